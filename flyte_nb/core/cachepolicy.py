@@ -1,0 +1,199 @@
+"""Whether and under which version a task's results are kept: `Cache` and its policies. Runs in: everywhere.
+
+The objects only; the store is elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Union, runtime_checkable
+
+from flyte_nb.core import identity
+
+P = ParamSpec("P")
+FuncOut = TypeVar("FuncOut")
+
+CacheBehavior = Literal["auto", "override", "disable"]
+#: What ``cache=`` takes.
+CacheRequest: TypeAlias = Union[CacheBehavior, "Cache", str]
+
+#: Spellings that Flyte takes, in lower case.
+ALIASES: dict[str, CacheBehavior] = {
+    "auto": "auto",
+    "enable": "auto",
+    "enabled": "auto",
+    "on": "auto",
+    "true": "auto",
+    "yes": "auto",
+    "override": "override",
+    "disable": "disable",
+    "disabled": "disable",
+    "off": "disable",
+    "false": "disable",
+    "no": "disable",
+    "none": "disable",
+}
+
+
+@dataclass
+class VersionParameters(Generic[P, FuncOut]):
+    """What a `CachePolicy` may look at.
+
+    Args:
+        func: The task's function; None if the task has none.
+        image: The task's image, as given.
+        code_bundle: Always None here: code is not bundled.
+    """
+
+    func: Callable[P, FuncOut] | None
+    image: Any = None
+    code_bundle: Any = None
+
+
+@runtime_checkable
+class CachePolicy(Protocol):
+    """Anything with ``get_version(salt, params) -> str``: one part of a cache version."""
+
+    def get_version(self, salt: str, params: VersionParameters[..., Any]) -> str:
+        """The version, as any string: a result kept under another one is not used."""
+        ...
+
+
+class FunctionBodyPolicy:
+    """The default policy: a new version when the task's function changes, or a helper of the user's that it uses.
+
+    Comments and layout do not count; decorators, docstrings and annotations do.
+    """
+
+    def get_version(self, salt: str, params: VersionParameters[..., Any]) -> str:
+        """Hash of the function's source and of its helpers'.
+
+        Args:
+            salt: Mixed in.
+            params: Only ``func`` is looked at.
+
+        Raises:
+            ValueError: There is no function.
+        """
+        if params.func is None:
+            raise ValueError("FunctionBodyPolicy needs a function, but the task has none. Use version_override instead.")
+        return hashlib.sha256(f"{salt}:{identity.helpers_version(params.func)}".encode()).hexdigest()
+
+
+def _seconds(value: timedelta | int | None) -> timedelta | None:
+    if value is None or isinstance(value, timedelta):
+        limit = value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        limit = timedelta(seconds=value)
+    else:
+        raise ValueError(f"max_age must be a number of seconds or a timedelta, not {value!r}.")
+    if limit is not None and limit < timedelta(0):
+        raise ValueError(f"max_age must not be negative, but is {value!r}. Use None for no limit.")
+    return limit
+
+
+@dataclass(frozen=True)
+class Cache:
+    """How a task's results are kept.
+
+    Args:
+        behavior: "auto" (look up, keep; the version follows the code), "override" (the same, under ``version_override``)
+            or "disable". Aliases: enable, enabled, on, true, yes; disabled, off, false, no, none.
+        version_override: The version to use instead of one computed from the code.
+        serialize: Whether identical calls at the same time execute once, the others waiting for the result.
+        ignored_inputs: Names of inputs that do not count when two calls are compared.
+        salt: Mixed into the version.
+        policies: One or more `CachePolicy`; `FunctionBodyPolicy` by default.
+        max_age: How old a kept result may be, in seconds or as a timedelta; None for any age.
+
+    Raises:
+        ValueError: ``behavior`` is none of the above, or ``max_age`` is negative.
+    """
+
+    behavior: CacheBehavior
+    version_override: str | None = None
+    serialize: bool = False
+    ignored_inputs: tuple[str, ...] | str = field(default_factory=tuple)
+    salt: str = ""
+    policies: list[CachePolicy] | CachePolicy | None = None
+    max_age: timedelta | int | None = None
+
+    def __post_init__(self) -> None:
+        behavior = ALIASES.get(self.behavior.lower()) if isinstance(self.behavior, str) else None
+        if behavior is None:
+            raise ValueError(
+                f"Invalid cache behavior {self.behavior!r}. Use 'auto', 'override' or 'disable' "
+                f"(also taken: {', '.join(sorted(set(ALIASES) - {'auto', 'override', 'disable'}))})."
+            )
+        ignored = self.ignored_inputs
+        names = (ignored,) if isinstance(ignored, str) else tuple(ignored or ())
+        policies = self.policies
+        chosen = [] if policies is None else list(policies) if isinstance(policies, Iterable) else [policies]
+        for policy in chosen:
+            if not callable(getattr(policy, "get_version", None)):
+                raise ValueError(f"A cache policy must have get_version(salt, params), but {policy!r} has not.")
+        _seconds(self.max_age)
+        object.__setattr__(self, "behavior", behavior)
+        object.__setattr__(self, "ignored_inputs", names)
+        object.__setattr__(self, "policies", chosen or [FunctionBodyPolicy()])
+
+    @classmethod
+    def of(cls, value: CacheRequest | None) -> Cache:
+        """The cache that a user's ``cache=`` means; None means "disable".
+
+        Args:
+            value: A `Cache`, or one of the words for its behavior.
+
+        Raises:
+            ValueError: It is no such word.
+            TypeError: It is neither.
+        """
+        if isinstance(value, Cache):
+            return value
+        if value is None:
+            return DISABLED
+        if isinstance(value, bool):
+            value = "auto" if value else "disable"
+        if isinstance(value, str):
+            return cls(behavior=value)  # type: ignore[arg-type]  # aliases and errors are __post_init__'s
+        raise TypeError(f"cache must be a Cache or one of 'auto', 'override', 'disable', not {value!r}.")
+
+    def is_enabled(self) -> bool:
+        """Whether results are looked up and kept at all."""
+        return self.behavior != "disable"
+
+    def get_ignored_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that do not count."""
+        return tuple(self.ignored_inputs)
+
+    @property
+    def max_age_s(self) -> float | None:
+        """Seconds a kept result may be old; None for any age."""
+        limit = _seconds(self.max_age)
+        return None if limit is None else limit.total_seconds()
+
+    def get_version(self, params: VersionParameters[..., Any] | None = None) -> str:
+        """The version under which results are kept.
+
+        Args:
+            params: What the policies look at; not needed with a ``version_override``.
+
+        Returns:
+            ``version_override`` if there is one, else a hash over what the policies say.
+
+        Raises:
+            ValueError: It must be computed and ``params`` is None.
+        """
+        if self.version_override is not None:
+            return self.version_override
+        if params is None:
+            raise ValueError("A cache version is computed from the task's function: give VersionParameters(func=...).")
+        policies: Any = self.policies
+        parts = [policy.get_version(self.salt, params) for policy in policies]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+DISABLED = Cache(behavior="disable")

@@ -1,0 +1,238 @@
+"""Recognise a function by what it does: hashes that survive re-running a cell. Runs in: everywhere.
+
+The hash is taken where the function's source is at hand, that is in the process that defines it: a task carries its
+version along when it is pickled, a worker does not compute it anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import sys
+import sysconfig
+import textwrap
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+#: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
+MAX_REMEMBERED = 4_096
+
+#: Helpers followed from one function. Beyond this many the program is a library, and its version is not ours to compute.
+MAX_HELPERS = 1_000
+
+_Remembered = tuple["weakref.ref[types.CodeType]", str]
+_remembered: dict[int, _Remembered] = {}
+
+
+def function_version(func: Callable[..., Any]) -> str:
+    """Hash of a function's own source: the same in every process, and when its cell runs again unchanged.
+
+    Decorators, annotations and the docstring count; comments and layout do not. Without source (``exec``, a plain
+    prompt) the compiled code is hashed instead.
+
+    Args:
+        func: A function, method, partial or callable object.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    plain = _plain(func)
+    code = getattr(plain, "__code__", None)
+    if not isinstance(code, types.CodeType):
+        kind = type(plain) if not isinstance(plain, type) else plain
+        return _digest("object", f"{kind.__module__}.{kind.__qualname__}")
+    # By identity: code objects compare equal when only a decorator's arguments differ.
+    known = _remembered.get(id(code))
+    if known is not None and known[0]() is code:
+        return known[1]
+    version = _source_version(plain) or _digest("code", _code_text(code))
+    if len(_remembered) >= MAX_REMEMBERED:
+        _remembered.clear()
+    _remembered[id(code)] = (weakref.ref(code), version)
+    return version
+
+
+def helpers_version(func: Callable[..., Any]) -> str:
+    """Hash of a function and of everything of the user's that it uses: functions, classes and tasks, recursively.
+
+    Looked at: names the code refers to, in its module and in its closure, and attributes of the user's own modules.
+    Left out: installed packages, the standard library, and plain values (a counter must not look like an edit).
+
+    Args:
+        func: A function, method, partial or callable object.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    start = _plain(func)
+    seen: dict[int, Any] = {id(start): start}
+    queue: list[Any] = [start]
+    parts = [function_version(start)]
+    while queue and len(seen) <= MAX_HELPERS:
+        for name, helper in _references(queue.pop()):
+            if id(helper) in seen:
+                continue
+            seen[id(helper)] = helper
+            queue.append(helper)
+            version = _class_version(helper) if isinstance(helper, type) else function_version(helper)
+            parts.append(f"{name}={version}")
+    return _digest("helpers", "\n".join([parts[0], *sorted(parts[1:])]))
+
+
+def _digest(kind: str, text: str) -> str:
+    return hashlib.sha256(f"{kind}:{text}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(func: Any) -> Any:
+    """The function inside a task, a partial, a method or a ``functools.wraps`` decorator."""
+    for _ in range(32):  # deeper than anybody nests; a cycle of __wrapped__ ends here
+        if isinstance(func, functools.partial | functools.partialmethod):
+            func = func.func
+        elif isinstance(func, staticmethod | classmethod | types.MethodType):
+            func = func.__func__
+        elif not isinstance(func, type) and isinstance(inner := getattr(func, "__wrapped__", None), Callable):  # type: ignore[arg-type]
+            func = inner
+        elif _is_task(func):
+            func = func.func
+        else:
+            return func
+    return func
+
+
+def _is_task(value: object) -> bool:
+    """Whether a value is a task. By shape: this module is below the task's."""
+    return not isinstance(value, type | types.FunctionType | types.ModuleType) and all(
+        hasattr(type(value), name) for name in ("override", "forward", "aio")
+    )
+
+
+def _source_version(func: Any) -> str | None:
+    """Hash of the parsed source; None if there is none, or it is not that of the function."""
+    if func.__name__ == "<lambda>":
+        return None  # its "source" is the whole line it stands in
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(func)))
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError):
+        return None
+    # A file edited since it was imported gives the lines of something else.
+    match tree.body:
+        case [ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) as node] if name == func.__code__.co_name:
+            return _digest("source", ast.dump(node))
+    return None
+
+
+def _code_text(code: types.CodeType) -> str:
+    consts = [_code_text(c) if isinstance(c, types.CodeType) else _constant_text(c) for c in code.co_consts]
+    facts = (
+        code.co_code.hex(),
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_flags,
+        consts,
+    )
+    return repr(facts)
+
+
+def _constant_text(value: object) -> str:
+    if isinstance(value, frozenset):  # its order differs from process to process
+        return f"frozenset({sorted(repr(each) for each in value)})"
+    return f"{type(value).__name__}:{value!r}"
+
+
+def _class_version(cls: type) -> str:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError):
+        # inspect looks for a class by its module's file, which a notebook has not: its methods have their own source.
+        methods = sorted((name, function_version(m)) for name, m in _methods(cls))
+        plain = sorted((name, repr(value)) for name, value in vars(cls).items() if _is_plain(value))
+        hints = sorted((name, str(hint)) for name, hint in vars(cls).get("__annotations__", {}).items())
+        return _digest("class", repr((cls.__qualname__, methods, plain, hints)))
+    return _digest("source", ast.dump(tree))
+
+
+def _methods(cls: type) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(cls).items():
+        plain = value.fget if isinstance(value, property) else _plain(value)
+        if isinstance(plain, types.FunctionType):
+            yield name, plain
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | bytes)
+
+
+def _references(holder: Any) -> Iterator[tuple[str, Any]]:
+    """Names, and what they stand for, that a function or class of the user's uses, and that are the user's own."""
+    if isinstance(holder, type):
+        for base in holder.__mro__[1:]:
+            if is_user_code(base):
+                yield base.__qualname__, base
+        for name, method in _methods(holder):
+            for inner, helper in _references(method):
+                yield f"{name}.{inner}", helper
+        return
+    if not isinstance(holder, types.FunctionType):
+        return
+    names = _names(holder.__code__)
+    values: dict[str, Any] = {name: holder.__globals__[name] for name in names if name in holder.__globals__}
+    for name, cell in zip(holder.__code__.co_freevars, holder.__closure__ or (), strict=False):
+        try:
+            values[name] = cell.cell_contents
+        except ValueError:
+            continue  # not filled yet: a function that refers to itself while it is being defined
+    for name, value in values.items():
+        if isinstance(value, types.ModuleType):
+            if is_user_code(value):
+                members = ((inner, vars(value).get(inner)) for inner in names)
+                yield from ((f"{name}.{inner}", _plain(member)) for inner, member in members if _is_helper(member))
+        elif _is_helper(value):
+            yield name, _plain(value)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return found
+
+
+def _is_helper(value: object) -> bool:
+    plain = _plain(value)
+    return isinstance(plain, types.FunctionType | type) and is_user_code(plain)
+
+
+@functools.lru_cache(maxsize=1)
+def _installed() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib") if paths.get(key)})
+
+
+def is_user_code(value: Any) -> bool:
+    """Whether a function, class or module is the user's own: not built in, not installed, not ours.
+
+    Args:
+        value: A function, class or module.
+    """
+    if isinstance(value, types.FunctionType):
+        filename, module = value.__code__.co_filename, value.__module__ or ""
+    else:
+        module = (value.__name__ if isinstance(value, types.ModuleType) else value.__module__) or ""
+        if module == "__main__":
+            return True
+        filename = getattr(sys.modules.get(module), "__file__", None) or ""
+        if not filename:
+            return False
+    if module.partition(".")[0] == "flyte_nb" or filename.startswith("<frozen "):
+        return False
+    parts = filename.replace("\\", "/").split("/")
+    return "site-packages" not in parts and "dist-packages" not in parts and not filename.startswith(_installed())
