@@ -1,0 +1,282 @@
+"""Know which cell is running, and send output under a given cell. Runs in: kernel main thread; sends from any thread."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+_Callback = TypeVar("_Callback", bound=Callable[..., object])
+
+#: Longest cell title, in characters: what fits in a view's heading on a laptop screen.
+MAX_TITLE = 80
+
+#: Most cells that can be running inside one another (a cell may call `get_ipython().run_cell`).
+MAX_DEPTH = 32
+
+#: The cell that the running code belongs to, or None. It reaches every task, `to_thread` call and callback that the cell
+#: starts, also after the cell has ended; raw threads start without it.
+CURRENT_CELL: ContextVar[Cell | None] = ContextVar("flyte_nb_current_cell", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One execution of one notebook cell. Running the cell again makes another `Cell`."""
+
+    #: Counts executions in this kernel, from 1.
+    serial: int
+    #: The notebook's own id of the cell; None from clients that send none (a console, a plain kernel client, a terminal).
+    cell_id: str | None
+    #: The number in ``In [7]``; None where the execution isn't stored in the history.
+    prompt: int | None
+    #: A line that names the cell to a human, at most `MAX_TITLE` characters.
+    title: str
+    #: Header of the message that asked for the execution: output sent with it lands under this cell. Empty in a terminal.
+    parent: Mapping[str, Any] = field(repr=False)
+    #: Seconds since the epoch.
+    started_at: float = field(repr=False)
+
+
+def parent_header(ip: Any) -> dict[str, Any]:
+    """Header of the message that the calling code answers to; empty in a terminal."""
+    get_parent = getattr(ip, "get_parent", None)
+    message = get_parent() if get_parent is not None else {}
+    return dict(message.get("header", message)) if message else {}
+
+
+class CellTracker:
+    """Follows IPython's cell events.
+
+    Args:
+        ip: The `IPython.InteractiveShell` to follow, in a kernel or in a terminal.
+    """
+
+    def __init__(self, ip: Any) -> None:
+        #: The shell that is followed.
+        self.ip = ip
+        self._serials = itertools.count(1)
+        self._running: list[tuple[Any, Cell]] = []  # (IPython's ExecutionInfo, ours), innermost last
+        self._on_start: list[Callable[[Cell], object]] = []
+        self._on_end: list[Callable[[Cell, BaseException | None], object]] = []
+        self._installed = False
+
+    def install(self) -> None:
+        """Start following. Does nothing when installed already.
+
+        Called from a running cell (as ``%load_ext`` is), it counts that cell as started now.
+        """
+        if self._installed:
+            return
+        self._installed = True
+        self.ip.events.register("pre_run_cell", self._pre_run_cell)
+        self.ip.events.register("post_run_cell", self._post_run_cell)
+        info = self._running_cell_info()
+        if info is not None:
+            self._pre_run_cell(info)
+
+    def uninstall(self) -> None:
+        """Stop following. Does nothing when not installed."""
+        if not self._installed:
+            return
+        self._installed = False
+        self.ip.events.unregister("pre_run_cell", self._pre_run_cell)
+        self.ip.events.unregister("post_run_cell", self._post_run_cell)
+        self._running.clear()
+
+    @property
+    def current(self) -> Cell | None:
+        """The cell that is running now (the innermost one), seen from any thread; None between cells."""
+        running = self._running
+        return running[-1][1] if running else None
+
+    def owner(self) -> Cell | None:
+        """The cell that the calling code belongs to: by context, else the one running now, else None."""
+        return CURRENT_CELL.get() or self.current
+
+    def on_start(self, callback: Callable[[Cell], object]) -> Callable[[], None]:
+        """Call ``callback(cell)`` before a cell's code runs, in the kernel's main thread and in the cell's context.
+
+        Returns:
+            A function that takes the callback off again.
+        """
+        return _add(self._on_start, callback)
+
+    def on_end(self, callback: Callable[[Cell, BaseException | None], object]) -> Callable[[], None]:
+        """Call ``callback(cell, error)`` after a cell has ended, also by an error, a syntax error or an interrupt.
+
+        The callback runs in the kernel's main thread, *outside* an async cell's context: use its argument.
+
+        Returns:
+            A function that takes the callback off again.
+        """
+        return _add(self._on_end, callback)
+
+    def _pre_run_cell(self, info: Any) -> None:
+        cell = Cell(
+            serial=next(self._serials),
+            cell_id=getattr(info, "cell_id", None),
+            prompt=self._prompt() if info.store_history else None,
+            title=title_of(info.raw_cell),
+            parent=parent_header(self.ip),
+            started_at=time.time(),
+        )
+        del self._running[: -MAX_DEPTH + 1]  # IPython always reports the end; should it ever not, the list stays short.
+        self._running.append((info, cell))
+        # Inside an async cell's own task, or in the handler of a sync cell: everything that the cell starts inherits it.
+        CURRENT_CELL.set(cell)
+        for callback in tuple(self._on_start):
+            callback(cell)
+
+    def _post_run_cell(self, result: Any) -> None:
+        cell = self._pop(getattr(result, "info", None))
+        if cell is None:  # An empty cell, or the one that loaded the extension: its start was never reported.
+            return
+        if CURRENT_CELL.get() is cell:
+            # A sync cell runs in the context that ipykernel keeps for all its messages: the next cell would see this one.
+            CURRENT_CELL.set(self.current)
+        error = getattr(result, "error_before_exec", None) or getattr(result, "error_in_exec", None)
+        for callback in tuple(self._on_end):
+            callback(cell, error)
+
+    def _pop(self, info: Any) -> Cell | None:
+        for i in reversed(range(len(self._running))):
+            ours, cell = self._running[i]
+            # When a cell dies of a BaseException, IPython reports the end with a new but equal `info`; when an async cell is
+            # cancelled before its first step, with none at all.
+            if info is None or ours is info or ours.raw_cell == info.raw_cell:
+                del self._running[i:]
+                return cell
+        return None
+
+    def _running_cell_info(self) -> Any | None:
+        """What IPython would have reported about the cell that runs now, or None: its start came before `install`."""
+        if getattr(self.ip, "kernel", None) is None:
+            source = self.ip.history_manager.input_hist_raw[-1]
+            return SimpleNamespace(raw_cell=source, cell_id=None, store_history=True) if source else None
+        message = self.ip.get_parent() or {}
+        if message.get("header", {}).get("msg_type") != "execute_request":
+            return None  # Loaded by the kernel itself, before any cell.
+        content, metadata = message.get("content", {}), message.get("metadata", {})
+        return SimpleNamespace(
+            raw_cell=content.get("code", ""),
+            cell_id=metadata.get("cellId"),
+            store_history=content.get("store_history", True),
+        )
+
+    def _prompt(self) -> int:
+        import IPython
+
+        # IPython counts up before `pre_run_cell` since 9.8, after the cell before that.
+        return int(self.ip.execution_count) - (1 if IPython.version_info >= (9, 8) else 0)
+
+
+def _add(callbacks: list[_Callback], callback: _Callback) -> Callable[[], None]:
+    callbacks.append(callback)
+
+    def remove() -> None:
+        if callback in callbacks:
+            callbacks.remove(callback)
+
+    return remove
+
+
+_COMMENT = re.compile(r"^#+\s*(?:%%)?\s*(?P<text>.*?)\s*$")
+_SKIPPED = re.compile(r"^(?:[%!@)\]}]|import\s|from\s|(?:async\s+)?def\s|class\s|if\s+TYPE_CHECKING\b)")
+
+
+def title_of(source: str) -> str:
+    """A line that names the cell to a human.
+
+    A comment at the top is taken as the title; otherwise the first top-level line that does something (no magic, import or
+    definition); otherwise the first line there is. Empty for an empty cell.
+    """
+    lines = [line for line in source.splitlines() if line.strip()]
+    first = _COMMENT.match(lines[0]) if lines else None
+    if first and first["text"]:
+        title = first["text"]
+    else:
+        top = (
+            line for line in lines if not line[0].isspace() and not line.startswith("#") and not _SKIPPED.match(line)
+        )
+        title = next(top, lines[0] if lines else "").strip()
+    return title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…"
+
+
+class CellOutput:
+    """Sends display data and text under a given cell, from any thread, also after the cell has ended.
+
+    In a kernel the message carries the cell's own parent header: only that decides where output lands. Where there is no
+    kernel (terminal IPython), or while ``%%capture`` collects a cell's output, IPython's display system takes it.
+
+    Args:
+        ip: The `IPython.InteractiveShell`.
+    """
+
+    def __init__(self, ip: Any) -> None:
+        self._ip = ip
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether output goes to a Jupyter front end, which can replace what was displayed."""
+        kernel = getattr(self._ip, "kernel", None)
+        return getattr(kernel, "session", None) is not None and getattr(kernel, "iopub_socket", None) is not None
+
+    def display(
+        self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Show a MIME bundle under ``cell`` (None: under whatever runs now); `update` replaces it by its ``display_id``."""
+        from IPython.core.displaypub import CapturingDisplayPublisher
+
+        if not self.in_kernel or isinstance(self._ip.display_pub, CapturingDisplayPublisher):
+            transient = {"display_id": display_id} if self.in_kernel else {}
+            self._ip.display_pub.publish(dict(data), dict(metadata or {}), transient=transient)
+            return
+        if threading.current_thread() is threading.main_thread():
+            # What the cell printed so far comes first. Elsewhere a flush would wait for the output thread.
+            sys.stdout.flush()
+            sys.stderr.flush()
+        self._send("display_data", cell, data, metadata, display_id)
+
+    def update(
+        self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Replace what `display` showed under ``display_id``, in every place it is shown and in the saved notebook.
+
+        In a terminal this does nothing: a terminal can't replace what was printed.
+        """
+        if self.in_kernel:
+            self._send("update_display_data", cell, data, metadata, display_id)
+
+    def stream(self, cell: Cell | None, text: str, *, name: str = "stderr") -> None:
+        """Print ``text`` under ``cell``; ``name`` is "stdout" or "stderr"."""
+        if not self.in_kernel:
+            print(text, end="", file=getattr(sys, name), flush=True)
+            return
+        kernel = self._ip.kernel
+        content = {"name": name, "text": text}
+        kernel.session.send(
+            kernel.iopub_socket, "stream", content, parent=self._header(cell), ident=f"stream.{name}".encode()
+        )
+
+    def _send(
+        self,
+        kind: str,
+        cell: Cell | None,
+        data: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None,
+        display_id: str,
+    ) -> None:
+        kernel = self._ip.kernel
+        content = {"data": dict(data), "metadata": dict(metadata or {}), "transient": {"display_id": display_id}}
+        # `iopub_socket` hands the message to ipykernel's output thread, so any thread may call this.
+        kernel.session.send(kernel.iopub_socket, kind, content, parent=self._header(cell), ident=kind.encode())
+
+    def _header(self, cell: Cell | None) -> dict[str, Any]:
+        return dict(cell.parent) if cell is not None and cell.parent else parent_header(self._ip)
