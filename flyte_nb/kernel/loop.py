@@ -116,12 +116,9 @@ class Interrupts:
 
     def _release(self) -> None:
         """Give SIGINT back to whoever had it before the cell."""
-        guard = self._guard
-        self._guard = None
-        if guard is None or threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGINT) == guard:
-            signal.signal(signal.SIGINT, guard.previous)
+        guard, self._guard = self._guard, None
+        if guard is not None and threading.current_thread() is threading.main_thread():
+            guard.restore()
 
     def _notify(self, cell: Cell) -> None:
         for listener in tuple(self._listeners):
@@ -163,6 +160,11 @@ class _CellInterrupt:
         self._runner = runner
         self._in_kernel = in_kernel
         self._count = 0
+
+    def restore(self) -> None:
+        """Give SIGINT back, unless someone else has taken it since."""
+        if signal.getsignal(signal.SIGINT) is self:
+            signal.signal(signal.SIGINT, self.previous)
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         self._count += 1

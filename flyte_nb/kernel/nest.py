@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from enum import Enum
+from importlib.metadata import version
 
 from flyte_nb.kernel.cells import Cell, CellTracker
 
@@ -121,6 +122,4 @@ def is_nested_loop_error(error: BaseException) -> bool:
 def _ipykernel_loses_messages(ip: object) -> bool:
     if getattr(ip, "kernel", None) is None:
         return False
-    from ipykernel._version import version_info
-
-    return int(version_info[0]) >= 7
+    return int(version("ipykernel").partition(".")[0]) >= 7
