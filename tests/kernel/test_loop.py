@@ -1,0 +1,211 @@
+"""The stop button, in a real kernel: it ends whatever a cell is doing, and the kernel lives on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.conftest import INSTALL
+from tests.kernel.kernelclient import Execution, Kernel
+
+pytestmark = pytest.mark.kernel
+
+FOREVER = "await asyncio.Event().wait()"
+
+
+def stopped(kernel: Kernel, code: str, *, stops: int = 1) -> Execution:
+    """Run a cell that prints "ready", press stop (again after every further "ready"), and wait for its end."""
+    cell = kernel.begin(code)
+    for n in range(1, stops + 1):
+        cell.wait_for(lambda n=n: cell.stdout.count("ready") >= n)
+        kernel.interrupt()
+    return cell.wait()
+
+
+def assert_alive(kernel: Kernel) -> None:
+    assert kernel.run("await asyncio.sleep(0); 6 * 7").ok().result == "42"
+
+
+def test_stop_ends_a_cell_that_awaits_while_the_loop_is_idle(shared_kernel: Kernel) -> None:
+    """Nothing else wakes the loop: without the wake-up descriptor this cell would never end."""
+    cell = stopped(shared_kernel, f"print('ready'); {FOREVER}")
+
+    assert "CancelledError" == cell.error.name
+    assert_alive(shared_kernel)
+
+
+def test_stop_interrupts_synchronous_code_after_an_await(shared_kernel: Kernel) -> None:
+    """A cell that awaits is still stopped while it computes."""
+    cell = stopped(shared_kernel, "await asyncio.sleep(0)\nprint('ready')\nwhile True: pass")
+
+    assert "KeyboardInterrupt" == cell.error.name
+    assert_alive(shared_kernel)
+
+
+def test_stop_interrupts_a_blocking_call_after_an_await(shared_kernel: Kernel) -> None:
+    """So is one that blocks in a lock."""
+    cell = stopped(shared_kernel, "await asyncio.sleep(0)\nprint('ready')\nthreading.Event().wait()")
+
+    assert "KeyboardInterrupt" == cell.error.name
+    assert_alive(shared_kernel)
+
+
+def test_a_cell_may_catch_the_interrupt_of_its_synchronous_code(shared_kernel: Kernel) -> None:
+    """`except KeyboardInterrupt` works as in a script."""
+    code = "await asyncio.sleep(0)\ntry:\n    print('ready')\n    while True: pass\nexcept KeyboardInterrupt:\n    print('caught')"
+    cell = stopped(shared_kernel, code)
+
+    assert "ok" == cell.status
+    assert "caught" in cell.stdout
+
+
+def test_stop_interrupts_synchronous_code_in_a_child_task(shared_kernel: Kernel) -> None:
+    """The child is cancelled where it computes, the cell with it, and the kernel's loop survives."""
+    code = "async def spin():\n    print('ready')\n    while True: pass\nawait asyncio.gather(spin(), asyncio.sleep(0))"
+    cell = stopped(shared_kernel, code)
+
+    assert "CancelledError" == cell.error.name
+    assert_alive(shared_kernel)
+
+
+def test_stop_interrupts_synchronous_code_in_a_callback(shared_kernel: Kernel) -> None:
+    """`loop.call_soon(spin)` is user code as well."""
+    code = f"def spin():\n    print('ready')\n    while True: pass\nasyncio.get_running_loop().call_soon(spin)\n{FOREVER}"
+    cell = stopped(shared_kernel, code)
+
+    assert "CancelledError" == cell.error.name
+    assert_alive(shared_kernel)
+
+
+def test_stop_reaches_a_background_task_of_an_earlier_cell(shared_kernel: Kernel) -> None:
+    """A task left behind that blocks the kernel can be stopped from the next cell."""
+    shared_kernel.run(
+        "go = asyncio.Event()\n"
+        "async def spin():\n    await go.wait()\n    print('spinning')\n    while True: pass\n"
+        "left = asyncio.create_task(spin())\nawait asyncio.sleep(0)"
+    ).ok()
+    cell = stopped(shared_kernel, f"print('ready'); go.set(); {FOREVER}")
+    if cell.status == "ok":
+        pytest.fail(f"{cell!r}")
+
+    assert "True" == shared_kernel.run("left.cancel(); await asyncio.sleep(0); left.cancelled()").ok().result
+
+
+def test_a_second_stop_ends_a_cell_that_caught_the_first(shared_kernel: Kernel) -> None:
+    """ipykernel's own handler works once a cell; ours works as often as the button is pressed."""
+    again = f"try:\n    print('ready'); {FOREVER}\nexcept asyncio.CancelledError:\n    pass\n"
+    cell = stopped(shared_kernel, f"{again}{again}print('ready'); {FOREVER}", stops=3)
+
+    assert "CancelledError" == cell.error.name
+    assert_alive(shared_kernel)
+
+
+def test_stop_in_a_sync_cell_is_a_keyboard_interrupt(shared_kernel: Kernel) -> None:
+    """Cells without await behave as ever."""
+    cell = stopped(shared_kernel, "print('ready'); time.sleep(1e6)")
+
+    assert "KeyboardInterrupt" == cell.error.name
+    assert_alive(shared_kernel)
+
+
+def test_stop_while_a_cell_asks_for_input_is_a_keyboard_interrupt(shared_kernel: Kernel) -> None:
+    """A prompt can be left with the stop button, in an awaiting cell too."""
+    cell = shared_kernel.begin("await asyncio.sleep(0); input('name? ')", inputs=["never sent"])
+    cell.inputs.clear()
+    with pytest.raises(AssertionError, match="name"):
+        cell.wait_for(lambda: cell.prompts)
+    shared_kernel.interrupt()
+
+    assert "KeyboardInterrupt" == cell.wait().error.name
+    assert_alive(shared_kernel)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "tasks = [asyncio.create_task(asyncio.sleep(1e6))]; print('ready'); await asyncio.wait(tasks)",
+        "tasks = [asyncio.create_task(asyncio.sleep(1e6))]; print('ready')\nfor t in asyncio.as_completed(tasks): await t",
+        f"tasks = [asyncio.create_task(asyncio.sleep(1e6))]; print('ready'); {FOREVER}",
+        "tasks = []; print('ready'); time.sleep(1e6)",
+    ],
+    ids=["wait", "as_completed", "create_task", "sync"],
+)
+def test_listeners_learn_of_an_interrupt_in_their_own_thread(shared_kernel: Kernel, code: str) -> None:
+    """asyncio leaves such tasks running: whoever listens can cancel what they stand for, and knows for which cell."""
+    shared_kernel.run(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "pool = ThreadPoolExecutor(1); heard = []\n"
+        "remove = interrupts.on_interrupt(\n"
+        "    lambda cell: heard.append((cell.title, threading.current_thread() is not threading.main_thread())),\n"
+        "    post=pool.submit)"
+    ).ok()
+    stopped(shared_kernel, f"# a title\n{code}")
+    heard = shared_kernel.run("remove(); pool.shutdown(); [t.cancel() for t in tasks]; heard").ok()
+
+    assert "[('a title', True)]" == heard.result
+
+
+def test_a_listener_whose_loop_is_closed_does_not_hinder_the_stop(shared_kernel: Kernel) -> None:
+    """Posting to a closed loop raises RuntimeError, in the signal handler of all places."""
+    shared_kernel.run(
+        "dead = asyncio.new_event_loop(); dead.close()\nremove = interrupts.on_interrupt(print, post=dead.call_soon_threadsafe)"
+    ).ok()
+    cell = stopped(shared_kernel, f"print('ready'); {FOREVER}")
+    shared_kernel.run("remove()").ok()
+
+    assert "CancelledError" == cell.error.name
+
+
+def test_signal_handlers_of_the_users_own_loop_keep_working(kernel: Kernel) -> None:
+    """`loop.add_signal_handler` needs the wake-up descriptor itself: it keeps it, and the stop button works through it."""
+    kernel.run(INSTALL).ok()
+    kernel.run("asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print, 'usr1'); await asyncio.sleep(0)").ok()
+    cell = kernel.begin(f"import os; os.kill(os.getpid(), signal.SIGUSR1); {FOREVER}")
+    cell.wait_for(lambda: "usr1" in cell.stdout)
+    kernel.interrupt()
+
+    assert "CancelledError" == cell.wait().error.name
+
+
+def test_the_cell_that_loads_it_is_guarded_too(kernel: Kernel) -> None:
+    """Loading the extension and awaiting in one and the same cell is what people do."""
+    cell = stopped(kernel, f"{INSTALL}\nprint('ready'); {FOREVER}")
+
+    assert "CancelledError" == cell.error.name
+    assert_alive(kernel)
+
+
+def test_uninstall_puts_everything_back(kernel: Kernel) -> None:
+    """Handlers and descriptors are as before, in a sync and in an async cell, and both calls may be repeated."""
+    kernel.run("import signal, asyncio, os")
+    state = "signal.getsignal(signal.SIGINT), signal.set_wakeup_fd(-1), sorted(os.listdir('/dev/fd'))"
+    sync_before = kernel.run(state).ok().result
+    async_before = kernel.run("await asyncio.sleep(0); signal.getsignal(signal.SIGINT).__qualname__").ok().result
+    kernel.run(f"{INSTALL}\ninterrupts.install(); await asyncio.sleep(0)").ok()
+    assert "True" == kernel.run("'_CellInterrupt' in repr(signal.getsignal(signal.SIGINT))").ok().result
+    kernel.run("interrupts.uninstall(); interrupts.uninstall(); cells.uninstall(); cells.uninstall()").ok()
+
+    assert sync_before == kernel.run(state).ok().result
+    assert async_before == kernel.run("await asyncio.sleep(0); signal.getsignal(signal.SIGINT).__qualname__").ok().result
+
+
+def test_it_can_be_installed_again_after_uninstall(kernel: Kernel) -> None:
+    """As `%reload_ext` does."""
+    kernel.run(INSTALL).ok()
+    kernel.run("interrupts.uninstall(); cells.uninstall(); cells.install(); interrupts.install()").ok()
+    cell = stopped(kernel, f"print('ready'); {FOREVER}")
+
+    assert "CancelledError" == cell.error.name
+
+
+def test_stops_at_any_moment_leave_the_kernel_alive(shared_kernel: Kernel) -> None:
+    """Signals that arrive while a cell starts, runs, ends or is being reported never end the kernel's loop."""
+    code = "for _ in range(200):\n    await asyncio.sleep(0)\n    sum(range(2000))"
+    for _ in range(15):
+        cell = shared_kernel.begin(code)
+        cell.wait_for(lambda cell=cell: cell.of("status"))
+        while not cell.done:
+            shared_kernel.interrupt()
+            shared_kernel.wait_for(lambda: True)
+        assert cell.status in ("ok", "error")
+
+    assert_alive(shared_kernel)
