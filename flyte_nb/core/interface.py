@@ -1,0 +1,407 @@
+"""What a task takes and gives back: `Interface`. Runs in: everywhere.
+
+Calls are checked here, on the side of the caller, before anything is submitted: arguments are bound as Python binds them,
+defaults are filled in, and obvious mismatches with the annotations are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import reprlib
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from flyte_nb.core import hints, typecheck
+from flyte_nb.core.errors import ArgumentError, RuntimeDataValidationError
+
+#: What stands for "no default" and "no annotation", as in `inspect`.
+EMPTY = inspect.Parameter.empty
+
+_log = logging.getLogger("flyte")
+
+#: Functions whose missing annotations have been mentioned. Bounded: a notebook may make functions for ever.
+MAX_MENTIONED = 1_000
+_mentioned: set[str] = set()
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 6
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Interface:
+    """Inputs and outputs of a task.
+
+    Attributes:
+        name: Full name of the task, for messages.
+        inputs: Per parameter, in order: (type, default); `EMPTY` for no default.
+        outputs: Per result: its type. ``{"o0": T}``, ``o0, o1, ...`` for a tuple, the fields of a NamedTuple, ``{}`` for none.
+        signature: Python's signature of the function.
+        returns: The return annotation; `EMPTY` if there is none.
+    """
+
+    __slots__ = (
+        "_by_keyword",
+        "_check_returned",
+        "_checks",
+        "_fingerprint",
+        "_has_checks",
+        "_keyword_checks",
+        "_positional",
+        "_single_type",
+        "inputs",
+        "name",
+        "outputs",
+        "returns",
+        "signature",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Mapping[str, tuple[Any, Any]],
+        outputs: Mapping[str, Any],
+        signature: inspect.Signature,
+        returns: Any = EMPTY,
+    ) -> None:
+        self.name = name
+        self.inputs = dict(inputs)
+        self.outputs = dict(outputs)
+        self.signature = signature
+        self.returns = returns
+        self._fingerprint = ""
+        self._compile()
+
+    @classmethod
+    def of(cls, func: Callable[..., Any], name: str | None = None) -> Interface:
+        """The interface of a function.
+
+        Args:
+            func: The task's function.
+            name: Full name of the task; the function's own by default.
+
+        Raises:
+            ValueError: The function takes ``*args`` or ``**kwargs``.
+            TypeError: Its return annotation is a tuple of one, or of any length.
+        """
+        name = name or getattr(func, "__qualname__", repr(func))
+        signature = inspect.signature(func)
+        resolved = hints.resolve_hints(func)
+        inputs: dict[str, tuple[Any, Any]] = {}
+        for parameter in signature.parameters.values():
+            if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                stars = "*" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else "**"
+                raise ValueError(
+                    f"Task {name} takes {stars}{parameter.name}: the inputs of a task must have names. "
+                    "Take a list or a dict instead."
+                )
+            inputs[parameter.name] = (resolved.get(parameter.name, Any), parameter.default)
+        missing = [n for n, p in signature.parameters.items() if p.annotation is EMPTY]
+        if missing:
+            _mention(name, missing)
+        returns = resolved.get("return", EMPTY) if signature.return_annotation is not EMPTY else EMPTY
+        return cls(name, inputs, outputs_of(returns, name), signature, returns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.name, self.inputs, self.outputs, _kinds(self.signature), self.returns)
+
+    def __repr__(self) -> str:
+        takes = ", ".join(
+            f"{name}: {typecheck.display(hint)}" + ("" if default is EMPTY else f" = {_short.repr(default)}")
+            for name, (hint, default) in self.inputs.items()
+        )
+        gives = ", ".join(f"{name}: {typecheck.display(hint)}" for name, hint in self.outputs.items())
+        return f"({takes}) -> ({gives})" if gives else f"({takes}) -> None"
+
+    # -- Binding -------------------------------------------------------------------------------------------------------
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Bind a call's arguments as Python would, and fill in the defaults.
+
+        Args:
+            args: Positional arguments.
+            kwargs: Keyword arguments; not changed.
+
+        Returns:
+            Every parameter's value: the positional ones as a tuple, in order, and the keyword-only ones as a dict.
+
+        Raises:
+            ArgumentError: They do not fit the signature. The text is Python's, with the task's name. It is a `TypeError`
+                and a `ValueError`.
+        """
+        positional = self._positional
+        if not kwargs and len(args) == len(positional) and not self._by_keyword:
+            return args, kwargs
+        if len(args) > len(positional):
+            self._refuse(args, kwargs)
+        left = dict(kwargs)
+        values = list(args)
+        for name, default, by_keyword in positional[len(args) :]:
+            value = left.pop(name, default) if by_keyword else default
+            if value is EMPTY:
+                self._refuse(args, kwargs)
+            values.append(value)
+        named: dict[str, Any] = {}
+        for name, default in self._by_keyword:
+            value = left.pop(name, default)
+            if value is EMPTY:
+                self._refuse(args, kwargs)
+            named[name] = value
+        if left:
+            self._refuse(args, kwargs)
+        return tuple(values), named
+
+    def _refuse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.name}() {error}. It takes {self.signature_text}.") from None
+        raise ArgumentError(f"{self.name}() does not take these arguments. It takes {self.signature_text}.")
+
+    @property
+    def signature_text(self) -> str:
+        """The parameters, as in ``(x: int, y: int = 2)``."""
+        return repr(self).rpartition(" -> ")[0]
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by parameter name, of arguments that `bind` has bound.
+
+        Args:
+            args: The tuple from `bind`.
+            kwargs: The dict from `bind`.
+        """
+        found = dict(zip((p[0] for p in self._positional), args, strict=False))
+        found.update(kwargs)
+        return found
+
+    # -- Checking ------------------------------------------------------------------------------------------------------
+
+    def check_inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Refuse values that obviously do not fit the annotations. Changes nothing.
+
+        Args:
+            args: The tuple from `bind`.
+            kwargs: The dict from `bind`.
+
+        Raises:
+            ArgumentError: One does not fit. It is a `TypeError` and a `ValueError`.
+        """
+        if not self._has_checks:
+            return
+        for value, (exact, check, default) in zip(args, self._checks, strict=False):
+            if check is not None and type(value) is not exact and value is not default and not check(value):
+                self._refuse_value(value, check)
+        for name, value in kwargs.items():
+            exact, check, default = self._keyword_checks[name]
+            if check is not None and type(value) is not exact and value is not default and not check(value):
+                self._refuse_value(value, check)
+
+    def _refuse_value(self, value: Any, check: typecheck.Check) -> NoReturn:
+        rows = [*zip((p[0] for p in self._positional), self._checks, strict=True), *self._keyword_checks.items()]
+        name = next(name for name, row in rows if row[1] is check)
+        expected = typecheck.display(self.inputs[name][0])
+        raise ArgumentError(
+            f"Type conversion failed for variable '{name}': expected {expected}, got {describe(value)}. "
+            f"Task {self.name} takes {self.signature_text}."
+        )
+
+    def check_outputs(self, value: Any) -> None:
+        """Refuse a result that obviously does not fit the return annotation. Changes nothing.
+
+        Args:
+            value: What the function returned.
+
+        Raises:
+            RuntimeDataValidationError: It does not fit, or there is no return annotation and it is not None.
+        """
+        if type(value) is self._single_type:
+            return
+        if not self.outputs:
+            if value is None or self.returns is Any:
+                return
+            shown = value if isinstance(value, tuple) else (value,)
+            raise RuntimeDataValidationError(
+                "o0", f"Expected no outputs but got {_short.repr(shown)},did you miss a return type annotation?", self.name
+            )
+        if self._check_returned is None or self._check_returned(value):
+            return
+        expected = typecheck.display(self.returns)
+        if len(self.outputs) > 1 and (not isinstance(value, tuple | list) or len(value) != len(self.outputs)):
+            got = f"{len(value)}" if isinstance(value, tuple | list) else "1"
+            raise RuntimeDataValidationError(
+                ", ".join(self.outputs), f"Expected {len(self.outputs)} outputs ({expected}), but got {got}", self.name
+            )
+        raise RuntimeDataValidationError(
+            next(iter(self.outputs)),
+            f"expected {expected}, got {describe(value)}. Return such a value, or change the annotation.",
+            self.name,
+        )
+
+    # -- Description ---------------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash over names and types of inputs and outputs, the same in every process; defaults do not count."""
+        if not self._fingerprint:
+            takes = [(name, typecheck.display(hint)) for name, (hint, _) in self.inputs.items()]
+            gives = [(name, typecheck.display(hint)) for name, hint in self.outputs.items()]
+            self._fingerprint = hashlib.sha256(repr((takes, gives)).encode()).hexdigest()[:16]
+        return self._fingerprint
+
+    def has_default(self, name: str) -> bool:
+        """Whether an input may be left out.
+
+        Args:
+            name: Name of the input.
+        """
+        return self.inputs[name][1] is not EMPTY
+
+    def required_inputs(self) -> list[str]:
+        """Names of the inputs that have no default."""
+        return [name for name in self.inputs if not self.has_default(name)]
+
+    def num_required_inputs(self) -> int:
+        """How many inputs have no default."""
+        return len(self.required_inputs())
+
+    def get_input_types(self) -> dict[str, Any]:
+        """Type by name of input."""
+        return {name: hint for name, (hint, _) in self.inputs.items()}
+
+    def has_outputs(self) -> bool:
+        """Whether there is a result."""
+        return bool(self.outputs)
+
+    def convert_to_kwargs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """A call's arguments by name, defaults filled in.
+
+        Raises:
+            ArgumentError: They do not fit the signature.
+        """
+        return self.named(*self.bind(args, kwargs))
+
+    def _compile(self) -> None:
+        parameters = self.signature.parameters.values()
+        #: (name, default, whether it may be given by keyword)
+        self._positional = tuple(
+            (p.name, p.default, p.kind is not inspect.Parameter.POSITIONAL_ONLY) for p in parameters if p.kind in _POSITIONAL
+        )
+        self._by_keyword = tuple((p.name, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+        rows = {name: _row(hint, default) for name, (hint, default) in self.inputs.items()}
+        self._checks = tuple(rows[name] for name, _, _ in self._positional)
+        self._keyword_checks = {name: rows[name] for name, _ in self._by_keyword}
+        self._has_checks = any(row[1] is not None for row in rows.values())
+        self._single_type = self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _NEVER
+        self._check_returned = _returned_check(self.returns) if self.outputs else None
+
+
+class _Never:
+    """Type of no value."""
+
+
+_NEVER = _Never
+
+
+def _row(hint: Any, default: Any) -> tuple[Any, typecheck.Check | None, Any]:
+    """(type that needs no check, check, default): a default always fits, ``x: int = None`` is common."""
+    found = typecheck.compile_check(hint)
+    if found is None:
+        return _NEVER, None, default
+    check = found
+
+    def own(value: Any) -> bool:  # a function of its own per parameter: it tells which one refused
+        return check(value)
+
+    return (hint if _is_exact(hint) else _NEVER), own, default
+
+
+def _is_exact(hint: Any) -> bool:
+    return isinstance(hint, type) and typing.get_origin(hint) is None
+
+
+def _returned_check(returns: Any) -> typecheck.Check | None:
+    if isinstance(returns, tuple):
+        return typecheck.compile_check(tuple[returns])  # type: ignore[valid-type]  # built at run time
+    return typecheck.compile_check(returns)
+
+
+def outputs_of(returns: Any, name: str = "") -> dict[str, Any]:
+    """Names and types of the results that a return annotation means.
+
+    Args:
+        returns: The resolved annotation; `EMPTY` for none.
+        name: Full name of the task, for messages.
+
+    Raises:
+        TypeError: It is a tuple of one, or of any length.
+    """
+    returns = typecheck.strip(returns) if not isinstance(returns, tuple) else returns
+    if returns in _NOTHING:
+        return {}
+    if isinstance(returns, tuple):
+        members: tuple[Any, ...] = returns
+    elif typing.get_origin(returns) is tuple and typing.get_args(returns):
+        members = typing.get_args(returns)
+    elif isinstance(returns, type) and issubclass(returns, tuple) and hasattr(returns, "_fields"):
+        types = typing.get_type_hints(returns) if hasattr(returns, "__annotations__") else {}
+        return {field: types.get(field, Any) for field in returns._fields}
+    else:
+        return {"o0": returns}
+    if len(members) == 1:
+        raise TypeError(
+            f"Task {name} returns a tuple of one, {typecheck.display(returns)}: a single result has no tuple. "
+            "Annotate the value itself."
+        )
+    if Ellipsis in members:
+        raise TypeError(
+            f"Task {name} returns a tuple of any length, {typecheck.display(returns)}: a task has a fixed number of results. "
+            "Return a list instead."
+        )
+    return {f"o{i}": member for i, member in enumerate(members)}
+
+
+#: Annotations of a function without a result.
+_NOTHING = (None, type(None), EMPTY, typing.NoReturn, typing.Never)
+
+
+def describe(value: object) -> str:
+    """A value and its type, bounded: ``'a' (str)``."""
+    try:
+        text = _short.repr(value)
+    except Exception:  # noqa: BLE001 - __repr__ of anything
+        text = "a value"
+    return f"{text} ({type(value).__name__})"
+
+
+def _mention(name: str, missing: list[str]) -> None:
+    if name in _mentioned or len(_mentioned) >= MAX_MENTIONED:
+        return
+    _mentioned.add(name)
+    _log.warning(
+        "Task %s has no type annotation for %s: any value is taken, and pickled. Annotate it to have calls checked.",
+        name,
+        ", ".join(missing),
+    )
+
+
+def _kinds(signature: inspect.Signature) -> tuple[tuple[str, int], ...]:
+    return tuple((p.name, int(p.kind)) for p in signature.parameters.values())
+
+
+def _rebuild(
+    name: str,
+    inputs: dict[str, tuple[Any, Any]],
+    outputs: dict[str, Any],
+    kinds: tuple[tuple[str, int], ...],
+    returns: Any,
+) -> Interface:
+    by_value = {int(kind): kind for kind in inspect._ParameterKind}
+    parameters = [
+        inspect.Parameter(each, by_value[kind], default=inputs[each][1], annotation=inputs[each][0])
+        for each, kind in kinds
+    ]
+    return Interface(name, inputs, outputs, inspect.Signature(parameters), returns)
