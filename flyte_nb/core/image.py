@@ -1,0 +1,226 @@
+"""Descriptions of container images: accepted, never built. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+#: What a plain image is called; no such image exists here.
+_DEFAULT_BASE = "python"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of an image's description."""
+
+    #: What it does: "pip_packages", "commands", ...
+    kind: str
+    #: With what, as (name, value) pairs.
+    details: tuple[tuple[str, Any], ...] = ()
+
+
+def _layer(kind: str, **details: Any) -> Layer:
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in details.items() if v not in (None, (), [], False)}
+    return Layer(kind, tuple(frozen.items()))
+
+
+@dataclass(frozen=True)
+class Image:
+    """What Flyte would install for a task. Nothing is built here: tasks run with the packages of the workers.
+
+    Make one with a ``from_...`` method and add to it with ``with_...`` methods; each returns a new image.
+    """
+
+    #: Image that it starts from.
+    base_image: str | None = None
+    #: File that describes it.
+    dockerfile: pathlib.Path | None = None
+    #: Where it would be pushed.
+    registry: str | None = None
+    #: Its name.
+    name: str | None = None
+    #: Machines it is for.
+    platform: tuple[str, ...] = ("linux/amd64",)
+    #: (major, minor) of its Python.
+    python_version: tuple[int, int] = field(default_factory=lambda: (sys.version_info.major, sys.version_info.minor))
+    #: Whether others may build on it.
+    extendable: bool = False
+    #: The steps.
+    layers: tuple[Layer, ...] = ()
+
+    # -- Where it starts ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_debian_base(
+        cls,
+        python_version: tuple[int, int] | None = None,
+        flyte_version: str | None = None,
+        install_flyte: bool = True,
+        registry: str | None = None,
+        registry_secret: Any = None,
+        name: str | None = None,
+        platform: tuple[str, ...] | None = None,
+    ) -> Image:
+        """An image with Debian and Python."""
+        version = python_version or (sys.version_info.major, sys.version_info.minor)
+        base = f"{_DEFAULT_BASE}:{version[0]}.{version[1]}-slim-bookworm"
+        return cls(
+            base_image=base,
+            registry=registry,
+            name=name or "flyte",
+            platform=platform or ("linux/amd64",),
+            python_version=version,
+            extendable=True,
+        )
+
+    @classmethod
+    def from_base(cls, image_uri: str) -> Image:
+        """An image that exists."""
+        return cls(base_image=image_uri)
+
+    @classmethod
+    def from_ref_name(cls, name: str = "default") -> Image:
+        """An image named in Flyte's configuration."""
+        return cls(name=name)
+
+    @classmethod
+    def from_dockerfile(cls, file: pathlib.Path | str, registry: str, name: str, platform: Any = None) -> Image:
+        """An image described by a Dockerfile."""
+        return cls(dockerfile=pathlib.Path(file), registry=registry, name=name, platform=_platforms(platform))
+
+    @classmethod
+    def from_uv_script(
+        cls,
+        script: pathlib.Path | str,
+        *,
+        name: str,
+        registry: str | None = None,
+        registry_secret: Any = None,
+        python_version: tuple[int, int] | None = None,
+        **options: Any,
+    ) -> Image:
+        """An image with the packages that a script's header names."""
+        base = cls.from_debian_base(python_version=python_version, registry=registry, name=name)
+        return base._with(_layer("uv_script", script=str(script), **options))
+
+    @classmethod
+    def from_pixi_script(
+        cls, script: pathlib.Path | str, *, name: str, registry: str | None = None, **options: Any
+    ) -> Image:
+        """An image with the packages that a script's Pixi header names."""
+        return cls.from_debian_base(registry=registry, name=name)._with(
+            _layer("pixi_script", script=str(script), **options)
+        )
+
+    # -- What is added -----------------------------------------------------------------------------------------------
+
+    def _with(self, layer: Layer) -> Image:
+        return replace(self, layers=(*self.layers, layer))
+
+    def clone(
+        self,
+        registry: str | None = None,
+        registry_secret: Any = None,
+        name: str | None = None,
+        base_image: str | None = None,
+        python_version: tuple[int, int] | None = None,
+        addl_layer: Any = None,
+        extendable: bool | None = None,
+        platform: Any = None,
+    ) -> Image:
+        """The same under another name, or for another registry."""
+        return replace(
+            self,
+            registry=registry or self.registry,
+            name=name or self.name,
+            base_image=base_image or self.base_image,
+            python_version=python_version or self.python_version,
+            extendable=self.extendable if extendable is None else extendable,
+            platform=_platforms(platform) if platform else self.platform,
+            layers=(*self.layers, addl_layer) if addl_layer is not None else self.layers,
+        )
+
+    def with_pip_packages(self, *packages: str, **options: Any) -> Image:
+        """Python packages."""
+        return self._with(_layer("pip_packages", packages=packages, **options))
+
+    def with_apt_packages(self, *packages: str, **options: Any) -> Image:
+        """Debian packages."""
+        return self._with(_layer("apt_packages", packages=packages, **options))
+
+    def with_requirements(self, file: str | pathlib.Path, **options: Any) -> Image:
+        """The packages of a requirements file."""
+        return self._with(_layer("requirements", file=str(file), **options))
+
+    def with_uv_project(self, pyproject_file: str | pathlib.Path, uvlock: Any = None, **options: Any) -> Image:
+        """The packages of a uv project."""
+        return self._with(_layer("uv_project", file=str(pyproject_file), **options))
+
+    def with_poetry_project(self, pyproject_file: str | pathlib.Path, poetry_lock: Any = None, **options: Any) -> Image:
+        """The packages of a Poetry project."""
+        return self._with(_layer("poetry_project", file=str(pyproject_file), **options))
+
+    def with_pixi_project(self, manifest_file: str | pathlib.Path, pixi_lock: Any = None, **options: Any) -> Image:
+        """The packages of a Pixi project."""
+        return self._with(_layer("pixi_project", file=str(manifest_file), **options))
+
+    def with_env_vars(self, env_vars: dict[str, str]) -> Image:
+        """Environment variables of the image. A task's own are given to its environment, and do take effect."""
+        return self._with(_layer("env_vars", env_vars=tuple(env_vars.items())))
+
+    def with_commands(self, commands: list[str], secret_mounts: Any = None) -> Image:
+        """Commands to run while building."""
+        return self._with(_layer("commands", commands=commands))
+
+    def with_source_folder(self, src: pathlib.Path, dst: str = ".", copy_contents_only: bool = False) -> Image:
+        """A folder to copy."""
+        return self._with(_layer("source_folder", src=str(src), dst=dst))
+
+    def with_source_file(self, src: Any, dst: str = ".") -> Image:
+        """A file, or files, to copy."""
+        return self._with(_layer("source_file", src=str(src), dst=dst))
+
+    def with_code_bundle(self, copy_style: str = "loaded_modules", dst: str = ".") -> Image:
+        """The code itself."""
+        return self._with(_layer("code_bundle", copy_style=copy_style, dst=dst))
+
+    def with_workdir(self, workdir: str) -> Image:
+        """Directory in which tasks start."""
+        return self._with(_layer("workdir", workdir=workdir))
+
+    def with_dockerignore(self, path: pathlib.Path) -> Image:
+        """What is not copied."""
+        return self._with(_layer("dockerignore", path=str(path)))
+
+    def with_local_v2(self) -> Image:
+        """The Flyte of this checkout."""
+        return self
+
+    def with_local_v2_plugins(self, plugins: Any = None) -> Image:
+        """The Flyte plugins of this checkout."""
+        return self
+
+    def with_local_rs_controller(self) -> Image:
+        """The controller of this checkout."""
+        return self
+
+    def validate(self) -> None:
+        """Check nothing: nothing is built."""
+
+    @property
+    def uri(self) -> str:
+        """The name that it would have: the base itself if nothing is added, else a name with a hash of its description."""
+        if self.base_image and not self.layers and self.name is None:
+            return self.base_image
+        text = repr((self.base_image, str(self.dockerfile), self.python_version, self.layers))
+        tag = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return "/".join(part for part in (self.registry, f"{self.name or 'flyte'}:{tag}") if part)
+
+
+def _platforms(platform: Any) -> tuple[str, ...]:
+    if platform is None:
+        return ("linux/amd64",)
+    return (platform,) if isinstance(platform, str) else tuple(platform)

@@ -1,0 +1,58 @@
+"""Secrets a task asks for: `Secret`. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import re
+from dataclasses import dataclass
+from typing import TypeAlias, Union
+
+#: What ``secrets=`` takes.
+SecretRequest: TypeAlias = Union[str, "Secret", list[Union[str, "Secret"]]]
+
+_VARIABLE = re.compile(r"^[A-Z_][A-Z0-9_]*$")
+
+
+@dataclass
+class Secret:
+    """A secret by name. Here a secret is an environment variable that the workers already have.
+
+    Args:
+        key: Its name in the secret store.
+        group: Namespace of the name.
+        mount: Directory in which it is to appear. Without effect here.
+        as_env_var: Environment variable in which it is to appear; the key in upper case by default.
+
+    Raises:
+        ValueError: ``as_env_var`` is not in upper case with underscores.
+    """
+
+    key: str
+    group: str | None = None
+    mount: pathlib.Path | None = None
+    as_env_var: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.as_env_var is not None and not _VARIABLE.match(self.as_env_var):
+            raise ValueError(f"as_env_var must be in upper case with underscores, like MY_TOKEN, not {self.as_env_var!r}.")
+        if self.mount is None and self.as_env_var is None:
+            name = "_".join(part for part in (self.group, self.key) if part)
+            self.as_env_var = re.sub(r"[^A-Z0-9_]", "_", name.upper())
+
+    def stable_hash(self) -> str:
+        """Hash of what is asked for, the same in every process."""
+        text = repr((self.key, self.group, str(self.mount) if self.mount else None, self.as_env_var))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_secrets(request: SecretRequest | None) -> tuple[Secret, ...]:
+    """The secrets that a user's ``secrets=`` means.
+
+    Args:
+        request: A name, a `Secret`, a list of them, or None.
+    """
+    if request is None:
+        return ()
+    each = request if isinstance(request, list | tuple) else [request]
+    return tuple(Secret(key=secret) if isinstance(secret, str) else secret for secret in each)
