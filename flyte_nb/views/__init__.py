@@ -1,0 +1,1 @@
+"""Show runs: live widget, static snapshot, terminal. Runs in: engine thread."""

@@ -1,0 +1,150 @@
+"""Everything about one action, fetched when a reader opens it. Runs in: engine thread.
+
+The session may implement `Details` and say more (previews of inputs, the failure's frames); `StoreDetails` tells what the
+store alone knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
+
+from flyte_nb.core.model import Action, Attempt, ErrorNote
+from flyte_nb.core.store import RunRecord
+from flyte_nb.views.rows import LINE_CHARS, Json, since
+from flyte_nb.views.words import cut, plain
+
+#: Log lines of one action sent when it is opened.
+DETAIL_LINES = 1_000
+#: Longest text of a full log that is sent for download, in characters.
+DOWNLOAD_CHARS = 16_000_000
+#: Longest HTML report sent, in characters.
+REPORT_CHARS = 1_000_000
+
+
+class Details(Protocol):
+    """What a view asks of the session when a reader opens an action. Every method may return a value or an awaitable of it.
+
+    `detail` returns a dict of any of: ``inputs``: ``[{"name", "text"}]``; ``output``: ``{"text", "html", "png" (base64)}``;
+    ``failure``: ``{"frames": [{"file", "line", "function", "source", "locals": {name: text}, "user": bool}], "text"}``;
+    ``hints``: ``[{"label", "code"}]`` (lines to paste into a cell). All are bounded by the caller; the view escapes everything
+    and shows ``html`` in a frame without script.
+    """
+
+    def detail(self, run: str, action: str) -> Mapping[str, Any] | Awaitable[Mapping[str, Any]]:
+        """More about an action."""
+        ...
+
+    def log_text(self, run: str, action: str | None) -> str | Awaitable[str]:
+        """The full log of an action, or of the whole run, as text."""
+        ...
+
+
+class StoreDetails:
+    """`Details` from the store alone."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+
+    def detail(self, run: str, action: str) -> Mapping[str, Any]:
+        """Nothing beyond what `base_detail` says."""
+        del run, action
+        return {}
+
+    def log_text(self, run: str, action: str | None) -> str:
+        """The lines that the log book kept; says how many it didn't."""
+        del run
+        return log_text(self._record, action)
+
+
+def base_detail(record: RunRecord, action: Action) -> Json:
+    """What the store knows of an action: identity, times, attempts, error, reports, preview."""
+    start = record.state.started_at
+    out: Json = {
+        "name": action.name,
+        "id": action.number,
+        "task": action.task,
+        "label": cut(action.label, 2_000),
+        "kind": action.kind,
+        "note": action.note,
+        "queued": since(start, action.queued_at),
+        "started": since(start, action.started_at),
+        "ended": since(start, action.ended_at),
+        "max_attempts": action.max_attempts,
+        "cached": action.cached,
+        "attempts": [_attempt(start, a) for a in (*action.earlier, *([action.attempt] if action.attempt else []))],
+        "reports": [tab for name, tab in record.reports if name == action.name],
+        "path": [[a.number, cut(a.label or a.task, 80)] for a in _ancestors(record, action)],
+    }
+    if action.preview:
+        out["output"] = {"text": cut(action.preview, 20_000)}
+    error = action.error or (action.attempt.error if action.attempt else None)
+    if error is not None:
+        out["error"] = _error(error)
+    return out
+
+
+def _ancestors(record: RunRecord, action: Action) -> list[Action]:
+    out: list[Action] = []
+    parent = record.actions.get(action.parent)
+    while parent is not None and parent.kind != "root" and len(out) < 50:
+        out.append(parent)
+        parent = record.actions.get(parent.parent)
+    out.reverse()
+    return out
+
+
+def _attempt(start: float, attempt: Attempt) -> Json:
+    return {
+        "number": attempt.number,
+        "started": since(start, attempt.started_at),
+        "ended": since(start, attempt.ended_at),
+        "worker": attempt.worker,
+        "pid": attempt.pid,
+        "slot": attempt.slot,
+        "busy": round(attempt.busy, 3),
+        "ok": attempt.ok,
+        "error": _error(attempt.error) if attempt.error else None,
+    }
+
+
+def _error(error: ErrorNote) -> Json:
+    return {"kind": error.kind, "code": error.code, "message": plain_lines(error.message), "where": error.where}
+
+
+def plain_lines(text: str) -> str:
+    """`text` without colours and control characters, line by line."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def action_log(record: RunRecord, action: Action) -> Json:
+    """The log of one action: its head, what is hidden, its tail; at most `DETAIL_LINES`."""
+    log = record.logs.of(action.name)
+    start = record.state.started_at
+    head, tail = log.head, list(log.tail)
+    room = DETAIL_LINES - len(head)
+    if len(tail) > room:
+        tail = tail[-room:]
+    hidden = log.total - len(head) - len(tail)
+
+    def lines(kept: list[Any]) -> list[list[Any]]:
+        return [[action.name, since(start, at), stream, cut(text, LINE_CHARS)] for at, stream, text in kept]
+
+    return {"head": lines(head), "hidden": hidden, "tail": lines(tail), "total": log.total}
+
+
+def log_text(record: RunRecord, name: str | None) -> str:
+    """The kept lines of an action, or of all merged by time with the action's label before each, as plain text."""
+    if name is not None:
+        log = record.logs.of(name)
+        out = [plain(line.text) for line in log.head]
+        if log.hidden:
+            out.append(f"... {log.hidden:,} lines not kept ...")
+        out.extend(plain(line.text) for line in log.tail)
+    else:
+        labels = {n: f"a{a.number} {cut(a.label, 40)}" for n in record.logs.actions() if (a := record.actions.get(n))}
+        out = [f"[{labels.get(n, n)}] {plain(line.text)}" for n, line in record.logs.merged()]
+        if record.logs.hidden:
+            out.insert(0, f"... {record.logs.hidden:,} of {record.logs.total:,} lines not kept ...")
+    text = "\n".join(out) + "\n" if out else ""
+    return text if len(text) <= DOWNLOAD_CHARS else text[-DOWNLOAD_CHARS:]

@@ -1,0 +1,271 @@
+"""A run as static HTML: what stays in the saved notebook. Runs in: engine thread.
+
+Untrusted notebooks lose ``<svg>``, ``<style>``, scripts and CSS variables, and dark themes change the ground under it, so this
+uses inline styles, inherited text colour, translucent greys, ``<details>`` and data-URI images only. Every string from outside
+goes through `html.escape`.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from html import escape
+
+from flyte_nb.core.model import Action, Phase
+from flyte_nb.core.store import PHASE_CODES, Group
+from flyte_nb.views.outline import Line, outline
+from flyte_nb.views.picture import HEAT_MIN, Picture
+from flyte_nb.views.rows import Json
+from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, summary, tally
+
+#: Longest snapshot, in bytes: it is saved in the notebook.
+MAX_BYTES = 200_000
+#: Rows of the tree.
+MAX_ROWS = 120
+#: Log lines.
+MAX_LOG_LINES = 40
+#: Longest log line, in characters.
+LINE_CHARS = 300
+#: Actions listed under an error.
+MAX_LISTED = 20
+#: Bytes of user reports kept; larger ones are left to `run.get_report()`.
+REPORT_BYTES = 60_000
+
+_MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
+_MUTED = "opacity:.72"
+_LINE = "1px solid rgba(128,128,128,.28)"
+
+
+def render(picture: Picture, failures: dict[str, Json] | None = None) -> str:
+    """The snapshot.
+
+    Args:
+        picture: The run; what changed should have been taken.
+        failures: ``{"frames", "text"}`` of some failed actions by name, as `Details.detail` gives them.
+
+    Returns:
+        HTML of less than `MAX_BYTES` bytes.
+    """
+    now = picture.clock()
+    for rows, lines, reports in ((MAX_ROWS, MAX_LOG_LINES, True), (60, 20, False), (20, 5, False), (0, 0, False)):
+        parts = [
+            _header(picture, now), _errors(picture, failures or {}), _tree(picture, now, rows), _logs(picture, lines),
+            _reports(picture) if reports else "",
+        ]  # fmt: skip
+        body = "".join(parts)
+        out = (
+            f'<div class="flyte-nb-static" data-flyte-run="{escape(picture.record.state.run)}" '
+            f'style="font-size:13px;line-height:1.5;border:{_LINE};border-radius:6px;overflow:hidden;margin:2px 0">{body}</div>'
+        )
+        if len(out.encode()) < MAX_BYTES:
+            return out
+    return f"<pre>{escape(cut(_header_text(picture, now), 2_000))}</pre>"
+
+
+def _header_text(picture: Picture, now: float) -> str:
+    state = picture.record.state
+    return f"{state.run} {LOOKS[state.phase].word} {duration(elapsed(state.started_at, state.ended_at, now))}"
+
+
+def _mark(phase: Phase) -> str:
+    look = LOOKS[phase]
+    return f'<span style="color:{look.colour};font-weight:600">{look.icon}</span>'
+
+
+def _header(picture: Picture, now: float) -> str:
+    state = picture.record.state
+    look = LOOKS[state.phase]
+    took = duration(elapsed(state.started_at, state.ended_at, now))
+    actions = [a for n in picture.record.numbered[:3] if (a := picture.record.actions[n]).kind != "root"]
+    title = actions[0].label if len(actions) == 1 and len(picture.record.numbered) <= 2 else state.title
+    where = f"In [{state.prompt}] · " if state.prompt else ""
+    counts = "" if sum(picture.counts) <= 1 else f" · {summary(picture.counts)}"
+    return (
+        f'<div style="padding:4px 10px">{_mark(state.phase)} <b>{escape(state.run)}</b> '
+        f'<span>{look.word}</span> <span style="{_MUTED}">{took}{counts}</span> '
+        f'<span style="{_MONO};font-size:12px;{_MUTED}">{escape(where + cut(title, 120))}</span></div>'
+    )
+
+
+def _bar(counts: list[int], total: int) -> str:
+    cells = "".join(
+        f'<span style="flex:{n} 0 0%;min-width:2px;background:{LOOKS[phase].colour};'
+        f'{"opacity:.35" if name == "queued" else ""}"></span>'
+        for name, phase, n in tally(counts)
+    )
+    words = escape(f"{summary(counts)} of {number(total)}")
+    return (
+        f'<span title="{words}" style="display:inline-flex;width:160px;height:8px;border-radius:4px;overflow:hidden;'
+        f'vertical-align:middle;background:rgba(128,128,128,.2)">{cells}</span>'
+    )
+
+
+def _tree(picture: Picture, now: float, limit: int) -> str:
+    lines = outline(picture.record, limit)
+    if limit == 0 or not lines or (len(lines) == 1 and lines[0].group is None):
+        return ""
+    body = "".join(_tree_line(picture, line, now) for line in lines)
+    return f'<div style="border-top:{_LINE};padding:4px 10px">{body}</div>'
+
+
+def _tree_line(picture: Picture, line: Line, now: float) -> str:
+    pad = f"padding-left:{18 * line.depth}px"
+    if line.group is not None:
+        return f'<div style="{pad}">{_group(picture, line.group, now)}</div>'
+    if line.action is not None:
+        return f'<div style="{pad}">{_action(line.action, now)}</div>'
+    return f'<div style="{pad};{_MUTED}">… {number(line.left_out)} more</div>'
+
+
+def _group(picture: Picture, group: Group, now: float) -> str:
+    first = picture.record.actions[group.members[0]]
+    took = duration(elapsed(first.queued_at, picture.group_ended(group), now))
+    heat = ""
+    if len(group.members) >= HEAT_MIN:
+        heat = (
+            f'<div><img alt="{escape(summary(group.counts))}: one cell per action" '
+            f'style="display:block;margin:3px 0 5px;max-width:100%;image-rendering:pixelated" '
+            f'src="{heat_png(group.phases)}"></div>'
+        )
+    return (
+        f'<b style="{_MONO};font-size:12px">{escape(cut(group.label, 80))}</b> '
+        f'<span style="{_MUTED}">× {number(len(group.members))}</span> {_bar(group.counts, len(group.members))} '
+        f'<span style="{_MUTED}">{summary(group.counts)} · {took}</span>{heat}'
+    )
+
+
+def _action(action: Action, now: float) -> str:
+    took = duration(elapsed(action.started_at, action.ended_at, now)) or LOOKS[action.phase].word
+    marks = " · cached" if action.cached else ""
+    if action.attempt is not None and action.attempt.number:
+        marks += f" · attempt {action.attempt.number + 1}/{action.max_attempts}"
+    if action.phase not in (Phase.SUCCEEDED, Phase.FAILED):
+        marks += f" · {LOOKS[action.phase].word}"
+    if action.note:
+        marks += f" · {cut(plain(action.note), 120)}"
+    said = escape(error_line(action, 160)) if action.error else ""
+    error = f' <span style="color:{LOOKS[Phase.FAILED].colour}">{said}</span>' if said else ""
+    return (
+        f'{_mark(action.phase)} <span style="{_MONO};font-size:12px">{escape(cut(action.label or action.task, 120))}</span> '
+        f'<span style="{_MUTED}">{escape(took + marks)}</span>{error}'
+    )
+
+
+def _errors(picture: Picture, failures: dict[str, Json]) -> str:
+    record = picture.record
+    out = []
+    for fold in picture.errors.most(10):
+        names = list(fold.names)
+        first = record.actions[names[0]]
+        items = "".join(
+            f'<div style="{_MONO};font-size:12px">a{a.number} {escape(cut(a.label, 120))}</div>'
+            for a in (record.actions[n] for n in names[:MAX_LISTED])
+        )
+        more = (
+            f'<div style="{_MUTED}">… {number(len(names) - MAX_LISTED)} more</div>' if len(names) > MAX_LISTED else ""
+        )
+        times = f"{number(len(names))} × " if len(names) > 1 else ""
+        text = cut(failures.get(first.name, {}).get("text", "") or (first.error.message if first.error else ""), 4_000)
+        block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
+        trace = f'<pre style="{block}">{escape(plain_text(text))}</pre>' if text else ""
+        out.append(
+            f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
+            f'<span style="{_MONO};font-size:12px">{escape(fold.text)}</span> '
+            f'<span style="{_MUTED}">first: a{first.number} {escape(cut(first.label, 80))}'
+            f"{' at ' + escape(cut(fold.where, 120)) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
+        )
+    if len(picture.errors) > 10:
+        out.append(f'<div style="{_MUTED}">… {len(picture.errors) - 10} other errors</div>')
+    if not out:
+        return ""
+    red = "rgba(217,54,62,.10)"
+    return f'<div style="border-top:{_LINE};background:{red};padding:4px 10px">{"".join(out)}</div>'
+
+
+def plain_text(text: str) -> str:
+    """`text` without colours and control characters, line by line."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def _logs(picture: Picture, limit: int) -> str:
+    record = picture.record
+    tail = list(picture.ring)[-limit:] if limit else []
+    if not tail:
+        return ""
+    hidden = record.logs.total - len(tail)
+    several = len(record.logs.actions()) > 1
+    rows = (
+        [f'<span style="{_MUTED}">… {number(hidden)} lines above are not in this snapshot</span>'] if hidden > 0 else []
+    )
+    for name, line in tail:
+        action = record.actions.get(name)
+        label = f'<span style="{_MUTED}">{escape(cut(action.label, 30))} │ </span>' if action and several else ""
+        colour = f' style="color:{LOOKS[Phase.FAILED].colour}"' if line.stream in ("error", "critical") else ""
+        rows.append(f"{label}<span{colour}>{escape(cut(plain(line.text), LINE_CHARS))}</span>")
+    opened = " open" if len(tail) <= 12 else ""
+    return (
+        f'<details{opened} style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer;{_MUTED}">'
+        f"Log · {number(record.logs.total)} lines</summary>"
+        f'<pre style="{_MONO};font-size:12px;line-height:1.4;white-space:pre-wrap;margin:2px 0;max-height:260px;overflow:auto">'
+        f"{'<br>'.join(rows)}</pre></details>"
+    )
+
+
+def _reports(picture: Picture) -> str:
+    out = []
+    left = REPORT_BYTES
+    for (name, tab), report in picture.record.reports.items():
+        action = picture.record.actions.get(name)
+        source = escape(report, quote=True)
+        left -= len(source.encode())
+        if left < 0 or action is None:
+            break
+        out.append(
+            f'<details style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer">Report · '
+            f'{escape(cut(action.label, 80))} · {escape(cut(tab, 40))}</summary><iframe sandbox="" srcdoc="{source}" '
+            f'style="width:100%;height:320px;border:0;background:#fff"></iframe></details>'
+        )
+    return "".join(out)
+
+
+_PALETTE = b"".join(bytes.fromhex(LOOKS[phase].colour[1:]) for phase in PHASE_CODES)
+_ALPHA = bytes(90 if phase is Phase.QUEUED else 255 for phase in PHASE_CODES) + b"\0"
+
+
+def heat_png(phases: bytes | bytearray, width: int = 640) -> str:
+    """A heat strip, one cell per action, as a data URI: a PNG of a few kB even for 100,000 actions."""
+    n = len(phases)
+    cell = next((c for c in (12, 10, 8, 6, 5, 4, 3, 2) if -(-n // (width // c)) * c <= 96), 1)
+    cols = min(n, width // cell)
+    lines = -(-n // cols)
+    blank = len(PHASE_CODES)
+    padded = bytes(phases) + bytes([blank]) * (cols * lines - n)
+    raw = bytearray()
+    gap = 1 if cell >= 4 else 0
+    for at in range(lines):
+        cells = padded[at * cols : (at + 1) * cols]
+        line = (
+            b"\0" + b"".join(bytes([c]) * (cell - gap) + bytes([blank]) * gap for c in cells)
+            if cell > 1
+            else b"\0" + cells
+        )
+        raw += line * (cell - gap)
+        if gap:
+            raw += b"\0" + bytes([blank]) * (cols * cell)
+    head = struct.pack(">IIBBBBB", cols * cell, lines * cell, 8, 3, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        _chunk(kind, data)
+        for kind, data in (
+            (b"IHDR", head),
+            (b"PLTE", _PALETTE + b"\0\0\0"),
+            (b"tRNS", _ALPHA),
+            (b"IDAT", zlib.compress(bytes(raw), 6)),
+            (b"IEND", b""),
+        )
+    )
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,0 +1,99 @@
+"""Flatten a run into the few lines that a bounded picture can hold: text, HTML, terminal. Runs in: engine thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flyte_nb.core.model import Action
+from flyte_nb.core.store import Group, RunRecord
+from flyte_nb.views.words import TERMINAL_CODES
+
+#: Members of a group that are listed even though all is well.
+LISTED = 12
+#: Deepest level shown: deeper nesting is recursion, and reads the same.
+MAX_DEPTH = 12
+
+
+class Line(NamedTuple):
+    """One line of the outline: a group, an action, or a word on what is left out."""
+
+    depth: int
+    group: Group | None = None
+    action: Action | None = None
+    left_out: int = 0
+
+
+def outline(record: RunRecord, limit: int) -> list[Line]:
+    """At most `limit` lines of the run's tree: level by level, so that a deep branch can't hide its siblings.
+
+    Groups of one action show the action itself. Of larger groups the failed, paused and running members come first.
+    """
+    roots = ["", *(name for name in record.numbered[:8] if record.actions[name].kind == "root")]
+    top = [record.groups[key] for root in roots for key in record.children.get(root, ())]
+    budget = [limit]
+    tree: list[_Node] = []
+    frontier = [(tree, group, 0) for group in top]
+    while frontier and budget[0] > 0:
+        following: list[tuple[list[_Node], Group, int]] = []
+        for at, (into, group, depth) in enumerate(frontier):
+            if budget[0] <= 0:
+                into.append(_Node(Line(depth, left_out=sum(len(g.members) for _, g, _ in frontier[at:]))))
+                break
+            following.extend(_place(record, into, group, depth, budget))
+        frontier = following
+    return list(_walk(tree))
+
+
+class _Node(NamedTuple):
+    line: Line
+    below: list[_Node] = []  # noqa: RUF012 - replaced by whoever fills it
+
+
+def _place(
+    record: RunRecord, into: list[_Node], group: Group, depth: int, budget: list[int]
+) -> list[tuple[list[_Node], Group, int]]:
+    """Add a group's line and its listed members; returns the groups below them."""
+    members, left_out = _listed(record, group, budget[0])
+    if len(group.members) > 1 or group.named:
+        budget[0] -= 1
+        node = _Node(Line(depth, group=group), [])
+        into.append(node)
+        into, depth = node.below, depth + 1
+    below: list[tuple[list[_Node], Group, int]] = []
+    for action in members:
+        budget[0] -= 1
+        node = _Node(Line(depth, action=action), [])
+        into.append(node)
+        if depth < MAX_DEPTH:
+            below.extend(
+                (node.below, record.groups[key], depth + 1) for key in record.children.get(action.name, ())[:50]
+            )
+    if left_out and len(group.members) > 1 and not _bar_says_it(group):
+        into.append(_Node(Line(depth, left_out=left_out)))
+    return below
+
+
+def _bar_says_it(group: Group) -> bool:
+    """Whether the group's own line, with its bar, is all there is to say."""
+    return len(group.members) > LISTED
+
+
+def _listed(record: RunRecord, group: Group, room: int) -> tuple[list[Action], int]:
+    n = len(group.members)
+    if n <= min(LISTED, room):
+        return [record.actions[m] for m in group.members], 0
+    if n > LISTED:
+        return [], n
+    return [record.actions[m] for m in group.members[:room]], n - room
+
+
+def _walk(nodes: list[_Node]) -> Iterator[Line]:
+    for node in nodes:
+        yield node.line
+        yield from _walk(node.below)
+
+
+def is_done(group: Group) -> bool:
+    """Whether all members of a group have ended."""
+    return len(group.members) == sum(group.counts[code] for code in TERMINAL_CODES)

@@ -1,0 +1,221 @@
+"""Search and sort the actions of a run, and lay them on a time axis, a slice at a time. Runs in: engine thread.
+
+100,000 actions take about 50 ms to look through. The engine thread has other work, so both functions are coroutines that
+give way every `SLICE` actions.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flyte_nb.core.model import Action, Attempt, Phase
+from flyte_nb.core.store import PHASE_CODES, RunRecord
+from flyte_nb.views.errors import ErrorFolds
+from flyte_nb.views.rows import Json
+from flyte_nb.views.words import error_line
+
+#: Actions looked at before giving way: about 2 ms.
+SLICE = 4_000
+#: Results sent: nobody scrolls further, and the number of all results is stated.
+MAX_RESULTS = 20_000
+#: Spans sent for a time axis; shorter ones that touch are merged.
+MAX_SPANS = 12_000
+#: Lanes sent for a time axis.
+MAX_LANES = 256
+
+_PHASES = list(PHASE_CODES)
+#: "Failed first": what needs the reader, then what moves, then what waits, then the rest.
+_URGENCY = {
+    Phase.FAILED: 0, Phase.TIMED_OUT: 0, Phase.PAUSED: 1, Phase.CANCELLING: 2, Phase.RUNNING: 3, Phase.INITIALIZING: 4,
+    Phase.WAITING_FOR_RESOURCES: 5, Phase.QUEUED: 6, Phase.ABANDONED: 7, Phase.ABORTED: 8, Phase.RECOVERED: 9,
+    Phase.SUCCEEDED: 10,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a reader is looking for."""
+
+    #: Words that all must occur in the label, the task or the error, whatever the case; "a17" finds that action.
+    text: str = ""
+    #: Phases wanted; none: all.
+    phases: frozenset[Phase] = frozenset()
+    #: Full task name; "": all.
+    task: str = ""
+    #: Key of an error fold; "": all.
+    error: str = ""
+    #: "order", "state" (failed first), "label", "task", "duration" or "worker".
+    sort: str = "order"
+    descending: bool = False
+
+
+def parse_query(args: Mapping[str, Any]) -> Query:
+    """A `Query` from a browser's message; what is malformed is left out."""
+
+    def text(key: str) -> str:
+        value = args.get(key)
+        return value[:500] if isinstance(value, str) else ""
+
+    states = args.get("states")
+    codes = [c for c in states if isinstance(c, int) and 0 <= c < len(_PHASES)] if isinstance(states, list) else []
+    return Query(
+        text=text("text").strip(),
+        phases=frozenset(_PHASES[c] for c in codes),
+        task=text("task"),
+        error=text("error"),
+        sort=text("sort") or "order",
+        descending=args.get("desc") is True,
+    )
+
+
+async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float) -> tuple[array.array[int], int]:
+    """Numbers of the actions found, sorted, at most `MAX_RESULTS`; and how many there are in all."""
+    keep = _test(query)
+    fold = errors.get(query.error) if query.error else None
+    if fold is not None:
+        candidates: list[str] = list(fold.names)
+    else:
+        candidates = record.numbered[:] if not query.error else []
+    found: list[Action] = []
+    for start in range(0, len(candidates), SLICE):
+        for name in candidates[start : start + SLICE]:
+            action = record.actions[name]
+            if action.kind != "root" and keep(action):
+                found.append(action)
+        await asyncio.sleep(0)
+    key = _sort_key(query.sort, now)
+    if key is not None:
+        found.sort(key=key, reverse=query.descending)
+    elif query.descending:
+        found.reverse()
+    return array.array("I", [action.number for action in found[:MAX_RESULTS]]), len(found)
+
+
+def _test(query: Query) -> Callable[[Action], bool]:
+    words = query.text.casefold().split()
+    number = int(words[0][1:]) if len(words) == 1 and words[0][:1] == "a" and words[0][1:].isdigit() else -1
+
+    def keep(action: Action) -> bool:
+        if query.phases and action.phase not in query.phases:
+            return False
+        if query.task and action.task != query.task:
+            return False
+        if not words or action.number == number:
+            return True
+        hay = f"{action.label} {action.task} {action.group}".casefold()
+        if action.error is not None:
+            hay += " " + error_line(action).casefold()
+        return all(word in hay for word in words)
+
+    return keep
+
+
+def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
+    def took(action: Action) -> float:
+        if action.started_at is None:
+            return 0.0
+        return (action.ended_at or now) - action.started_at
+
+    keys: dict[str, Callable[[Action], Any]] = {
+        "state": lambda action: (_URGENCY[action.phase], action.number),
+        "label": lambda action: action.label,
+        "task": lambda action: (action.task, action.number),
+        "duration": took,
+        "worker": lambda action: action.attempt.worker if action.attempt else "",
+    }
+    return keys.get(sort)
+
+
+class _Lanes:
+    """Spans by lane, merged where they are too short to be seen."""
+
+    def __init__(self, start: float, grain: float) -> None:
+        self._start = start
+        self._grain = grain
+        self.keys: dict[tuple[str, str], int] = {}
+        self.left_out = 0
+        self._spans: list[list[list[float]]] = []
+
+    def add(self, attempt: Attempt, phase: Phase, number: int, stop: float) -> None:
+        key = (attempt.worker, attempt.slot)
+        lane = self.keys.get(key)
+        if lane is None:
+            if len(self.keys) >= MAX_LANES:
+                self.left_out += 1
+                return
+            lane = self.keys[key] = len(self.keys)
+            self._spans.append([])
+        assert attempt.started_at is not None
+        a, b, code = attempt.started_at - self._start, stop - self._start, float(PHASE_CODES[phase])
+        spans = self._spans[lane]
+        if spans:
+            last = spans[-1]
+            # Merge only what a pixel can't tell apart, and never a failure into a success.
+            if last[2] == code and b - last[0] < self._grain and a >= last[0]:
+                last[1] = max(last[1], b)
+                last[4] += 1
+                return
+        spans.append([a, b, code, float(number), 1.0])
+
+    @property
+    def spans(self) -> list[tuple[int, list[float]]]:
+        return [(lane, span) for lane, spans in enumerate(self._spans) for span in spans]
+
+
+async def timeline(
+    record: RunRecord, now: float, window: tuple[float, float] | None = None
+) -> tuple[Json, list[bytes]]:
+    """Spans of all attempts by lane (worker and slot), for a time axis.
+
+    Args:
+        record: The run.
+        now: Seconds since the epoch.
+        window: First and last second, counted from the run's start; None for all.
+
+    Returns:
+        ``{"lanes": [[worker, slot], ...], "n", "left_out", "end"}`` and one buffer of float32, six per span: lane, start, end,
+        phase code, action number, how many were merged.
+    """
+    start = record.state.started_at
+    end = (record.state.ended_at or now) - start
+    low, high = window or (0.0, max(end, 0.001))
+    grain = (high - low) / 1_500 if len(record.numbered) > MAX_SPANS else 0.0
+    lanes = _Lanes(start, grain)
+    names = record.numbered[:]
+    for at in range(0, len(names), SLICE):
+        for name in names[at : at + SLICE]:
+            action = record.actions[name]
+            for attempt in _attempts(action):
+                if attempt.started_at is None:
+                    continue
+                stop = attempt.ended_at or action.ended_at or now
+                if stop - start >= low and attempt.started_at - start <= high:
+                    lanes.add(attempt, _attempt_phase(action, attempt), action.number, stop)
+        await asyncio.sleep(0)
+    spans = lanes.spans
+    floats = array.array("f")
+    for lane, (a, b, code, number, merged) in spans[:MAX_SPANS]:
+        floats.extend((float(lane), a, b, code, number, merged))
+    content = {
+        "lanes": [[worker, slot] for worker, slot in lanes.keys],
+        "n": min(len(spans), MAX_SPANS),
+        "left_out": max(0, len(spans) - MAX_SPANS) + lanes.left_out,
+        "end": round(end, 3),
+    }
+    return content, [floats.tobytes()]
+
+
+def _attempts(action: Action) -> Iterable[Attempt]:
+    if action.attempt is None:
+        return ()
+    return (*action.earlier, action.attempt) if action.earlier else (action.attempt,)
+
+
+def _attempt_phase(action: Action, attempt: Attempt) -> Phase:
+    if attempt is action.attempt and (attempt.ok is None or action.phase.is_terminal):
+        return action.phase
+    return Phase.SUCCEEDED if attempt.ok else Phase.RUNNING if attempt.ok is None else Phase.FAILED

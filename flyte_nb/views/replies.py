@@ -1,0 +1,235 @@
+"""Answer what a view asks for on demand: details, logs, search results, time axis, reports. Runs in: engine thread."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from flyte_nb.core.model import Action
+from flyte_nb.views import query
+from flyte_nb.views.details import REPORT_CHARS, Details, action_log, base_detail
+from flyte_nb.views.interest import parse_interest
+from flyte_nb.views.picture import LOG_CHARS, SNAPSHOT_LINES, Picture, tail
+from flyte_nb.views.rows import Json, labels, log_line, row
+from flyte_nb.views.words import cut
+
+logger = logging.getLogger(__name__)
+
+#: Longest text of one field in a detail (a preview, a local variable), in characters.
+FIELD_CHARS = 20_000
+#: Frames of a failure shown.
+MAX_FRAMES = 100
+#: Local variables shown per frame.
+MAX_LOCALS = 100
+#: Bytes per message of a download, below what makes a websocket stutter.
+CHUNK = 500_000
+#: Failures remembered for the static snapshot.
+MAX_FAILURES = 20
+
+Send = Callable[[Mapping[str, Any], list[bytes]], None]
+
+
+class Replies:
+    """Request and response beside the stream of patches.
+
+    Args:
+        picture: The run.
+        details: The session's knowledge.
+        send: Sends a JSON value and buffers to the browser.
+    """
+
+    def __init__(self, picture: Picture, details: Details, send: Send) -> None:
+        self._picture = picture
+        self._details = details
+        self._send = send
+        #: Failure records of actions that were opened, by name: the snapshot shows them.
+        self.failures: dict[str, Json] = {}
+        self._ops: dict[str, Callable[[Mapping[str, Any], str], Awaitable[None] | None]] = {
+            "visible_rows": self._visible_rows,
+            "query": self._query,
+            "detail": self._detail,
+            "logs": self._logs,
+            "timeline": self._timeline,
+            "report": self._report,
+            "download": self._download,
+            "peek": self._peek,
+        }
+
+    def answers(self, op: str) -> bool:
+        """Whether it knows this operation."""
+        return op in self._ops
+
+    def handle(self, op: str, args: Mapping[str, Any], nonce: str) -> Awaitable[None] | None:
+        """Do it; an awaitable for the slow part, if any."""
+        known = self._ops.get(op)
+        if known is None:
+            return None
+        answer = known(args, nonce)
+        return None if answer is None else self._guarded(answer, nonce)
+
+    async def relay(self, nonce: str, result: Awaitable[Any]) -> None:
+        """Send the result of a command when it is there."""
+
+        async def work() -> None:
+            value = await result
+            if isinstance(value, Mapping):
+                self._reply(nonce, dict(value))
+
+        await self._guarded(work(), nonce)
+
+    async def _guarded(self, work: Awaitable[None], nonce: str) -> None:
+        try:
+            await work
+        except Exception as error:
+            logger.debug("a request of the view failed", exc_info=True)
+            self._reply(nonce, {"error": f"{type(error).__name__}: {cut(str(error), 500)}"})
+
+    def _reply(self, nonce: str, content: Json, buffers: list[bytes] | None = None) -> None:
+        self._send({"kind": "reply", "to": nonce, **content}, buffers or [])
+
+    def _visible_rows(self, args: Mapping[str, Any], _nonce: str) -> None:
+        self._picture.show(str(args.get("view", ""))[:64], parse_interest(args))
+
+    async def _query(self, args: Mapping[str, Any], nonce: str) -> None:
+        picture = self._picture
+        wanted = query.parse_query(args)
+        numbers, total = await query.search(picture.record, wanted, picture.errors, picture.clock())
+        first = [picture.record.actions[picture.record.numbered[n]] for n in numbers[:60]]
+        rows = [row(picture.record, action, picture.workers) for action in first]
+        self._reply(nonce, {"total": total, "n": len(numbers), "rows": rows}, [numbers.tobytes()])
+
+    def _find(self, args: Mapping[str, Any]) -> Action:
+        name = str(args.get("action", ""))
+        action = self._picture.record.find(name)
+        if action is None:
+            raise LookupError(f"there is no action {name[:80]!r} in {self._picture.record.state.run}")
+        return action
+
+    async def _detail(self, args: Mapping[str, Any], nonce: str) -> None:
+        picture = self._picture
+        action = self._find(args)
+        out = base_detail(picture.record, action)
+        out["workers"] = picture.workers.addresses[:1_000]
+        more = self._details.detail(picture.record.state.run, action.name)
+        if inspect.isawaitable(more):
+            more = await more
+        out.update(bounded_detail(more))
+        if "failure" in out and len(self.failures) < MAX_FAILURES:
+            self.failures[action.name] = out["failure"]
+        out["log"] = action_log(picture.record, action)
+        out["row"] = row(picture.record, action, picture.workers)
+        self._reply(nonce, {"detail": out})
+
+    async def _logs(self, args: Mapping[str, Any], nonce: str) -> None:
+        picture = self._picture
+        if args.get("action"):
+            action = self._find(args)
+            self._reply(
+                nonce, {"log": action_log(picture.record, action), "labels": labels(picture.record, {action.name})}
+            )
+            return
+        lines = tail(picture.ring, 4 * SNAPSHOT_LINES, 16 * LOG_CHARS)
+        total = picture.record.logs.total
+        log = {
+            "head": [],
+            "hidden": max(0, total - len(lines)),
+            "tail": [log_line(picture.record, name, line) for name, line in lines],
+            "total": total,
+        }
+        self._reply(nonce, {"log": log, "labels": labels(picture.record, {name for name, _ in lines})})
+
+    async def _timeline(self, args: Mapping[str, Any], nonce: str) -> None:
+        picture = self._picture
+        low, high = _seconds(args.get("from")), _seconds(args.get("to"))
+        window = (low, high) if low is not None and high is not None and high > low else None
+        content, buffers = await query.timeline(picture.record, picture.clock(), window)
+        for lane in content["lanes"]:
+            lane.append(picture.workers.number(lane[0]))
+        self._reply(nonce, content, buffers)
+
+    async def _report(self, args: Mapping[str, Any], nonce: str) -> None:
+        action = self._find(args)
+        tab = str(args.get("tab", ""))
+        page = self._picture.record.reports.get((action.name, tab), "")
+        self._reply(nonce, {"html": page[:REPORT_CHARS], "cut": len(page) > REPORT_CHARS})
+
+    async def _download(self, args: Mapping[str, Any], nonce: str) -> None:
+        picture = self._picture
+        action = self._find(args) if args.get("action") else None
+        run = picture.record.state.run
+        text = self._details.log_text(run, action.name if action else None)
+        if inspect.isawaitable(text):
+            text = await text
+        data = text.encode()
+        name = re.sub(r"[^\w.-]", "_", f"{run}{'-' + action.id if action else ''}.log")
+        parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
+        for number, part in enumerate(parts):
+            self._reply(nonce, {"file": name, "part": number, "parts": len(parts)}, [part])
+
+    def _peek(self, args: Mapping[str, Any], nonce: str) -> None:
+        """The row of one member of a group, for a pointer that hovers over a heat strip."""
+        picture = self._picture
+        group = picture.record.groups.get(str(args.get("group", "")))
+        index = args.get("index")
+        if group is None or not isinstance(index, int) or not 0 <= index < len(group.members):
+            return
+        action = picture.record.actions[group.members[index]]
+        self._reply(nonce, {"row": row(picture.record, action, picture.workers)})
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def bounded_detail(more: Mapping[str, Any]) -> Json:
+    """What a session said of an action, with every text cut and every list bounded."""
+    out: Json = {}
+    if isinstance(inputs := more.get("inputs"), list):
+        out["inputs"] = [
+            {"name": cut(str(one.get("name", "")), 200), **_value(one)}
+            for one in inputs[:50]
+            if isinstance(one, Mapping)
+        ]
+    if isinstance(output := more.get("output"), Mapping):
+        out["output"] = _value(output)
+    if isinstance(failure := more.get("failure"), Mapping):
+        frames = failure.get("frames")
+        out["failure"] = {
+            "frames": [_frame(one) for one in (frames if isinstance(frames, list) else [])[-MAX_FRAMES:]],
+            "text": cut(str(failure.get("text", "")), 4 * FIELD_CHARS),
+        }
+    if isinstance(hints := more.get("hints"), list):
+        out["hints"] = [
+            {"label": cut(str(one.get("label", "")), 100), "code": cut(str(one.get("code", "")), 500)}
+            for one in hints[:10] if isinstance(one, Mapping)
+        ]  # fmt: skip
+    return out
+
+
+def _value(one: Mapping[str, Any]) -> Json:
+    out: Json = {"text": cut(str(one.get("text", "")), FIELD_CHARS)}
+    if isinstance(page := one.get("html"), str) and len(page) <= REPORT_CHARS:
+        out["html"] = page
+    if (
+        isinstance(png := one.get("png"), str)
+        and len(png) <= 2 * REPORT_CHARS
+        and re.fullmatch(r"[A-Za-z0-9+/=\s]*", png)
+    ):
+        out["png"] = png
+    return out
+
+
+def _frame(frame: Mapping[str, Any]) -> Json:
+    found = frame.get("locals")
+    variables = found if isinstance(found, Mapping) else {}
+    return {
+        "file": cut(str(frame.get("file", "")), 300),
+        "line": frame.get("line") if isinstance(frame.get("line"), int) else 0,
+        "function": cut(str(frame.get("function", "")), 200),
+        "source": cut(str(frame.get("source", "")), 2_000),
+        "locals": {cut(str(k), 100): cut(str(v), 2_000) for k, v in list(variables.items())[:MAX_LOCALS]},
+        "user": bool(frame.get("user", True)),
+    }

@@ -1,0 +1,147 @@
+"""Turn an action, a group or a run into what a view shows of it. Runs in: engine thread.
+
+Pure functions from facts to plain JSON values: no clock, no Jupyter, no user code (labels, previews and error notes come
+ready-made in the events). Times are seconds since the run began, rounded to a millisecond, so that they stay short on the
+wire. Keys whose value is empty are left out. ``js/src/protocol.ts`` mirrors this file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flyte_nb.core.model import Action, LogLine
+from flyte_nb.core.store import PHASE_CODES, Group, RunRecord
+from flyte_nb.views.words import cut, error_line
+
+#: Version of the protocol: the browser says so if it was built for another.
+PROTOCOL = 1
+#: Longest label in a row, in characters: a line on a wide screen.
+LABEL_CHARS = 160
+#: Longest log line in a patch, in characters; the whole line is in the log that "download" fetches.
+LINE_CHARS = 1_000
+
+Json = dict[str, Any]
+
+
+class Workers:
+    """Short numbers for worker addresses, in order of appearance: users see ``w0``."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, address: str) -> int:
+        """The number of an address, a new one if it wasn't seen before."""
+        found = self._numbers.get(address)
+        if found is None:
+            found = self._numbers[address] = len(self.addresses)
+            self.addresses.append(address)
+        return found
+
+
+def since(start: float, at: float | None) -> float | None:
+    """Seconds from the run's start to `at`, rounded to a millisecond."""
+    return None if at is None else round(at - start, 3)
+
+
+def row(record: RunRecord, action: Action, workers: Workers) -> Json:
+    """What a row of the tree shows of an action."""
+    start = record.state.started_at
+    place = record.group_of(action.name)
+    out: Json = {
+        "name": action.name,
+        "id": action.number,
+        "parent": action.parent,
+        "group": place[0].key if place else "",
+        "index": place[1] if place else 0,
+        "label": cut(action.label or action.task or action.id, LABEL_CHARS),
+        "phase": PHASE_CODES[action.phase],
+        "queued": since(start, action.queued_at),
+    }
+    if action.started_at is not None:
+        out["started"] = since(start, action.started_at)
+    if action.ended_at is not None:
+        out["ended"] = since(start, action.ended_at)
+    if action.kind != "task":
+        out["kind"] = action.kind
+    attempt = action.attempt
+    if attempt is not None:
+        if attempt.worker:
+            out["worker"] = workers.number(attempt.worker)
+        if attempt.number or action.max_attempts > 1:
+            out["attempt"] = attempt.number + 1
+    if action.max_attempts > 1:
+        out["of"] = action.max_attempts
+    if action.cached:
+        out["cached"] = True
+    if action.note:
+        out["note"] = cut(action.note, 500)
+    error = error_line(action)
+    if error:
+        out["error"] = error
+    elif action.preview and action.phase.is_terminal:
+        out["preview"] = cut(action.preview, 120)
+    if action.name in record.children:
+        out["kids"] = len(record.children[action.name])
+    return out
+
+
+def group_row(record: RunRecord, group: Group, ended: float | None) -> Json:
+    """What a row of the tree shows of a group. `ended`: when its last member ended, epoch seconds; None while any is open."""
+    start = record.state.started_at
+    first = record.actions[group.members[0]]
+    out: Json = {
+        "key": group.key,
+        "parent": group.parent,
+        "label": cut(group.label, LABEL_CHARS),
+        "n": len(group.members),
+        "counts": list(group.counts),
+        "queued": since(start, first.queued_at),
+    }
+    if group.named:
+        out["named"] = True
+    if ended is not None:
+        out["ended"] = since(start, ended)
+    return out
+
+
+def header(record: RunRecord, counts: list[int], rate: float, eta: float | None) -> Json:
+    """What the one line at the top shows. `rate` in actions a second; 0 and None: not worth showing."""
+    state = record.state
+    out: Json = {
+        "run": state.run,
+        "title": cut(state.title, LABEL_CHARS),
+        "kind": state.kind,
+        "phase": PHASE_CODES[state.phase],
+        "epoch": round(state.started_at, 3),
+        "counts": list(counts),
+        "total": sum(counts),
+    }
+    if state.ended_at is not None:
+        out["ended"] = since(state.started_at, state.ended_at)
+    if state.prompt:
+        out["prompt"] = state.prompt
+    if state.recovers:
+        out["recovers"] = state.recovers
+    if state.error is not None:
+        out["error"] = error_line(state)
+    if rate:
+        out["rate"] = round(rate, 1)
+    if eta is not None:
+        out["eta"] = round(eta, 1)
+    return out
+
+
+def log_line(record: RunRecord, action: str, line: LogLine) -> list[Any]:
+    """A line as ``[action name, seconds since the run began, stream, text]``."""
+    return [action, since(record.state.started_at, line.at), line.stream, cut(line.text, LINE_CHARS)]
+
+
+def labels(record: RunRecord, names: set[str]) -> dict[str, list[Any]]:
+    """``{name: [number, label]}``, for the label before each log line."""
+    out: dict[str, list[Any]] = {}
+    for name in names:
+        action = record.actions.get(name)
+        if action is not None and action.number >= 0:
+            out[name] = [action.number, cut(action.label or action.task, 60)]
+    return out

@@ -1,0 +1,53 @@
+"""The live view as a Jupyter widget: one per run, a pipe for messages, no state of its own. Runs in: engine thread.
+
+State lives in the `Picture`; the browser asks for it. Custom messages sent before the browser's view has rendered are lost,
+so the browser says ``ready`` and gets a replay; patches carry a sequence number; on a gap it asks for a snapshot. Nothing is
+synced through traits: after one ``save_changes`` from the browser, ipykernel 7.4 stops taking any.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import uuid
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import anywidget
+import traitlets
+
+from flyte_nb.views.display import WIDGET_MIME
+from flyte_nb.views.rows import PROTOCOL, Json
+
+STATIC = pathlib.Path(__file__).parent / "static"
+
+#: What ``Widget.on_msg`` calls: (widget, content, buffers), in whichever thread the kernel handles the message.
+OnMessage = Callable[[object, object, object], object]
+
+
+class RunWidget(anywidget.AnyWidget):
+    """One run in the browser.
+
+    Args:
+        on_message: Takes what the browser sends; called in any thread, must only hand over.
+        first: The header's content, so that something is right before the replay arrives.
+    """
+
+    _esm: ClassVar[pathlib.Path] = STATIC / "widget.js"
+    _css: ClassVar[pathlib.Path] = STATIC / "widget.css"
+
+    uid = traitlets.Unicode().tag(sync=True)
+    protocol = traitlets.Int(PROTOCOL).tag(sync=True)
+    first = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, on_message: OnMessage, first: Json | None = None) -> None:
+        super().__init__(uid=uuid.uuid4().hex, first=first or {})
+        self.on_msg(on_message)
+
+    def bundle(self, html: str, text: str) -> dict[str, Any]:
+        """The mime bundle to display: the live view, and what front ends without it show."""
+        view = {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
+        return {"text/plain": text, "text/html": html, WIDGET_MIME: view}
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        word = f"flyte_nb run {self.first.get('run', '')}"
+        return self.bundle(f"<span>{word}</span>", word), {}

@@ -1,0 +1,125 @@
+"""Say phases, durations and counts in words that every view shares. Runs in: engine thread."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from flyte_nb.core.model import Action, Phase, RunState
+from flyte_nb.core.store import PHASE_CODES
+
+
+class Look(NamedTuple):
+    """How a phase is shown. Never by colour alone: icon, word and colour go together."""
+
+    icon: str
+    word: str
+    #: For graphics on light and on dark ground: contrast of at least 3:1 on white and on #111.
+    colour: str
+    #: Name of the nearest colour in a terminal.
+    terminal: str
+
+
+LOOKS: dict[Phase, Look] = {
+    Phase.QUEUED: Look("○", "queued", "#8a919c", "bright_black"),
+    Phase.WAITING_FOR_RESOURCES: Look("◔", "waiting", "#8a919c", "bright_black"),
+    Phase.INITIALIZING: Look("◌", "starting", "#5b8def", "blue"),
+    Phase.RUNNING: Look("▶", "running", "#3b78e7", "blue"),
+    Phase.PAUSED: Look("Ⅱ", "paused", "#b7791f", "yellow"),
+    Phase.CANCELLING: Look("◐", "cancelling", "#a86a2b", "yellow"),
+    Phase.SUCCEEDED: Look("✓", "succeeded", "#1f9d63", "green"),
+    Phase.FAILED: Look("✗", "failed", "#d9363e", "red"),
+    Phase.ABORTED: Look("⊘", "cancelled", "#8b6f9c", "magenta"),
+    Phase.TIMED_OUT: Look("◷", "timed out", "#d9363e", "red"),
+    Phase.RECOVERED: Look("↺", "recovered", "#168f9c", "cyan"),
+    Phase.ABANDONED: Look("?", "abandoned", "#8b6f9c", "magenta"),
+}
+
+#: Order of segments in a bar, and of words in a summary: what ended well, ended badly, stopped, moves, waits.
+SEGMENTS: tuple[tuple[str, Phase, tuple[Phase, ...]], ...] = (
+    ("done", Phase.SUCCEEDED, (Phase.SUCCEEDED, Phase.RECOVERED)),
+    ("failed", Phase.FAILED, (Phase.FAILED, Phase.TIMED_OUT)),
+    ("cancelled", Phase.ABORTED, (Phase.ABORTED, Phase.ABANDONED, Phase.CANCELLING)),
+    ("paused", Phase.PAUSED, (Phase.PAUSED,)),
+    ("running", Phase.RUNNING, (Phase.RUNNING, Phase.INITIALIZING)),
+    ("queued", Phase.QUEUED, (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
+)
+_SEGMENT_CODES = tuple((name, phase, tuple(PHASE_CODES[p] for p in phases)) for name, phase, phases in SEGMENTS)
+
+#: Codes of phases in which nothing can follow.
+TERMINAL_CODES = tuple(code for phase, code in PHASE_CODES.items() if phase.is_terminal)
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def tally(counts: list[int]) -> list[tuple[str, Phase, int]]:
+    """Segments of a bar, (word, phase that gives the colour, how many), without empty ones, from counts by phase code."""
+    found = ((name, phase, sum(counts[c] for c in codes)) for name, phase, codes in _SEGMENT_CODES)
+    return [(name, phase, n) for name, phase, n in found if n]
+
+
+def summary(counts: list[int]) -> str:
+    """``"640 done, 3 failed, 2 running"``; "" for no actions."""
+    return ", ".join(f"{number(n)} {name}" for name, _, n in tally(counts))
+
+
+def number(n: int) -> str:
+    """``12,340``."""
+    return f"{n:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """``"0.04 s"``, ``"12.4 s"``, ``"2 m 05 s"``, ``"1 h 02 m"``; "" for None or nonsense."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    seconds = max(0.0, seconds)
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def plain(text: str) -> str:
+    """`text` without terminal colours and control characters (a carriage return keeps what follows it, as a terminal would)."""
+    if "\r" in text:
+        text = text.rstrip("\r").rpartition("\r")[2]
+    return _CONTROL.sub("", _ANSI.sub("", text))
+
+
+def cut(text: str, limit: int) -> str:
+    """`text`, at most `limit` characters long, with an ellipsis where it was cut."""
+    return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
+
+
+def first_line(text: str, limit: int = 200) -> str:
+    """The first non-empty line of `text`, cut at `limit` characters."""
+    for line in text.splitlines():
+        if line.strip():
+            return cut(plain(line.strip()), limit)
+    return ""
+
+
+def error_line(action: Action | RunState, limit: int = 200) -> str:
+    """``"KeyError: 'a'"``; "" without an error."""
+    error = action.error
+    if error is None and isinstance(action, Action) and action.attempt is not None:
+        error = action.attempt.error
+    if error is None:
+        return ""
+    message = first_line(error.message, limit)
+    return cut(f"{error.code}: {message}" if message else error.code, limit)
+
+
+def elapsed(started: float | None, ended: float | None, now: float) -> float | None:
+    """Seconds between start and end (or now); None if it never started."""
+    if started is None:
+        return None
+    return max(0.0, (now if ended is None else ended) - started)
