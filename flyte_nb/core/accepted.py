@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol, TypeAlias, Union, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from flyte_nb.core.notify import NamedRule, Notification
 
@@ -179,7 +179,7 @@ class OnArtifact:
         object.__setattr__(self, "kwargs", kwargs)
 
 
-Automation: TypeAlias = Union[Cron, FixedRate, OnArtifact]
+Automation: TypeAlias = Cron | FixedRate | OnArtifact
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _make_dual(error_class: type[BaseRuntimeError], original_type: type[BaseExce
     try:
         made = type(original_type)(error_class.__name__, (error_class, original_type), namespace)
         exceptionparts.blank(made, ("", [Exception()]) if is_group else ())
-    except Exception:  # noqa: BLE001 - whatever the class machinery of the user's refuses: do without it
+    except Exception:
         return error_class
     return made
 
@@ -165,7 +165,7 @@ def raise_as(
     made = _class_for(original, code, cls, fallback)
     try:
         error = _copy_into(made, original if original is not None else Exception(message))
-    except Exception:  # noqa: BLE001 - an exception class of any shape: its own text still reaches the parent
+    except Exception:
         made = cls
         error = _copy_into(made, Exception(message))
     if original_of(made) is not None:

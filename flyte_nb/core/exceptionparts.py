@@ -101,7 +101,7 @@ def pack(error: BaseException) -> bytes | None:
     for keep in (_keep_all, _keep_picklable):
         try:
             packed = _dump(error, keep)
-        except Exception:  # noqa: BLE001, S112 - pickling runs the user's code; the second try is more modest
+        except Exception:  # noqa: S112 - pickling runs the user's code; the second try is more modest
             continue
         if len(packed) <= MAX_PACKED:
             return packed
@@ -113,8 +113,8 @@ def unpack(packed: bytes) -> BaseException | None:
     import pickle
 
     try:
-        error = pickle.loads(packed)  # noqa: S301 - written by pack() in a process of ours
-    except Exception:  # noqa: BLE001 - unpickling imports and runs the user's code
+        error = pickle.loads(packed)
+    except Exception:
         return None
     return error if isinstance(error, BaseException) else None
 
@@ -130,7 +130,7 @@ def _keep_picklable(attributes: dict[str, Any]) -> dict[str, Any]:
 def _is_picklable(value: object) -> bool:
     try:
         return len(_dump(value, _keep_all)) <= MAX_PACKED
-    except Exception:  # noqa: BLE001 - pickling runs the user's code
+    except Exception:
         return False
 
 

@@ -23,7 +23,7 @@ def resolve_hints(func: Callable[..., Any]) -> dict[str, Any]:
     try:
         if not any(isinstance(hint, tuple) for hint in annotations.values()):
             return typing.get_type_hints(func, include_extras=True)
-    except Exception:  # noqa: BLE001 - evaluating runs the user's expressions: one by one, below
+    except Exception:
         pass
     scope = _scope(func)
     return {name: _resolve(hint, scope) for name, hint in annotations.items()}
@@ -52,7 +52,7 @@ def _resolve(hint: Any, scope: dict[str, Any]) -> Any:
     stand_in.__annotations__ = {"value": hint}
     try:
         return typing.get_type_hints(stand_in, globalns=scope, localns={}, include_extras=True)["value"]
-    except Exception:  # noqa: BLE001 - see above
+    except Exception:
         return Any if isinstance(hint, str) or _has_forward_reference(hint) else hint
 
 

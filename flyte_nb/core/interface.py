@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from flyte_nb.core import hints, typecheck
+from flyte_nb.core import hints, jsonschema, typecheck
 from flyte_nb.core.errors import ArgumentError, RuntimeDataValidationError
 
 #: What stands for "no default" and "no annotation", as in `inspect`.
@@ -48,7 +48,8 @@ class Interface:
         "_by_keyword",
         "_check_returned",
         "_checks",
-        "_fingerprint",
+        "_count",
+        "_exact",
         "_has_checks",
         "_keyword_checks",
         "_positional",
@@ -73,22 +74,21 @@ class Interface:
         self.outputs = dict(outputs)
         self.signature = signature
         self.returns = returns
-        self._fingerprint = ""
         self._compile()
 
     @classmethod
-    def of(cls, func: Callable[..., Any], name: str | None = None) -> Interface:
+    def of(cls, func: Callable[..., Any], task: str | None = None) -> Interface:
         """The interface of a function.
 
         Args:
             func: The task's function.
-            name: Full name of the task; the function's own by default.
+            task: Full name of the task; the function's own by default.
 
         Raises:
             ValueError: The function takes ``*args`` or ``**kwargs``.
             TypeError: Its return annotation is a tuple of one, or of any length.
         """
-        name = name or getattr(func, "__qualname__", repr(func))
+        name = task or getattr(func, "__qualname__", repr(func))
         signature = inspect.signature(func)
         resolved = hints.resolve_hints(func)
         inputs: dict[str, tuple[Any, Any]] = {}
@@ -110,37 +110,59 @@ class Interface:
         return _rebuild, (self.name, self.inputs, self.outputs, _kinds(self.signature), self.returns)
 
     def __repr__(self) -> str:
-        takes = ", ".join(
-            f"{name}: {typecheck.display(hint)}" + ("" if default is EMPTY else f" = {_short.repr(default)}")
-            for name, (hint, default) in self.inputs.items()
-        )
-        gives = ", ".join(f"{name}: {typecheck.display(hint)}" for name, hint in self.outputs.items())
-        return f"({takes}) -> ({gives})" if gives else f"({takes}) -> None"
+        return f"{self._takes()} -> {self._gives()}"
+
+    def _takes(self, *, defaults: bool = True) -> str:
+        parts = []
+        for name, (hint, default) in self.inputs.items():
+            if self._by_keyword and name == self._by_keyword[0][0]:
+                parts.append("*")
+            shown = "" if default is EMPTY or not defaults else f" = {_short.repr(default)}"
+            parts.append(f"{name}: {typecheck.display(hint)}{shown}")
+        return f"({', '.join(parts)})"
+
+    def _gives(self) -> str:
+        if not self.outputs:
+            return "None"
+        return f"({', '.join(f'{name}: {typecheck.display(hint)}' for name, hint in self.outputs.items())})"
+
+    def signature_text(self) -> str:
+        """Names and types of inputs and outputs, the same in every process. Defaults are left out: they may be any object."""
+        return f"{self._takes(defaults=False)} -> {self._gives()}"
+
+    def json_schema(self) -> dict[str, Any]:
+        """A JSON schema of the inputs."""
+        return jsonschema.schema_of_inputs(self.inputs)
 
     # -- Binding -------------------------------------------------------------------------------------------------------
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Bind a call's arguments as Python would, and fill in the defaults.
+        """Bind a call's arguments as Python would, fill in the defaults, and refuse what obviously does not fit.
 
         Args:
             args: Positional arguments.
             kwargs: Keyword arguments; not changed.
 
         Returns:
-            Every parameter's value: the positional ones as a tuple, in order, and the keyword-only ones as a dict.
+            Every parameter's value, unchanged: the positional ones as a tuple, in order, the keyword-only ones as a dict.
 
         Raises:
-            ArgumentError: They do not fit the signature. The text is Python's, with the task's name. It is a `TypeError`
-                and a `ValueError`.
+            ArgumentError: They fit neither the signature (the text is Python's, with the task's name) nor the
+                annotations. It is a `TypeError` and a `ValueError`.
         """
-        positional = self._positional
-        if not kwargs and len(args) == len(positional) and not self._by_keyword:
-            return args, kwargs
-        if len(args) > len(positional):
+        # The commonest call, a map over one list, takes the first line and the last: well under a microsecond.
+        if kwargs or len(args) != self._count or self._by_keyword:
+            args, kwargs = self._bind_slowly(args, kwargs)
+        if self._has_checks and (kwargs or tuple(map(type, args)) != self._exact):
+            self._check(args, kwargs)
+        return args, kwargs
+
+    def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if len(args) > self._count:
             self._refuse(args, kwargs)
         left = dict(kwargs)
         values = list(args)
-        for name, default, by_keyword in positional[len(args) :]:
+        for name, default, by_keyword in self._positional[len(args) :]:
             value = left.pop(name, default) if by_keyword else default
             if value is EMPTY:
                 self._refuse(args, kwargs)
@@ -159,13 +181,8 @@ class Interface:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ArgumentError(f"{self.name}() {error}. It takes {self.signature_text}.") from None
-        raise ArgumentError(f"{self.name}() does not take these arguments. It takes {self.signature_text}.")
-
-    @property
-    def signature_text(self) -> str:
-        """The parameters, as in ``(x: int, y: int = 2)``."""
-        return repr(self).rpartition(" -> ")[0]
+            raise ArgumentError(f"{self.name}() {error}. It takes {self._takes()}.") from None
+        raise ArgumentError(f"{self.name}() does not take these arguments. It takes {self._takes()}.")
 
     def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Values by parameter name, of arguments that `bind` has bound.
@@ -180,33 +197,20 @@ class Interface:
 
     # -- Checking ------------------------------------------------------------------------------------------------------
 
-    def check_inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Refuse values that obviously do not fit the annotations. Changes nothing.
-
-        Args:
-            args: The tuple from `bind`.
-            kwargs: The dict from `bind`.
-
-        Raises:
-            ArgumentError: One does not fit. It is a `TypeError` and a `ValueError`.
-        """
-        if not self._has_checks:
-            return
-        for value, (exact, check, default) in zip(args, self._checks, strict=False):
+    def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        for value, (name, exact, check, default) in zip(args, self._checks, strict=False):
             if check is not None and type(value) is not exact and value is not default and not check(value):
-                self._refuse_value(value, check)
-        for name, value in kwargs.items():
-            exact, check, default = self._keyword_checks[name]
+                self._refuse_value(name, value)
+        for key, value in kwargs.items():
+            name, exact, check, default = self._keyword_checks[key]
             if check is not None and type(value) is not exact and value is not default and not check(value):
-                self._refuse_value(value, check)
+                self._refuse_value(name, value)
 
-    def _refuse_value(self, value: Any, check: typecheck.Check) -> NoReturn:
-        rows = [*zip((p[0] for p in self._positional), self._checks, strict=True), *self._keyword_checks.items()]
-        name = next(name for name, row in rows if row[1] is check)
+    def _refuse_value(self, name: str, value: Any) -> NoReturn:
         expected = typecheck.display(self.inputs[name][0])
         raise ArgumentError(
             f"Type conversion failed for variable '{name}': expected {expected}, got {describe(value)}. "
-            f"Task {self.name} takes {self.signature_text}."
+            f"Task {self.name} takes {self._takes()}."
         )
 
     def check_outputs(self, value: Any) -> None:
@@ -246,11 +250,7 @@ class Interface:
     @property
     def fingerprint(self) -> str:
         """Short hash over names and types of inputs and outputs, the same in every process; defaults do not count."""
-        if not self._fingerprint:
-            takes = [(name, typecheck.display(hint)) for name, (hint, _) in self.inputs.items()]
-            gives = [(name, typecheck.display(hint)) for name, hint in self.outputs.items()]
-            self._fingerprint = hashlib.sha256(repr((takes, gives)).encode()).hexdigest()[:16]
-        return self._fingerprint
+        return hashlib.sha256(self.signature_text().encode()).hexdigest()[:16]
 
     def has_default(self, name: str) -> bool:
         """Whether an input may be left out.
@@ -291,10 +291,13 @@ class Interface:
             (p.name, p.default, p.kind is not inspect.Parameter.POSITIONAL_ONLY) for p in parameters if p.kind in _POSITIONAL
         )
         self._by_keyword = tuple((p.name, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
-        rows = {name: _row(hint, default) for name, (hint, default) in self.inputs.items()}
+        rows = {name: (name, *_row(hint), default) for name, (hint, default) in self.inputs.items()}
+        self._count = len(self._positional)
+        #: Per parameter: (name, type that needs no check, check or None, default, which always fits: ``x: int = None``).
         self._checks = tuple(rows[name] for name, _, _ in self._positional)
         self._keyword_checks = {name: rows[name] for name, _ in self._by_keyword}
-        self._has_checks = any(row[1] is not None for row in rows.values())
+        self._exact = tuple(row[1] for row in self._checks)
+        self._has_checks = any(row[2] is not None for row in rows.values())
         self._single_type = self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _NEVER
         self._check_returned = _returned_check(self.returns) if self.outputs else None
 
@@ -306,17 +309,9 @@ class _Never:
 _NEVER = _Never
 
 
-def _row(hint: Any, default: Any) -> tuple[Any, typecheck.Check | None, Any]:
-    """(type that needs no check, check, default): a default always fits, ``x: int = None`` is common."""
-    found = typecheck.compile_check(hint)
-    if found is None:
-        return _NEVER, None, default
-    check = found
-
-    def own(value: Any) -> bool:  # a function of its own per parameter: it tells which one refused
-        return check(value)
-
-    return (hint if _is_exact(hint) else _NEVER), own, default
+def _row(hint: Any) -> tuple[Any, typecheck.Check | None]:
+    check = typecheck.compile_check(hint)
+    return (hint if check is not None and _is_exact(hint) else _NEVER), check
 
 
 def _is_exact(hint: Any) -> bool:
@@ -372,7 +367,7 @@ def describe(value: object) -> str:
     """A value and its type, bounded: ``'a' (str)``."""
     try:
         text = _short.repr(value)
-    except Exception:  # noqa: BLE001 - __repr__ of anything
+    except Exception:
         text = "a value"
     return f"{text} ({type(value).__name__})"
 

@@ -115,7 +115,7 @@ def APPLE_SILICON(device: str) -> Device:  # noqa: N802 - Flyte's spelling
 
 
 def _pair(name: str, value: object) -> None:
-    if isinstance(value, tuple | list) and len(value) != 2:  # noqa: PLR2004 - a request and a limit
+    if isinstance(value, tuple | list) and len(value) != 2:
         raise ValueError(f"{name} as a tuple must be (request, limit), not {value!r}.")
 
 

@@ -35,7 +35,7 @@ class ReusePolicy:
         if isinstance(self.replicas, int) and not isinstance(self.replicas, bool):
             self.replicas = (self.replicas, self.replicas)
         pair = self.replicas
-        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(n, int) for n in pair):  # noqa: PLR2004
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(n, int) for n in pair):
             raise ValueError(f"replicas must be a number or (least, most), not {self.replicas!r}.")
         if not 0 <= pair[0] <= pair[1] or pair[1] < 1:
             raise ValueError(f"replicas must be (least, most) with 0 <= least <= most and most >= 1, not {pair!r}.")

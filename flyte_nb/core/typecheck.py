@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import datetime
+import datetime as dt
 import enum
 import functools
 import numbers
@@ -104,7 +104,7 @@ def _is_literal(allowed: tuple[Any, ...], value: Any) -> bool:
             # A str that is an Enum member, numpy.str_, ...
             if isinstance(value, type(each)) and not isinstance(value, bool) and value == each:
                 return True
-        except Exception:  # noqa: BLE001, S112 - __eq__ of anything
+        except Exception:  # noqa: S112 - __eq__ of anything
             continue
     return False
 
@@ -198,10 +198,10 @@ _BUILT_IN: dict[Any, Check] = {
     set: _set_like,
     frozenset: _set_like,
     type: _is_type,
-    datetime.datetime: _instance_of(datetime.datetime),
-    datetime.date: _instance_of(datetime.date),
-    datetime.timedelta: _instance_of(datetime.timedelta),
-    datetime.time: _instance_of(datetime.time),
+    dt.datetime: _instance_of(dt.datetime),
+    dt.date: _instance_of(dt.date),
+    dt.timedelta: _instance_of(dt.timedelta),
+    dt.time: _instance_of(dt.time),
     collections.abc.Callable: callable,
 }
 
@@ -303,7 +303,7 @@ def _container_check(origin: Any, args: tuple[Any, ...], depth: int) -> Check | 
 
 def _mapping_check(outer: Check, args: tuple[Any, ...], depth: int) -> Check:
     checks = [compile_check(arg, depth + 1) for arg in args[:2]]
-    keys, values = (checks + [None, None])[:2]
+    keys, values = ([*checks, None, None])[:2]
 
     def fits(value: Any) -> bool:
         if not outer(value):
@@ -314,7 +314,7 @@ def _mapping_check(outer: Check, args: tuple[Any, ...], depth: int) -> Check:
 
 
 def _tuple_check(args: tuple[Any, ...], depth: int) -> Check:
-    if len(args) == 2 and args[1] is Ellipsis:  # noqa: PLR2004 - tuple[X, ...]
+    if len(args) == 2 and args[1] is Ellipsis:
         inner = compile_check(args[0], depth + 1)
         return _is_tuple if inner is None else lambda value: _is_tuple(value) and _all_fit(inner, value)
     if any(typing.get_origin(arg) is typing.Unpack for arg in args):
