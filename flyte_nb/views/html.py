@@ -37,12 +37,13 @@ _MUTED = "opacity:.72"
 _LINE = "1px solid rgba(128,128,128,.28)"
 
 
-def render(picture: Picture, failures: dict[str, Json] | None = None) -> str:
+def render(picture: Picture, failures: dict[str, Json] | None = None, view: str = "") -> str:
     """The snapshot.
 
     Args:
         picture: The run; what changed should have been taken.
         failures: ``{"frames", "text"}`` of some failed actions by name, as `Details.detail` gives them.
+        view: Identity of the live view: a browser that still has it mounts it over this.
 
     Returns:
         HTML of less than `MAX_BYTES` bytes.
@@ -56,6 +57,7 @@ def render(picture: Picture, failures: dict[str, Json] | None = None) -> str:
         body = "".join(parts)
         out = (
             f'<div class="flyte-nb-static" data-flyte-run="{escape(picture.record.state.run)}" '
+            f'data-flyte-view="{escape(view)}" '
             f'style="font-size:13px;line-height:1.5;border:{_LINE};border-radius:6px;overflow:hidden;margin:2px 0">{body}</div>'
         )
         if len(out.encode()) < MAX_BYTES:

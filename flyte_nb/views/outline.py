@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from flyte_nb.core.model import Action
 from flyte_nb.core.store import Group, RunRecord
+from flyte_nb.views.rows import roots
 from flyte_nb.views.words import TERMINAL_CODES
 
 #: Members of a group that are listed even though all is well.
@@ -29,8 +30,7 @@ def outline(record: RunRecord, limit: int) -> list[Line]:
 
     Groups of one action show the action itself. Of larger groups the failed, paused and running members come first.
     """
-    roots = ["", *(name for name in record.numbered[:8] if record.actions[name].kind == "root")]
-    top = [record.groups[key] for root in roots for key in record.children.get(root, ())]
+    top = [record.groups[key] for root in roots(record) for key in record.children.get(root, ())]
     budget = [limit]
     tree: list[_Node] = []
     frontier = [(tree, group, 0) for group in top]

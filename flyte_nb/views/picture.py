@@ -260,8 +260,7 @@ class Picture:
 
     def _root_groups(self) -> list[str]:
         record = self.record
-        roots = ["", *(name for name in record.numbered[:8] if record.actions[name].kind == "root")]
-        return [key for root in roots for key in record.children.get(root, ())[:MAX_GROUPS]]
+        return [key for root in rows.roots(record) for key in record.children.get(root, ())[:MAX_GROUPS]]
 
     def _first_rows(self) -> set[str]:
         out: set[str] = set()

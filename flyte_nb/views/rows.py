@@ -105,6 +105,11 @@ def group_row(record: RunRecord, group: Group, ended: float | None) -> Json:
     return out
 
 
+def roots(record: RunRecord) -> list[str]:
+    """Names whose children stand at the top of the tree: none's, and the root action's."""
+    return ["", *(name for name in record.numbered[:8] if record.actions[name].kind == "root")]
+
+
 def header(record: RunRecord, counts: list[int], rate: float, eta: float | None) -> Json:
     """What the one line at the top shows. `rate` in actions a second; 0 and None: not worth showing."""
     state = record.state
@@ -116,6 +121,7 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
         "epoch": round(state.started_at, 3),
         "counts": list(counts),
         "total": sum(counts),
+        "roots": roots(record),
     }
     if state.ended_at is not None:
         out["ended"] = since(state.started_at, state.ended_at)

@@ -161,7 +161,7 @@ class View:
             self.mode = Mode.HTML
 
     def _bundle(self, *, live: bool) -> dict[str, Any]:
-        page, plain = html.render(self.picture, self._replies.failures), text.screen(self.picture)
+        page, plain = html.render(self.picture, self._replies.failures, self.uid), text.screen(self.picture)
         if live and self._widget is not None:
             bundle: dict[str, Any] = self._widget.bundle(page, plain)
             return bundle

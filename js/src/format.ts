@@ -1,0 +1,40 @@
+/** Numbers and times in words, as flyte_nb/views/words.py says them. */
+
+import { SEGMENTS } from "./protocol.ts";
+
+const numbers = new Intl.NumberFormat("en");
+export const number = (n: number): string => numbers.format(n);
+
+export function duration(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "";
+  const s = Math.max(0, seconds);
+  if (s < 9.995) return `${s.toFixed(2)} s`;
+  if (s < 99.95) return `${s.toFixed(1)} s`;
+  const whole = Math.round(s);
+  const two = (n: number): string => String(n).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} m ${two(whole % 60)} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} m`;
+  return `${Math.floor(whole / 86400)} d ${two(Math.floor((whole % 86400) / 3600))} h`;
+}
+
+/** A duration that is still growing: one decimal, so that it does not flicker. */
+export function growing(seconds: number): string {
+  return seconds < 99.95 ? `${Math.max(0, seconds).toFixed(1)} s` : duration(seconds);
+}
+
+export function segments(counts: number[]): { word: string; look: number; n: number }[] {
+  return SEGMENTS.map(({ word, look, codes }) => ({
+    word,
+    look,
+    n: codes.reduce((sum: number, code) => sum + (counts[code] ?? 0), 0),
+  })).filter(({ n }) => n > 0);
+}
+
+export const summary = (counts: number[]): string =>
+  segments(counts)
+    .map(({ word, n }) => `${number(n)} ${word}`)
+    .join(", ");
+
+/** Time of day, with the reader's own clock. */
+export const clockTime = (epoch: number): string =>
+  new Date(epoch * 1000).toLocaleTimeString(undefined, { hour12: false });

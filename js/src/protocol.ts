@@ -1,0 +1,226 @@
+/** What Python sends and takes: a mirror of flyte_nb/views/rows.py, picture.py and replies.py. */
+
+export const PROTOCOL = 1;
+
+/** Phases by code, in the order of flyte_nb.core.model.Phase. */
+export const PHASES = [
+  "queued",
+  "waiting",
+  "starting",
+  "running",
+  "paused",
+  "cancelling",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "timed out",
+  "recovered",
+  "abandoned",
+] as const;
+export type PhaseWord = (typeof PHASES)[number];
+
+export const P = {
+  QUEUED: 0,
+  WAITING: 1,
+  STARTING: 2,
+  RUNNING: 3,
+  PAUSED: 4,
+  CANCELLING: 5,
+  SUCCEEDED: 6,
+  FAILED: 7,
+  CANCELLED: 8,
+  TIMED_OUT: 9,
+  RECOVERED: 10,
+  ABANDONED: 11,
+} as const;
+
+/** Segments of a bar, in order, with the phase codes that count as each. */
+export const SEGMENTS = [
+  { word: "done", look: P.SUCCEEDED, codes: [P.SUCCEEDED, P.RECOVERED] },
+  { word: "failed", look: P.FAILED, codes: [P.FAILED, P.TIMED_OUT] },
+  { word: "cancelled", look: P.CANCELLED, codes: [P.CANCELLED, P.ABANDONED, P.CANCELLING] },
+  { word: "paused", look: P.PAUSED, codes: [P.PAUSED] },
+  { word: "running", look: P.RUNNING, codes: [P.RUNNING, P.STARTING] },
+  { word: "queued", look: P.QUEUED, codes: [P.QUEUED, P.WAITING] },
+] as const;
+export type SegmentWord = (typeof SEGMENTS)[number]["word"];
+
+export const isTerminal = (code: number): boolean => code >= P.SUCCEEDED;
+export const isFailure = (code: number): boolean => code === P.FAILED || code === P.TIMED_OUT;
+export const isActive = (code: number): boolean => code >= P.STARTING && code <= P.CANCELLING && code !== P.PAUSED;
+
+/** All times are seconds since the run began. */
+export interface Header {
+  run: string;
+  title: string;
+  kind: string;
+  phase: number;
+  epoch: number;
+  counts: number[];
+  total: number;
+  /** Parents whose groups stand at the top of the tree. */
+  roots: string[];
+  ended?: number;
+  prompt?: number;
+  recovers?: string;
+  error?: string;
+  rate?: number;
+  eta?: number;
+}
+
+export interface Row {
+  name: string;
+  id: number;
+  parent: string;
+  group: string;
+  index: number;
+  label: string;
+  phase: number;
+  queued: number;
+  started?: number;
+  ended?: number;
+  kind?: string;
+  worker?: number;
+  attempt?: number;
+  of?: number;
+  cached?: boolean;
+  note?: string;
+  error?: string;
+  preview?: string;
+  kids?: number;
+}
+
+export interface GroupRow {
+  key: string;
+  parent: string;
+  label: string;
+  n: number;
+  counts: number[];
+  queued: number;
+  named?: boolean;
+  ended?: number;
+}
+
+export interface ErrorFold {
+  key: string;
+  n: number;
+  text: string;
+  where: string;
+  name: string;
+  id: number;
+  label: string;
+}
+
+/** [action name, seconds, stream, text] */
+export type WireLine = [string, number, string, string];
+export type Labels = Record<string, [number, string]>;
+
+export interface Picture {
+  kind: "replay" | "patch";
+  v: number;
+  seq: number;
+  now: number;
+  small: boolean;
+  run: Header;
+  rows: Row[];
+  groups: GroupRow[];
+  phases?: { key: string; at: number; n: number }[];
+  errors?: ErrorFold[];
+  logs?: { lines: WireLine[]; labels: Labels; skipped: number; total: number };
+}
+
+export interface Reply {
+  kind: "reply";
+  to: string;
+  error?: string;
+  text?: string;
+  [key: string]: unknown;
+}
+
+export interface Notice {
+  kind: "notice";
+  text: string;
+  error: boolean;
+}
+
+export type Message = Picture | Reply | Notice | { kind: "final" };
+
+export interface Log {
+  head: WireLine[];
+  hidden: number;
+  tail: WireLine[];
+  total: number;
+}
+
+export interface Value {
+  text: string;
+  html?: string;
+  png?: string;
+}
+
+export interface ErrorNote {
+  kind: string;
+  code: string;
+  message: string;
+  where: string;
+}
+
+export interface Attempt {
+  number: number;
+  started: number | null;
+  ended: number | null;
+  worker: string;
+  pid: number;
+  slot: string;
+  busy: number;
+  ok: boolean | null;
+  error: ErrorNote | null;
+}
+
+export interface Frame {
+  file: string;
+  line: number;
+  function: string;
+  source: string;
+  locals: Record<string, string>;
+  user: boolean;
+}
+
+export interface Detail {
+  name: string;
+  id: number;
+  task: string;
+  label: string;
+  kind: string;
+  note: string;
+  queued: number;
+  started: number | null;
+  ended: number | null;
+  max_attempts: number;
+  cached: boolean;
+  attempts: Attempt[];
+  reports: string[];
+  path: [number, string][];
+  inputs?: ({ name: string } & Value)[];
+  output?: Value;
+  error?: ErrorNote;
+  failure?: { frames: Frame[]; text: string };
+  hints?: { label: string; code: string }[];
+  log: Log;
+  row: Row;
+}
+
+/** What anywidget gives us of the model. */
+export interface Model {
+  get(key: string): unknown;
+  send(content: unknown): void;
+  on(event: string, callback: (...args: never[]) => void): void;
+  off(event: string, callback: (...args: never[]) => void): void;
+  widget_manager?: { kernel?: Kernel };
+}
+
+export interface Kernel {
+  clientId?: string;
+  username?: string;
+  sendControlMessage?(message: unknown, expectReply: boolean, disposeOnDone: boolean): unknown;
+}

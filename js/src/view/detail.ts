@@ -1,0 +1,412 @@
+/** The panel of one action: what went in and out, what went wrong, its attempts, times and log. */
+
+import { duration, growing, number } from "../format.ts";
+import type { RunModel } from "../model.ts";
+import { type Attempt, type Detail, type Frame, isFailure, isTerminal, P, type Row, type Value } from "../protocol.ts";
+import { append, type Child, h, setText, show } from "./dom.ts";
+import { icon, phaseIcon, phaseWord } from "./icons.ts";
+import { drawLine } from "./logs.ts";
+
+/** Log lines drawn in the panel; the Logs tab shows all. */
+const MAX_LOG = 60;
+
+export interface DetailHost {
+  close(): void;
+  command(op: string, args: Record<string, unknown>): void;
+  /** A command whose answer is text shown in the panel. */
+  ask(op: string, args: Record<string, unknown>): Promise<string>;
+  report(action: string, tab: string): Promise<string>;
+  openLog(detail: Detail): void;
+  openNumber(id: number): void;
+  signal(row: Row, value: string): void;
+  copy(text: string): void;
+}
+
+export class DetailView {
+  readonly el: HTMLElement;
+  private readonly head = h("div", { class: "fnb-dhead" });
+  private readonly body = h("div", { class: "fnb-dbody", tabindex: 0, role: "group", "aria-label": "Details" });
+  private readonly time = h("span", { class: "fnb-time" });
+  private shown: Detail | null = null;
+
+  constructor(
+    private readonly model: RunModel,
+    private readonly host: DetailHost,
+  ) {
+    this.el = h(
+      "aside",
+      { class: "fnb-detail", "aria-label": "Action", hidden: true, "data-testid": "fnb-detail" },
+      this.head,
+      this.body,
+    );
+    this.el.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") host.close();
+      event.stopPropagation();
+    });
+  }
+
+  get open(): boolean {
+    return !this.el.hidden;
+  }
+
+  hide(): void {
+    show(this.el, false);
+    this.shown = null;
+  }
+
+  /** What is known before the answer is there. */
+  waiting(row: Row | undefined, id: string): void {
+    show(this.el, true);
+    this.drawHead(row, row?.label ?? id, row?.id);
+    if (!this.shown || this.shown.name !== row?.name)
+      this.body.replaceChildren(h("div", { class: "fnb-muted fnb-pad" }, "Fetching…"));
+  }
+
+  failed(error: Error): void {
+    this.body.replaceChildren(h("div", { class: "fnb-pad fnb-error", role: "alert" }, error.message));
+  }
+
+  private drawHead(row: Row | undefined, label: string, id: number | undefined): void {
+    const code = row ? this.model.phaseOf(row) : P.QUEUED;
+    this.head.replaceChildren(
+      h(
+        "span",
+        { class: `fnb-state fnb-c-${code}` },
+        phaseIcon(code),
+        h("span", { class: "fnb-word" }, phaseWord(code)),
+      ),
+      h("span", { class: "fnb-run" }, id === undefined ? "" : `a${id}`),
+      h("span", { class: "fnb-title fnb-ink", title: label }, label),
+      this.time,
+      h(
+        "button",
+        { class: "fnb-btn fnb-more", type: "button", "aria-label": "Close details", onclick: () => this.host.close() },
+        icon("close"),
+      ),
+    );
+    this.tick();
+  }
+
+  tick(): void {
+    const row = this.shown ? this.model.rows.get(this.shown.name) : undefined;
+    if (!row || row.started === undefined) setText(this.time, "");
+    else
+      setText(
+        this.time,
+        row.ended !== undefined ? duration(row.ended - row.started) : growing(this.model.elapsed() - row.started),
+      );
+  }
+
+  draw(detail: Detail): void {
+    const scroll = this.shown?.name === detail.name ? this.body.scrollTop : 0;
+    this.shown = detail;
+    const row = this.model.rows.get(detail.name) ?? detail.row;
+    this.drawHead(row, detail.label, detail.id);
+    this.body.replaceChildren();
+    append(this.body, [
+      this.path(detail),
+      this.commands(detail, row),
+      this.condition(detail, row),
+      this.error(detail),
+      this.values("Inputs", detail.inputs),
+      detail.output ? section("Output", this.value(detail.output)) : null,
+      this.times(detail),
+      this.attempts(detail),
+      this.reports(detail),
+      this.log(detail),
+    ]);
+    this.body.scrollTop = scroll;
+  }
+
+  private path(detail: Detail): Child {
+    if (!detail.path.length) return null;
+    const links = detail.path.flatMap(([id, label], i) => [
+      i ? " › " : "",
+      h("button", { class: "fnb-link", type: "button", title: label, onclick: () => this.host.openNumber(id) }, label),
+    ]);
+    return h("div", { class: "fnb-path" }, links);
+  }
+
+  private commands(detail: Detail, row: Row): Child {
+    const args = { action: detail.name };
+    const code = this.model.phaseOf(row);
+    const out = h("pre", { class: "fnb-pre", hidden: true });
+    const button = (label: string, run: () => void, extra = "") =>
+      h("button", { class: `fnb-btn ${extra}`.trim(), type: "button", onclick: run }, label);
+    const ask = (op: string) => {
+      this.host.ask(op, args).then(
+        (text) => {
+          setText(out, text);
+          show(out, true);
+        },
+        (error: Error) => {
+          setText(out, error.message);
+          show(out, true);
+        },
+      );
+    };
+    const buttons: Child[] = [];
+    if (!isTerminal(code)) buttons.push(button("Cancel action", () => this.host.command("cancel_action", args)));
+    if (!isTerminal(code) && detail.kind !== "condition") buttons.push(button("Stack", () => ask("stack")));
+    if (isFailure(code) || code === P.PAUSED || code === P.CANCELLED || code === P.ABANDONED) {
+      if (detail.kind !== "condition")
+        buttons.push(button("Retry", () => this.host.command("retry_action", args), "fnb-primary"));
+      if (code === P.PAUSED && detail.kind !== "condition") {
+        buttons.push(button("Resume", () => this.host.command("resume", args)));
+        buttons.push(button("Raise", () => this.host.command("raise", args)));
+      }
+    }
+    const hints = detail.hints ?? (isFailure(code) ? [{ label: "Debug", code: `%flyte debug a${detail.id}` }] : []);
+    const lines = hints.map(({ label, code: text }) =>
+      h(
+        "div",
+        { class: "fnb-hint" },
+        h("span", { class: "fnb-muted" }, `${label} `),
+        h("code", {}, text),
+        h("button", { class: "fnb-link", type: "button", onclick: () => this.host.copy(text) }, "copy"),
+      ),
+    );
+    if (!buttons.length && !lines.length) return null;
+    return h("div", { class: "fnb-dcommands" }, h("div", { class: "fnb-buttons" }, buttons), lines, out);
+  }
+
+  private condition(detail: Detail, row: Row): Child {
+    if (detail.kind !== "condition" || this.model.phaseOf(row) !== P.PAUSED)
+      return detail.note ? h("div", { class: "fnb-note" }, detail.note) : null;
+    const input = h("input", { class: "fnb-input", type: "text", "aria-label": "Answer", placeholder: "answer" });
+    const form = h(
+      "form",
+      { class: "fnb-signal" },
+      input,
+      h("button", { class: "fnb-btn fnb-primary", type: "submit" }, "Send"),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.host.signal(row, input.value);
+    });
+    return section("Waits for you", h("div", { class: "fnb-prompt" }, detail.note), form);
+  }
+
+  private error(detail: Detail): Child {
+    const { error, failure } = detail;
+    if (!error && !failure) return null;
+    const head = error
+      ? h(
+          "div",
+          { class: "fnb-errhead" },
+          h("strong", {}, error.code),
+          h("span", { class: "fnb-errtext" }, error.message),
+          error.where ? h("div", { class: "fnb-muted" }, error.where) : null,
+        )
+      : null;
+    const frames = failure?.frames.length ? this.frames(failure.frames) : null;
+    const text = failure?.text
+      ? h(
+          "details",
+          {},
+          h("summary", {}, "Full traceback"),
+          h("pre", { class: "fnb-pre" }, failure.text),
+          h("button", { class: "fnb-link", type: "button", onclick: () => this.host.copy(failure.text) }, "copy"),
+        )
+      : null;
+    return section("Error", head, frames, text);
+  }
+
+  private frames(frames: Frame[]): Child {
+    const out: Child[] = [];
+    let folded: Frame[] = [];
+    const flush = () => {
+      if (folded.length) {
+        const list = folded;
+        out.push(
+          h(
+            "details",
+            { class: "fnb-folded" },
+            h("summary", { class: "fnb-muted" }, `${number(list.length)} library frames`),
+            list.map((frame) => this.frame(frame, false)),
+          ),
+        );
+      }
+      folded = [];
+    };
+    const last = frames.findLastIndex((frame) => frame.user);
+    frames.forEach((frame, i) => {
+      if (!frame.user) {
+        folded.push(frame);
+        return;
+      }
+      flush();
+      out.push(this.frame(frame, i === last));
+    });
+    flush();
+    return out;
+  }
+
+  private frame(frame: Frame, open: boolean): Child {
+    const file = frame.file.slice(frame.file.lastIndexOf("/") + 1);
+    const variables = Object.entries(frame.locals);
+    return h(
+      "details",
+      { class: "fnb-frame", open },
+      h(
+        "summary",
+        { title: frame.file },
+        h("code", {}, frame.function || "?"),
+        h("span", { class: "fnb-muted" }, ` ${file}:${frame.line}`),
+      ),
+      frame.source ? h("pre", { class: "fnb-pre fnb-source" }, frame.source) : null,
+      variables.length
+        ? h(
+            "dl",
+            { class: "fnb-locals" },
+            variables.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)]),
+          )
+        : null,
+    );
+  }
+
+  private values(title: string, values: ({ name: string } & Value)[] | undefined): Child {
+    if (!values?.length) return null;
+    return section(
+      title,
+      h(
+        "dl",
+        { class: "fnb-values" },
+        values.map((one) => [h("dt", {}, one.name), h("dd", {}, this.value(one))]),
+      ),
+    );
+  }
+
+  private value(value: Value): Child {
+    if (value.png)
+      return h("img", { class: "fnb-img", alt: value.text || "image", src: `data:image/png;base64,${value.png}` });
+    if (value.html) return frameOf(value.html, value.text || "value");
+    return h("pre", { class: "fnb-pre" }, value.text);
+  }
+
+  private times(detail: Detail): Child {
+    if (detail.started === null) return null;
+    const end = detail.ended ?? this.model.elapsed();
+    const queued = Math.max(0, detail.started - detail.queued);
+    const ran = Math.max(0, end - detail.started);
+    const busy = Math.min(
+      ran,
+      detail.attempts.reduce((sum, one) => sum + one.busy, 0),
+    );
+    // While it runs nobody has said yet how much of it was spent suspended.
+    const running = detail.ended === null && busy === 0 ? ran : busy;
+    const parts = [
+      { word: "queued", seconds: queued, look: P.QUEUED },
+      { word: "running", seconds: running, look: P.RUNNING },
+      { word: "suspended", seconds: ran - running, look: P.PAUSED },
+    ].filter(({ seconds }) => seconds > 0.0005);
+    const bar = h("div", {
+      class: "fnb-bar fnb-times",
+      role: "img",
+      "aria-label": parts.map(({ word, seconds }) => `${word} ${duration(seconds)}`).join(", "),
+    });
+    for (const { word, seconds, look } of parts)
+      bar.append(
+        h("span", {
+          class: `fnb-b-${look}${word === "suspended" ? " fnb-hatch" : ""}`,
+          style: { flexGrow: String(seconds) },
+        }),
+      );
+    const words = parts.map(({ word, seconds, look }) =>
+      h(
+        "span",
+        { class: "fnb-key" },
+        h("i", { class: `fnb-b-${look}${word === "suspended" ? " fnb-hatch" : ""}` }),
+        `${word} ${duration(seconds)}`,
+      ),
+    );
+    return section("Time", bar, h("div", { class: "fnb-keys" }, words));
+  }
+
+  private attempts(detail: Detail): Child {
+    if (!detail.attempts.length) return null;
+    const row = (attempt: Attempt) => {
+      const took = attempt.started === null ? "" : duration((attempt.ended ?? this.model.elapsed()) - attempt.started);
+      const code = attempt.ok === null ? P.RUNNING : attempt.ok ? P.SUCCEEDED : P.FAILED;
+      return h(
+        "tr",
+        {},
+        h(
+          "td",
+          {},
+          phaseIcon(code),
+          ` ${attempt.number + 1}${detail.max_attempts > 1 ? ` of ${detail.max_attempts}` : ""}`,
+        ),
+        h("td", { class: "fnb-num" }, took),
+        h(
+          "td",
+          { title: attempt.worker },
+          `${shortWorker(attempt.worker)}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`,
+        ),
+        h(
+          "td",
+          { class: attempt.error ? "fnb-error" : "" },
+          attempt.error ? `${attempt.error.code}: ${attempt.error.message.split("\n")[0]}` : "",
+        ),
+      );
+    };
+    return section(
+      detail.attempts.length > 1 ? "Attempts" : "Attempt",
+      h("table", { class: "fnb-table" }, h("tbody", {}, detail.attempts.map(row))),
+    );
+  }
+
+  private reports(detail: Detail): Child {
+    if (!detail.reports.length) return null;
+    const place = h("div", {});
+    const load = (tab: string) => {
+      this.host.report(detail.name, tab).then(
+        (page) => place.replaceChildren(frameOf(page, `Report ${tab}`, 360)),
+        (error: Error) => place.replaceChildren(h("div", { class: "fnb-error" }, error.message)),
+      );
+    };
+    const buttons = detail.reports.map((tab) =>
+      h("button", { class: "fnb-btn", type: "button", onclick: () => load(tab) }, tab || "main"),
+    );
+    if (detail.reports.length === 1) load(detail.reports[0] as string);
+    return section("Report", detail.reports.length > 1 ? h("div", { class: "fnb-buttons" }, buttons) : null, place);
+  }
+
+  private log(detail: Detail): Child {
+    const { head, hidden, tail, total } = detail.log;
+    if (!total) return null;
+    const lines = [...head, ...tail].slice(-MAX_LOG);
+    const box = h("div", { class: "fnb-dlog" });
+    for (const line of lines) {
+      const el = h("div", { class: "fnb-logline" });
+      drawLine(el, line, this.model, false, false);
+      box.append(el);
+    }
+    const others = total - lines.length;
+    const more = h(
+      "button",
+      { class: "fnb-link", type: "button", onclick: () => this.host.openLog(detail) },
+      others > 0 || hidden ? `all ${number(total)} lines` : "open in Logs",
+    );
+    return section(`Log`, more, box);
+  }
+}
+
+function section(title: string, ...children: Child[]): HTMLElement {
+  return h("section", { class: "fnb-section" }, h("h4", {}, title), children);
+}
+
+/** A user's HTML: in a frame of its own without script, so that it can't touch the page. */
+function frameOf(page: string, title: string, height = 220): HTMLElement {
+  const frame = h("iframe", {
+    class: "fnb-frame-html",
+    sandbox: "",
+    title,
+    referrerpolicy: "no-referrer",
+    style: { height: `${height}px` },
+  });
+  frame.srcdoc = page;
+  return frame;
+}
+
+const shortWorker = (address: string): string => address.replace(/^\w+:\/\//, "");

@@ -1,0 +1,231 @@
+/** The one line at the top: what runs, how far it is, and what can be done about it. */
+
+import { duration, growing, number, segments } from "../format.ts";
+import type { RunModel } from "../model.ts";
+import { isFailure, isTerminal, P, SEGMENTS, type SegmentWord } from "../protocol.ts";
+import { Bar } from "./bar.ts";
+import { h, setAttr, setText, show } from "./dom.ts";
+import { icon, phaseIcon, phaseWord } from "./icons.ts";
+
+export interface HeaderHost {
+  toggle(): void;
+  command(op: string, args?: Record<string, unknown>): void;
+  filter(word: SegmentWord): void;
+  menu(): { label: string; run(): void }[];
+}
+
+export class HeaderView {
+  readonly el: HTMLElement;
+  private readonly toggle: HTMLButtonElement;
+  private readonly state = h("span", { class: "fnb-state" });
+  private readonly run = h("span", { class: "fnb-run" });
+  private readonly title = h("span", { class: "fnb-title" });
+  private readonly chips = h("span", { class: "fnb-chips", role: "group", "aria-label": "Show only" });
+  private readonly rate = h("span", { class: "fnb-rate" });
+  private readonly time = h("span", { class: "fnb-time" });
+  private readonly cancel: HTMLButtonElement;
+  private readonly retry: HTMLButtonElement;
+  private readonly more: HTMLButtonElement;
+  private readonly menu = h("div", { class: "fnb-menu", role: "menu", popover: "auto" });
+  private readonly bar = new Bar("fnb-bar-thin");
+  private readonly chipByWord = new Map<string, HTMLButtonElement>();
+  private shownPhase = -1;
+  private cancelling = false;
+
+  constructor(private readonly host: HeaderHost) {
+    this.toggle = h(
+      "button",
+      { class: "fnb-btn fnb-toggle", type: "button", "data-testid": "fnb-toggle", onclick: () => host.toggle() },
+      icon("closed"),
+    );
+    this.cancel = h(
+      "button",
+      { class: "fnb-btn fnb-cancel", type: "button", "data-testid": "fnb-cancel", onclick: () => this.onCancel() },
+      "Cancel",
+    );
+    this.retry = h(
+      "button",
+      {
+        class: "fnb-btn",
+        type: "button",
+        "data-testid": "fnb-retry-failed",
+        onclick: () => host.command("retry_failed"),
+      },
+      "Retry failed",
+    );
+    this.more = h(
+      "button",
+      {
+        class: "fnb-btn fnb-more",
+        type: "button",
+        "aria-haspopup": "menu",
+        "aria-label": "More",
+        "data-testid": "fnb-menu",
+        onclick: () => this.openMenu(),
+      },
+      icon("menu"),
+    );
+    this.menu.addEventListener("keydown", (event) => this.onMenuKey(event));
+    this.el = h(
+      "div",
+      { class: "fnb-head" },
+      h(
+        "div",
+        { class: "fnb-line" },
+        this.toggle,
+        this.state,
+        this.run,
+        this.title,
+        this.chips,
+        this.rate,
+        this.time,
+        this.retry,
+        this.cancel,
+        this.more,
+        this.menu,
+      ),
+      this.bar.el,
+    );
+  }
+
+  private onCancel(): void {
+    this.cancelling = true;
+    this.cancel.disabled = true;
+    setText(this.cancel, "Cancelling…");
+    this.host.command("cancel_run");
+  }
+
+  draw(model: RunModel, open: boolean, active: ReadonlySet<string>): void {
+    const header = model.header;
+    if (!header) return;
+    if (header.phase !== this.shownPhase) {
+      this.shownPhase = header.phase;
+      this.state.className = `fnb-state fnb-c-${header.phase}`;
+      this.state.replaceChildren(
+        phaseIcon(header.phase),
+        h("span", { class: "fnb-word" }, capital(phaseWord(header.phase))),
+      );
+    }
+    setText(this.run, header.run);
+    const only = header.total === 1 ? onlyRow(model) : undefined;
+    setText(this.title, only?.label ?? header.title);
+    setAttr(this.title, "title", `${header.prompt ? `In [${header.prompt}] ` : ""}${header.title}`);
+    setAttr(this.toggle, "aria-expanded", String(open));
+    setAttr(this.toggle, "aria-label", `${open ? "Fold" : "Unfold"} run ${header.run}`);
+    this.drawChips(header.counts, header.total, active);
+    const eta = header.eta !== undefined ? `${duration(header.eta)} left` : "";
+    const rate = header.rate
+      ? `${number(Math.round(header.rate * (header.rate < 10 ? 10 : 1)) / (header.rate < 10 ? 10 : 1))}/s`
+      : "";
+    setText(this.rate, [rate, eta].filter(Boolean).join(" · "));
+    show(this.rate, Boolean(rate || eta));
+    this.tick(model);
+    const ended = header.ended !== undefined;
+    const failed = header.counts.some((n, code) => n > 0 && isFailure(code));
+    show(this.retry, failed);
+    show(this.cancel, !ended);
+    if (ended || (this.cancelling && header.phase === P.RUNNING && !this.cancel.disabled)) this.cancelling = false;
+    if (!this.cancelling) {
+      this.cancel.disabled = false;
+      setText(this.cancel, "Cancel");
+    }
+    show(this.bar.el, header.total > 1);
+    this.bar.set(header.counts, header.total, `Progress of run ${header.run}`);
+    this.bar.el.classList.toggle("fnb-done", isTerminal(header.phase));
+  }
+
+  /** Only what the clock changes. */
+  tick(model: RunModel): void {
+    const header = model.header;
+    if (header) setText(this.time, header.ended !== undefined ? duration(header.ended) : growing(model.elapsed()));
+  }
+
+  private drawChips(counts: number[], total: number, active: ReadonlySet<string>): void {
+    show(this.chips, total > 1);
+    const found = segments(counts);
+    for (const { word } of SEGMENTS) {
+      const n = found.find((one) => one.word === word)?.n ?? 0;
+      let chip = this.chipByWord.get(word);
+      if (!chip) {
+        if (!n) continue;
+        chip = this.makeChip(word);
+      }
+      show(chip, n > 0 || active.has(word));
+      setText(chip.querySelector(".fnb-n") as HTMLElement, number(n));
+      setAttr(chip, "aria-pressed", String(active.has(word)));
+    }
+  }
+
+  private makeChip(word: SegmentWord): HTMLButtonElement {
+    const look = SEGMENTS.find((one) => one.word === word)?.look ?? 0;
+    const chip = h(
+      "button",
+      {
+        class: `fnb-chip fnb-c-${look}`,
+        type: "button",
+        "data-word": word,
+        title: `Show only ${word} actions`,
+        onclick: () => this.host.filter(word),
+      },
+      phaseIcon(look),
+      h("span", { class: "fnb-n" }),
+      h("span", { class: "fnb-w" }, ` ${word}`),
+    );
+    chip.querySelector(".fnb-spin")?.classList.remove("fnb-spin");
+    this.chipByWord.set(word, chip);
+    const ordered = SEGMENTS.map((one) => this.chipByWord.get(one.word)).filter((one) => one !== undefined);
+    this.chips.replaceChildren(...ordered);
+    return chip;
+  }
+
+  private openMenu(): void {
+    const items = this.host.menu().map(({ label, run }) =>
+      h(
+        "button",
+        {
+          class: "fnb-menuitem",
+          role: "menuitem",
+          type: "button",
+          tabindex: -1,
+          onclick: () => {
+            this.menu.hidePopover?.();
+            this.more.focus();
+            run();
+          },
+        },
+        label,
+      ),
+    );
+    this.menu.replaceChildren(...items);
+    this.menu.showPopover?.();
+    const at = this.more.getBoundingClientRect();
+    const width = this.menu.offsetWidth;
+    const below = at.bottom + this.menu.offsetHeight + 8 < window.innerHeight;
+    Object.assign(this.menu.style, {
+      left: `${Math.max(4, at.right - width)}px`,
+      top: below ? `${at.bottom + 4}px` : `${at.top - this.menu.offsetHeight - 4}px`,
+    });
+    items[0]?.focus();
+  }
+
+  private onMenuKey(event: KeyboardEvent): void {
+    const items = [...this.menu.children] as HTMLElement[];
+    const at = items.indexOf(document.activeElement as HTMLElement);
+    if (event.key === "ArrowDown") items[(at + 1) % items.length]?.focus();
+    else if (event.key === "ArrowUp") items[(at - 1 + items.length) % items.length]?.focus();
+    else if (event.key === "Escape" || event.key === "Tab") {
+      this.menu.hidePopover?.();
+      this.more.focus();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+const capital = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
+
+/** The only action of a quick cell. */
+function onlyRow(model: RunModel) {
+  for (const row of model.rows.values()) if (row.kind !== "root") return row;
+  return undefined;
+}

@@ -1,0 +1,222 @@
+/** The heat strip: one cell per action on a canvas, up to 100,000 and more at once. */
+
+import { number, summary } from "../format.ts";
+import { P, PHASES } from "../protocol.ts";
+import { h, setAttr } from "./dom.ts";
+
+/** Tallest strip, in CSS pixels. */
+const MAX_HEIGHT = 132;
+const CELLS = [14, 12, 10, 8, 7, 6, 5, 4, 3, 2.5, 2, 1.5, 1, 0.5];
+
+export interface HeatLayout {
+  /** Side of a cell in CSS pixels. */
+  cell: number;
+  cols: number;
+  lines: number;
+  height: number;
+}
+
+/** The largest cells with which `n` of them fit; below one pixel a cell on dense screens is half a pixel. */
+export function heatLayout(n: number, width: number): HeatLayout {
+  let cell = 0.5;
+  for (const side of CELLS) {
+    const perLine = Math.max(1, Math.floor(width / side));
+    if (Math.ceil(n / perLine) * side <= (n <= 2_000 ? 64 : MAX_HEIGHT)) {
+      cell = side;
+      break;
+    }
+  }
+  const cols = Math.max(1, Math.min(n, Math.floor(width / cell)));
+  const lines = Math.max(1, Math.ceil(n / cols));
+  return { cell, cols, lines, height: Math.ceil(lines * cell) };
+}
+
+/** 0xAABBGGRR per phase code, from the theme's custom properties. */
+export function palette(el: HTMLElement): Uint32Array {
+  const style = getComputedStyle(el);
+  const out = new Uint32Array(256);
+  const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  for (let code = 0; code < PHASES.length; code++) {
+    const color = style.getPropertyValue(`--fnb-h-${code}`).trim() || "#888";
+    if (!probe) continue;
+    probe.clearRect(0, 0, 1, 1);
+    probe.fillStyle = color;
+    probe.fillRect(0, 0, 1, 1);
+    const [r = 0, g = 0, b = 0, a = 0] = probe.getImageData(0, 0, 1, 1).data;
+    out[code] = ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
+  }
+  return out;
+}
+
+export interface HeatHost {
+  /** Ask for the row of a cell; `then` gets its label. */
+  peek(key: string, index: number, then: (label: string) => void): void;
+  open(key: string, index: number): void;
+  colors(): Uint32Array;
+}
+
+export class HeatStrip {
+  readonly el: HTMLElement;
+  private readonly canvas: HTMLCanvasElement;
+  private readonly small: HTMLCanvasElement;
+  private readonly tip: HTMLElement;
+  private readonly cursor: HTMLElement;
+  private layout: HeatLayout = heatLayout(1, 1);
+  private n = 0;
+  private at = -1;
+  private key = "";
+  private painted: Uint8Array | null = null;
+  private phases: Uint8Array | undefined;
+  private colors: Uint32Array | null = null;
+
+  constructor(private readonly host: HeatHost) {
+    this.canvas = h("canvas", {});
+    this.small = document.createElement("canvas");
+    this.tip = h("div", { class: "fnb-tip", hidden: true });
+    this.cursor = h("div", { class: "fnb-heat-cursor", hidden: true });
+    this.el = h(
+      "div",
+      { class: "fnb-heat", role: "slider", tabindex: 0, "aria-valuemin": 1 },
+      this.canvas,
+      this.cursor,
+      this.tip,
+    );
+    this.el.addEventListener("pointermove", (event) => this.hover(this.indexAt(event)));
+    this.el.addEventListener("pointerleave", () => this.hover(-1));
+    this.el.addEventListener("blur", () => this.hover(-1));
+    this.el.addEventListener("click", (event) => {
+      const index = this.indexAt(event);
+      if (index >= 0) this.host.open(this.key, index);
+    });
+    this.el.addEventListener("keydown", (event) => this.onKey(event));
+  }
+
+  set(key: string, n: number, phases: Uint8Array | undefined, counts: number[], label: string, width: number): void {
+    const layout = heatLayout(n, width);
+    const moved =
+      key !== this.key ||
+      layout.cell !== this.layout.cell ||
+      layout.cols !== this.layout.cols ||
+      layout.lines !== this.layout.lines;
+    this.key = key;
+    this.n = n;
+    this.layout = layout;
+    this.phases = phases;
+    setAttr(this.el, "aria-valuemax", String(n));
+    setAttr(this.el, "aria-label", `${label}, one cell per action: ${summary(counts)}. Arrow keys move, Enter opens.`);
+    if (this.at < 0) {
+      setAttr(this.el, "aria-valuenow", "1");
+      setAttr(this.el, "aria-valuetext", `${number(n)} actions`);
+    }
+    this.paint(phases, moved);
+  }
+
+  private paint(phases: Uint8Array | undefined, moved: boolean): void {
+    const { cols, lines, cell, height } = this.layout;
+    const colors = this.host.colors();
+    const total = cols * lines;
+    if (!moved && this.painted && phases && this.colors === colors && same(this.painted, phases, this.n)) return;
+    this.colors = colors;
+    this.painted = phases ? phases.slice(0, this.n) : new Uint8Array(this.n);
+    if (moved || this.small.width !== cols || this.small.height !== lines) {
+      this.small.width = cols;
+      this.small.height = lines;
+    }
+    const image = new ImageData(cols, lines);
+    const pixels = new Uint32Array(image.data.buffer, 0, total);
+    const known = Math.min(this.n, phases?.length ?? 0);
+    for (let i = 0; i < known; i++) pixels[i] = colors[(phases as Uint8Array)[i] as number] as number;
+    for (let i = known; i < this.n; i++) pixels[i] = colors[P.QUEUED] as number;
+    this.small.getContext("2d")?.putImageData(image, 0, 0);
+    const ratio = Math.max(1, Math.min(3, window.devicePixelRatio || 1));
+    const wide = Math.round(cols * cell * ratio);
+    const tall = Math.round(height * ratio);
+    if (this.canvas.width !== wide || this.canvas.height !== tall) {
+      this.canvas.width = wide;
+      this.canvas.height = tall;
+      Object.assign(this.canvas.style, { width: `${cols * cell}px`, height: `${height}px` });
+    }
+    const context = this.canvas.getContext("2d");
+    if (!context) return;
+    context.clearRect(0, 0, wide, tall);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.small, 0, 0, cols, lines, 0, 0, wide, Math.round(lines * cell * ratio));
+    if (cell >= 4) this.grid(context, ratio);
+  }
+
+  /** Gaps between cells, where they are large enough to have some. */
+  private grid(context: CanvasRenderingContext2D, ratio: number): void {
+    const { cols, lines, cell } = this.layout;
+    const gap = Math.max(1, Math.round((cell >= 8 ? 1.5 : 1) * ratio));
+    const side = cell * ratio;
+    for (let x = 1; x <= cols; x++) context.clearRect(Math.round(x * side) - gap, 0, gap, lines * side);
+    for (let y = 1; y <= lines; y++) context.clearRect(0, Math.round(y * side) - gap, cols * side, gap);
+  }
+
+  private indexAt(event: MouseEvent): number {
+    const box = this.canvas.getBoundingClientRect();
+    const { cell, cols } = this.layout;
+    const x = Math.floor((event.clientX - box.left) / cell);
+    const y = Math.floor((event.clientY - box.top) / cell);
+    const index = y * cols + x;
+    return x >= 0 && x < cols && y >= 0 && index < this.n ? index : -1;
+  }
+
+  private hover(index: number): void {
+    if (index === this.at) return;
+    this.at = index;
+    this.tip.hidden = this.cursor.hidden = index < 0;
+    if (index < 0) return;
+    const { cell, cols } = this.layout;
+    const x = (index % cols) * cell;
+    const y = Math.floor(index / cols) * cell;
+    const side = Math.max(cell, 5);
+    Object.assign(this.cursor.style, {
+      left: `${x - (side - cell) / 2}px`,
+      top: `${y - (side - cell) / 2}px`,
+      width: `${side}px`,
+      height: `${side}px`,
+    });
+    const said = (label: string): void => {
+      if (this.at !== index) return;
+      const phase = PHASES[this.phases?.[index] ?? 0] ?? "";
+      this.tip.textContent = `${label || `#${number(index)}`} · ${phase}`;
+      setAttr(this.el, "aria-valuenow", String(index + 1));
+      setAttr(this.el, "aria-valuetext", this.tip.textContent);
+    };
+    const right = x > (cols * cell) / 2;
+    Object.assign(this.tip.style, {
+      left: right ? "auto" : `${x + 12}px`,
+      right: right ? `calc(100% - ${x - 8}px)` : "auto",
+      top: `${y + cell + 4}px`,
+    });
+    said("");
+    this.host.peek(this.key, index, said);
+  }
+
+  private onKey(event: KeyboardEvent): void {
+    const { cols } = this.layout;
+    const steps: Record<string, number> = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      ArrowDown: cols,
+      ArrowUp: -cols,
+      PageDown: 10 * cols,
+      PageUp: -10 * cols,
+    };
+    const step = steps[event.key];
+    if (event.key === "Enter" || event.key === " ") this.host.open(this.key, Math.max(0, this.at));
+    else if (event.key === "Home") this.hover(0);
+    else if (event.key === "End") this.hover(this.n - 1);
+    else if (step) this.hover(Math.max(0, Math.min(this.n - 1, this.at + step)));
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+function same(a: Uint8Array, b: Uint8Array, n: number): boolean {
+  if (a.length !== n) return false;
+  for (let i = 0; i < n; i++) if (a[i] !== b[i]) return false;
+  return true;
+}

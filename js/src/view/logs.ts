@@ -1,0 +1,276 @@
+/** Log lines: merged or of one action, searched, followed, downloaded. */
+
+import type { VirtualItem } from "@tanstack/virtual-core";
+import { parseAnsi } from "../ansi.ts";
+import { clockTime, number } from "../format.ts";
+import type { LogEntry, RunModel } from "../model.ts";
+import type { Log, WireLine } from "../protocol.ts";
+import { h, setAttr, setText, show } from "./dom.ts";
+import { VirtualList } from "./list.ts";
+
+const LOUD: Record<string, string> = { stderr: "err", error: "err", critical: "err", warning: "warn", debug: "dim" };
+
+/** Draw one line into `el`: label of its action, then its text with colours. */
+export function drawLine(el: HTMLElement, line: WireLine, model: RunModel, labelled: boolean, repeated: boolean): void {
+  const [name, at, stream, text] = line;
+  const parts: Node[] = [];
+  if (labelled)
+    parts.push(
+      h(
+        "span",
+        { class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`, title: model.labelOf(name) },
+        model.labelOf(name) || "…",
+      ),
+    );
+  const body = h("span", { class: `fnb-logtext${LOUD[stream] ? ` fnb-log-${LOUD[stream]}` : ""}` });
+  for (const span of parseAnsi(text)) {
+    if (!span.classes && !span.color) body.append(span.text);
+    else
+      body.append(
+        h(
+          "span",
+          {
+            class: span.classes.replace(/(\S+)/g, "fnb-a-$1") || null,
+            style: span.color ? { color: span.color } : null,
+          },
+          span.text,
+        ),
+      );
+  }
+  parts.push(body);
+  el.replaceChildren(...parts);
+  setAttr(el, "title", `${clockTime((model.header?.epoch ?? 0) + at)} ${stream}`);
+}
+
+/** The last few lines, below the tree. */
+export class LogTail {
+  readonly el: HTMLElement;
+  private readonly lines = h("div", { class: "fnb-taillines" });
+  private readonly more: HTMLButtonElement;
+  private shown = -1;
+
+  constructor(open: () => void) {
+    this.more = h("button", { class: "fnb-link", type: "button", onclick: open });
+    this.el = h("div", { class: "fnb-tail", "data-testid": "fnb-tail" }, this.lines, this.more);
+  }
+
+  draw(model: RunModel, count: number): void {
+    show(this.el, model.logTotal > 0);
+    if (!model.logTotal || this.shown === model.logSerial) return;
+    this.shown = model.logSerial;
+    const last: WireLine[] = [];
+    for (let i = model.logs.length - 1; i >= 0 && last.length < count; i--) {
+      const entry = model.logs[i] as LogEntry;
+      if ("line" in entry) last.unshift(entry.line);
+    }
+    const several = new Set(last.map((line) => line[0])).size > 1 || (model.header?.total ?? 0) > 1;
+    this.lines.replaceChildren(
+      ...last.map((line, i) => {
+        const el = h("div", { class: "fnb-logline" });
+        drawLine(el, line, model, several, i > 0 && last[i - 1]?.[0] === line[0]);
+        return el;
+      }),
+    );
+    const others = model.logTotal - last.length;
+    setText(this.more, others > 0 ? `${number(others)} lines above` : "");
+    show(this.more, others > 0);
+  }
+}
+
+export interface LogHost {
+  download(action: string | null): void;
+  /** Fetch the merged log that Python keeps, in place of what was streamed. */
+  reload(): void;
+}
+
+export class LogView {
+  readonly el: HTMLElement;
+  private readonly inner = h("div", { class: "fnb-inner" });
+  private readonly scroller = h(
+    "div",
+    {
+      class: "fnb-scroll fnb-logscroll",
+      tabindex: 0,
+      role: "log",
+      "aria-label": "Log",
+      "aria-live": "off",
+      "data-testid": "fnb-log",
+    },
+    this.inner,
+  );
+  private readonly search = h("input", {
+    class: "fnb-input",
+    type: "search",
+    placeholder: "Search log",
+    "aria-label": "Search log",
+  });
+  private readonly said = h("span", { class: "fnb-muted fnb-logsaid" });
+  private readonly follow: HTMLButtonElement;
+  private readonly scope: HTMLButtonElement;
+  private readonly list: VirtualList;
+  private readonly pool = new Map<number, { el: HTMLElement; entry: LogEntry }>();
+  private entries: LogEntry[] = [];
+  private action: { name: string; label: string; entries: LogEntry[] } | null = null;
+  private following = true;
+  private serial = -1;
+
+  constructor(
+    private readonly model: RunModel,
+    private readonly host: LogHost,
+  ) {
+    this.follow = h(
+      "button",
+      { class: "fnb-btn", type: "button", "aria-pressed": "true", onclick: () => this.setFollow(!this.following) },
+      "Follow",
+    );
+    this.scope = h("button", {
+      class: "fnb-chip",
+      type: "button",
+      title: "Show the log of all actions",
+      hidden: true,
+      onclick: () => this.showAll(),
+    });
+    const download = h(
+      "button",
+      { class: "fnb-btn", type: "button", onclick: () => host.download(this.action?.name ?? null) },
+      "Download",
+    );
+    const tools = h(
+      "div",
+      { class: "fnb-tools" },
+      this.search,
+      this.scope,
+      this.said,
+      h("span", { class: "fnb-space" }),
+      this.follow,
+      download,
+    );
+    this.el = h("div", { class: "fnb-logs" }, tools, this.scroller);
+    this.search.addEventListener("input", () => {
+      this.serial = -1;
+      this.draw();
+    });
+    this.list = new VirtualList({
+      scroller: this.scroller,
+      inner: this.inner,
+      estimate: () => 18,
+      draw: (items) => this.drawItems(items),
+      overscan: 12,
+    });
+    this.scroller.addEventListener("wheel", (event) => event.deltaY < 0 && this.setFollow(false), { passive: true });
+    this.scroller.addEventListener("keydown", (event) => {
+      if (["PageUp", "ArrowUp", "Home"].includes(event.key)) this.setFollow(false);
+      if (event.key === "End") this.setFollow(true);
+      event.stopPropagation();
+    });
+  }
+
+  private setFollow(on: boolean): void {
+    this.following = on;
+    setAttr(this.follow, "aria-pressed", String(on));
+    if (on) this.toEnd();
+  }
+
+  private toEnd(): void {
+    if (!this.entries.length) return;
+    this.list.reveal(this.entries.length - 1, "end");
+    // Heights of the last lines are known only once they are drawn.
+    requestAnimationFrame(() => {
+      this.scroller.scrollTop = this.scroller.scrollHeight;
+    });
+  }
+
+  /** Show one action's log, as fetched. */
+  showAction(name: string, label: string, log: Log): void {
+    const entries: LogEntry[] = log.head.map((line) => ({ line }));
+    if (log.hidden > 0) entries.push({ hidden: log.hidden });
+    entries.push(...log.tail.map((line) => ({ line })));
+    this.action = { name, label, entries };
+    this.serial = -1;
+    this.draw();
+  }
+
+  private showAll(): void {
+    this.action = null;
+    this.serial = -1;
+    this.draw();
+  }
+
+  draw(): void {
+    if (this.serial === this.model.logSerial) return;
+    const fresh = this.serial < 0;
+    this.serial = this.model.logSerial;
+    const source = this.action?.entries ?? this.model.logs;
+    const wanted = this.search.value.toLowerCase();
+    this.entries = wanted
+      ? source.filter((one) => "line" in one && matches(one.line, wanted, this.model))
+      : [...source];
+    const lines = source.reduce((n, one) => n + ("line" in one ? 1 : 0), 0);
+    const total = this.action
+      ? lines + source.reduce((n, one) => n + ("hidden" in one ? one.hidden : 0), 0)
+      : this.model.logTotal;
+    const hidden = total - lines;
+    const found = wanted ? `${number(this.entries.length)} of ` : "";
+    setText(this.said, `${found}${number(total)} lines${hidden > 0 ? ` · ${number(hidden)} lines hidden` : ""}`);
+    show(this.scope, this.action !== null);
+    if (this.action) setText(this.scope, `${this.action.label} ✕`);
+    for (const { el } of this.pool.values()) if (fresh) el.remove();
+    if (fresh) this.pool.clear();
+    this.list.set(this.entries.length, fresh);
+    if (this.following) this.toEnd();
+  }
+
+  private drawItems(items: VirtualItem[]): void {
+    const seen = new Set<number>();
+    const several = this.action === null && (this.model.header?.total ?? 0) > 1;
+    for (const { index, start } of items) {
+      const entry = this.entries[index];
+      if (!entry) continue;
+      seen.add(index);
+      let known = this.pool.get(index);
+      if (known?.entry !== entry) {
+        known?.el.remove();
+        known = { el: h("div", { class: "fnb-logline fnb-abs", "data-index": index }), entry };
+        this.pool.set(index, known);
+        const before = this.entries[index - 1];
+        if ("line" in entry)
+          drawLine(
+            known.el,
+            entry.line,
+            this.model,
+            several,
+            before !== undefined && "line" in before && before.line[0] === entry.line[0],
+          );
+        else this.drawGap(known.el, entry.hidden);
+        this.inner.append(known.el);
+        this.list.measure(known.el);
+      }
+      const top = `translateY(${start}px)`;
+      if (known.el.style.transform !== top) known.el.style.transform = top;
+    }
+    for (const [index, { el }] of this.pool) {
+      if (seen.has(index)) continue;
+      el.remove();
+      this.pool.delete(index);
+    }
+  }
+
+  private drawGap(el: HTMLElement, hidden: number): void {
+    el.classList.add("fnb-gap");
+    const reload = this.action
+      ? h(
+          "button",
+          { class: "fnb-link", type: "button", onclick: () => this.host.download(this.action?.name ?? null) },
+          "download all",
+        )
+      : h("button", { class: "fnb-link", type: "button", onclick: () => this.host.reload() }, "load");
+    el.replaceChildren(`${number(hidden)} lines hidden · `, reload);
+  }
+
+  destroy(): void {
+    this.list.destroy();
+  }
+}
+
+const matches = (line: WireLine, wanted: string, model: RunModel): boolean =>
+  line[3].toLowerCase().includes(wanted) || model.labelOf(line[0]).toLowerCase().includes(wanted);

@@ -1,0 +1,201 @@
+/** One line of the tree, drawn once and changed in place. */
+
+import type { Line } from "../flat.ts";
+import { duration, growing, number, summary } from "../format.ts";
+import type { RunModel } from "../model.ts";
+import { isTerminal, P, type Row } from "../protocol.ts";
+import { Bar } from "./bar.ts";
+import { h, setAttr, setText, show } from "./dom.ts";
+import { icon, phaseIcon, phaseWord } from "./icons.ts";
+
+export interface RowHost {
+  toggle(line: Line): void;
+  select(line: Line): void;
+  signal(row: Row, value: string): void;
+}
+
+export class RowView {
+  readonly el: HTMLElement;
+  line: Line | null = null;
+  private readonly main = h("div", { class: "fnb-main", role: "gridcell" });
+  private readonly twist = h("span", { class: "fnb-twist", "aria-hidden": "true" }, icon("closed"));
+  private readonly mark = h("span", { class: "fnb-mark" });
+  private readonly label = h("span", { class: "fnb-label" });
+  private readonly count = h("span", { class: "fnb-count" });
+  private readonly tags = h("span", { class: "fnb-tags" });
+  private readonly info = h("div", { class: "fnb-info", role: "gridcell" });
+  private readonly infoText = h("span", { class: "fnb-infotext" });
+  private readonly word = h("div", { class: "fnb-stateword", role: "gridcell" });
+  private readonly time = h("div", { class: "fnb-dur", role: "gridcell" });
+  private readonly worker = h("div", { class: "fnb-worker", role: "gridcell" });
+  private bar: Bar | null = null;
+  private form: HTMLFormElement | null = null;
+  private phase = -1;
+  private tagKey = "";
+
+  constructor(private readonly host: RowHost) {
+    this.main.append(this.twist, this.mark, this.label, this.count, this.tags);
+    this.info.append(this.infoText);
+    this.el = h("div", { class: "fnb-row", role: "row" }, this.main, this.info, this.word, this.time, this.worker);
+    this.twist.addEventListener("click", (event) => {
+      event.stopPropagation();
+      if (this.line) host.toggle(this.line);
+    });
+    this.el.addEventListener("click", (event) => {
+      if (this.line && !(event.target as Element).closest("form")) host.select(this.line);
+    });
+  }
+
+  draw(line: Line, model: RunModel, depth: number): void {
+    this.line = line;
+    const pad = `${8 + depth * 16}px`;
+    if (this.main.style.paddingLeft !== pad) this.main.style.paddingLeft = pad;
+    setAttr(this.el, "aria-level", String(depth + 1));
+    if (line.kind === "group") this.drawGroup(line, model);
+    else if (line.kind === "action") this.drawAction(line, model);
+  }
+
+  private drawGroup(line: Line & { kind: "group" }, model: RunModel): void {
+    const { group, open } = line;
+    this.el.classList.add("fnb-group");
+    setAttr(this.el, "aria-expanded", String(open));
+    show(this.twist, true);
+    setText(this.label, group.named ? group.label : shortTask(group.label));
+    setAttr(this.label, "title", group.label);
+    setText(this.count, `× ${number(group.n)}`);
+    this.setPhase(groupPhase(group.counts, group.n), false);
+    if (!this.bar) {
+      this.bar = new Bar();
+      this.info.prepend(this.bar.el);
+    }
+    this.bar.set(group.counts, group.n, `Progress of ${group.label}`);
+    setText(this.infoText, summary(group.counts));
+    setText(this.word, "");
+    const end = group.ended ?? model.elapsed();
+    setText(this.time, group.ended !== undefined ? duration(end - group.queued) : growing(end - group.queued));
+    setText(this.worker, "");
+  }
+
+  private drawAction(line: Line & { kind: "action" }, model: RunModel): void {
+    const { row, open } = line;
+    if (!row) {
+      setText(this.label, `#${number(line.index)}`);
+      const code = model.phases.get(line.group)?.[line.index] ?? P.QUEUED;
+      this.setPhase(code, true);
+      show(this.twist, false);
+      setText(this.infoText, "");
+      return;
+    }
+    const code = model.phaseOf(row);
+    setAttr(this.el, "aria-expanded", row.kids ? String(open) : null);
+    show(this.twist, Boolean(row.kids));
+    setText(this.label, row.label);
+    setAttr(this.label, "title", row.label);
+    this.setPhase(code, true);
+    this.drawTags(row);
+    const info = row.error ?? row.note ?? row.preview ?? "";
+    setText(this.infoText, info);
+    setAttr(this.infoText, "title", info || null);
+    this.infoText.classList.toggle("fnb-error", Boolean(row.error));
+    this.infoText.classList.toggle("fnb-preview", !row.error && !row.note);
+    this.drawForm(row, code);
+    this.tick(model);
+    setText(this.worker, row.worker === undefined ? "" : `w${row.worker}`);
+  }
+
+  /** Only what the clock changes. */
+  tick(model: RunModel): void {
+    const line = this.line;
+    if (line?.kind === "group" && line.group.ended === undefined)
+      setText(this.time, growing(model.elapsed() - line.group.queued));
+    if (line?.kind !== "action" || !line.row) return;
+    const { started, ended } = line.row;
+    if (started === undefined) setText(this.time, "");
+    else if (ended !== undefined) setText(this.time, duration(ended - started));
+    else if (!isTerminal(model.phaseOf(line.row))) setText(this.time, growing(model.elapsed() - started));
+    else setText(this.time, "");
+  }
+
+  private setPhase(code: number, word: boolean): void {
+    if (code === this.phase) return;
+    this.phase = code;
+    this.mark.replaceChildren(phaseIcon(code));
+    setText(this.word, word ? phaseWord(code) : "");
+    this.word.className = `fnb-stateword fnb-c-${code}`;
+    this.el.classList.toggle("fnb-failed", code === P.FAILED || code === P.TIMED_OUT);
+  }
+
+  private drawTags(row: Row): void {
+    const key = `${row.attempt}/${row.of}/${row.cached}`;
+    if (key === this.tagKey) return;
+    this.tagKey = key;
+    const tags: Node[] = [];
+    const attempt = row.attempt ?? 1;
+    if (attempt > 1) {
+      const title = `attempt ${attempt}${row.of ? ` of ${row.of}` : ""}`;
+      const dots = Array.from({ length: Math.min(attempt, 6) }, (_, i) =>
+        h("i", { class: i + 1 < attempt ? "fnb-try-failed" : "fnb-try" }),
+      );
+      tags.push(h("span", { class: "fnb-tries", role: "img", "aria-label": title, title }, ...dots));
+    }
+    if (row.cached)
+      tags.push(
+        h(
+          "span",
+          { class: "fnb-cached", role: "img", "aria-label": "from the cache", title: "from the cache" },
+          icon("cache"),
+          "cached",
+        ),
+      );
+    this.tags.replaceChildren(...tags);
+  }
+
+  /** The answer to a condition. Made once, so that what was typed survives updates. */
+  private drawForm(row: Row, code: number): void {
+    const wanted = row.kind === "condition" && code === P.PAUSED;
+    if (wanted && !this.form) {
+      const input = h("input", {
+        class: "fnb-input",
+        type: "text",
+        "aria-label": `Answer to ${row.label}`,
+        placeholder: "answer",
+        "data-testid": "fnb-signal",
+      });
+      this.form = h(
+        "form",
+        { class: "fnb-signal" },
+        input,
+        h("button", { class: "fnb-btn fnb-primary", type: "submit" }, "Send"),
+      );
+      this.form.addEventListener("submit", (event) => {
+        event.preventDefault();
+        if (this.line?.kind === "action" && this.line.row) this.host.signal(this.line.row, input.value);
+      });
+      this.info.append(this.form);
+    } else if (!wanted && this.form) {
+      this.form.remove();
+      this.form = null;
+    }
+  }
+}
+
+const shortTask = (task: string): string => task.slice(task.lastIndexOf(".") + 1);
+
+/** The one icon of a group: trouble first, then movement. */
+export function groupPhase(counts: number[], n: number): number {
+  const of = (...codes: number[]): number => codes.reduce((sum, code) => sum + (counts[code] ?? 0), 0);
+  const ended = counts.reduce((sum, count, code) => sum + (isTerminal(code) ? count : 0), 0);
+  if (ended < n)
+    return of(P.RUNNING, P.STARTING)
+      ? P.RUNNING
+      : of(P.PAUSED)
+        ? P.PAUSED
+        : of(P.CANCELLING)
+          ? P.CANCELLING
+          : ended
+            ? P.RUNNING
+            : P.QUEUED;
+  if (of(P.FAILED, P.TIMED_OUT)) return P.FAILED;
+  if (of(P.CANCELLED, P.ABANDONED)) return P.CANCELLED;
+  return P.SUCCEEDED;
+}

@@ -1,0 +1,338 @@
+/** The time axis: a lane per worker slot, so that idle slots and stragglers are seen. */
+
+import { duration, number } from "../format.ts";
+import { bytes, type RunModel } from "../model.ts";
+import { PHASES } from "../protocol.ts";
+import { h, setAttr, setText, show } from "./dom.ts";
+import type { HeatHost } from "./heat.ts";
+
+const GUTTER = 74;
+const AXIS = 20;
+const FIELDS = 6;
+
+export interface TimelineData {
+  lanes: [string, string, number][];
+  n: number;
+  left_out: number;
+  end: number;
+  spans: Float32Array;
+}
+
+export function parseTimeline(reply: Record<string, unknown>, buffers: DataView[]): TimelineData {
+  const raw = buffers[0] ? bytes(buffers[0]) : new Uint8Array();
+  // Copied: a Float32Array must start at a multiple of four, which a received buffer needn't.
+  const spans = new Float32Array(raw.slice().buffer);
+  return {
+    lanes: reply.lanes as [string, string, number][],
+    n: Number(reply.n),
+    left_out: Number(reply.left_out),
+    end: Number(reply.end),
+    spans,
+  };
+}
+
+export interface TimelineHost extends Pick<HeatHost, "colors"> {
+  fetch(window: [number, number] | null): void;
+  openNumber(id: number): void;
+  labelOfNumber(id: number, then: (label: string) => void): void;
+}
+
+export class TimelineView {
+  readonly el: HTMLElement;
+  private readonly canvas = h("canvas", { class: "fnb-tl-canvas" });
+  private readonly box: HTMLElement;
+  private readonly tip = h("div", { class: "fnb-tip", hidden: true });
+  private readonly said = h("span", { class: "fnb-muted" });
+  private data: TimelineData | null = null;
+  private window: [number, number] | null = null;
+  private hovered = -1;
+  private drag: { x: number; from: [number, number]; moved: boolean } | null = null;
+  private fetchTimer: ReturnType<typeof setTimeout> | null = null;
+
+  constructor(
+    private readonly model: RunModel,
+    private readonly host: TimelineHost,
+  ) {
+    const button = (text: string, label: string, run: () => void) =>
+      h("button", { class: "fnb-btn", type: "button", "aria-label": label, title: label, onclick: run }, text);
+    const tools = h(
+      "div",
+      { class: "fnb-tools" },
+      this.said,
+      h("span", { class: "fnb-space" }),
+      button("−", "Zoom out", () => this.zoom(2, 0.5)),
+      button("+", "Zoom in", () => this.zoom(0.5, 0.5)),
+      button("Fit", "Show the whole run", () => this.setWindow(null)),
+    );
+    this.box = h(
+      "div",
+      { class: "fnb-scroll fnb-tl", tabindex: 0, role: "img", "data-testid": "fnb-timeline" },
+      this.canvas,
+      this.tip,
+    );
+    this.el = h("div", { class: "fnb-timeline" }, tools, this.box);
+    this.box.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.box.addEventListener("pointerdown", (event) => this.onDown(event));
+    this.box.addEventListener("pointermove", (event) => this.onMove(event));
+    this.box.addEventListener("pointerup", () => this.onUp());
+    this.box.addEventListener("pointerleave", () => this.hover(-1, 0, 0));
+    this.box.addEventListener("keydown", (event) => this.onKey(event));
+  }
+
+  take(data: TimelineData): void {
+    this.data = data;
+    this.draw();
+  }
+
+  private get end(): number {
+    return Math.max(0.01, this.model.running ? this.model.elapsed() : (this.data?.end ?? 0));
+  }
+
+  private get view(): [number, number] {
+    return this.window ?? [0, this.end];
+  }
+
+  private get lane(): number {
+    const n = this.data?.lanes.length ?? 1;
+    return n <= 12 ? 22 : n <= 40 ? 14 : 8;
+  }
+
+  draw(): void {
+    const data = this.data;
+    if (!data) return;
+    const ratio = Math.max(1, Math.min(3, window.devicePixelRatio || 1));
+    const width = Math.max(200, this.box.clientWidth - 2);
+    const height = AXIS + data.lanes.length * this.lane + 6;
+    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(height * ratio);
+      Object.assign(this.canvas.style, { width: `${width}px`, height: `${height}px` });
+    }
+    const context = this.canvas.getContext("2d");
+    if (!context) return;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    const style = getComputedStyle(this.el);
+    const ink = style.getPropertyValue("--fnb-muted-solid") || "#777";
+    const faint = style.getPropertyValue("--fnb-track") || "rgba(128,128,128,.15)";
+    context.font = `11px ${style.fontFamily}`;
+    this.drawAxis(context, width, height, ink, faint);
+    const busy = this.drawSpans(context, width, faint, style);
+    this.drawLanes(context, ink, busy);
+    setText(
+      this.said,
+      `${number(data.lanes.length)} slots · ${number(data.n)} spans${data.left_out ? ` · ${number(data.left_out)} left out, zoom in` : ""}`,
+    );
+    setAttr(
+      this.box,
+      "aria-label",
+      `Timeline of ${data.lanes.length} worker slots over ${duration(this.end)}. Plus and minus zoom, arrow keys move.`,
+    );
+  }
+
+  private x(at: number, width: number): number {
+    const [low, high] = this.view;
+    return GUTTER + ((at - low) / (high - low)) * (width - GUTTER - 8);
+  }
+
+  private drawAxis(context: CanvasRenderingContext2D, width: number, height: number, ink: string, faint: string): void {
+    const [low, high] = this.view;
+    const step = niceStep((high - low) / Math.max(2, Math.floor((width - GUTTER) / 90)));
+    context.fillStyle = ink;
+    context.textBaseline = "middle";
+    context.textAlign = "center";
+    for (let at = Math.ceil(low / step) * step; at <= high; at += step) {
+      const x = Math.round(this.x(at, width));
+      context.fillStyle = faint;
+      context.fillRect(x, AXIS, 1, height - AXIS);
+      context.fillStyle = ink;
+      if (x < width - 20) context.fillText(axisLabel(at, step), x, AXIS / 2);
+    }
+  }
+
+  private drawSpans(
+    context: CanvasRenderingContext2D,
+    width: number,
+    faint: string,
+    style: CSSStyleDeclaration,
+  ): number[] {
+    const data = this.data as TimelineData;
+    const [low, high] = this.view;
+    const lane = this.lane;
+    const gap = lane > 10 ? 3 : 1;
+    const busy: number[] = new Array(data.lanes.length).fill(0);
+    context.fillStyle = faint;
+    for (let i = 0; i < data.lanes.length; i++)
+      context.fillRect(GUTTER, AXIS + i * lane + gap, width - GUTTER - 8, lane - 2 * gap);
+    context.save();
+    context.beginPath();
+    context.rect(GUTTER, 0, width - GUTTER - 8, 1e5);
+    context.clip();
+    const colors = Array.from(
+      { length: PHASES.length },
+      (_, code) => style.getPropertyValue(`--fnb-h-${code}`) || "#888",
+    );
+    for (let i = 0; i < data.n; i++) {
+      const at = i * FIELDS;
+      const [row = 0, a = 0, b = 0, code = 0] = data.spans.subarray(at, at + 4);
+      busy[row] = (busy[row] ?? 0) + Math.max(0, Math.min(b, high) - Math.max(a, low));
+      if (b < low || a > high) continue;
+      const left = this.x(a, width);
+      const wide = Math.max(1, this.x(b, width) - left);
+      context.fillStyle = colors[code] ?? "#888";
+      context.fillRect(left, AXIS + row * lane + gap, wide > 3 ? wide - 0.75 : wide, lane - 2 * gap);
+    }
+    if (this.hovered >= 0) {
+      const [row = 0, a = 0, b = 0] = data.spans.subarray(this.hovered * FIELDS, this.hovered * FIELDS + 3);
+      context.strokeStyle = style.color;
+      context.lineWidth = 1.5;
+      const left = this.x(a, width);
+      context.strokeRect(left, AXIS + row * lane + gap, Math.max(2, this.x(b, width) - left), lane - 2 * gap);
+    }
+    context.restore();
+    return busy;
+  }
+
+  private drawLanes(context: CanvasRenderingContext2D, ink: string, busy: number[]): void {
+    const lane = this.lane;
+    if (lane < 10) return;
+    const [low, high] = this.view;
+    context.textBaseline = "middle";
+    (this.data as TimelineData).lanes.forEach(([, slot, worker], i) => {
+      const y = AXIS + i * lane + lane / 2;
+      context.fillStyle = ink;
+      context.textAlign = "left";
+      context.fillText(`w${worker}·${slot || "0"}`, 8, y);
+      context.textAlign = "right";
+      const share = Math.min(1, (busy[i] ?? 0) / Math.max(0.001, Math.min(high, this.end) - low));
+      context.fillText(`${Math.round(share * 100)}%`, GUTTER - 6, y);
+    });
+  }
+
+  private setWindow(wanted: [number, number] | null): void {
+    if (wanted) {
+      const span = Math.min(this.end, Math.max(0.001, wanted[1] - wanted[0]));
+      const low = Math.max(0, Math.min(wanted[0], this.end - span));
+      wanted = span >= this.end * 0.999 ? null : [low, low + span];
+    }
+    this.window = wanted;
+    this.draw();
+    if (this.fetchTimer) clearTimeout(this.fetchTimer);
+    this.fetchTimer = setTimeout(() => this.host.fetch(this.window), 250);
+  }
+
+  get wanted(): [number, number] | null {
+    return this.window;
+  }
+
+  private zoom(factor: number, anchor: number): void {
+    const [low, high] = this.view;
+    const at = low + (high - low) * anchor;
+    this.setWindow([at - (at - low) * factor, at + (high - at) * factor]);
+  }
+
+  private onWheel(event: WheelEvent): void {
+    // A plain wheel scrolls the notebook, as everywhere; with a modifier it zooms.
+    if (!(event.ctrlKey || event.metaKey || event.altKey)) return;
+    event.preventDefault();
+    const box = this.canvas.getBoundingClientRect();
+    const anchor = Math.max(0, Math.min(1, (event.clientX - box.left - GUTTER) / (box.width - GUTTER - 8)));
+    this.zoom(event.deltaY < 0 ? 0.8 : 1.25, anchor);
+  }
+
+  private onDown(event: PointerEvent): void {
+    this.drag = { x: event.clientX, from: this.view, moved: false };
+    this.box.setPointerCapture(event.pointerId);
+  }
+
+  private onUp(): void {
+    const drag = this.drag;
+    this.drag = null;
+    if (drag && !drag.moved && this.hovered >= 0 && this.data)
+      this.host.openNumber(this.data.spans[this.hovered * FIELDS + 4] ?? 0);
+  }
+
+  private onMove(event: PointerEvent): void {
+    const box = this.canvas.getBoundingClientRect();
+    if (this.drag) {
+      const moved = event.clientX - this.drag.x;
+      if (Math.abs(moved) > 3) this.drag.moved = true;
+      if (this.drag.moved && this.window) {
+        const [low, high] = this.drag.from;
+        const shift = (-moved / (box.width - GUTTER - 8)) * (high - low);
+        this.setWindow([low + shift, high + shift]);
+      }
+      return;
+    }
+    this.hover(
+      this.spanAt(event.clientX - box.left, event.clientY - box.top, box.width),
+      event.clientX - box.left,
+      event.clientY - box.top,
+    );
+  }
+
+  private spanAt(x: number, y: number, width: number): number {
+    const data = this.data;
+    if (!data || x < GUTTER || y < AXIS) return -1;
+    const row = Math.floor((y - AXIS) / this.lane);
+    const [low, high] = this.view;
+    const at = low + ((x - GUTTER) / (width - GUTTER - 8)) * (high - low);
+    const near = ((high - low) / width) * 2;
+    for (let i = 0; i < data.n; i++) {
+      const k = i * FIELDS;
+      if (data.spans[k] === row && at >= (data.spans[k + 1] ?? 0) - near && at <= (data.spans[k + 2] ?? 0) + near)
+        return i;
+    }
+    return -1;
+  }
+
+  private hover(index: number, x: number, y: number): void {
+    const changed = index !== this.hovered;
+    this.hovered = index;
+    show(this.tip, index >= 0);
+    if (index >= 0 && this.data) {
+      const [, a = 0, b = 0, code = 0, id = 0, merged = 1] = this.data.spans.subarray(
+        index * FIELDS,
+        index * FIELDS + FIELDS,
+      );
+      const said = (label: string): void => {
+        if (this.hovered !== index) return;
+        const what = merged > 1 ? `${number(merged)} actions from ${label}` : label;
+        setText(this.tip, `${what} · ${PHASES[code] ?? ""} · ${duration(b - a)} · at ${duration(a)}`);
+      };
+      said(`a${id}`);
+      if (changed) this.host.labelOfNumber(id, said);
+      const right = x > this.box.clientWidth / 2;
+      Object.assign(this.tip.style, {
+        left: right ? "auto" : `${x + 12}px`,
+        right: right ? `${this.box.clientWidth - x + 8}px` : "auto",
+        top: `${y + 14}px`,
+      });
+    }
+    if (changed) this.draw();
+  }
+
+  private onKey(event: KeyboardEvent): void {
+    const [low, high] = this.view;
+    const step = (high - low) / 10;
+    if (event.key === "+" || event.key === "=") this.zoom(0.5, 0.5);
+    else if (event.key === "-") this.zoom(2, 0.5);
+    else if (event.key === "0") this.setWindow(null);
+    else if (event.key === "ArrowLeft") this.setWindow([low - step, high - step]);
+    else if (event.key === "ArrowRight") this.setWindow([low + step, high + step]);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+export function niceStep(raw: number): number {
+  const power = 10 ** Math.floor(Math.log10(Math.max(raw, 1e-6)));
+  for (const factor of [1, 2, 5, 10]) if (raw <= factor * power) return factor * power;
+  return 10 * power;
+}
+
+function axisLabel(at: number, step: number): string {
+  if (step >= 60) return duration(at);
+  return `${at.toFixed(step >= 1 ? 0 : step >= 0.1 ? 1 : step >= 0.01 ? 2 : 3)} s`;
+}
