@@ -72,8 +72,8 @@ class ConsoleTree:
             for line in lines:
                 table.add_row(*self._cells(line, now))
             parts.append(table)
-        for fold in folds:
-            parts.append(Text(f"  ✗ {fold_text(fold)}", style="red", no_wrap=True, overflow="ellipsis"))
+        errors = [f"  ✗ {fold_text(fold)}" for fold in folds]
+        parts.extend(Text(line, style="red", no_wrap=True, overflow="ellipsis") for line in errors)
         return Group(*parts)
 
     def _header(self, now: float) -> Text:

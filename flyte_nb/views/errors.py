@@ -46,6 +46,9 @@ class ErrorFolds:
         text = error_line(action) or action.phase.value
         key = f"{action.task}|{text}"
         self._passed_on.add((action.parent, text))
+        parent = self._of.get(action.parent)
+        if parent is not None and parent.text == text:
+            self._drop(action.parent, parent)
         if known is None and (action.name, text) in self._passed_on:
             return False
         if known is not None:

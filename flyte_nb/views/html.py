@@ -81,12 +81,15 @@ def _header(picture: Picture, now: float) -> str:
     took = duration(elapsed(state.started_at, state.ended_at, now))
     actions = [a for n in picture.record.numbered[:3] if (a := picture.record.actions[n]).kind != "root"]
     title = actions[0].label if len(actions) == 1 and len(picture.record.numbered) <= 2 else state.title
-    where = f"In [{state.prompt}] · " if state.prompt else ""
-    counts = "" if sum(picture.counts) <= 1 else f" · {summary(picture.counts)}"
+    where = f"In [{state.prompt}]" if state.prompt else ""
+    counts = "" if sum(picture.counts) <= 1 else summary(picture.counts)
     return (
-        f'<div style="padding:4px 10px">{_mark(state.phase)} <b>{escape(state.run)}</b> '
-        f'<span>{look.word}</span> <span style="{_MUTED}">{took}{counts}</span> '
-        f'<span style="{_MONO};font-size:12px;{_MUTED}">{escape(where + cut(title, 120))}</span></div>'
+        f'<div style="padding:5px 10px;display:flex;gap:9px;align-items:baseline">{_mark(state.phase)}'
+        f'<b style="white-space:nowrap">{look.word.capitalize()}</b>'
+        f'<b style="{_MONO};font-size:12px;{_MUTED}">{escape(state.run)}</b>'
+        f'<span style="{_MONO};font-size:12px;{_MUTED};flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap" '
+        f'title="{escape(where)}">{escape(cut(title, 120))}</span>'
+        f'<span style="{_MUTED};white-space:nowrap">{counts}</span><b style="white-space:nowrap">{took}</b></div>'
     )
 
 

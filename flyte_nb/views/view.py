@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TextIO, TypeVar
 
+from flyte_nb.core.model import Phase
 from flyte_nb.core.store import RunRecord
 from flyte_nb.views import html, text
 from flyte_nb.views.details import Details, StoreDetails
@@ -34,6 +35,9 @@ PATCH_EVERY = 0.1
 HTML_EVERY = 0.5
 #: Seconds between two redraws of the terminal's tree at least.
 DRAW_EVERY = 0.125
+#: Seconds after which a run that goes on gets its live view; before, and for quick runs of one action, a line of HTML will do:
+#: a widget costs 100 kB per cell.
+LIVE_AFTER = 0.2
 #: Seconds in which a browser must answer.
 ANSWER_WITHIN = 2.0
 #: Seconds without news after which the header is sent again while a run is open (throughput, time left).
@@ -121,6 +125,7 @@ class View:
         self._background: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._answered = False
+        self._offered_at: float | None = None
         self._returns = 0
         self._due = 0.0
         self._beat = 0.0
@@ -140,13 +145,19 @@ class View:
 
     def _publish(self, reopened: bool) -> None:
         assert self._display is not None
-        self.picture.take()
-        if self.mode is Mode.WIDGET and self._widget is None:
-            self._make_widget()
         if reopened and self._answered:
             return  # The browser still shows its live picture over the static one.
-        bundle = self._bundle(live=self.mode is Mode.WIDGET)
-        (self._display.update if reopened else self._display.publish)(bundle, self.display_id)
+        self.picture.take()
+        (self._display.update if reopened else self._display.publish)(self._bundle(live=False), self.display_id)
+
+    def _offer(self) -> None:
+        """Put the live view in place of the first line of HTML."""
+        if self._display is None or self._offered_at is not None:
+            return
+        self._offered_at = time.monotonic()
+        self._make_widget()
+        if self._widget is not None:
+            self._display.update(self._bundle(live=True), self.display_id)
 
     def _make_widget(self) -> None:
         try:
@@ -185,8 +196,8 @@ class View:
             self._patch()
             if self._answered:
                 self._send({"kind": "final"}, [])
-            elif self._widget is not None:
-                self._drop_widget()
+            elif self._worth_a_widget:
+                self._spawn(self._offer_late())
         if self._display is not None and self.mode in (Mode.WIDGET, Mode.HTML):
             self.picture.catch_up()
             self._display.update(self._bundle(live=False), self.display_id)
@@ -194,6 +205,24 @@ class View:
             self._console_tree().finish()
         elif self.mode is Mode.LINES:
             self._print_lines()
+
+    @property
+    def _worth_a_widget(self) -> bool:
+        """Whether there is more to see than a line."""
+        failed = any(phase.is_failure for phase, n in zip(Phase, self.picture.counts, strict=True) if n)
+        return failed or sum(self.picture.counts) > 1 or self.record.logs.total > html.MAX_LOG_LINES
+
+    async def _offer_late(self) -> None:
+        """Give a run that ended before a browser answered its live view after all, over the static picture.
+
+        A runner without a browser (nbclient) takes no updates after the cell has ended: there the static picture stays.
+        """
+        assert self._display is not None
+        self._offer()
+        await asyncio.sleep(ANSWER_WITHIN)
+        if not self._answered:
+            self._drop_widget()
+            self._display.update(self._bundle(live=False), self.display_id)
 
     def close(self) -> None:
         """Finish, stop watching and let go of the widget: browsers fall back to the static snapshot."""
@@ -230,8 +259,11 @@ class View:
             except TimeoutError:
                 pass
             self._wake.clear()
-            if self.mode is Mode.WIDGET and not self._answered and loop.time() - started > ANSWER_WITHIN:
-                self._fall_back()
+            if self.mode is Mode.WIDGET and not self._answered:
+                if self._offered_at is None and loop.time() - started > LIVE_AFTER:
+                    self._offer()
+                elif self._offered_at is not None and time.monotonic() - self._offered_at > ANSWER_WITHIN:
+                    self._fall_back()
 
     @property
     def _every(self) -> float:
@@ -344,8 +376,9 @@ class View:
             self.mode = Mode.WIDGET
             self._display.update(self._bundle(live=True), self.display_id)
         self._send_message(self.picture.snapshot())
-        if self._finished:
+        if self._finished and self._display is not None:
             self._send({"kind": "final"}, [])
+            self._display.update(self._bundle(live=False), self.display_id)
 
     def _touch(self) -> None:
         if self._finished:

@@ -14,25 +14,30 @@ interface Context {
   el: HTMLElement;
 }
 
-export default {
-  render({ model, el }: Context): () => void {
-    const app = new App(model);
-    const onMessage = (message: Message, buffers: DataView[]): void => {
-      app.receive(message, buffers ?? []);
-      if (app.final) haunt.start();
-    };
-    const haunt = new Haunt(app, String(model.get("uid")), () => model.off("msg:custom", onMessage as never));
-    model.on("msg:custom", onMessage as never);
-    model.on("comm:close", (() => app.orphan()) as never);
-    el.append(app.root);
-    app.start();
-    return () => {
-      // At its end a run's output becomes static HTML, and this view is removed with the old output. It lives on over the
-      // static picture for as long as the page does.
-      if (app.final) haunt.start();
-      else haunt.stop();
-    };
-  },
+/**
+ * One widget model. anywidget takes a view's listeners away with the view, but a view lives on after its output was replaced
+ * by the static snapshot: so the model listens once, and hands on to the apps.
+ */
+export default () => {
+  const haunts = new Set<Haunt>();
+  return {
+    initialize({ model }: { model: Model }): void {
+      const onMessage = (message: Message, buffers: DataView[]): void => {
+        for (const haunt of haunts) haunt.receive(message, buffers ?? []);
+      };
+      model.on("msg:custom", onMessage as never);
+      model.on("comm:close", (() => {
+        for (const haunt of haunts) haunt.orphan();
+      }) as never);
+    },
+    render({ model, el }: Context): () => void {
+      const haunt = new Haunt(new App(model), String(model.get("uid")), () => haunts.delete(haunt));
+      haunts.add(haunt);
+      el.append(haunt.app.root);
+      haunt.app.start();
+      return () => haunt.leave();
+    },
+  };
 };
 
 /** Keeps a view alive over the static snapshot of its run, wherever that is (re)drawn. */
@@ -42,10 +47,32 @@ class Haunt {
   private ended = false;
 
   constructor(
-    private readonly app: App,
+    readonly app: App,
     private readonly uid: string,
     private readonly done: () => void,
   ) {}
+
+  receive(message: Message, buffers: DataView[]): void {
+    this.app.receive(message, buffers);
+    if (this.app.final) this.start();
+  }
+
+  /** The view's output was removed or replaced. */
+  leave(): void {
+    // At its end a run's output becomes static HTML, and this view is removed with the old output. It lives on over the
+    // static picture for as long as the page does.
+    if (this.app.final) this.start();
+    else this.stop();
+  }
+
+  /** The kernel let go of the run: whatever static picture is below is all there is. */
+  orphan(): void {
+    this.app.orphan();
+    const anchor = this.app.root.closest<HTMLElement>(".flyte-nb-static");
+    if (!anchor) return;
+    this.stop();
+    for (const child of anchor.children) (child as HTMLElement).style.display = "";
+  }
 
   start(): void {
     if (this.timer || this.ended) return;
@@ -64,6 +91,9 @@ class Haunt {
       for (const child of anchor.children) (child as HTMLElement).style.display = "none";
       Object.assign(anchor.style, { border: "0", overflow: "visible" });
       anchor.append(this.app.root);
+      // Lab keeps HTML outputs 20 pixels off the right edge; widgets not.
+      const host = anchor.closest<HTMLElement>(".jp-RenderedHTMLCommon");
+      if (host) host.style.paddingRight = "0";
       return;
     }
     this.lost += LOOK_FOR_ANCHOR;

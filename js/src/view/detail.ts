@@ -309,7 +309,7 @@ export class DetailView {
       bar.append(
         h("span", {
           class: `fnb-b-${look}${word === "suspended" ? " fnb-hatch" : ""}`,
-          style: { flexGrow: String(seconds) },
+          style: { flexGrow: String(1000 * seconds) },
         }),
       );
     const words = parts.map(({ word, seconds, look }) =>
