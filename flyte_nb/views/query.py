@@ -26,6 +26,8 @@ MAX_RESULTS = 20_000
 MAX_SPANS = 12_000
 #: Lanes sent for a time axis.
 MAX_LANES = 256
+#: Added to the phase code of an action that has children: it is suspended for most of its time and holds no slot.
+PARENT = 16
 
 _PHASES = list(PHASE_CODES)
 #: "Failed first": what needs the reader, then what moves, then what waits, then the rest.
@@ -138,9 +140,10 @@ class _Lanes:
         self._grain = grain
         self.keys: dict[tuple[str, str], int] = {}
         self.left_out = 0
+        #: Per lane: [start, end, code, action number, how many were merged, busy seconds].
         self._spans: list[list[list[float]]] = []
 
-    def add(self, attempt: Attempt, phase: Phase, number: int, stop: float) -> None:
+    def add(self, attempt: Attempt, code: float, number: int, stop: float) -> None:
         key = (attempt.worker, attempt.slot)
         lane = self.keys.get(key)
         if lane is None:
@@ -150,20 +153,41 @@ class _Lanes:
             lane = self.keys[key] = len(self.keys)
             self._spans.append([])
         assert attempt.started_at is not None
-        a, b, code = attempt.started_at - self._start, stop - self._start, float(PHASE_CODES[phase])
-        spans = self._spans[lane]
-        if spans:
-            last = spans[-1]
-            # Merge only what a pixel can't tell apart, and never a failure into a success.
-            if last[2] == code and b - last[0] < self._grain and a >= last[0]:
-                last[1] = max(last[1], b)
-                last[4] += 1
-                return
-        spans.append([a, b, code, float(number), 1.0])
+        a, b = attempt.started_at - self._start, stop - self._start
+        busy = attempt.busy or (0.0 if code >= PARENT else b - a)
+        _put(self._spans[lane], [a, b, code, float(number), 1.0, busy], self._grain)
 
-    @property
-    def spans(self) -> list[tuple[int, list[float]]]:
-        return [(lane, span) for lane, spans in enumerate(self._spans) for span in spans]
+    def fit(self) -> list[tuple[int, list[float]]]:
+        """At most `MAX_SPANS` spans with their lanes: merged more coarsely until they fit."""
+        grain = self._grain
+        while sum(map(len, self._spans)) > MAX_SPANS and grain < 1e6:
+            grain = max(grain * 2, 1e-4)
+            before = sum(map(len, self._spans))
+            self._spans = [_coarser(spans, grain) for spans in self._spans]
+            if grain > 1e3 and sum(map(len, self._spans)) == before:
+                break
+        room = MAX_SPANS // max(1, len(self._spans)) if sum(map(len, self._spans)) > MAX_SPANS else MAX_SPANS
+        self.left_out += sum(max(0, len(spans) - room) for spans in self._spans)
+        return [(lane, span) for lane, spans in enumerate(self._spans) for span in spans[:room]]
+
+
+def _put(spans: list[list[float]], span: list[float], grain: float) -> None:
+    """Append a span, or merge it into the last one: only what a pixel can't tell apart, never a failure into a success."""
+    if spans:
+        last = spans[-1]
+        if last[2] == span[2] and span[1] - last[0] < grain and span[0] >= last[0]:
+            last[1] = max(last[1], span[1])
+            last[4] += span[4]
+            last[5] += span[5]
+            return
+    spans.append(span)
+
+
+def _coarser(spans: list[list[float]], grain: float) -> list[list[float]]:
+    out: list[list[float]] = []
+    for span in spans:
+        _put(out, span, grain)
+    return out
 
 
 async def timeline(
@@ -177,33 +201,34 @@ async def timeline(
         window: First and last second, counted from the run's start; None for all.
 
     Returns:
-        ``{"lanes": [[worker, slot], ...], "n", "left_out", "end"}`` and one buffer of float32, six per span: lane, start, end,
-        phase code, action number, how many were merged.
+        ``{"lanes": [[worker, slot], ...], "n", "left_out", "end"}`` and one buffer of float32, seven per span: lane, start,
+        end, phase code (`PARENT` added for an action with children), action number, how many were merged, busy seconds.
     """
     start = record.state.started_at
     end = (record.state.ended_at or now) - start
     low, high = window or (0.0, max(end, 0.001))
-    grain = (high - low) / 1_500 if len(record.numbered) > MAX_SPANS else 0.0
-    lanes = _Lanes(start, grain)
+    lanes = _Lanes(start, (high - low) / 3_000 if len(record.numbered) > MAX_SPANS else 0.0)
     names = record.numbered[:]
     for at in range(0, len(names), SLICE):
         for name in names[at : at + SLICE]:
             action = record.actions[name]
+            extra = PARENT if name in record.children else 0
             for attempt in _attempts(action):
                 if attempt.started_at is None:
                     continue
                 stop = attempt.ended_at or action.ended_at or now
                 if stop - start >= low and attempt.started_at - start <= high:
-                    lanes.add(attempt, _attempt_phase(action, attempt), action.number, stop)
+                    lanes.add(attempt, float(PHASE_CODES[_attempt_phase(action, attempt)] + extra), action.number, stop)
         await asyncio.sleep(0)
-    spans = lanes.spans
+    spans = lanes.fit()
     floats = array.array("f")
-    for lane, (a, b, code, number, merged) in spans[:MAX_SPANS]:
-        floats.extend((float(lane), a, b, code, number, merged))
+    for lane, span in spans:
+        floats.append(float(lane))
+        floats.extend(span)
     content = {
         "lanes": [[worker, slot] for worker, slot in lanes.keys],
-        "n": min(len(spans), MAX_SPANS),
-        "left_out": max(0, len(spans) - MAX_SPANS) + lanes.left_out,
+        "n": len(spans),
+        "left_out": lanes.left_out,
         "end": round(end, 3),
     }
     return content, [floats.tobytes()]

@@ -91,6 +91,7 @@ class Haunt {
       for (const child of anchor.children) (child as HTMLElement).style.display = "none";
       Object.assign(anchor.style, { border: "0", overflow: "visible" });
       anchor.append(this.app.root);
+      this.app.remounted();
       // Lab keeps HTML outputs 20 pixels off the right edge; widgets not.
       const host = anchor.closest<HTMLElement>(".jp-RenderedHTMLCommon");
       if (host) host.style.paddingRight = "0";

@@ -183,6 +183,14 @@ export class App {
       this.status,
     );
     this.root.addEventListener("keydown", (event) => event.stopPropagation());
+    this.root.addEventListener(
+      "scroll",
+      (event) => {
+        const el = event.target as Element;
+        if (this.root.isConnected) this.scrolled.set(el, el.scrollTop);
+      },
+      { capture: true, passive: true },
+    );
     this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
     const first = widget.get("first") as Record<string, unknown> | null;
     if (first?.run) this.first(first);
@@ -292,7 +300,12 @@ export class App {
   }
 
   private refresh(): void {
-    if (!this.model.running || !this.bodyOpen || !this.root.isConnected) return;
+    if (!this.root.isConnected) return;
+    // Once more after the end: what was drawn last was a moment before it.
+    const running = this.model.running;
+    const last = this.wasRunning && !running;
+    this.wasRunning = running;
+    if (!(running || last) || !this.bodyOpen) return;
     if (this.tab === "timeline") this.fetchTimeline(this.timeline.wanted);
     if (this.tab === "tree" && this.hasQuery) this.runQuery();
   }
@@ -463,6 +476,8 @@ export class App {
     }, LOOK_EVERY);
   }
   private everAsked = false;
+  private wasRunning = false;
+  private readonly scrolled = new Map<Element, number>();
 
   // -- search -----------------------------------------------------------------------------------------------------
 
@@ -710,6 +725,14 @@ export class App {
       ({ reply, buffers }) => this.timeline.take(parseTimeline(reply, buffers)),
       (error: Error) => error.message !== "closed" && this.say(error.message, true),
     );
+  }
+
+  /** The view was put elsewhere in the page, which scrolls everything in it to the top. */
+  remounted(): void {
+    const before = [...this.scrolled];
+    for (const [el, top] of before) el.scrollTop = top;
+    this.resized();
+    if (this.tab === "logs") this.logs.remounted();
   }
 
   /** The kernel let go of this run. */

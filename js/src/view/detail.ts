@@ -257,9 +257,12 @@ export class DetailView {
       frame.source ? h("pre", { class: "fnb-pre fnb-source" }, frame.source) : null,
       variables.length
         ? h(
-            "dl",
+            "div",
             { class: "fnb-locals" },
-            variables.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)]),
+            variables.map(([name, text]) => [
+              h("div", { class: "fnb-k", title: name }, name),
+              h("div", { class: "fnb-v" }, text),
+            ]),
           )
         : null,
     );
@@ -270,9 +273,12 @@ export class DetailView {
     return section(
       title,
       h(
-        "dl",
+        "div",
         { class: "fnb-values" },
-        values.map((one) => [h("dt", {}, one.name), h("dd", {}, this.value(one))]),
+        values.map((one) => [
+          h("div", { class: "fnb-k", title: one.name }, one.name),
+          h("div", { class: "fnb-v" }, this.value(one)),
+        ]),
       ),
     );
   }

@@ -180,6 +180,10 @@ export class LogView {
     });
   }
 
+  remounted(): void {
+    if (this.following) this.toEnd();
+  }
+
   /** Show one action's log, as fetched. */
   showAction(name: string, label: string, log: Log): void {
     const entries: LogEntry[] = log.head.map((line) => ({ line }));

@@ -8,7 +8,9 @@ import type { HeatHost } from "./heat.ts";
 
 const GUTTER = 74;
 const AXIS = 20;
-const FIELDS = 6;
+const FIELDS = 7;
+/** Added to the phase code of actions that have children. */
+const PARENT = 16;
 
 export interface TimelineData {
   lanes: [string, string, number][];
@@ -172,15 +174,23 @@ export class TimelineView {
       { length: PHASES.length },
       (_, code) => style.getPropertyValue(`--fnb-h-${code}`) || "#888",
     );
-    for (let i = 0; i < data.n; i++) {
-      const at = i * FIELDS;
-      const [row = 0, a = 0, b = 0, code = 0] = data.spans.subarray(at, at + 4);
-      busy[row] = (busy[row] ?? 0) + Math.max(0, Math.min(b, high) - Math.max(a, low));
-      if (b < low || a > high) continue;
-      const left = this.x(a, width);
-      const wide = Math.max(1, this.x(b, width) - left);
-      context.fillStyle = colors[code] ?? "#888";
-      context.fillRect(left, AXIS + row * lane + gap, wide > 3 ? wide - 0.75 : wide, lane - 2 * gap);
+    for (const parents of [true, false]) {
+      for (let i = 0; i < data.n; i++) {
+        const at = i * FIELDS;
+        const [row = 0, a = 0, b = 0, code = 0, , , held = 0] = data.spans.subarray(at, at + FIELDS);
+        // An action that awaits its children holds no slot: it is a line below them.
+        if (code >= PARENT !== parents) continue;
+        const inView = b > a ? Math.max(0, Math.min(b, high) - Math.max(a, low)) / (b - a) : 0;
+        busy[row] = (busy[row] ?? 0) + held * inView;
+        if (b < low || a > high) continue;
+        const left = this.x(a, width);
+        const wide = Math.max(1, this.x(b, width) - left);
+        context.fillStyle = colors[code % PARENT] ?? "#888";
+        const top = AXIS + row * lane + gap;
+        const tall = lane - 2 * gap;
+        if (parents) context.fillRect(left, top + tall - 2, wide, 2);
+        else context.fillRect(left, top, wide > 3 ? wide - 0.75 : wide, tall - (lane > 10 ? 3 : 0));
+      }
     }
     if (this.hovered >= 0) {
       const [row = 0, a = 0, b = 0] = data.spans.subarray(this.hovered * FIELDS, this.hovered * FIELDS + 3);
@@ -278,12 +288,15 @@ export class TimelineView {
     const [low, high] = this.view;
     const at = low + ((x - GUTTER) / (width - GUTTER - 8)) * (high - low);
     const near = ((high - low) / width) * 2;
+    let found = -1;
     for (let i = 0; i < data.n; i++) {
       const k = i * FIELDS;
-      if (data.spans[k] === row && at >= (data.spans[k + 1] ?? 0) - near && at <= (data.spans[k + 2] ?? 0) + near)
-        return i;
+      if (data.spans[k] !== row || at < (data.spans[k + 1] ?? 0) - near || at > (data.spans[k + 2] ?? 0) + near)
+        continue;
+      found = i;
+      if ((data.spans[k + 3] ?? 0) < PARENT) break;
     }
-    return -1;
+    return found;
   }
 
   private hover(index: number, x: number, y: number): void {
@@ -298,7 +311,7 @@ export class TimelineView {
       const said = (label: string): void => {
         if (this.hovered !== index) return;
         const what = merged > 1 ? `${number(merged)} actions from ${label}` : label;
-        setText(this.tip, `${what} · ${PHASES[code] ?? ""} · ${duration(b - a)} · at ${duration(a)}`);
+        setText(this.tip, `${what} · ${PHASES[code % PARENT] ?? ""} · ${duration(b - a)} · at ${duration(a)}`);
       };
       said(`a${id}`);
       if (changed) this.host.labelOfNumber(id, said);
