@@ -53,13 +53,21 @@ class Stage:
             if view.uid == content.get("comm_id"):
                 view.on_message(None, dict(content))
 
-    def _control(self, op: str, args: Mapping[str, Any], nonce: str) -> Any:
+    def _control(self, op: str, args: Mapping[str, Any], _nonce: str) -> Any:
         self.commands.append((op, dict(args)))
         return {"text": f"{op} {dict(args)}"}
 
     def play(
-        self, events: Iterable[ev.Event], *, speed: float = 1.0, batch: int = 0, every: float = 0.0, wait: bool = False,
-        close: bool = True, show: bool = True, details: Any = None,
+        self,
+        events: Iterable[ev.Event],
+        *,
+        speed: float = 1.0,
+        batch: int = 0,
+        every: float = 0.0,
+        wait: bool = False,
+        close: bool = True,
+        show: bool = True,
+        details: Any = None,
     ) -> None:
         """Play events by their own times (`speed` times faster), or `batch` of them `every` seconds."""
         display = CellDisplay(self.ip)
@@ -86,7 +94,9 @@ class Stage:
                 if view is None:
                     record = self.store.runs[event.run]
                     if show:
-                        view = self.views[event.run] = View(record, display=display, control=self._control, details=details)
+                        view = self.views[event.run] = View(
+                            record, display=display, control=self._control, details=details
+                        )
                         view.start()
             if view is not None and close:
                 view.finish()

@@ -62,7 +62,7 @@ class ConsoleTree:
         picture = self._picture
         now = picture.clock()
         height = min(MAX_HEIGHT, self.console.height - MARGIN)
-        folds = picture.errors.rows(picture.record)[:3]
+        folds = picture.errors.rows()[:3]
         lines = outline(picture.record, max(3, height - 2 - len(folds)))
         parts: list[RenderableType] = [self._header(now)]
         if len(lines) > 1 or any(line.group for line in lines):

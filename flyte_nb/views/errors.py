@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flyte_nb.core.model import Action
-from flyte_nb.core.store import RunRecord
 from flyte_nb.views.rows import Json
 from flyte_nb.views.words import cut, error_line
 
@@ -14,15 +13,20 @@ MAX_FOLDS = 50
 class Fold:
     """Failed actions of one task that say the same."""
 
-    __slots__ = ("key", "names", "task", "text", "where")
+    __slots__ = ("first", "key", "names", "task", "text", "where")
 
-    def __init__(self, key: str, task: str, text: str, where: str) -> None:
+    def __init__(self, key: str, task: str, text: str, where: str, first: Action) -> None:
+        #: The one that was called first.
+        self.first = first
         self.key = key
         self.task = task
         self.text = text
         self.where = where
-        #: Names of the failed actions, in order of arrival.
-        self.names: dict[str, None] = {}
+        self.names: dict[str, Action] = {}
+
+    def ordered(self) -> list[Action]:
+        """The failed actions, as they were called."""
+        return sorted(self.names.values(), key=_number)
 
 
 class ErrorFolds:
@@ -57,8 +61,10 @@ class ErrorFolds:
             self._drop(action.name, known)
         fold = self._folds.get(key)
         if fold is None:
-            fold = self._folds[key] = Fold(key, action.task, text, action.error.where if action.error else "")
-        fold.names[action.name] = None
+            fold = self._folds[key] = Fold(key, action.task, text, action.error.where if action.error else "", action)
+        fold.names[action.name] = action
+        if action.number < fold.first.number:
+            fold.first = action
         self._of[action.name] = fold
         return True
 
@@ -67,6 +73,8 @@ class ErrorFolds:
         del fold.names[name]
         if not fold.names:
             del self._folds[fold.key]
+        elif fold.first.name == name:
+            fold.first = min(fold.names.values(), key=_number)
 
     def get(self, key: str) -> Fold | None:
         """The fold of this key."""
@@ -77,15 +85,19 @@ class ErrorFolds:
 
     def most(self, limit: int = MAX_FOLDS) -> list[Fold]:
         """Folds, most frequent first."""
-        return sorted(self._folds.values(), key=lambda fold: -len(fold.names))[:limit]
+        return sorted(self._folds.values(), key=lambda fold: (-len(fold.names), fold.first.number))[:limit]
 
-    def rows(self, record: RunRecord) -> list[Json]:
+    def rows(self) -> list[Json]:
         """What the view shows of them."""
         out: list[Json] = []
         for fold in self.most():
-            first = record.actions[next(iter(fold.names))]
+            first = fold.first
             out.append({
                 "key": fold.key, "n": len(fold.names), "text": fold.text, "where": fold.where,
                 "name": first.name, "id": first.number, "label": cut(first.label, 80),
             })  # fmt: skip
         return out
+
+
+def _number(action: Action) -> int:
+    return action.number

@@ -62,7 +62,11 @@ def render(picture: Picture, failures: dict[str, Json] | None = None, view: str 
         )
         if len(out.encode()) < MAX_BYTES:
             return out
-    return f"<pre>{escape(cut(_header_text(picture, now), 2_000))}</pre>"
+    return f"<pre>{_safe(_header_text(picture, now), 2_000)}</pre>"
+
+
+def _safe(text: str, limit: int) -> str:
+    return escape(cut(plain(text), limit))
 
 
 def _header_text(picture: Picture, now: float) -> str:
@@ -88,7 +92,7 @@ def _header(picture: Picture, now: float) -> str:
         f'<b style="white-space:nowrap">{look.word.capitalize()}</b>'
         f'<b style="{_MONO};font-size:12px;{_MUTED}">{escape(state.run)}</b>'
         f'<span style="{_MONO};font-size:12px;{_MUTED};flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap" '
-        f'title="{escape(where)}">{escape(cut(title, 120))}</span>'
+        f'title="{escape(where)}">{_safe(title, 120)}</span>'
         f'<span style="{_MUTED};white-space:nowrap">{counts}</span><b style="white-space:nowrap">{took}</b></div>'
     )
 
@@ -134,7 +138,7 @@ def _group(picture: Picture, group: Group, now: float) -> str:
             f'src="{heat_png(group.phases)}"></div>'
         )
     return (
-        f'<b style="{_MONO};font-size:12px">{escape(cut(group.label, 80))}</b> '
+        f'<b style="{_MONO};font-size:12px">{_safe(group.label, 80)}</b> '
         f'<span style="{_MUTED}">× {number(len(group.members))}</span> {_bar(group.counts, len(group.members))} '
         f'<span style="{_MUTED}">{summary(group.counts)} · {took}</span>{heat}'
     )
@@ -152,33 +156,31 @@ def _action(action: Action, now: float) -> str:
     said = escape(error_line(action, 160)) if action.error else ""
     error = f' <span style="color:{LOOKS[Phase.FAILED].colour}">{said}</span>' if said else ""
     return (
-        f'{_mark(action.phase)} <span style="{_MONO};font-size:12px">{escape(cut(action.label or action.task, 120))}</span> '
+        f'{_mark(action.phase)} <span style="{_MONO};font-size:12px">{_safe(action.label or action.task, 120)}</span> '
         f'<span style="{_MUTED}">{escape(took + marks)}</span>{error}'
     )
 
 
 def _errors(picture: Picture, failures: dict[str, Json]) -> str:
-    record = picture.record
     out = []
     for fold in picture.errors.most(10):
-        names = list(fold.names)
-        first = record.actions[names[0]]
+        failed = fold.ordered()
+        first = failed[0]
         items = "".join(
-            f'<div style="{_MONO};font-size:12px">a{a.number} {escape(cut(a.label, 120))}</div>'
-            for a in (record.actions[n] for n in names[:MAX_LISTED])
+            f'<div style="{_MONO};font-size:12px">a{a.number} {_safe(a.label, 120)}</div>' for a in failed[:MAX_LISTED]
         )
         more = (
-            f'<div style="{_MUTED}">… {number(len(names) - MAX_LISTED)} more</div>' if len(names) > MAX_LISTED else ""
+            f'<div style="{_MUTED}">… {number(len(failed) - MAX_LISTED)} more</div>' if len(failed) > MAX_LISTED else ""
         )
-        times = f"{number(len(names))} × " if len(names) > 1 else ""
+        times = f"{number(len(failed))} × " if len(failed) > 1 else ""
         text = cut(failures.get(first.name, {}).get("text", "") or (first.error.message if first.error else ""), 4_000)
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
         trace = f'<pre style="{block}">{escape(plain_text(text))}</pre>' if text else ""
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
             f'<span style="{_MONO};font-size:12px">{escape(fold.text)}</span> '
-            f'<span style="{_MUTED}">first: a{first.number} {escape(cut(first.label, 80))}'
-            f"{' at ' + escape(cut(fold.where, 120)) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
+            f'<span style="{_MUTED}">first: a{first.number} {_safe(first.label, 80)}'
+            f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
     if len(picture.errors) > 10:
         out.append(f'<div style="{_MUTED}">… {len(picture.errors) - 10} other errors</div>')
@@ -205,9 +207,9 @@ def _logs(picture: Picture, limit: int) -> str:
     )
     for name, line in tail:
         action = record.actions.get(name)
-        label = f'<span style="{_MUTED}">{escape(cut(action.label, 30))} │ </span>' if action and several else ""
+        label = f'<span style="{_MUTED}">{_safe(action.label, 30)} │ </span>' if action and several else ""
         colour = f' style="color:{LOOKS[Phase.FAILED].colour}"' if line.stream in ("error", "critical") else ""
-        rows.append(f"{label}<span{colour}>{escape(cut(plain(line.text), LINE_CHARS))}</span>")
+        rows.append(f"{label}<span{colour}>{_safe(plain(line.text), LINE_CHARS)}</span>")
     opened = " open" if len(tail) <= 12 else ""
     return (
         f'<details{opened} style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer;{_MUTED}">'
@@ -228,7 +230,7 @@ def _reports(picture: Picture) -> str:
             break
         out.append(
             f'<details style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer">Report · '
-            f'{escape(cut(action.label, 80))} · {escape(cut(tab, 40))}</summary><iframe sandbox="" srcdoc="{source}" '
+            f'{_safe(action.label, 80)} · {_safe(tab, 40)}</summary><iframe sandbox="" srcdoc="{source}" '
             f'style="width:100%;height:320px;border:0;background:#fff"></iframe></details>'
         )
     return "".join(out)

@@ -214,7 +214,7 @@ class Picture:
         self._add_phases(content, buffers, PHASE_BYTES)
         if self._errors_changed:
             self._errors_changed = False
-            content["errors"] = self.errors.rows(record)
+            content["errors"] = self.errors.rows()
         if lines or skipped:
             content["logs"] = self._logs(lines, skipped)
         return Message(content, buffers)
@@ -234,7 +234,7 @@ class Picture:
         content["groups"] = self._groups(set(record.groups) if self.small else set(self._known))
         self._behind = {key for key in self._known if len(record.groups[key].members) >= HEAT_MIN}
         self._add_phases(content, buffers, 4_000_000)
-        content["errors"] = self.errors.rows(record)
+        content["errors"] = self.errors.rows()
         self._errors_changed = False
         room = SNAPSHOT_LINES if self.interests.logs else TAIL_LINES
         lines = tail(self.ring, room, 8 * LOG_CHARS)

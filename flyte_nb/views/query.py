@@ -79,7 +79,7 @@ async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float
     keep = _test(query)
     fold = errors.get(query.error) if query.error else None
     if fold is not None:
-        candidates: list[str] = list(fold.names)
+        candidates = [action.name for action in fold.ordered()]
     else:
         candidates = record.numbered[:] if not query.error else []
     found: list[Action] = []

@@ -25,7 +25,7 @@ def screen(picture: Picture) -> str:
     record = picture.record
     now = picture.clock()
     out = [headline(picture, now)]
-    errors = picture.errors.rows(record)
+    errors = picture.errors.rows()
     lines = outline(record, 14 if errors or picture.ring else 20)
     if len(lines) > 1 or any(line.group for line in lines):
         out.extend(_tree_line(picture, line, now) for line in lines)
@@ -38,7 +38,7 @@ def screen(picture: Picture) -> str:
     if tail and hidden > 0:
         out.append(f"  … {number(hidden)} log lines above these")
     out.extend(f"  │ {log_line(picture, name, line)}" for name, line in tail)
-    return cut("\n".join(cut(line, WIDTH) for line in out), MAX_CHARS)
+    return cut("\n".join(cut(plain(line), WIDTH) for line in out), MAX_CHARS)
 
 
 def fold_text(fold: Json) -> str:
@@ -149,7 +149,7 @@ class PlainLines:
             yield from self._progress(now)
         elif not self._closed:
             self._closed = True
-            for fold in picture.errors.rows(record)[:10]:
+            for fold in picture.errors.rows()[:10]:
                 if fold["n"] > 1:
                     yield f"{run} ✗ {fold_text(fold)}"
             yield headline(picture, now)

@@ -26,6 +26,7 @@ from flyte_nb.views.details import Details, StoreDetails
 from flyte_nb.views.display import Display, is_noninteractive
 from flyte_nb.views.picture import Message, Picture
 from flyte_nb.views.replies import Replies
+from flyte_nb.views.words import plain
 
 logger = logging.getLogger(__name__)
 
@@ -172,11 +173,11 @@ class View:
             self.mode = Mode.HTML
 
     def _bundle(self, *, live: bool) -> dict[str, Any]:
-        page, plain = html.render(self.picture, self._replies.failures, self.uid), text.screen(self.picture)
+        page, words = html.render(self.picture, self._replies.failures, self.uid), text.screen(self.picture)
         if live and self._widget is not None:
-            bundle: dict[str, Any] = self._widget.bundle(page, plain)
+            bundle: dict[str, Any] = self._widget.bundle(page, words)
             return bundle
-        return {"text/plain": plain, "text/html": page}
+        return {"text/plain": words, "text/html": page}
 
     def finish(self) -> None:
         """Show the end: the last patch, and the static snapshot in place of the widget. Idempotent; the view still answers."""
@@ -310,7 +311,7 @@ class View:
     def _print_lines(self) -> None:
         if self._lines is None:
             self._lines = text.PlainLines(self.picture)
-        out = "".join(f"{line}\n" for line in self._lines.flush())
+        out = "".join(f"{plain(line)}\n" for line in self._lines.flush())
         if out:
             try:
                 self.stream.write(out)

@@ -115,7 +115,8 @@ def error_line(action: Action | RunState, limit: int = 200) -> str:
     if error is None:
         return ""
     message = first_line(error.message, limit)
-    return cut(f"{error.code}: {message}" if message else error.code, limit)
+    code = plain(error.code)
+    return cut(f"{code}: {message}" if message else code, limit)
 
 
 def elapsed(started: float | None, ended: float | None, now: float) -> float | None:

@@ -1,0 +1,59 @@
+"""Record the messages of one run: what `tests/data/stream.json` holds. Python and JavaScript both assert it."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+from typing import Any
+
+from bench import synthetic as syn
+from flyte_nb.core import events as ev
+from flyte_nb.core.model import Phase
+from flyte_nb.core.store import PHASE_CODES, RunStore
+from flyte_nb.views.picture import Message, Picture
+
+
+def story() -> list[ev.Event]:
+    """A nested run, and beside it a map of 60 with a failure and log lines, merged by time."""
+    nested = [e for e in syn.nested("r1") if not isinstance(e, ev.RunClosed)]
+    mapped = [
+        e for e in syn.mapped(60, 2, run="r1", slots=4, logs=True) if not isinstance(e, (ev.RunOpened, ev.RunClosed))
+    ][1:]
+    merged = list(heapq.merge(nested, sorted(mapped, key=when), key=when))
+    return [*merged, ev.RunClosed("r1", Phase.FAILED, syn.T0 + 2.5)]
+
+
+def when(event: ev.Event) -> float:
+    return event.lines[0].at if isinstance(event, ev.Logged) else event.at  # type: ignore[union-attr]
+
+
+def record() -> dict[str, Any]:
+    """Messages as sent, a patch every 40 events, and the picture that they must add up to."""
+    store = RunStore()
+    events = story()
+    store.append(events[0])
+    now = [syn.T0]
+    picture = Picture(store.runs["r1"], lambda: now[0])
+    messages = [wire(picture.snapshot())]
+    for at in range(1, len(events), 40):
+        chunk = events[at : at + 40]
+        store.extend(chunk)
+        now[0] = max(now[0], when(chunk[-1]))
+        message = picture.patch()
+        assert message is not None
+        messages.append(wire(message))
+    run = store.runs["r1"]
+    expected = {
+        "counts": [run.count(phase) for phase in PHASE_CODES],
+        "phases": {a.name: PHASE_CODES[a.phase] for a in run.actions.values()},
+        "groups": {key: len(group.members) for key, group in run.groups.items()},
+        "heat": base64.b64encode(run.groups["a0/g:score"].phases).decode(),
+        "errors": [[fold["n"], fold["text"]] for fold in picture.errors.rows()],
+        "log_lines": run.logs.total,
+        "ended": 2.5,
+    }
+    return {"messages": messages, "expected": expected}
+
+
+def wire(message: Message) -> dict[str, Any]:
+    return {"content": message.content, "buffers": [base64.b64encode(b).decode() for b in message.buffers]}

@@ -1,0 +1,112 @@
+"""Search, sort and the time axis."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import itertools
+
+import pytest
+
+from bench import synthetic as syn
+from flyte_nb.core.model import Phase
+from flyte_nb.core.store import PHASE_CODES, RunStore
+from flyte_nb.views import query
+from flyte_nb.views.picture import Picture
+
+
+@pytest.fixture
+def picture(store: RunStore) -> Picture:
+    store.extend(syn.mapped(1_000, 3))
+    return Picture(store.runs["r1"], lambda: syn.T0 + 60)
+
+
+async def labels(picture: Picture, **args: object) -> list[str]:
+    picture.catch_up()
+    numbers, total = await query.search(picture.record, query.parse_query(args), picture.errors, picture.clock())
+    found = [picture.record.actions[picture.record.numbered[n]].label for n in numbers]
+    assert total >= len(found)
+    return found
+
+
+async def test_words_must_all_occur(picture: Picture) -> None:
+    """Filtering by text looks at label, task and error, whatever the case."""
+    assert ["score(331, 'model-2')"] == await labels(picture, text="SCORE(331 model-2")
+    assert 3 == len(await labels(picture, text="keyerror"))
+    assert ["score(16, 'model-2')"] == await labels(picture, text="a17")
+
+
+async def test_filter_by_state_and_error(picture: Picture) -> None:
+    """A state's chip and an error's count list the same three actions here."""
+    failed = [c for p, c in PHASE_CODES.items() if p is Phase.FAILED]
+    by_state = await labels(picture, states=failed)
+    key = picture.errors.most()[0].key
+
+    assert by_state == await labels(picture, error=key)
+    assert 3 == len(by_state)
+
+
+async def test_failed_first_and_slowest_first(picture: Picture) -> None:
+    """Sorting by state puts failures on top, by duration the longest."""
+    assert await labels(picture, text="keyerror") == (await labels(picture, sort="state"))[:3]
+    numbers, _ = await query.search(picture.record, query.Query(sort="duration", descending=True), picture.errors, 0)
+    took = [a.ended_at - a.started_at for a in (picture.record.actions[picture.record.numbered[n]] for n in numbers)]  # type: ignore[operator]
+    assert sorted(took, reverse=True) == took
+
+
+async def test_search_gives_way_to_others(store: RunStore) -> None:
+    """Looking through many actions lets the loop run in between."""
+    store.extend(syn.mapped(20_000, 0, bundle=100))
+    picture = Picture(store.runs["r1"])
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(tick())
+    await query.search(picture.record, query.Query(text="nothing"), picture.errors, 0)
+    other.cancel()
+
+    assert ticks >= 20_000 // query.SLICE
+
+
+def spans_of(buffers: list[bytes]) -> list[tuple[float, ...]]:
+    floats = array.array("f", buffers[0])
+    return [tuple(floats[i : i + 7]) for i in range(0, len(floats), 7)]
+
+
+async def test_time_axis_has_a_lane_per_slot(picture: Picture) -> None:
+    """1,000 actions on 8 slots: 8 lanes, every action in one, none before its lane's previous one."""
+    content, buffers = await query.timeline(picture.record, picture.clock())
+    spans = spans_of(buffers)
+
+    assert 8 == len(content["lanes"])
+    assert 1_000 == sum(span[5] for span in spans)
+    for lane in range(8):
+        mine = [span for span in spans if span[0] == lane]
+        assert all(a[2] <= b[1] + 1e-3 for a, b in itertools.pairwise(mine))
+
+
+async def test_time_axis_of_a_huge_run_is_merged_but_keeps_failures(store: RunStore) -> None:
+    """50,000 actions fit into the limit; every lane and each failure is still there."""
+    store.extend(syn.mapped(50_000, 5, slots=32, bundle=50))
+    content, buffers = await query.timeline(store.runs["r1"], syn.T0 + 60)
+    spans = spans_of(buffers)
+
+    assert len(spans) <= query.MAX_SPANS
+    assert 0 == content["left_out"]
+    assert set(range(32)) == {int(span[0]) for span in spans}
+    assert 5 == sum(span[5] for span in spans if int(span[3]) == PHASE_CODES[Phase.FAILED])
+
+
+async def test_retried_action_has_a_span_per_attempt(store: RunStore) -> None:
+    """The attempt that failed is shown as failed beside the one that worked."""
+    store.extend(syn.nested())
+    action = next(a for a in store.runs["r1"].actions.values() if a.label.startswith("impute('apac'"))
+    _, buffers = await query.timeline(store.runs["r1"], syn.T0 + 60)
+    phases = [span[3] for span in spans_of(buffers) if span[4] == action.number]
+
+    assert [PHASE_CODES[Phase.FAILED], PHASE_CODES[Phase.SUCCEEDED]] == phases

@@ -1,0 +1,184 @@
+"""What stays without a browser: HTML, text, plain lines, the terminal's tree."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+
+import pytest
+
+from bench import synthetic as syn
+from flyte_nb.core import events as ev
+from flyte_nb.core.model import ErrorNote, Phase
+from flyte_nb.core.store import RunStore
+from flyte_nb.views import html, text
+from flyte_nb.views.console import ConsoleTree
+from flyte_nb.views.picture import Picture
+
+EVIL = "<img src=x onerror=alert(1)>\"'&\x1b[31m"
+PictureOf = Callable[[object], Picture]
+
+
+def hostile() -> Iterator[ev.Event]:
+    """Every string that a user controls tries to be markup."""
+    yield syn.opened("r1", EVIL)
+    yield syn.root()
+    for i in range(3):
+        actor = syn.Actor("r1", f"e{i}", "a0", f"{EVIL}({i})", task=EVIL, group=EVIL)
+        yield actor.queued(syn.T0)
+        yield actor.start(syn.T0)
+        yield actor.logged(syn.T0, EVIL, stream=EVIL)
+        yield ev.Reported("r1", f"e{i}", EVIL, f"{EVIL}<script>alert(2)</script>")
+        note = ErrorNote("user", EVIL, EVIL + "\n" + EVIL, EVIL)
+        yield actor.ended(syn.T0 + 1, Phase.FAILED, note)
+    yield ev.RunClosed("r1", Phase.FAILED, syn.T0 + 1, ErrorNote("user", EVIL, EVIL))
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+        if tag not in ("img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parsed(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    tags.close()
+    return tags
+
+
+def test_no_user_string_becomes_markup(picture_of: PictureOf) -> None:
+    """A task, a log line, an error and a report named like markup show as text."""
+    page = html.render(picture_of(hostile()), {"e0": {"frames": [], "text": EVIL}}, "v1")
+    tags = parsed(page)
+
+    assert {"div", "span", "b", "details", "summary", "pre", "br", "iframe"} >= tags.tags
+    assert {
+        "style",
+        "class",
+        "title",
+        "open",
+        "sandbox",
+        "srcdoc",
+        "data-flyte-run",
+        "data-flyte-view",
+    } >= tags.attributes
+    assert "\x1b" not in re.sub(r'srcdoc="[^"]*"', "", page)
+    assert 'sandbox=""' in page
+
+
+@pytest.mark.parametrize("make", [syn.one_action, syn.nested, syn.mapped, hostile, lambda: syn.mapped(20_000, 2_000)])
+def test_snapshot_is_well_formed_small_and_needs_nothing(
+    picture_of: PictureOf, make: Callable[[], Iterator[ev.Event]]
+) -> None:
+    """Every tag is closed, nothing is loaded, no CSS variable or style sheet is used, and it fits."""
+    page = html.render(picture_of(make()))
+    tags = parsed(page)
+
+    assert [] == tags.open
+    assert len(page.encode()) < html.MAX_BYTES
+    assert not re.search(r"<(svg|style|script)|var\(--|https?://", re.sub(r'srcdoc="[^"]*"', "", page))
+
+
+def test_snapshot_of_a_wide_and_loud_run_still_fits(store: RunStore, picture_of: PictureOf) -> None:
+    """Long labels, many errors and long lines don't push it over the limit."""
+
+    def loud() -> Iterator[ev.Event]:
+        yield syn.opened()
+        yield syn.root()
+        for i in range(400):
+            actor = syn.Actor("r1", f"e{i}", "a0", "é" * 400, task=f"t{i % 200}", group=f"g{i % 200}")
+            yield actor.queued(syn.T0)
+            yield actor.logged(syn.T0, "ü" * 5_000)
+            yield actor.ended(syn.T0, Phase.FAILED, ErrorNote("user", f"E{i}", "ö" * 4_000))
+            yield ev.Reported("r1", f"e{i}", "main", "<p>ä</p>" * 10_000)
+        yield ev.RunClosed("r1", Phase.FAILED, syn.T0 + 1)
+
+    assert len(html.render(picture_of(loud())).encode()) < html.MAX_BYTES
+
+
+def test_snapshot_says_what_matters(picture_of: PictureOf) -> None:
+    """State, counts, errors with their first action, and the last lines can be read in it."""
+    page = re.sub("<[^>]+>", "", html.render(picture_of(syn.mapped(1_000, 3, logs=True))))
+
+    for words in ("Failed", "997 done, 3 failed", "3 × KeyError: &#x27;a&#x27;", "first: a", "scored batch"):
+        assert words in page
+
+
+def test_quick_cell_is_one_line_of_text(picture_of: PictureOf) -> None:
+    """One action that worked is one line."""
+    assert "✓ r1 succeeded in 0.06 s: 1 done · await square(3)" == text.screen(picture_of(syn.one_action()))
+
+
+def test_text_of_a_large_run_is_one_screen(picture_of: PictureOf) -> None:
+    """100,000 actions are a few lines; nothing is wider than a terminal."""
+    screen = text.screen(picture_of(syn.mapped(20_000, 3_000, logs=True)))
+
+    assert len(screen.splitlines()) <= text.MAX_LINES
+    assert max(map(len, screen.splitlines())) <= text.WIDTH
+    assert len(screen) <= text.MAX_CHARS
+    assert "3,000 × KeyError: 'a'" in screen
+
+
+@pytest.mark.parametrize("counts", [[0] * 12, [5] * 12, [10**6, *[0] * 5, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, *[0] * 8]])
+def test_bar_is_always_as_wide_as_it_says(counts: list[int]) -> None:
+    """Whatever the counts, a bar has its width, and what isn't empty is seen."""
+    assert text.BAR == len(text.bar(counts, sum(counts)))
+    if counts[7]:
+        assert "x" in text.bar(counts, sum(counts))
+
+
+def lines_of(store: RunStore, events: list[ev.Event], every: int) -> list[str]:
+    store.append(events[0])
+    lines = text.PlainLines(Picture(store.runs["r1"], lambda: syn.T0 + 3))
+    out: list[str] = []
+    for at in range(1, len(events), every):
+        store.extend(events[at : at + every])
+        out.extend(lines.flush())
+    return out
+
+
+def test_pipe_gets_a_line_per_action_of_a_small_run(store: RunStore) -> None:
+    """Start, every end with its duration, what was printed, and the result."""
+    out = lines_of(store, list(syn.nested()), 5)
+
+    assert out[0].startswith("r1 ▶ started")
+    assert "r1 │ load_sales('s3://acme/sales/2…: schema ok" in out
+    assert "r1 ✗ render_report(['emea', 'apac', 'amer'])  0.39 s  KeyError: 'discount'" in out
+    assert "✗ r1 failed in 2.02 s: 10 done, 2 failed · report = await pipeline('2026-Q3')" == out[-1]
+
+
+def test_pipe_of_a_large_run_stays_short(store: RunStore) -> None:
+    """Thousands of actions with hundreds of failures are some dozen lines."""
+    out = lines_of(store, list(syn.mapped(5_000, 500)), 500)
+
+    assert len(out) < 60
+    assert any("more failures are counted" in line for line in out)
+
+
+def test_terminal_tree_is_no_taller_than_the_terminal(picture_of: PictureOf) -> None:
+    """A wide and deep run fits; user text is not taken for rich's markup."""
+    for make in (syn.nested, syn.mapped, hostile):
+        store = RunStore()
+        store.extend(make())
+        picture = Picture(store.runs["r1"], lambda: syn.T0 + 3)
+        out = io.StringIO()
+        tree = ConsoleTree(picture, out)
+        tree.console.size = (100, 20)
+        picture.catch_up()
+        tree.console.print(tree.picture())
+
+        assert 0 < len(out.getvalue().splitlines()) <= 18
