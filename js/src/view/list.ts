@@ -4,8 +4,8 @@ import {
   elementScroll,
   observeElementOffset,
   observeElementRect,
-  Virtualizer,
   type VirtualItem,
+  Virtualizer,
 } from "@tanstack/virtual-core";
 
 export interface ListOptions {

@@ -153,6 +153,7 @@ export class RowView {
   /** The answer to a condition. Made once, so that what was typed survives updates. */
   private drawForm(row: Row, code: number): void {
     const wanted = row.kind === "condition" && code === P.PAUSED;
+    this.el.classList.toggle("fnb-asks", wanted);
     if (wanted && !this.form) {
       const input = h("input", {
         class: "fnb-input",

@@ -5,7 +5,7 @@ import { FlatTree, type Line, Openness } from "../flat.ts";
 import type { RunModel } from "../model.ts";
 import type { Row } from "../protocol.ts";
 import { h, setAttr, show } from "./dom.ts";
-import { HeatStrip, heatLayout, type HeatHost } from "./heat.ts";
+import { type HeatHost, HeatStrip, heatLayout } from "./heat.ts";
 import { VirtualList } from "./list.ts";
 import { RowView } from "./rowview.ts";
 
