@@ -1,0 +1,215 @@
+"""What is kept of a failed action: exception, frames, locals, source. Plain picklable values. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import NamedTuple
+
+from flyte_nb.core import frames, redact, snapshot
+from flyte_nb.core.model import MAX_MESSAGE, ErrorNote
+
+#: Largest record, pickled, in bytes. A record above it loses locals first, then source, then frames.
+MAX_RECORD = 1_000_000
+
+
+class Place(NamedTuple):
+    """Where an exception passed through: one action on one worker."""
+
+    #: The action's name within its run.
+    action: str
+    #: Full name of its task.
+    task: str
+    #: "square(17)": the call as the user knows it, without secrets.
+    label: str
+    #: Counts from 0.
+    attempt: int
+    #: Address of the worker; "" for this process.
+    worker: str = ""
+
+
+class FrameRecord(NamedTuple):
+    """One frame of a traceback."""
+
+    filename: str
+    #: Line that was executing.
+    lineno: int
+    #: Name of the function.
+    name: str
+    #: ``__name__`` of its globals.
+    module: str
+    #: "user", "library" or "machinery"; see `flyte_nb.core.frames`.
+    kind: str
+    #: Line where the function starts.
+    firstlineno: int
+    #: Last line, first and last column of the expression that raised; None if unknown.
+    position: tuple[int, int, int] | None
+    #: The line's text, stripped; "" if its source is unknown.
+    line: str
+    #: Name -> what `flyte_nb.core.snapshot.keep` kept; None where locals are not kept.
+    locals: dict[str, object] | None = None
+    #: The same for the globals that the function uses.
+    globals: dict[str, object] | None = None
+    #: Index into the record's path: the action that the frame ran in.
+    hop: int = 0
+
+    @property
+    def is_user(self) -> bool:
+        """Whether it is a frame of the user's own code."""
+        return self.kind == frames.USER
+
+    @property
+    def where(self) -> str:
+        """ "file.py:12 in work"."""
+        return f"{os.path.basename(self.filename)}:{self.lineno} in {self.name}"
+
+
+class FailureRecord(NamedTuple):
+    """A failure, as far as it can travel. Made by `flyte_nb.core.failure.capture`."""
+
+    #: Name of the exception's class, qualified: "KeyError", "helper.RateError".
+    type_name: str
+    #: ``str(exception)``, without secrets.
+    message: str
+    #: Name of the exception class, or Flyte's own code.
+    code: str
+    #: "user", "system" or "unknown".
+    kind: str
+    #: The exception, pickled by `flyte_nb.core.snapshot.dump` (for a group: class, message, attributes); None if it can't be.
+    exception: bytes | None
+    #: Classes of the user's that it takes, pickled, by key.
+    classes: dict[str, bytes]
+    #: Name of the nearest built-in base, for when the class is unknown where the record is read.
+    builtin: str
+    #: Notes that the user's code added.
+    notes: tuple[str, ...]
+    #: The actions it passed through, from the one that raised it outwards.
+    path: tuple[Place, ...]
+    #: Outermost first.
+    frames: tuple[FrameRecord, ...]
+    sources: tuple[frames.Source, ...]
+    #: Frames left out of the middle, of a recursion for example.
+    left_out: int = 0
+    cause: FailureRecord | None = None
+    #: What was being handled when it was raised.
+    context: FailureRecord | None = None
+    #: Exceptions of a group.
+    children: tuple[FailureRecord, ...] = ()
+    #: How many exceptions the group had, kept or not.
+    children_total: int = 0
+
+    @property
+    def origin(self) -> Place | None:
+        """The action that raised it; None for an exception inside another one's record."""
+        return self.path[0] if self.path else None
+
+    @property
+    def where(self) -> str:
+        """ "file.py:12 in work", the innermost frame of the user's code; "" if there is none."""
+        for frame in reversed(self.frames):
+            if frame.is_user:
+                return frame.where
+        return self.frames[-1].where if self.frames else ""
+
+    @property
+    def hidden(self) -> int:
+        """Frames that are not the user's."""
+        return sum(1 for frame in self.frames if not frame.is_user) + self.left_out
+
+    def __repr__(self) -> str:
+        at = f" at {self.where}" if self.where else ""
+        by = f" in {self.path[0].label or self.path[0].task}" if self.path else ""
+        return f"<FailureRecord {self.type_name}: {self.message[:60]!r}{at}{by}, {len(self.frames)} frames>"
+
+    def dumps(self) -> bytes:
+        """Pickle it, within `MAX_RECORD` bytes: what does not fit is left out, the text stays."""
+        record = self
+        data = pickle.dumps(record, 5)
+        for trim in (_without_locals, _without_sources, _without_children, _bare):
+            if len(data) <= MAX_RECORD:
+                break
+            record = trim(record)
+            data = pickle.dumps(record, 5)
+        return data
+
+    @staticmethod
+    def loads(data: bytes) -> FailureRecord:
+        """Unpickle what `dumps` gave. Nothing of the user's is unpickled by this: exception and locals stay as bytes.
+
+        Raises:
+            TypeError: It is something else.
+        """
+        record = pickle.loads(data)
+        if not isinstance(record, FailureRecord):
+            raise TypeError(f"expected a pickled FailureRecord, got {type(record).__name__}")
+        return record
+
+    def note(self) -> ErrorNote:
+        """The failure as events carry it, this record included."""
+        return ErrorNote(self.kind, self.code, self.message[:MAX_MESSAGE], self.where, self.dumps())
+
+    def frame_locals(self, index: int) -> dict[str, object]:
+        """Locals of one frame, unpickled; what does not unpickle shows its summary.
+
+        Args:
+            index: Index into `frames`.
+        """
+        kept = self.frames[index].locals or {}
+        return {name: snapshot.restore(value, self.classes) for name, value in kept.items()}
+
+
+def summary_of(exception: BaseException) -> str:
+    """ "KeyError: 'a'", on one line, without secrets: for lists of failures."""
+    record = record_of(exception)
+    if record is not None:
+        name, message = record.type_name.rpartition(".")[2], record.message
+    else:
+        name, message = type(exception).__name__, redact.scrub(safe_str(exception))
+    first = message.strip().partition("\n")[0][:200]
+    return f"{name}: {first}" if first else name
+
+
+def safe_str(exception: BaseException) -> str:
+    """``str(exception)``, also where that raises."""
+    try:
+        return str(exception)
+    except Exception as exc:
+        return f"<str() of this {type(exception).__name__} raised {type(exc).__name__}>"
+
+
+def record_of(exception: BaseException | None) -> FailureRecord | None:
+    """The record that an error from another action carries; None for every other exception."""
+    record = exception.__dict__.get("_flyte_failure") if exception is not None else None
+    return record if isinstance(record, FailureRecord) else None
+
+
+def _map_frames(record: FailureRecord, change: dict[str, None]) -> FailureRecord:
+    return record._replace(
+        frames=tuple(frame._replace(**change) for frame in record.frames),
+        cause=_map_frames(record.cause, change) if record.cause else None,
+        context=_map_frames(record.context, change) if record.context else None,
+        children=tuple(_map_frames(child, change) for child in record.children),
+    )
+
+
+def _without_locals(record: FailureRecord) -> FailureRecord:
+    return _map_frames(record, {"locals": None, "globals": None})
+
+
+def _without_sources(record: FailureRecord) -> FailureRecord:
+    return record._replace(
+        sources=(),
+        cause=_without_sources(record.cause) if record.cause else None,
+        context=_without_sources(record.context) if record.context else None,
+        children=tuple(_without_sources(child) for child in record.children),
+    )
+
+
+def _without_children(record: FailureRecord) -> FailureRecord:
+    return record._replace(cause=None, context=None, children=record.children[:20])
+
+
+def _bare(record: FailureRecord) -> FailureRecord:
+    return record._replace(
+        exception=None, classes={}, notes=(), path=record.path[:20], frames=record.frames[-10:], children=(), sources=()
+    )

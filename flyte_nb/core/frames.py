@@ -1,0 +1,141 @@
+"""Tell the user's frames from the machinery's, and read their source. Runs in: everywhere.
+
+Three kinds: "user" (the notebook, and files that are not installed), "library" (installed packages and the standard
+library), "machinery" (flyte_nb, asyncio, Dask, Jupyter: what the user did not call). The package that a task itself lives
+in is the user's, installed or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+import site
+import sysconfig
+from typing import NamedTuple
+
+#: Top-level packages whose frames are folded into a count.
+MACHINERY = frozenset(
+    {
+        "asyncio", "_asyncio", "cloudpickle", "concurrent", "contextvars", "dask", "debugpy", "distributed", "flyte", "flyte_nb",
+        "flyte_nb_kernel", "ipykernel", "IPython", "nbclient", "nest_asyncio", "nest_asyncio2", "runpy", "selectors",
+        "threading", "tornado", "traitlets", "uvloop", "zmq", "bdb", "pdb", "_pydevd_bundle", "pydevd", "ipykernel_launcher",
+    }
+)  # fmt: skip
+
+USER, LIBRARY, MACHINE = "user", "library", "machinery"
+
+#: A file of at most this many lines is shipped whole: every cell of a notebook, most modules of a project.
+WHOLE_FILE_LINES = 300
+#: Otherwise: lines before and after the failing one, within its function.
+LINES_BEFORE, LINES_AFTER = 60, 20
+#: Longest source shipped of one file, in characters.
+MAX_SOURCE = 16_000
+#: Longest single line of source shown, in characters: data pasted into a cell.
+MAX_LINE = 500
+
+
+@functools.lru_cache(maxsize=1)
+def _installed() -> tuple[str, ...]:
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    try:
+        paths.update(site.getsitepackages())
+        paths.add(site.getusersitepackages())
+    except Exception:  # Embedded interpreters lack parts of ``site``.
+        pass
+    return tuple(os.path.join(path, "") for path in paths if path)
+
+
+@functools.lru_cache(maxsize=4096)
+def kind_of(filename: str, module: str) -> str:
+    """Whose frame this is: "user", "library" or "machinery".
+
+    Args:
+        filename: ``co_filename``.
+        module: ``__name__`` of its globals; "" if unknown.
+    """
+    root = module.partition(".")[0]
+    # A script or notebook named like a package of ours is still the user's: ``__main__`` is decided by its file.
+    if root in MACHINERY:
+        return MACHINE
+    if filename.startswith("<frozen"):
+        return LIBRARY
+    for prefix in _installed():
+        if filename.startswith(prefix):
+            rest = filename[len(prefix) :].replace(os.sep, "/").split("/")
+            first = rest[0].removesuffix(".py")
+            return MACHINE if first in MACHINERY and not first.startswith("site-packages") else LIBRARY
+    return USER
+
+
+def is_notebook_file(filename: str) -> bool:
+    """Whether this is the name that IPython or ipykernel gave to a cell."""
+    return filename.startswith("<ipython-input-") or (
+        "ipykernel_" in filename and os.path.basename(os.path.dirname(filename)).startswith("ipykernel_")
+    )
+
+
+def register_source(filename: str, text: str) -> None:
+    """Make the source of a file known to this process, so that failure records made here carry it.
+
+    A notebook's cells are no files: a worker that received a function from a cell has its file name, and not its text.
+
+    Args:
+        filename: ``co_filename`` of its functions.
+        text: The whole source.
+    """
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    # No modification time: `linecache.checkcache` then leaves it alone.
+    linecache.cache[filename] = (len(text), None, lines, filename)
+
+
+class Source(NamedTuple):
+    """Consecutive lines of one file."""
+
+    filename: str
+    #: Number of the first line, counted from 1.
+    start: int
+    #: The lines, each with its line end.
+    text: str
+    #: Whether this is the whole file.
+    whole: bool
+
+
+_blocks: dict[tuple[str, int, int], tuple[list[str], Source]] = {}
+
+
+def source_of(filename: str, first: int, line: int) -> Source | None:
+    """The source around a line, from linecache; None if nobody knows it. The same block is returned every time.
+
+    Args:
+        filename: ``co_filename``.
+        first: Line where the function starts.
+        line: Line of interest.
+    """
+    lines = linecache.getlines(filename)
+    if not lines:
+        return None
+    if len(lines) <= WHOLE_FILE_LINES:
+        start, end = 1, len(lines)
+    else:
+        start = max(1, first - 1, line - LINES_BEFORE) if first <= line else max(1, line - LINES_BEFORE)
+        end = min(len(lines), line + LINES_AFTER)
+    key = (filename, start, end)
+    known = _blocks.get(key)
+    if known is not None and known[0] is lines:
+        return known[1]
+    text = "".join(part if len(part) <= MAX_LINE else part[:MAX_LINE] + "...\n" for part in lines[start - 1 : end])
+    if len(text) > MAX_SOURCE:
+        start, text = _shorten(lines, line)
+    made = Source(filename, start, text, start == 1 and text.count("\n") >= len(lines))
+    if len(_blocks) > 500:
+        _blocks.clear()
+    _blocks[key] = (lines, made)
+    return made
+
+
+def _shorten(lines: list[str], line: int) -> tuple[int, str]:
+    start, end = max(1, line - 10), line + 5
+    return start, "".join(part if len(part) <= MAX_LINE else part[:MAX_LINE] + "...\n" for part in lines[start - 1 : end])
