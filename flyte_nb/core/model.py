@@ -67,6 +67,8 @@ class ErrorNote(NamedTuple):
     where: str = ""
     #: The bounded failure record (`flyte_nb.core.failure.FailureRecord`), pickled; None where there is none.
     record: bytes | None = None
+    #: False for an error that no retry may follow (`flyte.errors.NonRecoverableError`).
+    recoverable: bool = True
 
 
 #: Longest message kept in an `ErrorNote`, in characters: two screens of text; the full one is in the record.

@@ -2,9 +2,9 @@
 
 Three things are missing in a stock kernel (measured with ipykernel 6.31 to 7.4):
 
-* While a cell awaits and the event loop is idle, the stop button does nothing until something else wakes the loop: ipykernel
-  only appends a callback. `signal.set_wakeup_fd` cures it, from the C signal handler.
-* Synchronous code inside a cell that also awaits isn't interrupted at all. `_CellInterrupt` raises `KeyboardInterrupt` there.
+* While a cell awaits and the event loop is idle, the stop button does nothing until something else wakes the loop (`wakeup`).
+* Synchronous code inside a cell that also awaits isn't interrupted at all, and a stop that arrives just before or after a
+  cell's code can leave the cell without its reply (`sigint`).
 * A cancelled cell leaves behind what asyncio leaves behind: tasks under `asyncio.wait`, `as_completed`, bare `create_task`.
   `Interrupts.on_interrupt` tells the session, so that it can cancel the remote actions of the cell all the same.
 """
@@ -12,22 +12,17 @@ Three things are missing in a stock kernel (measured with ipykernel 6.31 to 7.4)
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import signal
-import socket
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
-from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from flyte_nb.kernel.cells import Cell, CellTracker
+from flyte_nb.kernel.sigint import GUARD, BetweenCells, CellInterrupt
+from flyte_nb.kernel.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
-
-#: The handler of the async cell that the running code belongs to: tells a user's task from one of ipykernel's own.
-_GUARD: ContextVar[_CellInterrupt | None] = ContextVar("flyte_nb_interrupt_guard", default=None)
 
 
 class _Listener(NamedTuple):
@@ -46,27 +41,27 @@ class Interrupts:
 
     def __init__(self, cells: CellTracker) -> None:
         self._cells = cells
-        self._wakeup = _WakeUp()
+        self._wakeup = WakeUp()
         self._listeners: list[_Listener] = []
-        self._guard: _CellInterrupt | None = None
-        self._unsubscribe: list[Callable[[], None]] = []
+        self._guard: CellInterrupt | None = None
+        self._undo: list[Callable[[], None]] = []
 
     def install(self) -> None:
         """Start guarding cells, the running one included. Does nothing when installed already."""
-        if self._unsubscribe:
+        if self._undo:
             return
-        self._unsubscribe = [self._cells.on_start(self._start), self._cells.on_end(self._end)]
+        self._undo = [self._cells.on_start(self._start), self._cells.on_end(self._end), self._hook_kernel()]
         running = self._cells.owner()
         if running is not None:
             self._start(running)
 
     def uninstall(self) -> None:
         """Put everything back, also in the middle of a cell. Does nothing when not installed."""
-        if not self._unsubscribe:
+        if not self._undo:
             return
-        for remove in self._unsubscribe:
-            remove()
-        self._unsubscribe = []
+        for undo in self._undo:
+            undo()
+        self._undo = []
         self._release()
         self._wakeup.disarm()
 
@@ -90,24 +85,41 @@ class Interrupts:
 
         return remove
 
+    def _hook_kernel(self) -> Callable[[], None]:
+        """Have `BetweenCells` guard what surrounds a cell. Returns the function that undoes it."""
+        kernel: Any = getattr(self._cells.ip, "kernel", None)
+        if not hasattr(kernel, "pre_handler_hook"):
+            return lambda: None
+        original: Callable[[], None] = kernel.pre_handler_hook
+        between = BetweenCells()
+
+        def pre_handler_hook() -> None:
+            original()
+            signal.signal(signal.SIGINT, between)  # `post_handler_hook` gives it back.
+
+        def undo() -> None:
+            if vars(kernel).get("pre_handler_hook") is pre_handler_hook:
+                del kernel.pre_handler_hook
+
+        kernel.pre_handler_hook = pre_handler_hook
+        return undo
+
     def _start(self, cell: Cell) -> None:
         """Take over SIGINT for a cell that starts, or runs, now."""
         if threading.current_thread() is not threading.main_thread():
             return  # A cell in a subshell: signals never arrive there.
         previous = signal.getsignal(signal.SIGINT)
-        if not callable(previous) or isinstance(previous, _CellInterrupt):
+        if not callable(previous) or isinstance(previous, CellInterrupt):
             return  # Ignored on purpose, or set outside Python; or a cell within a cell, which ours guards already.
         task, loop = _running_task()
         in_kernel = getattr(self._cells.ip, "kernel", None) is not None
         if in_kernel and loop is not None:
             self._wakeup.arm(loop)
-        if in_kernel and previous is signal.default_int_handler:
+        if in_kernel and (previous is signal.default_int_handler or isinstance(previous, BetweenCells)):
             task = None  # A sync cell: the running task is ipykernel's own, and KeyboardInterrupt ends the cell.
-        self._guard = _CellInterrupt(
-            cell, self._notify, previous, task, loop, _code_runner(self._cells.ip), in_kernel=in_kernel
-        )
+        self._guard = CellInterrupt(cell, self._notify, previous, task, loop, in_kernel=in_kernel)
         if task is not None:
-            _GUARD.set(self._guard)  # In the cell's own context: gone with the cell, inherited by all that it starts.
+            GUARD.set(self._guard)  # In the cell's own context: gone with the cell, inherited by all that it starts.
         signal.signal(signal.SIGINT, self._guard)
 
     def _end(self, cell: Cell, _error: BaseException | None) -> None:
@@ -128,150 +140,9 @@ class Interrupts:
                 logger.debug("an interrupt could not be passed on", exc_info=True)
 
 
-class _CellInterrupt:
-    """The SIGINT handler of one cell.
-
-    Args:
-        cell: The cell.
-        notify: Called first with the cell, for every signal.
-        previous: The handler in place before; ipykernel's cancels an async cell, once.
-        task: The cell's task; None for a sync cell.
-        loop: The loop that the task runs on.
-        runner: The code of IPython's `run_code`, which catches what is raised in the cell's code; None if unknown.
-        in_kernel: Whether ``previous`` is ipykernel's.
-    """
-
-    def __init__(
-        self,
-        cell: Cell,
-        notify: Callable[[Cell], None],
-        previous: Callable[[int, FrameType | None], Any],
-        task: asyncio.Task[Any] | None,
-        loop: asyncio.AbstractEventLoop | None,
-        runner: CodeType | None,
-        *,
-        in_kernel: bool,
-    ) -> None:
-        self.cell = cell
-        self.previous = previous
-        self._notify = notify
-        self._task = task
-        self._loop = loop
-        self._runner = runner
-        self._in_kernel = in_kernel
-        self._count = 0
-
-    def restore(self) -> None:
-        """Give SIGINT back, unless someone else has taken it since."""
-        if signal.getsignal(signal.SIGINT) is self:
-            signal.signal(signal.SIGINT, self.previous)
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self._count += 1
-        self._notify(self.cell)
-        if self._task is None or self._loop is None:
-            self.previous(signum, frame)
-            return
-        running = asyncio.current_task(self._loop)
-        if running is self._task and self._within_user_code(frame):
-            raise KeyboardInterrupt
-        self._cancel_cell(signum, frame)
-        if running is not self._task and _GUARD.get() is not None:
-            # Synchronous code in a task or callback that a cell started. (KeyboardInterrupt here would end the kernel's loop.)
-            raise asyncio.CancelledError("interrupted")
-
-    def _cancel_cell(self, signum: int, frame: FrameType | None) -> None:
-        assert self._task is not None
-        assert self._loop is not None
-        if self._in_kernel and self._count == 1:
-            self.previous(signum, frame)
-        elif self._in_kernel or self._count == 1:
-            # ipykernel's handler works once a cell: a cell that caught its first cancellation ignores every later stop.
-            self._loop.call_soon_threadsafe(self._task.cancel)
-        else:
-            self.previous(
-                signum, frame
-            )  # Terminal, second Ctrl-C: the cell resists; KeyboardInterrupt gives the prompt back.
-
-    def _within_user_code(self, frame: FrameType | None) -> bool:
-        """Whether IPython catches an exception raised here. Outside, it would reach, and end, the kernel's loop."""
-        while frame is not None:
-            if frame.f_code is self._runner:
-                return True
-            frame = frame.f_back
-        return False
-
-
 def _running_task() -> tuple[asyncio.Task[Any] | None, asyncio.AbstractEventLoop | None]:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None, None
     return asyncio.current_task(loop), loop
-
-
-def _code_runner(ip: Any) -> CodeType | None:
-    function = inspect.unwrap(getattr(type(ip), "run_code", None) or (lambda: None))
-    return getattr(function, "__code__", None)
-
-
-class _WakeUp:
-    """Wakes an event loop when a signal arrives, at whichever thread the system delivers it."""
-
-    def __init__(self) -> None:
-        self._sockets: tuple[socket.socket, socket.socket] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake ``loop`` from now on. Main thread only; cheap to repeat, which undoes what others did to the setting."""
-        if loop is not self._loop:
-            self.disarm()
-            if not self._listen(loop):
-                return
-        assert self._sockets is not None
-        ours = self._sockets[1].fileno()
-        before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
-        if before not in (-1, ours) and _has_own_wakeup(loop, before):
-            # `loop.add_signal_handler` was used: the loop reads that fd itself, and needs the bytes for its handlers.
-            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-
-    def disarm(self) -> None:
-        """Undo `arm`. Does nothing when not armed, or off the main thread."""
-        if self._sockets is None or threading.current_thread() is not threading.main_thread():
-            return
-        reader, writer = self._sockets
-        before = signal.set_wakeup_fd(-1)
-        if before not in (-1, writer.fileno()):
-            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.remove_reader(reader.fileno())
-        reader.close()
-        writer.close()
-        self._sockets = self._loop = None
-
-    def _listen(self, loop: asyncio.AbstractEventLoop) -> bool:
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        try:
-            loop.add_reader(reader.fileno(), _drain, reader)
-        except NotImplementedError:  # Windows' proactor loop, which a Windows kernel doesn't use.
-            reader.close()
-            writer.close()
-            return False
-        self._sockets, self._loop = (reader, writer), loop
-        return True
-
-
-def _has_own_wakeup(loop: asyncio.AbstractEventLoop, fd: int) -> bool:
-    """Whether ``fd`` is the one that ``loop`` wakes itself with. Loops that don't tell (uvloop) are believed to."""
-    own = getattr(loop, "_csock", None)
-    return own is None or own.fileno() == fd
-
-
-def _drain(reader: socket.socket) -> None:
-    try:
-        while reader.recv(4096):
-            pass
-    except (BlockingIOError, InterruptedError):
-        pass  # Empty: waking the loop was all there was to do.

@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seconds a test waits for anything, unless it says otherwise: far more than any of it takes on a busy machine.
 PATIENCE = 60.0
 
+#: Seconds that a kernel gets to shut down, before it is killed: what a Jupyter server gives it.
+GRACE = 5.0
+
 
 class Message(NamedTuple):
     """One message from the kernel."""
@@ -81,7 +84,7 @@ class Execution:
 
     @property
     def status(self) -> str:
-        """"ok", "error" or "aborted"."""
+        """ "ok", "error" or "aborted"."""
         return str((self.reply or {}).get("status", "running"))
 
     @property
@@ -158,7 +161,9 @@ class Kernel:
         home = Path(tempfile.mkdtemp(prefix="flyte-nb-kernel-"))
         launch = list(argv or [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
         manager = KernelManager(connection_file=str(home / "connection.json"))
-        manager._kernel_spec = KernelSpec(argv=launch, display_name="test", language="python")  # noqa: SLF001 - no other way
+        manager._kernel_spec = KernelSpec(
+            argv=launch, display_name="test", language="python"
+        )  # There is no public way.
         kernel = cls(manager, home)
         try:
             manager.start_kernel(
@@ -168,7 +173,7 @@ class Kernel:
             )
             kernel._connect()
         except BaseException:
-            kernel.stop(now=True)
+            kernel.stop()
             raise
         return kernel
 
@@ -185,7 +190,9 @@ class Kernel:
 
     # --- cells ---------------------------------------------------------------------------------------------------------
 
-    def run(self, code: str, *, timeout: float = PATIENCE, inputs: Sequence[str] = (), cell_id: str | None = None) -> Execution:
+    def run(
+        self, code: str, *, timeout: float = PATIENCE, inputs: Sequence[str] = (), cell_id: str | None = None
+    ) -> Execution:
         """Run a cell to its end. See `begin`."""
         return self.begin(code, inputs=inputs, cell_id=cell_id).wait(timeout)
 
@@ -238,11 +245,11 @@ class Kernel:
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {timeout} s: {what}")
-            if not self._read() and not self.manager.is_alive():
+            if not self.read() and not self.manager.is_alive():
                 raise RuntimeError(f"the kernel died: {what}")
 
-    def _read(self) -> bool:
-        """File what has arrived; wait a moment if nothing has. Whether anything had."""
+    def read(self) -> bool:
+        """File what has arrived; wait a moment if nothing has. Returns whether anything had."""
         client = self._client
         found = False
         for channel, take in (
@@ -316,13 +323,26 @@ class Kernel:
         self.manager.restart_kernel()
         self._connect()
 
-    def stop(self, *, now: bool = False) -> None:
-        """Shut the kernel down (``now``: kill it). Safe to repeat."""
+    def stop(self, *, gracefully: bool = False) -> None:
+        """End the kernel and everything it started. Safe to repeat.
+
+        Args:
+            gracefully: Shut it down as a Jupyter server does: ask, after half of `GRACE` send SIGTERM, after the other half
+                SIGKILL. (Stock ipykernel 7.4 mostly waits for the SIGTERM: its control thread waits for output to be flushed
+                by a thread that has ended. Exit functions have run by then.) Otherwise it is killed at once.
+        """
+        if self.manager.has_kernel:
+            processes = self.processes()
+            if gracefully and self.manager.is_alive():
+                self._client.shutdown()
+                self.manager.finish_shutdown(GRACE)
+            if self.manager.has_kernel:
+                self.manager.shutdown_kernel(now=True)
+            for leftover in wait_gone(processes, GRACE):
+                leftover.kill()
         if self._client is not None:
             self._client.stop_channels()
             self._client = None
-        if self.manager.has_kernel:
-            self.manager.shutdown_kernel(now=now or not self.manager.is_alive())
         self.manager.cleanup_resources()
         shutil.rmtree(self.home, ignore_errors=True)
 

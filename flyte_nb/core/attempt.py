@@ -1,0 +1,169 @@
+"""Execute one attempt of an action: set its context, run the body, say how it ended. Runs in: the thread of a lane.
+
+Whoever calls this (a worker's lane, the local executor) decides on which thread and loop; what an attempt *is* is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import pickle
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from flyte_nb.core import context as ctx
+from flyte_nb.core import errors
+from flyte_nb.core.call import brief
+from flyte_nb.core.capture import OUTPUT, Output, Sink
+from flyte_nb.core.context import Context, Frame, RunInfo
+from flyte_nb.core.crossing import code_of, kind_of
+from flyte_nb.core.model import MAX_MESSAGE, ErrorNote
+from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.port import Port
+from flyte_nb.core.serial import Packed, UnpicklableError, dumps, loads
+from flyte_nb.core.task import Task
+
+_NONE = pickle.dumps(None, 5)
+
+#: Longest text of a result kept with its action, in characters.
+PREVIEW_CHARS = 300
+
+
+class Body:
+    """One attempt, from its arguments to its outcome."""
+
+    __slots__ = ("context", "outcome", "output", "run", "started_at", "stop", "task", "variables", "worker", "work")
+
+    def __init__(self, task: Task[..., Any], run: RunInfo, work: Work, port: Port, sink: Sink, worker: str = "local") -> None:
+        self.task = task
+        self.run = run
+        self.work = work
+        self.worker = worker
+        #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
+        self.stop = ""
+        self.started_at = 0.0
+        self.output = Output(sink)
+        self.outcome: Outcome | None = None
+        self.context = Context(
+            port=port, run=run, action=work.action, frame=Frame(dict(work.records)), task=task.name, attempt=work.attempt,
+            own_group=work.group, custom=work.custom, is_async=task.is_async,
+        )  # fmt: skip
+        if work.checkpoint:
+            self.context.frame.attachments["previous_checkpoint"] = work.checkpoint
+        #: The `contextvars.Context` in which everything of the body runs.
+        self.variables = contextvars.Context()
+        self.variables.run(self._enter)
+
+    def _enter(self) -> None:
+        ctx.enter(self.context)
+        OUTPUT.set(self.output)
+
+    def run_sync(self) -> Outcome:
+        """Execute a plain ``def`` body on this thread."""
+        restore = self._begin()
+        try:
+            args, kwargs = loads(self.work.payload, self.context.port.blobs)
+            value = self.variables.run(self.task.func, *args, **kwargs)
+            return self._returned(value)
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the action's outcome
+            return self._raised(exc)
+        finally:
+            self._finish(restore)
+
+    async def run_async(self) -> Outcome:
+        """Execute an ``async def`` body on the running loop; the asyncio task must use `variables` as its context."""
+        restore = self._begin()
+        try:
+            args, kwargs = loads(self.work.payload, self.context.port.blobs)
+            value = await self.task.func(*args, **kwargs)
+            return self._returned(value)
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the action's outcome
+            return self._raised(exc)
+        finally:
+            self._finish(restore)
+
+    def coroutine(self) -> Coroutine[Any, Any, Outcome]:
+        """`run_async`, as a coroutine to make an asyncio task of."""
+        return self.run_async()
+
+    def _begin(self) -> Callable[[], None] | None:
+        self.started_at = time.time()
+        env = dict(self.run.env_vars)
+        if self.task.config.env_vars:
+            env.update(self.task.config.env_vars)
+        if self.work.attempt or "FLYTE_ATTEMPT_NUMBER" in os.environ:
+            env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
+        return set_environment(env) if env else None
+
+    def _finish(self, restore: Callable[[], None] | None) -> None:
+        if restore is not None:
+            restore()
+        attachments = self.context.frame.attachments
+        for close in attachments.pop("on_end", ()):
+            close()
+        attachments["closed"] = True
+        self.output.close()
+
+    def _returned(self, value: Any) -> Outcome:
+        if self.stop:
+            return self._ended(self.stop)
+        self.task.interface.check_outputs(value)
+        if value is None:
+            return self._ended("ok", _NONE)
+        try:
+            payload = dumps(value, self.context.port.blobs)
+        except UnpicklableError as exc:
+            raise UnpicklableError(
+                f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."
+            ) from exc.__cause__
+        inline = len(payload.data) if type(payload) is Packed else len(payload)
+        if inline > self.task.config.max_inline_io_bytes:
+            raise errors.InlineIOMaxBytesBreached(
+                f"the result of {self.task.name} is {inline:,} bytes, more than max_inline_io_bytes="
+                f"{self.task.config.max_inline_io_bytes:,}. Return a flyte.io.File, a DataFrame or an array (they travel "
+                "apart), or raise the limit in @env.task(max_inline_io_bytes=...)."
+            )
+        return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
+
+    def _raised(self, exc: BaseException) -> Outcome:
+        if self.stop:
+            return self._ended(self.stop)
+        if isinstance(exc, asyncio.CancelledError):
+            return self._ended("cancelled")
+        return self._ended("error", error=note_of(exc, self.task.name, self.work))
+
+    def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
+        run, action, attempt = self.work[:3]
+        saved = self.context.frame.attachments.get("checkpoint_saved", self.work.checkpoint)
+        self.outcome = Outcome(
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.worker, saved
+        )
+        return self.outcome
+
+
+def note_of(exc: BaseException, task: str, work: Work) -> ErrorNote:
+    """The small note, with its failure record, of an exception that ended an attempt."""
+    from flyte_nb.core.failure import capture, dump_record
+
+    record = capture(exc, task=task, action=f"{work.run}/{work.action}", label=work.label, attempt=work.attempt)
+    return ErrorNote(
+        kind_of(exc), code_of(exc), str(exc)[:MAX_MESSAGE], record.where, dump_record(record),
+        not isinstance(exc, errors.NonRecoverableError),
+    )  # fmt: skip
+
+
+def set_environment(env: dict[str, str]) -> Callable[[], None]:
+    """Set environment variables of this process; returns what puts the old values back."""
+    before = {name: os.environ.get(name) for name in env}
+    os.environ.update(env)
+
+    def restore() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    return restore

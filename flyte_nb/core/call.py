@@ -1,0 +1,184 @@
+"""One task call, bound, serialized and named: ready to be submitted. Runs in: the thread of the calling code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core import errors
+from flyte_nb.core.serial import Payload, UnpicklableError, can_pickle, describe_culprit, dumps, key_bytes
+
+if TYPE_CHECKING:
+    from flyte_nb.core.context import Context, RunInfo
+    from flyte_nb.core.task import Task
+
+#: Longest label, in characters: one row of a view.
+LABEL_CHARS = 100
+#: Longest text of one argument in a label.
+VALUE_CHARS = 40
+
+
+class Call:
+    """A task call on its way to the controller."""
+
+    __slots__ = ("custom", "group", "kind", "label", "name", "parent", "payload", "record", "run", "task")
+
+    def __init__(
+        self, task: Task[..., Any], run: RunInfo, name: str, parent: str, payload: Payload, label: str, group: str,
+        custom: tuple[tuple[str, str], ...], record: Payload | None = None, kind: str = "task",
+    ) -> None:  # fmt: skip
+        self.task = task
+        self.run = run
+        #: Deterministic within the run.
+        self.name = name
+        #: Name of the calling action.
+        self.parent = parent
+        #: Serialized (args, kwargs).
+        self.payload = payload
+        #: "square(3)".
+        self.label = label
+        self.group = group
+        self.custom = custom
+        #: Result of the same call in an earlier attempt of the parent; None if there is none.
+        self.record = record
+        self.kind = kind
+
+
+def prepare(context: Context, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], group: str = "") -> Call:
+    """Bind, check, serialize and name a call.
+
+    Args:
+        context: Where the calling code stands.
+        task: What is called.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        group: Group of the call; "" takes the context's.
+
+    Raises:
+        errors.ArgumentError: The arguments do not fit the task's signature or types.
+        UnpicklableError: An argument cannot be sent; the message names it.
+        errors.InlineIOMaxBytesBreached: They are larger than the task's ``max_inline_io_bytes`` (large buffers aside).
+        errors.LateCallError: The calling action has ended.
+    """
+    if context.frame.attachments.get("closed"):
+        raise errors.LateCallError(
+            f"{task.name} was called after its calling action {context.action} had ended. "
+            "Await your children before you return."
+        )
+    bound = task.interface.bind(args, kwargs)
+    try:
+        payload = dumps(bound, context.port.blobs)
+    except UnpicklableError as exc:
+        raise UnpicklableError(_which_argument(task, bound, exc)) from exc.__cause__
+    inline = len(payload) if type(payload) is bytes else len(payload.data)  # type: ignore[union-attr]
+    if inline > task.config.max_inline_io_bytes:
+        raise errors.InlineIOMaxBytesBreached(
+            f"the inputs of {task.name} are {inline:,} bytes, more than max_inline_io_bytes="
+            f"{task.config.max_inline_io_bytes:,}. Pass a flyte.io.File, a DataFrame or an array (they travel apart), "
+            "or raise the limit in @env.task(max_inline_io_bytes=...)."
+        )
+    group = group or context.group
+    name = name_call(context, task.identity, payload if not task.ignored_inputs else task.key_payload(bound), group)
+    return Call(
+        task, context.run, name, context.action, payload, label_of(task.short_name, bound), group, context.custom,
+        context.frame.records.get(name),
+    )  # fmt: skip
+
+
+def name_call(context: Context, identity: str, payload: Payload, group: str) -> str:
+    """The deterministic name of a call: parent, task, inputs, group, and how often the parent made this very call."""
+    base = hashlib.blake2b(
+        f"{context.action}\0{identity}\0{group}\0".encode() + key_bytes(payload), digest_size=10
+    )
+    nth = context.frame.next(base.digest())
+    if nth > 1:
+        base.update(b"\0%d" % nth)
+    return base.hexdigest()
+
+
+def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
+    """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code."""
+    args, kwargs = bound
+    if len(args) == 1 and not kwargs and type(args[0]) is int:
+        return f"{name}({args[0]})"  # the commonest call, a map over numbers
+    parts = [brief(value) for value in args[:6]]
+    parts += [f"{key}={brief(value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]
+    if len(args) + len(kwargs) > 6:
+        parts.append("...")
+    text = ", ".join(parts)
+    if len(text) > LABEL_CHARS:
+        text = text[: LABEL_CHARS - 3] + "..."
+    return f"{name}({text})"
+
+
+def brief(value: object, limit: int = VALUE_CHARS) -> str:
+    """A short text of a value: its repr for plain values, else type and size; never calls a user's repr."""
+    kind = type(value)
+    if kind is int or kind is float or kind is bool or value is None or kind is complex:
+        text = repr(value)
+        return text if len(text) <= limit else text[: limit - 3] + "..."
+    if kind is str:
+        text = repr(value[: limit + 1])  # type: ignore[index]
+        return text if len(text) <= limit else text[: limit - 4] + "...'"
+    if kind is bytes or kind is bytearray:
+        return f"<{len(value):,} bytes>"  # type: ignore[arg-type]
+    if kind in _BRACKETS:
+        return _brief_items(value, limit)
+    if callable(value):
+        return str(getattr(value, "short_name", None) or getattr(value, "__name__", kind.__name__))[:limit]
+    shape = getattr(value, "shape", None)
+    if type(shape) is tuple and all(type(n) is int for n in shape):
+        return f"<{kind.__name__} {'x'.join(map(str, shape))}>"
+    return f"<{kind.__name__}>"
+
+
+_BRACKETS = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+
+
+def _brief_items(value: Any, limit: int) -> str:
+    left, right = _BRACKETS[type(value)]
+    parts, used = [], 0
+    items = value.items() if type(value) is dict else value
+    for count, item in enumerate(items):
+        text = f"{brief(item[0], 12)}: {brief(item[1], 12)}" if type(value) is dict else brief(item, 16)
+        used += len(text) + 2
+        if used > limit - 8:
+            parts.append(f"...{len(value) - count} more")
+            break
+        parts.append(text)
+    return left + ", ".join(parts) + right
+
+
+def _which_argument(task: Task[..., Any], bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:
+    names = list(task.interface.inputs)
+    named = {**dict(zip(names, bound[0], strict=False)), **bound[1]}
+    for name, value in named.items():
+        if not can_pickle(value):
+            return (
+                f"argument {name!r} of {task.name} cannot be sent to a worker: {describe_culprit(value)} cannot be pickled "
+                f"({exc.__cause__}). Pass what it is made from (a path, a query, a configuration) and create it inside the task."
+            )
+    return f"the arguments of {task.name} cannot be sent to a worker: {exc}"
+
+
+Deliver = Callable[["Settled"], None]
+
+
+class Settled:
+    """What an awaiting caller gets: a value to unpickle, or an error to raise."""
+
+    __slots__ = ("call", "code", "error", "kind", "message", "payload")
+
+    def __init__(
+        self, kind: str, call: Call | None, payload: Payload | None = None, error: Any = None, code: str = "", message: str = "",
+    ) -> None:  # fmt: skip
+        #: "ok", "error", "cancelled" or "aborted".
+        self.kind = kind
+        self.call = call
+        self.payload = payload
+        #: The `ErrorNote` of the last attempt, if it failed.
+        self.error = error
+        #: Class name in `flyte_nb.core.errors` that the caller gets, where it is not the error's own.
+        self.code = code
+        self.message = message

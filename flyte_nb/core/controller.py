@@ -1,0 +1,441 @@
+"""Take calls, see each through its attempts, tell what happens. Runs in: engine thread (kernel), worker loop (worker).
+
+Theory of operation. A `Flight` is an action under way. It is driven by callbacks, not by a coroutine of its own: a map of
+100,000 actions would spend more on asyncio tasks than on the actions. Every step is of the form *decide, then act*
+(`flyte_nb.core.decide`). One controller serves the kernel and one serves each worker whose actions call further ones; they
+differ only in `emit` and in the executor they are given.
+
+A flight's promise: its caller is told exactly once (`Settled`), its events end with exactly one `ActionEnded`, and that
+comes only when nothing of the action executes any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flyte_nb.core import events as ev
+from flyte_nb.core.call import Call, Settled
+from flyte_nb.core.decide import Again, Cancelled, Fail, Succeed, decide
+from flyte_nb.core.model import ErrorNote, Phase
+from flyte_nb.core.outcome import Clock, Executor, Handle, Outcome, Work
+from flyte_nb.core.serial import Payload, nbytes
+
+if TYPE_CHECKING:
+    from flyte_nb.core.port import Ticket
+
+#: Results up to this size are kept in the action's record (for replay when its parent is retried); larger ones stay where
+#: they were made.
+KEEP_OUTPUT_BYTES = 64 * 1024
+#: Arguments up to this size are kept in the action's record, for `replay`, `retry` and the detail view.
+KEEP_INPUT_BYTES = 64 * 1024
+
+
+class Cache(Protocol):
+    """Results of earlier calls. All callbacks come on the controller's thread."""
+
+    def look_up(self, call: Call, then: Callable[[Payload | None], None]) -> None:
+        """Find the result of an equal call; None if there is none (the caller then owns the entry until `keep` or `give_up`)."""
+
+    def keep(self, call: Call, payload: Payload) -> None:
+        """Keep a result."""
+
+    def give_up(self, call: Call) -> None:
+        """The owner of an entry ended without a result: let another take over."""
+
+
+class Records(Protocol):
+    """What earlier attempts of an action's children came to, where a parent is executed again."""
+
+    def __call__(self, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
+        """(name, result) of every child of `parent` that succeeded."""
+
+
+class Flight:
+    """An action under way."""
+
+    __slots__ = (
+        "admitted", "attempt", "attempted", "call", "cancel_reason", "deadline", "ended", "losses", "overdue", "paused",
+        "seq", "settle", "timer", "used", "work",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, settle: Callable[[Settled], None] | None) -> None:
+        self.call = call
+        #: Tells the caller; None once told, or once nobody waits.
+        self.settle = settle
+        self.seq = 0
+        #: Number of the next attempt.
+        self.attempt = 0
+        #: The attempt that executes now.
+        self.work: Work | None = None
+        #: Retries used up.
+        self.used = 0
+        self.losses = 0
+        self.cancel_reason = ""
+        self.overdue = ""
+        #: Called off when the flight ends: backoff or queue timer, and the deadline.
+        self.timer: Handle | None = None
+        self.deadline: Handle | None = None
+        #: The error that parked it (``on_failure="pause"``); None while not parked.
+        self.paused: Fail | None = None
+        self.attempted: Outcome | None = None
+        #: Whether it counts against its parent's ``max_action_concurrency``.
+        self.admitted = False
+        self.ended = False
+
+    def __repr__(self) -> str:
+        return f"<Flight {self.call.run.name}/{self.call.name} {self.call.label} attempt {self.attempt}>"
+
+
+class Controller:
+    """Sees actions through. Everything in it runs on one thread."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        emit: Callable[[ev.Event], None],
+        clock: Clock,
+        *,
+        cache: Cache | None = None,
+        records: Records | None = None,
+    ) -> None:
+        self.executor = executor
+        self.emit = emit
+        self.clock = clock
+        self.cache = cache
+        self.records = records
+        #: Flights by (run, action).
+        self.flights: dict[tuple[str, str], Flight] = {}
+        #: Names of unfinished children by (run, parent).
+        self.children: dict[tuple[str, str], dict[str, Flight]] = {}
+        #: Flights held back by ``max_action_concurrency``, by (run, parent).
+        self._held: dict[tuple[str, str], deque[Flight]] = {}
+        self._active: dict[tuple[str, str], int] = {}
+        #: Called with (run, action) when a flight ends.
+        self.on_end: list[Callable[[str, str], None]] = []
+
+    # -- taking calls ---------------------------------------------------------------------------------------------
+
+    def take(self, ticket: Ticket) -> None:
+        """Take a submitted call."""
+        if ticket.flight is None:
+            ticket.flight = self.submit(ticket.call, ticket.deliver)
+
+    def drop(self, ticket: Ticket, reason: str) -> None:
+        """The caller does not wait any more: cancel."""
+        if ticket.flight is None:  # cancelled before it was taken: it never existed
+            ticket.flight = False
+        elif ticket.flight:
+            ticket.flight.settle = None
+            self.cancel(ticket.flight, reason)
+
+    def submit(self, call: Call, settle: Callable[[Settled], None]) -> Flight:
+        """Start an action.
+
+        Args:
+            call: What to run.
+            settle: Told once what came of it.
+        """
+        flight = Flight(call, settle)
+        run = call.run.name
+        config = call.task.config
+        self.emit(
+            ev.ActionQueued(
+                run, call.name, call.parent, call.task.name, call.label, call.group, self.clock.time(), call.kind,
+                config.retries.count + 1, call.payload if type(call.payload) is bytes and len(call.payload) <= KEEP_INPUT_BYTES else None,
+            )  # fmt: skip
+        )
+        self.flights[run, call.name] = flight
+        siblings = self.children.get((run, call.parent))
+        if siblings is None:
+            siblings = self.children[run, call.parent] = {}
+        siblings[call.name] = flight
+        if call.record is not None:
+            self._end(flight, Phase.RECOVERED, Settled("ok", call, call.record), output=call.record)
+            return flight
+        timeout = config.timeout
+        if timeout.deadline is not None:
+            flight.deadline = self.clock.call_later(
+                timeout.deadline.total_seconds(), lambda: self._expire(flight, "DeadlineExceededError")
+            )
+        if self.cache is not None and config.cache.is_enabled() and not call.run.disable_run_cache:
+            if call.run.overwrite_cache:
+                self._admit(flight)
+            else:
+                self.cache.look_up(call, lambda hit: self._looked_up(flight, hit))
+        else:
+            self._admit(flight)
+        return flight
+
+    def _looked_up(self, flight: Flight, hit: Payload | None) -> None:
+        if flight.ended:
+            if hit is None and self.cache is not None:
+                self.cache.give_up(flight.call)
+            return
+        if hit is not None:
+            self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, hit), cached=True, output=hit)
+        elif flight.cancel_reason:
+            self._cancelled(flight)
+        else:
+            self._admit(flight)
+
+    def _admit(self, flight: Flight) -> None:
+        limit = flight.call.run.max_action_concurrency
+        if limit:
+            key = (flight.call.run.name, flight.call.parent)
+            if self._active.get(key, 0) >= limit:
+                self._held.setdefault(key, deque()).append(flight)
+                return
+            self._active[key] = self._active.get(key, 0) + 1
+            flight.admitted = True
+        self._execute(flight)
+
+    def _release(self, flight: Flight) -> None:
+        key = (flight.call.run.name, flight.call.parent)
+        held = self._held.get(key)
+        if not flight.admitted:
+            if held and flight in held:
+                held.remove(flight)
+            return
+        self._active[key] -= 1
+        while held and self._active[key] < flight.call.run.max_action_concurrency:
+            self._active[key] += 1
+            following = held.popleft()
+            following.admitted = True
+            self._execute(following)
+        if not held:
+            self._held.pop(key, None)
+        if not self._active[key]:
+            del self._active[key]
+
+    # -- attempts -------------------------------------------------------------------------------------------------
+
+    def _execute(self, flight: Flight) -> None:
+        call, timeout = flight.call, flight.call.task.config.timeout
+        again = flight.attempt > 0 or bool(call.run.recovers)
+        previous = flight.attempted
+        work = flight.work = Work(
+            call.run.name, call.name, flight.attempt, call.payload, call.label, call.group, call.custom,
+            timeout.max_runtime.total_seconds() if timeout.max_runtime else 0.0,
+            self.records(call.run.name, call.name) if again and self.records else (),
+            call.parent, previous.checkpoint if previous else "",
+        )  # fmt: skip
+        flight.attempt += 1
+        if timeout.max_queued_time is not None:
+            flight.timer = self.clock.call_later(
+                timeout.max_queued_time.total_seconds(), lambda: self._queued_too_long(flight, work)
+            )
+        self.executor.start(call.task, call.run, work, lambda outcome: self._attempt_ended(flight, outcome))
+
+    def started(self, run: str, action: str) -> None:
+        """An attempt's body has begun (told only where a ``max_queued_time`` depends on it)."""
+        flight = self.flights.get((run, action))
+        if flight is not None and flight.timer is not None and flight.work is not None:
+            flight.timer.cancel()
+            flight.timer = None
+
+    def _queued_too_long(self, flight: Flight, work: Work) -> None:
+        if flight.work is work and not flight.ended:
+            flight.overdue = "MaxQueuedTimeExceededError"
+            self.executor.cancel(work, "it waited longer than max_queued_time")
+
+    def _expire(self, flight: Flight, code: str) -> None:
+        if flight.ended:
+            return
+        flight.overdue = code
+        if flight.work is not None:
+            self.executor.cancel(flight.work, "its deadline passed")
+        else:  # backing off, held back, or parked
+            self._fail(flight, Fail(Phase.TIMED_OUT, code, "its deadline passed"), None)
+
+    def _attempt_ended(self, flight: Flight, outcome: Outcome) -> None:
+        if flight.ended:
+            return
+        flight.work = None
+        flight.attempted = outcome
+        if flight.timer is not None:
+            flight.timer.cancel()
+            flight.timer = None
+        if outcome.kind == "lost":
+            flight.losses += 1
+        config = flight.call.task.config
+        decision = decide(
+            outcome, config.retries, flight.used, flight.losses, cancelled=bool(flight.cancel_reason),
+            overdue=flight.overdue,
+        )  # fmt: skip
+        if flight.overdue == "MaxQueuedTimeExceededError":
+            flight.overdue = ""
+        match decision:
+            case Succeed():
+                self._succeed(flight, outcome)
+            case Again():
+                self._again(flight, decision)
+            case Fail():
+                self._fail(flight, decision, outcome)
+            case Cancelled():
+                self._cancelled(flight)
+
+    def _succeed(self, flight: Flight, outcome: Outcome) -> None:
+        payload = outcome.value
+        assert payload is not None
+        if self.cache is not None and flight.call.task.config.cache.is_enabled() and not flight.call.run.disable_run_cache:
+            self.cache.keep(flight.call, payload)
+        self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, payload), output=payload, preview=outcome.preview)
+
+    def _again(self, flight: Flight, decision: Again) -> None:
+        flight.used += decision.counts
+        note = f"retrying in {decision.after:.1f} s" if decision.after else "retrying"
+        if decision.note:
+            note += f" ({decision.note})"
+        self._note(flight, Phase.QUEUED, note)
+        if decision.after > 0:
+            flight.timer = self.clock.call_later(decision.after, lambda: self._backed_off(flight))
+        else:
+            self._execute(flight)
+
+    def _backed_off(self, flight: Flight) -> None:
+        flight.timer = None
+        if not flight.ended:
+            self._execute(flight)
+
+    def _fail(self, flight: Flight, decision: Fail, outcome: Outcome | None) -> None:
+        error = outcome.error if outcome else None
+        if decision.phase is Phase.FAILED and flight.call.run.on_failure == "pause" and flight.settle is not None:
+            flight.paused = decision
+            self._note(flight, Phase.PAUSED, f"{error.code}: {error.message[:200]}" if error else "failed", flight.attempt - 1)
+            return
+        self._give_up_cache(flight)
+        if error is None or decision.phase is Phase.TIMED_OUT:
+            text = f"{flight.call.label}: {decision.message}" if decision.message else flight.call.label
+            error = ErrorNote("user", decision.code or "RuntimeUserError", text)
+        settled = Settled("error", flight.call, error=error, code=decision.code)
+        self._end(flight, decision.phase, settled, error=error)
+
+    def _cancelled(self, flight: Flight) -> None:
+        self._give_up_cache(flight)
+        self._end(flight, Phase.ABORTED, Settled("cancelled", flight.call, message=flight.cancel_reason or "cancelled"))
+
+    def _give_up_cache(self, flight: Flight) -> None:
+        if self.cache is not None and flight.call.task.config.cache.is_enabled():
+            self.cache.give_up(flight.call)
+
+    # -- parked actions -------------------------------------------------------------------------------------------
+
+    def resolve(self, run: str, action: str, op: str, payload: Payload | None = None, task: Any = None) -> bool:
+        """Decide over a parked action.
+
+        Args:
+            run: Its run.
+            action: Its name.
+            op: "retry" (with `task` if given, the redefined one), "resume" (with `payload` as its result) or "raise".
+            payload: The result to resume with.
+            task: What to retry with; None for the code it had.
+
+        Returns:
+            Whether such an action was parked here.
+        """
+        flight = self.flights.get((run, action))
+        if flight is None or flight.paused is None:
+            return False
+        decision, flight.paused = flight.paused, None
+        if op == "retry":
+            if task is not None:
+                flight.call.task = task
+            self._note(flight, Phase.QUEUED, "retried by hand")
+            self._execute(flight)
+        elif op == "resume":
+            assert payload is not None
+            self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, payload), output=payload)
+        else:
+            error = flight.attempted.error if flight.attempted else None
+            settled = Settled("error", flight.call, error=error, code=decision.code)
+            self._end(flight, decision.phase, settled, error=error)
+        return True
+
+    # -- cancelling -----------------------------------------------------------------------------------------------
+
+    def cancel(self, flight: Flight, reason: str) -> None:
+        """Have an action end early; it ends ABORTED once its worker confirmed."""
+        if flight.ended or flight.cancel_reason:
+            return
+        flight.cancel_reason = reason or "cancelled"
+        if flight.settle is not None:
+            settle, flight.settle = flight.settle, None
+            settle(Settled("cancelled", flight.call, message=reason))
+        if flight.work is None:  # backing off, held back, parked, or looking into the cache
+            if flight.paused is not None or flight.timer is not None or self._is_held(flight):
+                self._cancelled(flight)
+            return
+        self._note(flight, Phase.CANCELLING, reason, flight.attempt - 1)
+        self.executor.cancel(flight.work, reason)
+
+    def abort(self, run: str, action: str, reason: str) -> bool:
+        """Cancel from outside: the awaiting parent gets `errors.ActionAbortedError`. Returns whether it was found."""
+        flight = self.flights.get((run, action))
+        if flight is None or flight.ended:
+            return False
+        if flight.settle is not None:
+            settle, flight.settle = flight.settle, None
+            settle(Settled("aborted", flight.call, message=reason))
+        self.cancel(flight, reason)
+        return True
+
+    def close_parent(self, run: str, parent: str, reason: str) -> list[Flight]:
+        """Cancel the unfinished children of an action that has ended; returns those that were still going."""
+        orphans = [f for f in self.children.get((run, parent), {}).values() if not f.cancel_reason]
+        for flight in orphans:
+            self.cancel(flight, reason)
+        return orphans
+
+    def cancel_run(self, run: str, reason: str) -> None:
+        """Cancel every action of a run that this controller sees through."""
+        for flight in [f for (name, _), f in self.flights.items() if name == run]:
+            self.cancel(flight, reason)
+
+    def unfinished(self, run: str) -> Iterable[Flight]:
+        """Flights of a run that have not ended."""
+        return [f for (name, _), f in self.flights.items() if name == run]
+
+    def _is_held(self, flight: Flight) -> bool:
+        return any(flight in held for held in self._held.values())
+
+    # -- telling --------------------------------------------------------------------------------------------------
+
+    def _note(self, flight: Flight, phase: Phase, note: str, attempt: int | None = None) -> None:
+        flight.seq += 1
+        call = flight.call
+        number = flight.attempt if attempt is None else attempt
+        self.emit(ev.ActionNoted(call.run.name, call.name, flight.seq, phase, self.clock.time(), note, number))
+
+    def _end(
+        self, flight: Flight, phase: Phase, settled: Settled, *, error: ErrorNote | None = None, cached: bool = False,
+        output: Payload | None = None, preview: str = "",
+    ) -> None:  # fmt: skip
+        flight.ended = True
+        flight.seq += 1
+        call = flight.call
+        run = call.run.name
+        for handle in (flight.timer, flight.deadline):
+            if handle is not None:
+                handle.cancel()
+        if output is not None and nbytes(output) > KEEP_OUTPUT_BYTES:
+            output = None
+        self.emit(
+            ev.ActionEnded(
+                run, call.name, flight.seq, phase, self.clock.time(), error, cached,
+                output if type(output) is bytes else None, preview,
+            )  # fmt: skip
+        )
+        del self.flights[run, call.name]
+        siblings = self.children[run, call.parent]
+        del siblings[call.name]
+        if not siblings:
+            del self.children[run, call.parent]
+        if call.run.max_action_concurrency:
+            self._release(flight)
+        if flight.settle is not None:
+            settle, flight.settle = flight.settle, None
+            settle(settled)
+        for listener in self.on_end:
+            listener(run, call.name)

@@ -1,0 +1,310 @@
+"""``flyte.map``: one task over many inputs, results in order as soon as they are there. Runs in: the calling code.
+
+Submission goes in batches and results come back in batches: with a coroutine and a wake-up per item, 10,000 no-ops took
+twice as long. Inputs are consumed lazily where ``concurrency`` bounds what is in flight, so endless iterables work there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import itertools
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from typing import Any
+
+from flyte_nb.core.call import Settled, prepare
+from flyte_nb.core.context import Context, current
+from flyte_nb.core.port import Port, Ticket, mailbox_of
+from flyte_nb.core.task import Task, _in_loop
+
+
+#: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
+SUBMIT_BATCH = 256
+
+
+class _Target:
+    """What a map calls: a task, or a partial of one."""
+
+    def __init__(self, func: Any) -> None:
+        partial = func if isinstance(func, functools.partial) else None
+        task = partial.func if partial else func
+        if not isinstance(task, Task):
+            what = getattr(task, "__name__", repr(task))
+            raise TypeError(f"flyte.map takes a task or a functools.partial of one, not {what}. Decorate it with @env.task.")
+        self.task: Task[..., Any] = task
+        self.args: tuple[Any, ...] = partial.args if partial else ()
+        self.kwargs: dict[str, Any] = partial.keywords if partial else {}
+        if partial:
+            self._check_partial()
+
+    def _check_partial(self) -> None:
+        names = list(self.task.interface.inputs)
+        free = [n for n in names[len(self.args) :] if n not in self.kwargs]
+        slot = names[len(self.args)] if len(self.args) < len(names) else None
+        if slot is not None and slot in self.kwargs and free:
+            raise TypeError(
+                f"Parameter '{slot}' is provided both as positional argument and keyword argument: the mapped value of "
+                f"{self.task.name} goes there. Bind the other parameters instead."
+            )
+        if len(free) != 1:
+            raise TypeError(
+                f"Partial function must leave exactly one parameter unspecified: the partial of {self.task.name} leaves "
+                f"{len(free)} ({', '.join(free) or 'none'})."
+            )
+
+    def call(self, values: tuple[Any, ...]) -> Any:
+        """Call outside a run: the plain function."""
+        return self.task.func(*self.args, *values, **self.kwargs)
+
+
+class _Window:
+    """Calls of one map in flight: submits ahead, collects in order."""
+
+    def __init__(self, context: Context, target: _Target, inputs: Iterator[tuple[Any, ...]], group: str, limit: int) -> None:
+        self.port: Port = context.port
+        self._context = context
+        self._target = target
+        self._inputs = inputs
+        self._group = group
+        self._limit = limit
+        #: Results by index that came before their turn.
+        self.done: dict[int, Settled] = {}
+        self.tickets: dict[int, Ticket] = {}
+        self.submitted = 0
+        #: Whether the inputs are used up.
+        self.exhausted = False
+        #: First failure in order of arrival, for ``return_exceptions=False``.
+        self.failed: Settled | None = None
+        self.wake: Callable[[], None] = lambda: None
+
+    def fill(self) -> None:
+        """Submit as many calls as may be in flight."""
+        room = self._limit - len(self.tickets) if self._limit > 0 else -1
+        batch: list[Ticket] = []
+        while room and not self.exhausted:
+            try:
+                values = next(self._inputs)
+            except StopIteration:
+                self.exhausted = True
+                break
+            room -= 1
+            index = self.submitted
+            self.submitted += 1
+            try:
+                call = prepare(
+                    self._context, self._target.task, (*self._target.args, *values), self._target.kwargs, self._group
+                )
+            except Exception as exc:  # noqa: BLE001 - the item's own failure, yielded or raised in its turn
+                self.tickets[index] = Ticket(None, _nobody)  # type: ignore[arg-type]
+                self._settle(index, Settled("raised", None, error=exc))
+                continue
+            ticket = self.tickets[index] = Ticket(call, functools.partial(self._settle, index))
+            batch.append(ticket)
+            if len(batch) >= SUBMIT_BATCH:
+                self._hand_over(batch)
+                batch = []
+        if batch:
+            self._hand_over(batch)
+
+    def _hand_over(self, batch: list[Ticket]) -> None:
+        self.port.run_soon(_take_all, self.port, batch)
+
+    def _settle(self, index: int, settled: Settled) -> None:
+        # On the controller's thread.
+        self.done[index] = settled
+        if settled.kind != "ok" and self.failed is None:
+            self.failed = settled
+        self.wake()
+
+    def cancel(self) -> None:
+        """Cancel what is still out."""
+        for index, ticket in list(self.tickets.items()):
+            if index not in self.done:
+                self.port.cancel(ticket, "the map ended early")
+
+    def take(self, index: int) -> Settled | None:
+        """The result with this index, if it is there."""
+        settled = self.done.pop(index, None)
+        if settled is not None:
+            del self.tickets[index]
+        return settled
+
+
+def _nobody(_settled: Settled) -> None:
+    """Nobody waits."""
+
+
+def _take_all(port: Port, tickets: list[Ticket]) -> None:
+    for ticket in tickets:
+        port.controller.take(ticket)
+
+
+def _zipped(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
+    return zip(*iterables, strict=False) if iterables else iter(())
+
+
+def _open(port: Port, settled: Settled, return_exceptions: bool) -> Any:
+    if not return_exceptions:
+        return port.open(settled)
+    try:
+        return port.open(settled)
+    except asyncio.CancelledError as exc:
+        return exc
+    except Exception as exc:  # noqa: BLE001 - this is what the caller asked for
+        return exc
+
+
+def _group_name(target: _Target, group_name: str | None) -> str:
+    return f"{target.task.name}_{group_name or 'map'}"
+
+
+class _Map:
+    """``flyte.map``; `aio` is its asynchronous form."""
+
+    def __call__(
+        self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        return_exceptions: bool = True,
+    ) -> Generator[Any, None, None]:  # fmt: skip
+        """Call a task once per input; yield the results in order, each as soon as it and all before it are there.
+
+        Nothing happens until the first iteration. Leaving the loop early cancels what is outstanding. Works in sync and
+        async code, inside and outside tasks (outside a run it calls the function directly).
+
+        Args:
+            func: A task, sync or async, or a `functools.partial` of one that leaves one parameter free.
+            *args: Iterables, zipped; the shortest decides the length.
+            group_name: Name of the group in views: ``<task>_<group_name>``, "map" if None.
+            concurrency: Calls in flight at once; 0 = all.
+            return_exceptions: Whether a failure is yielded in its place (arithmetic on it raises it) or raised. As in
+                Flyte, and unlike `asyncio.gather`, this is True by default.
+
+        Yields:
+            Results in the order of the inputs.
+
+        Raises:
+            TypeError: `func` is no task, or a partial that does not leave exactly one parameter free.
+        """
+        context = current()
+        target = _Target(func)
+        inputs = _zipped(args)
+        if context is None:
+            for values in inputs:
+                try:
+                    result = target.call(values)
+                    if inspect.iscoroutine(result):
+                        result = _run_coroutine(result)
+                except Exception as exc:
+                    if not return_exceptions:
+                        raise
+                    result = exc
+                yield result
+            return
+        if context.trace:
+            raise target.task._inside_trace(context)
+        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency)
+        arrived = threading.Event()
+        window.wake = arrived.set
+        try:
+            for index in itertools.count():
+                if not window.exhausted and (concurrency > 0 or not window.submitted):
+                    window.fill()
+                if window.exhausted and index >= window.submitted:
+                    return
+                while (settled := window.take(index)) is None:
+                    if window.failed is not None and not return_exceptions:
+                        settled = window.failed
+                        break
+                    arrived.clear()
+                    if index in window.done or (window.failed is not None and not return_exceptions):
+                        continue
+                    with context.port.blocking():
+                        arrived.wait()
+                yield _open(context.port, settled, return_exceptions)
+        finally:
+            window.cancel()
+
+    async def aio(
+        self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        return_exceptions: bool = True,
+    ) -> AsyncIterator[Any]:  # fmt: skip
+        """`map` for async code: ``async for result in flyte.map.aio(task, inputs): ...``. Arguments as there."""
+        context = current()
+        target = _Target(func)
+        inputs = _zipped(args)
+        if context is None:
+            async for result in _map_plain(target, inputs, concurrency, return_exceptions):
+                yield result
+            return
+        if context.trace:
+            raise target.task._inside_trace(context)
+        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency)
+        arrived = asyncio.Event()
+        box = mailbox_of(asyncio.get_running_loop())
+        window.wake = lambda: box.post(arrived.set)
+        try:
+            for index in itertools.count():
+                if not window.exhausted and (concurrency > 0 or not window.submitted):
+                    window.fill()
+                if window.exhausted and index >= window.submitted:
+                    return
+                while (settled := window.take(index)) is None:
+                    if window.failed is not None and not return_exceptions:
+                        settled = window.failed
+                        break
+                    arrived.clear()
+                    if index in window.done or (window.failed is not None and not return_exceptions):
+                        continue
+                    await arrived.wait()
+                yield _open(context.port, settled, return_exceptions)
+        finally:
+            window.cancel()
+
+
+async def _map_plain(
+    target: _Target, inputs: Iterator[tuple[Any, ...]], concurrency: int, return_exceptions: bool
+) -> AsyncIterator[Any]:
+    """`map.aio` outside a run: the function itself, overlapping, at most `concurrency` at a time."""
+
+    async def one(values: tuple[Any, ...]) -> Any:
+        if target.task.is_async:
+            return await target.call(values)
+        return await asyncio.to_thread(target.call, values)
+
+    pending: deque[asyncio.Task[Any]] = deque()
+    try:
+        for values in inputs:
+            pending.append(asyncio.ensure_future(one(values)))
+            if 0 < concurrency <= len(pending):
+                yield await _settled(pending.popleft(), return_exceptions)
+        while pending:
+            yield await _settled(pending.popleft(), return_exceptions)
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def _settled(task: asyncio.Task[Any], return_exceptions: bool) -> Any:
+    try:
+        return await task
+    except Exception as exc:
+        if not return_exceptions:
+            raise
+        return exc
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end from sync code, whether or not a loop runs in this thread."""
+    if not _in_loop():
+        return asyncio.run(coroutine)
+    import concurrent.futures
+    import contextvars
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
+
+
+map = _Map()  # noqa: A001 - Flyte's name

@@ -1,0 +1,218 @@
+"""Cross from the user's threads and loops to the controller's, and back, in batches. Runs in: both sides.
+
+The controller lives on one loop (the engine's). User code awaits from other loops, or blocks in other threads. Each
+direction is a queue that wakes its reader once per burst, however many calls are in it: with one wake-up per call, a
+gather of 10,000 spent most of its time in self-pipe writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from flyte_nb.core.call import Call, Settled
+from flyte_nb.core.serial import BlobStore, MemoryBlobs, loads
+
+if TYPE_CHECKING:
+    from flyte_nb.core.controller import Controller
+
+
+class Mailbox:
+    """Callbacks for one loop, posted from any thread, run in order with one wake-up per burst."""
+
+    __slots__ = ("_awake", "_items", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._items: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._awake = False
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Have the loop call ``function(*args)`` soon. Silently dropped when the loop is closed (nobody waits there)."""
+        self._items.append((function, args))
+        if not self._awake:
+            self._awake = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                self._items.clear()
+
+    def _drain(self) -> None:
+        # First admit new wake-ups, then drain: a post that comes between costs one idle wake-up, never a lost one.
+        self._awake = False
+        items = self._items
+        while items:
+            function, args = items.popleft()
+            function(*args)
+
+
+_mailboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = WeakKeyDictionary()
+
+
+def mailbox_of(loop: asyncio.AbstractEventLoop) -> Mailbox:
+    """The mailbox of a loop."""
+    box = _mailboxes.get(loop)
+    if box is None:
+        box = _mailboxes.setdefault(loop, Mailbox(loop))
+    return box
+
+
+class Ticket:
+    """One submitted call, as its caller holds it."""
+
+    __slots__ = ("call", "deliver", "flight")
+
+    def __init__(self, call: Call, deliver: Callable[[Settled], None]) -> None:
+        self.call = call
+        self.deliver = deliver
+        #: The controller's side; None until it has taken the call.
+        self.flight: Any = None
+
+
+class Port:
+    """How code in any thread reaches this process's controller."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        controller: Controller,
+        blobs: BlobStore | None = None,
+        blocking: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        self.loop = loop
+        self.controller = controller
+        self.blobs: BlobStore = blobs if blobs is not None else MemoryBlobs()
+        #: Entered around every wait of a thread: a worker gives the thread's compute slot back meanwhile.
+        self.blocking = blocking
+        self.inbox = Mailbox(loop)
+
+    def submit(self, call: Call, deliver: Callable[[Settled], None]) -> Ticket:
+        """Hand a call over; `deliver` is called once, on the controller's thread."""
+        ticket = Ticket(call, deliver)
+        self.inbox.post(self.controller.take, ticket)
+        return ticket
+
+    def cancel(self, ticket: Ticket, reason: str) -> None:
+        """Have the action of a ticket cancelled; its result is not delivered any more."""
+        self.inbox.post(self.controller.drop, ticket, reason)
+
+    async def wait(self, call: Call) -> Any:
+        """Submit, and await the result.
+
+        Raises:
+            errors.BaseRuntimeError: The action failed.
+            asyncio.CancelledError: The await was cancelled, and with it the action.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Settled] = loop.create_future()
+        box = mailbox_of(loop)
+        ticket = self.submit(call, lambda settled: box.post(_resolve, future, settled))
+        try:
+            settled = await future
+        except BaseException:  # CancelledError, and GeneratorExit of a closed coroutine
+            self.cancel(ticket, "its await was cancelled")
+            raise
+        return self.open(settled)
+
+    def wait_sync(self, call: Call) -> Any:
+        """Submit, and block this thread until the result is there.
+
+        Raises:
+            errors.BaseRuntimeError: The action failed.
+            asyncio.CancelledError: The calling action was cancelled meanwhile.
+        """
+        box = Slot()
+        ticket = self.submit(call, box.put)
+        try:
+            with self.blocking():
+                settled = box.get()
+        except BaseException:  # KeyboardInterrupt, and a cancellation raised into this thread
+            self.cancel(ticket, "its caller was interrupted")
+            raise
+        return self.open(settled)
+
+    def open(self, settled: Settled) -> Any:
+        """The value of a settled call, or its error raised. Runs in the caller's thread: unpickling may take long."""
+        if settled.kind == "ok":
+            assert settled.payload is not None
+            return loads(settled.payload, self.blobs)
+        if settled.kind == "cancelled":
+            raise asyncio.CancelledError(settled.message)
+        if settled.kind == "raised":
+            raise settled.error
+        from flyte_nb.core.raising import exception_of
+
+        raise exception_of(settled)
+
+    def run_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the controller's thread."""
+        self.inbox.post(function, *args)
+
+    def ask(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+        """Call a function on the controller's thread and return what it returns.
+
+        Raises:
+            TimeoutError: No answer within `timeout` seconds.
+        """
+        if _running_loop() is self.loop:
+            return function(*args)
+        box = Slot()
+
+        def answer() -> None:
+            try:
+                box.put((True, function(*args)))
+            except BaseException as exc:  # noqa: BLE001 - carried to the asking thread
+                box.put((False, exc))
+
+        self.inbox.post(answer)
+        ok, value = box.get(timeout)
+        if ok:
+            return value
+        raise value
+
+
+class Slot:
+    """One value, handed from one thread to another. Cheaper than a `concurrent.futures.Future`."""
+
+    __slots__ = ("_lock", "_value")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._value: Any = None
+
+    def put(self, value: Any) -> None:
+        """Hand over; only the first value counts."""
+        if self._lock.locked():
+            self._value = value
+            with contextlib.suppress(RuntimeError):
+                self._lock.release()
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Wait for the value.
+
+        Raises:
+            TimeoutError: It did not come within `timeout` seconds.
+        """
+        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise TimeoutError(f"no answer within {timeout} s")
+        return self._value
+
+
+def _resolve(future: asyncio.Future[Settled], settled: Settled) -> None:
+    if not future.done():
+        future.set_result(settled)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+

@@ -1,0 +1,48 @@
+"""Make the exception that an awaiting caller gets out of how its action ended. Runs in: the caller's thread."""
+
+from __future__ import annotations
+
+from flyte_nb.core import errors
+from flyte_nb.core.call import Settled
+from flyte_nb.core.errors import BaseRuntimeError
+from flyte_nb.core.model import ErrorNote
+
+
+def exception_of(settled: Settled) -> BaseException:
+    """The exception to raise for a call that did not succeed.
+
+    Its class derives from `errors.RuntimeUserError` (or the error that says what became of the action, such as
+    `errors.RetriesExhaustedError`) and, where the body raised, from the type of its exception.
+    """
+    call = settled.call
+    if settled.kind == "aborted":
+        return errors.ActionAbortedError(settled.message or "the action was aborted")
+    note: ErrorNote = settled.error or ErrorNote("system", "RuntimeSystemError", settled.message)
+    cls = _class_named(settled.code or note.code)
+    if note.record is not None:
+        from flyte_nb.core.failure import load_record
+        from flyte_nb.core.remote_traceback import to_exception
+
+        return to_exception(load_record(note.record), error_class=cls)
+    made = (cls or _class_of_kind(note.kind))
+    error = _construct(made, note)
+    if call is not None:
+        error.add_note(f"action {call.run.name}/{call.name[:8]}: {call.label}")
+    return error
+
+
+def _class_named(name: str) -> type[BaseRuntimeError] | None:
+    found = getattr(errors, name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseRuntimeError) else None
+
+
+def _class_of_kind(kind: str) -> type[BaseRuntimeError]:
+    return {"user": errors.RuntimeUserError, "system": errors.RuntimeSystemError}.get(kind, errors.RuntimeUnknownError)
+
+
+def _construct(cls: type[BaseRuntimeError], note: ErrorNote) -> BaseRuntimeError:
+    # Constructors of the error classes differ; what they all share is a code, a kind and a text.
+    error = cls.__new__(cls)
+    RuntimeError.__init__(error, note.message)
+    error.code, error.kind, error.worker = note.code, note.kind, None  # type: ignore[assignment]
+    return error

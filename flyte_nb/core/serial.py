@@ -1,0 +1,225 @@
+"""Turn arguments, results and task functions into bytes and back. Runs in: everywhere.
+
+Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C
+pickler alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays,
+data frames) leave the pickle stream (protocol 5) and become *blobs*, named by content, so that equal data is moved once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+import cloudpickle
+
+from flyte_nb.core.errors import SerializationError
+
+#: A buffer of this many bytes or more travels apart from its pickle, once per worker.
+BLOB_BYTES = 256 * 1024
+
+#: Types that the C pickler copies exactly, with nothing of the notebook inside.
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+
+
+class Packed(NamedTuple):
+    """A pickled value whose large buffers are elsewhere."""
+
+    data: bytes
+    #: Content names of the buffers, in order.
+    blobs: tuple[str, ...]
+    #: Bytes in all, buffers included.
+    nbytes: int
+
+
+#: A serialized value: bytes, or a `Packed` where it holds large buffers.
+Payload = bytes | Packed
+
+
+class BlobStore(Protocol):
+    """Where large buffers live in this process."""
+
+    def put(self, buffer: memoryview) -> str:
+        """Keep a copy of the buffer; returns its content name."""
+
+    def get(self, name: str) -> Any:
+        """A writable buffer, private to the caller, with the blob's content.
+
+        Raises:
+            KeyError: No such blob here.
+        """
+
+
+class MemoryBlobs:
+    """Blobs in this process's memory: the store of local mode and of tests."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+
+    def put(self, buffer: memoryview) -> str:
+        """Keep a copy of the buffer; returns its content name."""
+        data = bytes(buffer)
+        name = content_name(data)
+        self._blobs[name] = data
+        return name
+
+    def get(self, name: str) -> bytearray:
+        """A writable copy of the blob."""
+        return bytearray(self._blobs[name])
+
+
+def content_name(data: bytes | memoryview) -> str:
+    """Name of a blob: a hash of its content (SHA-1 is the fastest one that processors help with; no secret rests on it)."""
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+class UnpicklableError(SerializationError, TypeError):
+    """A value cannot be sent to another process."""
+
+
+def is_plain(value: object) -> bool:
+    """Whether the C pickler alone may serialize it."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if kind is tuple or kind is list:
+        return len(value) <= 32 and all(type(v) in _PLAIN for v in value)  # type: ignore[arg-type,attr-defined]
+    return False
+
+
+def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
+    """Serialize by value.
+
+    Args:
+        value: Anything that cloudpickle can pickle.
+        blobs: Where buffers of `BLOB_BYTES` or more go; None keeps everything in one piece.
+
+    Raises:
+        UnpicklableError: It cannot be pickled; the message names the culprit and a remedy.
+    """
+    if is_plain(value) and not (type(value) is bytes and len(value) >= BLOB_BYTES):
+        return pickle.dumps(value, 5)
+    names: list[str] = []
+    sizes: list[int] = []
+
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous: stays in the stream
+            return True
+        if blobs is None or raw.nbytes < BLOB_BYTES:
+            return True
+        names.append(blobs.put(raw))
+        sizes.append(raw.nbytes)
+        return False
+
+    try:
+        with io.BytesIO() as file:
+            cloudpickle.Pickler(file, protocol=5, buffer_callback=take).dump(value)
+            data = file.getvalue()
+    except Exception as exc:
+        raise UnpicklableError(_why(value, exc)) from exc
+    return Packed(data, tuple(names), len(data) + sum(sizes)) if names else data
+
+
+def loads(payload: Payload, blobs: BlobStore | None = None) -> Any:
+    """The value of a payload: a copy that shares nothing with the original."""
+    if type(payload) is not Packed:
+        return pickle.loads(payload)  # type: ignore[arg-type]
+    if blobs is None:
+        raise KeyError(f"this value's data lives elsewhere: {payload.blobs}")
+    return pickle.loads(payload.data, buffers=[blobs.get(name) for name in payload.blobs])
+
+
+def nbytes(payload: Payload) -> int:
+    """Size of a payload in bytes, blobs included."""
+    return payload.nbytes if type(payload) is Packed else len(payload)
+
+
+def key_bytes(payload: Payload) -> bytes:
+    """What identifies the payload's content, for names and cache keys."""
+    return payload.data + "".join(payload.blobs).encode() if type(payload) is Packed else payload  # type: ignore[return-value]
+
+
+def blob_names(payload: Payload | None) -> Sequence[str]:
+    """Names of the blobs a payload needs."""
+    return payload.blobs if type(payload) is Packed else ()
+
+
+def _why(value: object, exc: BaseException) -> str:
+    return f"{describe_culprit(value)} cannot be pickled: {type(exc).__name__}: {exc}"
+
+
+def describe_culprit(value: object, depth: int = 3) -> str:
+    """Name the smallest part of a container that cannot be pickled ("item [1] of list (a _thread.lock)")."""
+    parts: list[tuple[str, object]] = []
+    if isinstance(value, dict):
+        parts = [(f"[{k!r}]", v) for k, v in list(value.items())[:1000]]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = [(f"[{i}]", v) for i, v in enumerate(list(value)[:1000])]
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, ModuleType)) and not callable(value):
+        parts = [(f".{k}", v) for k, v in list(vars(value).items())[:1000]]
+    for name, part in parts:
+        if depth and not can_pickle(part):
+            inner = describe_culprit(part, depth - 1)
+            return f"{name} of {type(value).__qualname__}: {inner}" if inner else name
+    return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
+
+
+def can_pickle(value: object) -> bool:
+    """Whether cloudpickle can pickle it."""
+    try:
+        cloudpickle.dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def dump_function(task: object) -> bytes:
+    """Serialize a task by value, with the user's modules that live beside the notebook.
+
+    Raises:
+        UnpicklableError: It (or a global it uses) cannot be pickled.
+    """
+    register_user_modules()
+    try:
+        return cloudpickle.dumps(task, protocol=5)
+    except Exception as exc:
+        name = getattr(task, "name", task)
+        raise UnpicklableError(
+            f"task {name} cannot be sent to a worker: {type(exc).__name__}: {exc}. "
+            "A global or closure variable that it uses cannot be pickled; create it inside the task instead."
+        ) from exc
+
+
+_SYSTEM = tuple({sys.prefix, sys.base_prefix, sys.exec_prefix})
+_checked: set[str] = set()
+
+
+def register_user_modules() -> None:
+    """Have the user's own modules (not installed ones) pickled by value: workers cannot import them, and they are edited."""
+    for name, module in list(sys.modules.items()):
+        if name in _checked:
+            continue
+        _checked.add(name)
+        if is_user_module(module):
+            try:
+                cloudpickle.register_pickle_by_value(module)
+            except ValueError:  # removed from sys.modules meanwhile
+                continue
+
+
+def is_user_module(module: object) -> bool:
+    """Whether a module is the user's own file: imported, not installed, not part of this package."""
+    file = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "__main__")
+    root = name.partition(".")[0]
+    if not isinstance(file, str) or root in {"__main__", "flyte_nb", "flyte_nb_kernel", "conftest"}:
+        return False
+    return not (file.startswith(_SYSTEM) or "site-packages" in file or "dist-packages" in file or "<frozen" in file)
+
+

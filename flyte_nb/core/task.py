@@ -1,0 +1,261 @@
+"""A task: a function whose calls become actions. Runs in: everywhere.
+
+A task carries no machinery (no loop, no lock, no client): it is pickled by value from the notebook, and finds its
+controller through the context at call time. Called outside any run, it is the plain function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from flyte_nb.core import errors
+from flyte_nb.core.call import Call, prepare
+from flyte_nb.core.context import Context, current
+from flyte_nb.core.identity import function_version
+from flyte_nb.core.interface import Interface
+from flyte_nb.core.serial import Payload, dumps
+
+if TYPE_CHECKING:
+    from flyte_nb.core.cachepolicy import Cache
+    from flyte_nb.core.environment import TaskEnvironment
+    from flyte_nb.core.retry import RetryStrategy, Timeout
+    from flyte_nb.core.taskconfig import TaskConfig
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class TaskTemplate(Generic[P, R]):
+    """Base of everything that can be called as a task; ``isinstance(t, flyte.TaskTemplate)`` is true of all tasks."""
+
+
+class Task(TaskTemplate[P, R]):
+    """What ``@env.task`` makes of a function.
+
+    Attributes:
+        func: The function.
+        name: "<environment>.<function>".
+        config: Retries, timeout, cache, resources and the rest, resolved.
+        is_async: Whether the function is an ``async def``.
+    """
+
+    def __init__(self, *, func: Callable[P, R], name: str, env: TaskEnvironment | None, config: TaskConfig) -> None:
+        self.func = func
+        self.name = name
+        self.config = config
+        self.is_async = inspect.iscoroutinefunction(func)
+        self.interface = Interface.of(func, task=name)
+        #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
+        self.identity = f"{name}:{self.interface.signature_text()}:{function_version(func)}"
+        self.ignored_inputs = config.cache.ignored_inputs
+        self._env = env
+        self._dress()
+
+    def _dress(self) -> None:
+        functools.update_wrapper(self, self.func)
+        if self.is_async:
+            # asyncio.iscoroutinefunction looks for this marker; inspect's own exists from 3.12 on.
+            self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
+
+    # -- calling --------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the task.
+
+        Inside a run: an ``async def`` task gives a coroutine that submits an action when it first runs; a ``def`` task
+        submits one and blocks until it is done. Outside a run: calls the function.
+
+        Raises:
+            errors.TraceDoesNotAllowNestedTasksError: Inside a ``@flyte.trace`` function; use `forward` there.
+            errors.BaseRuntimeError: The action failed (of a class that also derives from the original exception's).
+        """
+        context = current()
+        if context is None:
+            return self.func(*args, **kwargs)
+        if context.trace:
+            raise self._inside_trace(context)
+        if self.is_async:
+            return self._submit(args, kwargs)  # type: ignore[return-value]
+        if context.is_async and _in_loop():
+            self._sync_in_async(context)
+        return context.port.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
+
+    async def _submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Read again: group, custom context and run are those in force when the coroutine first runs.
+        context = current()
+        if context is None:
+            return await self.func(*args, **kwargs)  # type: ignore[misc]
+        if context.trace:
+            raise self._inside_trace(context)
+        return await context.port.wait(prepare(context, self, args, kwargs))
+
+    @overload
+    def aio(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the task from async code, be it ``def`` or ``async def``.
+
+        Example:
+            >>> await asyncio.gather(*(sync_task.aio(i) for i in range(5)))
+        """
+        context = current()
+        if context is not None:
+            return await self._submit(args, kwargs)
+        if self.is_async:
+            return await self.func(*args, **kwargs)  # type: ignore[misc]
+        return await asyncio.to_thread(self.func, *args, **kwargs)
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, in this process: no action, no record."""
+        return self.func(*args, **kwargs)
+
+    def _inside_trace(self, context: Context) -> errors.TraceDoesNotAllowNestedTasksError:
+        return errors.TraceDoesNotAllowNestedTasksError(
+            f"{self.name} was called inside a @flyte.trace function of {context.task}: a trace cannot start actions. "
+            f"Call it from the task itself, or use {self.short_name}.forward(...) to run it in place."
+        )
+
+    def _sync_in_async(self, context: Context) -> None:
+        if context.run.strict_sync:
+            raise errors.SyncTaskCallInAsyncContextError(
+                f"the sync task {self.name} was called plainly inside the async task {context.task}, which blocks it. "
+                f"Write `await {self.short_name}.aio(...)`."
+            )
+        if not context.frame.attachments.get("warned_sync"):
+            context.frame.attachments["warned_sync"] = True
+            warnings.warn(
+                f"the sync task {self.name} was called plainly inside the async task {context.task} and blocks it until it "
+                f"is done; Flyte refuses this. Write `await {self.short_name}.aio(...)`.",
+                stacklevel=4,
+            )
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def short_name(self) -> str:
+        """What views call it: ``short_name=`` of the decorator, else the function's name."""
+        return self.config.short_name or self.name.rpartition(".")[2]
+
+    @property
+    def native_interface(self) -> Interface:
+        """Inputs and outputs."""
+        return self.interface
+
+    @property
+    def cache(self) -> Cache:
+        """Its cache policy."""
+        return self.config.cache
+
+    @property
+    def retries(self) -> RetryStrategy:
+        """Its retry policy."""
+        return self.config.retries
+
+    @property
+    def timeout(self) -> Timeout:
+        """Its time limits."""
+        return self.config.timeout
+
+    @property
+    def parent_env_name(self) -> str:
+        """Name of its environment."""
+        return self._env.name if self._env is not None else self.name.rpartition(".")[0]
+
+    @property
+    def parent_env(self) -> Callable[[], TaskEnvironment | None]:
+        """A weak reference to its environment."""
+        return weakref.ref(self._env) if self._env is not None else lambda: None
+
+    @property
+    def source_file(self) -> str | None:
+        """File that defines it."""
+        return inspect.getsourcefile(self.func)
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """A JSON schema of its inputs."""
+        return self.interface.json_schema()
+
+    def __getattr__(self, name: str) -> Any:
+        # The rest (resources, env_vars, report, queue, ...) are settings.
+        if name.startswith("_") or name in {"config", "func"}:
+            raise AttributeError(name)
+        try:
+            return getattr(self.config, name)
+        except AttributeError:
+            raise AttributeError(f"task {self.name} has no attribute {name!r}") from None
+
+    def override(self, **changes: Any) -> Task[P, R]:
+        """A copy of the task with other settings; the original is untouched.
+
+        Args:
+            **changes: Any of ``short_name resources cache retries timeout reusable env_vars secrets service_account
+                max_inline_io_bytes pod_template queue interruptible entrypoint produces_artifacts links plugin_config``.
+
+        Raises:
+            ValueError: ``name``, ``image``, ``docs`` or ``interface`` cannot be overridden.
+            TypeError: An unknown setting.
+
+        Example:
+            >>> await train.override(retries=3)(data)
+        """
+        other: Task[P, R] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.config = self.config.overridden(**changes)
+        other.ignored_inputs = other.config.cache.ignored_inputs
+        return other
+
+    def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
+        """The call's inputs without those that the cache ignores."""
+        names = list(self.interface.inputs)
+        args = tuple(None if names[i] in self.ignored_inputs else value for i, value in enumerate(bound[0]))
+        kwargs = {key: value for key, value in bound[1].items() if key not in self.ignored_inputs}
+        context = current()
+        return dumps((args, kwargs), context.port.blobs if context else None)
+
+    # -- travelling -----------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {k: v for k, v in self.__dict__.items() if k in _TRAVELS}
+        return (_blank, (type(self),), state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._dress()
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}{'' if self.is_async else ' (sync)'}>"
+
+
+AsyncFunctionTaskTemplate = Task
+
+_TRAVELS = frozenset({"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env"})
+
+
+def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:
+    return object.__new__(cls)
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def with_group(context: Context, group: str) -> Context:
+    """The context with another current group."""
+    return replace(context, group=group)
+
+
+__all__ = ["AsyncFunctionTaskTemplate", "Call", "Task", "TaskTemplate"]

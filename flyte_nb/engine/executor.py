@@ -1,0 +1,392 @@
+"""Execute attempts on Dask: lanes are Dask tasks, bundles go to them over links. Runs in: engine thread; worker loop.
+
+The controller hands over attempts one by one and knows nothing of lanes or bundles. Where a lane runs is Dask's decision
+(we ask it to prefer the worker with fewest lanes, since a lane that waits is invisible to Dask's own balance); which
+attempts go to which lane, and how many at once, is decided in `flyte_nb.engine.lanes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from flyte_nb.core.context import RunInfo
+from flyte_nb.core.model import ErrorNote
+from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.serial import UnpicklableError, dump_function
+from flyte_nb.core.task import Task
+from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_wanted, next_bundle
+from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+
+logger = logging.getLogger("flyte")
+
+#: Seconds a lane without work stays open: the next call of its task finds it warm.
+LINGER = 20.0
+#: The same for lanes that hold a Dask resource, which others may be waiting for.
+LINGER_WITH_RESOURCES = 0.2
+#: Seconds that a cancelled body has for its clean-up before it is interrupted harder, and again before its worker process
+#: is replaced.
+GRACE = 3.0
+
+
+class Network(Protocol):
+    """What the executor needs of the process it is in."""
+
+    #: This process's name as a peer.
+    me: str
+    #: Address of the worker this process is; "" in a kernel.
+    own_address: str
+
+    def send(self, address: str, message: Message) -> None:
+        """Send to a worker; connects first if need be."""
+
+    def workers(self) -> dict[str, WorkerInfo]:
+        """The roster."""
+
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
+        """Have Dask run a lane; returns its future."""
+
+    def post_mortem(self, address: str) -> ErrorNote | None:
+        """Why a worker was lost, if known."""
+
+
+class DaskExecutor:
+    """Executes attempts in lanes."""
+
+    def __init__(self, network: Network, *, grace: float = GRACE) -> None:
+        self.network = network
+        self.grace = grace
+        self.shapes: dict[str, Shape] = {}
+        self._lanes: dict[str, tuple[Shape, Lane]] = {}
+        self._items: dict[tuple[str, str, int], tuple[Shape, Item]] = {}
+        self._dirty: dict[str, Shape] = {}
+        self._told: dict[str, set[str]] = {}
+        self._blobs: WeakKeyDictionary[Task[..., Any], tuple[Any, str, bytes]] = WeakKeyDictionary()
+        self._counter = itertools.count()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._epoch = 0
+        #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
+        self.on_began: Callable[[str, str], None] = lambda _run, _action: None
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    # -- the Executor protocol ------------------------------------------------------------------------------------
+
+    def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+        """Queue an attempt; it is sent with others of the same tick."""
+        try:
+            shape = self._shape(task)
+        except UnpicklableError as exc:
+            from flyte_nb.core.attempt import note_of
+
+            note = note_of(exc, task.name, work)._replace(recoverable=False)
+            asyncio.get_running_loop().call_soon(done, Outcome(*work[:3], "error", error=note))
+            return
+        item = Item(run, work, done)
+        self._items[work.key] = (shape, item)
+        shape.queue.append(item)
+        self._touch(shape)
+
+    def cancel(self, work: Work, reason: str) -> None:
+        """Take an attempt off the queue, or have its lane end it."""
+        found = self._items.get(work.key)
+        if found is None:
+            return
+        shape, item = found
+        if item.lane is None:
+            try:
+                shape.queue.remove(item)
+            except ValueError:
+                return
+            del self._items[work.key]
+            asyncio.get_running_loop().call_soon(item.done, Outcome(*work[:3], "cancelled"))
+        else:
+            self.network.send(item.lane.address, ("cancel", work.key, "cancelled", self.grace))
+
+    # -- shapes ---------------------------------------------------------------------------------------------------
+
+    def new_epoch(self) -> None:
+        """Globals may have changed (a new cell began): serialize tasks anew before their next call."""
+        self._epoch += 1
+
+    def _shape(self, task: Task[..., Any]) -> Shape:
+        stamp = (self._epoch, _globals_of(task))
+        known = self._blobs.get(task)
+        if known is None or not _same(known[0], stamp):
+            blob = dump_function(task)
+            resources = task.config.dask_resources()
+            name = hashlib.blake2b(blob + repr(sorted(resources.items())).encode(), digest_size=8).hexdigest()
+            self._blobs[task] = known = (stamp, name, blob)
+            if name not in self.shapes:
+                self.shapes[name] = Shape(name, task.name, blob, task.is_async, resources)
+        shape = self.shapes.get(known[1])
+        if shape is None:
+            shape = self.shapes[known[1]] = Shape(
+                known[1], task.name, known[2], task.is_async, task.config.dask_resources()
+            )
+        return shape
+
+    def _touch(self, shape: Shape) -> None:
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._pump)
+        self._dirty[shape.name] = shape
+
+    # -- dispatch -------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        for shape in dirty.values():
+            self._dispatch(shape)
+
+    def _dispatch(self, shape: Shape) -> None:
+        if not shape.queue:
+            return
+        own = self.network.own_address
+        takers = [lane for lane in shape.lanes.values() if shape.room(lane) > 0]
+        takers.sort(key=lambda lane: (len(lane.items), lane.address != own))
+        waiting = len(shape.queue)
+        for place, lane in enumerate(takers):
+            bundle = next_bundle(shape, lane, len(takers) - place)
+            if bundle:
+                self._send(lane, bundle)
+        if shape.queue and waiting:
+            self._open_lanes(shape)
+
+    def _send(self, lane: Lane, bundle: list[Item]) -> None:
+        lane.used_at = time.monotonic()
+        told = self._told.setdefault(lane.address, set())
+        for item in bundle:
+            if item.run.name not in told:
+                told.add(item.run.name)
+                self.network.send(lane.address, ("run", item.run))
+        self.network.send(lane.address, ("bundle", lane.id, [item.work for item in bundle]))
+
+    def _open_lanes(self, shape: Shape) -> None:
+        workers = self.network.workers()
+        slots = sum(w.nthreads for w in workers.values()) or 1
+        open_now = sum(1 for lane in shape.lanes.values() if not lane.blocked and not lane.closing)
+        for _ in range(lanes_wanted(shape, slots) - open_now):
+            self._open_lane(shape, workers)
+
+    def _open_lane(self, shape: Shape, workers: dict[str, WorkerInfo]) -> None:
+        load = dict.fromkeys(workers, 0.0)
+        for lane in shape.lanes.values():
+            if not lane.blocked and lane.address in load:
+                load[lane.address] += 1.0 / max(workers[lane.address].nthreads, 1)
+        own = self.network.own_address
+        prefer = min(load, key=lambda address: (load[address], address != own), default="")
+        lane_id = f"{self.network.me}:{next(self._counter)}-{uuid.uuid4().hex[:6]}"
+        lane = Lane(lane_id, prefer, time.monotonic())
+        shape.lanes[lane_id] = lane
+        self._lanes[lane_id] = (shape, lane)
+        spec = LaneSpec(lane_id, self.network.me, shape.blob, shape.task_name, shape.is_async)
+        self._spawn(self._submit(spec, shape, lane, "" if shape.resources else prefer))
+
+    async def _submit(self, spec: LaneSpec, shape: Shape, lane: Lane, prefer: str) -> None:
+        try:
+            lane.future = await self.network.submit_lane(spec, shape.resources, prefer)
+            lane.future.add_done_callback(lambda future: self._lane_done(lane.id, future))
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            logger.exception("flyte_nb could not open a lane for %s", shape.task_name)
+            self._lane_lost(lane.id, ErrorNote("system", "RuntimeSystemError", f"no lane could be opened: {exc}"))
+
+    def _lane_done(self, lane_id: str, future: Any) -> None:
+        # Called on the loop by Dask. A lane that ended by itself has said "closed" before.
+        if future.status in {"error", "cancelled", "lost"}:
+            error = None
+            if future.status == "error":
+                exc = getattr(future, "_state", None) and future._state.exception
+                error = ErrorNote("system", type(exc).__name__, f"{exc}")
+                if type(exc).__name__ == "KilledWorker":
+                    error = None
+            self._lane_lost(lane_id, error)
+
+    # -- what lanes say -------------------------------------------------------------------------------------------
+
+    def handle(self, address: str, message: Message) -> bool:
+        """Take a host's message; False if it is none of the executor's."""
+        handler = self._HANDLERS.get(message[0])
+        if handler is None:
+            return False
+        handler(self, address, *message[1:])
+        return True
+
+    def _on_lane(self, address: str, lane_id: str, _state: str) -> None:
+        found = self._lanes.get(lane_id)
+        if found is None:
+            self.network.send(address, ("close", lane_id))
+            return
+        shape, lane = found
+        if lane.opened and lane.items:  # Dask runs it again elsewhere: its worker was lost
+            self._requeue(shape, lane, None)
+        lane.sent = lane.started = lane.finished = 0
+        lane.busy = 0.0
+        lane.address, lane.opened = address, True
+        lane.blocked = lane.stalled = False
+        lane.used_at = time.monotonic()
+        self._touch(shape)
+
+    def _on_ended(self, _address: str, lane_id: str, outcomes: list[Outcome]) -> None:
+        shape, lane = self._lanes.get(lane_id, (None, None))
+        for outcome in outcomes:
+            key = (outcome.run, outcome.action, outcome.attempt)
+            if lane is not None:
+                lane.items.pop(key, None)
+            found = self._items.pop(key, None)
+            if found is not None:  # else: told already (lost and found again)
+                found[1].done(outcome)
+        if shape is not None and lane is not None:
+            lane.stalled = False
+            lane.used_at = time.monotonic()
+            self._touch(shape)
+
+    def _on_returned(self, _address: str, lane_id: str, keys: list[tuple[str, str, int]]) -> None:
+        shape, lane = self._lanes.get(lane_id, (None, None))
+        if shape is None or lane is None:
+            return
+        lane.stalled = True
+        for key in reversed(keys):
+            item = lane.items.pop(key, None)
+            if item is not None and key in self._items:
+                item.lane = None
+                lane.sent -= 1
+                shape.queue.appendleft(item)
+        self._touch(shape)
+
+    def _on_progress(
+        self, _address: str, lane_id: str, started: int, finished: int, busy: float, blocked: bool
+    ) -> None:
+        shape, lane = self._lanes.get(lane_id, (None, None))
+        if shape is None or lane is None:
+            return
+        if started > lane.started or finished > lane.finished:
+            lane.stalled = False
+        shape.learn(lane, started, finished, busy)
+        lane.blocked = blocked
+        self._touch(shape)
+
+    def _on_closed(self, _address: str, lane_id: str) -> None:
+        self._drop_lane(lane_id)
+
+    def _on_began(self, _address: str, key: tuple[str, str, int]) -> None:
+        self.on_began(key[0], key[1])
+
+    _HANDLERS = {  # noqa: RUF012 - a table, never changed
+        "lane": _on_lane, "ended": _on_ended, "returned": _on_returned, "progress": _on_progress, "closed": _on_closed,
+        "began": _on_began,
+    }  # fmt: skip
+
+    # -- losses ---------------------------------------------------------------------------------------------------
+
+    def worker_lost(self, address: str) -> None:
+        """A worker is gone: what it had not reported runs elsewhere."""
+        self._told.pop(address, None)
+        note = self.network.post_mortem(address)
+        for lane_id, (_, lane) in list(self._lanes.items()):
+            if lane.address == address:
+                self._lane_lost(lane_id, note)
+
+    def _lane_lost(self, lane_id: str, error: ErrorNote | None) -> None:
+        found = self._lanes.get(lane_id)
+        if found is None:
+            return
+        shape, lane = found
+        never_opened = not lane.opened
+        self._drop_lane(lane_id)
+        self._requeue(shape, lane, error)
+        if never_opened and error is not None and shape.queue and not any(x.usable for x in shape.lanes.values()):
+            # No lane can be opened: whoever waits must hear why.
+            waiting, shape.queue = list(shape.queue), type(shape.queue)()
+            for item in waiting:
+                self._items.pop(item.work.key, None)
+                item.done(Outcome(*item.work[:3], "error", error=error))
+        self._touch(shape)
+
+    def _requeue(self, shape: Shape, lane: Lane, error: ErrorNote | None) -> None:
+        """Tell the controller what was lost with a lane; it decides whether to try again."""
+        items, lane.items = list(lane.items.values()), {}
+        for item in items:
+            self._items.pop(item.work.key, None)
+            item.done(Outcome(*item.work[:3], "lost", error=error, worker=lane.address))
+
+    def fail_all(self, error: ErrorNote) -> None:
+        """The cluster is gone: every attempt ends with `error`."""
+        for shape in self.shapes.values():
+            shape.queue.clear()
+            shape.lanes.clear()
+        self._lanes.clear()
+        items, self._items = list(self._items.values()), {}
+        for _, item in items:
+            item.done(Outcome(*item.work[:3], "error", error=error._replace(recoverable=False)))
+
+    def _drop_lane(self, lane_id: str) -> None:
+        shape, lane = self._lanes.pop(lane_id, (None, None))
+        if shape is not None and lane is not None:
+            shape.lanes.pop(lane_id, None)
+            if lane.items:
+                self._requeue(shape, lane, None)
+            if lane.future is not None:
+                lane.future.release()
+            if shape.queue:
+                self._touch(shape)
+
+    # -- upkeep ---------------------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        """Close lanes that have had nothing to do for a while, and forget shapes without lanes."""
+        while True:
+            await asyncio.sleep(0.2)
+            now = time.monotonic()
+            for shape in list(self.shapes.values()):
+                linger = LINGER_WITH_RESOURCES if shape.resources else LINGER
+                for lane in list(shape.lanes.values()):
+                    if lane.usable and not lane.items and not shape.queue and now - lane.used_at > linger:
+                        lane.closing = True
+                        self.network.send(lane.address, ("close", lane.id))
+                if not shape.lanes and not shape.queue:
+                    del self.shapes[shape.name]
+                elif shape.queue:
+                    self._touch(shape)
+
+    def forget_run(self, run: str) -> None:
+        """The run is over: its workers may drop what they keep for it."""
+        for address, told in self._told.items():
+            if run in told:
+                told.discard(run)
+                self.network.send(address, ("forget", run))
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Close all lanes and stop."""
+        self._sweeper.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        for _, lane in list(self._lanes.values()):
+            if lane.opened:
+                self.network.send(lane.address, ("close", lane.id))
+            if lane.future is not None:
+                lane.future.release()
+
+
+def _globals_of(task: Task[..., Any]) -> tuple[Any, ...]:
+    """The values of the globals that a task's code names directly: a cheap sign that it must be serialized anew."""
+    func = task.func
+    code = getattr(func, "__code__", None)
+    space = getattr(func, "__globals__", {})
+    return tuple(space.get(name) for name in code.co_names) if code is not None else ()
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(a[0] == b[0] and len(a[1]) == len(b[1]) and all(x is y for x, y in zip(a[1], b[1], strict=True)))

@@ -1,0 +1,156 @@
+"""The owner's side of lanes: how much work each may have, decided from what it reports. Runs in: engine thread; worker loop.
+
+A lane is a long-lived Dask task that executes attempts of one task, one after another (sync) or together on its loop
+(async). Everything here is bookkeeping and arithmetic: no I/O, so that the sizes of bundles can be tested as numbers.
+
+Sizes come from evidence, never from a guess. The first action of a task travels alone, one per slot. What a lane reports
+(actions started, seconds of slot held) gives the cost of one action; bundles then hold a slot for about `TARGET` seconds,
+growing by at most `GROWTH` times what the lane has done so far, so that one quick action does not commit thousands.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.core.context import RunInfo
+from flyte_nb.core.outcome import Outcome, Work
+
+#: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
+TARGET = 0.05
+#: How fast bundles may grow.
+GROWTH = 8
+#: Most attempts handed to one lane and not yet begun.
+MAX_BUNDLE = 2_000
+#: Weight of new evidence.
+ALPHA = 0.3
+
+Key = tuple[str, str, int]
+
+
+class Item:
+    """An attempt with its way back."""
+
+    __slots__ = ("blobs_checked", "done", "lane", "run", "work")
+
+    def __init__(self, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+        self.run = run
+        self.work = work
+        self.done = done
+        #: The lane it was sent to; None while it waits here.
+        self.lane: Lane | None = None
+
+
+class Lane:
+    """One open lane."""
+
+    __slots__ = (
+        "address", "blocked", "busy", "closing", "finished", "future", "id", "items", "opened", "runs", "sent", "stalled",
+        "started", "used_at",
+    )  # fmt: skip
+
+    def __init__(self, lane_id: str, address: str, now: float) -> None:
+        self.id = lane_id
+        #: Worker it was asked for; the one it runs on once `opened`.
+        self.address = address
+        self.opened = False
+        #: Waits for a child action inside a sync body: takes nothing, and does not count as a lane.
+        self.blocked = False
+        #: Handed work back because one action takes long: sends nothing until it reports progress.
+        self.stalled = False
+        self.closing = False
+        #: Attempts sent and not ended.
+        self.items: dict[Key, Item] = {}
+        self.sent = 0
+        self.started = 0
+        self.finished = 0
+        self.busy = 0.0
+        self.used_at = now
+        self.future: Any = None
+        #: Runs whose `RunInfo` its worker has been told (kept per worker by the executor).
+        self.runs: set[str] = set()
+
+    @property
+    def unstarted(self) -> int:
+        """Attempts sent and not begun."""
+        return self.sent - self.started
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be sent more."""
+        return self.opened and not (self.blocked or self.stalled or self.closing)
+
+    def __repr__(self) -> str:
+        flags = "".join(f" {n}" for n in ("opened", "blocked", "stalled", "closing") if getattr(self, n))
+        return f"<Lane {self.id} on {self.address}{flags} {self.finished}/{self.started}/{self.sent}>"
+
+
+class Shape:
+    """Attempts that can share lanes: same task code, same resources."""
+
+    __slots__ = ("blob", "cost", "is_async", "lanes", "name", "opening", "queue", "resources", "seen", "task_name")
+
+    def __init__(self, name: str, task_name: str, blob: bytes, is_async: bool, resources: dict[str, float]) -> None:
+        self.name = name
+        self.task_name = task_name
+        self.blob = blob
+        self.is_async = is_async
+        self.resources = resources
+        self.queue: deque[Item] = deque()
+        self.lanes: dict[str, Lane] = {}
+        #: Seconds of slot time per action; None without evidence.
+        self.cost: float | None = None
+        #: Actions begun so far, all lanes together.
+        self.seen = 0
+
+    def learn(self, lane: Lane, started: int, finished: int, busy: float) -> None:
+        """Take a lane's counters as evidence."""
+        new = max(started - lane.started, 0)
+        ended = max(finished - lane.finished, 0)
+        spent = max(busy - lane.busy, 0.0)
+        lane.started, lane.finished, lane.busy = max(started, lane.started), max(finished, lane.finished), busy
+        count = max(new, ended)
+        if count:
+            cost = spent / count
+            self.cost = cost if self.cost is None else self.cost + ALPHA * (cost - self.cost)
+            self.seen += new
+        elif self.cost is not None and spent > self.cost:
+            self.cost += ALPHA * (spent - self.cost)  # one action that goes on and on
+
+    def room(self, lane: Lane) -> int:
+        """How many more attempts a lane may be sent now."""
+        if not lane.usable:
+            return 0
+        if self.cost is None:
+            return 1 - lane.unstarted if lane.started == lane.finished or self.is_async else 0
+        if self.cost >= TARGET and not self.is_async:
+            return 1 - len(lane.items)  # a long action travels alone
+        size = int(TARGET / max(self.cost, 1e-7))
+        size = min(size, GROWTH * max(lane.finished, lane.started if self.is_async else 1, 1), MAX_BUNDLE)
+        return max(size, 1) - lane.unstarted
+
+    def share(self, lane: Lane, takers: int) -> int:
+        """How many to send now, so that the last bundles are spread over all lanes."""
+        fair = -(-len(self.queue) // max(takers, 1))
+        return min(self.room(lane), fair)
+
+
+def next_bundle(shape: Shape, lane: Lane, takers: int) -> list[Item]:
+    """Take the next bundle for a lane off the queue."""
+    bundle = []
+    for _ in range(shape.share(lane, takers)):
+        if not shape.queue:
+            break
+        item = shape.queue.popleft()
+        item.lane = lane
+        lane.items[item.work.key] = item
+        bundle.append(item)
+    lane.sent += len(bundle)
+    return bundle
+
+
+def lanes_wanted(shape: Shape, slots: int) -> int:
+    """How many lanes should be open (blocked ones aside) for what waits."""
+    busy = sum(1 for lane in shape.lanes.values() if not lane.blocked and (lane.items or not lane.opened))
+    return min(slots, busy + len(shape.queue))

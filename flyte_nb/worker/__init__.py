@@ -1,0 +1,1 @@
+"""Running attempts on Dask workers. Runs in: worker processes."""

@@ -1,0 +1,178 @@
+"""Compute slots: who may compute now in this process. Runs in: worker process.
+
+Theory of operation. A worker has as many slots as Dask gave it threads. Every lane (`flyte_nb.worker.lane`) owns one
+thread; it must hold a slot while it runs user code, and gives it back whenever it waits: a sync lane that blocks on a child
+action, an async lane whose loop has nothing to do. The latter is seen where every loop waits, in its selector: so one
+`select` call that would block releases the slot, and takes one again when it returns. No coroutine has to be wrapped, and
+a loop that user code makes itself (``asyncio.run`` in a sync body) behaves the same.
+
+Slots are handed over in order of arrival, so that a thousand coroutines that wake together compute at most `nthreads`
+at a time and none starves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+#: Seconds a loop that always has work may keep its slot while others wait for one.
+QUANTUM = 0.02
+
+_mine = threading.local()
+
+
+class SlotGate:
+    """A fair counting semaphore over the slots of this process."""
+
+    def __init__(self, slots: int) -> None:
+        self._lock = threading.Lock()
+        self._free = slots
+        self._waiting: deque[threading.Lock] = deque()
+        self.slots = slots
+
+    def acquire(self) -> None:
+        """Wait for a slot, first come first served."""
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()  # handed over by `release`
+
+    def release(self) -> None:
+        """Give a slot back: straight to who waits longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+    @property
+    def contended(self) -> bool:
+        """Whether somebody waits for a slot."""
+        return bool(self._waiting)
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody holds."""
+        return self._free
+
+    def __repr__(self) -> str:
+        return f"<SlotGate {self.slots - self._free}/{self.slots} held, {len(self._waiting)} waiting>"
+
+
+class SlotHolder:
+    """One thread's hold on a slot."""
+
+    def __init__(self, gate: SlotGate, on_release: Callable[[], None] = lambda: None) -> None:
+        self.gate = gate
+        self._on_release = on_release
+        self.held = False
+        #: When it last took the slot (`time.perf_counter`).
+        self.since = 0.0
+        #: Seconds held, up to the last release.
+        self._busy = 0.0
+        #: Depth of `suspended` blocks.
+        self._depth = 0
+        #: Whether it waits for a slot right now.
+        self.waiting = False
+
+    def take(self) -> None:
+        """Wait for a slot, unless it holds one."""
+        if not self.held:
+            self.waiting = True
+            self.gate.acquire()
+            self.waiting = False
+            self.held = True
+            self.since = time.perf_counter()
+
+    def give(self) -> None:
+        """Give the slot back."""
+        if self.held:
+            self._busy += time.perf_counter() - self.since
+            self.held = False
+            self.gate.release()
+            self._on_release()
+
+    def share(self) -> None:
+        """Let others in, if any wait and the quantum is used up."""
+        if self.held and self.gate.contended and time.perf_counter() - self.since > QUANTUM:
+            self.give()
+            self.take()
+
+    @property
+    def busy(self) -> float:
+        """Seconds it has held a slot so far."""
+        return self._busy + (time.perf_counter() - self.since if self.held else 0.0)
+
+    @property
+    def held_for(self) -> float:
+        """Seconds since it took the slot it holds; 0 if it holds none."""
+        return time.perf_counter() - self.since if self.held else 0.0
+
+
+def adopt(holder: SlotHolder | None) -> None:
+    """Make `holder` the one of this thread (None: this thread needs no slot)."""
+    _mine.holder = holder
+
+
+def of_this_thread() -> SlotHolder | None:
+    """The holder of this thread; None in threads that are no lane's."""
+    return getattr(_mine, "holder", None)
+
+
+@contextlib.contextmanager
+def suspended() -> Iterator[None]:
+    """Give the slot back around a wait of this thread."""
+    holder = of_this_thread()
+    if holder is None or not holder.held:
+        yield
+        return
+    holder.give()
+    try:
+        yield
+    finally:
+        holder.take()
+
+
+class SlotSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+    """A selector that gives the thread's slot back while it waits."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        """As the base class; releases the slot around a wait."""
+        holder = of_this_thread()
+        if holder is None or not holder.held:
+            return super().select(timeout)
+        if timeout is not None and timeout <= 0:
+            holder.share()
+            return super().select(0)
+        events = super().select(0)
+        if events:
+            holder.share()
+            return events
+        holder.give()
+        try:
+            return super().select(timeout)
+        finally:
+            holder.take()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop that holds a slot only while it runs callbacks."""
+    return asyncio.SelectorEventLoop(SlotSelector())
+
+
+class SlotPolicy(asyncio.DefaultEventLoopPolicy):
+    """Has loops that user code makes (``asyncio.run`` in a sync body) give slots back too."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        """A slot-aware loop in a lane's thread, an ordinary one elsewhere."""
+        return new_loop() if of_this_thread() is not None else super().new_event_loop()
