@@ -36,6 +36,12 @@ class BaseRuntimeError(RuntimeError):
         # Subclasses have constructors of their own shape, so a copy is rebuilt from the parts, without calling them.
         return reduce_error(self)
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the user's frames, local and remote, and where the others are."""
+        from flyte_nb.core import failure_text
+
+        return failure_text.render(self)
+
     def _raise(self, _other: object) -> NoReturn:
         """Arithmetic on an error raises it, so that ``sum(flyte.map(...))`` surfaces the failure of an item."""
         raise self

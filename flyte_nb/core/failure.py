@@ -28,6 +28,8 @@ __all__ = [
     "Redacted",
     "Summary",
     "capture",
+    "dump_record",
+    "load_record",
     "record_of",
     "register_source",
     "summary_of",
@@ -87,6 +89,20 @@ def capture(
     return _Capture(room, user_only).record(exc, place)
 
 
+def dump_record(record: FailureRecord) -> bytes:
+    """Pickle a record, within `flyte_nb.core.failure_record.MAX_RECORD` bytes."""
+    return record.dumps()
+
+
+def load_record(data: bytes) -> FailureRecord:
+    """Unpickle a record. Nothing of the user's is unpickled by this: exception and locals stay as bytes until looked at.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    return FailureRecord.loads(data)
+
+
 class _Capture:
     """One record in the making: what is shared by an exception, its causes and its children."""
 
@@ -129,7 +145,8 @@ class _Capture:
         if light:
             return inner._replace(frames=(), sources=(), cause=None, context=None, children=())
         self._room.size -= _locals_size(inner)
-        own, left_out, sources = self._frames(exc.__traceback__, len(inner.path))
+        # Frames rebuilt from the child's record stand in the traceback too: the record has them all.
+        own, left_out, sources = self._frames(exc.__traceback__, len(inner.path), rebuilt=False)
         made = own + inner.frames
         if len(made) > FIRST_FRAMES + LAST_FRAMES:
             left_out += len(made) - FIRST_FRAMES - LAST_FRAMES
@@ -177,7 +194,9 @@ class _Capture:
             for index, child in enumerate(exc.exceptions[:MAX_CHILDREN])
         )
 
-    def _frames(self, tb: TracebackType | None, hop: int) -> tuple[tuple[FrameRecord, ...], int, tuple[Source, ...]]:
+    def _frames(
+        self, tb: TracebackType | None, hop: int, *, rebuilt: bool = True
+    ) -> tuple[tuple[FrameRecord, ...], int, tuple[Source, ...]]:
         chain, left_out = _select(tb)
         entry = next((p for p in map(_package, chain) if p), "")
         made: list[FrameRecord] = []
@@ -186,7 +205,8 @@ class _Capture:
         for item in reversed(chain):
             known = remote_record(item.tb_frame)
             if known is not None:
-                made.append(known)
+                if rebuilt:
+                    made.append(known)
                 continue
             made.append(self._frame(item, hop, entry))
             if made[-1].is_user:

@@ -7,7 +7,6 @@ import pickle
 from typing import NamedTuple
 
 from flyte_nb.core import frames, redact, snapshot
-from flyte_nb.core.model import MAX_MESSAGE, ErrorNote
 
 #: Largest record, pickled, in bytes. A record above it loses locals first, then source, then frames.
 MAX_RECORD = 1_000_000
@@ -143,10 +142,6 @@ class FailureRecord(NamedTuple):
         if not isinstance(record, FailureRecord):
             raise TypeError(f"expected a pickled FailureRecord, got {type(record).__name__}")
         return record
-
-    def note(self) -> ErrorNote:
-        """The failure as events carry it, this record included."""
-        return ErrorNote(self.kind, self.code, self.message[:MAX_MESSAGE], self.where, self.dumps())
 
     def frame_locals(self, index: int) -> dict[str, object]:
         """Locals of one frame, unpickled; what does not unpickle shows its summary.

@@ -1,0 +1,51 @@
+"""How failures are worded for people: names of actions and cells, colours, commands. Runs in: everywhere.
+
+The core words failures, and only the kernel knows that action ``3f9a...`` is ``a17`` and which cell a file name stands for.
+The kernel's session says so once, with `configure`; without it the texts are complete, with longer names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+def _no_name(_action: str) -> str:
+    return ""
+
+
+def _file(filename: str) -> str:
+    cell = re.fullmatch(r"<ipython-input-(\d+)-\w+>", filename)
+    if cell:
+        return f"Cell In[{cell[1]}]"
+    home = os.path.join(os.path.expanduser("~"), "")
+    return "~/" + filename[len(home) :] if filename.startswith(home) and len(home) > 2 else filename
+
+
+class Presentation(NamedTuple):
+    """What the texts of failures depend on."""
+
+    #: Short name ("a17") of an action's full name ("r3/3f9a..."); "" if it has none.
+    name_of: Callable[[str], str] = _no_name
+    #: A file name as people know it: "Cell In[5]", "~/helper.py".
+    file: Callable[[str], str] = _file
+    #: Whether to use ANSI colours.
+    color: bool = False
+    #: Whether IPython's commands can be typed where the text is read.
+    commands: bool = False
+
+
+_current = Presentation()
+
+
+def configure(presentation: Presentation) -> None:
+    """Use this wording in this process from now on."""
+    global _current
+    _current = presentation
+
+
+def current() -> Presentation:
+    """The wording in use."""
+    return _current
