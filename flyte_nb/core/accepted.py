@@ -49,7 +49,7 @@ class PodTemplate:
         """A template from a specification."""
         return cls(pod_spec, primary_container_name or "primary", labels, annotations)
 
-    def allow_fuse(self, privileged: bool = False) -> PodTemplate:
+    def allow_fuse(self, privileged: bool = False) -> PodTemplate:  # noqa: ARG002 - Flyte's signature
         """The same, with FUSE allowed. No effect here."""
         return replace(self)
 
@@ -57,7 +57,7 @@ class PodTemplate:
         """The same, with sandboxes allowed. No effect here."""
         return replace(self)
 
-    def with_termination_grace_period(self, termination_grace_period: Any) -> PodTemplate:
+    def with_termination_grace_period(self, termination_grace_period: Any) -> PodTemplate:  # noqa: ARG002 - the same
         """The same, with a grace period. No effect here."""
         return replace(self)
 
@@ -110,6 +110,9 @@ class _TriggeredArtifact:
 
 
 TriggeredArtifact: Final = _TriggeredArtifact()
+
+#: Longest description, in characters: Flyte's limit.
+MAX_DESCRIPTION = 255
 
 #: Fields of a crontab line.
 _CRON_FIELDS = 5
@@ -215,6 +218,7 @@ class Trigger:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("A trigger needs a name.")
+        object.__setattr__(self, "description", self.description[:MAX_DESCRIPTION])
 
     @classmethod
     def _every(cls, name: str, expression: str, time_input: str | None, options: dict[str, Any]) -> Trigger:

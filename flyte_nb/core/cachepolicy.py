@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Union, runtime_checkable
 
-from flyte_nb.core import identity
+from flyte_nb.core import identity, validate
 
 P = ParamSpec("P")
 FuncOut = TypeVar("FuncOut")
@@ -79,20 +79,10 @@ class FunctionBodyPolicy:
             ValueError: There is no function.
         """
         if params.func is None:
-            raise ValueError("FunctionBodyPolicy needs a function, but the task has none. Use version_override instead.")
+            raise ValueError(
+                "FunctionBodyPolicy needs a function, but the task has none. Use version_override instead."
+            )
         return hashlib.sha256(f"{salt}:{identity.helpers_version(params.func)}".encode()).hexdigest()
-
-
-def _seconds(value: timedelta | int | None) -> timedelta | None:
-    if value is None or isinstance(value, timedelta):
-        limit = value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        limit = timedelta(seconds=value)
-    else:
-        raise ValueError(f"max_age must be a number of seconds or a timedelta, not {value!r}.")
-    if limit is not None and limit < timedelta(0):
-        raise ValueError(f"max_age must not be negative, but is {value!r}. Use None for no limit.")
-    return limit
 
 
 @dataclass(frozen=True)
@@ -119,10 +109,11 @@ class Cache:
     ignored_inputs: tuple[str, ...] | str = field(default_factory=tuple)
     salt: str = ""
     policies: list[CachePolicy] | CachePolicy | None = None
-    max_age: timedelta | int | None = None
+    max_age: timedelta | float | None = None
 
     def __post_init__(self) -> None:
-        behavior = ALIASES.get(self.behavior.lower()) if isinstance(self.behavior, str) else None
+        given: object = self.behavior
+        behavior = ALIASES.get(given.lower()) if isinstance(given, str) else None
         if behavior is None:
             raise ValueError(
                 f"Invalid cache behavior {self.behavior!r}. Use 'auto', 'override' or 'disable' "
@@ -134,8 +125,10 @@ class Cache:
         chosen = [] if policies is None else list(policies) if isinstance(policies, Iterable) else [policies]
         for policy in chosen:
             if not callable(getattr(policy, "get_version", None)):
-                raise ValueError(f"A cache policy must have get_version(salt, params), but {policy!r} has not.")
-        _seconds(self.max_age)
+                raise ValueError(  # noqa: TRY004 - as for every bad value here
+                    f"A cache policy must have get_version(salt, params), but {policy!r} has not."
+                )
+        validate.duration("max_age", self.max_age)
         object.__setattr__(self, "behavior", behavior)
         object.__setattr__(self, "ignored_inputs", names)
         object.__setattr__(self, "policies", chosen or [FunctionBodyPolicy()])
@@ -155,11 +148,12 @@ class Cache:
             return value
         if value is None:
             return DISABLED
-        if isinstance(value, bool):
-            value = "auto" if value else "disable"
-        if isinstance(value, str):
-            return cls(behavior=value)  # type: ignore[arg-type]  # aliases and errors are __post_init__'s
-        raise TypeError(f"cache must be a Cache or one of 'auto', 'override', 'disable', not {value!r}.")
+        given: object = value  # also True and False, which people write
+        if isinstance(given, bool):
+            return cls("auto" if given else "disable")
+        if not isinstance(given, str):
+            raise TypeError(f"cache must be a Cache or one of 'auto', 'override', 'disable', not {given!r}.")
+        return cls(behavior=given)  # type: ignore[arg-type]  # aliases and unknown words are __post_init__'s
 
     def is_enabled(self) -> bool:
         """Whether results are looked up and kept at all."""
@@ -172,7 +166,7 @@ class Cache:
     @property
     def max_age_s(self) -> float | None:
         """Seconds a kept result may be old; None for any age."""
-        limit = _seconds(self.max_age)
+        limit = validate.duration("max_age", self.max_age)
         return None if limit is None else limit.total_seconds()
 
     def get_version(self, params: VersionParameters[..., Any] | None = None) -> str:

@@ -70,7 +70,7 @@ def dual(error_class: type[BaseRuntimeError], original_type: type[BaseException]
     original_type = original_of(original_type) or original_type
     if issubclass(error_class, original_type) or issubclass(original_type, NEVER_A_BASE):
         return error_class
-    return _make_dual(error_class, original_type)
+    return _make_dual(error_class, original_type)  # type: ignore[arg-type]  # mypy #11470: a class is hashable
 
 
 @functools.lru_cache(maxsize=MAX_DUAL_CLASSES)
@@ -89,7 +89,8 @@ def _make_dual(error_class: type[BaseRuntimeError], original_type: type[BaseExce
     }
     is_group = issubclass(original_type, BaseExceptionGroup)
     try:
-        made = type(original_type)(error_class.__name__, (error_class, original_type), namespace)
+        metaclass: Any = type(original_type)
+        made: type[BaseRuntimeError] = metaclass(error_class.__name__, (error_class, original_type), namespace)
         exceptionparts.blank(made, ("", [Exception()]) if is_group else ())
     except Exception:
         return error_class
@@ -125,8 +126,9 @@ def kind_of(exception: BaseException) -> ErrorKind:
 def nearest_builtin(exception_type: type[BaseException]) -> type[BaseException]:
     """The nearest base that every process can import: what ``except`` can still catch if the type cannot travel."""
     for base in exception_type.__mro__:
-        if base.__module__ == "builtins" and getattr(builtins, base.__name__, None) is base:
-            return base  # type: ignore[return-value]  # ``object`` comes after BaseException in every such order
+        if issubclass(base, BaseException) and vars(builtins).get(base.__name__) is base:
+            found: type[BaseException] = base
+            return found
     return Exception
 
 

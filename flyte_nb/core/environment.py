@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from flyte_nb.core.accepted import Documentation, Link, PodTemplate, Trigger
+from flyte_nb.core.accepted import MAX_DESCRIPTION, Documentation, Link, PodTemplate, Trigger
 from flyte_nb.core.cachepolicy import Cache, CacheRequest
 from flyte_nb.core.image import Image
 from flyte_nb.core.resources import Resources
@@ -25,9 +25,6 @@ R = TypeVar("R")
 
 #: snake_case or kebab-case.
 _NAME = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
-
-#: Longest description, in characters: Flyte's limit.
-MAX_DESCRIPTION = 255
 
 
 @dataclass
@@ -65,7 +62,8 @@ class Environment:
     service_account: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.match(self.name):
+        name: object = self.name
+        if not isinstance(name, str) or not _NAME.match(name):
             raise ValueError(f"Environment name '{self.name}' must be in snake_case or kebab-case format.")
         self._expect("image", self.image, (str, Image))
         self._expect("resources", self.resources, Resources)
@@ -77,7 +75,8 @@ class Environment:
             self._expect("each of secrets", secret, (str, Secret))
         for environment in self.depends_on:
             self._expect("each of depends_on", environment, Environment)
-        self.include = (self.include,) if isinstance(self.include, str) else tuple(self.include)
+        include: object = self.include
+        self.include = (include,) if isinstance(include, str) else tuple(self.include)
         for path in self.include:
             self._expect("each of include", path, str)
         if self.description and len(self.description) > MAX_DESCRIPTION:
@@ -209,6 +208,8 @@ class TaskEnvironment(Environment):
         """Make a task of a function, ``def`` or ``async def``: ``@env.task`` or ``@env.task(retries=3)``.
 
         Args:
+            _func: The function, if the decorator is bare.
+            **given: The keywords below.
             short_name: Name in views, the function's by default.
             cache: Whether results are kept: "auto", "override", "disable" or a `Cache`; the environment's by default.
             retries: Further attempts after a failure, a number or a `RetryStrategy`.
@@ -239,11 +240,11 @@ class TaskEnvironment(Environment):
             return self._make(_func, given)
         return lambda func: self._make(func, given)
 
-    def _make(self, func: Callable[..., Any], given: dict[str, Any]) -> Any:
+    def _make(self, func: Any, given: dict[str, Any]) -> Any:
         # At run time only: task.py imports much that a module which just names an environment does not need.
         from flyte_nb.core.task import Task
 
-        if not callable(func) or isinstance(func, type):
+        if isinstance(func, type) or not callable(func):
             raise TypeError(f"@env.task makes a task of a function, not of {func!r}.")
         reuse = self.reusable
         if reuse is not None and reuse.concurrency > 1 and not inspect.iscoroutinefunction(func):
@@ -257,7 +258,9 @@ class TaskEnvironment(Environment):
         return made
 
     @classmethod
-    def from_task(cls, name: str, *tasks: Task[..., Any], depends_on: list[Environment] | None = None) -> TaskEnvironment:
+    def from_task(
+        cls, name: str, *tasks: Task[..., Any], depends_on: list[Environment] | None = None
+    ) -> TaskEnvironment:
         """An environment around tasks that exist. The tasks keep their names and settings.
 
         Args:
@@ -282,7 +285,9 @@ class TaskEnvironment(Environment):
         """
         from flyte_nb.core.errors import OutOfScopeError
 
-        raise OutOfScopeError("env.sandbox is not part of flyte_nb: use env.task, which runs on the workers as they are.")
+        raise OutOfScopeError(
+            "env.sandbox is not part of flyte_nb: use env.task, which runs on the workers as they are."
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_tasks": {}, "plugin_config": None}

@@ -187,7 +187,7 @@ class RuntimeDataValidationError(RuntimeUserError):
         super().__init__("DataValidationError", f"{where}: {e}")
 
 
-class InlineIOMaxBytesBreached(_NamedUserError):
+class InlineIOMaxBytesBreached(_NamedUserError):  # noqa: N818 - Flyte's spelling
     """Inputs or outputs are larger than ``max_inline_io_bytes``: raise the limit, or pass a File or Dir."""
 
 

@@ -32,9 +32,9 @@ def blank(made: type[Any], args: tuple[Any, ...]) -> Any:
         The instance; its ``args`` and attributes are still to be set.
     """
     # ``__base__`` is the base that decides the memory layout; CPython insists on the ``__new__`` of the nearest in C.
-    native: type[Any] = made
+    native: Any = made
     while native.__flags__ & _HEAP_TYPE:
-        native = native.__base__  # type: ignore[assignment]  # only ``object`` has no base, and it is not a heap type
+        native = native.__base__  # Only ``object`` has none, and it is not a heap type.
     if issubclass(native, BaseExceptionGroup):
         return native.__new__(made, *args[:2])
     return native.__new__(made)

@@ -31,7 +31,9 @@ def resolve_hints(func: Callable[..., Any]) -> dict[str, Any]:
 
 def _scope(func: Callable[..., Any]) -> dict[str, Any]:
     plain = inspect.unwrap(func)
-    scope: dict[str, Any] = dict(getattr(plain, "__globals__", None) or vars(sys.modules.get(func.__module__) or typing))
+    scope: dict[str, Any] = dict(
+        getattr(plain, "__globals__", None) or vars(sys.modules.get(func.__module__) or typing)
+    )
     code = getattr(plain, "__code__", None)
     # A class defined beside a nested function is known to it only if its body uses it.
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(plain, "__closure__", None) or (), strict=False):

@@ -88,7 +88,7 @@ class Interface:
             ValueError: The function takes ``*args`` or ``**kwargs``.
             TypeError: Its return annotation is a tuple of one, or of any length.
         """
-        name = task or getattr(func, "__qualname__", repr(func))
+        name = task or str(getattr(func, "__qualname__", repr(func)))
         signature = inspect.signature(func)
         resolved = hints.resolve_hints(func)
         inputs: dict[str, tuple[Any, Any]] = {}
@@ -229,7 +229,9 @@ class Interface:
                 return
             shown = value if isinstance(value, tuple) else (value,)
             raise RuntimeDataValidationError(
-                "o0", f"Expected no outputs but got {_short.repr(shown)},did you miss a return type annotation?", self.name
+                "o0",
+                f"Expected no outputs but got {_short.repr(shown)},did you miss a return type annotation?",
+                self.name,
             )
         if self._check_returned is None or self._check_returned(value):
             return
@@ -288,7 +290,9 @@ class Interface:
         parameters = self.signature.parameters.values()
         #: (name, default, whether it may be given by keyword)
         self._positional = tuple(
-            (p.name, p.default, p.kind is not inspect.Parameter.POSITIONAL_ONLY) for p in parameters if p.kind in _POSITIONAL
+            (p.name, p.default, p.kind is not inspect.Parameter.POSITIONAL_ONLY)
+            for p in parameters
+            if p.kind in _POSITIONAL
         )
         self._by_keyword = tuple((p.name, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
         rows = {name: (name, *_row(hint), default) for name, (hint, default) in self.inputs.items()}
@@ -298,7 +302,9 @@ class Interface:
         self._keyword_checks = {name: rows[name] for name, _ in self._by_keyword}
         self._exact = tuple(row[1] for row in self._checks)
         self._has_checks = any(row[2] is not None for row in rows.values())
-        self._single_type = self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _NEVER
+        self._single_type = (
+            self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _NEVER
+        )
         self._check_returned = _returned_check(self.returns) if self.outputs else None
 
 
@@ -320,7 +326,7 @@ def _is_exact(hint: Any) -> bool:
 
 def _returned_check(returns: Any) -> typecheck.Check | None:
     if isinstance(returns, tuple):
-        return typecheck.compile_check(tuple[returns])  # type: ignore[valid-type]  # built at run time
+        return typecheck.compile_check(tuple[returns])
     return typecheck.compile_check(returns)
 
 

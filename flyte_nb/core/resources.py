@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
+from flyte_nb.core import validate
+
 DeviceClass = Literal["GPU", "TPU", "NEURON", "AMD_GPU", "HABANA_GAUDI", "APPLE_SILICON"]
 CPUBaseType: TypeAlias = int | float | str
 
@@ -58,7 +60,7 @@ class Device:
         partition: Slice of it, "1g.5gb" say; None for the whole.
 
     Raises:
-        ValueError: ``quantity`` is below 1 (0 is allowed for a TPU, whose partition counts).
+        ValueError: ``quantity`` is below 1.
     """
 
     quantity: int
@@ -67,8 +69,7 @@ class Device:
     partition: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.quantity, bool) or not isinstance(self.quantity, int) or self.quantity < 1:
-            raise ValueError(f"A {self.device_class} needs a quantity of at least 1, not {self.quantity!r}.")
+        validate.whole_number(f"Quantity of {self.device_class}", self.quantity, 1)
 
 
 def GPU(device: str, quantity: int = 1, partition: str | None = None) -> Device:  # noqa: N802 - Flyte's spelling
@@ -79,8 +80,6 @@ def GPU(device: str, quantity: int = 1, partition: str | None = None) -> Device:
         quantity: How many.
         partition: MIG slice; None for whole GPUs.
     """
-    if not isinstance(device, str) or not device:
-        raise ValueError(f"A GPU needs the name of a model such as 'T4', not {device!r}.")
     return Device(quantity, "GPU", device, partition)
 
 
@@ -109,9 +108,23 @@ def HABANA_GAUDI(device: str) -> Device:  # noqa: N802 - Flyte's spelling
     return Device(1, "HABANA_GAUDI", device)
 
 
-def APPLE_SILICON(device: str) -> Device:  # noqa: N802 - Flyte's spelling
+def APPLE_SILICON() -> Device:  # noqa: N802 - Flyte's spelling
     """An Apple chip."""
-    return Device(1, "APPLE_SILICON", device)
+    return Device(1, "APPLE_SILICON", "AppleSilicon")
+
+
+#: Family of a model named in ``gpu="<model>:<number>"``, by how its name begins; the rest are NVIDIA's.
+_FAMILIES: tuple[tuple[str, DeviceClass], ...] = (
+    ("Trn", "NEURON"),
+    ("Inf", "NEURON"),
+    ("MI", "AMD_GPU"),
+    ("Gaudi", "HABANA_GAUDI"),
+    ("AppleSilicon", "APPLE_SILICON"),
+)
+
+
+def _family(model: str) -> DeviceClass:
+    return next((family for start, family in _FAMILIES if model.startswith(start)), "GPU")
 
 
 def _pair(name: str, value: object) -> None:
@@ -148,14 +161,10 @@ class Resources:
             _check_cpu(cpu)
         _pair("memory", self.memory)
         for memory in self.memory if isinstance(self.memory, tuple | list) else (self.memory,):
-            if memory is not None and not isinstance(memory, str):
-                raise ValueError(f"memory must be a string such as '1Gi', or (request, limit), not {memory!r}.")
-            if memory is not None:
-                parse_quantity("memory", memory)
-        if self.disk is not None:
-            parse_quantity("disk", self.disk) if isinstance(self.disk, str) else _refuse("disk", self.disk)
-        if self.shm is not None and self.shm != "auto":
-            parse_quantity("shm", self.shm) if isinstance(self.shm, str) else _refuse("shm", self.shm)
+            _check_size("memory", memory)
+        _check_size("disk", self.disk)
+        if self.shm != "auto":
+            _check_size("shm", self.shm)
         self.get_device()
 
     def get_device(self) -> Device | None:
@@ -170,7 +179,9 @@ class Resources:
         if isinstance(gpu, str):
             model, colon, number = gpu.rpartition(":")
             if colon and model and number.isdigit():
-                return Device(int(number), "GPU", model)
+                return Device(int(number), _family(model), model)
+            if gpu == "AppleSilicon":
+                return Device(1, "APPLE_SILICON", gpu)
         raise ValueError(f"gpu must be '<model>:<number>' such as 'T4:1', a number, or a Device, not {gpu!r}.")
 
     def get_shared_memory(self) -> str | None:
@@ -202,15 +213,23 @@ class Resources:
         return f"Resources({', '.join(f'{name}={value!r}' for name, value in given if value is not None)})"
 
 
-def _refuse(name: str, value: object) -> None:
-    raise ValueError(f"{name} must be a string such as '1Gi', not {value!r}.")
+def _check_size(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 - every bad value here is a ValueError, as in Flyte
+            f"{name} must be a string such as '1Gi', not {value!r}."
+        )
+    parse_quantity(name, value)
 
 
 def _check_cpu(cpu: object) -> None:
     if cpu is None:
         return
     if isinstance(cpu, bool) or not isinstance(cpu, int | float | str):
-        raise ValueError(f"cpu must be a number, a string such as '500m', or (request, limit), not {cpu!r}.")
+        raise ValueError(  # noqa: TRY004 - every bad value here is a ValueError, as in Flyte
+            f"cpu must be a number, a string such as '500m', or (request, limit), not {cpu!r}."
+        )
     if isinstance(cpu, str):
         parse_quantity("cpu", cpu)
     elif cpu < 0:

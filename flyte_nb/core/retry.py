@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias, Union
 
+from flyte_nb.core import validate
+
 #: What ``retries=`` takes: a number of retries, or a strategy.
 RetryRequest: TypeAlias = Union[int, "RetryStrategy"]
 #: What ``timeout=`` takes: seconds or a timedelta per attempt, or a `Timeout`; 0 and None mean no limit.
@@ -31,21 +33,17 @@ class Backoff:
     cap: timedelta | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.base, timedelta):
-            raise ValueError(f"Backoff base must be a timedelta, not {self.base!r}. Write timedelta(seconds=...).")
-        if self.base < timedelta(0):
-            raise ValueError(f"Backoff base must not be negative, but is {self.base}.")
-        if isinstance(self.factor, bool) or not isinstance(self.factor, int | float) or not math.isfinite(self.factor):
-            raise ValueError(f"Backoff factor must be a finite number, not {self.factor!r}.")
-        if self.factor < 1:
-            raise ValueError(f"Backoff factor must be at least 1, but is {self.factor}.")
-        if self.cap is not None:
-            if not isinstance(self.cap, timedelta):
-                raise ValueError(f"Backoff cap must be a timedelta, not {self.cap!r}. Write timedelta(seconds=...).")
-            if self.cap < timedelta(0):
-                raise ValueError(f"Backoff cap must not be negative, but is {self.cap}.")
-        elif self.factor > 1:
-            raise ValueError(f"Backoff cap is required with a factor above 1 (it is {self.factor}): give the longest wait.")
+        base: object = self.base
+        if not isinstance(base, timedelta) or base < timedelta(0):
+            raise ValueError(f"Backoff base must be a timedelta that is not negative, not {base!r}.")
+        factor: object = self.factor
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not math.isfinite(factor) or factor < 1:
+            raise ValueError(f"Backoff factor must be a finite number of at least 1, not {factor!r}.")
+        cap: object = self.cap
+        if cap is None and factor > 1:
+            raise ValueError(f"Backoff cap is required with a factor above 1 (it is {factor}): give the longest wait.")
+        if cap is not None and (not isinstance(cap, timedelta) or cap < timedelta(0)):
+            raise ValueError(f"Backoff cap must be a timedelta that is not negative, not {cap!r}.")
 
     def compute_delay(self, n: int) -> timedelta:
         """The wait before a retry.
@@ -79,10 +77,7 @@ class RetryStrategy:
     backoff: Backoff | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or not isinstance(self.count, int):
-            raise ValueError(f"Retries must be a whole number or a RetryStrategy, not {self.count!r}.")
-        if self.count < 0:
-            raise ValueError(f"Retries must not be negative, but are {self.count}. Use 0 for none.")
+        validate.whole_number("retries", self.count, 0, "Give a number, 0 for none, or a RetryStrategy.")
 
     @classmethod
     def of(cls, value: RetryRequest | None) -> RetryStrategy:
@@ -117,18 +112,6 @@ class RetryStrategy:
 NO_RETRIES = RetryStrategy(count=0)
 
 
-def _seconds(name: str, value: object) -> timedelta | None:
-    if value is None or isinstance(value, timedelta):
-        limit = value
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        limit = timedelta(seconds=value)
-    else:
-        raise ValueError(f"{name} must be a number of seconds or a timedelta, not {value!r}.")
-    if limit is not None and limit < timedelta(0):
-        raise ValueError(f"{name} must not be negative, but is {value!r}. Use None for no limit.")
-    return limit
-
-
 @dataclass(frozen=True)
 class Timeout:
     """How long an action may take. Each limit: seconds, a timedelta, or None (and 0) for no limit.
@@ -148,7 +131,7 @@ class Timeout:
 
     def __post_init__(self) -> None:
         for name in ("max_runtime", "max_queued_time", "deadline"):
-            _seconds(name, getattr(self, name))
+            validate.duration(name, getattr(self, name))
 
     @classmethod
     def of(cls, value: TimeoutType) -> Timeout:
@@ -157,17 +140,19 @@ class Timeout:
         Args:
             value: Seconds, a timedelta, a `Timeout`, or None for no limit.
 
+        Returns:
+            The limits, each a timedelta, or None for no limit.
+
         Raises:
             ValueError: It is something else, or negative.
         """
         if isinstance(value, Timeout):
-            return value
-        if not value and not isinstance(value, str | bytes | bool):
-            return NO_TIMEOUT
-        return cls(max_runtime=_seconds("timeout", value))
+            names = ("max_runtime", "max_queued_time", "deadline")
+            return cls(**{name: validate.duration(name, getattr(value, name)) or None for name in names})
+        return cls(max_runtime=validate.duration("timeout", value) or None)
 
     def _limit(self, name: str) -> float | None:
-        limit = _seconds(name, getattr(self, name))
+        limit = validate.duration(name, getattr(self, name))
         return limit.total_seconds() if limit else None
 
     @property

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from flyte_nb.core import validate
+
 #: Shortest time a replica stays, as in Flyte.
 MIN_TTL = timedelta(seconds=30)
 
@@ -32,15 +34,15 @@ class ReusePolicy:
     scope: Literal["global", "run"] = "global"
 
     def __post_init__(self) -> None:
-        if isinstance(self.replicas, int) and not isinstance(self.replicas, bool):
-            self.replicas = (self.replicas, self.replicas)
-        pair = self.replicas
-        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(n, int) for n in pair):
-            raise ValueError(f"replicas must be a number or (least, most), not {self.replicas!r}.")
-        if not 0 <= pair[0] <= pair[1] or pair[1] < 1:
-            raise ValueError(f"replicas must be (least, most) with 0 <= least <= most and most >= 1, not {pair!r}.")
-        if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int) or self.concurrency < 1:
-            raise ValueError(f"concurrency must be a whole number of at least 1, not {self.concurrency!r}.")
+        given: object = self.replicas
+        pair = given if isinstance(given, tuple) else (given, given)
+        if len(pair) != 2:
+            raise ValueError(f"replicas must be a number or (least, most), not {given!r}.")
+        least, most = (validate.whole_number("replicas", number, 0) for number in pair)
+        if least > most:
+            raise ValueError(f"replicas must be (least, most) with least <= most, not {given!r}.")
+        self.replicas = (least, most)
+        validate.whole_number("concurrency", self.concurrency, 1)
         self.idle_ttl = _ttl("idle_ttl", self.idle_ttl)
         self.scaledown_ttl = _ttl("scaledown_ttl", self.scaledown_ttl)
         if self.scope not in ("global", "run"):
@@ -58,8 +60,8 @@ class ReusePolicy:
 
     @property
     def capacity(self) -> int:
-        """Most actions at a time."""
-        return self.max_replicas * self.concurrency
+        """Most actions at a time; at least 1, even of (0, 0) replicas."""
+        return max(1, self.max_replicas) * self.concurrency
 
     def get_scaledown_ttl(self) -> timedelta | None:
         """How long one replica stays with nothing to do."""
@@ -67,12 +69,7 @@ class ReusePolicy:
 
 
 def _ttl(name: str, value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        ttl = value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        ttl = timedelta(seconds=value)
-    else:
-        raise ValueError(f"{name} must be a number of seconds or a timedelta, not {value!r}.")
-    if ttl < MIN_TTL:
+    ttl = validate.duration(name, value, "Use at least 30 seconds.")
+    if ttl is None or ttl < MIN_TTL:
         raise ValueError(f"{name} must be at least 30 seconds, but is {value!r}.")
     return ttl

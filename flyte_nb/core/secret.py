@@ -35,7 +35,9 @@ class Secret:
 
     def __post_init__(self) -> None:
         if self.as_env_var is not None and not _VARIABLE.match(self.as_env_var):
-            raise ValueError(f"as_env_var must be in upper case with underscores, like MY_TOKEN, not {self.as_env_var!r}.")
+            raise ValueError(
+                f"as_env_var must be in upper case with underscores, like MY_TOKEN, not {self.as_env_var!r}."
+            )
         if self.mount is None and self.as_env_var is None:
             name = "_".join(part for part in (self.group, self.key) if part)
             self.as_env_var = re.sub(r"[^A-Z0-9_]", "_", name.upper())

@@ -64,7 +64,7 @@ OVERRIDABLE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """Everything about a task that is not its function. One value decides: the override's, the decorator's, the environment's."""
+    """Everything about a task but its function. The override's value decides, then the decorator's, then the environment's."""
 
     #: Name in views, the function's by default.
     short_name: str = ""
@@ -110,6 +110,8 @@ class TaskConfig:
     plugin_config: Any = None
     #: No effect here: the workers' own packages are used.
     image: str | Image | None = "auto"
+    #: Whether `notices.announce` has looked at it.
+    _announced: bool = dataclasses.field(default=False, repr=False, compare=False)
 
     @classmethod
     def resolve(cls, env: TaskEnvironment, function_name: str, given: Mapping[str, Any]) -> TaskConfig:
@@ -193,7 +195,9 @@ class TaskConfig:
                     f"Cannot override {' and '.join(fixed)} of a reusable task: its processes have started with "
                     'other values. Give reusable="off" in the same call.'
                 )
-        return dataclasses.replace(self, **{name: _converted(name, value) for name, value in changes.items()})
+        return dataclasses.replace(
+            self, _announced=False, **{name: _converted(name, value) for name, value in changes.items()}
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # What never has an effect stays at home: it may hold anything, a pod specification of another package say.

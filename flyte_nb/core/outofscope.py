@@ -1,0 +1,410 @@
+"""What needs a Flyte server: it imports and constructs, and says what it does not do when it is used. Runs in: everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Literal, NoReturn
+
+from flyte_nb.core.environment import Environment
+from flyte_nb.core.errors import OutOfScopeError
+from flyte_nb.core.image import Image
+from flyte_nb.core.notices import notice_once
+
+
+class Refusal:
+    """A function of Flyte's that cannot work here: calling it, or its ``.aio``, raises one clear sentence.
+
+    Args:
+        name: Its name, as users write it.
+        sentence: What it does not do, and what to do instead.
+    """
+
+    def __init__(self, name: str, sentence: str) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.__doc__ = f"Out of scope. {sentence}"
+        self.sentence = sentence
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise OutOfScopeError(f"{self.__name__}: {self.sentence}")
+
+    async def aio(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """The same, awaited."""
+        self(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<out of scope: {self.__name__}>"
+
+
+class Dual:
+    """A function with an ``.aio`` twin, for the few that do nothing worth awaiting.
+
+    Args:
+        function: The function.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+        """The same, awaited."""
+        return self._function(*args, **kwargs)
+
+
+# -- Deploying and building: a program that deploys itself at the end still runs to its end ----------------------------
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What ``deploy`` returns: the names of what was not deployed."""
+
+    #: Environments by name.
+    envs: dict[str, Environment] = field(default_factory=dict)
+
+    def summary_repr(self) -> str:
+        """One line."""
+        return f"Not deployed (flyte_nb has no server): {', '.join(self.envs) or 'nothing'}"
+
+    def table_repr(self) -> list[list[tuple[str, str]]]:
+        """One row per environment: (column, text) pairs."""
+        return [[("environment", name), ("deployed", "no")] for name in self.envs]
+
+    def env_repr(self) -> list[list[tuple[str, str]]]:
+        """The same rows."""
+        return self.table_repr()
+
+
+def _deploy(*envs: Environment, **_options: Any) -> list[Deployment]:
+    """Deploy nothing: there is no server. Logs one sentence and returns a description of what was asked for.
+
+    Args:
+        envs: The environments.
+
+    Returns:
+        One `Deployment` per environment.
+
+    Raises:
+        TypeError: One is no environment.
+    """
+    for env in envs:
+        if not isinstance(env, Environment):
+            raise TypeError(f"deploy() takes environments, not {env!r}.")
+    notice_once(
+        "deploy",
+        "deploy() does nothing here: tasks are sent to the cluster when they are called, and nothing stays behind.",
+    )
+    return [Deployment({env.name: env}) for env in envs]
+
+
+@dataclass(frozen=True)
+class ImageBuild:
+    """What ``build`` returns: no image."""
+
+    #: Name that the image would have.
+    uri: str | None
+    #: Always None: nothing runs remotely.
+    remote_run: Any = None
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """What ``build_images`` returns: names that the images would have, by environment."""
+
+    image_lookup: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def repr(self) -> list[list[tuple[str, str]]]:
+        """One row per environment: (column, text) pairs."""
+        return [[("environment", name), ("image", uri)] for name, uri in self.image_lookup.items()]
+
+
+_NO_BUILD = "No image is built here: tasks run with the packages that the workers have."
+
+
+def _build(image: Image, **_options: Any) -> ImageBuild:
+    """Build nothing. Logs one sentence.
+
+    Args:
+        image: The description.
+    """
+    notice_once("build", _NO_BUILD)
+    return ImageBuild(uri=image.uri if isinstance(image, Image) else str(image))
+
+
+def _build_images(*envs: Environment, **_options: Any) -> ImageCache:
+    """Build nothing. Logs one sentence.
+
+    Args:
+        envs: The environments.
+    """
+    notice_once("build", _NO_BUILD)
+    images = {env.name: env.image for env in envs}
+    return ImageCache({name: i.uri if isinstance(i, Image) else str(i) for name, i in images.items()})
+
+
+deploy = Dual(_deploy)
+build = Dual(_build)
+build_images = Dual(_build_images)
+deploy.__name__, build.__name__, build_images.__name__ = "deploy", "build", "build_images"
+
+serve = Refusal("flyte.serve", "apps are not served here. Start the server yourself, in a terminal say.")
+with_servecontext = Refusal("flyte.with_servecontext", "apps are not served here. Start the server yourself.")
+run_python_script = Refusal("flyte.run_python_script", "scripts are not shipped. Define a task and call it.")
+prefetch_hf_model = Refusal("flyte.prefetch.hf_model", "models are not prefetched. Download them in a task.")
+
+
+# -- Apps --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of an app."""
+
+    port: int
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How an app would scale."""
+
+    @dataclass(frozen=True)
+    class Concurrency:
+        """By requests at a time."""
+
+        val: int
+
+    @dataclass(frozen=True)
+    class RequestRate:
+        """By requests a second."""
+
+        val: int
+
+    replicas: int | tuple[int, int] = (0, 1)
+    metric: Any = None
+    scaledown_after: int | timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an app would be found."""
+
+    subdomain: Any = None
+    custom_domain: str | None = None
+
+
+@dataclass(frozen=True)
+class Subdomain:
+    """First part of an app's address."""
+
+    app_name: str | None = None
+    project_domain_suffix: Literal["hash", "default"] = "hash"
+    function: Any = None
+
+
+@dataclass(frozen=True)
+class AppLink:
+    """A link shown beside an app."""
+
+    path: str
+    title: str
+    is_relative: bool = False
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Time limits of an app."""
+
+    request: int | timedelta | None = None
+
+
+@dataclass
+class Parameter:
+    """A parameter of an app."""
+
+    name: str
+    value: Any = None
+    type: str | None = None
+    env_var: str | None = None
+    download: bool = True
+    mount: str | None = None
+    ignore_patterns: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class RunOutput:
+    """A parameter of an app that comes from a run."""
+
+    type: str
+    run_name: str | None = None
+    task_name: str | None = None
+    task_version: str | None = None
+    task_auto_version: str | None = None
+    getter: tuple[Any, ...] = (0,)
+
+
+@dataclass(kw_only=True)
+class ArtifactValue:
+    """A parameter of an app that comes from an artifact."""
+
+    name: str
+    type: str | None = None
+    version: str | None = None
+    project: str | None = None
+    domain: str | None = None
+
+
+@dataclass(kw_only=True)
+class AppEndpoint:
+    """A parameter of an app that is another app's address."""
+
+    app_name: str
+    type: str = "string"
+    public: bool = False
+
+
+@dataclass(eq=False)
+class AppEnvironment(Environment):
+    """A description of an app. It constructs, and nothing serves it."""
+
+    type: str | None = None
+    port: int | Port = 8080
+    args: list[str] | str | None = None
+    command: list[str] | str | None = None
+    requires_auth: bool = True
+    scaling: Scaling = field(default_factory=Scaling)
+    domain: Domain | None = None
+    links: list[AppLink] = field(default_factory=list)
+    parameters: list[Parameter] = field(default_factory=list)
+    cluster_pool: str = "default"
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def server(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Note the function that would serve the app; it is returned unchanged."""
+        return function
+
+    def on_startup(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Note a function; it is returned unchanged."""
+        return function
+
+    def on_shutdown(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Note a function; it is returned unchanged."""
+        return function
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the app.
+
+        Raises:
+            OutOfScopeError: Always: it is not served.
+        """
+        raise OutOfScopeError(
+            f"App {self.name!r} has no endpoint: apps are not served here. Start the server yourself."
+        )
+
+
+get_parameter = Refusal("flyte.app.get_parameter", "apps are not served here, so they have no parameters.")
+
+
+# -- Tasks that are not functions --------------------------------------------------------------------------------------
+
+
+class ContainerTask:
+    """A task that is a container. It constructs; calling it raises one clear sentence.
+
+    Args:
+        name: Its name.
+        image: Image to run.
+        command: Command to run.
+        settings: Whatever else Flyte takes.
+    """
+
+    def __init__(self, name: str, image: Any = None, command: list[str] | None = None, **settings: Any) -> None:
+        self.name = name
+        self.image = image
+        self.command = list(command or ())
+        self.settings = settings
+
+    def _refuse(self) -> NoReturn:
+        raise OutOfScopeError(
+            f"Container task {self.name!r} cannot run here: no containers are started. Call the program from a task with "
+            "subprocess.run(), if the workers have it."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse()
+
+    async def aio(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """The same, awaited."""
+        self._refuse()
+
+    def override(self, **changes: Any) -> ContainerTask:
+        """Another, with settings replaced."""
+        return ContainerTask(self.name, self.image, self.command, **{**self.settings, **changes})
+
+    def __repr__(self) -> str:
+        return f"<ContainerTask {self.name}>"
+
+
+class RemoteTask:
+    """``flyte.remote.Task``: deployed tasks, of which there are none."""
+
+    get: ClassVar[Refusal] = Refusal(
+        "flyte.remote.Task.get", "there are no deployed tasks. Import the task from its module and call it."
+    )
+    listall: ClassVar[Refusal] = Refusal("flyte.remote.Task.listall", "there are no deployed tasks to list.")
+
+
+class RemoteApp:
+    """``flyte.remote.App``: deployed apps, of which there are none."""
+
+    get: ClassVar[Refusal] = Refusal("flyte.remote.App.get", "there are no deployed apps.")
+    listall: ClassVar[Refusal] = Refusal("flyte.remote.App.listall", "there are no deployed apps to list.")
+
+
+class RemoteTrigger:
+    """``flyte.remote.Trigger``: deployed triggers, of which there are none."""
+
+    create: ClassVar[Refusal] = Refusal(
+        "flyte.remote.Trigger.create", "nothing runs on a schedule here. Call the task."
+    )
+    get: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.get", "there are no deployed triggers.")
+    listall: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.listall", "there are no deployed triggers to list.")
+    update: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.update", "there are no deployed triggers.")
+    delete: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.delete", "there are no deployed triggers.")
+
+
+class RemoteSecret:
+    """``flyte.remote.Secret``: a secret store, which there is not."""
+
+    create: ClassVar[Refusal] = Refusal(
+        "flyte.remote.Secret.create", "there is no secret store. Set an environment variable, or give env_vars."
+    )
+    get: ClassVar[Refusal] = Refusal("flyte.remote.Secret.get", "there is no secret store.")
+    listall: ClassVar[Refusal] = Refusal("flyte.remote.Secret.listall", "there is no secret store.")
+    delete: ClassVar[Refusal] = Refusal("flyte.remote.Secret.delete", "there is no secret store.")
+
+
+class RemoteProject:
+    """``flyte.remote.Project``: projects of a server, which there is not."""
+
+    get: ClassVar[Refusal] = Refusal("flyte.remote.Project.get", "there is no server, and there are no projects.")
+    listall: ClassVar[Refusal] = Refusal(
+        "flyte.remote.Project.listall", "there is no server, and there are no projects."
+    )
+
+
+class RemoteUser:
+    """``flyte.remote.User``: users of a server, which there is not."""
+
+    get: ClassVar[Refusal] = Refusal("flyte.remote.User.get", "there is no server, and nobody is logged in.")
+
+
+upload_file = Refusal("flyte.remote.upload_file", "there is no server to upload to. Use flyte.io.File.from_local.")
+upload_dir = Refusal("flyte.remote.upload_dir", "there is no server to upload to. Use flyte.io.Dir.from_local.")
