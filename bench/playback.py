@@ -106,6 +106,17 @@ class Stage:
         if wait:
             done.wait()
 
+    def show(self, run: str) -> None:
+        """Show a run again, as ``%flyte show`` does."""
+        display = CellDisplay(self.ip)
+
+        def work() -> None:
+            view = View(self.store.runs[run], display=display, control=self._control)
+            self.views[f"{run} again"] = view
+            view.start()
+
+        self.loop.call_soon_threadsafe(work)
+
 
 def _when(event: ev.Event) -> float:
     if isinstance(event, ev.Logged):

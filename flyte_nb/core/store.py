@@ -129,7 +129,9 @@ class RunRecord:
         if place is not None:
             group, index = place
             code, old = PHASE_CODES[action.phase], group.phases[index]
-            if code != old:
+            if code == old:
+                place = None  # Its group's tally stands.
+            else:
                 group.phases[index] = code
                 group.counts[old] -= 1
                 group.counts[code] += 1

@@ -76,6 +76,9 @@ class ErrorFolds:
         elif fold.first.name == name:
             fold.first = min(fold.names.values(), key=_number)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._of
+
     def get(self, key: str) -> Fold | None:
         """The fold of this key."""
         return self._folds.get(key)

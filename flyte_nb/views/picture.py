@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from flyte_nb.core import events as ev
 from flyte_nb.core.model import Action, LogLine, Phase
 from flyte_nb.core.store import PHASE_CODES, Group, RunRecord
 from flyte_nb.views import rows
@@ -40,11 +41,12 @@ TAIL_LINES = 12
 SNAPSHOT_LINES = 500
 #: Latest lines of all actions, kept in order of arrival.
 RING_LINES = 5_000
-#: Changed actions looked at per patch (errors, end times): about 3 ms; the rest waits for the next one.
+#: Changed actions looked at for errors per patch: about 1 ms; the rest waits for the next one.
 LOOKED_AT = 5_000
 #: Seconds over which throughput is measured.
 RATE_WINDOW = 5.0
 
+_FAILED = tuple(PHASE_CODES[p] for p in (Phase.FAILED, Phase.TIMED_OUT))
 _DONE = tuple(PHASE_CODES[p] for p in (Phase.SUCCEEDED, Phase.RECOVERED, Phase.FAILED, Phase.TIMED_OUT))
 
 
@@ -87,7 +89,8 @@ class Picture:
         self.ring: deque[tuple[str, LogLine]] = deque(maxlen=RING_LINES)
         self.seq = 0
         self._tallies: dict[str, list[int]] = {}
-        self._ended: dict[str, float] = {}
+        #: When complete groups ended, with the tally that this was worked out for.
+        self._ended: dict[str, tuple[list[int], float]] = {}
         self._backlog: list[str] = []
         self._known: set[str] = set()
         self._phases: dict[str, bytearray] = {}
@@ -141,11 +144,10 @@ class Picture:
         watch.reports.clear()
         self._tally(groups)
         self._look_at(actions)
-        new = 0
-        for event in logs:
+        new = sum([len(event.lines) + event.hidden for event in logs])
+        for event in _latest_events(logs):
             name = event.action
             self.ring.extend([(name, line) for line in event.lines])
-            new += len(event.lines) + event.hidden
         room = LOG_LINES if self.interests.logs else TAIL_LINES
         lines = tail(self.ring, min(new, room), LOG_CHARS)
         return actions, groups, lines, new - len(lines)
@@ -170,28 +172,20 @@ class Picture:
             tallies[key] = group.counts.copy()
 
     def _look_at(self, names: set[str]) -> None:
-        late = bool(self._backlog)
-        if late or len(names) > LOOKED_AT:
+        """Take failures in, and retried actions out of the errors."""
+        errors = self.errors
+        if not (self._backlog or len(errors) or any(self.counts[code] for code in _FAILED)):
+            return
+        if self._backlog or len(names) > LOOKED_AT:
             self._backlog.extend(names)
             batch, self._backlog = self._backlog[:LOOKED_AT], self._backlog[LOOKED_AT:]
         else:
             batch = list(names)
-        actions, group_of, ended = self.record.actions, self.record.group_of, self._ended
+        actions, failed, timed_out = self.record.actions, Phase.FAILED, Phase.TIMED_OUT
         for name in batch:
             action = actions[name]
-            at = action.ended_at
-            if at is None:
-                if len(self.errors) and self.errors.note(action):
-                    self._errors_changed = True
-                continue
-            place = group_of(name)
-            if place is not None:
-                key = place[0].key
-                if at > ended.get(key, 0.0):
-                    ended[key] = at
-                    if late:  # Its tally was sent before its end was known.
-                        self.watch.groups.add(key)
-            if (action.error is not None or len(self.errors)) and self.errors.note(action):
+            phase = action.phase
+            if (phase is failed or phase is timed_out or name in errors) and errors.note(action):
                 self._errors_changed = True
 
     # -- messages -------------------------------------------------------------------------------------------------
@@ -291,8 +285,15 @@ class Picture:
 
     def group_ended(self, group: Group) -> float | None:
         """When the last member of a group ended; None while any is open."""
-        open_ = len(group.members) - sum(group.counts[code] for code in TERMINAL_CODES)
-        return None if open_ else self._ended.get(group.key)
+        counts = group.counts
+        if len(group.members) != sum(counts[code] for code in TERMINAL_CODES):
+            return None
+        known = self._ended.get(group.key)
+        if known is None or known[0] != counts:
+            actions = self.record.actions
+            at = max((actions[name].ended_at or 0.0 for name in group.members), default=0.0)
+            known = self._ended[group.key] = (counts.copy(), at)
+        return known[1] or None
 
     def _add_phases(self, content: Json, buffers: list[bytes], budget: int) -> None:
         if not self._behind:
@@ -373,6 +374,16 @@ def tail(ring: deque[tuple[str, LogLine]], count: int, chars: int) -> list[tuple
         out.append(ring[at])
     out.reverse()
     return out
+
+
+def _latest_events(logs: list[ev.Logged]) -> list[ev.Logged]:
+    """Those that hold the last `RING_LINES` lines: of a flood the ring would forget the rest at once."""
+    kept = 0
+    for at in range(len(logs) - 1, -1, -1):
+        kept += len(logs[at].lines)
+        if kept >= RING_LINES:
+            return logs[at:]
+    return logs
 
 
 def _latest(record: RunRecord, count: int) -> list[tuple[str, LogLine]]:

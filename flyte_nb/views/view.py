@@ -23,7 +23,7 @@ from flyte_nb.core.model import Phase
 from flyte_nb.core.store import RunRecord
 from flyte_nb.views import html, text
 from flyte_nb.views.details import Details, StoreDetails
-from flyte_nb.views.display import Display, is_noninteractive
+from flyte_nb.views.display import Bundle, Display, is_noninteractive
 from flyte_nb.views.picture import Message, Picture
 from flyte_nb.views.replies import Replies
 from flyte_nb.views.words import plain
@@ -38,7 +38,7 @@ HTML_EVERY = 0.5
 DRAW_EVERY = 0.125
 #: Seconds after which a run that goes on gets its live view; before, and for quick runs of one action, a line of HTML will do:
 #: a widget costs 100 kB per cell.
-LIVE_AFTER = 0.2
+LIVE_AFTER = 0.12
 #: Seconds in which a browser must answer.
 ANSWER_WITHIN = 2.0
 #: Seconds without news after which the header is sent again while a run is open (throughput, time left).
@@ -149,16 +149,23 @@ class View:
         if reopened and self._answered:
             return  # The browser still shows its live picture over the static one.
         self.picture.take()
-        (self._display.update if reopened else self._display.publish)(self._bundle(live=False), self.display_id)
+        show = self._display.update if reopened else self._display.publish
+        if self._many and self.record.state.ended_at is None:
+            self._offer(show)
+        else:
+            show(self._bundle(live=False), self.display_id)
 
-    def _offer(self) -> None:
-        """Put the live view in place of the first line of HTML."""
-        if self._display is None or self._offered_at is not None:
-            return
+    @property
+    def _many(self) -> bool:
+        """Whether a live view is worth having at once."""
+        return self.mode is Mode.WIDGET and sum(self.picture.counts) > 1
+
+    def _offer(self, show: Callable[[Bundle, str], None]) -> None:
+        """Show the live view, in place of the first line of HTML if there is one."""
         self._offered_at = time.monotonic()
-        self._make_widget()
-        if self._widget is not None:
-            self._display.update(self._bundle(live=True), self.display_id)
+        if self._widget is None:
+            self._make_widget()
+        show(self._bundle(live=self._widget is not None), self.display_id)
 
     def _make_widget(self) -> None:
         try:
@@ -219,7 +226,7 @@ class View:
         A runner without a browser (nbclient) takes no updates after the cell has ended: there the static picture stays.
         """
         assert self._display is not None
-        self._offer()
+        self._offer(self._display.update)
         await asyncio.sleep(ANSWER_WITHIN)
         if not self._answered:
             self._drop_widget()
@@ -254,6 +261,9 @@ class View:
             self.stats["seconds"] += spent
             self.stats["worst"] = max(self.stats["worst"], spent)
             pause = max(self._every, spent / SHARE, sent / BYTES_PER_SECOND)
+            waiting = self.mode is Mode.WIDGET and self._offered_at is None
+            if waiting:
+                pause = max(0.0, min(pause, started + LIVE_AFTER - loop.time()))
             try:
                 await asyncio.wait_for(self._wake.wait(), pause)
                 await asyncio.sleep(max(0.02, spent / SHARE))
@@ -261,10 +271,17 @@ class View:
                 pass
             self._wake.clear()
             if self.mode is Mode.WIDGET and not self._answered:
-                if self._offered_at is None and loop.time() - started > LIVE_AFTER:
-                    self._offer()
-                elif self._offered_at is not None and time.monotonic() - self._offered_at > ANSWER_WITHIN:
-                    self._fall_back()
+                self._mind_the_browser(loop.time() - started)
+
+    def _mind_the_browser(self, open_for: float) -> None:
+        """Offer the live view when it is time, give it up when nothing answers."""
+        assert self._display is not None
+        if self._offered_at is None:
+            self.picture.take()
+            if self._many or open_for >= LIVE_AFTER:
+                self._offer(self._display.update)
+        elif time.monotonic() - self._offered_at > ANSWER_WITHIN:
+            self._fall_back()
 
     @property
     def _every(self) -> float:
