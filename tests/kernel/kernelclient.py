@@ -84,7 +84,7 @@ class Execution:
 
     @property
     def status(self) -> str:
-        """ "ok", "error" or "aborted"."""
+        """As in the reply: "ok", "error" or "aborted"; "running" until then."""
         return str((self.reply or {}).get("status", "running"))
 
     @property
@@ -102,10 +102,11 @@ class Execution:
         return results[-1].content["data"]["text/plain"] if results else None
 
     @property
-    def error(self) -> CellError | None:
+    def error(self) -> CellError:
+        """The error that the cell showed; its fields are empty if none."""
         errors = self.of("error")
         if not errors:
-            return None
+            return CellError("", "", "")
         content = errors[-1].content
         return CellError(content["ename"], content["evalue"], "\n".join(content["traceback"]))
 
@@ -125,7 +126,7 @@ class Execution:
     def ok(self) -> Self:
         """Wait, and demand that the cell succeeded."""
         self.wait()
-        assert self.status == "ok", f"{self!r}\n{self.error.traceback if self.error else self.reply}"
+        assert self.status == "ok", f"{self!r}\n{self.error.traceback or self.reply}"
         return self
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ def stopped(kernel: Kernel, code: str, *, stops: int = 1) -> Execution:
     """Run a cell that prints "ready", press stop (again after every further "ready"), and wait for its end."""
     cell = kernel.begin(code)
     for n in range(1, stops + 1):
-        cell.wait_for(lambda n=n: cell.stdout.count("ready") >= n)
+        cell.wait_for(lambda wanted=n: cell.stdout.count("ready") >= wanted)  # type: ignore[misc]
         kernel.interrupt()
     return cell.wait()
 
@@ -207,7 +207,7 @@ def test_stops_at_any_moment_leave_the_kernel_alive(shared_kernel: Kernel) -> No
     code = "for _ in range(50):\n    await asyncio.sleep(0)\n    sum(range(2000))"
     for stops in range(1, 16):
         cell = shared_kernel.begin(code)
-        cell.wait_for(lambda cell=cell: cell.messages)
+        cell.wait_for(lambda cell=cell: cell.messages)  # type: ignore[misc]
         for _ in range(stops):
             shared_kernel.interrupt()
             shared_kernel.read()
@@ -233,15 +233,30 @@ def test_a_stop_pressed_while_a_cell_ends_does_not_lose_its_reply(shared_kernel:
     assert ("ok", "ok") == (sync_cell.status, async_cell.status)
 
 
-def test_stop_ends_a_long_event_callback_and_a_long_widget_callback(shared_kernel: Kernel) -> None:
-    """Code that runs between cells (drawing figures, widget callbacks) can still be interrupted."""
-    shared_kernel.run(
+def test_stop_ends_a_long_event_callback(shared_kernel: Kernel) -> None:
+    """What runs around a cell (matplotlib draws there) can still be interrupted."""
+    cell = stopped(
+        shared_kernel,
         "def slow(result):\n    get_ipython().events.unregister('post_run_cell', slow)\n    print('ready')\n    time.sleep(1e6)\n"
-        "get_ipython().events.register('post_run_cell', slow)"
+        "get_ipython().events.register('post_run_cell', slow)",
     )
-    cell = shared_kernel.begin("None")
-    cell.wait_for(lambda: "ready" in cell.stdout)
-    shared_kernel.interrupt()
-    assert cell.wait().status == "ok"
 
+    assert "ok" == cell.status
     assert_alive(shared_kernel)
+
+
+def test_stop_ends_a_long_widget_callback(shared_kernel: Kernel) -> None:
+    """So can a callback that a click has started, while no cell runs."""
+    made = shared_kernel.run(
+        "from ipykernel.comm import Comm\nwith_comm = Comm(target_name='test')\n"
+        "clicked = threading.Event(); ended = []\n"
+        "def slow(message):\n    clicked.set()\n    try: time.sleep(1e6)\n    finally: ended.append(True)\n"
+        "with_comm.on_msg(slow)\n"
+        "threading.Thread(target=lambda: (clicked.wait(), print('ready'))).start()\nwith_comm.comm_id"
+    ).ok()
+    assert made.result
+    shared_kernel.comm(made.result.strip("'"), {})
+    made.wait_for(lambda: "ready" in made.stdout + "".join(m.content.get("text", "") for m in shared_kernel.strays))
+    shared_kernel.interrupt()
+
+    assert "[True]" == shared_kernel.run("ended").ok().result
