@@ -10,6 +10,7 @@ import contextvars
 import os
 import pickle
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,7 +19,6 @@ from flyte_nb.core import errors
 from flyte_nb.core.call import brief
 from flyte_nb.core.capture import OUTPUT, Output, Sink
 from flyte_nb.core.context import Context, Frame, RunInfo
-from flyte_nb.core.crossing import code_of, kind_of
 from flyte_nb.core.model import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Port
@@ -132,7 +132,11 @@ class Body:
             return self._ended(self.stop)
         if isinstance(exc, asyncio.CancelledError):
             return self._ended("cancelled")
-        return self._ended("error", error=note_of(exc, self.task.name, self.work))
+        try:
+            note = note_of(exc, self.task.name, self.work, self.worker)
+        except Exception as fault:
+            note = broken(fault)
+        return self._ended("error", error=note)
 
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
@@ -143,15 +147,19 @@ class Body:
         return self.outcome
 
 
-def note_of(exc: BaseException, task: str, work: Work) -> ErrorNote:
-    """The small note, with its failure record, of an exception that ended an attempt."""
-    from flyte_nb.core.failure import capture, dump_record
+def broken(exc: BaseException) -> ErrorNote:
+    """The note of a fault of ours, where even the failure record could not be made: nothing may be taken for a cancellation."""
+    text = "".join(traceback.format_exception(exc))
+    return ErrorNote("system", "RuntimeSystemError", f"flyte_nb failed while running the task: {text}"[-MAX_MESSAGE:], recoverable=False)
 
-    record = capture(exc, task=task, action=f"{work.run}/{work.action}", label=work.label, attempt=work.attempt)
-    return ErrorNote(
-        kind_of(exc), code_of(exc), str(exc)[:MAX_MESSAGE], record.where, dump_record(record),
-        not isinstance(exc, errors.NonRecoverableError),
-    )  # fmt: skip
+
+def note_of(exc: BaseException, task: str, work: Work, worker: str = "") -> ErrorNote:
+    """The small note, with its failure record, of an exception that ended an attempt."""
+    from flyte_nb.core.failure import capture
+
+    record = capture(exc, task=task, action=work.action, label=work.label, attempt=work.attempt, worker=worker)
+    recoverable = not isinstance(exc, errors.NonRecoverableError)
+    return ErrorNote(record.kind, record.code, record.message[:MAX_MESSAGE], record.where, record.dumps(), recoverable)
 
 
 def set_environment(env: dict[str, str]) -> Callable[[], None]:

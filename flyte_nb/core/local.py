@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -213,7 +214,12 @@ class LocalEngine:
         self.controller = Controller(self.executor, self.store.append, LoopClock(self.thread.loop))
         self.port = Port(self.thread.loop, self.controller, MemoryBlobs())
         self.executor.port = self.port
+        self._names = itertools.count(1)
         capture.install(tee=True)
+
+    def new_run_name(self) -> str:
+        """ "local-1", "local-2", ..."""
+        return f"local-{next(self._names)}"
 
     def close(self) -> None:
         """Stop the thread."""

@@ -1,11 +1,13 @@
 """What needs a Flyte server: it imports and constructs, and says what it does not do when it is used. Runs in: everywhere."""
 
+# Whatever arguments Flyte takes are accepted and dropped: the refusal does not depend on them.
+# ruff: noqa: ARG002
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from flyte_nb.core.environment import Environment
 from flyte_nb.core.errors import OutOfScopeError
@@ -27,6 +29,11 @@ class Refusal:
         self.sentence = sentence
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            OutOfScopeError: Always.
+        """
         raise OutOfScopeError(f"{self.__name__}: {self.sentence}")
 
     async def aio(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -50,6 +57,7 @@ class Dual:
         self.__doc__ = function.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         return self._function(*args, **kwargs)
 
     async def aio(self, *args: Any, **kwargs: Any) -> Any:
@@ -127,14 +135,14 @@ class ImageCache:
 _NO_BUILD = "No image is built here: tasks run with the packages that the workers have."
 
 
-def _build(image: Image, **_options: Any) -> ImageBuild:
+def _build(image: Image | str, **_options: Any) -> ImageBuild:
     """Build nothing. Logs one sentence.
 
     Args:
         image: The description.
     """
     notice_once("build", _NO_BUILD)
-    return ImageBuild(uri=image.uri if isinstance(image, Image) else str(image))
+    return ImageBuild(uri=_name_of(image))
 
 
 def _build_images(*envs: Environment, **_options: Any) -> ImageCache:
@@ -144,8 +152,11 @@ def _build_images(*envs: Environment, **_options: Any) -> ImageCache:
         envs: The environments.
     """
     notice_once("build", _NO_BUILD)
-    images = {env.name: env.image for env in envs}
-    return ImageCache({name: i.uri if isinstance(i, Image) else str(i) for name, i in images.items()})
+    return ImageCache({env.name: _name_of(env.image) for env in envs})
+
+
+def _name_of(image: Image | str | None) -> str:
+    return image.uri if isinstance(image, Image) else str(image)
 
 
 deploy = Dual(_deploy)
@@ -157,159 +168,6 @@ serve = Refusal("flyte.serve", "apps are not served here. Start the server yours
 with_servecontext = Refusal("flyte.with_servecontext", "apps are not served here. Start the server yourself.")
 run_python_script = Refusal("flyte.run_python_script", "scripts are not shipped. Define a task and call it.")
 prefetch_hf_model = Refusal("flyte.prefetch.hf_model", "models are not prefetched. Download them in a task.")
-
-
-# -- Apps --------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Port:
-    """A port of an app."""
-
-    port: int
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How an app would scale."""
-
-    @dataclass(frozen=True)
-    class Concurrency:
-        """By requests at a time."""
-
-        val: int
-
-    @dataclass(frozen=True)
-    class RequestRate:
-        """By requests a second."""
-
-        val: int
-
-    replicas: int | tuple[int, int] = (0, 1)
-    metric: Any = None
-    scaledown_after: int | timedelta | None = None
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Where an app would be found."""
-
-    subdomain: Any = None
-    custom_domain: str | None = None
-
-
-@dataclass(frozen=True)
-class Subdomain:
-    """First part of an app's address."""
-
-    app_name: str | None = None
-    project_domain_suffix: Literal["hash", "default"] = "hash"
-    function: Any = None
-
-
-@dataclass(frozen=True)
-class AppLink:
-    """A link shown beside an app."""
-
-    path: str
-    title: str
-    is_relative: bool = False
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Time limits of an app."""
-
-    request: int | timedelta | None = None
-
-
-@dataclass
-class Parameter:
-    """A parameter of an app."""
-
-    name: str
-    value: Any = None
-    type: str | None = None
-    env_var: str | None = None
-    download: bool = True
-    mount: str | None = None
-    ignore_patterns: list[str] = field(default_factory=list)
-
-
-@dataclass(kw_only=True)
-class RunOutput:
-    """A parameter of an app that comes from a run."""
-
-    type: str
-    run_name: str | None = None
-    task_name: str | None = None
-    task_version: str | None = None
-    task_auto_version: str | None = None
-    getter: tuple[Any, ...] = (0,)
-
-
-@dataclass(kw_only=True)
-class ArtifactValue:
-    """A parameter of an app that comes from an artifact."""
-
-    name: str
-    type: str | None = None
-    version: str | None = None
-    project: str | None = None
-    domain: str | None = None
-
-
-@dataclass(kw_only=True)
-class AppEndpoint:
-    """A parameter of an app that is another app's address."""
-
-    app_name: str
-    type: str = "string"
-    public: bool = False
-
-
-@dataclass(eq=False)
-class AppEnvironment(Environment):
-    """A description of an app. It constructs, and nothing serves it."""
-
-    type: str | None = None
-    port: int | Port = 8080
-    args: list[str] | str | None = None
-    command: list[str] | str | None = None
-    requires_auth: bool = True
-    scaling: Scaling = field(default_factory=Scaling)
-    domain: Domain | None = None
-    links: list[AppLink] = field(default_factory=list)
-    parameters: list[Parameter] = field(default_factory=list)
-    cluster_pool: str = "default"
-    timeouts: Timeouts = field(default_factory=Timeouts)
-
-    def server(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Note the function that would serve the app; it is returned unchanged."""
-        return function
-
-    def on_startup(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Note a function; it is returned unchanged."""
-        return function
-
-    def on_shutdown(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Note a function; it is returned unchanged."""
-        return function
-
-    @property
-    def endpoint(self) -> str:
-        """Address of the app.
-
-        Raises:
-            OutOfScopeError: Always: it is not served.
-        """
-        raise OutOfScopeError(
-            f"App {self.name!r} has no endpoint: apps are not served here. Start the server yourself."
-        )
-
-
-get_parameter = Refusal("flyte.app.get_parameter", "apps are not served here, so they have no parameters.")
 
 
 # -- Tasks that are not functions --------------------------------------------------------------------------------------
@@ -338,6 +196,11 @@ class ContainerTask:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            OutOfScopeError: Always.
+        """
         self._refuse()
 
     async def aio(self, *args: Any, **kwargs: Any) -> NoReturn:

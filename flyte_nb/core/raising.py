@@ -5,6 +5,7 @@ from __future__ import annotations
 from flyte_nb.core import errors
 from flyte_nb.core.call import Settled
 from flyte_nb.core.errors import BaseRuntimeError
+from flyte_nb.core.failure_record import FailureRecord
 from flyte_nb.core.model import ErrorNote
 
 
@@ -20,15 +21,19 @@ def exception_of(settled: Settled) -> BaseException:
     note: ErrorNote = settled.error or ErrorNote("system", "RuntimeSystemError", settled.message)
     cls = _class_named(settled.code or note.code)
     if note.record is not None:
-        from flyte_nb.core.failure import load_record
-        from flyte_nb.core.remote_traceback import to_exception
-
-        return to_exception(load_record(note.record), error_class=cls)
+        return _from_record(note, cls)
     made = (cls or _class_of_kind(note.kind))
     error = _construct(made, note)
     if call is not None:
         error.add_note(f"action {call.run.name}/{call.name[:8]}: {call.label}")
     return error
+
+
+def _from_record(note: ErrorNote, cls: type[BaseRuntimeError] | None) -> BaseException:
+    from flyte_nb.core.remote_traceback import to_exception
+
+    record = FailureRecord.loads(note.record or b"")
+    return to_exception(record, error_class=cls)
 
 
 def _class_named(name: str) -> type[BaseRuntimeError] | None:

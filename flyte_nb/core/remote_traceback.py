@@ -55,7 +55,7 @@ def to_exception(
     """
     original = original_exception(record)
     place = record.origin
-    own = (*_described(record, name_of), *notes)
+    own = (*describe(record, name_of), *notes)
     error = crossing.raise_as(
         original,
         code=record.code,
@@ -136,8 +136,8 @@ def _chained(record: FailureRecord) -> BaseException:
     return to_exception(record) if record.path else rebuild(record)[0]
 
 
-def _described(record: FailureRecord, name_of: Callable[[str], str] | None) -> tuple[str, ...]:
-    """The notes that say which action failed, and once, through which others the error came."""
+def describe(record: FailureRecord, name_of: Callable[[str], str] | None = None) -> tuple[str, ...]:
+    """Which action failed where, and (once) through which others the error came: one line each."""
     if not record.path:
         return ()
     first, *others = record.path

@@ -120,7 +120,7 @@ class DaskExecutor:
         known = self._blobs.get(task)
         if known is None or not _same(known[0], stamp):
             blob = dump_function(task)
-            resources = task.config.dask_resources()
+            resources = dask_resources(task)
             name = hashlib.blake2b(blob + repr(sorted(resources.items())).encode(), digest_size=8).hexdigest()
             self._blobs[task] = known = (stamp, name, blob)
             if name not in self.shapes:
@@ -128,7 +128,7 @@ class DaskExecutor:
         shape = self.shapes.get(known[1])
         if shape is None:
             shape = self.shapes[known[1]] = Shape(
-                known[1], task.name, known[2], task.is_async, task.config.dask_resources()
+                known[1], task.name, known[2], task.is_async, dask_resources(task)
             )
         return shape
 
@@ -356,6 +356,12 @@ class DaskExecutor:
                 elif shape.queue:
                     self._touch(shape)
 
+    def look_again(self) -> None:
+        """The roster changed: there may be room for what waits."""
+        for shape in self.shapes.values():
+            if shape.queue:
+                self._touch(shape)
+
     def forget_run(self, run: str) -> None:
         """The run is over: its workers may drop what they keep for it."""
         for address, told in self._told.items():
@@ -378,6 +384,18 @@ class DaskExecutor:
                 self.network.send(lane.address, ("close", lane.id))
             if lane.future is not None:
                 lane.future.release()
+
+
+def dask_resources(task: Task[..., Any]) -> dict[str, float]:
+    """Dask resources that a task's lanes hold: a worker started with ``--resources GPU=1`` offers one."""
+    resources = task.config.resources
+    gpu = getattr(resources, "gpu", None)
+    if not gpu:
+        return {}
+    quantity = gpu if isinstance(gpu, int) else getattr(gpu, "quantity", None)
+    if quantity is None:
+        quantity = int(str(gpu).rpartition(":")[2]) if str(gpu).rpartition(":")[2].isdigit() else 1
+    return {"GPU": float(quantity)}
 
 
 def _globals_of(task: Task[..., Any]) -> tuple[Any, ...]:

@@ -72,16 +72,19 @@ class SlotGate:
 class SlotHolder:
     """One thread's hold on a slot."""
 
-    def __init__(self, gate: SlotGate, on_release: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, gate: SlotGate, on_release: Callable[[], None] = lambda: None, on_take: Callable[[], None] = lambda: None
+    ) -> None:
         self.gate = gate
         self._on_release = on_release
+        self._on_take = on_take
+        #: Whether the thread itself is blocked by a synchronous wait (its loop, if it has one, stands still).
+        self.blocked = False
         self.held = False
         #: When it last took the slot (`time.perf_counter`).
         self.since = 0.0
         #: Seconds held, up to the last release.
         self._busy = 0.0
-        #: Depth of `suspended` blocks.
-        self._depth = 0
         #: Whether it waits for a slot right now.
         self.waiting = False
 
@@ -93,6 +96,7 @@ class SlotHolder:
             self.waiting = False
             self.held = True
             self.since = time.perf_counter()
+            self._on_take()
 
     def give(self) -> None:
         """Give the slot back."""
@@ -136,10 +140,12 @@ def suspended() -> Iterator[None]:
     if holder is None or not holder.held:
         yield
         return
+    holder.blocked = True
     holder.give()
     try:
         yield
     finally:
+        holder.blocked = False
         holder.take()
 
 

@@ -1,0 +1,398 @@
+"""``flyte.run`` and what it returns: a `Run`. Runs in: the calling code.
+
+`Engine` is what a run needs of the place it runs in: this process (`flyte_nb.core.local.LocalEngine`), or a kernel with a
+cluster (`flyte_nb.kernel.session.Session`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, Protocol
+
+from flyte_nb.core import events as ev
+from flyte_nb.core.call import Call, Settled, label_of
+from flyte_nb.core.context import Context, Frame, RunInfo
+from flyte_nb.core.model import Action, Phase
+from flyte_nb.core.port import Port
+from flyte_nb.core.serial import dumps
+from flyte_nb.core.store import RunRecord, RunStore
+from flyte_nb.core.task import Task
+
+#: Name of the action that a run begins with.
+ROOT = "a0"
+
+
+class Engine(Protocol):
+    """Where runs run."""
+
+    port: Port
+    store: RunStore
+
+    def new_run_name(self) -> str:
+        """A name that no other run here has."""
+
+
+class Dual:
+    """A method that blocks, with an ``.aio`` form that awaits: Flyte's convention."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        bound = functools.partial(self._function, instance)
+
+        async def aio(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(bound, *args, **kwargs)
+
+        bound.aio = aio  # type: ignore[attr-defined]
+        return bound
+
+
+class ActionOutputs(tuple[Any, ...]):
+    """Outputs of a run: a tuple, one value for each output; `o0`, `o1`, ... name them."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, tuple) and len(self) == 1:
+            return bool(self[0] == other)
+        return tuple.__eq__(self, other) if isinstance(other, tuple) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:1] == "o" and name[1:].isdigit() and int(name[1:]) < len(self):
+            return self[int(name[1:])]
+        raise AttributeError(name)
+
+    @property
+    def named_outputs(self) -> dict[str, Any]:
+        """Values by name."""
+        return {f"o{i}": value for i, value in enumerate(self)}
+
+    def __repr__(self) -> str:
+        return "ActionOutputs(" + ", ".join(f"o{i}={value!r}" for i, value in enumerate(self)) + ")"
+
+
+class Run:
+    """One run. ``await run`` gives the value of its task."""
+
+    def __init__(self, engine: Engine, info: RunInfo, task: Task[..., Any] | None, bound: Any, url: str = "") -> None:
+        self._engine = engine
+        self._info = info
+        self._task = task
+        self._bound = bound
+        self._settled: Settled | None = None
+        self._finished = threading.Event()
+        self._started = threading.Event()
+        self._ticket: Any = None
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def _launch(self, title: str) -> None:
+        assert self._task is not None
+        info, port = self._info, self._engine.port
+        payload = dumps(self._bound, port.blobs)
+        call = Call(
+            self._task, info, ROOT, "", payload, label_of(self._task.short_name, self._bound), "", self._custom, kind="root",
+        )  # fmt: skip
+        opened = ev.RunOpened(info.name, title, "run", info.started_at.timestamp(), recovers=info.recovers)
+        port.run_soon(port.controller.emit, opened)
+        self._ticket = port.submit(call, self._settle)
+
+    _custom: tuple[tuple[str, str], ...] = ()
+
+    def _settle(self, settled: Settled) -> None:
+        # On the controller's thread; the root's end is folded, its stragglers may still be ending.
+        self._settled = settled
+        self._close_when_quiet()
+
+    def _close_when_quiet(self, tries: int = 0) -> None:
+        port, run = self._engine.port, self._info.name
+        record = self._engine.store.runs.get(run)
+        busy = record is not None and any(not a.phase.is_terminal for a in record.actions.values() if a.number >= 0)
+        if busy and tries < 200:
+            port.loop.call_later(0.02 if tries < 20 else 0.05, self._close_when_quiet, tries + 1)
+            return
+        root = record.actions.get(ROOT) if record else None
+        phase = root.phase if root is not None and root.phase.is_terminal else Phase.ABORTED
+        port.controller.emit(ev.RunClosed(run, phase, port.controller.clock.time(), root.error if root else None))
+        self._finished.set()
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Unique in this process."""
+        return self._info.name
+
+    @property
+    def url(self) -> str:
+        """Where it is shown: in the notebook."""
+        return f"flyte-nb://{self.name}"
+
+    @property
+    def _record(self) -> RunRecord:
+        return self._engine.store.runs[self.name]
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands."""
+        if self._finished.is_set() or self.name in self._engine.store.runs:
+            record = self._engine.store.runs.get(self.name)
+            if record is not None:
+                return record.state.phase
+        return Phase.QUEUED
+
+    @property
+    def action(self) -> Action | None:
+        """Its root action."""
+        record = self._engine.store.runs.get(self.name)
+        return record.actions.get(ROOT) if record else None
+
+    @property
+    def actions(self) -> list[Action]:
+        """Its actions, root first, in order of arrival."""
+        record = self._engine.store.runs.get(self.name)
+        return [record.actions[name] for name in list(record.numbered)] if record else []
+
+    def done(self) -> bool:
+        """Whether nothing of it executes any more."""
+        return self._finished.is_set()
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name} {self._task.name if self._task else ''} {self.phase.name}>"
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def _wait(self, quiet: bool = False, wait_for: str = "terminal", **_ignored: Any) -> None:
+        try:
+            with self._engine.port.blocking():
+                self._finished.wait()
+        except BaseException:  # KeyboardInterrupt: stop means stop
+            self.abort(reason="interrupted")
+            raise
+
+    wait = Dual(_wait)
+
+    def _value(self) -> Any:
+        self._wait()
+        assert self._settled is not None
+        return self._engine.port.open(self._settled)
+
+    def _outputs(self) -> ActionOutputs:
+        value = self._value()
+        outputs = self._task.interface.outputs if self._task else {"o0": None}
+        if len(outputs) > 1 and isinstance(value, tuple):
+            return ActionOutputs(value)
+        return ActionOutputs((value,))
+
+    outputs = Dual(_outputs)
+
+    def _inputs(self) -> Mapping[str, Any]:
+        assert self._task is not None
+        return self._task.interface.named(*self._bound)
+
+    inputs = Dual(_inputs)
+
+    def _raise_for_status(self) -> None:
+        from flyte_nb.core.errors import RunNotDoneError
+
+        if not self.done():
+            raise RunNotDoneError(f"run {self.name} is {self.phase.value}: call wait() first")
+        self._value()
+
+    raise_for_status = Dual(_raise_for_status)
+
+    def _abort(self, reason: str = "aborted") -> None:
+        port = self._engine.port
+        port.run_soon(port.controller.abort, self.name, ROOT, reason)
+
+    abort = Dual(_abort)
+    cancel = Dual(_abort)
+
+    def _get_logs(self, **_ignored: Any) -> list[str]:
+        record = self._engine.port.ask(lambda: self._engine.store.runs.get(self.name))
+        return [line.text for _, line in record.logs.merged()] if record else []
+
+    get_logs = Dual(_get_logs)
+
+    def _show_logs(self, **_ignored: Any) -> None:
+        for line in self._get_logs():
+            print(line)  # noqa: T201 - what it is for
+
+    show_logs = Dual(_show_logs)
+
+    def _details(self) -> Run:
+        return self
+
+    details = Dual(_details)
+
+    def _first_failure(self) -> Any:
+        from types import SimpleNamespace
+
+        failed = [a for a in self.actions if a.phase.is_failure]
+        failed.sort(key=lambda a: (a.name == ROOT, a.ended_at or 0.0))
+        if not failed:
+            return None
+        first = failed[0]
+        message = first.error.message if first.error else ""
+        return SimpleNamespace(task_name=first.task, error_message=message, name=first.name, action=first)
+
+    first_failure = Dual(_first_failure)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.to_thread(self._value).__await__()
+
+
+class _Runner:
+    """``with_runcontext(...)``: how to run, and `run`."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    def _run(self, task: Any, *args: Any, **kwargs: Any) -> Run:
+        if not isinstance(task, Task):
+            raise TypeError(
+                f"On Flyte tasks can be run, not generic functions or methods: {task!r}. Decorate it with @env.task."
+            )
+        mode = self._options.get("mode") or default_mode()
+        engine = engine_for(mode)
+        bound = task.interface.bind(args, kwargs)
+        info = _info(engine, mode, self._options)
+        run = Run(engine, info, task, bound)
+        run._custom = tuple((self._options.get("custom_context") or {}).items())
+        run._launch(task.name)
+        if mode == "local":
+            run._value()
+        else:
+            _remember(run)
+        return run
+
+    run = Dual(_run)
+
+
+_live: dict[str, Run] = {}
+_engines: dict[str, Callable[[], Engine]] = {}
+_local: list[Engine] = []
+
+
+def _remember(run: Run) -> None:
+    for name in [name for name, old in _live.items() if old.done()]:
+        del _live[name]
+    _live[run.name] = run
+
+
+def unfinished() -> Iterator[Run]:
+    """Runs started with `run` that have not ended."""
+    return (run for run in list(_live.values()) if not run.done())
+
+
+def provide(mode: str, engine: Callable[[], Engine]) -> None:
+    """Say who runs runs of a mode."""
+    _engines[mode] = engine
+
+
+def default_mode() -> str:
+    """ "remote" where a cluster can be had, "local" otherwise."""
+    return "remote" if "remote" in _engines else "local"
+
+
+def engine_for(mode: str) -> Engine:
+    """The engine of a mode ("local", "remote" or "hybrid").
+
+    Raises:
+        ValueError: There is no such mode.
+    """
+    if mode in {"remote", "hybrid"} and "remote" in _engines:
+        return _engines["remote"]()
+    if mode not in {"local", "remote", "hybrid"}:
+        raise ValueError(f"mode must be 'local', 'remote' or 'hybrid', not {mode!r}")
+    if not _local:
+        from flyte_nb.core.local import LocalEngine
+
+        _local.append(LocalEngine())
+    return _local[0]
+
+
+def _info(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
+    limit = options.get("max_action_concurrency") or 0
+    if limit < 0:
+        raise ValueError(f"max_action_concurrency must be 0 or more, not {limit}")
+    started = options.get("run_start_time") or datetime.datetime.now(datetime.UTC)
+    return RunInfo(
+        name=options.get("name") or engine.new_run_name(),
+        home=getattr(engine, "home", "local"),
+        started_at=started,
+        mode="local" if mode == "local" else "remote",
+        project=options.get("project") or "flyte_nb",
+        domain=options.get("domain") or "development",
+        version=options.get("version") or "",
+        raw_data_path=options.get("raw_data_path") or "",
+        run_base_dir=options.get("run_base_dir") or "",
+        interactive_mode=bool(options.get("interactive_mode")),
+        disable_run_cache=bool(options.get("disable_run_cache")),
+        overwrite_cache=bool(options.get("overwrite_cache")),
+        env_vars=tuple((options.get("env_vars") or {}).items()),
+        labels=tuple((options.get("labels") or {}).items()),
+        annotations=tuple((options.get("annotations") or {}).items()),
+        max_action_concurrency=limit,
+        on_failure=options.get("on_failure") or "raise",
+        strict_sync=bool(options.get("strict_sync")),
+    )
+
+
+def with_runcontext(mode: str | None = None, **options: Any) -> _Runner:
+    """Say how to run: ``flyte.with_runcontext(mode="local").run(task, ...)``.
+
+    Args:
+        mode: "local" (this process; blocks, and raises the task's error), "remote" (the cluster), None = the cluster where
+            there is one.
+        **options: ``name version env_vars labels annotations project domain raw_data_path run_base_dir run_start_time
+            custom_context disable_run_cache overwrite_cache interactive_mode max_action_concurrency on_failure`` and, without
+            effect here, ``copy_style dry_run log_level log_format queue notifications ...``.
+    """
+    if mode not in {None, "local", "remote", "hybrid"}:
+        raise ValueError(f"mode must be 'local', 'remote' or 'hybrid', not {mode!r}")
+    return _Runner({"mode": mode, **options})
+
+
+class _Run:
+    """``flyte.run``; `aio` is its asynchronous form."""
+
+    def __call__(self, task: Any, *args: Any, **kwargs: Any) -> Run:
+        """Run a task as a run of its own; on a cluster, returns at once.
+
+        Args:
+            task: The task.
+            *args: Its arguments.
+            **kwargs: Its arguments.
+
+        Raises:
+            TypeError: `task` is no task.
+            errors.ArgumentError: The arguments do not fit.
+        """
+        return _Runner({})._run(task, *args, **kwargs)
+
+    async def aio(self, task: Any, *args: Any, **kwargs: Any) -> Run:
+        """As `run`, without blocking the loop."""
+        return await asyncio.to_thread(_Runner({})._run, task, *args, **kwargs)
+
+
+run = _Run()
+
+
+def cell_context(engine: Engine, info: RunInfo) -> Context:
+    """The context of a notebook cell: its calls are children of an implicit root."""
+    return Context(port=engine.port, run=info, action=ROOT, frame=Frame(), in_task=False)
+
+
+__all__ = ["ROOT", "ActionOutputs", "Engine", "Run", "cell_context", "run", "with_runcontext"]

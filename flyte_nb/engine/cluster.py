@@ -1,0 +1,164 @@
+"""Start the embedded cluster, or attach to an existing one. Runs in: engine thread.
+
+Embedded: one single-threaded process per core, TLS with certificates made for this session, everything bound to loopback,
+no dashboard unless asked for. Workers ignore SIGINT (the stop button reaches the whole process group) and end with us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from flyte_nb.core.errors import NoClusterError
+
+#: Seconds to reach a scheduler before giving up.
+CONNECT_TIMEOUT = 8.0
+
+
+class ClusterHandle:
+    """A Dask client, and the cluster under it if it is ours to close."""
+
+    def __init__(self, client: Any, cluster: Any, *, owns_client: bool, description: str) -> None:
+        self.client = client
+        self.cluster = cluster
+        self._owns_client = owns_client
+        #: "embedded cluster" or the address.
+        self.description = description
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it was started by us."""
+        return self.cluster is not None
+
+    async def close(self) -> None:
+        """Close what is ours."""
+        if self._owns_client:
+            await self.client.close()
+        if self.cluster is not None:
+            await self.cluster.close()
+
+
+async def open_cluster(target: Any, *, n_workers: int | None, threads_per_worker: int, dashboard: bool) -> ClusterHandle:
+    """Start or attach.
+
+    Args:
+        target: None starts the embedded cluster; else an address, scheduler file, `distributed.Client` or Dask cluster.
+        n_workers: Processes of the embedded cluster; None = one per core.
+        threads_per_worker: Compute slots per process.
+        dashboard: Whether Dask's dashboard is served, on 127.0.0.1 and a free port.
+
+    Raises:
+        NoClusterError: The scheduler cannot be reached within `CONNECT_TIMEOUT` seconds.
+    """
+    import distributed
+
+    quiet_loggers()
+    if target is None:
+        return await _embedded(n_workers, threads_per_worker, dashboard)
+    if isinstance(target, distributed.Client):
+        if target.asynchronous and target.loop.asyncio_loop is asyncio.get_running_loop():
+            return ClusterHandle(target, None, owns_client=False, description=target.scheduler.address)
+        address, security = target.scheduler.address, target.security
+    elif isinstance(target, (str, os.PathLike)) and Path(target).is_file():
+        return await _attach(None, None, str(target), f"scheduler file {target}")
+    elif isinstance(target, str):
+        address, security = target, None
+    elif hasattr(target, "scheduler_address"):
+        address, security = target.scheduler_address, getattr(target, "security", None)
+    else:
+        raise TypeError(
+            f"init() cannot use {target!r} as a cluster. Give it an address ('tcp://host:8786'), a scheduler file, "
+            "a distributed.Client or a Dask cluster object; or nothing, for an embedded cluster."
+        )
+    return await _attach(address, security, None, address)
+
+
+async def _embedded(n_workers: int | None, threads: int, dashboard: bool) -> ClusterHandle:
+    import dask
+    import distributed
+
+    security = distributed.Security.temporary()
+    settings = {
+        "distributed.worker.preload": ["flyte_nb.worker.preload"],
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.comm.timeouts.connect": "10s",
+        "distributed.admin.system-monitor.gil.enabled": False,
+    }
+    with dask.config.set(settings):
+        cluster = await distributed.LocalCluster(
+            n_workers=n_workers or os.cpu_count() or 1,
+            threads_per_worker=threads,
+            processes=True,
+            host="127.0.0.1",
+            protocol="tls",
+            security=security,
+            dashboard_address="127.0.0.1:0" if dashboard else None,
+            worker_dashboard_address=None,
+            asynchronous=True,
+            silence_logs=logging.CRITICAL,
+            preload=["flyte_nb.worker.preload"],
+        )
+        client = await distributed.Client(cluster, asynchronous=True, set_as_default=False, security=security)
+    return ClusterHandle(client, cluster, owns_client=True, description="embedded cluster")
+
+
+async def _attach(address: str | None, security: Any, scheduler_file: str | None, what: str) -> ClusterHandle:
+    import distributed
+
+    try:
+        client = await asyncio.wait_for(
+            distributed.Client(
+                address, asynchronous=True, set_as_default=False, security=security, scheduler_file=scheduler_file,
+                timeout=CONNECT_TIMEOUT - 1,
+            ),
+            CONNECT_TIMEOUT,
+        )  # fmt: skip
+    except (OSError, TimeoutError, ValueError) as exc:
+        raise NoClusterError(
+            f"the Dask scheduler at {what} cannot be reached: {exc or type(exc).__name__}. Check the address and that "
+            "`dask scheduler` runs there, or call flyte_nb.init() without an address for an embedded cluster."
+        ) from exc
+    await _ship_package(client)
+    return ClusterHandle(client, None, owns_client=True, description=what)
+
+
+async def _ship_package(client: Any) -> None:
+    """Upload the worker side where it is not installed: it is pure Python."""
+    import flyte_nb
+
+    def version() -> str:
+        import importlib
+
+        try:
+            return str(importlib.import_module("flyte_nb").__version__)
+        except ImportError:
+            return ""
+
+    import cloudpickle
+
+    found = await client.run(cloudpickle.loads(cloudpickle.dumps(version)))
+    if all(v == flyte_nb.__version__ for v in found.values()) and found:
+        return
+    import tempfile
+    import zipfile
+
+    root = Path(flyte_nb.__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flyte_nb.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for part in ("__init__.py", "core", "engine", "worker"):
+                files = [root / part] if part.endswith(".py") else sorted((root / part).rglob("*.py"))
+                for file in files:
+                    archive.write(file, f"flyte_nb/{file.relative_to(root)}")
+        await client.upload_file(str(path))
+
+
+def quiet_loggers() -> None:
+    """Keep Dask's chatter out of the notebook; what matters to the user reaches them as events and errors."""
+    for name in ("distributed", "tornado.application", "asyncio", "bokeh"):
+        logger = logging.getLogger(name)
+        if logger.level in (logging.NOTSET, logging.INFO, logging.WARNING):
+            logger.setLevel(logging.CRITICAL)

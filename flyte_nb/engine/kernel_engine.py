@@ -1,0 +1,249 @@
+"""The kernel's side of the cluster: links to all workers, roster, losses; and the controller on top. Runs in: engine thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.core import events as ev
+from flyte_nb.core.controller import Controller
+from flyte_nb.core.local import LoopClock, LoopThread
+from flyte_nb.core.model import ErrorNote
+from flyte_nb.core.port import Port
+from flyte_nb.core.serial import MemoryBlobs, Payload
+from flyte_nb.core.store import RunStore
+from flyte_nb.engine.client import submit_lane
+from flyte_nb.engine.cluster import ClusterHandle, open_cluster
+from flyte_nb.engine.executor import DaskExecutor
+from flyte_nb.engine.link import Link, open_link
+from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+
+logger = logging.getLogger("flyte")
+
+#: Seconds between two looks at the scheduler's list of workers.
+ROSTER_EVERY = 0.5
+#: Looks that may fail before the scheduler counts as lost.
+MISSES = 3
+
+
+class KernelNetwork:
+    """Links from the kernel to every worker."""
+
+    def __init__(self) -> None:
+        self.me = f"kernel-{uuid.uuid4().hex[:12]}"
+        self.own_address = ""
+        self.handle: ClusterHandle | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self.roster: dict[str, WorkerInfo] = {}
+        self.links: dict[str, Link] = {}
+        self.on_message: Callable[[str, Message], None] = lambda _address, _message: None
+        self.on_lost: Callable[[str], None] = lambda _address: None
+        self.on_scheduler_lost: Callable[[], None] = lambda: None
+        self.on_roster: Callable[[], None] = lambda: None
+        self._unsent: dict[str, list[Message]] = defaultdict(list)
+        self._poller: asyncio.Task[None] | None = None
+        self._notes: dict[str, ErrorNote] = {}
+
+    async def start(self, target: Any, **options: Any) -> None:
+        """Open the cluster and link to its workers."""
+        from flyte_nb.worker.entry import HostPlugin
+
+        try:
+            self.handle = await open_cluster(target, **options)
+            await self.handle.client.register_plugin(HostPlugin())
+            await self._refresh()
+        except BaseException as exc:
+            if not self.ready.done():
+                self.ready.set_exception(exc)
+            raise
+        if not self.ready.done():
+            self.ready.set_result(None)
+        self._poller = asyncio.get_running_loop().create_task(self._poll())
+
+    async def _poll(self) -> None:
+        misses = 0
+        while True:
+            await asyncio.sleep(ROSTER_EVERY)
+            try:
+                await asyncio.wait_for(self._refresh(), 5.0)
+                misses = 0
+            except (OSError, TimeoutError):
+                misses += 1
+                if misses >= MISSES:
+                    self.on_scheduler_lost()
+                    return
+
+    async def _refresh(self) -> None:
+        assert self.handle is not None
+        identity = await self.handle.client.scheduler.identity(n_workers=-1)
+        roster = {
+            address: WorkerInfo(
+                address, str(w["name"]), int(w["nthreads"]), 0, w.get("host", ""), tuple((w.get("resources") or {}).items())
+            )
+            for address, w in identity["workers"].items()
+            if w.get("status", "running") == "running"
+        }  # fmt: skip
+        fresh = [address for address in roster if address not in self.links]
+        gone = [address for address in self.roster if address not in roster]
+        await asyncio.gather(*(self._connect(address) for address in fresh))
+        roster = {address: info for address, info in roster.items() if address in self.links}
+        if roster != self.roster:
+            self.roster = roster
+            for link in self.links.values():
+                link.send(("roster", roster))
+            self.on_roster()
+        for address in gone:
+            self._forget(address)
+
+    async def _connect(self, address: str) -> None:
+        assert self.handle is not None
+        args = self.handle.client.security.get_connection_args("client")
+        try:
+            link = await open_link(address, self.me, args, self._message, self._closed)
+        except OSError as exc:
+            logger.debug("no link to %s: %s", address, exc)
+            return
+        self.links[address] = link
+        for message in self._unsent.pop(address, ()):
+            link.send(message)
+
+    def _message(self, link: Link, message: Message) -> None:
+        self.on_message(link.peer, message)
+
+    def _closed(self, link: Link) -> None:
+        self._forget(link.peer)
+
+    def _forget(self, address: str) -> None:
+        link = self.links.pop(address, None)
+        if link is not None:
+            link.close()
+        if self.roster.pop(address, None) is not None or link is not None:
+            self.on_lost(address)
+
+    # -- the executor's network -----------------------------------------------------------------------------------
+
+    def send(self, address: str, message: Message) -> None:
+        """Send to a worker; kept for it if its link is not there yet."""
+        link = self.links.get(address)
+        if link is not None:
+            link.send(message)
+        else:
+            self._unsent[address].append(message)
+
+    def broadcast(self, message: Message) -> None:
+        """Send to all workers."""
+        for link in self.links.values():
+            link.send(message)
+
+    def workers(self) -> dict[str, WorkerInfo]:
+        """The roster."""
+        return self.roster
+
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
+        """Have Dask run a lane, once there is a cluster."""
+        await asyncio.shield(self.ready)
+        assert self.handle is not None
+        return submit_lane(self.handle.client, spec, resources, prefer)
+
+    def post_mortem(self, address: str) -> ErrorNote | None:
+        """Why a worker was lost, if known."""
+        return self._notes.get(address)
+
+    async def close(self) -> None:
+        """Close links and cluster."""
+        if self._poller is not None:
+            self._poller.cancel()
+        for link in list(self.links.values()):
+            link.close()
+        if self.handle is not None:
+            await self.handle.close()
+
+
+class KernelEngine:
+    """Controller, store and cluster of a kernel, on a thread of their own."""
+
+    def __init__(self) -> None:
+        self.thread = LoopThread("flyte-engine")
+        self.store = RunStore()
+        #: Called on the engine thread with every event before it is folded.
+        self.before: Callable[[ev.Event], None] = lambda _event: None
+        self.port: Port
+        self.network: KernelNetwork
+        self.executor: DaskExecutor
+        self.controller: Controller
+        self.call(self._build)
+
+    async def _build(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.network = KernelNetwork()
+        self.executor = DaskExecutor(self.network)
+        self.controller = Controller(self.executor, self.emit, LoopClock(loop), records=self._records)
+        self.executor.on_began = self.controller.started
+        self.port = Port(loop, self.controller, MemoryBlobs())
+        self.network.on_message = self._message
+        self.network.on_lost = self.executor.worker_lost
+        self.network.on_roster = self.executor.look_again
+        self.network.on_scheduler_lost = self._scheduler_lost
+
+    def emit(self, event: ev.Event) -> None:
+        """Fold an event."""
+        self.before(event)
+        self.store.append(event)
+
+    def _message(self, address: str, message: Message) -> None:
+        if message[0] == "events":
+            for event in message[1]:
+                self.emit(event)
+        else:
+            self.executor.handle(address, message)
+
+    def _records(self, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
+        record = self.store.runs.get(run)
+        if record is None:
+            return ()
+        return tuple(
+            (action.name, action.output)
+            for action in record.children_of(parent)
+            if action.output is not None and action.phase.is_terminal and not action.phase.is_failure
+        )
+
+    def _scheduler_lost(self) -> None:
+        assert self.network.handle is not None
+        self.executor.fail_all(
+            ErrorNote(
+                "system", "SchedulerLostError",
+                f"the Dask scheduler ({self.network.handle.description}) went away. `%flyte cluster restart` gives a "
+                "working cluster; then run the cell again.", recoverable=False,
+            )  # fmt: skip
+        )
+
+    def call(self, coroutine_function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+        """Run a coroutine function on the engine thread and wait for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine_function(*args), self.thread.loop).result(timeout)
+
+    def start(self, target: Any = None, **options: Any) -> Any:
+        """Open the cluster in the background; returns a `concurrent.futures.Future`."""
+        return asyncio.run_coroutine_threadsafe(self._start(target, options), self.thread.loop)
+
+    async def _start(self, target: Any, options: dict[str, Any]) -> None:
+        try:
+            await self.network.start(target, **options)
+        except Exception as exc:
+            self.executor.fail_all(ErrorNote("system", "NoClusterError", str(exc), recoverable=False))
+            raise
+
+    def close(self) -> None:
+        """Cancel everything, close the cluster, stop the thread."""
+        try:
+            self.call(self._close, timeout=15)
+        finally:
+            self.thread.stop()
+
+    async def _close(self) -> None:
+        self.executor.close()
+        await self.network.close()

@@ -1,0 +1,169 @@
+"""The debugger at a remote frame, and the short texts of failures in this kernel. Runs in: kernel main thread.
+
+IPython's own ``%debug`` needs none of this: the errors that a cell gets carry real tracebacks (see
+`flyte_nb.core.remote_traceback`). Here is what opens at any failed action later, and what tells the core's texts how actions
+and cells are called in this kernel.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.core import failure_text, presentation, remote_traceback
+from flyte_nb.core.failure_record import FailureRecord, record_of
+from flyte_nb.kernel.prompts import PromptRefusedError, can_prompt, debugger, demand_prompt
+
+__all__ = ["Lookup", "PromptRefusedError", "Texts", "can_prompt", "debug", "post_mortem"]
+
+#: Finds a failed action by what the user typed ("a17", "r3/a17"): its record, None if it has none, and a sentence on it.
+Lookup = Callable[[str], tuple[FailureRecord | None, object]]
+
+
+def debug(name: str, lookup: Lookup, *, shell: Any = None, all_frames: bool = False) -> None:
+    """Open the debugger at the frame where an action failed: ``%flyte debug a17``.
+
+    Args:
+        name: What the user typed.
+        lookup: Finds the action's failure record.
+        shell: IPython's shell; the present one by default.
+        all_frames: Also show frames of libraries and of the machinery; these have no variables.
+
+    Raises:
+        PromptRefusedError: Nobody can answer a prompt.
+        LookupError: The action has no failure record.
+    """
+    record, about = lookup(name)
+    if record is None:
+        raise LookupError(
+            f"there is nothing to debug in {name}: {about}. A failure record exists for actions that failed in this kernel; "
+            "`%flyte status` lists them, and `%flyte replay` runs any action here."
+        )
+    post_mortem(record, shell=shell, all_frames=all_frames, what=f"%flyte debug {name}")
+
+
+def post_mortem(
+    record: FailureRecord, *, shell: Any = None, all_frames: bool = False, what: str = "the debugger"
+) -> None:
+    """Open IPython's debugger at the innermost frame of the user's in a failure record, with the remote locals.
+
+    Args:
+        record: The failure.
+        shell: IPython's shell; the present one by default.
+        all_frames: Also show frames of libraries and of the machinery; these have no variables.
+        what: What the user asked for, for the error.
+
+    Raises:
+        PromptRefusedError: Nobody can answer a prompt.
+        LookupError: The record has no frames: the worker died, say.
+    """
+    shell = shell or _present_shell()
+    demand_prompt(shell, what)
+    error, tb = remote_traceback.rebuild(record, all_frames=all_frames)
+    if tb is None:
+        raise LookupError(
+            f"{record.type_name} has no frames to look at: {record.message or 'it did not fail in Python code'}"
+        )
+    print(f"{record.type_name}: {record.message}"[:500])  # noqa: T201 - the answer to a command
+    for note in remote_traceback.describe(record):
+        print(note)  # noqa: T201
+    remember(error, tb)
+    interact(shell, tb)
+
+
+def interact(shell: Any, tb: types.TracebackType) -> None:
+    """Run the debugger's prompt at the end of a traceback, until the user leaves it."""
+    from IPython.core.display_trap import DisplayTrap
+
+    made = debugger(shell)
+    # A name typed at the prompt is printed by pdb, and not taken for the cell's result.
+    with DisplayTrap(hook=sys.__displayhook__):
+        made.botframe = tb.tb_frame
+        try:
+            made.interaction(None, tb)
+        except _quit():
+            pass
+        finally:
+            sys.settrace(None)
+
+
+def _quit() -> type[BaseException]:
+    from bdb import BdbQuit
+
+    return BdbQuit
+
+
+def remember(error: BaseException, tb: types.TracebackType | None) -> None:
+    """Make this the error that ``%debug`` opens, as after a cell that raised it."""
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, tb
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+
+
+def _present_shell() -> Any:
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        raise RuntimeError("the debugger needs IPython: use it in a notebook, or in IPython in a terminal")
+    return shell
+
+
+class Texts:
+    """Has failures in this kernel worded with its own names, and exception groups shown with what is inside.
+
+    Exception groups need help because IPython leaves them to Python's own printing, which shows the machinery's frames once
+    for each exception. IPython's registration for custom exceptions is used for groups that hold an error of a failed
+    action; every other group, and every other error, is shown as before.
+
+    Args:
+        shell: IPython's shell.
+        name_of: Gives the short name ("a17") of an action's full name; "" if it has none.
+    """
+
+    def __init__(self, shell: Any, name_of: Callable[[str], str]) -> None:
+        self._shell = shell
+        self._name_of = name_of
+        self._before: presentation.Presentation | None = None
+        self._handles_groups = False
+
+    def install(self) -> None:
+        """Start. Where somebody else handles exceptions in IPython already, groups are left to them."""
+        self._before = presentation.current()
+        color = getattr(self._shell, "colors", "nocolor").lower() != "nocolor"
+        presentation.configure(presentation.Presentation(self._name_of, self._file, color, commands=True))
+        if not getattr(self._shell, "custom_exceptions", ()):
+            self._shell.set_custom_exc((BaseExceptionGroup,), self._show_group)
+            self._handles_groups = True
+
+    def uninstall(self) -> None:
+        """Stop, and leave IPython as it was found."""
+        if self._before is not None:
+            presentation.configure(self._before)
+        if self._handles_groups and self._shell.custom_exceptions == (BaseExceptionGroup,):
+            self._shell.set_custom_exc((), None)
+        self._handles_groups = False
+
+    def _file(self, filename: str) -> str:
+        describe = getattr(self._shell.compile, "format_code_name", None)
+        found = describe(filename) if describe else None
+        if found:
+            return " ".join(str(part) for part in found)  # ("Cell", "In[5]")
+        return presentation.Presentation().file(filename)
+
+    def _show_group(
+        self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None = None
+    ) -> list[str] | None:
+        first = next((error for error in failure_text.leaves([value]) if record_of(error) is not None), None)
+        if first is None:
+            shell.showtraceback((etype, value, tb), tb_offset=tb_offset)
+            return None
+        lines = failure_text.render_group(value)
+        shell._showtraceback(etype, value, lines)
+        # ``%debug`` opens the first failure: the group itself was raised by asyncio, far from any of them.
+        remember(first, first.__traceback__)
+        if shell.call_pdb:
+            shell.debugger(force=True)
+        return lines

@@ -1,0 +1,60 @@
+"""``%load_ext flyte_nb``: put the session behind the notebook, and take it away again. Runs in: kernel main thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.kernel.cells import Cell, CellOutput, CellTracker
+from flyte_nb.kernel.commands import CommandRouter
+from flyte_nb.kernel.loop import Interrupts
+from flyte_nb.kernel.magics import FlyteMagics
+from flyte_nb.kernel.session import Session, ensure
+
+_undo: list[Callable[[], None]] = []
+
+
+def load(ip: Any) -> None:
+    """Load the extension; harmless if it is loaded. Returns at once: the cluster starts in the background."""
+    if _undo:
+        return
+    cells = CellTracker(ip)
+    cells.install()
+    interrupts = Interrupts(cells)
+    interrupts.install()
+    router = CommandRouter(lambda command: _session().handle_command(command), _post)
+    router.install(ip)
+    session = ensure()
+    session.cells, session.output, session.router = cells, CellOutput(ip), router
+    remove_stop = interrupts.on_interrupt(lambda cell: _session().interrupt_on_engine(cell), post=_post)
+    remove_start = cells.on_start(lambda _cell: _session().new_epoch())
+    remove_end = cells.on_end(_cell_ended)
+    ip.register_magics(FlyteMagics(ip))
+    _undo.extend([remove_stop, remove_start, remove_end, router.uninstall, interrupts.uninstall, cells.uninstall])
+
+
+def unload(ip: Any) -> None:
+    """Undo everything `load` did, the cluster included."""
+    session = Session.current
+    if session is not None:
+        session.close()
+    while _undo:
+        _undo.pop(0)()
+    ip.magics_manager.magics["line"].pop("flyte", None)
+    ip.magics_manager.magics["cell"].pop("flyte", None)
+
+
+def _session() -> Session:
+    assert Session.current is not None
+    return Session.current
+
+
+def _post(function: Callable[..., object], *args: Any) -> None:
+    session = Session.current
+    if session is not None:
+        session.port.loop.call_soon_threadsafe(function, *args)
+
+
+def _cell_ended(cell: Cell, error: BaseException | None) -> None:
+    if Session.current is not None:
+        Session.current.cell_ended(cell, error)

@@ -1,0 +1,177 @@
+"""Whether a debugger's prompt can be answered here, and the debugger that asks. Runs in: kernel main thread."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import sys
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: Modules that the debugger steps over: ``step`` into an ``await`` should not end in asyncio's event loop.
+STEPPED_OVER = (
+    "asyncio", "asyncio.*", "concurrent.*", "contextvars", "distributed", "distributed.*", "flyte_nb", "flyte_nb.*",
+    "selectors", "threading", "tornado.*",
+)  # fmt: skip
+
+
+class PromptRefusedError(RuntimeError):
+    """A debugger was asked for where nobody can answer its prompt."""
+
+
+def can_prompt(shell: Any) -> bool:
+    """Whether the front end that sent the present cell answers prompts.
+
+    nbclient, nbconvert and papermill don't; JupyterLab, Notebook and a terminal do.
+
+    Args:
+        shell: IPython's shell.
+    """
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return True  # IPython in a terminal.
+    try:
+        parent = kernel.get_parent("shell") or {}
+        said = parent.get("content", {}).get("allow_stdin")
+    except Exception:  # A kernel of another make.
+        said = None
+    return bool(getattr(kernel, "_allow_stdin", True) if said is None else said)
+
+
+def demand_prompt(shell: Any, what: str) -> None:
+    """Refuse early and clearly what cannot work, instead of failing at the first ``input()``.
+
+    Args:
+        shell: IPython's shell.
+        what: What was asked for, "%flyte debug a17".
+
+    Raises:
+        PromptRefusedError: Nobody can answer.
+    """
+    if not can_prompt(shell):
+        raise PromptRefusedError(
+            f"{what} needs a prompt, and this notebook is being executed without anybody to answer one (nbclient, nbconvert, "
+            "papermill). Open the notebook in JupyterLab and run it there, or read the failure with its full traceback: "
+            "%flyte logs --traceback."
+        )
+
+
+def debugger(shell: Any) -> Any:
+    """IPython's own debugger of this shell, which also steps over the machinery and understands ``await`` at its prompt."""
+    base = shell.debugger_cls
+
+    class FlytePdb(base):  # type: ignore[misc]  # the class depends on the shell
+        """IPython's debugger, with ``await``."""
+
+        def default(self, line: str) -> None:
+            code = _awaiting(line.removeprefix("!").strip())
+            if code is None:
+                super().default(line)
+                return
+            try:
+                self._await(code)
+            except BaseException as exc:  # noqa: BLE001 - as pdb does: whatever the typed line raises is shown
+                self.error(f"{type(exc).__name__}: {exc}")
+
+        def _getval(self, arg: str) -> Any:
+            code = _awaiting(arg.strip(), "eval")
+            if code is None:
+                return super()._getval(arg)
+            try:
+                return self._await(code)
+            except BaseException as exc:
+                self.error(f"{type(exc).__name__}: {exc}")
+                raise  # Tells ``p`` that there is nothing to print.
+
+        def _await(self, code: Any) -> Any:
+            frame = self.curframe
+            known = getattr(self, "curframe_locals", None)
+            result = eval(code, frame.f_globals, frame.f_locals if known is None else known)  # noqa: S307
+            return run_private(result) if inspect.iscoroutine(result) else result
+
+    made = FlytePdb(skip=list(STEPPED_OVER))
+    made.report_skipped = False  # ``next`` over an ``await`` would print a line for every function of asyncio.
+    made.reset()
+    return made
+
+
+def _awaiting(line: str, mode: str = "single") -> Any:
+    """The code of a line that Python accepts with a top-level ``await`` only; None for every other."""
+    if "await" not in line and "async" not in line:
+        return None
+    try:
+        compile(line, "<stdin>", mode)
+    except SyntaxError:
+        try:
+            return compile(line, "<stdin>", mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        except SyntaxError:
+            return None
+    return None
+
+
+# -- Loops -------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def outside_the_loop() -> Iterator[None]:
+    """Within this, Python doesn't know of the loop that is running on this thread, so that another one can run.
+
+    The outer loop stands still meanwhile, exactly as under any synchronous code. Nothing is patched, and nothing stays.
+    """
+    outer = asyncio._get_running_loop()
+    task = asyncio.current_task(outer) if outer is not None else None
+    # Since Python 3.14 a thread has one current task, whatever the loop: it is put aside too.
+    swap = getattr(asyncio.tasks, "_swap_current_task", None) if sys.version_info >= (3, 14) else None
+    if swap is not None and task is not None:
+        swap(outer, None)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(outer)
+        if swap is not None and task is not None:
+            swap(outer, task)
+
+
+def run_private(coroutine: Coroutine[Any, Any, T], context: contextvars.Context | None = None) -> T:
+    """Run a coroutine to its end on a loop of its own, on this thread, whether or not a loop is running.
+
+    On this thread, and not on another one: a prompt, the stop button and JupyterLab's debugger then work as in any cell.
+
+    Args:
+        coroutine: What to run.
+        context: Variables to run it with, a copy of the present ones by default.
+
+    Raises:
+        BaseException: What the coroutine raises.
+    """
+    with outside_the_loop():
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(coroutine, context=context)
+        try:
+            return loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                loop.run_until_complete(task)
+            raise
+        finally:
+            _close(loop)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()

@@ -1,0 +1,306 @@
+"""The session: one engine, the runs of its cells, their views. The composition root. Runs in: kernel main thread.
+
+Made by `%load_ext flyte_nb`, by `flyte_nb.init()`, or by the first `flyte.run` of a script. Everything that touches the store,
+controllers or views is posted to the engine thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import itertools
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from flyte_nb.core import context as ctx
+from flyte_nb.core import events as ev
+from flyte_nb.core import runs
+from flyte_nb.core.context import Context, RunInfo
+from flyte_nb.core.model import ErrorNote, Phase
+from flyte_nb.engine.kernel_engine import KernelEngine
+from flyte_nb.views.view import View
+
+#: Seconds that a cell's run may take to wind up after its cell was interrupted or failed.
+WIND_UP = 10.0
+
+
+class CellRun:
+    """The run of one execution of a cell."""
+
+    def __init__(self, cell: Any, info: RunInfo, context: Context) -> None:
+        self.cell = cell
+        self.info = info
+        self.context = context
+        self.opened = False
+        self.ended = False
+        self.error: BaseException | None = None
+        self.interrupted = False
+
+
+class CellDisplay:
+    """Outputs of one cell (`flyte_nb.views.display.Display`)."""
+
+    def __init__(self, output: Any, cell: Any) -> None:
+        self._output = output
+        self._cell = cell
+
+    def publish(self, bundle: Mapping[str, Any], display_id: str) -> None:
+        """Add an output under the cell."""
+        self._output.display(self._cell, bundle, display_id=display_id)
+
+    def update(self, bundle: Mapping[str, Any], display_id: str) -> None:
+        """Replace an output."""
+        self._output.update(self._cell, bundle, display_id=display_id)
+
+
+class Session:
+    """One per process."""
+
+    current: Session | None = None
+
+    def __init__(self, **cluster: Any) -> None:
+        self.engine = KernelEngine()
+        self.port = self.engine.port
+        self.store = self.engine.store
+        self.home = self.engine.network.me
+        self._names = itertools.count(1)
+        self._target = cluster.pop("target", None)
+        self._options = {"n_workers": None, "threads_per_worker": 1, "dashboard": False, **cluster}
+        self.starting = self.engine.start(self._target, **self._options)
+        #: Set by the notebook extension.
+        self.cells: Any = None
+        self.output: Any = None
+        self.router: Any = None
+        self.views: dict[str, View] = {}
+        self._cell_runs: dict[str, CellRun] = {}
+        self._by_cell: dict[int, CellRun] = {}
+        self.engine.before = self._before
+        self.store.listeners.append(self._run_changed)
+        runs.provide("remote", lambda: self)
+        atexit.register(self._at_exit)
+
+    # -- names and contexts ---------------------------------------------------------------------------------------
+
+    def new_run_name(self) -> str:
+        """ "r1", "r2", ..."""
+        return f"r{next(self._names)}"
+
+    def context(self) -> Context | None:
+        """Context of the running cell; None outside cells (a script: plain Python, as in Flyte)."""
+        cell = self.cells.owner() if self.cells is not None else None
+        return self.cell_run(cell).context if cell is not None else None
+
+    def cell_run(self, cell: Any) -> CellRun:
+        """The run of a cell's execution."""
+        found = self._by_cell.get(id(cell))
+        if found is None or found.cell is not cell:
+            info = RunInfo(name=self.new_run_name(), home=self.home, interactive_mode=True)
+            found = CellRun(cell, info, runs.cell_context(self, info))
+            self._by_cell[id(cell)] = self._cell_runs[info.name] = found
+        return found
+
+    # -- runs of cells --------------------------------------------------------------------------------------------
+
+    def _before(self, event: ev.Event) -> None:
+        """Open a cell's run with its first action. On the engine thread."""
+        if type(event) is not ev.ActionQueued:
+            return
+        run = self._cell_runs.get(event.run)
+        if run is None or run.opened:
+            return
+        run.opened = True
+        cell = run.cell
+        title = getattr(cell, "title", "") or "cell"
+        self.store.append(
+            ev.RunOpened(
+                event.run, title, "cell", event.at, getattr(cell, "cell_id", "") or "", getattr(cell, "prompt", 0) or 0
+            )
+        )
+        self.store.append(ev.ActionQueued(event.run, runs.ROOT, "", title, title, "", event.at, "root"))
+
+    def cell_ended(self, cell: Any, error: BaseException | None, *, interrupted: bool = False) -> None:
+        """A cell ended: close its run once nothing of it executes. From the kernel's main thread."""
+        run = self._by_cell.pop(id(cell), None)
+        if run is not None:
+            run.error, run.interrupted = (
+                error,
+                interrupted or isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)),
+            )
+            self.port.run_soon(self._wind_up, run)
+
+    def interrupt_on_engine(self, cell: Any) -> None:
+        """Stop was pressed: cancel everything of the cell, whatever asyncio would leave running. On the engine thread."""
+        run = self._by_cell.get(id(cell))
+        if run is not None:
+            run.interrupted = True
+            self._cancel_run(run.info.name, "stop was pressed")
+
+    def new_epoch(self) -> None:
+        """A cell begins: globals may have changed since tasks were last serialized."""
+        self.port.run_soon(self.engine.executor.new_epoch)
+
+    def _cancel_run(self, name: str, reason: str) -> None:
+        self.engine.controller.cancel_run(name, reason)
+        self.engine.network.broadcast(("control", "cancel_run", {"run": name, "reason": reason}))
+
+    def _wind_up(self, run: CellRun, waited: float = 0.0) -> None:
+        name = run.info.name
+        if not run.opened:
+            self._cell_runs.pop(name, None)
+            return
+        if run.interrupted and not waited:
+            self._cancel_run(name, "stop was pressed")
+        if any(True for _ in self.engine.controller.unfinished(name)):
+            # Actions that a failed gather left behind, or background tasks: the run stays open for them.
+            self.engine.thread.loop.call_later(0.02, self._wind_up, run, waited + 0.02)
+            return
+        now = self.engine.controller.clock.time()
+        phase, note = Phase.SUCCEEDED, None
+        if run.interrupted:
+            phase = Phase.ABORTED
+        elif run.error is not None:
+            phase = Phase.FAILED
+            note = ErrorNote("user", type(run.error).__name__, str(run.error)[:500])
+        self.store.append(ev.ActionEnded(name, runs.ROOT, 1, phase, now, note))
+        self.store.append(ev.RunClosed(name, phase, now, note))
+        self._cell_runs.pop(name, None)
+
+    # -- views ----------------------------------------------------------------------------------------------------
+
+    def _run_changed(self, event: ev.Event) -> None:
+        if type(event) is ev.RunOpened:
+            cell_run = self._cell_runs.get(event.run)
+            cell = cell_run.cell if cell_run else (self.cells.current if self.cells is not None else None)
+            self.show(event.run, cell)
+        elif type(event) is ev.RunClosed:
+            view = self.views.get(event.run)
+            if view is not None:
+                view.finish()
+            self.engine.executor.forget_run(event.run)
+
+    def show(self, run: str, cell: Any) -> View:
+        """Show a run under a cell. On the engine thread."""
+        display = CellDisplay(self.output, cell) if self.output is not None and self.output.in_kernel else None
+        view = View(
+            self.store.runs[run],
+            display=display,
+            on_message=self.router.on_widget_message if self.router is not None else None,
+            control=lambda op, args, nonce: self.command(run, op, args),
+            stream=sys.stderr,
+        )
+        old = self.views.pop(run, None)
+        if old is not None:
+            old.close()
+        self.views[run] = view
+        for name in [n for n in self.views if n not in self.store.runs]:
+            self.views.pop(name).close()
+        view.start()
+        return view
+
+    def handle_command(self, command: Any) -> None:
+        """A button was pressed, in whichever view. On the engine thread."""
+        for view in list(self.views.values()):
+            if view.uid and view.uid == command.widget:
+                view.handle(command.op, command.args, command.nonce)
+                return
+
+    def command(self, run: str, op: str, args: Mapping[str, Any]) -> Any:
+        """Do what a view's button asks for. On the engine thread."""
+        if op == "cancel_run":
+            self.abort_run(run, "cancelled by its Cancel button")
+            return {"ok": True}
+        if op == "cancel_action":
+            found = self.store.runs[run].find(str(args.get("action", "")))
+            if found is not None:
+                self.abort_action(run, found.name, "cancelled by its Cancel button")
+            return {"ok": found is not None}
+        return {"ok": False, "error": f"{op} is not available yet"}
+
+    def abort_run(self, run: str, reason: str) -> None:
+        """Cancel a run from outside: whoever awaits its actions gets `errors.ActionAbortedError`. On the engine thread."""
+        for flight in list(self.engine.controller.unfinished(run)):
+            self.engine.controller.abort(run, flight.call.name, reason)
+        self.engine.network.broadcast(("control", "cancel_run", {"run": run, "reason": reason}))
+
+    def abort_action(self, run: str, action: str, reason: str) -> None:
+        """Cancel one action from outside. On the engine thread."""
+        if not self.engine.controller.abort(run, action, reason):
+            args = {"run": run, "action": action, "reason": reason}
+            self.engine.network.broadcast(("control", "abort", args))
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait for the cluster; raises what starting it raised."""
+        self.starting.result(timeout)
+
+    def cluster_text(self) -> str:
+        """Which cluster, its workers and slots."""
+        if not self.starting.done():
+            return "The cluster is starting."
+        self.starting.result()
+        network = self.engine.network
+        handle = network.handle
+        lines = [
+            f"{'Embedded cluster' if handle.embedded else 'Attached to'} {handle.client.scheduler.address}: "
+            f"{len(network.roster)} workers, {sum(w.nthreads for w in network.roster.values())} slots"
+        ]
+        lines += [f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}" for w in network.roster.values()]
+        return "\n".join(lines)
+
+    def restart_cluster(self) -> None:
+        """Replace the cluster by a fresh one of the same kind."""
+        self.replace_cluster(self._target, self._options)
+
+    def replace_cluster(self, target: Any, options: dict[str, Any]) -> None:
+        """Replace the cluster by another; what runs on the old one is cancelled."""
+        cells, output, router = self.cells, self.output, self.router
+        self.close()
+        fresh = Session(target=target, **options)
+        fresh.cells, fresh.output, fresh.router = cells, output, router
+        Session.current = fresh
+
+    def _at_exit(self) -> None:
+        waiting = list(runs.unfinished())
+        if waiting and threading.current_thread() is threading.main_thread() and self.cells is None:
+            print(  # noqa: T201 - a script's user must know why it does not end
+                f"flyte_nb: waiting for {len(waiting)} unfinished run{'s' * (len(waiting) > 1)} "
+                f"({', '.join(r.name for r in waiting)}); Ctrl-C aborts them",
+                file=sys.stderr,
+            )
+            try:
+                for run in waiting:
+                    run.wait()
+            except KeyboardInterrupt:
+                pass
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what runs, close cluster and thread. Idempotent."""
+        atexit.unregister(self._at_exit)
+        if self.engine.thread.thread.is_alive():
+            try:
+                self.port.ask(lambda: [view.close() for view in self.views.values()], timeout=5)
+            except TimeoutError:
+                pass
+            self.engine.close()
+        if Session.current is self:
+            Session.current = None
+
+
+def ensure(**options: Any) -> Session:
+    """The session of this process, made if there is none."""
+    if Session.current is None:
+        Session.current = Session(**options)
+    return Session.current
+
+
+def fallback() -> Context | None:
+    """Context of code outside tasks: the running cell's."""
+    session = Session.current
+    return session.context() if session is not None and session.cells is not None else None
+
+
+ctx.set_fallback(fallback)

@@ -1,0 +1,130 @@
+"""Collect what happens on a worker and send it to each run's home, in batches and bounded. Runs in: worker loop."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from flyte_nb.core import events as ev
+from flyte_nb.core.model import LogLine
+from flyte_nb.core.outcome import Outcome, Work
+
+if TYPE_CHECKING:
+    from flyte_nb.worker.host import Host
+    from flyte_nb.worker.lane import Lane
+
+#: Lines of one attempt that travel per second; what is printed faster is counted as hidden.
+LINES_PER_SECOND = 500
+#: Longest line that travels, in characters.
+LINE_CHARS = 2_000
+
+
+class Sink:
+    """The lines of one attempt, until the next flush; takes them from any thread."""
+
+    __slots__ = ("_since", "_spent", "hidden", "lines", "lock", "queued", "work", "_emitter")
+
+    def __init__(self, emitter: Emitter, work: Work) -> None:
+        self._emitter = emitter
+        self.work = work
+        self.lines: list[LogLine] = []
+        self.hidden = 0
+        self.lock = threading.Lock()
+        self.queued = False
+        self._since = 0.0
+        self._spent = 0
+
+    def line(self, line: LogLine) -> None:
+        """Take one line; beyond the rate, keep the newest and count what makes room."""
+        with self.lock:
+            if line.at - self._since > 1.0:
+                self._since, self._spent = line.at, 0
+            self._spent += 1
+            if self._spent > LINES_PER_SECOND:
+                # The newest lines matter most: a flood leaves its end, and a count.
+                if len(self.lines) >= 50:
+                    del self.lines[0]
+                    self.hidden += 1
+            if len(line.text) > LINE_CHARS:
+                line = line._replace(text=line.text[:LINE_CHARS] + " ...")
+            self.lines.append(line)
+            if not self.queued:
+                self.queued = True
+                self._emitter.printing(self)
+
+    def take(self) -> ev.Logged | None:
+        """What to send now."""
+        with self.lock:
+            lines, self.lines = self.lines, []
+            hidden, self.hidden = self.hidden, 0
+            self.queued = False
+        return ev.Logged(*self.work[:3], tuple(lines), hidden) if lines or hidden else None
+
+
+class Emitter:
+    """Events on their way home."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._events: dict[str, list[ev.Event]] = defaultdict(list)
+        self._printing: list[Sink] = []
+        self._announced: set[tuple[str, str, int]] = set()
+        self._pid = os.getpid()
+
+    def emit(self, event: ev.Event) -> None:
+        """Send an event home with the next flush."""
+        run = self._host.runs.get(event.run)
+        if run is not None:
+            if not self._events:
+                self._host.loop.call_soon(self.flush)
+            self._events[run.home].append(event)
+
+    def extend(self, events: list[ev.Event]) -> None:
+        """Send several."""
+        for event in events:
+            self.emit(event)
+
+    def sink(self, work: Work) -> Sink:
+        """Where an attempt's lines go."""
+        return Sink(self, work)
+
+    def printing(self, sink: Sink) -> None:
+        """A sink has lines. From any thread."""
+        self._printing.append(sink)
+
+    def announce(self, lane: Lane) -> None:
+        """Tell of attempts that have begun and go on."""
+        for key, body in list(lane.bodies.items()):
+            if key not in self._announced and body.started_at:
+                self._announced.add(key)
+                self.emit(ev.AttemptStarted(*key, body.started_at, self._name, self._pid, lane.id[-6:]))
+
+    @property
+    def _name(self) -> str:
+        return self._host.address
+
+    def ended(self, outcome: Outcome, lane: Lane) -> None:
+        """Tell of an attempt that ended."""
+        self._announced.discard(outcome[:3])
+        if outcome.started_at:
+            self.emit(
+                ev.AttemptEnded(
+                    *outcome[:3], outcome.started_at, outcome.ended_at, outcome.kind == "ok", self._name, self._pid,
+                    lane.id[-6:], outcome.ended_at - outcome.started_at, outcome.error,
+                )  # fmt: skip
+            )
+
+    def flush(self) -> None:
+        """Send everything now."""
+        sinks, self._printing = self._printing, []
+        for sink in sinks:
+            logged = sink.take()
+            run = logged and self._host.runs.get(logged.run)
+            if logged and run:
+                self._events[run.home].append(logged)
+        events, self._events = self._events, defaultdict(list)
+        for home, batch in events.items():
+            self._host.send(home, ("events", batch))
+

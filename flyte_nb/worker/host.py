@@ -1,0 +1,334 @@
+"""A Dask worker as a host of lanes: links to owners, outcomes and events out, children's controller in. Runs in: worker loop.
+
+Everything here runs on the worker's own loop unless it says otherwise; lanes reach it with `post`. No user code runs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import distributed
+
+from flyte_nb.core import capture
+from flyte_nb.core import events as ev
+from flyte_nb.core.attempt import Body
+from flyte_nb.core.context import RunInfo
+from flyte_nb.core.controller import Controller
+from flyte_nb.core.local import LoopClock, warn_of_orphans
+from flyte_nb.core.model import ErrorNote
+from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.port import Mailbox, Port
+from flyte_nb.core.serial import MemoryBlobs
+from flyte_nb.core.task import Task
+from flyte_nb.engine.executor import GRACE, DaskExecutor
+from flyte_nb.engine.link import OP, Link, LocalLink, open_link
+from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.worker import slots
+from flyte_nb.worker.emitter import Emitter
+from flyte_nb.worker.lane import PATIENCE, Key, Lane
+
+logger = logging.getLogger("flyte")
+
+#: Seconds a lane waits for its owner to connect before it gives up.
+OWNER_TIMEOUT = 30.0
+
+
+class Host:
+    """One Dask worker."""
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
+        self.address: str = worker.address
+        self.me = self.address
+        self.own_address = self.address
+        self.gate = slots.SlotGate(worker.state.nthreads)
+        self.lanes: dict[str, Lane] = {}
+        self.links: dict[str, Link] = {}
+        self.runs: dict[str, RunInfo] = {}
+        self.roster: dict[str, WorkerInfo] = {}
+        self.mailbox = Mailbox(self.loop)
+        self.emitter = Emitter(self)
+        self._unsent: dict[str, list[Message]] = defaultdict(list)
+        self._connecting: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._client: Any = None
+        self._monitor: asyncio.Task[None] | None = None
+        self.port: Port
+        self.executor: DaskExecutor
+        self.blobs = MemoryBlobs()
+        worker.handlers[OP] = self._accept
+        asyncio.set_event_loop_policy(slots.SlotPolicy())
+        capture.install(tee=False)
+
+    @classmethod
+    def of(cls, worker: Any) -> Host:
+        """The host of a worker, made on first use."""
+        host = getattr(worker, "_flyte_nb_host", None)
+        if host is None:
+            host = worker._flyte_nb_host = cls(worker)
+            host.post(host._start)
+        return host  # type: ignore[no-any-return]
+
+    def _start(self) -> None:
+        self.executor = DaskExecutor(self)
+        controller = Controller(self.executor, self.emitter.emit, LoopClock(self.loop))
+        self.executor.on_began = controller.started
+        self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
+        self._monitor = self.loop.create_task(self._watch())
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the worker's loop; from any thread."""
+        self.mailbox.post(function, *args)
+
+    # -- links ----------------------------------------------------------------------------------------------------
+
+    async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> Any:
+        """A peer connects: serve it until it goes."""
+        link = Link(peer, self._on_message, self._on_close)
+        old = self.links.get(peer)
+        if old is not None:
+            old.close()
+        self.links[peer] = link
+        for message in self._unsent.pop(peer, ()):
+            link.send(message)
+        link.attach(comm)
+        await link.wait_closed()
+        return distributed.core.Status.dont_reply if hasattr(distributed.core.Status, "dont_reply") else "dont-reply"
+
+    def send(self, address: str, message: Message) -> None:
+        """Send to a peer; one that is a worker is connected to first."""
+        link = self.links.get(address)
+        if link is not None and not link.closed:
+            link.send(message)
+            return
+        if address == self.address:
+            self.links[address] = LocalLink(address, self._on_message)
+            self.links[address].send(message)
+            return
+        self._unsent[address].append(message)
+        if "://" in address and address not in self._connecting:
+            self._connecting.add(address)
+            self._spawn(self._connect(address))
+
+    async def _connect(self, address: str) -> None:
+        try:
+            args = self.worker.security.get_connection_args("worker")
+            link = await open_link(address, self.me, args, self._on_message, self._on_close)
+            self.links[address] = link
+            for message in self._unsent.pop(address, ()):
+                link.send(message)
+        except OSError:
+            self._unsent.pop(address, None)
+            self.executor.worker_lost(address)
+        finally:
+            self._connecting.discard(address)
+
+    def _on_close(self, link: Link) -> None:
+        if self.links.get(link.peer) is link:
+            del self.links[link.peer]
+        self.executor.worker_lost(link.peer)
+        for lane in list(self.lanes.values()):
+            if lane.owner == link.peer:
+                self._orphaned(lane)
+
+    def _orphaned(self, lane: Lane) -> None:
+        """Its owner is gone: nobody waits for what it does."""
+        lane.take_back()
+        for key in list(lane.bodies):
+            self._stop(lane, key, "cancelled", GRACE)
+        lane.closed = True
+        lane.wake()
+
+    def _on_message(self, link: Link, message: Message) -> None:
+        if self.executor.handle(link.peer, message):
+            return
+        name = "close_lane" if message[0] == "close" else message[0]
+        getattr(self, f"_on_{name}")(link, *message[1:])
+
+    # -- what owners say ------------------------------------------------------------------------------------------
+
+    def _on_run(self, _link: Link, run: RunInfo) -> None:
+        self.runs[run.name] = run
+
+    def _on_bundle(self, link: Link, lane_id: str, bundle: list[Work]) -> None:
+        lane = self.lanes.get(lane_id)
+        if lane is None or lane.closed:
+            link.send(("returned", lane_id, [work.key for work in bundle]))
+            return
+        lane.add(bundle)
+
+    def _on_cancel(self, link: Link, key: Key, why: str, grace: float) -> None:
+        for lane in self.lanes.values():
+            if key in lane.bodies:
+                self._stop(lane, key, why, grace)
+                return
+            if lane.take_out(key):
+                self.report(lane, [Outcome(*key, "cancelled")], None)
+                return
+
+    def _on_close_lane(self, _link: Link, lane_id: str) -> None:
+        lane = self.lanes.get(lane_id)
+        if lane is not None:
+            lane.closed = True
+            lane.wake()
+
+    def _on_forget(self, _link: Link, run: str) -> None:
+        self.runs.pop(run, None)
+        self.executor.forget_run(run)
+
+    def _on_roster(self, _link: Link, roster: dict[str, WorkerInfo]) -> None:
+        self.roster = roster
+
+    def _on_events(self, link: Link, events: list[ev.Event]) -> None:
+        """Events of a run whose home is reached through us: pass them on."""
+        self.emitter.extend(events)
+
+    def _on_control(self, _link: Link, op: str, args: dict[str, Any]) -> None:
+        """A command to whoever sees an action through."""
+        if op == "abort":
+            self.port.controller.abort(args["run"], args["action"], args["reason"])
+        elif op == "cancel_run":
+            self.port.controller.cancel_run(args["run"], args["reason"])
+        elif op == "resolve":
+            self.port.controller.resolve(**args)
+
+    # -- stopping attempts ----------------------------------------------------------------------------------------
+
+    def _stop(self, lane: Lane, key: Key, why: str, grace: float) -> None:
+        body = lane.bodies.get(key)
+        if body is None or body.stop:
+            return
+        self.port.controller.close_parent(key[0], key[1], "its parent was cancelled")
+        lane.interrupt(key, why)
+        self.loop.call_later(grace, self._insist, lane, key)
+
+    def _insist(self, lane: Lane, key: Key) -> None:
+        """It did not end within its grace: interrupt its thread; then replace the process."""
+        if key in lane.bodies:
+            from flyte_nb.core.local import interrupt_thread
+
+            if lane.holder.held or lane.holder.waiting:
+                interrupt_thread(lane.thread_id, asyncio.CancelledError)
+            self.loop.call_later(0.2, self._recycle, lane, key)
+
+    def _recycle(self, lane: Lane, key: Key) -> None:
+        if key not in lane.bodies:
+            return
+        body = lane.bodies[key]
+        logger.warning("%s did not stop: its worker process is replaced", body.work.label)
+        self.report(lane, [Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time())], None)
+        self.loop.call_later(0.1, os._exit, 1)
+
+    # -- lanes ----------------------------------------------------------------------------------------------------
+
+    def lane_opened(self, lane: Lane) -> None:
+        """A lane's thread has a slot."""
+        self.lanes[lane.id] = lane
+        self.send(lane.owner, ("lane", lane.id, "open"))
+
+    def lane_closed(self, lane: Lane) -> None:
+        """A lane's thread ends."""
+        self.lanes.pop(lane.id, None)
+        keys = lane.take_back()
+        if keys:
+            self.send(lane.owner, ("returned", lane.id, keys))
+        self.send(lane.owner, ("closed", lane.id))
+
+    def report(self, lane: Lane, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
+        """Send what ended, and the counters, to the lane's owner; attempts' events to their home."""
+        if progress is not None:
+            self.send(lane.owner, ("progress", lane.id, *progress))
+        if outcomes:
+            for outcome in outcomes:
+                self.emitter.ended(outcome, lane)
+            self.emitter.flush()
+            self.send(lane.owner, ("ended", lane.id, outcomes))
+
+    def secede(self) -> None:
+        """Tell Dask that the calling task waits, so that it may start another. On the lane's thread."""
+        distributed.secede()
+
+    def body(self, task: Task[..., Any], work: Work) -> Body:
+        """An attempt of a lane. On the lane's thread."""
+        return Body(task, self.runs[work.run], work, self.port, self.emitter.sink(work), self.address)
+
+    def begin(self, lane: Lane, body: Body) -> None:
+        """An attempt begins. On the lane's thread."""
+        work = body.work
+        if work.max_runtime:
+            self.post(self._limit, lane, work.key, work.max_runtime)
+        if body.task.config.timeout.max_queued_time is not None:
+            self.post(self.send, lane.owner, ("began", work.key))
+
+    def _limit(self, lane: Lane, key: Key, seconds: float) -> None:
+        self.loop.call_later(seconds, self._stop, lane, key, "timeout", GRACE)
+
+    def finish(self, body: Body) -> None:
+        """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
+        work = body.work
+        if (work.run, work.action) in self.port.controller.children:
+            self.post(warn_of_orphans, self.port.controller, self.emitter.emit, work)
+
+    async def _watch(self) -> None:
+        """Hand back what waits behind long attempts; announce attempts that go on."""
+        while True:
+            await asyncio.sleep(PATIENCE)
+            for lane in list(self.lanes.values()):
+                if lane.stuck:
+                    keys = lane.take_back()
+                    if keys:
+                        self.send(lane.owner, ("returned", lane.id, keys))
+                self.emitter.announce(lane)
+            self.emitter.flush()
+
+    # -- the executor's network -----------------------------------------------------------------------------------
+
+    def workers(self) -> dict[str, WorkerInfo]:
+        """The roster, as the kernel told it; this worker alone before that."""
+        if self.roster:
+            return self.roster
+        return {self.address: WorkerInfo(self.address, str(self.worker.name), self.gate.slots, os.getpid(), "")}
+
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
+        """Have Dask run a lane for a child of an action of this worker."""
+        from flyte_nb.engine.client import submit_lane
+
+        if self._client is None:
+            self._client = asyncio.ensure_future(self._connect_client())
+        return submit_lane(await self._client, spec, resources, prefer)
+
+    async def _connect_client(self) -> Any:
+        return await distributed.Client(
+            self.worker.scheduler.address, security=self.worker.security, asynchronous=True, set_as_default=False,
+            name="flyte_nb",
+        )  # fmt: skip
+
+    def post_mortem(self, address: str) -> ErrorNote | None:
+        """A worker does not know why another was lost."""
+        return None
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Close lanes and links."""
+        if self._monitor is not None:
+            self._monitor.cancel()
+        for lane in list(self.lanes.values()):
+            self._orphaned(lane)
+        for link in list(self.links.values()):
+            link.close()
+
+
+def slots_of_lane() -> Any:
+    """Give the slot of this thread back around a wait, and tell the owner that its lane is blocked."""
+    return slots.suspended()

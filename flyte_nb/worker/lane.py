@@ -1,0 +1,293 @@
+"""Execute attempts of one task, on one thread, holding a slot only while computing. Runs in: worker process, task thread.
+
+A sync lane runs its attempts one after another. An async lane has a loop on which its attempts overlap; the next one is
+begun only after the one before has had its first step, so that what waits behind a long step can still be handed back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core.attempt import Body
+from flyte_nb.core.local import interrupt_thread
+from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.task import Task
+from flyte_nb.worker import slots
+
+if TYPE_CHECKING:
+    from flyte_nb.worker.host import Host
+
+#: Seconds after which attempts that wait behind one that computes are handed back to their owner.
+PATIENCE = 0.03
+#: Seconds between two reports of a lane that ends one attempt after another: a bundle of no-ops reports once.
+REPORT_EVERY = 0.005
+
+Key = tuple[str, str, int]
+
+
+class Lane:
+    """What both kinds of lane share: the queue, the counters, the reports."""
+
+    def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+        self.host = host
+        self.id = lane_id
+        self.owner = owner
+        self.task = task
+        self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
+        self.queue: deque[Work] = deque()
+        self.started = 0
+        self.finished = 0
+        self.closed = False
+        #: Attempts under way, by key.
+        self.bodies: dict[Key, Body] = {}
+        self.thread_id = 0
+        self._outcomes: list[Outcome] = []
+        self._reported_at = 0.0
+        self._told: tuple[int, int, bool] = (0, 0, False)
+        self._seceded = False
+
+    # -- from the host's loop -------------------------------------------------------------------------------------
+
+    def add(self, bundle: list[Work]) -> None:
+        """Queue a bundle."""
+        self.queue.extend(bundle)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the lane's thread look at its queue."""
+        raise NotImplementedError
+
+    def take_back(self) -> list[Key]:
+        """Take what has not begun off the queue."""
+        keys = []
+        with contextlib.suppress(IndexError):
+            while True:
+                keys.append(self.queue.popleft().key)
+        return keys
+
+    def take_out(self, key: Key) -> bool:
+        """Take one attempt off the queue; False if it has begun, or is not here."""
+        for work in list(self.queue):
+            if work.key == key:
+                with contextlib.suppress(ValueError):
+                    self.queue.remove(work)
+                    self.started += 1
+                    self.finished += 1
+                    return True
+        return False
+
+    def interrupt(self, key: Key, why: str) -> None:
+        """Have an attempt under way end."""
+        raise NotImplementedError
+
+    @property
+    def blocked(self) -> bool:
+        """Whether its thread waits for a child action inside a body, so that nothing else can run on it."""
+        return self.holder.blocked
+
+    @property
+    def stuck(self) -> bool:
+        """Whether what waits here waits for one long computation, or for a slot that does not come."""
+        return bool(self.queue) and (self.blocked or self.holder.held_for > PATIENCE)
+
+    # -- on the lane's thread -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until closed."""
+        self.thread_id = threading.get_ident()
+        slots.adopt(self.holder)
+        try:
+            self.holder.take()
+            self.host.post(self.host.lane_opened, self)
+            self._work()
+        finally:
+            self.holder.give()
+            slots.adopt(None)
+            self.host.post(self.host.lane_closed, self)
+
+    def _work(self) -> None:
+        raise NotImplementedError
+
+    def _released(self) -> None:
+        """The slot was given back: let Dask start other work, and tell the owner how far we are."""
+        if not self._seceded:
+            self._seceded = True
+            self.host.secede()
+        self.report()
+
+    def _taken(self) -> None:
+        if self._told[2] and not self.blocked:
+            self.report()
+
+    def ended(self, outcome: Outcome) -> None:
+        """Note an outcome; it travels with others of the same few milliseconds."""
+        self.finished += 1
+        self._outcomes.append(outcome)
+        if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
+            self.report()
+
+    def report(self) -> None:
+        """Tell the owner what ended and how far the lane is."""
+        outcomes, self._outcomes = self._outcomes, []
+        counters = (self.started, self.finished, self.blocked)
+        if outcomes or counters != self._told:
+            self._told = counters
+            self._reported_at = time.perf_counter()
+            self.host.post(self.host.report, self, outcomes, (*counters[:2], self.holder.busy, counters[2]))
+
+    def new_body(self, work: Work) -> Body:
+        """An attempt, about to begin."""
+        body = self.host.body(self.task, work)
+        self.bodies[work.key] = body
+        self.started += 1
+        self.host.begin(self, body)
+        return body
+
+
+class SyncLane(Lane):
+    """One attempt at a time."""
+
+    def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+        super().__init__(host, lane_id, owner, task)
+        self._ready = threading.Event()
+        self._guard = threading.Lock()
+        self._current: Key | None = None
+        self._began = 0.0
+
+    @property
+    def blocked(self) -> bool:
+        """A body that waits in any way, ``asyncio.run`` of a child included."""
+        return self._current is not None and not self.holder.held and not self.holder.waiting
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the running body has taken long, computing or waiting."""
+        return bool(self.queue) and self._current is not None and time.perf_counter() - self._began > PATIENCE
+
+    def wake(self) -> None:
+        self._ready.set()
+
+    def interrupt(self, key: Key, why: str) -> None:
+        with self._guard:
+            if self._current == key:
+                self.bodies[key].stop = why
+                interrupt_thread(self.thread_id, asyncio.CancelledError)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                work = self.queue.popleft()
+            except IndexError:
+                if not self._wait():
+                    return
+                continue
+            try:
+                self._execute(work)
+            except asyncio.CancelledError:  # an interrupt that came as its body was ending
+                continue
+
+    def _wait(self) -> bool:
+        self._ready.clear()
+        if self.queue:
+            return True
+        if self.closed:
+            return False
+        self.holder.give()
+        self._ready.wait()
+        self.holder.take()
+        return True
+
+    def _execute(self, work: Work) -> None:
+        body = self.new_body(work)
+        with self._guard:
+            self._current = work.key
+            self._began = time.perf_counter()
+        try:
+            body.run_sync()
+        finally:
+            with self._guard:
+                self._current = None
+            del self.bodies[work.key]
+            self.host.finish(body)
+            outcome = body.outcome or Outcome(*work[:3], body.stop or "cancelled", started_at=body.started_at, ended_at=time.time())
+            self.ended(outcome)
+
+
+class AsyncLane(Lane):
+    """Attempts that overlap on one loop."""
+
+    def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+        super().__init__(host, lane_id, owner, task)
+        self.loop = slots.new_loop()
+        self._tasks: dict[Key, asyncio.Task[Outcome]] = {}
+        self._pumping = False
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            self.loop.call_soon_threadsafe(self._start_pump)
+
+    def interrupt(self, key: Key, why: str) -> None:
+        body = self.bodies.get(key)
+        if body is not None:
+            body.stop = why
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._cancel, key)
+
+    def _cancel(self, key: Key) -> None:
+        task = self._tasks.get(key)
+        if task is not None:
+            task.cancel()
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.call_soon(self._start_pump)
+            self.loop.run_forever()
+            left = list(self._tasks.values())
+            for task in left:
+                task.cancel()
+            if left:
+                self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+
+    def _start_pump(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            self._pump()
+
+    def _pump(self) -> None:
+        """Begin one attempt, then come back after its first step."""
+        try:
+            work = self.queue.popleft()
+        except IndexError:
+            self._pumping = False
+            if self.closed and not self._tasks:
+                self.loop.stop()
+            return
+        body = self.new_body(work)
+        task = asyncio.Task(body.coroutine(), loop=self.loop, context=body.variables)
+        self._tasks[work.key] = task
+        task.add_done_callback(lambda task: self._done(body, task))
+        self.loop.call_soon(self._pump)
+
+    def _done(self, body: Body, task: asyncio.Task[Outcome]) -> None:
+        key = body.work.key
+        del self._tasks[key]
+        self.bodies.pop(key, None)
+        if not task.cancelled():
+            task.exception()
+        self.host.finish(body)
+        outcome = body.outcome
+        if outcome is None:  # cancelled before its first step
+            outcome = Outcome(*body.work[:3], body.stop or "cancelled")
+        self.ended(outcome)
+        if self.closed and not self._tasks and not self.queue:
+            self.loop.stop()
