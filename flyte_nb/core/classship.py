@@ -105,8 +105,8 @@ def find_class(key: str, data: bytes | None, module: str, qualname: str) -> type
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, type):
-        raise LookupError(f"there is no class {module}.{qualname} in this process")
+    if not isinstance(found, type):  # None, where the name is unknown.
+        raise LookupError(f"there is no class {module}.{qualname} in this process")  # noqa: TRY004 - it was not found
     return found
 
 
@@ -124,7 +124,7 @@ def _known(key: str) -> type | None:
         from cloudpickle import cloudpickle as inner
 
         # Asked first because loading the pickle again would overwrite the methods of the user's class.
-        return inner._DYNAMIC_CLASS_TRACKER_BY_ID.get(key) if key else None  # type: ignore[no-any-return]
+        return inner._DYNAMIC_CLASS_TRACKER_BY_ID.get(key) if key else None
     except Exception:
         return None
 

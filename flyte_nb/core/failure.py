@@ -153,7 +153,7 @@ class _Capture:
             made = made[:FIRST_FRAMES] + made[-LAST_FRAMES:]
         known = {(source.filename, source.start) for source in inner.sources}
         added = tuple(source for source in sources if (source.filename, source.start) not in known)
-        path = (inner.path + (place,) if place else inner.path)[:MAX_PATH]
+        path = (*inner.path, *((place,) if place else ()))[:MAX_PATH]
         return inner._replace(
             path=path, frames=made, sources=inner.sources + added, left_out=inner.left_out + left_out, notes=self._notes(exc)
         )

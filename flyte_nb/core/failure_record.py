@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
+from pathlib import Path
 from typing import NamedTuple
 
 from flyte_nb.core import frames, redact, snapshot
@@ -59,8 +59,8 @@ class FrameRecord(NamedTuple):
 
     @property
     def where(self) -> str:
-        """ "file.py:12 in work"."""
-        return f"{os.path.basename(self.filename)}:{self.lineno} in {self.name}"
+        """As one reads it: "file.py:12 in work"."""
+        return f"{Path(self.filename).name}:{self.lineno} in {self.name}"
 
 
 class FailureRecord(NamedTuple):
@@ -104,11 +104,18 @@ class FailureRecord(NamedTuple):
 
     @property
     def where(self) -> str:
-        """ "file.py:12 in work", the innermost frame of the user's code; "" if there is none."""
+        """The innermost frame of the user's code, "file.py:12 in work"; "" if there are no frames."""
         for frame in reversed(self.frames):
             if frame.is_user:
                 return frame.where
         return self.frames[-1].where if self.frames else ""
+
+    @property
+    def summary(self) -> str:
+        """One line for lists: "KeyError: 'a'"."""
+        first = self.message.strip().partition("\n")[0][:200]
+        name = self.type_name.rpartition(".")[2]
+        return f"{name}: {first}" if first else name
 
     @property
     def hidden(self) -> int:
@@ -154,14 +161,12 @@ class FailureRecord(NamedTuple):
 
 
 def summary_of(exception: BaseException) -> str:
-    """ "KeyError: 'a'", on one line, without secrets: for lists of failures."""
+    """One line without secrets, for lists of failures: "KeyError: 'a'"."""
     record = record_of(exception)
     if record is not None:
-        name, message = record.type_name.rpartition(".")[2], record.message
-    else:
-        name, message = type(exception).__name__, redact.scrub(safe_str(exception))
-    first = message.strip().partition("\n")[0][:200]
-    return f"{name}: {first}" if first else name
+        return record.summary
+    first = redact.scrub(safe_str(exception)).strip().partition("\n")[0][:200]
+    return f"{type(exception).__name__}: {first}" if first else type(exception).__name__
 
 
 def safe_str(exception: BaseException) -> str:
@@ -178,17 +183,13 @@ def record_of(exception: BaseException | None) -> FailureRecord | None:
     return record if isinstance(record, FailureRecord) else None
 
 
-def _map_frames(record: FailureRecord, change: dict[str, None]) -> FailureRecord:
-    return record._replace(
-        frames=tuple(frame._replace(**change) for frame in record.frames),
-        cause=_map_frames(record.cause, change) if record.cause else None,
-        context=_map_frames(record.context, change) if record.context else None,
-        children=tuple(_map_frames(child, change) for child in record.children),
-    )
-
-
 def _without_locals(record: FailureRecord) -> FailureRecord:
-    return _map_frames(record, {"locals": None, "globals": None})
+    return record._replace(
+        frames=tuple(frame._replace(locals=None, globals=None) for frame in record.frames),
+        cause=_without_locals(record.cause) if record.cause else None,
+        context=_without_locals(record.context) if record.context else None,
+        children=tuple(_without_locals(child) for child in record.children),
+    )
 
 
 def _without_sources(record: FailureRecord) -> FailureRecord:

@@ -55,7 +55,8 @@ def render(error: BaseException) -> list[str]:
 def render_group(group: BaseExceptionGroup[BaseException]) -> list[str]:
     """The short text of an exception group: equal errors folded, each with its place. Of `render`'s shape."""
     try:
-        return [*_head(group), *_local_part(group), *_group_part(group, ""), _last_line(group), *_notes(group), *_group_hints(group)]
+        inside = _group_part(group)
+        return [*_head(group), *_local_part(group), *inside, _last_line(group), *_notes(group), *_group_hints(group)]
     except Exception:  # See `render`.
         return "".join(traceback.format_exception(group)).splitlines()
 
@@ -181,8 +182,7 @@ def _chain_part(record: FailureRecord) -> Iterator[str]:
     """One line for each exception behind the failure."""
     behind, words = (record.cause, "caused by") if record.cause else (record.context, "while handling")
     while behind is not None:
-        first = behind.message.strip().partition("\n")[0][:200]
-        yield f"    {words} {behind.type_name}: {first}" + (f" ({behind.where})" if behind.where else "")
+        yield f"    {words} {behind.summary}" + (f" ({behind.where})" if behind.where else "")
         behind, words = (behind.cause, "caused by") if behind.cause else (behind.context, "while handling")
     for line in fold_records(record.children):
         yield f"    {line}"
@@ -202,7 +202,7 @@ def fold(errors: Iterable[BaseException]) -> list[str]:
 
 def fold_records(records: Iterable[FailureRecord]) -> list[str]:
     """`fold`, for records."""
-    return _fold((f"{record.type_name}: {record.message}".strip(": ").partition("\n")[0][:200], _origin(record)) for record in records)
+    return _fold((record.summary, _origin(record)) for record in records)
 
 
 def leaves(errors: Iterable[BaseException]) -> Iterator[BaseException]:
@@ -231,18 +231,18 @@ def _fold(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def _group_part(group: BaseExceptionGroup[BaseException], indent: str) -> Iterator[str]:
+def _group_part(group: BaseExceptionGroup[BaseException]) -> Iterator[str]:
     firsts: dict[str, BaseException] = {}
     all_of_them = list(leaves(group.exceptions))
     for error in all_of_them:
         firsts.setdefault(summary_of(error), error)
     for line, error in zip(fold(all_of_them), firsts.values(), strict=False):
-        yield f"{indent}  + {_paint(_RED, line)}"
+        yield f"  + {_paint(_RED, line)}"
         shown, _ = frames_of(error)
         for frame in shown[-1:]:
-            yield from (f"{indent}    {text}" for text in _frame_lines(frame))
+            yield from (f"    {text}" for text in _frame_lines(frame))
     if len(firsts) > MAX_FOLDS:
-        yield f"{indent}  + {fold(all_of_them)[-1]}"
+        yield f"  + {fold(all_of_them)[-1]}"
     yield ""
 
 
@@ -254,9 +254,8 @@ def _hints(record: FailureRecord) -> list[str]:
     if not shown.commands or record.origin is None:
         return []
     short = shown.name_of(record.origin.action)
-    if not short:
-        return ["%debug opens the frame that failed, with its remote variables"]
-    return [f"%debug opens the frame that failed, with its remote variables; later: %flyte debug {short}; to run it here: %flyte replay {short}"]
+    later = f"; later: %flyte debug {short}; to run it here: %flyte replay {short}" if short else ""
+    return [f"%debug opens the frame that failed, with its remote variables{later}"]
 
 
 def _group_hints(group: BaseExceptionGroup[BaseException]) -> list[str]:

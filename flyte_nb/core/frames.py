@@ -12,14 +12,15 @@ import linecache
 import os
 import site
 import sysconfig
+from pathlib import Path
 from typing import NamedTuple
 
 #: Top-level packages whose frames are folded into a count.
 MACHINERY = frozenset(
     {
-        "asyncio", "_asyncio", "cloudpickle", "concurrent", "contextvars", "dask", "debugpy", "distributed", "flyte", "flyte_nb",
-        "flyte_nb_kernel", "ipykernel", "IPython", "nbclient", "nest_asyncio", "nest_asyncio2", "runpy", "selectors",
-        "threading", "tornado", "traitlets", "uvloop", "zmq", "bdb", "pdb", "_pydevd_bundle", "pydevd", "ipykernel_launcher",
+        "IPython", "_asyncio", "_pydevd_bundle", "asyncio", "bdb", "cloudpickle", "concurrent", "contextvars", "dask", "debugpy",
+        "distributed", "flyte", "flyte_nb", "flyte_nb_kernel", "ipykernel", "ipykernel_launcher", "nbclient", "nest_asyncio",
+        "nest_asyncio2", "pdb", "pydevd", "runpy", "selectors", "threading", "tornado", "traitlets", "uvloop", "zmq",
     }
 )  # fmt: skip
 
@@ -43,7 +44,7 @@ def _installed() -> tuple[str, ...]:
         paths.add(site.getusersitepackages())
     except Exception:  # Embedded interpreters lack parts of ``site``.
         pass
-    return tuple(os.path.join(path, "") for path in paths if path)
+    return tuple(path.rstrip(os.sep) + os.sep for path in paths if path)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -70,9 +71,9 @@ def kind_of(filename: str, module: str) -> str:
 
 def is_notebook_file(filename: str) -> bool:
     """Whether this is the name that IPython or ipykernel gave to a cell."""
-    return filename.startswith("<ipython-input-") or (
-        "ipykernel_" in filename and os.path.basename(os.path.dirname(filename)).startswith("ipykernel_")
-    )
+    if "ipykernel_" in filename:
+        return Path(filename).parent.name.startswith("ipykernel_")
+    return filename.startswith("<ipython-input-")
 
 
 def register_source(filename: str, text: str) -> None:

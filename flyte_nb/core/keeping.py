@@ -10,8 +10,6 @@ import enum
 import types
 from typing import Any
 
-from flyte_nb.core import redact
-
 
 class Verdict(enum.Enum):
     """What to do with the instances of a class."""
@@ -110,8 +108,9 @@ def _judge(cls: type) -> Verdict:
         return Verdict.OUTLINE
     if cls.__name__ == "cython_function_or_method":
         return Verdict.FUNCTION
-    if any(_root(base.__module__) in _ARRAYS for base in cls.__mro__) and (root != "torch" or cls.__name__ in ("Tensor", "Parameter")):
-        return Verdict.ARRAY
+    if any(_root(base.__module__) in _ARRAYS for base in cls.__mro__):
+        # Of torch, tensors only: its modules hold hooks, streams and device memory.
+        return Verdict.ARRAY if root != "torch" or cls.__name__ in ("Tensor", "Parameter") else Verdict.OUTLINE
     if _runs_own_code(cls):
         return Verdict.OUTLINE
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
@@ -138,9 +137,3 @@ def _is_trusted(cls: type, name: str) -> bool:
 def _root(module: Any) -> str:
     return module.partition(".")[0] if isinstance(module, str) else ""
 
-
-def holds_secret_names(value: object) -> bool:
-    """Whether a dictionary has keys that look like a secret's, so that no part of it is shown as text."""
-    if type(value) is not dict:
-        return any(type(item) is dict for item in value) if type(value) in (list, tuple) else False  # type: ignore[attr-defined]
-    return any(type(key) is str and redact.is_secret_name(key) for key in value)

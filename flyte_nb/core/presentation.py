@@ -6,9 +6,9 @@ The kernel's session says so once, with `configure`; without it the texts are co
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -20,7 +20,7 @@ def _file(filename: str) -> str:
     cell = re.fullmatch(r"<ipython-input-(\d+)-\w+>", filename)
     if cell:
         return f"Cell In[{cell[1]}]"
-    home = os.path.join(os.path.expanduser("~"), "")
+    home = f"{Path.home()}/"
     return "~/" + filename[len(home) :] if filename.startswith(home) and len(home) > 2 else filename
 
 

@@ -191,13 +191,14 @@ def _make(frame: FrameRecord, filename: str, classes: dict[str, bytes]) -> Trace
     module = sys.modules.get(frame.module)
     # The live globals of the same module, if it is here: helpers and imports work at the debugger's prompt.
     known: dict[str, Any] = vars(module) if module is not None else {"__name__": frame.module, "__builtins__": builtins}
+    made: TracebackType | None = None
     try:
         exec(code, known, RemoteLocals(frame, classes))  # noqa: S102 - it raises, and that's all it does
     except TypeError as exc:
-        assert exc.__traceback__ is not None
-        made = exc.__traceback__.tb_next
+        made = exc.__traceback__
     assert made is not None
-    return made
+    assert made.tb_next is not None  # The first entry is this function's own.
+    return made.tb_next
 
 
 @lru_cache(maxsize=1024)
@@ -207,8 +208,12 @@ def _code(filename: str, name: str, first: int, line: int, position: tuple[int, 
     first = min(max(first, 1), line)
     end_line, column, end_column = position or (line, 0, 0)
     # Lines are stored relative to the first one, which is replaced below.
-    at = {"lineno": line - first + 1, "end_lineno": max(end_line, line) - first + 1, "col_offset": column, "end_col_offset": end_column}
-    tree = ast.Module(body=[ast.Raise(exc=ast.Constant(0, **at), cause=None, **at)], type_ignores=[])
+    statement = ast.Raise(exc=ast.Constant(0), cause=None)
+    for node in (statement, statement.exc):
+        assert node is not None
+        node.lineno, node.end_lineno = line - first + 1, max(end_line, line) - first + 1
+        node.col_offset, node.end_col_offset = column, end_column
+    tree = ast.Module(body=[statement], type_ignores=[])
     code = compile(tree, filename, "exec")
     names = {"co_name": name, "co_qualname": name, "co_firstlineno": first}
     return code.replace(co_filename=filename, **names)  # type: ignore[arg-type]

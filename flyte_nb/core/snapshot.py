@@ -190,7 +190,8 @@ class _Pickler(pickle.Pickler):
 
     def _text(self, text: str) -> tuple[Any, ...] | None:
         if len(text) > MAX_STRING:
-            return ("summary", f"str of length {len(text)}: {preview(redact.scrub(text[:200], self._room.secrets), 80)}", "cut", None)
+            start = preview(redact.scrub(text[:200], self._room.secrets), 80)
+            return ("summary", f"str of length {len(text)}: {start}", "cut", None)
         if len(text) < redact.MIN_SECRET:
             return None
         clean = redact.scrub(text, self._room.secrets)
@@ -288,7 +289,7 @@ def _attributes(obj: object) -> Iterator[tuple[str, Any]]:
             if type(slot) is types.MemberDescriptorType and type(base) is type and base.__module__ != "builtins":
                 try:
                     found.append((name, slot.__get__(obj)))
-                except Exception:
+                except AttributeError:
                     continue  # an unset slot
     for name, value in found:
         if type(name) is str and not (name.startswith("__") and name.endswith("__")):
@@ -312,6 +313,6 @@ def _outline(value: object, room: Room, reason: str) -> Summary:
         else:
             attributes[name] = Summary(describe(inner))
     text = describe(value)
-    if cls in (list, tuple, dict, set, frozenset, str, bytes) and not keeping.holds_secret_names(value):
+    if cls in (list, tuple, dict, set, frozenset, str, bytes):
         text = f"{text}: {redact.scrub(preview(value, 80), room.secrets)}"
     return Summary(text, reason, attributes)

@@ -56,7 +56,7 @@ class Stack(NamedTuple):
 
     @property
     def where(self) -> str:
-        """ "helper.py:12 in work": the innermost frame of the user's; "" if there is none."""
+        """The innermost frame of the user's, "helper.py:12 in work"; "" if there is none."""
         for frame in reversed(self.frames):
             if frame.is_user:
                 return f"{presentation.current().file(frame.filename)}:{frame.lineno} in {frame.name}"

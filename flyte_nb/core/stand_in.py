@@ -10,6 +10,8 @@ import sys
 import types
 from typing import Any
 
+from flyte_nb.core import redact
+
 #: Longest text of one value in a summary, in characters: a line on the screen.
 MAX_TEXT = 120
 #: Attributes of an object shown by a summary. More are seldom looked at, and a model may have thousands.
@@ -83,18 +85,18 @@ def _short(value: object) -> str:
 def type_name(value: object) -> str:
     """Name of the value's class, with its module unless that is obvious: "int", "numpy.ndarray", "Config"."""
     cls = type(value)
-    module = cls.__module__
+    module: Any = cls.__module__
     name = cls.__qualname__
-    if not isinstance(module, str) or not isinstance(name, str):
-        return "object"  # a class may set anything as its ``__module__``
+    if not isinstance(module, str):
+        return name  # a class may set anything as its ``__module__``
     return name if module in ("builtins", "__main__") else f"{module.partition('.')[0]}.{name}"
 
 
 def known_size(value: object) -> int | None:
     """Bytes of the data in an array, frame or tensor of a well-known package; None if it isn't one."""
     for base in type(value).__mro__:
-        package = base.__module__
-        package = package.partition(".")[0] if isinstance(package, str) else ""
+        module: Any = base.__module__  # A class may set anything.
+        package = module.partition(".")[0] if isinstance(module, str) else ""
         measure = _MEASURES.get((package, base.__name__))
         if measure is not None:
             try:
@@ -141,7 +143,7 @@ def describe(value: object) -> str:
         return f"{name} of length {len(value)}"  # type: ignore[arg-type]
     # By exact type throughout: ``isinstance`` asks an instance for its ``__class__``, which may be a property.
     if issubclass(type(value), type):
-        return f"class {type.__getattribute__(value, '__qualname__')}"  # type: ignore[arg-type]
+        return f"class {type.__getattribute__(value, '__qualname__')}"
     if type(value) is types.FunctionType:
         code = value.__code__
         return f"function {code.co_name} at {code.co_filename}:{code.co_firstlineno}"
@@ -199,26 +201,29 @@ def preview(value: object, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _preview(value: object, limit: int, depth: int) -> str:
+def _preview(value: Any, limit: int, depth: int) -> str:
     cls = type(value)
     if cls is int:
-        bits = value.bit_length()  # type: ignore[attr-defined]
+        bits = value.bit_length()
         return repr(value) if bits < 400 else f"<int of {bits} bits>"  # Python refuses to print a long one
     if cls in _ATOMS:
         return repr(value)
     if cls in (str, bytes):
-        return repr(value) if len(value) <= limit else repr(value[:limit]) + "..."  # type: ignore[arg-type, index]
+        return repr(value) if len(value) <= limit else repr(value[:limit]) + "..."
     if cls not in (list, tuple, dict, set, frozenset) or not depth:
         return f"<{describe(value)}>"
     items: list[str] = []
-    total: int = len(value)  # type: ignore[arg-type]
+    total = len(value)
     room = limit
-    for item in value.items() if cls is dict else value:  # type: ignore[attr-defined]
+    for item in value:
         if room <= 0 or len(items) >= 10:
             items.append(f"... {total} items")
             break
-        pair = item if cls is dict else (item,)
-        text = ": ".join(_preview(part, room, depth - 1) for part in pair)
+        text = _preview(item, room, depth - 1)
+        if cls is dict:
+            inner = value[item] if type(item) in (str, int) else None  # Another key's ``==`` would be foreign code.
+            hidden = type(item) is str and redact.hides(item, inner)
+            text += f": {'<redacted>' if hidden else _preview(inner, room, depth - 1)}"
         room -= len(text)
         items.append(text)
     joined = ", ".join(items)

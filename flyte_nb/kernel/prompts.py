@@ -65,8 +65,13 @@ def debugger(shell: Any) -> Any:
     """IPython's own debugger of this shell, which also steps over the machinery and understands ``await`` at its prompt."""
     base = shell.debugger_cls
 
-    class FlytePdb(base):  # type: ignore[misc]  # the class depends on the shell
+    class FlytePdb(base):  # type: ignore[misc, valid-type]  # the base depends on the shell
         """IPython's debugger, with ``await``."""
+
+        def stop_here(self, frame: Any) -> bool:
+            if self.is_skipped_module(frame.f_globals.get("__name__", "")):
+                return False  # IPython prints a line for each: ``next`` over an ``await`` would print forty.
+            return bool(super().stop_here(frame))
 
         def default(self, line: str) -> None:
             code = _awaiting(line.removeprefix("!").strip())
@@ -75,7 +80,7 @@ def debugger(shell: Any) -> Any:
                 return
             try:
                 self._await(code)
-            except BaseException as exc:  # noqa: BLE001 - as pdb does: whatever the typed line raises is shown
+            except BaseException as exc:  # As pdb does: whatever the typed line raises is shown.
                 self.error(f"{type(exc).__name__}: {exc}")
 
         def _getval(self, arg: str) -> Any:
@@ -95,7 +100,6 @@ def debugger(shell: Any) -> Any:
             return run_private(result) if inspect.iscoroutine(result) else result
 
     made = FlytePdb(skip=list(STEPPED_OVER))
-    made.report_skipped = False  # ``next`` over an ``await`` would print a line for every function of asyncio.
     made.reset()
     return made
 
