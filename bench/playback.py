@@ -78,8 +78,7 @@ class Stage:
             started = time.time()
             offset = None
             n = 0
-            for event in sorted(events, key=_when):
-                at = _when(event)
+            for at, event in _by_time(events):
                 if offset is None:
                     offset = started - at
                 if batch:
@@ -116,6 +115,15 @@ class Stage:
             view.start()
 
         self.loop.call_soon_threadsafe(work)
+
+
+def _by_time(events: Iterable[ev.Event]) -> list[tuple[float, ev.Event]]:
+    """Events with their times, in order; what has no time of its own comes with what was before it."""
+    timed: list[tuple[float, ev.Event]] = []
+    for event in events:
+        at = _when(event) or (timed[-1][0] if timed else 0.0)
+        timed.append((at, event))
+    return sorted(timed, key=lambda pair: pair[0])
 
 
 def _when(event: ev.Event) -> float:

@@ -222,5 +222,9 @@ export interface Model {
 export interface Kernel {
   clientId?: string;
   username?: string;
+  statusChanged?: {
+    connect(slot: (kernel: unknown, status: string) => void): boolean;
+    disconnect(slot: (kernel: unknown, status: string) => void): boolean;
+  };
   sendControlMessage?(message: unknown, expectReply: boolean, disposeOnDone: boolean): unknown;
 }

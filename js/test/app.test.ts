@@ -11,7 +11,17 @@ const EVIL = "<img src=x onerror=alert(1)>";
 class FakeModel {
   sent: { op: string; args: Record<string, unknown>; nonce: string; comm_id: string }[] = [];
   control: unknown[] = [];
-  widget_manager = { kernel: { clientId: "c", sendControlMessage: (message: unknown) => this.control.push(message) } };
+  slots: ((kernel: unknown, status: string) => void)[] = [];
+  widget_manager = {
+    kernel: {
+      clientId: "c",
+      sendControlMessage: (message: unknown) => this.control.push(message),
+      statusChanged: {
+        connect: (slot: (kernel: unknown, status: string) => void) => this.slots.push(slot) > 0,
+        disconnect: () => true,
+      },
+    },
+  };
   get(key: string) {
     return key === "uid"
       ? "u1"
@@ -113,6 +123,13 @@ describe("a view", () => {
     app.root.querySelector(".fnb-scroll")?.dispatchEvent(new KeyboardEvent("keydown", { key: "d", bubbles: true }));
     expect(heard).not.toHaveBeenCalled();
     expect(app.root.getAttribute("data-lm-suppress-shortcuts")).toBe("true");
+  });
+
+  it("stops counting when the kernel is gone, and says so", () => {
+    app.receive(replay([row(1), row(2)]) as Message, []);
+    for (const slot of model.slots) slot(null, "restarting");
+    expect(app.root.querySelector(".fnb-notice")?.textContent).toContain("The kernel is gone");
+    expect(app.root.classList.contains("fnb-orphan")).toBe(true);
   });
 
   it("announces its state politely", async () => {

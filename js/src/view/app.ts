@@ -79,8 +79,9 @@ export class App {
   private readonly observer: ResizeObserver;
   private readonly themes: MutationObserver;
 
-  constructor(widget: Model) {
+  constructor(private readonly widget: Model) {
     this.transport = new Transport(widget);
+    widget.widget_manager?.kernel?.statusChanged?.connect(this.onKernel);
     const heat = {
       peek: (key: string, index: number, then: (label: string) => void) => this.peek(key, index, then),
       open: (key: string, index: number) => this.openCell(key, index),
@@ -182,7 +183,10 @@ export class App {
       this.notice,
       this.status,
     );
-    this.root.addEventListener("keydown", (event) => event.stopPropagation());
+    this.root.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.detail.open) this.closeDetail();
+      event.stopPropagation();
+    });
     this.root.addEventListener(
       "scroll",
       (event) => {
@@ -735,16 +739,25 @@ export class App {
     if (this.tab === "logs") this.logs.remounted();
   }
 
-  /** The kernel let go of this run. */
+  private readonly onKernel = (_kernel: unknown, status: string): void => {
+    if (["restarting", "autorestarting", "terminating", "dead"].includes(status)) this.orphan();
+  };
+
+  /** The kernel let go of this run, or is gone. */
   orphan(): void {
+    if (this.root.classList.contains("fnb-orphan")) return;
     this.transport.close();
     for (const timer of this.timers) clearInterval(timer);
-    if (this.model.running) this.say("The kernel is gone: this is the last that was known.", true);
+    this.say(
+      `${this.model.running ? "The kernel is gone: this is the last that was known." : "The kernel is gone."}`,
+      this.model.running,
+    );
     this.root.classList.add("fnb-orphan");
   }
 
   destroy(): void {
     this.transport.close();
+    this.widget.widget_manager?.kernel?.statusChanged?.disconnect(this.onKernel);
     for (const timer of this.timers) clearInterval(timer);
     if (this.lookTimer) clearTimeout(this.lookTimer);
     cancelAnimationFrame(this.frame);

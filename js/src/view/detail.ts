@@ -305,7 +305,7 @@ export class DetailView {
       { word: "queued", seconds: queued, look: P.QUEUED },
       { word: "running", seconds: running, look: P.RUNNING },
       { word: "suspended", seconds: ran - running, look: P.PAUSED },
-    ].filter(({ seconds }) => seconds > 0.0005);
+    ].filter(({ seconds }) => seconds > 0.004 * (queued + ran) && seconds >= 0.005);
     const bar = h("div", {
       class: "fnb-bar fnb-times",
       role: "img",
@@ -331,35 +331,23 @@ export class DetailView {
 
   private attempts(detail: Detail): Child {
     if (!detail.attempts.length) return null;
-    const row = (attempt: Attempt) => {
+    const line = (attempt: Attempt) => {
       const took = attempt.started === null ? "" : duration((attempt.ended ?? this.model.elapsed()) - attempt.started);
       const code = attempt.ok === null ? P.RUNNING : attempt.ok ? P.SUCCEEDED : P.FAILED;
+      const where = `${shortWorker(attempt.worker)}${attempt.slot ? ` slot ${attempt.slot}` : ""}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`;
       return h(
-        "tr",
-        {},
-        h(
-          "td",
-          {},
-          phaseIcon(code),
-          ` ${attempt.number + 1}${detail.max_attempts > 1 ? ` of ${detail.max_attempts}` : ""}`,
-        ),
-        h("td", { class: "fnb-num" }, took),
-        h(
-          "td",
-          { title: attempt.worker },
-          `${shortWorker(attempt.worker)}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`,
-        ),
-        h(
-          "td",
-          { class: attempt.error ? "fnb-error" : "" },
-          attempt.error ? `${attempt.error.code}: ${attempt.error.message.split("\n")[0]}` : "",
-        ),
+        "div",
+        { class: "fnb-attempt" },
+        phaseIcon(code),
+        h("span", {}, `${attempt.number + 1}${detail.max_attempts > 1 ? ` of ${detail.max_attempts}` : ""}`),
+        h("span", { class: "fnb-num" }, took),
+        h("span", { class: "fnb-muted", title: attempt.worker }, where),
+        attempt.error && detail.attempts.length > 1
+          ? h("span", { class: "fnb-error" }, `${attempt.error.code}: ${attempt.error.message.split("\n")[0]}`)
+          : null,
       );
     };
-    return section(
-      detail.attempts.length > 1 ? "Attempts" : "Attempt",
-      h("table", { class: "fnb-table" }, h("tbody", {}, detail.attempts.map(row))),
-    );
+    return section(detail.attempts.length > 1 ? "Attempts" : "Attempt", detail.attempts.map(line));
   }
 
   private reports(detail: Detail): Child {
@@ -367,7 +355,7 @@ export class DetailView {
     const place = h("div", {});
     const load = (tab: string) => {
       this.host.report(detail.name, tab).then(
-        (page) => place.replaceChildren(frameOf(page, `Report ${tab}`, 360)),
+        (page) => place.replaceChildren(frameOf(page, `Report ${tab}`, 260)),
         (error: Error) => place.replaceChildren(h("div", { class: "fnb-error" }, error.message)),
       );
     };
@@ -411,7 +399,7 @@ function frameOf(page: string, title: string, height = 220): HTMLElement {
     referrerpolicy: "no-referrer",
     style: { height: `${height}px` },
   });
-  frame.srcdoc = page;
+  frame.srcdoc = `<style>body{font:13px/1.5 system-ui,sans-serif;margin:8px}</style>${page}`;
   return frame;
 }
 
