@@ -429,7 +429,11 @@ export class App {
   // -- commands ---------------------------------------------------------------------------------------------------
 
   private command(op: string, args: Record<string, unknown> = {}): void {
-    this.transport.send(op, { run: this.model.header?.run ?? "", ...args });
+    const all = { run: this.model.header?.run ?? "", ...args };
+    this.transport.command(op, all, (text, error) => {
+      if (error && op === "cancel_run") this.header.cancelFailed();
+      this.say(text, error);
+    });
   }
 
   private signal(row: Row, value: string): void {

@@ -10,9 +10,13 @@ export function h<K extends keyof HTMLElementTagNameMap>(
 ): HTMLElementTagNameMap[K] {
   const el = document.createElement(tag);
   if (props) setProps(el, props);
+  // Lumino looks for this on the focused element before it looks at its parents: on the root alone, "d d" deletes the cell.
+  if (FOCUSABLE.has(tag) || (props && "tabindex" in props)) el.setAttribute("data-lm-suppress-shortcuts", "true");
   append(el, children);
   return el;
 }
+
+const FOCUSABLE = new Set(["button", "input", "select", "summary", "iframe"]);
 
 function setProps(el: HTMLElement, props: Props): void {
   for (const [key, value] of Object.entries(props)) {

@@ -2,7 +2,7 @@
 
 import { duration, growing, number, segments } from "../format.ts";
 import type { RunModel } from "../model.ts";
-import { isFailure, isTerminal, P, SEGMENTS, type SegmentWord } from "../protocol.ts";
+import { isFailure, isTerminal, SEGMENTS, type SegmentWord } from "../protocol.ts";
 import { Bar } from "./bar.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
 import { icon, phaseIcon, phaseWord } from "./icons.ts";
@@ -89,10 +89,16 @@ export class HeaderView {
   }
 
   private onCancel(): void {
+    if (this.cancelling) return;
     this.cancelling = true;
-    this.cancel.disabled = true;
+    // Not `disabled`: that would throw the focus out of the view.
+    this.cancel.setAttribute("aria-disabled", "true");
     setText(this.cancel, "Cancelling…");
     this.host.command("cancel_run");
+  }
+
+  cancelFailed(): void {
+    this.cancelling = false;
   }
 
   draw(model: RunModel, open: boolean, active: ReadonlySet<string>): void {
@@ -124,9 +130,9 @@ export class HeaderView {
     const failed = header.counts.some((n, code) => n > 0 && isFailure(code));
     show(this.retry, failed);
     show(this.cancel, !ended);
-    if (ended || (this.cancelling && header.phase === P.RUNNING && !this.cancel.disabled)) this.cancelling = false;
+    if (ended) this.cancelling = false;
     if (!this.cancelling) {
-      this.cancel.disabled = false;
+      this.cancel.removeAttribute("aria-disabled");
       setText(this.cancel, "Cancel");
     }
     show(this.bar.el, header.total > 1);
