@@ -296,8 +296,7 @@ def _scrubbed(source: Source, secrets: tuple[str, ...]) -> Source:
 
 
 def _locals_size(record: FailureRecord) -> int:
-    kept = (value for frame in record.frames for value in (frame.locals or {}).values())
-    return sum(len(value.data) for value in kept if isinstance(value, snapshot.Kept))
+    return sum(snapshot.size_of(value) for frame in record.frames for value in (frame.locals or {}).values())
 
 
 def _class_name(cls: type) -> str:

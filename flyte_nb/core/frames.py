@@ -18,9 +18,10 @@ from typing import NamedTuple
 #: Top-level packages whose frames are folded into a count.
 MACHINERY = frozenset(
     {
-        "IPython", "_asyncio", "_pydevd_bundle", "asyncio", "bdb", "cloudpickle", "concurrent", "contextvars", "dask", "debugpy",
-        "distributed", "flyte", "flyte_nb", "flyte_nb_kernel", "ipykernel", "ipykernel_launcher", "nbclient", "nest_asyncio",
-        "nest_asyncio2", "pdb", "pydevd", "runpy", "selectors", "threading", "tornado", "traitlets", "uvloop", "zmq",
+        "IPython", "_asyncio", "_pydevd_bundle", "asyncio", "bdb", "cloudpickle", "concurrent", "contextvars", "dask",
+        "debugpy", "distributed", "flyte", "flyte_nb", "flyte_nb_kernel", "ipykernel", "ipykernel_launcher", "nbclient",
+        "nest_asyncio", "nest_asyncio2", "pdb", "pydevd", "runpy", "selectors", "threading", "tornado", "traitlets", "uvloop",
+        "zmq",
     }
 )  # fmt: skip
 

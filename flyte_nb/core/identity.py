@@ -21,6 +21,9 @@ from typing import Any
 #: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
 MAX_REMEMBERED = 4_096
 
+#: Decorators, partials and methods peeled off one callable: more than anybody nests, and the end of a cycle.
+MAX_LAYERS = 32
+
 #: Helpers followed from one function. Beyond this many the program is a library, and its version is not ours to compute.
 MAX_HELPERS = 1_000
 
@@ -40,16 +43,20 @@ def function_version(func: Callable[..., Any]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    plain = _plain(func)
-    code = getattr(plain, "__code__", None)
+    return _own_version(_layers(func)[-1])
+
+
+def _own_version(layer: Any) -> str:
+    """Hash of one function, its decorators' wrappers and what it wraps aside."""
+    code = getattr(layer, "__code__", None)
     if not isinstance(code, types.CodeType):
-        kind = type(plain) if not isinstance(plain, type) else plain
-        return _digest("object", f"{kind.__module__}.{kind.__qualname__}")
+        named = layer if hasattr(layer, "__qualname__") else type(layer)
+        return _digest("object", f"{named.__module__}.{named.__qualname__}")
     # By identity: code objects compare equal when only a decorator's arguments differ.
     known = _remembered.get(id(code))
     if known is not None and known[0]() is code:
         return known[1]
-    version = _source_version(plain) or _digest("code", _code_text(code))
+    version = _source_version(code) or _digest("code", _code_text(code))
     if len(_remembered) >= MAX_REMEMBERED:
         _remembered.clear()
     _remembered[id(code)] = (weakref.ref(code), version)
@@ -68,38 +75,47 @@ def helpers_version(func: Callable[..., Any]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    start = _plain(func)
-    seen: dict[int, Any] = {id(start): start}
-    queue: list[Any] = [start]
-    parts = [function_version(start)]
+    queue = _layers(func)
+    parts = [_own_version(layer) for layer in queue]
+    seen: dict[int, Any] = {id(layer): layer for layer in queue}
+    found = []
     while queue and len(seen) <= MAX_HELPERS:
         for name, helper in _references(queue.pop()):
-            if id(helper) in seen:
-                continue
-            seen[id(helper)] = helper
-            queue.append(helper)
-            version = _class_version(helper) if isinstance(helper, type) else function_version(helper)
-            parts.append(f"{name}={version}")
-    return _digest("helpers", "\n".join([parts[0], *sorted(parts[1:])]))
+            if id(helper) not in seen:
+                seen[id(helper)] = helper
+                queue.append(helper)
+                version = _class_version(helper) if isinstance(helper, type) else _own_version(helper)
+                found.append(f"{name}={version}")
+    return _digest("helpers", "\n".join([*parts, *sorted(found)]))
 
 
 def _digest(kind: str, text: str) -> str:
     return hashlib.sha256(f"{kind}:{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _plain(func: Any) -> Any:
-    """The function inside a task, a partial, a method or a ``functools.wraps`` decorator."""
-    for _ in range(32):  # deeper than anybody nests; a cycle of __wrapped__ ends here
+def _layers(func: Any) -> list[Any]:
+    """The functions that a callable is made of, from the outermost decorator's wrapper to the user's own, at the end."""
+    found = [_peeled(func)]
+    while len(found) < MAX_LAYERS and callable(inner := getattr(found[-1], "__wrapped__", None)):
+        if isinstance(found[-1], type):
+            break
+        found.append(_peeled(inner))
+    return found
+
+
+def _peeled(func: Any) -> Any:
+    """The function inside a task, a partial or a method."""
+    for _ in range(MAX_LAYERS):
         if isinstance(func, functools.partial | functools.partialmethod):
             func = func.func
         elif isinstance(func, staticmethod | classmethod | types.MethodType):
             func = func.__func__
-        elif not isinstance(func, type) and isinstance(inner := getattr(func, "__wrapped__", None), Callable):  # type: ignore[arg-type]
-            func = inner
+        elif isinstance(func, property):
+            func = func.fget
         elif _is_task(func):
             func = func.func
         else:
-            return func
+            break
     return func
 
 
@@ -110,17 +126,17 @@ def _is_task(value: object) -> bool:
     )
 
 
-def _source_version(func: Any) -> str | None:
+def _source_version(code: types.CodeType) -> str | None:
     """Hash of the parsed source; None if there is none, or it is not that of the function."""
-    if func.__name__ == "<lambda>":
+    if code.co_name == "<lambda>":
         return None  # its "source" is the whole line it stands in
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(func)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         return None
     # A file edited since it was imported gives the lines of something else.
     match tree.body:
-        case [ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) as node] if name == func.__code__.co_name:
+        case [ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) as node] if name == code.co_name:
             return _digest("source", ast.dump(node))
     return None
 
@@ -152,7 +168,7 @@ def _class_version(cls: type) -> str:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         # inspect looks for a class by its module's file, which a notebook has not: its methods have their own source.
-        methods = sorted((name, function_version(m)) for name, m in _methods(cls))
+        methods = sorted((name, _own_version(method)) for name, method in _methods(cls))
         plain = sorted((name, repr(value)) for name, value in vars(cls).items() if _is_plain(value))
         hints = sorted((name, str(hint)) for name, hint in vars(cls).get("__annotations__", {}).items())
         return _digest("class", repr((cls.__qualname__, methods, plain, hints)))
@@ -161,9 +177,7 @@ def _class_version(cls: type) -> str:
 
 def _methods(cls: type) -> Iterator[tuple[str, Any]]:
     for name, value in vars(cls).items():
-        plain = value.fget if isinstance(value, property) else _plain(value)
-        if isinstance(plain, types.FunctionType):
-            yield name, plain
+        yield from ((name, layer) for layer in _layers(value) if isinstance(layer, types.FunctionType))
 
 
 def _is_plain(value: object) -> bool:
@@ -190,12 +204,11 @@ def _references(holder: Any) -> Iterator[tuple[str, Any]]:
         except ValueError:
             continue  # not filled yet: a function that refers to itself while it is being defined
     for name, value in values.items():
-        if isinstance(value, types.ModuleType):
-            if is_user_code(value):
-                members = ((inner, vars(value).get(inner)) for inner in names)
-                yield from ((f"{name}.{inner}", _plain(member)) for inner, member in members if _is_helper(member))
-        elif _is_helper(value):
-            yield name, _plain(value)
+        if not isinstance(value, types.ModuleType):
+            yield from ((name, helper) for helper in _helpers_in(value))
+        elif is_user_code(value):
+            for inner in names & vars(value).keys():
+                yield from ((f"{name}.{inner}", helper) for helper in _helpers_in(vars(value)[inner]))
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -206,9 +219,10 @@ def _names(code: types.CodeType) -> set[str]:
     return found
 
 
-def _is_helper(value: object) -> bool:
-    plain = _plain(value)
-    return isinstance(plain, types.FunctionType | type) and is_user_code(plain)
+def _helpers_in(value: object) -> list[Any]:
+    """The user's functions and classes that a value is made of: both the wrapper of a decorator and what it wraps."""
+    layers = _layers(value)
+    return [layer for layer in layers if isinstance(layer, types.FunctionType | type) and is_user_code(layer)]
 
 
 @functools.lru_cache(maxsize=1)

@@ -146,11 +146,12 @@ class InlineExecutor:
                 outcome = loop.run_until_complete(running.task)
             except BaseException:  # noqa: BLE001 - cancelled before its first step
                 outcome = Outcome(*body.work[:3], body.stop or "cancelled")
+            # Before the drain, which cancels what the body left behind: orphans must be seen as such.
+            self._report(running, outcome)
             _drain(loop)
         finally:
             asyncio.set_event_loop(None)
             loop.close()
-        self._report(running, outcome)
 
     def _report(self, running: _Running, outcome: Outcome) -> None:
         assert self.port is not None

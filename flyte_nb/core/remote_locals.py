@@ -32,7 +32,7 @@ class RemoteLocals(MutableMapping[str, Any]):
         for found in (self._values, self._globals):
             if name in found:
                 value = found[name]
-                if type(value) is snapshot.Kept:
+                if type(value) in (snapshot.Kept, snapshot.Parts):
                     value = found[name] = snapshot.restore(value, self._classes)
                 return value
         raise KeyError(name)

@@ -25,7 +25,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flyte_nb.core import classship, keeping, redact
-from flyte_nb.core.stand_in import MAX_ATTRIBUTES, Redacted, Summary, array_attributes, describe, known_size, preview
+from flyte_nb.core.stand_in import (
+    MAX_ATTRIBUTES,
+    Redacted,
+    Summary,
+    array_attributes,
+    describe,
+    known_size,
+    lost_class,
+    preview,
+)
 
 #: Largest pickled size of one value, in bytes. A thousand records of a few values each must fit into 200 MB.
 MAX_VALUE = 32_000
@@ -35,9 +44,13 @@ MAX_STRING = 16_000
 MAX_ITEMS = 16_000
 #: Objects visited for one value: some milliseconds.
 MAX_OBJECTS = 10_000
+#: Items of a container that is kept item by item.
+MAX_PARTS = 100
 #: Objects inside one another, of those that become a `Summary` with attributes.
 MAX_DEPTH = 3
 
+#: Name under which an item of a container is kept: it isn't opened further.
+_PART = "[item]"
 _ATOMS = frozenset({int, float, complex, bool, type(None)})
 
 
@@ -50,6 +63,15 @@ class Kept(NamedTuple):
 
     data: bytes
     text: str
+
+
+class Parts(NamedTuple):
+    """A container that was too much as a whole, kept item by item."""
+
+    cls: type
+    #: Keys of a dictionary; empty for a list or tuple.
+    keys: tuple[object, ...]
+    items: tuple[object, ...]
 
 
 class Room:
@@ -95,11 +117,26 @@ def keep(name: str, value: object, room: Room) -> object:
     try:
         data = dump(value, room, min(MAX_VALUE, room.size))
     except TooLarge:
-        return _outline(value, room, "too large to keep")
+        return _in_parts(name, value, room) or _outline(value, room, "too large to keep")
     except Exception as exc:  # Pickling runs foreign code in the end; a failure record must not fail.
-        return _outline(value, room, f"not picklable: {type(exc).__name__}")
+        return _in_parts(name, value, room) or _outline(value, room, f"not picklable: {type(exc).__name__}")
     room.size -= len(data)
     return Kept(data, describe(value))
+
+
+def _in_parts(name: str, value: Any, room: Room) -> Parts | None:
+    """A short container, item by item; None if it isn't one, or is an item itself (those are not opened further)."""
+    cls = type(value)
+    if cls not in (list, tuple, dict) or len(value) > MAX_PARTS or name == _PART:
+        return None
+    if cls is dict:
+        pairs = list(value.items())
+        if not all(type(key) in (str, int) for key, _ in pairs):
+            return None
+        hidden = Redacted("its name looks like a secret's")
+        items = [hidden if type(k) is str and redact.hides(k, v) else keep(_PART, v, room) for k, v in pairs]
+        return Parts(dict, tuple(key for key, _ in pairs), tuple(items))
+    return Parts(cls, (), tuple(keep(_PART, item, room) for item in value))
 
 
 def restore(kept: object, classes: dict[str, bytes] | None = None) -> Any:
@@ -109,12 +146,22 @@ def restore(kept: object, classes: dict[str, bytes] | None = None) -> Any:
         kept: From `keep`.
         classes: Pickled classes of the record, by key.
     """
+    if isinstance(kept, Parts):
+        items = [restore(item, classes) for item in kept.items]
+        return dict(zip(kept.keys, items, strict=True)) if kept.cls is dict else kept.cls(items)
     if not isinstance(kept, Kept):
         return kept
     try:
-        return load(kept.data, classes)
+        return load(kept.data, classes, strict=False)
     except Exception as exc:  # Unpickling imports modules and runs the user's code.
         return Summary(kept.text, f"does not unpickle here: {type(exc).__name__}: {exc}"[:200])
+
+
+def size_of(kept: object) -> int:
+    """Bytes that something kept takes, roughly."""
+    if isinstance(kept, Parts):
+        return sum(map(size_of, kept.items))
+    return len(kept.data) if isinstance(kept, Kept) else len(kept) if isinstance(kept, str) else 8
 
 
 def dump(value: object, room: Room, limit: int, classes: dict[str, bytes] | None = None) -> bytes:
@@ -139,13 +186,18 @@ def dump(value: object, room: Room, limit: int, classes: dict[str, bytes] | None
     return data
 
 
-def load(data: bytes, classes: dict[str, bytes] | None = None) -> Any:
+def load(data: bytes, classes: dict[str, bytes] | None = None, *, strict: bool = True) -> Any:
     """Unpickle what `dump` wrote.
+
+    Args:
+        data: From `dump`.
+        classes: Pickled classes, by key.
+        strict: False: objects whose class is missing here become `flyte_nb.core.stand_in.Lost`, the rest arrives.
 
     Raises:
         Exception: Something it takes is missing here.
     """
-    return _Unpickler(io.BytesIO(data), classes or {}).load()
+    return _Unpickler(io.BytesIO(data), classes or {}, strict).load()
 
 
 class _Bounded(io.BytesIO):
@@ -255,9 +307,18 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, classes: dict[str, bytes]) -> None:
+    def __init__(self, stream: io.BytesIO, classes: dict[str, bytes], strict: bool) -> None:
         super().__init__(stream)
         self._classes = classes
+        self._strict = strict
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):
+            if self._strict:
+                raise
+            return lost_class(name)
 
     def persistent_load(self, pid: Any) -> Any:
         kind, *rest = pid
@@ -272,6 +333,11 @@ class _Unpickler(pickle.Unpickler):
                 return sys.modules.get(rest[0]) or importlib.import_module(rest[0])
             case "class":
                 key, module, qualname = rest
+                if not self._strict:
+                    try:
+                        return classship.find_class(key, self._classes.get(key), module, qualname)
+                    except LookupError:
+                        return lost_class(qualname)
                 return classship.find_class(key, self._classes.get(key), module, qualname)
         raise pickle.UnpicklingError(f"unknown reference {pid!r} in a failure record")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import types
-from typing import Any
+from typing import Any, Self
 
 from flyte_nb.core import redact
 
@@ -75,6 +75,42 @@ class Redacted:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Redacted, (self._why,)
+
+
+class Lost:
+    """Stands for an object whose class is missing where it is unpickled: its attributes and items can be read."""
+
+    _name = "object"
+
+    def __new__(cls, *args: Any, **_kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        made.__dict__["_items"] = list(args)
+        return made
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        """Called by pickle, for an item of a list."""
+        self.__dict__["_items"].append(item)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.__dict__["_items"].append((key, value))
+
+    def __repr__(self) -> str:
+        shown = [(name, value) for name, value in self.__dict__.items() if name != "_items"]
+        parts = [*map(_short, self.__dict__["_items"][:6]), *(f"{name}={_short(value)}" for name, value in shown[:6])]
+        return f"<remote {self._name}{' ' if parts else ''}{', '.join(parts)} (its class is not known here)>"
+
+
+def lost_class(name: str) -> type[Lost]:
+    """A class whose instances stand for those of a missing class.
+
+    Args:
+        name: Qualified name of the missing class.
+    """
+    short = name.rpartition(".")[2]
+    return type(short, (Lost,), {"_name": short})
 
 
 def _short(value: object) -> str:

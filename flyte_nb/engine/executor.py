@@ -8,6 +8,7 @@ attempts go to which lane, and how many at once, is decided in `flyte_nb.engine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -191,7 +192,8 @@ class DaskExecutor:
     async def _submit(self, spec: LaneSpec, shape: Shape, lane: Lane, prefer: str) -> None:
         try:
             lane.future = await self.network.submit_lane(spec, shape.resources, prefer)
-            lane.future.add_done_callback(lambda future: self._lane_done(lane.id, future))
+            loop = asyncio.get_running_loop()
+            lane.future.add_done_callback(lambda future: _soon(loop, self._lane_done, lane.id, future))
         except asyncio.CancelledError:
             raise
         except Exception as exc:
@@ -199,7 +201,7 @@ class DaskExecutor:
             self._lane_lost(lane.id, ErrorNote("system", "RuntimeSystemError", f"no lane could be opened: {exc}"))
 
     def _lane_done(self, lane_id: str, future: Any) -> None:
-        # Called on the loop by Dask. A lane that ended by itself has said "closed" before.
+        # A lane that ended by itself has said "closed" before.
         if future.status in {"error", "cancelled", "lost"}:
             error = None
             if future.status == "error":
@@ -384,6 +386,12 @@ class DaskExecutor:
                 self.network.send(lane.address, ("close", lane.id))
             if lane.future is not None:
                 lane.future.release()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Dask calls back from a thread of its own, also after the loop has been closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)
 
 
 def dask_resources(task: Task[..., Any]) -> dict[str, float]:

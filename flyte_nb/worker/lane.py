@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 import time
 from collections import deque
@@ -50,6 +51,7 @@ class Lane:
         self._reported_at = 0.0
         self._told: tuple[int, int, bool] = (0, 0, False)
         self._seceded = False
+        self._dask = contextvars.Context()
 
     # -- from the host's loop -------------------------------------------------------------------------------------
 
@@ -100,6 +102,8 @@ class Lane:
     def run(self) -> None:
         """Work until closed."""
         self.thread_id = threading.get_ident()
+        # Dask finds the running task through a ContextVar, which bodies, in contexts of their own, do not have.
+        self._dask = contextvars.copy_context()
         slots.adopt(self.holder)
         try:
             self.holder.take()
@@ -117,7 +121,7 @@ class Lane:
         """The slot was given back: let Dask start other work, and tell the owner how far we are."""
         if not self._seceded:
             self._seceded = True
-            self.host.secede()
+            self._dask.run(self.host.secede)
         self.report()
 
     def _taken(self) -> None:

@@ -1,0 +1,159 @@
+"""Public helpers for testing code that uses tasks: a cell without a notebook, a clock that jumps, an executor in this process.
+
+The contract tests run the same programs on `InlineExecutor` and on a real Dask cluster, which holds the fake to the truth.
+Runs in: test processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+from flyte_nb.core import context as ctx
+from flyte_nb.core import events as ev
+from flyte_nb.core import runs
+from flyte_nb.core.context import RunInfo
+from flyte_nb.core.local import InlineExecutor, LocalEngine
+from flyte_nb.core.model import Phase
+from flyte_nb.core.outcome import Outcome, Work
+
+T = TypeVar("T")
+
+__all__ = ["FakeClock", "InlineExecutor", "LocalEngine", "ScriptedExecutor", "record", "run_cell"]
+
+
+class _Timer:
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Call it off."""
+        self.callback = None
+
+
+class FakeClock:
+    """A clock that stands still until told to go on."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self._order = itertools.count()
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> _Timer:
+        """Call back once `advance` has gone past `delay` seconds."""
+        timer = _Timer(callback)
+        heapq.heappush(self._timers, (self.now + delay, next(self._order), timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Go on by `seconds`, calling what falls due on the way."""
+        end = self.now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            due, _, timer = heapq.heappop(self._timers)
+            self.now = due
+            if timer.callback is not None:
+                timer.callback()
+        self.now = end
+
+
+class ScriptedExecutor:
+    """An executor that does nothing until told how an attempt ends."""
+
+    def __init__(self) -> None:
+        #: Attempts started and not ended, in order.
+        self.pending: list[tuple[Work, Callable[[Outcome], None]]] = []
+        #: Attempts that were asked to end early, with the reason.
+        self.cancelled: list[tuple[Work, str]] = []
+
+    def start(self, task: Any, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+        """Remember an attempt."""
+        self.pending.append((work, done))
+
+    def cancel(self, work: Work, reason: str) -> None:
+        """Remember the wish; end it with `end(kind="cancelled")`."""
+        self.cancelled.append((work, reason))
+
+    def end(self, kind: str = "ok", **fields: Any) -> Work:
+        """End the oldest pending attempt. Returns it."""
+        work, done = self.pending.pop(0)
+        done(Outcome(*work[:3], kind, **fields))
+        return work
+
+
+@contextlib.contextmanager
+def record() -> Iterator[list[ev.Event]]:
+    """Collect the events of runs on the local engine (``mode="local"``) while the block runs."""
+    engine = runs.engine_for("local")
+    events: list[ev.Event] = []
+    original = engine.store.append
+
+    def append(event: ev.Event) -> None:
+        events.append(event)
+        original(event)
+
+    engine.store.append = append  # type: ignore[method-assign]
+    controller = engine.port.controller
+    emit, controller.emit = controller.emit, append
+    try:
+        yield events
+    finally:
+        controller.emit = emit
+        del engine.store.append  # type: ignore[method-assign]
+
+
+def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T:
+    """Run an async function as the body of a notebook cell: its task calls become actions. Blocks.
+
+    Args:
+        function: An ``async def`` without parameters.
+        mode: "remote" (the cluster of `flyte_nb.init`, an embedded one by default) or "local" (this process).
+
+    Returns:
+        What the function returns; what it raises is raised.
+    """
+    engine: Any = runs.engine_for(mode)
+    info = RunInfo(
+        name=engine.new_run_name(), home=getattr(engine, "home", "local"), mode="local" if mode == "local" else "remote"
+    )
+    port = engine.port
+    emit = port.controller.emit
+    started = info.started_at.timestamp()
+    port.run_soon(emit, ev.RunOpened(info.name, getattr(function, "__name__", "cell"), "cell", started))
+    port.run_soon(emit, ev.ActionQueued(info.name, runs.ROOT, "", "cell", "cell", "", started, "root"))
+
+    async def body() -> T:
+        with ctx.using(runs.cell_context(engine, info)):
+            return await function()
+
+    error: BaseException | None = None
+    try:
+        return asyncio.run(body())
+    except BaseException as exc:
+        error = exc
+        raise
+    finally:
+        _close(port, info.name, error)
+
+
+def _close(port: Any, run: str, error: BaseException | None) -> None:
+    """Close a cell's run once nothing of it executes."""
+    quiet = asyncio.run_coroutine_threadsafe(_quiet(port, run), port.loop)
+    quiet.result(30)
+    phase = Phase.FAILED if error is not None else Phase.SUCCEEDED
+    now = port.controller.clock.time()
+    port.ask(port.controller.emit, ev.ActionEnded(run, runs.ROOT, 1, phase, now))
+    port.ask(port.controller.emit, ev.RunClosed(run, phase, now))
+
+
+async def _quiet(port: Any, run: str) -> None:
+    port.controller.cancel_run(run, "its cell ended")
+    while any(True for _ in port.controller.unfinished(run)):
+        await asyncio.sleep(0.01)
