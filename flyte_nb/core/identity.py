@@ -29,6 +29,7 @@ MAX_HELPERS = 1_000
 
 _Remembered = tuple["weakref.ref[types.CodeType]", str]
 _remembered: dict[int, _Remembered] = {}
+_remembered_classes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
 
 def function_version(func: Callable[..., Any]) -> str:
@@ -164,12 +165,19 @@ def _constant_text(value: object) -> str:
 
 
 def _class_version(cls: type) -> str:
+    known = _remembered_classes.get(cls)
+    if known is None:
+        known = _remembered_classes[cls] = _hash_of_class(cls)
+    return known
+
+
+def _hash_of_class(cls: type) -> str:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         # inspect looks for a class by its module's file, which a notebook has not: its methods have their own source.
         methods = sorted((name, _own_version(method)) for name, method in _methods(cls))
-        plain = sorted((name, repr(value)) for name, value in vars(cls).items() if _is_plain(value))
+        plain = sorted((name, repr(value)) for name, value in vars(cls).items() if _is_plain(name, value))
         hints = sorted((name, str(hint)) for name, hint in vars(cls).get("__annotations__", {}).items())
         return _digest("class", repr((cls.__qualname__, methods, plain, hints)))
     return _digest("source", ast.dump(tree))
@@ -180,8 +188,9 @@ def _methods(cls: type) -> Iterator[tuple[str, Any]]:
         yield from ((name, layer) for layer in _layers(value) if isinstance(layer, types.FunctionType))
 
 
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, bool | int | float | str | bytes)
+def _is_plain(name: str, value: object) -> bool:
+    # Python's own notes on a class differ from cell to cell: ``__firstlineno__`` since 3.13.
+    return not name.startswith("__") and (value is None or isinstance(value, bool | int | float | str | bytes))
 
 
 def _references(holder: Any) -> Iterator[tuple[str, Any]]:
