@@ -302,7 +302,7 @@ class Kernel:
         except psutil.NoSuchProcess:
             return []
 
-    def listeners(self) -> list[psutil._common.sconn]:
+    def listeners(self) -> list[Any]:
         """Listening TCP sockets of the kernel and its descendants, the kernel's own ZMQ ports left out."""
         own = set(self.manager.ports)
         found = []
