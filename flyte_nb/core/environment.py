@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from flyte_nb.core.accepted import MAX_DESCRIPTION, Documentation, Link, PodTemplate, Trigger
 from flyte_nb.core.cachepolicy import Cache, CacheRequest
@@ -108,7 +108,7 @@ class Environment:
             if all(each is not known for known in self.depends_on):
                 self.depends_on.append(each)
 
-    def clone_with(self, name: str, **changes: Any) -> Environment:
+    def clone_with(self, name: str, **changes: Any) -> Self:
         """Another environment with these settings, except those given.
 
         Args:
