@@ -109,7 +109,7 @@ def test_clone_may_decorate_in_one_expression() -> None:
     """As examples of Flyte's do."""
     env = TaskEnvironment("e", reusable=WARM)
 
-    @env.clone_with(name="parent", reusable=None).task  # type: ignore[attr-defined]
+    @env.clone_with(name="parent", reusable=None).task
     async def f() -> None: ...
 
     assert ("parent.f", None) == (f.name, f.reusable)
