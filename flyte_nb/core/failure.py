@@ -85,8 +85,7 @@ def capture(
         added to its path.
     """
     room = Room(MAX_LOCALS, MAX_SECONDS)
-    place = Place(action, task, redact.scrub_code(label, room.secrets)[:500], attempt, worker)
-    return _Capture(room, user_only).record(exc, place)
+    return _Capture(room, user_only).record(exc, Place(action, task, label, attempt, worker))
 
 
 def dump_record(record: FailureRecord) -> bytes:
@@ -130,7 +129,7 @@ class _Capture:
             classes=classes,
             builtin=crossing.nearest_builtin(type(exc)).__name__,
             notes=self._notes(exc),
-            path=(place,) if place else (),
+            path=(self._clean(place),) if place else (),
             frames=made,
             sources=sources,
             left_out=left_out,
@@ -153,13 +152,16 @@ class _Capture:
             made = made[:FIRST_FRAMES] + made[-LAST_FRAMES:]
         known = {(source.filename, source.start) for source in inner.sources}
         added = tuple(source for source in sources if (source.filename, source.start) not in known)
-        path = (*inner.path, *((place,) if place else ()))[:MAX_PATH]
+        path = (*inner.path, *((self._clean(place),) if place else ()))[:MAX_PATH]
         return inner._replace(
             path=path, frames=made, sources=inner.sources + added, left_out=inner.left_out + left_out, notes=self._notes(exc)
         )
 
     def _text(self, text: str) -> str:
         return redact.scrub(text[:MAX_TEXT], self._room.secrets)
+
+    def _clean(self, place: Place) -> Place:
+        return place._replace(label=redact.scrub_code(place.label, self._room.secrets)[:500])
 
     def _notes(self, exc: BaseException) -> tuple[str, ...]:
         ours = exc.__dict__.get("_flyte_notes", ())
@@ -198,6 +200,7 @@ class _Capture:
         self, tb: TracebackType | None, hop: int, *, rebuilt: bool = True
     ) -> tuple[tuple[FrameRecord, ...], int, tuple[Source, ...]]:
         chain, left_out = _select(tb)
+        self._note_secrets(chain)
         entry = next((p for p in map(_package, chain) if p), "")
         made: list[FrameRecord] = []
         sources: dict[tuple[str, int], Source] = {}
@@ -216,6 +219,17 @@ class _Capture:
                     sources[source.filename, source.start] = _scrubbed(source, self._room.secrets)
         made.reverse()
         return tuple(made), left_out, tuple(sources.values())
+
+    def _note_secrets(self, chain: list[TracebackType]) -> None:
+        """Find the values that go by a secret name in any frame before a first one is kept, under whatever name."""
+        for item in chain:
+            code, module = item.tb_frame.f_code, item.tb_frame.f_globals.get("__name__", "")
+            names = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
+            if not any(map(redact.is_secret_name, names)) or type(module) is not str:
+                continue
+            if frames.kind_of(code.co_filename, module) == frames.USER:
+                for name, value in item.tb_frame.f_locals.items():
+                    self._room.note(name, value)
 
     def _frame(self, item: TracebackType, hop: int, entry: str) -> FrameRecord:
         frame, code, line = item.tb_frame, item.tb_frame.f_code, item.tb_lineno

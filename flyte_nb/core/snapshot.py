@@ -42,6 +42,8 @@ MAX_VALUE = 32_000
 MAX_STRING = 16_000
 #: Items of one container; more would not fit into `MAX_VALUE` anyway, and this is known without a visit to each.
 MAX_ITEMS = 16_000
+#: Shortest text that is hidden everywhere because it went by a secret name once, in characters: "secret" is a word too.
+MIN_NOTED = 8
 #: Objects visited for one value: some milliseconds.
 MAX_OBJECTS = 10_000
 #: Items of a container that is kept item by item.
@@ -87,6 +89,14 @@ class Room:
         self.deadline = time.monotonic() + seconds
         self.secrets = redact.secret_values()
 
+    def note(self, name: str, value: object) -> bool:
+        """Whether a value must be hidden because of its name. If it is a text, it is hidden everywhere from now on."""
+        if not redact.hides(name, value):
+            return False
+        if type(value) is str and len(value) >= MIN_NOTED and value not in self.secrets:
+            self.secrets = (value, *self.secrets)
+        return True
+
     @property
     def late(self) -> bool:
         """Whether the time is used up."""
@@ -104,7 +114,7 @@ def keep(name: str, value: object, room: Room) -> object:
     Returns:
         The value itself if it is a small atom or text, else a `Kept`, a `Summary` or a `Redacted`.
     """
-    if redact.hides(name, value):
+    if room.note(name, value):
         return Redacted("its name looks like a secret's")
     cls = type(value)
     if cls in _ATOMS and (cls is not int or value.bit_length() < 1000):  # type: ignore[attr-defined]
@@ -134,7 +144,7 @@ def _in_parts(name: str, value: Any, room: Room) -> Parts | None:
         if not all(type(key) in (str, int) for key, _ in pairs):
             return None
         hidden = Redacted("its name looks like a secret's")
-        items = [hidden if type(k) is str and redact.hides(k, v) else keep(_PART, v, room) for k, v in pairs]
+        items = [hidden if type(k) is str and room.note(k, v) else keep(_PART, v, room) for k, v in pairs]
         return Parts(dict, tuple(key for key, _ in pairs), tuple(items))
     return Parts(cls, (), tuple(keep(_PART, item, room) for item in value))
 
@@ -278,7 +288,7 @@ class _Pickler(pickle.Pickler):
 
     def _hide(self, pairs: Any) -> None:
         for name, value in pairs:
-            if type(name) is str and redact.hides(name, value):
+            if type(name) is str and self._room.note(name, value):
                 self._hidden[id(value)] = name
 
     def _class(self, cls: type) -> tuple[Any, ...] | None:
@@ -372,7 +382,7 @@ def _outline(value: object, room: Room, reason: str) -> Summary:
         return Summary(describe(value), reason, array_attributes(value))
     attributes: dict[str, Any] = {}
     for name, inner in _attributes(value):
-        if redact.hides(name, inner):
+        if room.note(name, inner):
             attributes[name] = Redacted("its name looks like a secret's")
         elif type(inner) in _ATOMS or (type(inner) is str and len(inner) <= 200):
             attributes[name] = redact.scrub(inner, room.secrets) if type(inner) is str else inner

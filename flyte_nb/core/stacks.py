@@ -25,6 +25,9 @@ MAX_TASKS = 20
 MAX_WAITS = 200
 
 
+_WITH_FRAMES = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+
+
 class StackFrame(NamedTuple):
     """One frame of a stack."""
 
@@ -104,7 +107,7 @@ def coroutine_stack(target: Any, describe: Callable[[object], str] | None = None
             if words or following is None:
                 waits_for = words or _future_text(current, found)
                 break
-        elif following is None:
+        elif following is None and not isinstance(current, _WITH_FRAMES):
             waits_for = type(current).__name__
         current = following
     ended = not found and not waits_for

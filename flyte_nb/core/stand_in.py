@@ -98,8 +98,10 @@ class Lost:
         self.__dict__["_items"].append((key, value))
 
     def __repr__(self) -> str:
-        shown = [(name, value) for name, value in self.__dict__.items() if name != "_items"]
-        parts = [*map(_short, self.__dict__["_items"][:6]), *(f"{name}={_short(value)}" for name, value in shown[:6])]
+        own = dict(self.__dict__)
+        items = own.pop("_items", [])  # An exception is made without ``__new__``.
+        shown = list(own.items())
+        parts = [*map(_short, items[:6]), *(f"{name}={_short(value)}" for name, value in shown[:6])]
         return f"<remote {self._name}{' ' if parts else ''}{', '.join(parts)} (its class is not known here)>"
 
 
