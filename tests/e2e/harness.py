@@ -371,6 +371,7 @@ class Notebook:
         theme = "JupyterLab Dark" if on else "JupyterLab Light"
         self.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
         self.page.wait_for_selector(f"body[data-jp-theme-light='{str(not on).lower()}']", state="attached")
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")  # Lab covers the page while it switches.
         return self
 
     def screenshot(self, name: str, *, cell: int | None = None) -> Path:

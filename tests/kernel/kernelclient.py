@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seconds a test waits for anything, unless it says otherwise: far more than any of it takes on a busy machine.
 PATIENCE = 60.0
 
+#: The interpreter that kernels run in: ``KERNEL_PYTHON=/other/venv/bin/python pytest tests/kernel`` tests other versions.
+PYTHON = os.environ.get("KERNEL_PYTHON", sys.executable)
+
 #: Seconds that a kernel gets to shut down, before it is killed: what a Jupyter server gives it.
 GRACE = 5.0
 
@@ -147,9 +150,10 @@ class Kernel:
     def start(
         cls,
         *arguments: str,
-        python: str = sys.executable,
+        python: str = PYTHON,
         env: Mapping[str, str] | None = None,
         argv: Sequence[str] | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> Kernel:
         """Start a kernel on this checkout and wait until it answers.
 
@@ -158,8 +162,11 @@ class Kernel:
             python: The interpreter, to test other environments.
             env: Added to the environment.
             argv: The whole command line of a kernelspec, instead of ipykernel's.
+            files: Text files to put into its working folder, which is also on its path.
         """
         home = Path(tempfile.mkdtemp(prefix="flyte-nb-kernel-"))
+        for name, text in (files or {}).items():
+            (home / name).write_text(text, encoding="utf-8")
         launch = list(argv or [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
         manager = KernelManager(connection_file=str(home / "connection.json"))
         manager._kernel_spec = KernelSpec(
@@ -365,7 +372,9 @@ def running(*arguments: str, **options: Any) -> Iterator[Kernel]:
 
 def kernel_environment(home: Path) -> dict[str, str]:
     """Environment of a process that is to import this checkout and to leave the user's own settings alone."""
-    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "kernel-ext"), os.environ.get("PYTHONPATH", "")]))
+    path = os.pathsep.join(
+        filter(None, [str(ROOT), str(ROOT / "kernel-ext"), str(home), os.environ.get("PYTHONPATH", "")])
+    )
     return {
         "PYTHONPATH": path,
         "IPYTHONDIR": str(home / "ipython"),
