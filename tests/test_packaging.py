@@ -1,0 +1,75 @@
+"""What pip installs: the built widget, the kernel, the types; and nothing that needs Node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+
+pytestmark = [pytest.mark.packaging, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=100)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_wheel_holds_the_package_the_widget_the_types_and_the_kernel(wheel: Path) -> None:
+    """Each file that is looked up at run time is there."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    kernel = "flyte_nb-0.1.0.data/data/share/jupyter/kernels/flyte_nb"
+
+    assert {
+        "flyte_nb/__init__.py",
+        "flyte_nb/py.typed",
+        "flyte_nb/views/static/widget.js",
+        "flyte_nb/views/static/widget.css",
+        "flyte_nb_kernel/__main__.py",
+        "flyte_nb_kernel/kernelspec/kernel.json",
+        f"{kernel}/kernel.json",
+        f"{kernel}/logo-32x32.png",
+        f"{kernel}/logo-64x64.png",
+        f"{kernel}/logo-svg.svg",
+    } <= names
+
+
+def test_wheel_holds_nothing_else(wheel: Path) -> None:
+    """No tests, no JavaScript sources, no build leftovers."""
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+
+    assert {"flyte_nb", "flyte_nb_kernel", "flyte_nb-0.1.0.data", "flyte_nb-0.1.0.dist-info"} == tops
+
+
+def test_installed_wheel_shows_its_kernel(wheel: Path, tmp_path: Path) -> None:
+    """A Jupyter server of that environment lists "Python 3 (Flyte)", which loads the extension at its start."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--prefix", str(tmp_path), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    manager = KernelSpecManager(kernel_dirs=[str(tmp_path / "share" / "jupyter" / "kernels")])
+    spec = manager.get_kernel_spec("flyte_nb")
+
+    assert "Python 3 (Flyte)" == spec.display_name
+    assert ["--ext", "flyte_nb"] == spec.argv[3:5]
+
+
+def test_kernel_can_be_registered_for_a_server_elsewhere(tmp_path: Path) -> None:
+    """`python -m flyte_nb_kernel install` names this environment's Python, by its full path."""
+    command = [sys.executable, "-m", "flyte_nb_kernel", "install", "--prefix", str(tmp_path), "--name", "mine"]
+    command += ["--display-name", "Mine (Flyte)"]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=root / "kernel-ext")
+    folder = tmp_path / "share" / "jupyter" / "kernels" / "mine"
+    spec = json.loads((folder / "kernel.json").read_text())
+
+    assert str(folder) in done.stdout
+    assert (sys.executable, "Mine (Flyte)") == (spec["argv"][0], spec["display_name"])
+    assert (folder / "logo-64x64.png").exists()
