@@ -101,9 +101,8 @@ def main() -> int:
     nbformat.write(notebook, executed)
     page = executed.with_suffix(".html")
     page.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
-    print(
-        f"\nExecuted in {time.monotonic() - began:.1f} s. \nExecuted notebook: {executed}\nAs a page: {page}\n`make lab` opens it live."
-    )
+    print(f"\nExecuted in {time.monotonic() - began:.1f} s. Executed notebook: {executed}\nAs a page: {page}")
+    print("`make lab` opens it live.")
     if failure is not None:
         print(f"\nA cell failed:\n{failure}", file=sys.stderr)
         return 1
