@@ -157,7 +157,7 @@ class Controller:
         timeout = config.timeout
         if timeout.deadline is not None:
             flight.deadline = self.clock.call_later(
-                timeout.deadline.total_seconds(), lambda: self._expire(flight, "DeadlineExceededError")
+                timeout.deadline_s, lambda: self._expire(flight, "DeadlineExceededError")
             )
         if self.cache is not None and config.cache.is_enabled() and not call.run.disable_run_cache:
             if call.run.overwrite_cache:
@@ -217,14 +217,14 @@ class Controller:
         previous = flight.attempted
         work = flight.work = Work(
             call.run.name, call.name, flight.attempt, call.payload, call.label, call.group, call.custom,
-            timeout.max_runtime.total_seconds() if timeout.max_runtime else 0.0,
+            timeout.runtime_s or 0.0,
             self.records(call.run.name, call.name) if again and self.records else (),
             call.parent, previous.checkpoint if previous else "",
         )  # fmt: skip
         flight.attempt += 1
         if timeout.max_queued_time is not None:
             flight.timer = self.clock.call_later(
-                timeout.max_queued_time.total_seconds(), lambda: self._queued_too_long(flight, work)
+                timeout.queued_s, lambda: self._queued_too_long(flight, work)
             )
         self.executor.start(call.task, call.run, work, lambda outcome: self._attempt_ended(flight, outcome))
 

@@ -88,7 +88,7 @@ async def _embedded(n_workers: int | None, threads: int, dashboard: bool) -> Clu
         "distributed.admin.system-monitor.gil.enabled": False,
     }
     with dask.config.set(settings):
-        cluster = await distributed.LocalCluster(
+        cluster = distributed.LocalCluster(
             n_workers=n_workers or os.cpu_count() or 1,
             threads_per_worker=threads,
             processes=True,
@@ -101,8 +101,20 @@ async def _embedded(n_workers: int | None, threads: int, dashboard: bool) -> Clu
             silence_logs=logging.CRITICAL,
             preload=["flyte_nb.worker.preload"],
         )
+        if not dashboard:
+            _without_http(cluster)
+        await cluster
         client = await distributed.Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return ClusterHandle(client, cluster, owns_client=True, description="embedded cluster")
+
+
+def _without_http(cluster: Any) -> None:
+    """Have a cluster that is not started yet open no HTTP port."""
+    from flyte_nb.engine.quiet import QuietScheduler, QuietWorker
+
+    cluster.scheduler_spec["cls"] = QuietScheduler
+    for spec in (cluster.new_spec, *cluster.worker_spec.values()):
+        spec["options"]["worker_class"] = QuietWorker
 
 
 async def _attach(address: str | None, security: Any, scheduler_file: str | None, what: str) -> ClusterHandle:

@@ -16,6 +16,8 @@ from tests.kernel.kernelclient import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.slow]
 
+expect.set_options(timeout=20_000)
+
 AXE = ROOT / "js" / "node_modules" / "axe-core" / "axe.min.js"
 
 SETUP = """

@@ -1,0 +1,30 @@
+"""Scheduler and worker without an HTTP server: Dask opens one on each, port 8787 first, whether asked or not.
+
+Runs in: kernel process (scheduler); worker processes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import distributed
+from distributed.http.routing import RoutingApplication
+from tornado.httpserver import HTTPServer
+
+
+class _NoHttp:
+    """Makes the server that Dask's code refers to, and never listens."""
+
+    def start_http_server(self, routes: Any, *_args: Any, **_kwargs: Any) -> None:
+        """Called by Dask where it would listen."""
+        self.http_application: Any = RoutingApplication(routes)
+        self.http_server: Any = HTTPServer(self.http_application)
+        self.http_server.address, self.http_server.port = "", 0
+
+
+class QuietScheduler(_NoHttp, distributed.Scheduler):  # type: ignore[misc]
+    """A scheduler without an HTTP port."""
+
+
+class QuietWorker(_NoHttp, distributed.Worker):  # type: ignore[misc]
+    """A worker without an HTTP port."""

@@ -1,0 +1,242 @@
+"""The main job in a real kernel on the embedded cluster: load, await, fail, stop, unload, die."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.kernel.kernelclient import Execution, Kernel
+
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
+
+DEFINE = """
+import asyncio, os, time, logging, warnings
+import flyte_nb as flyte
+env = flyte.TaskEnvironment("demo")
+
+@env.task
+async def square(x: int) -> int:
+    print("squaring", x)
+    return x * x
+
+@env.task
+async def nap(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+@env.task
+def block(seconds: float) -> int:
+    end = time.time() + seconds
+    while time.time() < end:
+        time.sleep(0.01)
+    return os.getpid()
+
+@env.task
+async def fail(x: int) -> int:
+    doubled = x * 2
+    raise ValueError(f"no {doubled}")
+"""
+
+
+#: Where the kernel itself listens, before the extension is loaded.
+OWN_PORTS: set = set()
+
+
+@pytest.fixture(scope="module")
+def nb() -> Iterator[Kernel]:
+    """A kernel with the extension loaded and the tasks defined."""
+    with Kernel.start() as kernel:
+        OWN_PORTS.update(c.laddr for c in kernel.listeners())
+        kernel.run("%load_ext flyte_nb").ok()
+        kernel.run(DEFINE).ok()
+        kernel.run("await square(1)").ok()
+        yield kernel
+
+
+def texts(cell: Execution) -> str:
+    """What the views under a cell say, as text."""
+    shown = cell.of("display_data", "update_display_data")
+    return "\n".join(message.content["data"].get("text/plain", "") for message in shown)
+
+
+def test_awaiting_in_a_cell_runs_in_other_processes(nb):
+    """The work is done by worker processes, and the view tells of it."""
+    cell = nb.run("pids = set(await asyncio.gather(*(nap(0.05) for _ in range(8)))); (os.getpid() in pids, len(pids) >= 1)")
+
+    assert "(False, True)" == cell.ok().result
+    cell.wait_for(lambda: "succeeded" in texts(cell))
+
+
+def test_what_a_task_prints_shows_under_its_cell(nb):
+    """print, logging and warnings are lines of the action."""
+    nb.run(
+        "@env.task\nasync def chatty() -> None:\n    print('printed')\n    logging.getLogger('mine').error('logged')\n"
+        "    warnings.warn('warned')\n"
+    ).ok()
+    cell = nb.run("await chatty()").ok()
+    cell.wait_for(lambda: "succeeded" in texts(cell))
+
+    shown = texts(cell)
+    assert all(word in shown for word in ("printed", "logged", "warned"))
+
+
+def test_a_failure_shows_the_users_frames_and_names_the_action(nb):
+    """The traceback holds the remote line, the action and its inputs, and no frames of ours."""
+    cell = nb.run("await fail(4)").wait()
+    text = cell.error.traceback
+
+    assert "no 8" in text
+    assert "fail(4)" in text
+    assert "doubled = x * 2" in text
+    assert "port.py" not in text
+    assert "ValueError" in text
+
+
+def test_both_types_catch_it(nb):
+    """except ValueError and except RuntimeUserError both work in a cell."""
+    cell = nb.run(
+        "seen = []\n"
+        "for kind in (ValueError, flyte.errors.RuntimeUserError):\n"
+        "    try:\n        await fail(1)\n    except kind as exc:\n        seen.append(str(exc))\n"
+        "seen"
+    )
+
+    assert "['no 2', 'no 2']" == cell.ok().result
+
+
+def test_stop_ends_the_cell_and_cancels_its_actions(nb):
+    """One press ends an awaiting cell; its actions are cancelled; no worker dies; the next cell works."""
+    before = nb.run("%flyte cluster").ok().stdout
+    cell = nb.begin("await asyncio.gather(*(nap(60.0) for _ in range(4)))")
+    cell.wait_for(lambda: "running" in texts(cell))
+    nb.interrupt()
+    cell.wait()
+
+    assert "error" == cell.status
+    cell.wait_for(lambda: "cancelled in" in texts(cell))
+    assert "4" == nb.run("await square(2)").ok().result
+    assert before == nb.run("%flyte cluster").ok().stdout
+
+
+def test_stop_interrupts_a_sync_body(nb):
+    """A plain def that loops in Python is interrupted too."""
+    cell = nb.begin("await block.aio(60.0)")
+    cell.wait_for(lambda: "running" in texts(cell))
+    nb.interrupt()
+    cell.wait()
+
+    cell.wait_for(lambda: "cancelled in" in texts(cell))
+    assert "9" == nb.run("await square(3)").ok().result
+
+
+def test_stop_ends_a_blocking_map(nb):
+    """Stop works in a cell that blocks in flyte.map."""
+    cell = nb.begin("list(flyte.map(nap, [60.0] * 3))")
+    cell.wait_for(lambda: "running" in texts(cell))
+    nb.interrupt()
+    cell.wait()
+
+    assert "KeyboardInterrupt" == cell.error.name
+    cell.wait_for(lambda: "cancelled in" in texts(cell))
+
+
+def test_a_redefined_global_is_seen_by_the_next_cell(nb):
+    """Tasks are serialized anew when a cell begins."""
+    nb.run("factor = 2\n@env.task\nasync def scaled(x: int) -> int:\n    return x * factor\n").ok()
+    assert "6" == nb.run("await scaled(3)").ok().result
+    nb.run("factor = 10").ok()
+
+    assert "30" == nb.run("await scaled(3)").ok().result
+
+
+def test_all_sockets_listen_on_loopback_and_demand_a_certificate(nb):
+    """Nothing listens beyond loopback, and a connection without our certificate is refused."""
+    ports = {listener.laddr for listener in nb.listeners()} - OWN_PORTS
+    # The scheduler, and per core a nanny and its worker: no dashboard, no other HTTP server.
+    assert 1 + 2 * (os.cpu_count() or 1) == len(ports)
+    assert {"127.0.0.1"} == {address.ip for address in ports}
+
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    for address in ports:
+        with pytest.raises((ssl.SSLError, ConnectionError)), socket.create_connection(tuple(address), timeout=5) as plain:
+            with context.wrap_socket(plain) as wrapped:
+                wrapped.settimeout(5)
+                wrapped.sendall(b"x" * 64)
+                if not wrapped.recv(1):
+                    raise ConnectionResetError("closed")
+
+
+def test_magics_tell_of_runs_and_cluster(nb):
+    """%flyte runs, show, logs and cluster answer."""
+    nb.run("await square(7)").ok()
+
+    assert "await square(7)" in nb.run("%flyte runs").ok().stdout
+    assert "squaring 7" in nb.run("%flyte logs a1").ok().stdout
+    assert "slot" in nb.run("%flyte cluster").ok().stdout
+    assert "no such subcommand" in nb.run("%flyte nonsense").ok().stdout
+
+
+def gone(processes: list[psutil.Process], seconds: float) -> bool:
+    """Whether all of them have ended within so many seconds."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_unloading_leaves_nothing_behind():
+    """%unload_ext ends the workers and closes their ports, and loading again works."""
+    with Kernel.start() as kernel:
+        before = kernel.listeners()
+        kernel.run("%load_ext flyte_nb").ok()
+        kernel.run(DEFINE).ok()
+        kernel.run("await square(1)").ok()
+        workers = [p for p in kernel.processes() if p.pid != kernel.pid]
+        kernel.run("%unload_ext flyte_nb").ok()
+
+        assert gone([p for p in workers if "spawn_main" in " ".join(p.cmdline() if p.is_running() else [])], 5)
+        assert {c.laddr for c in before} == {c.laddr for c in kernel.listeners()}
+        kernel.run("%load_ext flyte_nb").ok()
+        assert "4" == kernel.run("await square(2)").ok().result
+
+
+@pytest.mark.parametrize("end", ["kill", "restart", "stop"])
+def test_no_process_outlives_its_kernel(end):
+    """kill -9, restart and exit leave no worker within five seconds."""
+    with Kernel.start() as kernel:
+        kernel.run("%load_ext flyte_nb").ok()
+        kernel.run(DEFINE).ok()
+        kernel.run("await square(1)").ok()
+        processes = kernel.processes()
+        assert len(processes) > 2
+
+        getattr(kernel, end)()
+
+        assert gone([p for p in processes if p.pid != kernel.pid or end == "stop"], 5)
+
+
+def test_the_kernelspec_loads_the_extension():
+    """With --ext flyte_nb the first cell can await."""
+    with Kernel.start("--ext", "flyte_nb") as kernel:
+        kernel.run(DEFINE).ok()
+        cell = kernel.run("await square(5)").ok()
+
+        assert "25" == cell.result
+        cell.wait_for(lambda: "succeeded" in texts(cell))
+
+
+def test_load_ext_returns_at_once():
+    """Loading does not wait for the cluster."""
+    with Kernel.start() as kernel:
+        cell = kernel.run(
+            "%load_ext flyte_nb\nfrom flyte_nb.kernel.session import Session\nSession.current.starting.done()"
+        ).ok()
+
+        assert "False" == cell.result
+
+
