@@ -9,7 +9,6 @@ bound is ``str(exception)``, which Flyte's semantics ask for.
 from __future__ import annotations
 
 import itertools
-import linecache
 from functools import lru_cache
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -36,13 +35,13 @@ __all__ = [
 ]
 
 #: Bytes of pickled locals in one record. A thousand records must fit into 200 MB.
-MAX_LOCALS = 96_000
+MAX_LOCALS = 64_000
 #: Bytes of the pickled exception: one that drags a data frame along keeps a summary of it.
 MAX_EXCEPTION = 64_000
 #: Seconds that one record may take; checked between values.
 MAX_SECONDS = 0.5
 #: Frames kept from the start and from the end of a traceback: a recursion has a thousand.
-FIRST_FRAMES, LAST_FRAMES = 20, 40
+FIRST_FRAMES, LAST_FRAMES = 10, 30
 #: Locals of one frame. A notebook's module level may have hundreds of names.
 MAX_NAMES = 60
 #: Innermost frames of the user's that keep the globals they use.
@@ -238,11 +237,8 @@ class _Capture:
         kind = frames.kind_of(code.co_filename, module)
         if kind == frames.LIBRARY and entry and module.partition(".")[0] == entry:
             kind = frames.USER  # The task itself lives in an installed package.
-        text = linecache.getline(code.co_filename, line).strip()[: frames.MAX_LINE]
-        made = FrameRecord(
-            code.co_filename, line, code.co_name, module, kind, code.co_firstlineno, None,
-            redact.scrub_code(text, self._room.secrets), hop=hop,
-        )  # fmt: skip
+        text = _clean_line(frames.line_of(code.co_filename, line), self._room.secrets)
+        made = FrameRecord(code.co_filename, line, code.co_name, module, kind, code.co_firstlineno, None, text, hop=hop)
         if kind == frames.USER or (kind == frames.LIBRARY and not self._user_only):
             used = self._globals(frame) if kind == frames.USER and self._with_globals > 0 else None
             made = made._replace(position=_position(code, item.tb_lasti), locals=self._locals(frame), globals=used)
@@ -302,6 +298,11 @@ def _position(code: CodeType, instruction: int) -> tuple[int, int, int] | None:
         return None
     _, end_line, column, end_column = found
     return (end_line, column, end_column)  # type: ignore[return-value]  # None was excluded above
+
+
+@lru_cache(maxsize=4096)
+def _clean_line(line: str, secrets: tuple[str, ...]) -> str:
+    return redact.scrub_code(line, secrets)
 
 
 @lru_cache(maxsize=512)

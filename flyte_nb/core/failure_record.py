@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,7 +149,8 @@ class FailureRecord(NamedTuple):
         record = pickle.loads(data)
         if not isinstance(record, FailureRecord):
             raise TypeError(f"expected a pickled FailureRecord, got {type(record).__name__}")
-        return record
+        # A thousand failures of one cell carry its text a thousand times: one copy is enough.
+        return record._replace(sources=tuple(map(_one_copy, record.sources))) if record.sources else record
 
     def frame_locals(self, index: int) -> dict[str, object]:
         """Locals of one frame, unpickled; what does not unpickle shows its summary.
@@ -158,6 +160,11 @@ class FailureRecord(NamedTuple):
         """
         kept = self.frames[index].locals or {}
         return {name: snapshot.restore(value, self.classes) for name, value in kept.items()}
+
+
+@lru_cache(maxsize=512)
+def _one_copy(source: frames.Source) -> frames.Source:
+    return source
 
 
 def summary_of(exception: BaseException) -> str:

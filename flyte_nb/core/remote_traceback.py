@@ -226,6 +226,10 @@ _lock = threading.Lock()
 _registered: OrderedDict[str, dict[int, str]] = OrderedDict()
 
 
+#: What was found for a source, and the entry of linecache that it was found with.
+_placed: dict[frames.Source, tuple[object, str]] = {}
+
+
 def _register_sources(record: FailureRecord) -> dict[str, str]:
     """Make the remote source known to `linecache`; returns the file names to use instead of the remote ones."""
     renamed: dict[str, str] = {}
@@ -242,6 +246,17 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _place_source(source: frames.Source) -> str:
+    known = _placed.get(source)
+    if known is not None and known[0] is linecache.cache.get(source.filename):
+        return known[1]
+    name = _find_place(source)
+    if len(_placed) >= 4 * MAX_SOURCES:
+        _placed.clear()
+    _placed[source] = (linecache.cache.get(source.filename), name)
+    return name
+
+
+def _find_place(source: frames.Source) -> str:
     with _lock:
         own = _registered.get(source.filename)
     if own is None:

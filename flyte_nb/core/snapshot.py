@@ -262,7 +262,7 @@ class _Pickler(pickle.Pickler):
     def _judge(self, obj: Any, verdict: keeping.Verdict) -> tuple[Any, ...] | None:
         match verdict:
             case keeping.Verdict.SIZED:
-                if len(obj) > MAX_ITEMS:
+                if len(obj) > (MAX_VALUE if type(obj) in (bytes, bytearray) else MAX_ITEMS):
                     return ("summary", f"{describe(obj)}: {redact.scrub(preview(obj, 80), self._room.secrets)}", "cut", None)
                 if type(obj) is dict:
                     self._hide(obj.items())

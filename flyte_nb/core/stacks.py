@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import linecache
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -199,7 +198,7 @@ def _stack(found: list[tuple[types.FrameType, int]], state: str, waits_for: str 
 def _frame(frame: types.FrameType, lineno: int) -> StackFrame:
     code = frame.f_code
     kind = frames.kind_of(code.co_filename, str(frame.f_globals.get("__name__", "")))
-    line = linecache.getline(code.co_filename, lineno).strip()[: frames.MAX_LINE]
+    line = frames.line_of(code.co_filename, lineno)
     return StackFrame(code.co_filename, lineno, code.co_name, kind, line)
 
 

@@ -83,6 +83,7 @@ class Lost:
     _name = "object"
 
     def __new__(cls, *args: Any, **_kwargs: Any) -> Self:
+        """Called by pickle with whatever the missing class takes."""
         made = super().__new__(cls)
         made.__dict__["_items"] = list(args)
         return made

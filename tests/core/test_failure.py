@@ -20,7 +20,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from flyte_nb.core import errors, failure, failure_record, redact, remote_traceback
+from flyte_nb.core import errors, failure, failure_record, frames, redact, remote_traceback
 from flyte_nb.core.failure import FailureRecord, Redacted, Summary, capture
 from tests.core import failing
 
@@ -54,9 +54,9 @@ def locals_of(record: FailureRecord, name: str) -> dict[str, Any]:
     return record.frame_locals(index)
 
 
-def held(value: object, name: str = "value") -> Any:
-    """A value after a trip through the locals of a failing frame."""
-    return locals_of(record_of(failing.fails_with, **{name: value}), "fails_with")["held"][name]
+def held(value: object) -> Any:
+    """A value after a trip through the locals of a failing frame, inside a dictionary."""
+    return locals_of(record_of(failing.fails_with, value=value), "fails_with")["held"]["value"]
 
 
 def test_it_says_what_failed_where_and_in_which_action() -> None:
@@ -171,11 +171,11 @@ def test_very_deep_values_do_not_break_it() -> None:
 
 def test_what_cannot_be_pickled_is_replaced_where_it_stands() -> None:
     """The rest of the container arrives."""
-    arrived = held({"lock": threading.Lock(), "n": 3, "lines": (line for line in ())})
+    arrived = held({"lock": threading.Lock(), "n": 3, "lines": iter([1])})
 
     assert arrived["n"] == 3
     assert repr(arrived["lock"]) == "<remote _thread.lock (not picklable)>"
-    assert isinstance(arrived["lines"], Summary)
+    assert repr(arrived["lines"]) == "<remote list_iterator (not picklable)>"
 
 
 def test_objects_of_plain_classes_arrive() -> None:
@@ -189,7 +189,7 @@ def test_objects_of_plain_classes_arrive() -> None:
 
 
 def test_no_code_of_a_foreign_class_is_run() -> None:
-    """Its repr may sleep: its attributes are read past it. (The test would time out.)"""
+    """Its repr may sleep, for so long that this test would time out: its attributes are read past it."""
     arrived = held([failing.Sleepy(), failing.Raising()])
 
     assert isinstance(arrived[0], Summary)
@@ -227,15 +227,14 @@ def test_an_object_whose_class_is_missing_shows_its_attributes(monkeypatch: pyte
 def test_secrets_are_hidden_by_name_and_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """In locals, inside containers and objects, in messages and in labels."""
     # Put together, because the source of this test is part of the record.
-    known = "-".join(["tango", "42", "foxtrot"])
-    in_url, in_dict, in_object = ("".join([part, "-1-2-3"]) for part in ("pw", "sd", "ko"))
+    known, given, in_url, in_dict, in_object = (f"{part}-1-2-3-4" for part in ("env", "arg", "url", "dict", "attr"))
     monkeypatch.setenv("SERVICE_TOKEN", known)
 
     def fails(password: str, config: dict[str, Any], thing: object) -> None:
         raise ValueError(f"cannot log in with {known}")
 
     thing = types.SimpleNamespace(api_key=in_object, size=3)
-    record = record_of(fails, "".join(["hunter", "22"]), {"client_secret": in_dict, "url": f"db://a:{in_url}@h"}, thing)
+    record = record_of(fails, given, {"client_secret": in_dict, "url": f"db://a:{in_url}@h"}, thing)
 
     seen = locals_of(record, "fails")
     assert isinstance(seen["password"], Redacted)
@@ -245,7 +244,7 @@ def test_secrets_are_hidden_by_name_and_by_value(monkeypatch: pytest.MonkeyPatch
     assert isinstance(seen["thing"].api_key, Redacted)
     assert record.message == "cannot log in with ***"
     data = failure.dump_record(record)
-    for secret in (known, "hunter" + "22", in_url, in_dict, in_object):
+    for secret in (known, given, in_url, in_dict, in_object):
         assert secret.encode() not in data
 
 
@@ -354,7 +353,7 @@ def test_an_exception_with_an_odd_constructor_arrives_whole() -> None:
     assert type(original) is failing.OddError
     assert str(original) == "404: gone"
     assert original.number == 404
-    assert isinstance(original.lock, Summary)
+    assert isinstance(vars(original)["lock"], Summary)
 
 
 def test_an_exception_made_in_c_arrives_with_its_attributes() -> None:
@@ -409,7 +408,7 @@ def test_an_error_of_a_child_keeps_its_origin_and_gains_a_place() -> None:
     async def parent(n: int) -> None:
         k = n + 1
         await asyncio.sleep(0)
-        raise remote_traceback.to_exception(child) from None if k else None
+        raise remote_traceback.to_exception(child) if k else ValueError
 
     def twice() -> None:
         asyncio.run(parent(5))
@@ -445,7 +444,7 @@ def test_source_registered_for_a_cell_is_shipped() -> None:
     record = record_of(namespace["cell_function"], 3)
 
     assert record.frames[-1].line == "return x / 0"
-    assert failure.frames.Source("/tmp/ipykernel_1/123.py", 1, text, whole=True) in record.sources
+    assert frames.Source("/tmp/ipykernel_1/123.py", 1, text, whole=True) in record.sources
 
 
 REMOTE = """
@@ -503,7 +502,7 @@ def test_an_exception_class_of_the_notebook_comes_back_as_itself(notebook: dict[
 
     assert type(original) is cls
     assert cls.__init__ is method
-    assert (str(original), original.b) == ("boom", 7)
+    assert (str(original), vars(original)) == ("boom", {"b": 7})
 
 
 def test_objects_of_the_notebook_come_back_with_their_methods(notebook: dict[str, Any]) -> None:
@@ -526,7 +525,7 @@ def test_an_exception_class_that_nobody_knows_here_is_rebuilt_once() -> None:
 
     assert type(first).__name__ == "MyError"
     assert type(first) is type(second)
-    assert (str(first), first.b) == ("boom", 7)
+    assert (str(first), vars(first)) == ("boom", {"b": 7})
 
 
 def test_a_record_whose_exception_does_not_load_still_gives_an_error() -> None:
@@ -538,6 +537,5 @@ def test_a_record_whose_exception_does_not_load_still_gives_an_error() -> None:
 
     assert isinstance(original, IndexError)
     assert tb is not None
-    assert isinstance(error, IndexError)
-    assert isinstance(error, errors.RuntimeUserError)
-    assert (str(error), error.code) == ("list index out of range", "IndexError")
+    assert {IndexError, errors.RuntimeUserError} <= set(type(error).__mro__)
+    assert (str(error), vars(error)["code"]) == ("list index out of range", "IndexError")

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import io
 import linecache
-import pdb
+import pdb  # noqa: T100 - it is under test
 import traceback
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -74,11 +74,9 @@ def test_frames_have_the_remote_names_lines_and_locals() -> None:
 def test_python_prints_it_like_a_local_failure() -> None:
     """The same lines, with the same marks under the failing expression."""
     record = recorded(failing.square, 7)
-    try:
+    with pytest.raises(IndexError) as caught:
         failing.square(7)
-    except IndexError as exc:
-        assert exc.__traceback__ is not None
-        local = traceback.format_list(traceback.extract_tb(exc.__traceback__.tb_next))
+    local = traceback.format_list(traceback.extract_tb(chain(caught.tb)[1]))
 
     assert traceback.format_list(traceback.extract_tb(rebuild(record)[1])) == local
 
