@@ -30,6 +30,9 @@ const CONTROL = /[\x00-\x08\x0b-\x1f\x7f]/g;
 /** Longest line that is parsed, in characters. */
 const MAX = 4_000;
 
+/** A line's text as a reader sees it. */
+export const plain = (line: string): string => (line.includes("\x1b") ? line.replace(ESCAPE, "") : line);
+
 export function parseAnsi(line: string): Span[] {
   let text = line.slice(0, MAX);
   // A progress bar redraws its line: keep what a terminal would show.

@@ -272,6 +272,7 @@ def test_keyboard_is_the_views_own(server: JupyterServer, browser: Browser, fron
         front=front,
     )
     found = play(notebook, 1, "r7", "running")
+    expect(found.locator("[role=row]")).to_have_count(13)
     tree = found.get_by_test_id("fnb-tree")
     tree.focus()
     cells = notebook.page.locator(".jp-Cell").count()

@@ -387,7 +387,7 @@ export class DetailView {
 }
 
 function section(title: string, ...children: Child[]): HTMLElement {
-  return h("section", { class: "fnb-section" }, h("h4", {}, title), children);
+  return h("section", { class: "fnb-section", "aria-label": title }, h("div", { class: "fnb-h" }, title), children);
 }
 
 /** A user's HTML: in a frame of its own without script, so that it can't touch the page. */

@@ -1,7 +1,7 @@
 /** Log lines: merged or of one action, searched, followed, downloaded. */
 
 import type { VirtualItem } from "@tanstack/virtual-core";
-import { parseAnsi } from "../ansi.ts";
+import { parseAnsi, plain } from "../ansi.ts";
 import { clockTime, number } from "../format.ts";
 import type { LogEntry, RunModel } from "../model.ts";
 import type { Log, WireLine } from "../protocol.ts";
@@ -277,4 +277,4 @@ export class LogView {
 }
 
 const matches = (line: WireLine, wanted: string, model: RunModel): boolean =>
-  line[3].toLowerCase().includes(wanted) || model.labelOf(line[0]).toLowerCase().includes(wanted);
+  plain(line[3]).toLowerCase().includes(wanted) || model.labelOf(line[0]).toLowerCase().includes(wanted);
