@@ -16,7 +16,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -84,21 +84,21 @@ def measure(name: str, function: Callable[[int], object], actions: int) -> Row:
     record.dumps()
     times = []
 
-    def timed(step: Callable[[], list[object]]) -> list[object]:
+    def timed(step: Callable[[], list[Any]]) -> list[Any]:
         start = time.perf_counter()
         result = step()
         times.append((time.perf_counter() - start) / actions * 1e6)
         return result
 
     records = timed(lambda: [_capture(exc) for exc in failed])
-    shipped = timed(lambda: [record.dumps() for record in records])  # type: ignore[attr-defined]
+    shipped = timed(lambda: [record.dumps() for record in records])
     del records
-    errors = timed(lambda: [remote_traceback.to_exception(failure.load_record(data)) for data in shipped])  # type: ignore[arg-type]
-    timed(lambda: [failure_text.render(error) for error in errors])  # type: ignore[arg-type]
-    size = sum(map(len, shipped)) // actions  # type: ignore[arg-type]
+    errors = timed(lambda: [remote_traceback.to_exception(failure.load_record(data)) for data in shipped])
+    timed(lambda: [failure_text.render(error) for error in errors])
+    size = sum(map(len, shipped)) // actions
     del errors, failed
     tracemalloc.start()
-    held = [bytes(data) + b"" for data in map(bytearray, shipped)]  # type: ignore[call-overload]  # as they arrive
+    held = [bytes(data) + b"" for data in map(bytearray, shipped)]  # As they arrive.
     kept = [remote_traceback.to_exception(failure.load_record(data)) for data in held]
     peak = tracemalloc.get_traced_memory()[0] / 1e6 * ACTIONS / actions
     tracemalloc.stop()
@@ -126,7 +126,8 @@ def main() -> None:
     actions = parser.parse_args().actions
     print(f"{'':<12}{'capture':>10}{'dumps':>10}{'rebuild':>10}{'text':>10}{'size':>10}{'1,000 take':>12}{'and hold':>10}")
     print(f"{'':<12}{'us':>10}{'us':>10}{'us':>10}{'us':>10}{'kB':>10}{'s':>12}{'MB':>10}")
-    for function, number in ((simple, actions), (typical, actions), (frame, actions), (large, actions), (recursive, 100), (grouped, 100)):
+    few = min(actions, 100)
+    for function, number in ((simple, actions), (typical, actions), (frame, actions), (large, actions), (recursive, few), (grouped, few)):
         print(measure(function.__name__, function, min(number, actions)), flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     print(f"peak memory of this process: {peak:.0f} MB")

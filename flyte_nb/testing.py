@@ -106,7 +106,7 @@ def record() -> Iterator[list[ev.Event]]:
         yield events
     finally:
         controller.emit = emit
-        del engine.store.append  # type: ignore[method-assign]
+        del engine.store.append
 
 
 def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T:
@@ -155,5 +155,5 @@ def _close(port: Any, run: str, error: BaseException | None) -> None:
 
 async def _quiet(port: Any, run: str) -> None:
     port.controller.cancel_run(run, "its cell ended")
-    while any(True for _ in port.controller.unfinished(run)):
+    while any(True for _ in port.controller.unfinished(run)):  # noqa: ASYNC110 - the controller tells nobody; a few turns
         await asyncio.sleep(0.01)

@@ -49,7 +49,7 @@ class PodTemplate:
         """A template from a specification."""
         return cls(pod_spec, primary_container_name or "primary", labels, annotations)
 
-    def allow_fuse(self, privileged: bool = False) -> PodTemplate:  # noqa: ARG002 - Flyte's signature
+    def allow_fuse(self, privileged: bool = False) -> PodTemplate:
         """The same, with FUSE allowed. No effect here."""
         return replace(self)
 
@@ -57,7 +57,7 @@ class PodTemplate:
         """The same, with sandboxes allowed. No effect here."""
         return replace(self)
 
-    def with_termination_grace_period(self, termination_grace_period: Any) -> PodTemplate:  # noqa: ARG002 - the same
+    def with_termination_grace_period(self, termination_grace_period: Any) -> PodTemplate:
         """The same, with a grace period. No effect here."""
         return replace(self)
 

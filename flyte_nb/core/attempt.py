@@ -34,7 +34,7 @@ PREVIEW_CHARS = 300
 class Body:
     """One attempt, from its arguments to its outcome."""
 
-    __slots__ = ("context", "outcome", "output", "run", "started_at", "stop", "task", "variables", "worker", "work")
+    __slots__ = ("context", "outcome", "output", "run", "started_at", "stop", "task", "variables", "work", "worker")
 
     def __init__(self, task: Task[..., Any], run: RunInfo, work: Work, port: Port, sink: Sink, worker: str = "local") -> None:
         self.task = task
@@ -67,7 +67,7 @@ class Body:
             args, kwargs = loads(self.work.payload, self.context.port.blobs)
             value = self.variables.run(self.task.func, *args, **kwargs)
             return self._returned(value)
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the action's outcome
+        except BaseException as exc:
             return self._raised(exc)
         finally:
             self._finish(restore)
@@ -79,7 +79,7 @@ class Body:
             args, kwargs = loads(self.work.payload, self.context.port.blobs)
             value = await self.task.func(*args, **kwargs)
             return self._returned(value)
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is the action's outcome
+        except BaseException as exc:
             return self._raised(exc)
         finally:
             self._finish(restore)
@@ -150,7 +150,8 @@ class Body:
 def broken(exc: BaseException) -> ErrorNote:
     """The note of a fault of ours, where even the failure record could not be made: nothing may be taken for a cancellation."""
     text = "".join(traceback.format_exception(exc))
-    return ErrorNote("system", "RuntimeSystemError", f"flyte_nb failed while running the task: {text}"[-MAX_MESSAGE:], recoverable=False)
+    message = f"flyte_nb failed while running the task: {text}"[-MAX_MESSAGE:]
+    return ErrorNote("system", "RuntimeSystemError", message, recoverable=False)
 
 
 def note_of(exc: BaseException, task: str, work: Work, worker: str = "") -> ErrorNote:

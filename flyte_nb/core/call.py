@@ -133,11 +133,11 @@ def brief(value: object, limit: int = VALUE_CHARS) -> str:
     return f"<{kind.__name__}>"
 
 
-_BRACKETS = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+_BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 
 
 def _brief_items(value: Any, limit: int) -> str:
-    left, right = _BRACKETS[type(value)]
+    brackets = _BRACKETS[type(value)]
     parts, used = [], 0
     items = value.items() if type(value) is dict else value
     for count, item in enumerate(items):
@@ -147,7 +147,7 @@ def _brief_items(value: Any, limit: int) -> str:
             parts.append(f"...{len(value) - count} more")
             break
         parts.append(text)
-    return left + ", ".join(parts) + right
+    return brackets[0] + ", ".join(parts) + brackets[1]
 
 
 def _which_argument(task: Task[..., Any], bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:
@@ -156,8 +156,9 @@ def _which_argument(task: Task[..., Any], bound: tuple[tuple[Any, ...], dict[str
     for name, value in named.items():
         if not can_pickle(value):
             return (
-                f"argument {name!r} of {task.name} cannot be sent to a worker: {describe_culprit(value)} cannot be pickled "
-                f"({exc.__cause__}). Pass what it is made from (a path, a query, a configuration) and create it inside the task."
+                f"argument {name!r} of {task.name} cannot be sent to a worker: {describe_culprit(value)} cannot be "
+                f"pickled ({exc.__cause__}). Pass what it is made from (a path, a query, a configuration) and create it "
+                "inside the task."
             )
     return f"the arguments of {task.name} cannot be sent to a worker: {exc}"
 
@@ -171,7 +172,8 @@ class Settled:
     __slots__ = ("call", "code", "error", "kind", "message", "payload")
 
     def __init__(
-        self, kind: str, call: Call | None, payload: Payload | None = None, error: Any = None, code: str = "", message: str = "",
+        self, kind: str, call: Call | None, payload: Payload | None = None, error: Any = None, code: str = "",
+        message: str = "",
     ) -> None:  # fmt: skip
         #: "ok", "error", "cancelled" or "aborted".
         self.kind = kind

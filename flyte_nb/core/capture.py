@@ -113,7 +113,7 @@ class LogHandler(logging.Handler):
         try:
             text = self.format(record)
             output.write(record.levelname.lower(), text + "\n")
-        except Exception:  # noqa: BLE001 - a log call must never fail its caller
+        except Exception:
             self.handleError(record)
 
 
@@ -127,7 +127,7 @@ def install(*, tee: bool) -> None:
     Args:
         tee: Whether captured text also goes to the original streams (local mode: the user's own process).
     """
-    global _handler  # noqa: PLW0603 - streams and root logger are process-wide
+    global _handler
     if not _installed:
         for name in ("stdout", "stderr"):
             proxy = StreamProxy(name, getattr(sys, name), tee)
@@ -141,7 +141,7 @@ def install(*, tee: bool) -> None:
 
 def uninstall() -> None:
     """Put the original streams back, unless somebody replaced ours since."""
-    global _handler  # noqa: PLW0603 - see install
+    global _handler
     while _installed:
         name, proxy = _installed.pop()
         if getattr(sys, name) is proxy:

@@ -7,7 +7,7 @@ that users get from ``flyte.ctx()``.
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import itertools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -27,7 +27,7 @@ class RunInfo:
     #: Peer that owns the run's store ("local" without a cluster).
     home: str = "local"
     #: Aware UTC time, the same for the whole run.
-    started_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    started_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     #: "remote" on a cluster, "local" in this process.
     mode: str = "remote"
     project: str = "flyte_nb"
@@ -118,7 +118,7 @@ def current() -> Context | None:
 
 def set_fallback(provider: Callable[[], Context | None] | None) -> None:
     """Say who provides a context outside tasks (the notebook session: its current cell)."""
-    global _fallback  # noqa: PLW0603 - one process, one session
+    global _fallback
     _fallback = provider
 
 
@@ -237,7 +237,7 @@ class TaskContext:
 
     def is_in_cluster(self) -> bool:
         """Whether the code runs on a Dask worker."""
-        return self.mode == "remote"
+        return bool(self.mode == "remote")
 
     @property
     def action(self) -> ActionID | None:
@@ -272,9 +272,7 @@ class TaskContext:
         """Where the run may put large data."""
         if not self._context:
             return None
-        from flyte_nb.core.paths import raw_data_path
-
-        return RawDataPath(raw_data_path(self._context.run))
+        return RawDataPath(self._context.run.raw_data_path or None)
 
     @property
     def data(self) -> dict[str, Any] | None:
@@ -287,16 +285,7 @@ class TaskContext:
         return self._context.report if self._context else None
 
     @property
-    def checkpoint(self) -> Any:
-        """The action's checkpoint (see ``flyte.Checkpoint``)."""
-        if not self._context:
-            return None
-        from flyte_nb.core.checkpoint import current_checkpoint
-
-        return current_checkpoint(self._context)
-
-    @property
-    def run_start_time(self) -> datetime.datetime | None:
+    def run_start_time(self) -> dt.datetime | None:
         """Aware UTC time, the same for the whole run."""
         return self._context.run.started_at if self._context else None
 
@@ -311,8 +300,8 @@ class TaskContext:
 
 _RUN_FIELDS = frozenset({"version", "mode", "interactive_mode", "disable_run_cache", "run_base_dir", "project", "domain"})
 _ABSENT = frozenset(
-    {"input_path", "output_path", "checkpoint_paths", "code_bundle", "compiled_image_cache",
-     "rank", "world_size", "local_rank", "local_world_size", "node_rank", "nnodes"}  # fmt: skip
+    {"checkpoint", "input_path", "output_path", "checkpoint_paths", "code_bundle", "compiled_image_cache",
+     "rank", "world_size", "local_rank", "local_world_size", "node_rank", "nnodes"}
 )
 
 

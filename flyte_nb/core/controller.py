@@ -20,7 +20,7 @@ from flyte_nb.core.call import Call, Settled
 from flyte_nb.core.decide import Again, Cancelled, Fail, Succeed, decide
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.outcome import Clock, Executor, Handle, Outcome, Work
-from flyte_nb.core.serial import Payload, nbytes
+from flyte_nb.core.serial import Payload
 
 if TYPE_CHECKING:
     from flyte_nb.core.port import Ticket
@@ -36,7 +36,7 @@ class Cache(Protocol):
     """Results of earlier calls. All callbacks come on the controller's thread."""
 
     def look_up(self, call: Call, then: Callable[[Payload | None], None]) -> None:
-        """Find the result of an equal call; None if there is none (the caller then owns the entry until `keep` or `give_up`)."""
+        """Find the result of an equal call; None if there is none: the caller owns the entry until `keep` or `give_up`."""
 
     def keep(self, call: Call, payload: Payload) -> None:
         """Keep a result."""
@@ -143,8 +143,8 @@ class Controller:
         self.emit(
             ev.ActionQueued(
                 run, call.name, call.parent, call.task.name, call.label, call.group, self.clock.time(), call.kind,
-                config.retries.count + 1, call.payload if type(call.payload) is bytes and len(call.payload) <= KEEP_INPUT_BYTES else None,
-            )  # fmt: skip
+                config.retries.count + 1, _small(call.payload, KEEP_INPUT_BYTES),
+            )
         )
         self.flights[run, call.name] = flight
         siblings = self.children.get((run, call.parent))
@@ -155,7 +155,7 @@ class Controller:
             self._end(flight, Phase.RECOVERED, Settled("ok", call, call.record), output=call.record)
             return flight
         timeout = config.timeout
-        if timeout.deadline is not None:
+        if timeout.deadline_s is not None:
             flight.deadline = self.clock.call_later(
                 timeout.deadline_s, lambda: self._expire(flight, "DeadlineExceededError")
             )
@@ -222,7 +222,7 @@ class Controller:
             call.parent, previous.checkpoint if previous else "",
         )  # fmt: skip
         flight.attempt += 1
-        if timeout.max_queued_time is not None:
+        if timeout.queued_s is not None:
             flight.timer = self.clock.call_later(
                 timeout.queued_s, lambda: self._queued_too_long(flight, work)
             )
@@ -419,13 +419,11 @@ class Controller:
         for handle in (flight.timer, flight.deadline):
             if handle is not None:
                 handle.cancel()
-        if output is not None and nbytes(output) > KEEP_OUTPUT_BYTES:
-            output = None
         self.emit(
             ev.ActionEnded(
                 run, call.name, flight.seq, phase, self.clock.time(), error, cached,
-                output if type(output) is bytes else None, preview,
-            )  # fmt: skip
+                _small(output, KEEP_OUTPUT_BYTES), preview,
+            )
         )
         del self.flights[run, call.name]
         siblings = self.children[run, call.parent]
@@ -439,3 +437,8 @@ class Controller:
             settle(settled)
         for listener in self.on_end:
             listener(run, call.name)
+
+
+def _small(payload: Payload | None, limit: int) -> bytes | None:
+    """What of a payload is kept with its action: all of it, or nothing."""
+    return payload if type(payload) is bytes and len(payload) <= limit else None

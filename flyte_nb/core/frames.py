@@ -94,7 +94,7 @@ def register_source(filename: str, text: str) -> None:
     linecache.cache[filename] = (len(text), None, lines, filename)
 
 
-#: Relative names of files that are nowhere ("index.pyx" of compiled code): linecache would search all of ``sys.path`` each time.
+#: Relative names of files that are nowhere ("index.pyx" of compiled code): linecache would search ``sys.path`` each time.
 _nowhere: set[str] = set()
 
 

@@ -1,7 +1,7 @@
 """Descriptions of container images: accepted, never built. Runs in: everywhere."""
 
 # Arguments that only a build would use are accepted and dropped.
-# ruff: noqa: ARG002, ARG003
+# ruff: noqa: ARG003
 
 from __future__ import annotations
 

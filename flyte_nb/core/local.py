@@ -144,7 +144,7 @@ class InlineExecutor:
                 running.task.cancel()
             try:
                 outcome = loop.run_until_complete(running.task)
-            except BaseException:  # noqa: BLE001 - cancelled before its first step
+            except BaseException:
                 outcome = Outcome(*body.work[:3], body.stop or "cancelled")
             # Before the drain, which cancels what the body left behind: orphans must be seen as such.
             self._report(running, outcome)
@@ -167,7 +167,7 @@ class InlineExecutor:
             ev.AttemptEnded(
                 *work[:3], outcome.started_at, outcome.ended_at or time.time(), outcome.kind == "ok", "local",
                 error=outcome.error,
-            )  # fmt: skip
+            )
         )
         assert self.port is not None
         warn_of_orphans(self.port.controller, self._emit, work)
@@ -219,7 +219,7 @@ class LocalEngine:
         capture.install(tee=True)
 
     def new_run_name(self) -> str:
-        """ "local-1", "local-2", ..."""
+        """The next of local-1, local-2, and so on."""
         return f"local-{next(self._names)}"
 
     def close(self) -> None:

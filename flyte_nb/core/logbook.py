@@ -36,7 +36,8 @@ class ActionLog:
         before = self.chars
         self.hidden += hidden
         self.total += hidden + len(lines)
-        for line in lines:
+        for whole in lines:
+            line = whole
             if len(line.text) > LINE_CHARS:
                 line = line._replace(text=line.text[:LINE_CHARS] + f" ... [{len(line.text) - LINE_CHARS} characters cut]")
             self.chars += len(line.text)

@@ -20,7 +20,6 @@ from flyte_nb.core.context import Context, current
 from flyte_nb.core.port import Port, Ticket, mailbox_of
 from flyte_nb.core.task import Task, _in_loop
 
-
 #: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
 SUBMIT_BATCH = 256
 
@@ -97,7 +96,7 @@ class _Window:
                 call = prepare(
                     self._context, self._target.task, (*self._target.args, *values), self._target.kwargs, self._group
                 )
-            except Exception as exc:  # noqa: BLE001 - the item's own failure, yielded or raised in its turn
+            except Exception as exc:
                 self.tickets[index] = Ticket(None, _nobody)  # type: ignore[arg-type]
                 self._settle(index, Settled("raised", None, error=exc))
                 continue
@@ -153,7 +152,7 @@ def _open(port: Port, settled: Settled, return_exceptions: bool) -> Any:
         return port.open(settled)
     except asyncio.CancelledError as exc:
         return exc
-    except Exception as exc:  # noqa: BLE001 - this is what the caller asked for
+    except Exception as exc:
         return exc
 
 

@@ -1,4 +1,4 @@
-"""What is known about runs, actions and attempts. Runs in: everywhere.
+r"""What is known about runs, actions and attempts. Runs in: everywhere.
 
 Facts that travel are ``NamedTuple``\\ s: as frozen as frozen dataclasses, and several times cheaper to make and to pickle.
 `Action` is the one exception: the reducer folds every event into it, and making a new 22-field value per event took 25 us

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.serial import Payload
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """Who executes attempts. Lives on the controller's thread."""
 
-    def start(self, task: Task, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+    def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Execute an attempt some time; `done` is called exactly once, on the controller's thread."""
 
     def cancel(self, work: Work, reason: str) -> None:

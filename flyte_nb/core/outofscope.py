@@ -1,7 +1,6 @@
 """What needs a Flyte server: it imports and constructs, and says what it does not do when it is used. Runs in: everywhere."""
 
 # Whatever arguments Flyte takes are accepted and dropped: the refusal does not depend on them.
-# ruff: noqa: ARG002
 
 from __future__ import annotations
 

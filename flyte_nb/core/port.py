@@ -167,7 +167,7 @@ class Port:
         def answer() -> None:
             try:
                 box.put((True, function(*args)))
-            except BaseException as exc:  # noqa: BLE001 - carried to the asking thread
+            except BaseException as exc:
                 box.put((False, exc))
 
         self.inbox.post(answer)

@@ -7,7 +7,7 @@ cluster (`flyte_nb.kernel.session.Session`).
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -55,7 +55,7 @@ class Dual:
         return bound
 
 
-class ActionOutputs(tuple[Any, ...]):
+class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
     """Outputs of a run: a tuple, one value for each output; `o0`, `o1`, ... name them."""
 
     def __eq__(self, other: object) -> bool:
@@ -85,7 +85,7 @@ class ActionOutputs(tuple[Any, ...]):
 class Run:
     """One run. ``await run`` gives the value of its task."""
 
-    def __init__(self, engine: Engine, info: RunInfo, task: Task[..., Any] | None, bound: Any, url: str = "") -> None:
+    def __init__(self, engine: Engine, info: RunInfo, task: Task[..., Any] | None, bound: Any) -> None:
         self._engine = engine
         self._info = info
         self._task = task
@@ -302,7 +302,7 @@ def provide(mode: str, engine: Callable[[], Engine]) -> None:
 
 
 def default_mode() -> str:
-    """ "remote" where a cluster can be had, "local" otherwise."""
+    """The mode of a plain `run`: "remote" where a cluster can be had, "local" otherwise."""
     return "remote" if "remote" in _engines else "local"
 
 
@@ -327,7 +327,7 @@ def _info(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
     limit = options.get("max_action_concurrency") or 0
     if limit < 0:
         raise ValueError(f"max_action_concurrency must be 0 or more, not {limit}")
-    started = options.get("run_start_time") or datetime.datetime.now(datetime.UTC)
+    started = options.get("run_start_time") or dt.datetime.now(dt.UTC)
     return RunInfo(
         name=options.get("name") or engine.new_run_name(),
         home=getattr(engine, "home", "local"),

@@ -142,7 +142,9 @@ def nbytes(payload: Payload) -> int:
 
 def key_bytes(payload: Payload) -> bytes:
     """What identifies the payload's content, for names and cache keys."""
-    return payload.data + "".join(payload.blobs).encode() if type(payload) is Packed else payload  # type: ignore[return-value]
+    if isinstance(payload, Packed):
+        return payload.data + "".join(payload.blobs).encode()
+    return bytes(payload)
 
 
 def blob_names(payload: Payload | None) -> Sequence[str]:

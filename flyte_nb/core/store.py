@@ -161,7 +161,7 @@ class RunRecord:
 
 
 class RunStore:
-    """Folds events into `RunRecord`\\ s. One thread writes; others ask that thread.
+    r"""Folds events into `RunRecord`\\ s. One thread writes; others ask that thread.
 
     Listeners are told of every event after it is folded, on the writing thread.
     """

@@ -59,10 +59,8 @@ async def open_cluster(target: Any, *, n_workers: int | None, threads_per_worker
     if target is None:
         return await _embedded(n_workers, threads_per_worker, dashboard)
     if isinstance(target, distributed.Client):
-        if target.asynchronous and target.loop.asyncio_loop is asyncio.get_running_loop():
-            return ClusterHandle(target, None, owns_client=False, description=target.scheduler.address)
-        address, security = target.scheduler.address, target.security
-    elif isinstance(target, (str, os.PathLike)) and Path(target).is_file():
+        address, security = target.scheduler_info()["address"], target.security
+    elif isinstance(target, (str, os.PathLike)) and _is_file(target):
         return await _attach(None, None, str(target), f"scheduler file {target}")
     elif isinstance(target, str):
         address, security = target, None
@@ -108,6 +106,10 @@ async def _embedded(n_workers: int | None, threads: int, dashboard: bool) -> Clu
     return ClusterHandle(client, cluster, owns_client=True, description="embedded cluster")
 
 
+def _is_file(target: Any) -> bool:
+    return Path(target).is_file()
+
+
 def _without_http(cluster: Any) -> None:
     """Have a cluster that is not started yet open no HTTP port."""
     from flyte_nb.engine.quiet import QuietScheduler, QuietWorker
@@ -130,7 +132,7 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
         )  # fmt: skip
     except (OSError, TimeoutError, ValueError) as exc:
         raise NoClusterError(
-            f"the Dask scheduler at {what} cannot be reached: {exc or type(exc).__name__}. Check the address and that "
+            f"the Dask scheduler at {what} cannot be reached: {str(exc) or type(exc).__name__}. Check the address and that "
             "`dask scheduler` runs there, or call flyte_nb.init() without an address for an embedded cluster."
         ) from exc
     await _ship_package(client)

@@ -218,7 +218,7 @@ class DaskExecutor:
         handler = self._HANDLERS.get(message[0])
         if handler is None:
             return False
-        handler(self, address, *message[1:])
+        getattr(self, handler)(address, *message[1:])
         return True
 
     def _on_lane(self, address: str, lane_id: str, _state: str) -> None:
@@ -282,8 +282,8 @@ class DaskExecutor:
         self.on_began(key[0], key[1])
 
     _HANDLERS = {  # noqa: RUF012 - a table, never changed
-        "lane": _on_lane, "ended": _on_ended, "returned": _on_returned, "progress": _on_progress, "closed": _on_closed,
-        "began": _on_began,
+        "lane": "_on_lane", "ended": "_on_ended", "returned": "_on_returned", "progress": "_on_progress",
+        "closed": "_on_closed", "began": "_on_began",
     }  # fmt: skip
 
     # -- losses ---------------------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ class KernelEngine:
                 "system", "SchedulerLostError",
                 f"the Dask scheduler ({self.network.handle.description}) went away. `%flyte cluster restart` gives a "
                 "working cluster; then run the cell again.", recoverable=False,
-            )  # fmt: skip
+            )
         )
 
     def call(self, coroutine_function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from distributed.comm import Comm, CommClosedError, connect
+from distributed.comm.core import Comm, CommClosedError, connect
 
 from flyte_nb.engine.wire import Message, decode, encode
 

@@ -18,13 +18,14 @@ class _NoHttp:
     def start_http_server(self, routes: Any, *_args: Any, **_kwargs: Any) -> None:
         """Called by Dask where it would listen."""
         self.http_application: Any = RoutingApplication(routes)
-        self.http_server: Any = HTTPServer(self.http_application)
-        self.http_server.address, self.http_server.port = "", 0
+        server: Any = HTTPServer(self.http_application)
+        server.address, server.port = "", 0
+        self.http_server = server
 
 
-class QuietScheduler(_NoHttp, distributed.Scheduler):  # type: ignore[misc]
+class QuietScheduler(_NoHttp, distributed.Scheduler):
     """A scheduler without an HTTP port."""
 
 
-class QuietWorker(_NoHttp, distributed.Worker):  # type: ignore[misc]
+class QuietWorker(_NoHttp, distributed.Worker):
     """A worker without an HTTP port."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 from typing import Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
@@ -116,9 +117,10 @@ class FlyteMagics(Magics):
                 return f"{action.label} has no error."
             if action.error.record is None:
                 return f"{action.error.code}: {action.error.message}"
-            from flyte_nb.core.remote_traceback import full_text
+            from flyte_nb.core.failure_record import FailureRecord
+            from flyte_nb.core.remote_traceback import original_exception
 
-            return full_text(action.error.record)
+            return "".join(traceback.format_exception(original_exception(FailureRecord.loads(action.error.record))))
         log = record.logs.of(action.name)
         hidden = f"\n[{log.hidden:,} lines hidden]" if log.hidden else ""
         return "\n".join(line.text for line in log) + hidden or f"{action.label} printed nothing."

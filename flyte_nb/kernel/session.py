@@ -84,7 +84,7 @@ class Session:
     # -- names and contexts ---------------------------------------------------------------------------------------
 
     def new_run_name(self) -> str:
-        """ "r1", "r2", ..."""
+        """The next of r1, r2, and so on."""
         return f"r{next(self._names)}"
 
     def context(self) -> Context | None:
@@ -243,10 +243,10 @@ class Session:
         self.starting.result()
         network = self.engine.network
         handle = network.handle
-        lines = [
-            f"{'Embedded cluster' if handle.embedded else 'Attached to'} {handle.client.scheduler.address}: "
-            f"{len(network.roster)} workers, {sum(w.nthreads for w in network.roster.values())} slots"
-        ]
+        assert handle is not None
+        what = "Embedded cluster" if handle.embedded else "Attached to"
+        slots = sum(w.nthreads for w in network.roster.values())
+        lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
         lines += [f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}" for w in network.roster.values()]
         return "\n".join(lines)
 
@@ -277,12 +277,16 @@ class Session:
                 pass
         self.close()
 
+    def _close_views(self) -> None:
+        for view in self.views.values():
+            view.close()
+
     def close(self) -> None:
         """Cancel what runs, close cluster and thread. Idempotent."""
         atexit.unregister(self._at_exit)
         if self.engine.thread.thread.is_alive():
             try:
-                self.port.ask(lambda: [view.close() for view in self.views.values()], timeout=5)
+                self.port.ask(self._close_views, timeout=5)
             except TimeoutError:
                 pass
             self.engine.close()

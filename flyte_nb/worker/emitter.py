@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Lines of one attempt that travel per second; what is printed faster is counted as hidden.
 LINES_PER_SECOND = 500
+#: Lines of a flooding attempt that travel with each flush: one screen.
+FLOOD_LINES = 50
 #: Longest line that travels, in characters.
 LINE_CHARS = 2_000
 
@@ -24,7 +26,7 @@ LINE_CHARS = 2_000
 class Sink:
     """The lines of one attempt, until the next flush; takes them from any thread."""
 
-    __slots__ = ("_since", "_spent", "hidden", "lines", "lock", "queued", "work", "_emitter")
+    __slots__ = ("_emitter", "_since", "_spent", "hidden", "lines", "lock", "queued", "work")
 
     def __init__(self, emitter: Emitter, work: Work) -> None:
         self._emitter = emitter
@@ -42,11 +44,10 @@ class Sink:
             if line.at - self._since > 1.0:
                 self._since, self._spent = line.at, 0
             self._spent += 1
-            if self._spent > LINES_PER_SECOND:
+            if self._spent > LINES_PER_SECOND and len(self.lines) >= FLOOD_LINES:
                 # The newest lines matter most: a flood leaves its end, and a count.
-                if len(self.lines) >= 50:
-                    del self.lines[0]
-                    self.hidden += 1
+                del self.lines[0]
+                self.hidden += 1
             if len(line.text) > LINE_CHARS:
                 line = line._replace(text=line.text[:LINE_CHARS] + " ...")
             self.lines.append(line)
@@ -113,7 +114,7 @@ class Emitter:
                 ev.AttemptEnded(
                     *outcome[:3], outcome.started_at, outcome.ended_at, outcome.kind == "ok", self._name, self._pid,
                     lane.id[-6:], outcome.ended_at - outcome.started_at, outcome.error,
-                )  # fmt: skip
+                )
             )
 
     def flush(self) -> None:

@@ -74,7 +74,7 @@ class Host:
         if host is None:
             host = worker._flyte_nb_host = cls(worker)
             host.post(host._start)
-        return host  # type: ignore[no-any-return]
+        return host
 
     def _start(self) -> None:
         self.executor = DaskExecutor(self)

@@ -174,9 +174,11 @@ class SyncLane(Lane):
         return bool(self.queue) and self._current is not None and time.perf_counter() - self._began > PATIENCE
 
     def wake(self) -> None:
+        """Have the thread look."""
         self._ready.set()
 
     def interrupt(self, key: Key, why: str) -> None:
+        """Raise CancelledError in the body, if it is the one that runs."""
         with self._guard:
             if self._current == key:
                 self.bodies[key].stop = why
@@ -218,7 +220,8 @@ class SyncLane(Lane):
                 self._current = None
             del self.bodies[work.key]
             self.host.finish(body)
-            outcome = body.outcome or Outcome(*work[:3], body.stop or "cancelled", started_at=body.started_at, ended_at=time.time())
+            stopped = Outcome(*work[:3], body.stop or "cancelled", started_at=body.started_at, ended_at=time.time())
+            outcome = body.outcome or stopped
             self.ended(outcome)
 
 
@@ -232,10 +235,12 @@ class AsyncLane(Lane):
         self._pumping = False
 
     def wake(self) -> None:
+        """Have the loop look."""
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             self.loop.call_soon_threadsafe(self._start_pump)
 
     def interrupt(self, key: Key, why: str) -> None:
+        """Cancel the body's asyncio task."""
         body = self.bodies.get(key)
         if body is not None:
             body.stop = why

@@ -9,6 +9,6 @@ from flyte_nb.worker.entry import ignore_interrupts
 ignore_interrupts()
 
 
-def dask_setup(worker: Any) -> None:
+def dask_setup(_worker: Any) -> None:
     """Called by Dask when the worker starts."""
     ignore_interrupts()

@@ -149,7 +149,7 @@ def suspended() -> Iterator[None]:
         holder.take()
 
 
-class SlotSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class SlotSelector(selectors.DefaultSelector):
     """A selector that gives the thread's slot back while it waits."""
 
     def select(self, timeout: float | None = None) -> Any:

@@ -128,7 +128,7 @@ async def fails(x: int) -> int:
 
 @env.task
 async def catches() -> list[str]:
-    seen = []
+    seen: list = []
     try:
         await fails(1)
     except KeyError as exc:
@@ -218,7 +218,7 @@ def test_a_run_that_ends_leaves_nothing_running(mode):
 
 @env.task(retries=2)
 async def flaky() -> int:
-    attempt = flyte.ctx().attempt_number
+    attempt = flyte.ctx().attempt_number or 0
     if attempt < 2:
         raise ConnectionError(f"attempt {attempt}")
     return attempt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -67,7 +67,7 @@ def test_a_result_reaches_the_caller_and_the_store(world):
 
 def test_failed_attempts_are_retried_with_backoff(world):
     """A failing attempt is followed by another one after its backoff, not before."""
-    backoff = flyte.Backoff(base=datetime.timedelta(seconds=2), factor=2.0, cap=datetime.timedelta(seconds=60))
+    backoff = flyte.Backoff(base=dt.timedelta(seconds=2), factor=2.0, cap=dt.timedelta(seconds=60))
     flight = world.submit(work.override(retries=flyte.RetryStrategy(count=2, backoff=backoff)), 3)
 
     world.executor.end(**failing())

@@ -48,7 +48,7 @@ def test_phases_along_the_story():
 def test_events_of_unknown_runs_are_ignored():
     """A run that was dropped does not come back."""
     store = RunStore()
-    store.append(STORY[0])
+    store.append(STORY[0])  # type: ignore[arg-type]
 
     assert {} == store.runs
 
