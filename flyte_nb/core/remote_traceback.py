@@ -23,7 +23,7 @@ from typing import Any
 from flyte_nb.core import crossing, exceptionparts, frames, presentation, redact, snapshot
 from flyte_nb.core.errors import BaseRuntimeError
 from flyte_nb.core.failure_record import FailureRecord, FrameRecord, Place
-from flyte_nb.core.remote_locals import RemoteLocals
+from flyte_nb.core.remote_locals import RemoteLocals, remote_record
 
 #: Files whose remote source is kept in `linecache`. Older ones are dropped: a long session sees many cells.
 MAX_SOURCES = 200
@@ -175,6 +175,27 @@ def build_traceback(record: FailureRecord, *, all_frames: bool = False) -> Trace
         made.tb_next = tb
         tb = made
     return tb
+
+
+def without_machinery(tb: TracebackType | None) -> TracebackType | None:
+    """The same traceback without the frames of flyte_nb, asyncio and Dask: for the last place of ours that an error passes.
+
+    Args:
+        tb: A traceback; it isn't changed.
+
+    Returns:
+        A new one of the same frames; None if there are no others.
+    """
+    kept: list[TracebackType] = []
+    while tb is not None:
+        code, module = tb.tb_frame.f_code, tb.tb_frame.f_globals.get("__name__", "")
+        if remote_record(tb.tb_frame) is not None or frames.kind_of(code.co_filename, str(module)) != frames.MACHINE:
+            kept.append(tb)
+        tb = tb.tb_next
+    made: TracebackType | None = None
+    for item in reversed(kept):
+        made = TracebackType(made, item.tb_frame, item.tb_lasti, item.tb_lineno)
+    return made
 
 
 def shown_frames(record: FailureRecord) -> tuple[FrameRecord, ...]:

@@ -144,7 +144,7 @@ def key_bytes(payload: Payload) -> bytes:
     """What identifies the payload's content, for names and cache keys."""
     if isinstance(payload, Packed):
         return payload.data + "".join(payload.blobs).encode()
-    return bytes(payload)
+    return payload
 
 
 def blob_names(payload: Payload | None) -> Sequence[str]:
@@ -189,7 +189,7 @@ def dump_function(task: object) -> bytes:
     """
     register_user_modules()
     try:
-        return cloudpickle.dumps(task, protocol=5)
+        return bytes(cloudpickle.dumps(task, protocol=5))
     except Exception as exc:
         name = getattr(task, "name", task)
         raise UnpicklableError(

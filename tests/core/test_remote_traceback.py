@@ -312,6 +312,25 @@ def test_a_module_that_is_not_here_does_not_matter() -> None:
     assert eval("len(both) + LIMIT", frame.f_globals, frame.f_locals) == 12
 
 
+def test_the_machinerys_frames_can_be_taken_out() -> None:
+    """So that Python's own printing is short too; the remote frames stay."""
+
+    async def cell() -> None:
+        await asyncio.sleep(0)
+        raise to_exception(record)
+
+    record = recorded(failing.square, 7)
+    with pytest.raises(IndexError) as caught:
+        asyncio.run(cell())
+
+    tb = remote_traceback.without_machinery(caught.value.__traceback__)
+
+    names = [item.tb_frame.f_code.co_name for item in chain(tb)]
+    assert names[1:] == ["cell", "square", "inner"]
+    assert chain(tb)[-1].tb_frame.f_locals["y"] == 14
+    assert remote_traceback.without_machinery(None) is None
+
+
 def test_ipython_is_given_a_short_traceback() -> None:
     """Frames of the user's, local then remote, what failed, which action, and nothing of the machinery."""
 
