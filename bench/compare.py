@@ -139,7 +139,12 @@ def raw_dask() -> dict[str, float]:
     security = distributed.Security.temporary()
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", protocol="tls", security=security, dashboard_address=None
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            protocol="tls",
+            security=security,
+            dashboard_address=None,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -149,9 +154,7 @@ def raw_dask() -> dict[str, float]:
             started = time.perf_counter()
             client.submit(raw_identity, i, pure=False).result()
             times.append(time.perf_counter() - started)
-        straggler = timed(
-            lambda: client.gather(client.map(raw_burn, [2.0, *[0.001] * 2000], pure=False))
-        )
+        straggler = timed(lambda: client.gather(client.map(raw_burn, [2.0, *[0.001] * 2000], pure=False)))
         return {
             "latency": statistics.median(times[20:]),
             "map": timed(lambda: client.gather(client.map(raw_identity, range(10_000), pure=False))),

@@ -124,7 +124,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--actions", type=int, default=ACTIONS, help="failing actions of each kind")
     actions = parser.parse_args().actions
-    print(f"{'':<12}{'capture':>10}{'dumps':>10}{'rebuild':>10}{'text':>10}{'size':>10}{'1,000 take':>12}{'and hold':>10}")
+    print(
+        f"{'':<12}{'capture':>10}{'dumps':>10}{'rebuild':>10}{'text':>10}{'size':>10}{'1,000 take':>12}{'and hold':>10}"
+    )
     print(f"{'':<12}{'us':>10}{'us':>10}{'us':>10}{'us':>10}{'kB':>10}{'s':>12}{'MB':>10}")
     few = min(actions, 100)
     many = [(function, actions) for function in (simple, typical, frame, large)]

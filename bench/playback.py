@@ -110,9 +110,7 @@ class Stage:
         display = CellDisplay(self.ip)
 
         def work() -> None:
-            view = View(self.store.runs[run], display=display, control=self._control)
-            self.views[f"{run} again"] = view
-            view.start()
+            self.views[run].also(display)
 
         self.loop.call_soon_threadsafe(work)
 

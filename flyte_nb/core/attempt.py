@@ -36,7 +36,9 @@ class Body:
 
     __slots__ = ("context", "outcome", "output", "run", "started_at", "stop", "task", "variables", "work", "worker")
 
-    def __init__(self, task: Task[..., Any], run: RunInfo, work: Work, port: Port, sink: Sink, worker: str = "local") -> None:
+    def __init__(
+        self, task: Task[..., Any], run: RunInfo, work: Work, port: Port, sink: Sink, worker: str = "local"
+    ) -> None:
         self.task = task
         self.run = run
         self.work = work

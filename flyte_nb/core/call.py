@@ -45,7 +45,9 @@ class Call:
         self.kind = kind
 
 
-def prepare(context: Context, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], group: str = "") -> Call:
+def prepare(
+    context: Context, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+) -> Call:
     """Bind, check, serialize and name a call.
 
     Args:
@@ -88,9 +90,7 @@ def prepare(context: Context, task: Task[..., Any], args: tuple[Any, ...], kwarg
 
 def name_call(context: Context, identity: str, payload: Payload, group: str) -> str:
     """The deterministic name of a call: parent, task, inputs, group, and how often the parent made this very call."""
-    base = hashlib.blake2b(
-        f"{context.action}\0{identity}\0{group}\0".encode() + key_bytes(payload), digest_size=10
-    )
+    base = hashlib.blake2b(f"{context.action}\0{identity}\0{group}\0".encode() + key_bytes(payload), digest_size=10)
     nth = context.frame.next(base.digest())
     if nth > 1:
         base.update(b"\0%d" % nth)

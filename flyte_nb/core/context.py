@@ -172,7 +172,9 @@ def custom_context(**values: str) -> Iterator[None]:
     """
     for key, value in values.items():
         if not isinstance(value, str):
-            raise TypeError(f"custom_context takes text: {key}={value!r} is {type(value).__name__}. Use {key}=str(...).")
+            raise TypeError(
+                f"custom_context takes text: {key}={value!r} is {type(value).__name__}. Use {key}=str(...)."
+            )
     context = current()
     if context is None:
         yield
@@ -298,10 +300,24 @@ class TaskContext:
         return getattr(self._context.run, name)
 
 
-_RUN_FIELDS = frozenset({"version", "mode", "interactive_mode", "disable_run_cache", "run_base_dir", "project", "domain"})
+_RUN_FIELDS = frozenset(
+    {"version", "mode", "interactive_mode", "disable_run_cache", "run_base_dir", "project", "domain"}
+)
 _ABSENT = frozenset(
-    {"checkpoint", "input_path", "output_path", "checkpoint_paths", "code_bundle", "compiled_image_cache",
-     "rank", "world_size", "local_rank", "local_world_size", "node_rank", "nnodes"}
+    {
+        "checkpoint",
+        "input_path",
+        "output_path",
+        "checkpoint_paths",
+        "code_bundle",
+        "compiled_image_cache",
+        "rank",
+        "world_size",
+        "local_rank",
+        "local_world_size",
+        "node_rank",
+        "nnodes",
+    }
 )
 
 

@@ -142,8 +142,16 @@ class Controller:
         config = call.task.config
         self.emit(
             ev.ActionQueued(
-                run, call.name, call.parent, call.task.name, call.label, call.group, self.clock.time(), call.kind,
-                config.retries.count + 1, _small(call.payload, KEEP_INPUT_BYTES),
+                run,
+                call.name,
+                call.parent,
+                call.task.name,
+                call.label,
+                call.group,
+                self.clock.time(),
+                call.kind,
+                config.retries.count + 1,
+                _small(call.payload, KEEP_INPUT_BYTES),
             )
         )
         self.flights[run, call.name] = flight
@@ -223,9 +231,7 @@ class Controller:
         )  # fmt: skip
         flight.attempt += 1
         if timeout.queued_s is not None:
-            flight.timer = self.clock.call_later(
-                timeout.queued_s, lambda: self._queued_too_long(flight, work)
-            )
+            flight.timer = self.clock.call_later(timeout.queued_s, lambda: self._queued_too_long(flight, work))
         self.executor.start(call.task, call.run, work, lambda outcome: self._attempt_ended(flight, outcome))
 
     def started(self, run: str, action: str) -> None:
@@ -279,7 +285,11 @@ class Controller:
     def _succeed(self, flight: Flight, outcome: Outcome) -> None:
         payload = outcome.value
         assert payload is not None
-        if self.cache is not None and flight.call.task.config.cache.is_enabled() and not flight.call.run.disable_run_cache:
+        if (
+            self.cache is not None
+            and flight.call.task.config.cache.is_enabled()
+            and not flight.call.run.disable_run_cache
+        ):
             self.cache.keep(flight.call, payload)
         self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, payload), output=payload, preview=outcome.preview)
 
@@ -303,7 +313,9 @@ class Controller:
         error = outcome.error if outcome else None
         if decision.phase is Phase.FAILED and flight.call.run.on_failure == "pause" and flight.settle is not None:
             flight.paused = decision
-            self._note(flight, Phase.PAUSED, f"{error.code}: {error.message[:200]}" if error else "failed", flight.attempt - 1)
+            self._note(
+                flight, Phase.PAUSED, f"{error.code}: {error.message[:200]}" if error else "failed", flight.attempt - 1
+            )
             return
         self._give_up_cache(flight)
         if error is None or decision.phase is Phase.TIMED_OUT:
@@ -421,8 +433,15 @@ class Controller:
                 handle.cancel()
         self.emit(
             ev.ActionEnded(
-                run, call.name, flight.seq, phase, self.clock.time(), error, cached,
-                _small(output, KEEP_OUTPUT_BYTES), preview,
+                run,
+                call.name,
+                flight.seq,
+                phase,
+                self.clock.time(),
+                error,
+                cached,
+                _small(output, KEEP_OUTPUT_BYTES),
+                preview,
             )
         )
         del self.flights[run, call.name]

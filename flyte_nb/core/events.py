@@ -124,13 +124,5 @@ class Reported(NamedTuple):
 
 
 Event = (
-    RunOpened
-    | RunClosed
-    | ActionQueued
-    | ActionNoted
-    | ActionEnded
-    | AttemptStarted
-    | AttemptEnded
-    | Logged
-    | Reported
+    RunOpened | RunClosed | ActionQueued | ActionNoted | ActionEnded | AttemptStarted | AttemptEnded | Logged | Reported
 )

@@ -153,7 +153,11 @@ class _Capture:
         added = tuple(source for source in sources if (source.filename, source.start) not in known)
         path = (*inner.path, *((self._clean(place),) if place else ()))[:MAX_PATH]
         return inner._replace(
-            path=path, frames=made, sources=inner.sources + added, left_out=inner.left_out + left_out, notes=self._notes(exc)
+            path=path,
+            frames=made,
+            sources=inner.sources + added,
+            left_out=inner.left_out + left_out,
+            notes=self._notes(exc),
         )
 
     def _text(self, text: str) -> str:
@@ -247,8 +251,12 @@ class _Capture:
     def _locals(self, frame: FrameType) -> dict[str, object]:
         found = frame.f_locals
         if found is frame.f_globals:
-            found = {k: v for k, v in list(found.items()) if keeping.verdict(type(v)) not in _DEFINITIONS and k[:1] != "_"}
-        names = [name for name in itertools.islice(found, 10 * MAX_NAMES) if not (name.startswith("__") or name[:1] == ".")]
+            found = {
+                k: v for k, v in list(found.items()) if keeping.verdict(type(v)) not in _DEFINITIONS and k[:1] != "_"
+            }
+        names = [
+            name for name in itertools.islice(found, 10 * MAX_NAMES) if not (name.startswith("__") or name[:1] == ".")
+        ]
         kept = {name: snapshot.keep(name, found[name], self._room) for name in names[:MAX_NAMES]}
         if len(names) > MAX_NAMES:
             kept["..."] = Summary(f"{len(names) - MAX_NAMES} more names", "left out")

@@ -157,4 +157,6 @@ def source_of(filename: str, first: int, line: int) -> Source | None:
 
 def _shorten(lines: list[str], line: int) -> tuple[int, str]:
     start, end = max(1, line - 10), line + 5
-    return start, "".join(part if len(part) <= MAX_LINE else part[:MAX_LINE] + "...\n" for part in lines[start - 1 : end])
+    return start, "".join(
+        part if len(part) <= MAX_LINE else part[:MAX_LINE] + "...\n" for part in lines[start - 1 : end]
+    )

@@ -115,7 +115,11 @@ def _judge(cls: type) -> Verdict:
         return Verdict.OUTLINE
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return Verdict.FIELDS
-    return Verdict.SLOTS if root not in _TRUSTED and any(vars(base).get("__slots__") for base in cls.__mro__) else Verdict.KEEP
+    return (
+        Verdict.SLOTS
+        if root not in _TRUSTED and any(vars(base).get("__slots__") for base in cls.__mro__)
+        else Verdict.KEEP
+    )
 
 
 def _runs_own_code(cls: type) -> bool:
@@ -136,4 +140,3 @@ def _is_trusted(cls: type, name: str) -> bool:
 
 def _root(module: Any) -> str:
     return module.partition(".")[0] if isinstance(module, str) else ""
-

@@ -165,7 +165,11 @@ class InlineExecutor:
             running.timer.cancel()
         self._emit(
             ev.AttemptEnded(
-                *work[:3], outcome.started_at, outcome.ended_at or time.time(), outcome.kind == "ok", "local",
+                *work[:3],
+                outcome.started_at,
+                outcome.ended_at or time.time(),
+                outcome.kind == "ok",
+                "local",
                 error=outcome.error,
             )
         )

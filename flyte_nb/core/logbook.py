@@ -39,7 +39,9 @@ class ActionLog:
         for whole in lines:
             line = whole
             if len(line.text) > LINE_CHARS:
-                line = line._replace(text=line.text[:LINE_CHARS] + f" ... [{len(line.text) - LINE_CHARS} characters cut]")
+                line = line._replace(
+                    text=line.text[:LINE_CHARS] + f" ... [{len(line.text) - LINE_CHARS} characters cut]"
+                )
             self.chars += len(line.text)
             if len(self.head) < HEAD_LINES and not self.hidden:
                 self.head.append(line)

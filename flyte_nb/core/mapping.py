@@ -32,7 +32,9 @@ class _Target:
         task = partial.func if partial else func
         if not isinstance(task, Task):
             what = getattr(task, "__name__", repr(task))
-            raise TypeError(f"flyte.map takes a task or a functools.partial of one, not {what}. Decorate it with @env.task.")
+            raise TypeError(
+                f"flyte.map takes a task or a functools.partial of one, not {what}. Decorate it with @env.task."
+            )
         self.task: Task[..., Any] = task
         self.args: tuple[Any, ...] = partial.args if partial else ()
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
@@ -62,7 +64,9 @@ class _Target:
 class _Window:
     """Calls of one map in flight: submits ahead, collects in order."""
 
-    def __init__(self, context: Context, target: _Target, inputs: Iterator[tuple[Any, ...]], group: str, limit: int) -> None:
+    def __init__(
+        self, context: Context, target: _Target, inputs: Iterator[tuple[Any, ...]], group: str, limit: int
+    ) -> None:
         self.port: Port = context.port
         self._context = context
         self._target = target

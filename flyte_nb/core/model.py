@@ -49,9 +49,7 @@ class Phase(enum.StrEnum):
         return self is Phase.FAILED or self is Phase.TIMED_OUT
 
 
-TERMINAL = frozenset(
-    {Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED, Phase.TIMED_OUT, Phase.RECOVERED, Phase.ABANDONED}
-)
+TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED, Phase.TIMED_OUT, Phase.RECOVERED, Phase.ABANDONED})
 
 
 class ErrorNote(NamedTuple):
@@ -143,7 +141,9 @@ class Action:
         return f"a{self.number}"
 
     def __repr__(self) -> str:
-        tries = f" attempt {self.attempt.number + 1}/{self.max_attempts}" if self.attempt and self.max_attempts > 1 else ""
+        tries = (
+            f" attempt {self.attempt.number + 1}/{self.max_attempts}" if self.attempt and self.max_attempts > 1 else ""
+        )
         place = f" on {self.attempt.worker}" if self.attempt and self.attempt.worker else ""
         return f"<Action {self.run}/{self.id} {self.label} {self.phase.name}{tries}{place}>"
 

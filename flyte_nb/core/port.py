@@ -109,6 +109,7 @@ class Port:
             errors.BaseRuntimeError: The action failed.
             asyncio.CancelledError: The await was cancelled, and with it the action.
         """
+        __tracebackhide__ = True
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Settled] = loop.create_future()
         box = mailbox_of(loop)
@@ -139,6 +140,7 @@ class Port:
 
     def open(self, settled: Settled) -> Any:
         """The value of a settled call, or its error raised. Runs in the caller's thread: unpickling may take long."""
+        __tracebackhide__ = True
         if settled.kind == "ok":
             assert settled.payload is not None
             return loads(settled.payload, self.blobs)
@@ -215,4 +217,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-

@@ -22,7 +22,7 @@ def exception_of(settled: Settled) -> BaseException:
     cls = _class_named(settled.code or note.code)
     if note.record is not None:
         return _from_record(note, cls)
-    made = (cls or _class_of_kind(note.kind))
+    made = cls or _class_of_kind(note.kind)
     error = _construct(made, note)
     if call is not None:
         error.add_note(f"action {call.run.name}/{call.name[:8]}: {call.label}")

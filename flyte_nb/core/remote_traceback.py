@@ -95,7 +95,9 @@ def rebuild(record: FailureRecord, *, all_frames: bool = False) -> tuple[BaseExc
     original = original_exception(record)
     if original is None:
         base = getattr(builtins, record.builtin, RuntimeError)
-        original = RuntimeError(record.message) if issubclass(base, BaseExceptionGroup) else exceptionparts.blank(base, ())
+        original = (
+            RuntimeError(record.message) if issubclass(base, BaseExceptionGroup) else exceptionparts.blank(base, ())
+        )
         original.args = (record.message,)
     tb = build_traceback(record, all_frames=all_frames)
     _attach_chain(original, record)
@@ -305,7 +307,12 @@ def _agrees(local: list[str], source: frames.Source) -> bool:
         # What is known here is a part: it agrees as far as it goes, unless it claims to be a file.
         return all(ours == "\n" for ours in local[source.start - 1 :])
     for ours, theirs in zip(local[source.start - 1 :], lines, strict=False):
-        if ours.rstrip() != theirs.rstrip() and redact.MASK not in theirs and not theirs.endswith("...\n") and ours != "\n":
+        if (
+            ours.rstrip() != theirs.rstrip()
+            and redact.MASK not in theirs
+            and not theirs.endswith("...\n")
+            and ours != "\n"
+        ):
             return False
     return True
 

@@ -223,5 +223,3 @@ def is_user_module(module: object) -> bool:
     if not isinstance(file, str) or root in {"__main__", "flyte_nb", "flyte_nb_kernel", "conftest"}:
         return False
     return not (file.startswith(_SYSTEM) or "site-packages" in file or "dist-packages" in file or "<frozen" in file)
-
-

@@ -263,7 +263,12 @@ class _Pickler(pickle.Pickler):
         match verdict:
             case keeping.Verdict.SIZED:
                 if len(obj) > (MAX_VALUE if type(obj) in (bytes, bytearray) else MAX_ITEMS):
-                    return ("summary", f"{describe(obj)}: {redact.scrub(preview(obj, 80), self._room.secrets)}", "cut", None)
+                    return (
+                        "summary",
+                        f"{describe(obj)}: {redact.scrub(preview(obj, 80), self._room.secrets)}",
+                        "cut",
+                        None,
+                    )
                 if type(obj) is dict:
                     self._hide(obj.items())
             case keeping.Verdict.ARRAY:

@@ -203,7 +203,14 @@ class RunStore:
 
     def _open(self, event: ev.RunOpened) -> None:
         state = RunState(
-            event.run, event.title, event.kind, Phase.RUNNING, event.at, None, event.cell, event.prompt,
+            event.run,
+            event.title,
+            event.kind,
+            Phase.RUNNING,
+            event.at,
+            None,
+            event.cell,
+            event.prompt,
             recovers=event.recovers,
         )
         record = self.runs[event.run] = RunRecord(state)

@@ -89,6 +89,7 @@ class Task(TaskTemplate[P, R]):
         return context.port.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
 
     async def _submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
         # Read again: group, custom context and run are those in force when the coroutine first runs.
         context = current()
         if context is None:

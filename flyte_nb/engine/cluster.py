@@ -41,7 +41,9 @@ class ClusterHandle:
             await self.cluster.close()
 
 
-async def open_cluster(target: Any, *, n_workers: int | None, threads_per_worker: int, dashboard: bool) -> ClusterHandle:
+async def open_cluster(
+    target: Any, *, n_workers: int | None, threads_per_worker: int, dashboard: bool
+) -> ClusterHandle:
     """Start or attach.
 
     Args:

@@ -128,9 +128,7 @@ class DaskExecutor:
                 self.shapes[name] = Shape(name, task.name, blob, task.is_async, resources)
         shape = self.shapes.get(known[1])
         if shape is None:
-            shape = self.shapes[known[1]] = Shape(
-                known[1], task.name, known[2], task.is_async, dask_resources(task)
-            )
+            shape = self.shapes[known[1]] = Shape(known[1], task.name, known[2], task.is_async, dask_resources(task))
         return shape
 
     def _touch(self, shape: Shape) -> None:

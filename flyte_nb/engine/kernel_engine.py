@@ -216,9 +216,11 @@ class KernelEngine:
         assert self.network.handle is not None
         self.executor.fail_all(
             ErrorNote(
-                "system", "SchedulerLostError",
+                "system",
+                "SchedulerLostError",
                 f"the Dask scheduler ({self.network.handle.description}) went away. `%flyte cluster restart` gives a "
-                "working cluster; then run the cell again.", recoverable=False,
+                "working cluster; then run the cell again.",
+                recoverable=False,
             )
         )
 

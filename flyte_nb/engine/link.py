@@ -29,7 +29,9 @@ MAX_BATCH = 2_000
 class Link:
     """One peer, as seen from here."""
 
-    def __init__(self, peer: str, on_message: Callable[[Link, Message], None], on_close: Callable[[Link], None]) -> None:
+    def __init__(
+        self, peer: str, on_message: Callable[[Link, Message], None], on_close: Callable[[Link], None]
+    ) -> None:
         self.peer = peer
         self._on_message = on_message
         self._on_close = on_close

@@ -7,6 +7,7 @@ from typing import Any
 
 from flyte_nb.kernel.cells import Cell, CellOutput, CellTracker
 from flyte_nb.kernel.commands import CommandRouter
+from flyte_nb.kernel.debug import Texts
 from flyte_nb.kernel.loop import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.session import Session, ensure
@@ -29,8 +30,20 @@ def load(ip: Any) -> None:
     remove_stop = interrupts.on_interrupt(lambda cell: _session().interrupt_on_engine(cell), post=_post)
     remove_start = cells.on_start(lambda _cell: _session().new_epoch())
     remove_end = cells.on_end(_cell_ended)
+    texts = Texts(ip, short_name)
+    texts.install()
     ip.register_magics(FlyteMagics(ip))
-    _undo.extend([remove_stop, remove_start, remove_end, router.uninstall, interrupts.uninstall, cells.uninstall])
+    _undo.extend(
+        [
+            texts.uninstall,
+            remove_stop,
+            remove_start,
+            remove_end,
+            router.uninstall,
+            interrupts.uninstall,
+            cells.uninstall,
+        ]
+    )
 
 
 def unload(ip: Any) -> None:
@@ -58,3 +71,15 @@ def _post(function: Callable[..., object], *args: Any) -> None:
 def _cell_ended(cell: Cell, error: BaseException | None) -> None:
     if Session.current is not None:
         Session.current.cell_ended(cell, error)
+
+
+def short_name(action: str) -> str:
+    """The short name ("a17") for an action's full name, in the latest run that has it; "" if none has."""
+    session = Session.current
+    if session is None:
+        return ""
+    for record in reversed(list(session.store.runs.values())):
+        found = record.actions.get(action)
+        if found is not None:
+            return found.id
+    return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import traceback
 from typing import Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
@@ -57,7 +56,9 @@ class FlyteMagics(Magics):
             for name, record in session.store.runs.items():
                 state = record.state
                 took = f"{(state.ended_at or session.engine.controller.clock.time()) - state.started_at:.1f} s"
-                lines.append(f"{name:>5}  {state.phase.value:<10} {took:>8}  {len(record.numbered):>7,} actions  {state.title}")
+                lines.append(
+                    f"{name:>5}  {state.phase.value:<10} {took:>8}  {len(record.numbered):>7,} actions  {state.title}"
+                )
             return lines
 
         return session.port.ask(rows)  # type: ignore[no-any-return]
@@ -118,9 +119,9 @@ class FlyteMagics(Magics):
             if action.error.record is None:
                 return f"{action.error.code}: {action.error.message}"
             from flyte_nb.core.failure_record import FailureRecord
-            from flyte_nb.core.remote_traceback import original_exception
+            from flyte_nb.core.failure_text import full_text
 
-            return "".join(traceback.format_exception(original_exception(FailureRecord.loads(action.error.record))))
+            return str(full_text(FailureRecord.loads(action.error.record)))
         log = record.logs.of(action.name)
         hidden = f"\n[{log.hidden:,} lines hidden]" if log.hidden else ""
         return "\n".join(line.text for line in log) + hidden or f"{action.label} printed nothing."

@@ -96,7 +96,10 @@ def debugger(shell: Any) -> Any:
         def _await(self, code: Any) -> Any:
             frame = self.curframe
             known = getattr(self, "curframe_locals", None)
-            before, sys.displayhook = sys.displayhook, self.displayhook  # As pdb does: IPython's would number the output.
+            before, sys.displayhook = (
+                sys.displayhook,
+                self.displayhook,
+            )  # As pdb does: IPython's would number the output.
             try:
                 result = eval(code, frame.f_globals, frame.f_locals if known is None else known)  # noqa: S307
                 return run_private(result) if inspect.iscoroutine(result) else result

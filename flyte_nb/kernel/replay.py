@@ -163,4 +163,3 @@ def _labs_debugger_is_on() -> bool:
         return debugpy is not None and bool(debugpy.is_client_connected())
     except Exception:  # debugpy without its server.
         return False
-

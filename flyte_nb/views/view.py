@@ -23,7 +23,7 @@ from flyte_nb.core.model import Phase
 from flyte_nb.core.store import RunRecord
 from flyte_nb.views import html, text
 from flyte_nb.views.details import Details, StoreDetails
-from flyte_nb.views.display import Bundle, Display, is_noninteractive
+from flyte_nb.views.display import WIDGET_MIME, Bundle, Display, is_noninteractive
 from flyte_nb.views.picture import Message, Picture
 from flyte_nb.views.replies import Replies
 from flyte_nb.views.words import plain
@@ -49,6 +49,8 @@ SHARE = 0.04
 BYTES_PER_SECOND = 900_000
 #: Times a view changes from HTML back to the widget because a slow browser answered after all.
 MAX_RETURNS = 3
+#: Places that show one run at once; the oldest beyond it keeps what it shows.
+MAX_PLACES = 20
 
 _T = TypeVar("_T")
 
@@ -77,8 +79,25 @@ def choose_mode(display: Display | None, stream: TextIO | None) -> Mode:
     return Mode.LINES
 
 
+class _Place:
+    """One output that shows the run."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._id = f"flyte-nb-{uuid.uuid4().hex}"
+        self._shown = False
+        #: Whether it holds the widget (and not only static HTML).
+        self.live = False
+
+    def show(self, bundle: Bundle) -> None:
+        """Publish the output, or replace it."""
+        shown, self._shown = self._shown, True
+        self.live = WIDGET_MIME in bundle
+        (self._display.update if shown else self._display.publish)(bundle, self._id)
+
+
 class View:
-    """One run, shown once. All methods run on the engine thread, `on_message` excepted.
+    """One run, shown in one place or more. All methods run on the engine thread, `on_message` excepted.
 
     Args:
         record: The run.
@@ -109,12 +128,11 @@ class View:
         self.picture = Picture(record, clock)
         self.stream = stream if stream is not None else sys.stderr
         self.mode = mode or choose_mode(display, self.stream)
-        self.display_id = f"flyte-nb-{uuid.uuid4().hex}"
         #: Identity of the widget in the browser's commands (``comm_id``); "" without a widget.
         self.uid = ""
         #: Commands handled, messages and bytes sent, seconds spent: for tests and `bench/view.py`.
         self.stats = {"commands": 0, "messages": 0, "bytes": 0, "seconds": 0.0, "worst": 0.0}
-        self._display = display
+        self._places = [_Place(display)] if display is not None else []
         self._on_message = on_message
         self._control = control
         self._replies = Replies(self.picture, details or StoreDetails(record), self._send)
@@ -126,6 +144,8 @@ class View:
         self._background: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._answered = False
+        #: How often a browser said `ready`.
+        self._readies = 0
         self._offered_at: float | None = None
         self._returns = 0
         self._due = 0.0
@@ -139,33 +159,52 @@ class View:
         """Show the run and keep it up to date until `finish`. Needs a running loop; a second call after `finish` reopens it."""
         self._loop = asyncio.get_running_loop()
         reopened, self._finished = self._finished, False
-        if self._display is not None and self.mode in (Mode.WIDGET, Mode.HTML):
+        if self._places and self.mode in (Mode.WIDGET, Mode.HTML):
             self._publish(reopened)
         if self._task is None or self._task.done():
             self._task = self._loop.create_task(self._keep_up(), name=f"flyte_nb view of {self.record.state.run}")
 
     def _publish(self, reopened: bool) -> None:
-        assert self._display is not None
         if reopened and self._answered:
             return  # The browser still shows its live picture over the static one.
         self.picture.take()
-        show = self._display.update if reopened else self._display.publish
         if self._many and self.record.state.ended_at is None:
-            self._offer(show)
+            self._offer()
         else:
-            show(self._bundle(live=False), self.display_id)
+            self._show_static()
+
+    def also(self, display: Display) -> None:
+        """Show the run in one more place, as ``%flyte show`` does: the same view, side by side with the others."""
+        place = _Place(display)
+        self._places = [*self._places[1 - MAX_PLACES :], place]
+        if self._finished or self._widget is None:
+            self.picture.take()
+            place.show(self._bundle(live=False))
+            if self._finished and self.mode is Mode.WIDGET:
+                self._spawn(self._offer_late([place]))
+        else:
+            place.show(self._bundle(live=True))
 
     @property
     def _many(self) -> bool:
         """Whether a live view is worth having at once."""
         return self.mode is Mode.WIDGET and sum(self.picture.counts) > 1
 
-    def _offer(self, show: Callable[[Bundle, str], None]) -> None:
+    def _offer(self, places: list[_Place] | None = None) -> None:
         """Show the live view, in place of the first line of HTML if there is one."""
         self._offered_at = time.monotonic()
         if self._widget is None:
             self._make_widget()
-        show(self._bundle(live=self._widget is not None), self.display_id)
+        bundle = self._bundle(live=self._widget is not None)
+        for place in places or self._places:
+            place.show(bundle)
+
+    def _show_static(self, *, only_live: bool = False) -> None:
+        bundle = self._bundle(live=False)
+        for place in self._places:
+            # Replacing a static picture by itself would make browsers that live on over it flicker.
+            if place.live or not only_live:
+                place.show(bundle)
 
     def _make_widget(self) -> None:
         try:
@@ -205,10 +244,10 @@ class View:
             if self._answered:
                 self._send({"kind": "final"}, [])
             elif self._worth_a_widget:
-                self._spawn(self._offer_late())
-        if self._display is not None and self.mode in (Mode.WIDGET, Mode.HTML):
+                self._spawn(self._offer_late(self._places))
+        if self._places and self.mode in (Mode.WIDGET, Mode.HTML):
             self.picture.catch_up()
-            self._display.update(self._bundle(live=False), self.display_id)
+            self._show_static()
         elif self.mode is Mode.CONSOLE:
             self._console_tree().finish()
         elif self.mode is Mode.LINES:
@@ -220,17 +259,18 @@ class View:
         failed = any(phase.is_failure for phase, n in zip(Phase, self.picture.counts, strict=True) if n)
         return failed or sum(self.picture.counts) > 1 or self.record.logs.total > html.MAX_LOG_LINES
 
-    async def _offer_late(self) -> None:
+    async def _offer_late(self, places: list[_Place]) -> None:
         """Give a run that ended before a browser answered its live view after all, over the static picture.
 
         A runner without a browser (nbclient) takes no updates after the cell has ended: there the static picture stays.
         """
-        assert self._display is not None
-        self._offer(self._display.update)
+        before = self._readies
+        self._offer(places)
         await asyncio.sleep(ANSWER_WITHIN)
-        if not self._answered:
-            self._drop_widget()
-            self._display.update(self._bundle(live=False), self.display_id)
+        if self._readies == before and self._finished:
+            if not self._answered:
+                self._drop_widget()
+            self._show_static(only_live=True)
 
     def close(self) -> None:
         """Finish, stop watching and let go of the widget: browsers fall back to the static snapshot."""
@@ -275,11 +315,10 @@ class View:
 
     def _mind_the_browser(self, open_for: float) -> None:
         """Offer the live view when it is time, give it up when nothing answers."""
-        assert self._display is not None
         if self._offered_at is None:
             self.picture.take()
             if self._many or open_for >= LIVE_AFTER:
-                self._offer(self._display.update)
+                self._offer()
         elif time.monotonic() - self._offered_at > ANSWER_WITHIN:
             self._fall_back()
 
@@ -292,11 +331,11 @@ class View:
         match self.mode:
             case Mode.WIDGET:
                 return self._patch() if self._answered else 0
-            case Mode.HTML if self._display is not None:
+            case Mode.HTML:
                 if self.picture.changed or time.monotonic() > self._beat:
                     self._beat = time.monotonic() + 2 * BEAT_EVERY
                     self.picture.take()
-                    self._display.update(self._bundle(live=False), self.display_id)
+                    self._show_static()
             case Mode.CONSOLE:
                 self._console_tree().flush()
             case Mode.LINES:
@@ -388,15 +427,16 @@ class View:
 
     def _ready(self) -> None:
         self._answered = True
+        self._readies += 1
         fell_back = self.mode is Mode.HTML and self._widget is not None and not self._finished
-        if fell_back and self._display is not None and self._returns < MAX_RETURNS:
+        if fell_back and self._returns < MAX_RETURNS:
             self._returns += 1
             self.mode = Mode.WIDGET
-            self._display.update(self._bundle(live=True), self.display_id)
+            self._offer()
         self._send_message(self.picture.snapshot())
-        if self._finished and self._display is not None:
+        if self._finished:
             self._send({"kind": "final"}, [])
-            self._display.update(self._bundle(live=False), self.display_id)
+            self._show_static(only_live=True)
 
     def _touch(self) -> None:
         if self._finished:

@@ -112,8 +112,15 @@ class Emitter:
         if outcome.started_at:
             self.emit(
                 ev.AttemptEnded(
-                    *outcome[:3], outcome.started_at, outcome.ended_at, outcome.kind == "ok", self._name, self._pid,
-                    lane.id[-6:], outcome.ended_at - outcome.started_at, outcome.error,
+                    *outcome[:3],
+                    outcome.started_at,
+                    outcome.ended_at,
+                    outcome.kind == "ok",
+                    self._name,
+                    self._pid,
+                    lane.id[-6:],
+                    outcome.ended_at - outcome.started_at,
+                    outcome.error,
                 )
             )
 
@@ -128,4 +135,3 @@ class Emitter:
         events, self._events = self._events, defaultdict(list)
         for home, batch in events.items():
             self._host.send(home, ("events", batch))
-

@@ -36,14 +36,18 @@ def place(text: str, function: str) -> str:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def record_of(function: Callable[..., object], *args: object, user_only: bool = True, **kwargs: object) -> FailureRecord:
+def record_of(
+    function: Callable[..., object], *args: object, user_only: bool = True, **kwargs: object
+) -> FailureRecord:
     """Run what fails, and give its record after a trip through pickle."""
     try:
         result = function(*args, **kwargs)
         if asyncio.iscoroutine(result):
             asyncio.run(result)
     except BaseException as exc:
-        made = capture(exc, task="demo.task", action="x1", label="task(1)", attempt=0, worker="tcp://w:1", user_only=user_only)
+        made = capture(
+            exc, task="demo.task", action="x1", label="task(1)", attempt=0, worker="tcp://w:1", user_only=user_only
+        )
         return failure.load_record(failure.dump_record(made))
     raise AssertionError("it did not fail")
 
@@ -63,7 +67,12 @@ def test_it_says_what_failed_where_and_in_which_action() -> None:
     """Type, message, code, innermost place, action."""
     record = record_of(failing.square, 7)
 
-    assert (record.type_name, record.message, record.code, record.kind) == ("IndexError", "list index out of range", "IndexError", "user")
+    assert (record.type_name, record.message, record.code, record.kind) == (
+        "IndexError",
+        "list index out of range",
+        "IndexError",
+        "user",
+    )
     assert record.where == place("return both[", "inner")
     assert record.origin == failure.Place("x1", "demo.task", "task(1)", 0, "tcp://w:1")
     assert repr(record) == (
@@ -417,7 +426,12 @@ def test_an_error_of_a_child_keeps_its_origin_and_gains_a_place() -> None:
 
     assert (record.code, record.message) == ("IndexError", "list index out of range")
     assert [place.action for place in record.path] == ["x1", "x1"]
-    assert [(f.name, f.hop) for f in record.frames if f.is_user][-4:] == [("parent", 1), ("record_of", 0), ("square", 0), ("inner", 0)]
+    assert [(f.name, f.hop) for f in record.frames if f.is_user][-4:] == [
+        ("parent", 1),
+        ("record_of", 0),
+        ("square", 0),
+        ("inner", 0),
+    ]
     seen = locals_of(record, "parent")
     assert (seen["n"], seen["k"]) == (5, 6)
     assert locals_of(record, "inner")["y"] == 14

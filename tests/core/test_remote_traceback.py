@@ -28,7 +28,9 @@ def plain_texts() -> Iterator[None]:
     presentation.configure(presentation.Presentation())
 
 
-def recorded(function: Callable[..., object], *args: object, action: str = "x1", label: str = "work(1)", attempt: int = 0) -> FailureRecord:
+def recorded(
+    function: Callable[..., object], *args: object, action: str = "x1", label: str = "work(1)", attempt: int = 0
+) -> FailureRecord:
     """The record of a function that fails, from the function's own frame on, after a trip through pickle."""
     try:
         result = function(*args)
@@ -36,9 +38,13 @@ def recorded(function: Callable[..., object], *args: object, action: str = "x1",
             asyncio.run(result)
     except BaseException as exc:
         tb = exc.__traceback__
-        while tb is not None and (tb.tb_frame.f_code is recorded.__code__ or frames.kind_of(tb.tb_frame.f_code.co_filename, "") != "user"):
+        while tb is not None and (
+            tb.tb_frame.f_code is recorded.__code__ or frames.kind_of(tb.tb_frame.f_code.co_filename, "") != "user"
+        ):
             tb = tb.tb_next
-        made = failure.capture(exc.with_traceback(tb), task="demo.work", action=action, label=label, attempt=attempt, worker="tcp://w:1")
+        made = failure.capture(
+            exc.with_traceback(tb), task="demo.work", action=action, label=label, attempt=attempt, worker="tcp://w:1"
+        )
         return failure.load_record(made.dumps())
     raise AssertionError("it did not fail")
 
@@ -110,7 +116,12 @@ def test_the_error_is_flytes_and_the_originals() -> None:
 
     assert isinstance(error, errors.RuntimeUserError)
     assert isinstance(error, IndexError)
-    assert (error.code, error.kind, error.worker, str(error)) == ("IndexError", "user", "tcp://w:1", "list index out of range")
+    assert (error.code, error.kind, error.worker, str(error)) == (
+        "IndexError",
+        "user",
+        "tcp://w:1",
+        "list index out of range",
+    )
     assert type(error.__cause__) is IndexError
     assert failure.record_of(error) is not None
 
@@ -135,7 +146,9 @@ def test_notes_name_the_action_and_those_the_error_came_through() -> None:
         raise to_exception(recorded(parent, action="x2", label="parent()"))
 
     record = recorded(grandparent, action="x3", label="grandparent()")
-    error = to_exception(record, name_of=lambda action: {"x1": "a17", "x2": "a2"}.get(action, ""), notes=["3 of 500 failed"])
+    error = to_exception(
+        record, name_of=lambda action: {"x1": "a17", "x2": "a2"}.get(action, ""), notes=["3 of 500 failed"]
+    )
 
     assert error.__notes__ == [
         "in action a17 square(7) on tcp://w:1, attempt 2",
@@ -226,7 +239,9 @@ def test_source_that_exists_nowhere_here_is_shown() -> None:
 def test_a_file_that_was_edited_since_shows_what_ran() -> None:
     """Under another name, so that local tracebacks go on showing the present text."""
     record = recorded(failing.square, 7)
-    old = tuple(s._replace(text=s.text.replace("both", "pair")) if s.filename == failing.__file__ else s for s in record.sources)
+    old = tuple(
+        s._replace(text=s.text.replace("both", "pair")) if s.filename == failing.__file__ else s for s in record.sources
+    )
 
     _, tb = rebuild(record._replace(sources=old))
 
@@ -347,7 +362,12 @@ def test_ipython_is_given_a_short_traceback() -> None:
     text = "\n".join(lines)
     assert lines[1].startswith("IndexError")
     assert "asyncio/" not in text
-    assert text.index("in cell") < text.index("--> in action square(7) on tcp://w:1") < text.index("in square") < text.index("in inner")
+    assert (
+        text.index("in cell")
+        < text.index("--> in action square(7) on tcp://w:1")
+        < text.index("in square")
+        < text.index("in inner")
+    )
     assert "return both[y + LIMIT]" in text
     assert "frames of flyte_nb, asyncio and libraries hidden]" in text
     assert lines[-2:] == ["IndexError: list index out of range", "in action square(7) on tcp://w:1"]
@@ -383,7 +403,10 @@ def test_equal_errors_of_a_group_are_folded() -> None:
     assert "ValueError: no rows - chained()" in text
     assert "KeyError: 'local'" in text
     assert text.count("return both[y + LIMIT]") == 1
-    assert failure_text.fold(made) == ["3 x IndexError: list index out of range - first: square(7)", "ValueError: no rows - chained()"]
+    assert failure_text.fold(made) == [
+        "3 x IndexError: list index out of range - first: square(7)",
+        "ValueError: no rows - chained()",
+    ]
 
 
 def test_the_full_text_has_every_frame() -> None:

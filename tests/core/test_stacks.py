@@ -114,7 +114,9 @@ async def test_a_future_is_described_by_who_knows_it() -> None:
         waiter.add_done_callback(lambda _: future.set_result(None))
         await future
 
-    stack = await looked_at(waits, describe=lambda future: "" if isinstance(future, asyncio.Task) else "action a18 square(3)")
+    stack = await looked_at(
+        waits, describe=lambda future: "" if isinstance(future, asyncio.Task) else "action a18 square(3)"
+    )
 
     assert stack.waits_for == "action a18 square(3)"
     assert format_stack(stack).endswith("waits for action a18 square(3)")

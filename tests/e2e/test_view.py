@@ -21,46 +21,11 @@ expect.set_options(timeout=20_000)
 AXE = ROOT / "js" / "node_modules" / "axe-core" / "axe.min.js"
 
 SETUP = """
-import sys, time, asyncio
-from bench.playback import Stage
+import asyncio, time
 from bench import synthetic as syn
+from bench.playback import Stage
+from tests.e2e.stories import flood, hostile, question
 stage = Stage(get_ipython())
-EVIL = "<img src=x onerror=window.__pwned=1>"
-
-def hostile(run):
-    yield syn.opened(run, EVIL)
-    yield syn.root(run)
-    for i in range(3):
-        a = syn.Actor(run, f"e{i}", "a0", f"{EVIL}({i})", task=EVIL, group=EVIL)
-        yield a.queued(syn.T0)
-        yield a.start(syn.T0)
-        yield a.logged(syn.T0 + 0.1, EVIL)
-        yield syn.ev.Reported(run, f"e{i}", "main", f"<b>the report</b><script>parent.__pwned = 2</script>{EVIL}")
-        note = syn.ErrorNote("user", "KeyError", EVIL, EVIL)
-        yield a.attempt_ended(syn.T0 + 0.5, note)
-        yield a.ended(syn.T0 + 0.5, syn.Phase.FAILED, note)
-    yield syn.ev.RunClosed(run, syn.Phase.FAILED, syn.T0 + 0.6)
-
-def flood(run):
-    yield syn.opened(run, "await noisy()")
-    yield syn.root(run)
-    actors = [syn.Actor(run, f"n{i}", "a0", f"noisy({i})") for i in range(20)]
-    for a in actors:
-        yield a.queued(syn.T0)
-        yield a.start(syn.T0)
-    for step in range(200):
-        for a in actors:
-            yield a.logged(syn.T0 + step * 0.01, *[f"step {step} \\x1b[32mloss\\x1b[0m {k}" for k in range(25)], hidden=100)
-    for a in actors:
-        yield a.ended(syn.T0 + 2.1)
-    yield syn.ev.RunClosed(run, syn.Phase.SUCCEEDED, syn.T0 + 2.2)
-
-def question(run):
-    yield syn.opened(run, "await approve()")
-    yield syn.root(run)
-    a = syn.Actor(run, "q", "a0", "gate('v7')", kind="condition")
-    yield a.queued(syn.T0)
-    yield a.noted(syn.T0 + 0.1, syn.Phase.PAUSED, "Deploy v7 to production?")
 
 def until_told():
     while not stage.commands:
@@ -152,7 +117,7 @@ def test_nested_run_is_seen_live_and_stays_when_reopened_without_kernel(
     expect(detail).to_contain_text("2 of 3")
     expect(detail).to_contain_text("warehouse did not answer")
     expect(detail).to_contain_text("retrying against replica")
-    notebook.screenshot(f"view-nested-{front}")
+    notebook.screenshot(f"view-nested-{front}", cell=2)
     notebook.save().close()
 
     server.shutdown_kernels()
@@ -162,7 +127,7 @@ def test_nested_run_is_seen_live_and_stays_when_reopened_without_kernel(
     expect(static).to_contain_text("KeyError: 'discount'")
     expect(static).to_contain_text("read 1,204,332 rows")
     assert 0 == reopened.page.get_by_text("Error displaying widget").count()
-    reopened.screenshot(f"view-nested-{front}-no-kernel")
+    reopened.screenshot(f"view-nested-{front}-no-kernel", cell=2)
     reopened.close()
 
 
@@ -170,8 +135,8 @@ def test_map_with_failures_is_filtered_searched_and_opened(server: JupyterServer
     """1,000 actions with 3 failures: heat strip, folded error, state chip, search, sort, time axis; light and dark."""
     notebook = opened(server, browser, "view-map", "stage.play(syn.mapped(1_000, 3, run='r3', logs=True))")
     found = play(notebook, 1, "r3", "failed")
-    notebook.screenshot("view-map")
-    notebook.dark().screenshot("view-map-dark")
+    notebook.screenshot("view-map", cell=1)
+    notebook.dark().screenshot("view-map-dark", cell=1)
     expect(found.get_by_test_id("fnb-errors")).to_contain_text("3 ×")
 
     found.locator(".fnb-heat canvas").click(position={"x": 3, "y": 3})
@@ -188,7 +153,7 @@ def test_map_with_failures_is_filtered_searched_and_opened(server: JupyterServer
 
     found.get_by_test_id("fnb-tab-timeline").click()
     expect(found.get_by_test_id("fnb-timeline")).to_have_attribute("aria-label", re.compile("8 worker slots"))
-    notebook.screenshot("view-timeline-dark")
+    notebook.screenshot("view-timeline-dark", cell=1)
     notebook.dark(on=False).close()
 
 
@@ -202,7 +167,7 @@ def test_hundred_thousand_actions_are_one_picture(server: JupyterServer, browser
     )
     found = play(notebook, 1, "r4", "failed")
     expect(found.locator(".fnb-chip[data-word=done]")).to_contain_text("99,960")
-    notebook.screenshot("view-100k")
+    notebook.screenshot("view-100k", cell=1)
     found.locator(".fnb-group").click()
     tree = found.get_by_test_id("fnb-tree")
     tree.evaluate("el => { el.scrollTop = el.scrollHeight / 2; }")
@@ -226,7 +191,7 @@ def test_log_flood_is_bounded_searched_and_downloaded(server: JupyterServer, bro
     expect(log).to_contain_text("step 199 loss 24")
     expect(log.locator(".fnb-a-fg2").first).to_have_text("loss")
     assert log.locator(".fnb-logline").count() < 80
-    notebook.screenshot("view-flood")
+    notebook.screenshot("view-flood", cell=1)
     found.get_by_placeholder("Search log").fill("step 198 loss 7")
     expect(found.locator(".fnb-logsaid")).to_contain_text("of 500,000 lines")
     expect(log.locator(".fnb-logline").first).to_contain_text("step 198 loss 7")
@@ -315,7 +280,7 @@ def test_axe_finds_nothing(server: JupyterServer, browser: Browser) -> None:
                 found.get_by_test_id(f"fnb-tab-{tab}").click()
                 expect(found.get_by_test_id(f"fnb-tab-{tab}")).to_have_attribute("aria-selected", "true")
                 assert [] == axe(notebook), (width, dark, tab)
-            notebook.screenshot(f"view-{width}-{'dark' if dark else 'light'}")
+            notebook.screenshot(f"view-{width}-{'dark' if dark else 'light'}", cell=1)
         notebook.dark(on=False).close()
 
 
@@ -372,7 +337,7 @@ def test_condition_is_answered_in_the_view(server: JupyterServer, browser: Brows
     expect(found.locator("[role=row]").first).to_contain_text("Deploy v7 to production?")
     notebook.run(2)
     found.get_by_test_id("fnb-signal").fill("yes")
-    notebook.screenshot("view-condition")
+    notebook.screenshot("view-condition", cell=1)
     notebook.page.keyboard.press("Enter")
     notebook.wait_idle(2)
 

@@ -86,7 +86,19 @@ def test_debug_opens_at_the_remote_frame_with_the_remote_locals(kernel: Kernel) 
 
     cell = kernel.run(
         "%debug",
-        inputs=["p y, both", "where", "list", "up", "pp x, y", "down", "p LIMIT + len(both)", "interact", "print(y * 3)", "\x04", "q"],
+        inputs=[
+            "p y, both",
+            "where",
+            "list",
+            "up",
+            "pp x, y",
+            "down",
+            "p LIMIT + len(both)",
+            "interact",
+            "print(y * 3)",
+            "\x04",
+            "q",
+        ],
     ).ok()
 
     assert "inner()" in cell.stdout
@@ -117,7 +129,15 @@ def test_any_failed_action_can_be_debugged_later(kernel: Kernel) -> None:
 
     cell = kernel.run(
         "debug.debug('a17', lookup)",
-        inputs=["p both", "p await asyncio.sleep(0, y + 1)", "await asyncio.sleep(0, 'ready')", "await asyncio.nothing()", "up", "p x", "q"],
+        inputs=[
+            "p both",
+            "p await asyncio.sleep(0, y + 1)",
+            "await asyncio.sleep(0, 'ready')",
+            "await asyncio.nothing()",
+            "up",
+            "p x",
+            "q",
+        ],
     ).ok()
     again = kernel.run("%debug", inputs=["p both", "q"]).ok()
 
@@ -215,7 +235,8 @@ def test_replay_stops_at_breakpoint_in_an_async_body(kernel: Kernel) -> None:
 def test_replay_stops_at_breakpoint_in_a_sync_body(kernel: Kernel) -> None:
     """And goes on with ``continue``; the loop and later cells are unharmed."""
     cell = kernel.run(
-        "def body(n, *, more):\n    breakpoint()\n    return n + more\nreplay(body, (3,), {'more': 4})", inputs=["p more", "c"]
+        "def body(n, *, more):\n    breakpoint()\n    return n + more\nreplay(body, (3,), {'more': 4})",
+        inputs=["p more", "c"],
     ).ok()
     after = kernel.run("await asyncio.sleep(0, 'fine')").ok()
 
@@ -228,7 +249,8 @@ def test_replay_stops_at_breakpoint_in_a_sync_body(kernel: Kernel) -> None:
 def test_replay_can_stop_at_the_first_line(kernel: Kernel, kind: str) -> None:
     """``step=True``, sync or async; running off the end of the body is harmless."""
     cell = kernel.run(
-        f"{kind} body(n):\n    m = n + 1\n    return m\nreplay(body, (3,), step=True)", inputs=["p n * 11", "n", "p m * 11", "c"]
+        f"{kind} body(n):\n    m = n + 1\n    return m\nreplay(body, (3,), step=True)",
+        inputs=["p n * 11", "n", "p m * 11", "c"],
     ).ok()
 
     assert "---> 2     m = n + 1" in cell.stdout.replace("----> 2", "---> 2")
@@ -299,7 +321,9 @@ def test_a_kernels_prompt_is_refused_where_nobody_answers(tmp_path: Path) -> Non
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
 
-    nbclient.NotebookClient(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
 
     def outputs(number: int) -> list[dict[str, object]]:
         return list(notebook.cells[number].outputs)

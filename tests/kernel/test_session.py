@@ -66,7 +66,9 @@ def texts(cell: Execution) -> str:
 
 def test_awaiting_in_a_cell_runs_in_other_processes(nb):
     """The work is done by worker processes, and the view tells of it."""
-    cell = nb.run("pids = set(await asyncio.gather(*(nap(0.05) for _ in range(8)))); (os.getpid() in pids, len(pids) >= 1)")
+    cell = nb.run(
+        "pids = set(await asyncio.gather(*(nap(0.05) for _ in range(8)))); (os.getpid() in pids, len(pids) >= 1)"
+    )
 
     assert "(False, True)" == cell.ok().result
     cell.wait_for(lambda: "succeeded" in texts(cell))
@@ -244,5 +246,3 @@ def test_load_ext_returns_at_once():
         ).ok()
 
         assert "False" == cell.result
-
-

@@ -159,6 +159,29 @@ async def test_quick_run_with_more_to_see_is_offered_a_widget_afterwards(
     assert widgets[0].closed
 
 
+async def test_run_is_shown_in_two_places(store: RunStore, board: Board, widgets: list[FakeWidget]) -> None:
+    """Shown again while it runs it is one more live output of the same widget; at the end both are static."""
+    events, record = opened(store)
+    view = View(record, display=board)
+    view.start()
+    await until(lambda: widgets)
+    other = Board()
+    view.also(other)
+    assert WIDGET_MIME in other.published[0]
+    store.extend(events[5:])
+    view.handle("ready", {}, "n1")
+    view.finish()
+    late = Board()
+    view.also(late)
+
+    assert 1 == len(widgets)
+    assert board.updates[-1]["id"] != other.updates[-1]["id"]
+    for one in (board, other):
+        assert WIDGET_MIME not in one.updates[-1]
+        assert "3 done" in one.updates[-1]["text/plain"]
+    assert WIDGET_MIME not in late.published[0]
+
+
 async def test_commands_of_others_are_handed_on(store: RunStore, board: Board, widgets: list[FakeWidget]) -> None:
     """Cancel and its like go to `control`; their result is the reply. Without `control` the session is asked."""
     _, record = opened(store)

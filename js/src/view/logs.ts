@@ -58,6 +58,8 @@ export class LogTail {
     show(this.el, model.logTotal > 0);
     if (!model.logTotal || this.shown === model.logSerial) return;
     this.shown = model.logSerial;
+    // A few more rather than "1 line above".
+    if (model.logTotal <= count + 2) count += 2;
     const last: WireLine[] = [];
     for (let i = model.logs.length - 1; i >= 0 && last.length < count; i--) {
       const entry = model.logs[i] as LogEntry;
