@@ -39,7 +39,6 @@ _LAZY = {
     "Cron": ("flyte_nb.core.accepted", "Cron"),
     "FixedRate": ("flyte_nb.core.accepted", "FixedRate"),
     "TriggerTime": ("flyte_nb.core.accepted", "TriggerTime"),
-    "trace": ("flyte_nb.core.trace", "trace"),
     "testing": ("flyte_nb.testing", None),
 }
 

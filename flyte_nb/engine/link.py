@@ -20,6 +20,10 @@ logger = logging.getLogger("flyte")
 
 #: Name of the handler that a worker registers with its Dask server.
 OP = "flyte_link"
+#: What a host answers to a peer that connects.
+HELLO = b"flyte_nb"
+#: Seconds to wait for that answer.
+HELLO_TIMEOUT = 5.0
 #: Seconds to reach a worker before it is given up.
 CONNECT_TIMEOUT = 10.0
 #: Messages pickled into one write at most, so that one piece stays some megabytes.
@@ -147,6 +151,16 @@ async def open_link(
     """
     comm = await connect(address, timeout=CONNECT_TIMEOUT, **connection_args)
     await comm.write({"op": OP, "peer": me, "reply": False})
+    try:
+        # A worker whose plugin is not set up yet knows no such operation, and would leave us talking to nobody.
+        if await asyncio.wait_for(comm.read(), HELLO_TIMEOUT) != HELLO:
+            raise OSError(f"{address} is no host of lanes yet")
+    except (TimeoutError, CommClosedError) as exc:
+        comm.abort()
+        raise OSError(f"{address} does not answer") from exc
+    except OSError:
+        comm.abort()
+        raise
     link = Link(address, on_message, on_close)
     link.attach(comm)
     return link

@@ -194,18 +194,23 @@ class Picture:
         """What the one line at the top shows now."""
         return rows.header(self.record, self.counts, *self._throughput())
 
-    def patch(self, *, force: bool = False) -> Message | None:
-        """What changed since the last message, for the views on screen; None if nothing (with `force`, the header alone)."""
+    def patch(self, *, force: bool = False, last: bool = False) -> Message | None:
+        """What changed since the last message, for the views on screen; None if nothing (with `force`, the header alone).
+
+        With `last` nothing is put off, whatever it costs.
+        """
         if not (force or self.changed):
             return None
         actions, groups, lines, skipped = self.take()
+        while last and self._backlog:
+            self._look_at(set())
         record, content, buffers = self.record, self._envelope("patch"), list[bytes]()
         shown = actions if self.small else actions & self.interests.names(record)
         shown |= self._fresh
         self._fresh = set()
         content["rows"] = self._rows(shown)
         content["groups"] = self._groups(groups)
-        self._add_phases(content, buffers, PHASE_BYTES)
+        self._add_phases(content, buffers, 4_000_000 if last else PHASE_BYTES)
         if self._errors_changed:
             self._errors_changed = False
             content["errors"] = self.errors.rows()

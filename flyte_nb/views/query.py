@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flyte_nb.core.model import Action, Attempt, Phase
+from flyte_nb.core.model import Action, Attempt, LogLine, Phase
 from flyte_nb.core.store import PHASE_CODES, RunRecord
 from flyte_nb.views.errors import ErrorFolds
 from flyte_nb.views.rows import Json
-from flyte_nb.views.words import error_line
+from flyte_nb.views.words import error_line, plain
 
 #: Actions looked at before giving way: about 2 ms.
 SLICE = 4_000
+#: Log lines looked at before giving way: about 2 ms.
+LOG_SLICE = 2_000
+#: Log lines found that are sent.
+MAX_LINES = 1_000
 #: Results sent: nobody scrolls further, and the number of all results is stated.
 MAX_RESULTS = 20_000
 #: Spans sent for a time axis; shorter ones that touch are merged.
@@ -130,6 +134,24 @@ def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
         "worker": lambda action: action.attempt.worker if action.attempt else "",
     }
     return keys.get(sort)
+
+
+async def search_log(record: RunRecord, text: str) -> tuple[list[tuple[str, LogLine]], int]:
+    """Kept lines of all actions that hold `text`, or whose action's label does, by time: the last `MAX_LINES`, and how many."""
+    wanted = text.casefold()
+    found: list[tuple[str, LogLine]] = []
+    seen = 0
+    for name in record.logs.actions():
+        action = record.actions.get(name)
+        whole = action is not None and wanted in action.label.casefold()
+        for line in list(record.logs.of(name)):
+            seen += 1
+            if whole or wanted in plain(line.text).casefold():
+                found.append((name, line))
+            if seen % LOG_SLICE == 0:
+                await asyncio.sleep(0)
+    found.sort(key=lambda pair: pair[1].at)
+    return found[-MAX_LINES:], len(found)
 
 
 class _Lanes:

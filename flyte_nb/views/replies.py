@@ -131,6 +131,16 @@ class Replies:
                 nonce, {"log": action_log(picture.record, action), "labels": labels(picture.record, {action.name})}
             )
             return
+        if wanted := str(args.get("text", ""))[:500]:
+            found, total = await query.search_log(picture.record, wanted)
+            log = {
+                "head": [],
+                "hidden": total - len(found),
+                "tail": [log_line(picture.record, *one) for one in found],
+                "total": total,
+            }
+            self._reply(nonce, {"log": log, "labels": labels(picture.record, {name for name, _ in found})})
+            return
         lines = tail(picture.ring, 4 * SNAPSHOT_LINES, 16 * LOG_CHARS)
         total = picture.record.logs.total
         log = {

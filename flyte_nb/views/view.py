@@ -41,6 +41,8 @@ DRAW_EVERY = 0.125
 LIVE_AFTER = 0.12
 #: Seconds in which a browser must answer.
 ANSWER_WITHIN = 2.0
+#: Seconds after which a widget of an ended run that nothing answered for is given up.
+GIVE_UP_AFTER = 60.0
 #: Seconds without news after which the header is sent again while a run is open (throughput, time left).
 BEAT_EVERY = 1.0
 #: Share of the engine thread's time that a view may use: after a costly flush it waits longer.
@@ -240,7 +242,7 @@ class View:
 
     def _flush_last(self) -> None:
         if self.mode is Mode.WIDGET:
-            self._patch()
+            self._patch(last=True)
             if self._answered:
                 self._send({"kind": "final"}, [])
             elif self._worth_a_widget:
@@ -267,10 +269,13 @@ class View:
         before = self._readies
         self._offer(places)
         await asyncio.sleep(ANSWER_WITHIN)
-        if self._readies == before and self._finished:
-            if not self._answered:
-                self._drop_widget()
-            self._show_static(only_live=True)
+        if self._readies > before or not self._finished:
+            return
+        self._show_static(only_live=True)
+        # A browser under load may still be loading the widget; when it says `ready` it mounts it over the static picture.
+        await asyncio.sleep(GIVE_UP_AFTER)
+        if not self._answered:
+            self._drop_widget()
 
     def close(self) -> None:
         """Finish, stop watching and let go of the widget: browsers fall back to the static snapshot."""
@@ -344,9 +349,11 @@ class View:
                 self.picture.take()
         return 0
 
-    def _patch(self) -> int:
+    def _patch(self, *, last: bool = False) -> int:
+        if last and not self._answered:
+            return 0
         now = time.monotonic()
-        message = self.picture.patch(force=now > self._beat and self.record.state.ended_at is None)
+        message = self.picture.patch(force=now > self._beat and self.record.state.ended_at is None, last=last)
         if message is None:
             return 0
         self._beat = now + BEAT_EVERY

@@ -27,7 +27,7 @@ from flyte_nb.core.port import Mailbox, Port
 from flyte_nb.core.serial import MemoryBlobs
 from flyte_nb.core.task import Task
 from flyte_nb.engine.executor import GRACE, DaskExecutor
-from flyte_nb.engine.link import OP, Link, LocalLink, open_link
+from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 from flyte_nb.worker import slots
 from flyte_nb.worker.emitter import Emitter
@@ -91,6 +91,7 @@ class Host:
 
     async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> Any:
         """A peer connects: serve it until it goes."""
+        await comm.write(HELLO)
         link = Link(peer, self._on_message, self._on_close)
         old = self.links.get(peer)
         if old is not None:

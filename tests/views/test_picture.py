@@ -152,6 +152,20 @@ def test_failure_passed_on_by_parents_is_one_error(store: RunStore) -> None:
     assert [(1, "render_report(['emea', 'apac', 'amer'])")] == [(f["n"], f["label"]) for f in picture.errors.rows()]
 
 
+def test_last_patch_puts_nothing_off(store: RunStore) -> None:
+    """Thousands of failures at once are folded over several patches, but the last one tells all."""
+    events = list(syn.mapped(20_000, 15_000, bundle=100))
+    picture = start(store, events)
+    store.extend(events[1:])
+    first = picture.patch()
+    last = picture.patch(last=True)
+    assert first is not None
+    assert last is not None
+
+    assert first.content["errors"][0]["n"] < 15_000
+    assert 15_000 == last.content["errors"][0]["n"]
+
+
 def test_retried_failure_leaves_the_errors(store: RunStore) -> None:
     """An action that is retried after it failed is no error any more."""
     events = list(syn.mapped(10, 1))

@@ -73,6 +73,18 @@ async def test_search_gives_way_to_others(store: RunStore) -> None:
     assert ticks >= 20_000 // query.SLICE
 
 
+async def test_log_search_finds_lines_of_all_actions_by_time(store: RunStore) -> None:
+    """Colours don't hide a word; an action's label finds its lines."""
+    store.extend(syn.nested())
+    record = store.runs["r1"]
+
+    assert ["schema ok"] == [line.text[5:-4] for _, line in (await query.search_log(record, "SCHEMA OK"))[0]]
+    assert ["read 1,204,332 rows", "\x1b[32mschema ok\x1b[0m"] == [
+        x.text for _, x in (await query.search_log(record, "load_sales"))[0]
+    ]
+    assert ([], 0) == await query.search_log(record, "nowhere")
+
+
 def spans_of(buffers: list[bytes]) -> list[tuple[float, ...]]:
     floats = array.array("f", buffers[0])
     return [tuple(floats[i : i + 7]) for i in range(0, len(floats), 7)]

@@ -105,7 +105,11 @@ export class App {
       },
       this.view,
     );
-    this.logs = new LogView(this.model, { download: (action) => this.download(action), reload: () => this.loadLogs() });
+    this.logs = new LogView(this.model, {
+      search: (text) => this.searchLogs(text),
+      download: (action) => this.download(action),
+      reload: () => this.loadLogs(),
+    });
     this.tail = new LogTail(() => this.show("logs"));
     this.timeline = new TimelineView(this.model, {
       colors: () => this.colors(),
@@ -311,6 +315,7 @@ export class App {
     this.wasRunning = running;
     if (!(running || last) || !this.bodyOpen) return;
     if (this.tab === "timeline") this.fetchTimeline(this.timeline.wanted);
+    if (this.tab === "logs" && this.logs.wanted) this.searchLogs(this.logs.wanted);
     if (this.tab === "tree" && this.hasQuery) this.runQuery();
   }
 
@@ -485,6 +490,7 @@ export class App {
   }
   private everAsked = false;
   private wasRunning = false;
+  private logTimer: ReturnType<typeof setTimeout> | null = null;
   private readonly scrolled = new Map<Element, number>();
 
   // -- search -----------------------------------------------------------------------------------------------------
@@ -700,6 +706,19 @@ export class App {
       },
       (error: Error) => error.message !== "closed" && this.say(error.message, true),
     );
+  }
+
+  private searchLogs(text: string): void {
+    if (this.logTimer) clearTimeout(this.logTimer);
+    this.logTimer = setTimeout(() => {
+      this.transport.request("logs", { text }).then(
+        ({ reply }) => {
+          this.model.takeLabels((reply.labels ?? {}) as Labels);
+          this.logs.found(text, reply.log as Log);
+        },
+        (error: Error) => error.message !== "closed" && this.say(error.message, true),
+      );
+    }, 150);
   }
 
   private openLog(detail: Detail): void {

@@ -4,9 +4,12 @@ import { number, summary } from "../format.ts";
 import { P, PHASES } from "../protocol.ts";
 import { h, setAttr } from "./dom.ts";
 
-/** Tallest strip, in CSS pixels. */
-const MAX_HEIGHT = 132;
-const CELLS = [14, 12, 10, 8, 7, 6, 5, 4, 3, 2.5, 2, 1.5, 1, 0.5];
+/** Tallest strip of up to 2,000 cells, and of more, in CSS pixels. */
+const LOW = 64;
+const HIGH = 180;
+const CELLS = [14, 12, 10, 8, 7, 6, 5, 4, 3, 2.5, 2, 1.5, 1];
+/** Failures that get a mark larger than their cell, where cells are too small to be seen. */
+const MAX_MARKS = 2_000;
 
 export interface HeatLayout {
   /** Side of a cell in CSS pixels. */
@@ -14,22 +17,23 @@ export interface HeatLayout {
   cols: number;
   lines: number;
   height: number;
+  /** Actions per cell: 1, unless there are more actions than pixels. */
+  per: number;
 }
 
-/** The largest cells with which `n` of them fit; below one pixel a cell on dense screens is half a pixel. */
+/** The largest cells with which `n` of them fit. */
 export function heatLayout(n: number, width: number): HeatLayout {
-  let cell = 0.5;
-  for (const side of CELLS) {
-    const perLine = Math.max(1, Math.floor(width / side));
-    if (Math.ceil(n / perLine) * side <= (n <= 2_000 ? 64 : MAX_HEIGHT)) {
-      cell = side;
-      break;
-    }
-  }
+  const limit = n <= 2_000 ? LOW : HIGH;
+  const fits = (side: number): boolean => Math.ceil(n / Math.max(1, Math.floor(width / side))) * side <= limit;
+  const cell = CELLS.find(fits) ?? 1;
   const cols = Math.max(1, Math.min(n, Math.floor(width / cell)));
-  const lines = Math.max(1, Math.ceil(n / cols));
-  return { cell, cols, lines, height: Math.ceil(lines * cell) };
+  const per = fits(cell) ? 1 : Math.ceil(n / (cols * limit));
+  const lines = Math.max(1, Math.ceil(n / per / cols));
+  return { cell, cols, lines, height: Math.ceil(lines * cell), per };
 }
+
+/** Of several actions in one cell the most urgent is shown. */
+const URGENCY = [3, 3, 4, 5, 8, 6, 1, 9, 2, 9, 1, 2];
 
 /** 0xAABBGGRR per phase code, from the theme's custom properties. */
 export function palette(el: HTMLElement): Uint32Array {
@@ -124,9 +128,16 @@ export class HeatStrip {
     }
     const image = new ImageData(cols, lines);
     const pixels = new Uint32Array(image.data.buffer, 0, total);
-    const known = Math.min(this.n, phases?.length ?? 0);
-    for (let i = 0; i < known; i++) pixels[i] = colors[(phases as Uint8Array)[i] as number] as number;
-    for (let i = known; i < this.n; i++) pixels[i] = colors[P.QUEUED] as number;
+    const codes = this.painted;
+    const { per } = this.layout;
+    if (per === 1) for (let i = 0; i < this.n; i++) pixels[i] = colors[codes[i] as number] as number;
+    else
+      for (let at = 0, i = 0; i < this.n; at++) {
+        let code = codes[i] as number;
+        for (const stop = Math.min(this.n, i + per); i < stop; i++)
+          if ((URGENCY[codes[i] as number] ?? 0) > (URGENCY[code] ?? 0)) code = codes[i] as number;
+        pixels[at] = colors[code] as number;
+      }
     this.small.getContext("2d")?.putImageData(image, 0, 0);
     const ratio = Math.max(1, Math.min(3, window.devicePixelRatio || 1));
     const wide = Math.round(cols * cell * ratio);
@@ -142,6 +153,23 @@ export class HeatStrip {
     context.imageSmoothingEnabled = false;
     context.drawImage(this.small, 0, 0, cols, lines, 0, 0, wide, Math.round(lines * cell * ratio));
     if (cell >= 4) this.grid(context, ratio);
+    else if (cell < 3) this.marks(context, ratio, codes);
+  }
+
+  /** One failed action among 100,000 must be seen. */
+  private marks(context: CanvasRenderingContext2D, ratio: number, codes: Uint8Array): void {
+    const { cols, cell, per } = this.layout;
+    const failed: number[] = [];
+    for (let i = 0; i < codes.length && failed.length <= MAX_MARKS; i++)
+      if (codes[i] === P.FAILED || codes[i] === P.TIMED_OUT) failed.push(Math.floor(i / per));
+    if (failed.length > MAX_MARKS) return;
+    const side = 3 * ratio;
+    context.fillStyle = getComputedStyle(this.el).getPropertyValue("--fnb-h-7");
+    for (const at of failed) {
+      const x = ((at % cols) + 0.5) * cell * ratio - side / 2;
+      const y = (Math.floor(at / cols) + 0.5) * cell * ratio - side / 2;
+      context.fillRect(Math.round(x), Math.round(y), side, side);
+    }
   }
 
   /** Gaps between cells, where they are large enough to have some. */
@@ -155,10 +183,10 @@ export class HeatStrip {
 
   private indexAt(event: MouseEvent): number {
     const box = this.canvas.getBoundingClientRect();
-    const { cell, cols } = this.layout;
+    const { cell, cols, per } = this.layout;
     const x = Math.floor((event.clientX - box.left) / cell);
     const y = Math.floor((event.clientY - box.top) / cell);
-    const index = y * cols + x;
+    const index = (y * cols + x) * per;
     return x >= 0 && x < cols && y >= 0 && index < this.n ? index : -1;
   }
 
@@ -167,9 +195,9 @@ export class HeatStrip {
     this.at = index;
     this.tip.hidden = this.cursor.hidden = index < 0;
     if (index < 0) return;
-    const { cell, cols } = this.layout;
-    const x = (index % cols) * cell;
-    const y = Math.floor(index / cols) * cell;
+    const { cell, cols, per } = this.layout;
+    const x = (Math.floor(index / per) % cols) * cell;
+    const y = Math.floor(index / per / cols) * cell;
     const side = Math.max(cell, 5);
     Object.assign(this.cursor.style, {
       left: `${x - (side - cell) / 2}px`,

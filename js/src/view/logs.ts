@@ -83,6 +83,8 @@ export interface LogHost {
   download(action: string | null): void;
   /** Fetch the merged log that Python keeps, in place of what was streamed. */
   reload(): void;
+  /** Search all lines that Python keeps; `found` takes the answer. */
+  search(text: string): void;
 }
 
 export class LogView {
@@ -113,6 +115,7 @@ export class LogView {
   private readonly pool = new Map<number, { el: HTMLElement; entry: LogEntry }>();
   private entries: LogEntry[] = [];
   private action: { name: string; label: string; entries: LogEntry[] } | null = null;
+  private results: { lines: LogEntry[]; total: number } | null = null;
   private following = true;
   private serial = -1;
 
@@ -150,6 +153,8 @@ export class LogView {
     this.el = h("div", { class: "fnb-logs" }, tools, this.scroller);
     this.search.addEventListener("input", () => {
       this.serial = -1;
+      if (this.search.value && !this.action) this.host.search(this.search.value);
+      else this.results = null;
       this.draw();
     });
     this.list = new VirtualList({
@@ -180,6 +185,19 @@ export class LogView {
     requestAnimationFrame(() => {
       this.scroller.scrollTop = this.scroller.scrollHeight;
     });
+  }
+
+  /** What is searched for in the merged log; "" for nothing. */
+  get wanted(): string {
+    return this.action ? "" : this.search.value;
+  }
+
+  /** Lines that Python found. */
+  found(text: string, log: Log): void {
+    if (text !== this.wanted) return;
+    this.results = { lines: log.tail.map((line) => ({ line })), total: log.total };
+    this.serial = -1;
+    this.draw();
   }
 
   remounted(): void {
@@ -216,7 +234,9 @@ export class LogView {
       ? lines + source.reduce((n, one) => n + ("hidden" in one ? one.hidden : 0), 0)
       : this.model.logTotal;
     const hidden = total - lines;
-    const found = wanted ? `${number(this.entries.length)} of ` : "";
+    if (this.results && this.wanted) this.entries = this.results.lines;
+    const n = this.results && this.wanted ? this.results.total : this.entries.length;
+    const found = wanted ? `${number(n)} of ` : "";
     setText(this.said, `${found}${number(total)} lines${hidden > 0 ? ` · ${number(hidden)} lines hidden` : ""}`);
     show(this.scope, this.action !== null);
     if (this.action) setText(this.scope, `${this.action.label} ✕`);
