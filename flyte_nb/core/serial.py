@@ -11,7 +11,6 @@ import hashlib
 import io
 import pickle
 import sys
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -30,8 +29,8 @@ class Packed(NamedTuple):
     """A pickled value whose large buffers are elsewhere."""
 
     data: bytes
-    #: Content names of the buffers, in order.
-    blobs: tuple[str, ...]
+    #: Content names of the buffers, in order; or the buffers themselves (`CarriedBlobs`).
+    blobs: tuple[str | bytes, ...]
     #: Bytes in all, buffers included.
     nbytes: int
 
@@ -43,10 +42,10 @@ Payload = bytes | Packed
 class BlobStore(Protocol):
     """Where large buffers live in this process."""
 
-    def put(self, buffer: memoryview) -> str:
+    def put(self, buffer: memoryview) -> str | bytes:
         """Keep a copy of the buffer; returns its content name."""
 
-    def get(self, name: str) -> Any:
+    def get(self, name: Any) -> Any:
         """A writable buffer, private to the caller, with the blob's content.
 
         Raises:
@@ -70,6 +69,18 @@ class MemoryBlobs:
     def get(self, name: str) -> bytearray:
         """A writable copy of the blob."""
         return bytearray(self._blobs[name])
+
+
+class CarriedBlobs:
+    """Buffers that travel with their value, beside its pickle: correct everywhere, but moved with every call."""
+
+    def put(self, buffer: memoryview) -> bytes:
+        """The buffer's content, which is its own name."""
+        return bytes(buffer)
+
+    def get(self, name: Any) -> bytearray:
+        """A writable copy."""
+        return bytearray(name)
 
 
 def content_name(data: bytes | memoryview) -> str:
@@ -103,7 +114,7 @@ def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
     """
     if is_plain(value) and not (type(value) is bytes and len(value) >= BLOB_BYTES):
         return pickle.dumps(value, 5)
-    names: list[str] = []
+    names: list[str | bytes] = []
     sizes: list[int] = []
 
     def take(buffer: pickle.PickleBuffer) -> bool:
@@ -143,13 +154,9 @@ def nbytes(payload: Payload) -> int:
 def key_bytes(payload: Payload) -> bytes:
     """What identifies the payload's content, for names and cache keys."""
     if isinstance(payload, Packed):
-        return payload.data + "".join(payload.blobs).encode()
+        names = (blob if isinstance(blob, str) else content_name(blob) for blob in payload.blobs)
+        return payload.data + "".join(names).encode()
     return payload
-
-
-def blob_names(payload: Payload | None) -> Sequence[str]:
-    """Names of the blobs a payload needs."""
-    return payload.blobs if type(payload) is Packed else ()
 
 
 def _why(value: object, exc: BaseException) -> str:

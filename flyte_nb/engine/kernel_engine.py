@@ -14,7 +14,7 @@ from flyte_nb.core.controller import Controller
 from flyte_nb.core.local import LoopClock, LoopThread
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.port import Port
-from flyte_nb.core.serial import MemoryBlobs, Payload
+from flyte_nb.core.serial import CarriedBlobs, Payload
 from flyte_nb.core.store import RunStore
 from flyte_nb.engine.client import submit_lane
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
@@ -184,7 +184,7 @@ class KernelEngine:
         self.executor = DaskExecutor(self.network)
         self.controller = Controller(self.executor, self.emit, LoopClock(loop), records=self._records)
         self.executor.on_began = self.controller.started
-        self.port = Port(loop, self.controller, MemoryBlobs())
+        self.port = Port(loop, self.controller, CarriedBlobs())
         self.network.on_message = self._message
         self.network.on_lost = self.executor.worker_lost
         self.network.on_roster = self.executor.look_again

@@ -24,7 +24,7 @@ from flyte_nb.core.local import LoopClock, warn_of_orphans
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Mailbox, Port
-from flyte_nb.core.serial import MemoryBlobs
+from flyte_nb.core.serial import CarriedBlobs
 from flyte_nb.core.task import Task
 from flyte_nb.engine.executor import GRACE, DaskExecutor
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
@@ -62,7 +62,7 @@ class Host:
         self._monitor: asyncio.Task[None] | None = None
         self.port: Port
         self.executor: DaskExecutor
-        self.blobs = MemoryBlobs()
+        self.blobs = CarriedBlobs()
         worker.handlers[OP] = self._accept
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         capture.install(tee=False)

@@ -355,5 +355,25 @@ def test_ten_thousand_no_ops_keep_their_order(cluster):
 
 
 @env.task
+async def doubled(values: object, extra: bytes) -> object:
+    return values * 2  # type: ignore[operator]
+
+
+def test_large_arrays_cross_both_ways(mode):
+    """An array above any inline limit arrives as a writable copy, and so does the result."""
+    import numpy as np
+
+    values = np.arange(2_000_000, dtype="float64")
+
+    async def cell():
+        return await asyncio.gather(doubled(values, b""), doubled(values, b"x"))
+
+    first, second = run_cell(cell, mode=mode)
+    first[0] = 7
+
+    assert (values * 2 == second).all()
+
+
+@env.task
 async def scale_one(x: int) -> int:
     return x
