@@ -52,7 +52,18 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
 
 def test_installed_wheel_shows_its_kernel(wheel: Path, tmp_path: Path) -> None:
     """A Jupyter server of that environment lists "Python 3 (Flyte)", which loads the extension at its start."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--prefix", str(tmp_path), str(wheel)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--ignore-installed",
+        "--prefix",
+        str(tmp_path),
+        str(wheel),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=100)
     manager = KernelSpecManager(kernel_dirs=[str(tmp_path / "share" / "jupyter" / "kernels")])
     spec = manager.get_kernel_spec("flyte_nb")
