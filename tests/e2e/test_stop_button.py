@@ -19,7 +19,14 @@ def test_stop_button_ends_an_awaiting_cell_and_the_next_cell_runs(
 ) -> None:
     """A click ends a cell that awaits for ever; what it said is kept, saved, and shown without a kernel."""
     name = f"stop-{front}.ipynb"
-    server.write(name, [INSTALL, "print('waiting'); await asyncio.Event().wait()", "await asyncio.sleep(0); 6 * 7"])
+    server.write(
+        name,
+        [
+            INSTALL,
+            "asyncio.get_running_loop().call_soon(print, 'waiting'); await asyncio.Event().wait()",
+            "await asyncio.sleep(0); 6 * 7",
+        ],
+    )
     notebook = browser.open(server, name, front=front)
     notebook.run(0).wait_idle(0)
     assert "" == notebook.error(0)

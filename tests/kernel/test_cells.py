@@ -181,7 +181,9 @@ def test_it_can_be_installed_before_the_first_cell() -> None:
     )
     with Kernel.start("--ext", "early", files={"early.py": extension}) as early:
         assert "(None, '(before, cells.current.title)')" == early.run("(before, cells.current.title)").ok().result
-        cell = early.begin("import asyncio; print('ready'); await asyncio.Event().wait()")
+        cell = early.begin(
+            "import asyncio; asyncio.get_running_loop().call_soon(print, 'ready'); await asyncio.Event().wait()"
+        )
         cell.wait_for(lambda: "ready" in cell.stdout)
         early.interrupt()
         assert "CancelledError" == cell.wait().error.name

@@ -11,6 +11,9 @@ pytestmark = pytest.mark.kernel
 
 FOREVER = "await asyncio.Event().wait()"
 
+#: Says "ready" once the cell is suspended: a stop pressed before that would find it computing.
+READY = "asyncio.get_running_loop().call_soon(print, 'ready')"
+
 
 def stopped(kernel: Kernel, code: str, *, stops: int = 1) -> Execution:
     """Run a cell that prints "ready", press stop (again after every further "ready"), and wait for its end."""
@@ -27,7 +30,7 @@ def assert_alive(kernel: Kernel) -> None:
 
 def test_stop_ends_a_cell_that_awaits_while_the_loop_is_idle(shared_kernel: Kernel) -> None:
     """Nothing else wakes the loop: without the wake-up descriptor this cell would never end."""
-    cell = stopped(shared_kernel, f"print('ready'); {FOREVER}")
+    cell = stopped(shared_kernel, f"{READY}; {FOREVER}")
 
     assert "CancelledError" == cell.error.name
     assert_alive(shared_kernel)
@@ -94,8 +97,8 @@ def test_stop_reaches_a_background_task_of_an_earlier_cell(shared_kernel: Kernel
 
 def test_a_second_stop_ends_a_cell_that_caught_the_first(shared_kernel: Kernel) -> None:
     """ipykernel's own handler works once a cell; ours works as often as the button is pressed."""
-    again = f"try:\n    print('ready'); {FOREVER}\nexcept asyncio.CancelledError:\n    pass\n"
-    cell = stopped(shared_kernel, f"{again}{again}print('ready'); {FOREVER}", stops=3)
+    again = f"try:\n    {READY}; {FOREVER}\nexcept asyncio.CancelledError:\n    pass\n"
+    cell = stopped(shared_kernel, f"{again}{again}{READY}; {FOREVER}", stops=3)
 
     assert "CancelledError" == cell.error.name
     assert_alive(shared_kernel)
@@ -126,7 +129,7 @@ def test_stop_while_a_cell_asks_for_input_is_a_keyboard_interrupt(shared_kernel:
     [
         "tasks = [asyncio.create_task(asyncio.sleep(1e6))]; print('ready'); await asyncio.wait(tasks)",
         "tasks = [asyncio.create_task(asyncio.sleep(1e6))]; print('ready')\nfor t in asyncio.as_completed(tasks): await t",
-        f"tasks = [asyncio.create_task(asyncio.sleep(1e6))]; print('ready'); {FOREVER}",
+        f"tasks = [asyncio.create_task(asyncio.sleep(1e6))]; {READY}; {FOREVER}",
         "tasks = []; print('ready'); time.sleep(1e6)",
     ],
     ids=["wait", "as_completed", "create_task", "sync"],
@@ -151,7 +154,7 @@ def test_a_listener_whose_loop_is_closed_does_not_hinder_the_stop(shared_kernel:
     shared_kernel.run(
         "dead = asyncio.new_event_loop(); dead.close()\nremove = interrupts.on_interrupt(print, post=dead.call_soon_threadsafe)"
     ).ok()
-    cell = stopped(shared_kernel, f"print('ready'); {FOREVER}")
+    cell = stopped(shared_kernel, f"{READY}; {FOREVER}")
     shared_kernel.run("remove()").ok()
 
     assert "CancelledError" == cell.error.name
@@ -171,7 +174,7 @@ def test_signal_handlers_of_the_users_own_loop_keep_working(kernel: Kernel) -> N
 
 def test_the_cell_that_loads_it_is_guarded_too(kernel: Kernel) -> None:
     """Loading the extension and awaiting in one and the same cell is what people do."""
-    cell = stopped(kernel, f"{INSTALL}\nprint('ready'); {FOREVER}")
+    cell = stopped(kernel, f"{INSTALL}\n{READY}; {FOREVER}")
 
     assert "CancelledError" == cell.error.name
     assert_alive(kernel)
@@ -197,7 +200,7 @@ def test_it_can_be_installed_again_after_uninstall(kernel: Kernel) -> None:
     """As `%reload_ext` does."""
     kernel.run(INSTALL).ok()
     kernel.run("interrupts.uninstall(); cells.uninstall(); cells.install(); interrupts.install()").ok()
-    cell = stopped(kernel, f"print('ready'); {FOREVER}")
+    cell = stopped(kernel, f"{READY}; {FOREVER}")
 
     assert "CancelledError" == cell.error.name
 

@@ -43,7 +43,7 @@ def terminal(tmp_path: Path) -> Iterator[pexpect.spawn]:
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        ("print('rea' + 'dy'); await asyncio.Event().wait()", "CancelledError"),
+        ("asyncio.get_running_loop().call_soon(print, 'rea' + 'dy'); await asyncio.Event().wait()", "CancelledError"),
         ("await asyncio.sleep(0); print('rea' + 'dy'); threading.Event().wait()", "KeyboardInterrupt"),
         ("print('rea' + 'dy'); threading.Event().wait()", "KeyboardInterrupt"),
     ],
@@ -63,7 +63,7 @@ def test_ctrl_c_ends_the_cell_and_nothing_of_it_goes_on(terminal: pexpect.spawn,
 def test_a_second_ctrl_c_leaves_a_cell_that_resists(terminal: pexpect.spawn) -> None:
     """A cell that swallows its cancellation can't keep the prompt."""
     terminal.sendline(
-        "async def stubborn():\n    while True:\n        try: print('rea' + 'dy'); await asyncio.Event().wait()\n        except asyncio.CancelledError: pass\n"
+        "async def stubborn():\n    while True:\n        try: asyncio.get_running_loop().call_soon(print, 'rea' + 'dy'); await asyncio.Event().wait()\n        except asyncio.CancelledError: pass\n"
     )
     terminal.expect_exact("In [3]: ")
     terminal.sendline("await stubborn()")
