@@ -22,8 +22,8 @@ from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.views.view import View
 
-#: Seconds that a cell's run may take to wind up after its cell was interrupted or failed.
-WIND_UP = 10.0
+#: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
+WIND_UP = 0.3
 
 
 class CellRun:
@@ -34,6 +34,8 @@ class CellRun:
         self.info = info
         self.context = context
         self.opened = False
+        #: Set once the final picture has been sent.
+        self.closed = threading.Event()
         self.ended = False
         self.error: BaseException | None = None
         self.interrupted = False
@@ -129,6 +131,8 @@ class Session:
                 interrupted or isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)),
             )
             self.port.run_soon(self._wind_up, run)
+            # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
+            run.closed.wait(WIND_UP)
 
     def interrupt_on_engine(self, cell: Any) -> None:
         """Stop was pressed: cancel everything of the cell, whatever asyncio would leave running. On the engine thread."""
@@ -148,6 +152,7 @@ class Session:
     def _wind_up(self, run: CellRun, waited: float = 0.0) -> None:
         name = run.info.name
         if not run.opened:
+            run.closed.set()
             self._cell_runs.pop(name, None)
             return
         if run.interrupted and not waited:
@@ -165,6 +170,7 @@ class Session:
             note = ErrorNote("user", type(run.error).__name__, str(run.error)[:500])
         self.store.append(ev.ActionEnded(name, runs.ROOT, 1, phase, now, note))
         self.store.append(ev.RunClosed(name, phase, now, note))
+        run.closed.set()
         self._cell_runs.pop(name, None)
 
     # -- views ----------------------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ class ErrorFolds:
 
     def note(self, action: Action) -> bool:
         """Take in an action's present phase. Returns whether anything changed."""
-        failed = action.phase.is_failure
+        # A root fails with what its cell raised, which the cell shows.
+        failed = action.phase.is_failure and action.kind != "root"
         known = self._of.get(action.name)
         if not failed:
             if known is None:

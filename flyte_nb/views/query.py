@@ -30,6 +30,10 @@ MAX_RESULTS = 20_000
 MAX_SPANS = 12_000
 #: Lanes sent for a time axis.
 MAX_LANES = 256
+#: Spans that are packed into lanes by time (sorting more would hold up the engine): beyond, a lane is what the worker says.
+MAX_PACKED = 20_000
+#: Seconds by which two spans of one lane may overlap: clocks of two processes.
+OVERLAP = 0.0005
 #: Added to the phase code of an action that has children: it is suspended for most of its time and holds no slot.
 PARENT = 16
 
@@ -154,6 +158,14 @@ async def search_log(record: RunRecord, text: str) -> tuple[list[tuple[str, LogL
     return found[-MAX_LINES:], len(found)
 
 
+#: (attempt, phase code, action number, end in seconds since the epoch)
+_Span = tuple[Attempt, float, int, float]
+
+
+def _start(span: _Span) -> float:
+    return span[0].started_at or 0.0
+
+
 class _Lanes:
     """Spans by lane, merged where they are too short to be seen."""
 
@@ -165,8 +177,27 @@ class _Lanes:
         #: Per lane: [start, end, code, action number, how many were merged, busy seconds].
         self._spans: list[list[list[float]]] = []
 
-    def add(self, attempt: Attempt, code: float, number: int, stop: float) -> None:
-        key = (attempt.worker, attempt.slot)
+    def pack(self, spans: list[_Span]) -> None:
+        """Give each span the first lane of its worker that is free, so that a lane is a slot, whatever the worker calls it."""
+        free: dict[str, list[float]] = {}
+        for span in sorted(spans, key=_start):
+            attempt, code, number, stop = span
+            assert attempt.started_at is not None
+            ends = free.setdefault(attempt.worker, [0.0])
+            # An action that awaits its children holds no slot: it is a line below whatever runs in the first.
+            at = (
+                0
+                if code >= PARENT
+                else next((i for i, end in enumerate(ends) if end <= attempt.started_at + OVERLAP), len(ends))
+            )
+            if at == len(ends):
+                ends.append(stop)
+            elif code < PARENT:
+                ends[at] = stop
+            self.add(attempt, code, number, stop, str(at))
+
+    def add(self, attempt: Attempt, code: float, number: int, stop: float, slot: str) -> None:
+        key = (attempt.worker, slot)
         lane = self.keys.get(key)
         if lane is None:
             if len(self.keys) >= MAX_LANES:
@@ -230,26 +261,38 @@ async def timeline(
     end = (record.state.ended_at or now) - start
     low, high = window or (0.0, max(end, 0.001))
     lanes = _Lanes(start, (high - low) / 3_000 if len(record.numbered) > MAX_SPANS else 0.0)
+    spans: list[_Span] = []
     names = record.numbered[:]
     for at in range(0, len(names), SLICE):
         for name in names[at : at + SLICE]:
             action = record.actions[name]
+            if action.kind == "root":
+                continue
             extra = PARENT if name in record.children else 0
             for attempt in _attempts(action):
                 if attempt.started_at is None:
                     continue
                 stop = attempt.ended_at or action.ended_at or now
                 if stop - start >= low and attempt.started_at - start <= high:
-                    lanes.add(attempt, float(PHASE_CODES[_attempt_phase(action, attempt)] + extra), action.number, stop)
+                    spans.append(
+                        (attempt, float(PHASE_CODES[_attempt_phase(action, attempt)] + extra), action.number, stop)
+                    )
         await asyncio.sleep(0)
-    spans = lanes.fit()
+    if len(spans) <= MAX_PACKED:
+        lanes.pack(spans)
+    else:
+        for at in range(0, len(spans), SLICE):
+            for span in spans[at : at + SLICE]:
+                lanes.add(*span, span[0].slot)
+            await asyncio.sleep(0)
+    fitted = lanes.fit()
     floats = array.array("f")
-    for lane, span in spans:
+    for lane, values in fitted:
         floats.append(float(lane))
-        floats.extend(span)
+        floats.extend(values)
     content = {
         "lanes": [[worker, slot] for worker, slot in lanes.keys],
-        "n": len(spans),
+        "n": len(fitted),
         "left_out": lanes.left_out,
         "end": round(end, 3),
     }

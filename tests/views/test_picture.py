@@ -10,7 +10,7 @@ import pytest
 
 from bench import synthetic as syn
 from flyte_nb.core import events as ev
-from flyte_nb.core.model import Phase
+from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.store import PHASE_CODES, RunStore
 from flyte_nb.views.interest import MAX_ROWS, parse_interest
 from flyte_nb.views.picture import LOG_LINES, PHASE_BYTES, TAIL_LINES, Picture
@@ -150,6 +150,17 @@ def test_failure_passed_on_by_parents_is_one_error(store: RunStore) -> None:
         picture.patch()
 
     assert [(1, "render_report(['emea', 'apac', 'amer'])")] == [(f["n"], f["label"]) for f in picture.errors.rows()]
+
+
+def test_root_is_no_error_of_its_own(store: RunStore) -> None:
+    """What a cell raised is shown by the cell; the errors name the actions."""
+    events = list(syn.nested())
+    picture = start(store, events)
+    store.extend(events[1:])
+    store.append(ev.ActionEnded("r1", "a0", 1, Phase.FAILED, syn.T0 + 3, ErrorNote("user", "RuntimeUserError", "'discount'")))
+    picture.patch()
+
+    assert ["KeyError: 'discount'"] == [fold["text"] for fold in picture.errors.rows()]
 
 
 def test_last_patch_puts_nothing_off(store: RunStore) -> None:

@@ -481,9 +481,9 @@ export class App {
       };
       const key = JSON.stringify(args);
       if (key === this.lastLook || this.model.seq < 0) return;
-      this.lastLook = key;
       // Small runs are sent whole: nothing to ask for but the log.
       if (this.model.small && !args.logs && !this.everAsked) return;
+      this.lastLook = key;
       this.everAsked = true;
       this.transport.send("visible_rows", args);
     }, LOOK_EVERY);

@@ -334,7 +334,7 @@ export class DetailView {
     const line = (attempt: Attempt) => {
       const took = attempt.started === null ? "" : duration((attempt.ended ?? this.model.elapsed()) - attempt.started);
       const code = attempt.ok === null ? P.RUNNING : attempt.ok ? P.SUCCEEDED : P.FAILED;
-      const where = `${shortWorker(attempt.worker)}${attempt.slot ? ` slot ${attempt.slot}` : ""}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`;
+      const where = `${shortWorker(attempt.worker)}${/^\d+$/.test(attempt.slot) ? ` slot ${attempt.slot}` : ""}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`;
       return h(
         "div",
         { class: "fnb-attempt" },
