@@ -286,12 +286,15 @@ async def timeline(
                 lanes.add(*span, span[0].slot)
             await asyncio.sleep(0)
     fitted = lanes.fit()
+    workers = {worker: at for at, worker in enumerate(dict.fromkeys(worker for worker, _ in lanes.keys))}
+    ordered = sorted(lanes.keys, key=lambda key: (workers[key[0]], len(key[1]), key[1]))
+    rank = {lanes.keys[key]: at for at, key in enumerate(ordered)}
     floats = array.array("f")
     for lane, values in fitted:
-        floats.append(float(lane))
+        floats.append(float(rank[lane]))
         floats.extend(values)
     content = {
-        "lanes": [[worker, slot] for worker, slot in lanes.keys],
+        "lanes": [[worker, slot] for worker, slot in ordered],
         "n": len(fitted),
         "left_out": lanes.left_out,
         "end": round(end, 3),

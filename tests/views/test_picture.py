@@ -157,7 +157,9 @@ def test_root_is_no_error_of_its_own(store: RunStore) -> None:
     events = list(syn.nested())
     picture = start(store, events)
     store.extend(events[1:])
-    store.append(ev.ActionEnded("r1", "a0", 1, Phase.FAILED, syn.T0 + 3, ErrorNote("user", "RuntimeUserError", "'discount'")))
+    store.append(
+        ev.ActionEnded("r1", "a0", 1, Phase.FAILED, syn.T0 + 3, ErrorNote("user", "RuntimeUserError", "'discount'"))
+    )
     picture.patch()
 
     assert ["KeyError: 'discount'"] == [fold["text"] for fold in picture.errors.rows()]

@@ -114,6 +114,28 @@ async def test_time_axis_of_a_huge_run_is_merged_but_keeps_failures(store: RunSt
     assert 5 == sum(span[5] for span in spans if int(span[3]) == PHASE_CODES[Phase.FAILED])
 
 
+async def test_lanes_are_slots_whatever_workers_call_them(store: RunStore) -> None:
+    """Two lanes of one worker that took turns are one slot in the picture; parents that wait take none."""
+    store.extend([syn.opened(), syn.root()])
+    parent = syn.Actor("r1", "p", "a0", "parent()")
+    parent.slot = "7fa"
+    store.extend([parent.queued(syn.T0), parent.start(syn.T0)])
+    for i in range(6):
+        child = syn.Actor("r1", f"c{i}", "p", f"child({i})")
+        child.slot = f"lane{i % 2}"
+        store.extend(
+            [
+                child.queued(syn.T0),
+                child.start(syn.T0 + i),
+                child.attempt_ended(syn.T0 + i + 1),
+                child.ended(syn.T0 + i + 1),
+            ]
+        )
+    content, _ = await query.timeline(store.runs["r1"], syn.T0 + 6)
+
+    assert [["tls://127.0.0.1:40001", "0"]] == content["lanes"]
+
+
 async def test_retried_action_has_a_span_per_attempt(store: RunStore) -> None:
     """The attempt that failed is shown as failed beside the one that worked."""
     store.extend(syn.nested())
