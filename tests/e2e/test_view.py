@@ -347,7 +347,7 @@ def test_condition_is_answered_in_the_view(server: JupyterServer, browser: Brows
 
 def test_snapshot_holds_its_heat_strip_as_a_picture(server: JupyterServer, browser: Browser) -> None:
     """The saved HTML of a large run has a PNG of one cell per action, which the browser can draw."""
-    notebook = opened(server, browser, "view-png", "stage.play(syn.mapped(5_000, 9, run='r13', bundle=50))")
+    notebook = opened(server, browser, "view-png", "stage.play(syn.mapped(5_000, 9, run='r13', bundle=50, took=0.002))")
     play(notebook, 1, "r13", "failed")
     notebook.wait_output(1, "✗ r13 failed")
     (html,) = (output["data"]["text/html"] for output in notebook.outputs(1))

@@ -68,7 +68,13 @@ export class TimelineView {
     );
     this.box = h(
       "div",
-      { class: "fnb-scroll fnb-tl", tabindex: 0, role: "img", "data-testid": "fnb-timeline" },
+      {
+        class: "fnb-scroll fnb-tl",
+        tabindex: 0,
+        role: "img",
+        "aria-label": "Timeline, being fetched",
+        "data-testid": "fnb-timeline",
+      },
       this.canvas,
       this.tip,
     );
