@@ -39,6 +39,8 @@ DRAW_EVERY = 0.125
 #: Seconds after which a run that goes on gets its live view; before, and for quick runs of one action, a line of HTML will do:
 #: a widget costs 100 kB per cell.
 LIVE_AFTER = 0.12
+#: Seconds after the end of a run before its static picture gets a live view over it: the cell has surely ended then.
+LATE_AFTER = 0.5
 #: Seconds in which a browser must answer.
 ANSWER_WITHIN = 2.0
 #: Seconds after which a widget of an ended run that nothing answered for is given up.
@@ -266,6 +268,8 @@ class View:
 
         A runner without a browser (nbclient) takes no updates after the cell has ended: there the static picture stays.
         """
+        # No event tells that the cell's idle message has gone out; what is sent before it, nbclient would store.
+        await asyncio.sleep(LATE_AFTER)
         before = self._readies
         self._offer(places)
         await asyncio.sleep(ANSWER_WITHIN)

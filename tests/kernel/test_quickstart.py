@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "example-notebooks").glob("*.ipy
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_example_notebook_runs_and_exports(path: Path, tmp_path: Path) -> None:
-    """Every cell succeeds; HTML and markdown show the final pictures."""
+    """Every cell succeeds; HTML and markdown show the final pictures, and no widget is left in them."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
@@ -34,6 +34,7 @@ def test_example_notebook_runs_and_exports(path: Path, tmp_path: Path) -> None:
 
     assert views
     assert all("text/html" in view and "text/plain" in view for view in views)
+    assert not [v for v in views if "application/vnd.jupyter.widget-view+json" in v]
     assert "Succeeded" in page
     assert "Error displaying widget" not in page
     assert "ucceeded" in words
