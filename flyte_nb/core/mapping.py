@@ -17,8 +17,8 @@ from typing import Any
 
 from flyte_nb.core.call import Settled, prepare
 from flyte_nb.core.context import Context, current
-from flyte_nb.core.port import Port, Ticket, mailbox_of
-from flyte_nb.core.task import Task, _in_loop
+from flyte_nb.core.port import Port, Ticket, mailbox_of, running_loop
+from flyte_nb.core.task import Task
 
 #: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
 SUBMIT_BATCH = 256
@@ -65,7 +65,13 @@ class _Window:
     """Calls of one map in flight: submits ahead, collects in order."""
 
     def __init__(
-        self, context: Context, target: _Target, inputs: Iterator[tuple[Any, ...]], group: str, limit: int
+        self,
+        context: Context,
+        target: _Target,
+        inputs: Iterator[tuple[Any, ...]],
+        group: str,
+        limit: int,
+        return_exceptions: bool,
     ) -> None:
         self.port: Port = context.port
         self._context = context
@@ -73,6 +79,7 @@ class _Window:
         self._inputs = inputs
         self._group = group
         self._limit = limit
+        self._return_exceptions = return_exceptions
         #: Results by index that came before their turn.
         self.done: dict[int, Settled] = {}
         self.tickets: dict[int, Ticket] = {}
@@ -128,12 +135,23 @@ class _Window:
             if index not in self.done:
                 self.port.cancel(ticket, "the map ended early")
 
+    def has(self, index: int) -> bool:
+        """Submit what may be in flight now; whether there is an input with this index."""
+        if not self.exhausted and (self._limit > 0 or not self.submitted):
+            self.fill()
+        return not self.exhausted or index < self.submitted
+
     def take(self, index: int) -> Settled | None:
-        """The result with this index, if it is there."""
+        """The result with this index if it is there; any failure, as soon as there is one, where failures are raised."""
         settled = self.done.pop(index, None)
         if settled is not None:
             del self.tickets[index]
-        return settled
+            return settled
+        return None if self._return_exceptions else self.failed
+
+    def open(self, settled: Settled) -> Any:
+        """The value, or its error: raised, or as a value."""
+        return _open(self.port, settled, self._return_exceptions)
 
 
 def _nobody(_settled: Settled) -> None:
@@ -207,25 +225,18 @@ class _Map:
             return
         if context.trace:
             raise target.task._inside_trace(context)
-        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency)
+        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
         arrived = threading.Event()
         window.wake = arrived.set
         try:
             for index in itertools.count():
-                if not window.exhausted and (concurrency > 0 or not window.submitted):
-                    window.fill()
-                if window.exhausted and index >= window.submitted:
+                if not window.has(index):
                     return
                 while (settled := window.take(index)) is None:
-                    if window.failed is not None and not return_exceptions:
-                        settled = window.failed
-                        break
-                    arrived.clear()
-                    if index in window.done or (window.failed is not None and not return_exceptions):
-                        continue
                     with context.port.blocking():
                         arrived.wait()
-                yield _open(context.port, settled, return_exceptions)
+                    arrived.clear()
+                yield window.open(settled)
         finally:
             window.cancel()
 
@@ -243,25 +254,18 @@ class _Map:
             return
         if context.trace:
             raise target.task._inside_trace(context)
-        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency)
+        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
         arrived = asyncio.Event()
         box = mailbox_of(asyncio.get_running_loop())
         window.wake = lambda: box.post(arrived.set)
         try:
             for index in itertools.count():
-                if not window.exhausted and (concurrency > 0 or not window.submitted):
-                    window.fill()
-                if window.exhausted and index >= window.submitted:
+                if not window.has(index):
                     return
                 while (settled := window.take(index)) is None:
-                    if window.failed is not None and not return_exceptions:
-                        settled = window.failed
-                        break
-                    arrived.clear()
-                    if index in window.done or (window.failed is not None and not return_exceptions):
-                        continue
                     await arrived.wait()
-                yield _open(context.port, settled, return_exceptions)
+                    arrived.clear()
+                yield window.open(settled)
         finally:
             window.cancel()
 
@@ -301,7 +305,7 @@ async def _settled(task: asyncio.Task[Any], return_exceptions: bool) -> Any:
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end from sync code, whether or not a loop runs in this thread."""
-    if not _in_loop():
+    if running_loop() is None:
         return asyncio.run(coroutine)
     import concurrent.futures
     import contextvars

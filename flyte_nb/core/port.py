@@ -162,7 +162,7 @@ class Port:
         Raises:
             TimeoutError: No answer within `timeout` seconds.
         """
-        if _running_loop() is self.loop:
+        if running_loop() is self.loop:
             return function(*args)
         box = Slot()
 
@@ -212,7 +212,8 @@ def _resolve(future: asyncio.Future[Settled], settled: Settled) -> None:
         future.set_result(settled)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread; None if none does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -12,14 +12,14 @@ import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb.core import errors
-from flyte_nb.core.call import Call, prepare
+from flyte_nb.core.call import prepare
 from flyte_nb.core.context import Context, current
 from flyte_nb.core.identity import function_version
 from flyte_nb.core.interface import Interface
+from flyte_nb.core.port import running_loop
 from flyte_nb.core.serial import Payload, dumps
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Task(TaskTemplate[P, R]):
             raise self._inside_trace(context)
         if self.is_async:
             return self._submit(args, kwargs)  # type: ignore[return-value]
-        if context.is_async and _in_loop():
+        if context.is_async and running_loop() is not None:
             self._sync_in_async(context)
         return context.port.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
 
@@ -244,19 +244,3 @@ _TRAVELS = frozenset({"func", "name", "config", "is_async", "interface", "identi
 
 def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:
     return object.__new__(cls)
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def with_group(context: Context, group: str) -> Context:
-    """The context with another current group."""
-    return replace(context, group=group)
-
-
-__all__ = ["AsyncFunctionTaskTemplate", "Call", "Task", "TaskTemplate"]
