@@ -155,5 +155,5 @@ def _close(port: Any, run: str, error: BaseException | None) -> None:
 
 async def _quiet(port: Any, run: str) -> None:
     port.controller.cancel_run(run, "its cell ended")
-    while any(True for _ in port.controller.unfinished(run)):  # noqa: ASYNC110 - the controller tells nobody; a few turns
+    while port.controller.unfinished(run):  # noqa: ASYNC110 - the controller tells nobody; a few turns
         await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ comes only when nothing of the action executes any more.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flyte_nb.core import events as ev
@@ -112,8 +112,6 @@ class Controller:
         #: Flights held back by ``max_action_concurrency``, by (run, parent).
         self._held: dict[tuple[str, str], deque[Flight]] = {}
         self._active: dict[tuple[str, str], int] = {}
-        #: Called with (run, action) when a flight ends.
-        self.on_end: list[Callable[[str, str], None]] = []
 
     # -- taking calls ---------------------------------------------------------------------------------------------
 
@@ -167,19 +165,21 @@ class Controller:
             flight.deadline = self.clock.call_later(
                 timeout.deadline_s, lambda: self._expire(flight, "DeadlineExceededError")
             )
-        if self.cache is not None and config.cache.is_enabled() and not call.run.disable_run_cache:
-            if call.run.overwrite_cache:
-                self._admit(flight)
-            else:
-                self.cache.look_up(call, lambda hit: self._looked_up(flight, hit))
-        else:
+        cache = self._cache_for(call)
+        if cache is None or call.run.overwrite_cache:
             self._admit(flight)
+        else:
+            cache.look_up(call, lambda hit: self._looked_up(flight, hit))
         return flight
+
+    def _cache_for(self, call: Call) -> Cache | None:
+        """The cache, if this call takes part in it."""
+        return self.cache if call.task.config.cache.is_enabled() and not call.run.disable_run_cache else None
 
     def _looked_up(self, flight: Flight, hit: Payload | None) -> None:
         if flight.ended:
-            if hit is None and self.cache is not None:
-                self.cache.give_up(flight.call)
+            if hit is None:
+                self._give_up_cache(flight)
             return
         if hit is not None:
             self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, hit), cached=True, output=hit)
@@ -285,12 +285,9 @@ class Controller:
     def _succeed(self, flight: Flight, outcome: Outcome) -> None:
         payload = outcome.value
         assert payload is not None
-        if (
-            self.cache is not None
-            and flight.call.task.config.cache.is_enabled()
-            and not flight.call.run.disable_run_cache
-        ):
-            self.cache.keep(flight.call, payload)
+        cache = self._cache_for(flight.call)
+        if cache is not None:
+            cache.keep(flight.call, payload)
         self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, payload), output=payload, preview=outcome.preview)
 
     def _again(self, flight: Flight, decision: Again) -> None:
@@ -329,8 +326,9 @@ class Controller:
         self._end(flight, Phase.ABORTED, Settled("cancelled", flight.call, message=flight.cancel_reason or "cancelled"))
 
     def _give_up_cache(self, flight: Flight) -> None:
-        if self.cache is not None and flight.call.task.config.cache.is_enabled():
-            self.cache.give_up(flight.call)
+        cache = self._cache_for(flight.call)
+        if cache is not None:
+            cache.give_up(flight.call)
 
     # -- parked actions -------------------------------------------------------------------------------------------
 
@@ -402,10 +400,10 @@ class Controller:
 
     def cancel_run(self, run: str, reason: str) -> None:
         """Cancel every action of a run that this controller sees through."""
-        for flight in [f for (name, _), f in self.flights.items() if name == run]:
+        for flight in self.unfinished(run):
             self.cancel(flight, reason)
 
-    def unfinished(self, run: str) -> Iterable[Flight]:
+    def unfinished(self, run: str) -> list[Flight]:
         """Flights of a run that have not ended."""
         return [f for (name, _), f in self.flights.items() if name == run]
 
@@ -454,8 +452,6 @@ class Controller:
         if flight.settle is not None:
             settle, flight.settle = flight.settle, None
             settle(settled)
-        for listener in self.on_end:
-            listener(run, call.name)
 
 
 def _small(payload: Payload | None, limit: int) -> bytes | None:

@@ -22,11 +22,9 @@ def exception_of(settled: Settled) -> BaseException:
     cls = _class_named(settled.code or note.code)
     if note.record is not None:
         return _from_record(note, cls)
+    notes = (f"action {call.run.name}/{call.name[:8]}: {call.label}",) if call is not None else ()
     made = cls or _class_of_kind(note.kind)
-    error = _construct(made, note)
-    if call is not None:
-        error.add_note(f"action {call.run.name}/{call.name[:8]}: {call.label}")
-    return error
+    return errors.raise_as(None, code=note.code, message=note.message, kind=note.kind, cls=made, notes=notes)  # type: ignore[arg-type]
 
 
 def _from_record(note: ErrorNote, cls: type[BaseRuntimeError] | None) -> BaseException:
@@ -43,11 +41,3 @@ def _class_named(name: str) -> type[BaseRuntimeError] | None:
 
 def _class_of_kind(kind: str) -> type[BaseRuntimeError]:
     return {"user": errors.RuntimeUserError, "system": errors.RuntimeSystemError}.get(kind, errors.RuntimeUnknownError)
-
-
-def _construct(cls: type[BaseRuntimeError], note: ErrorNote) -> BaseRuntimeError:
-    # Constructors of the error classes differ; what they all share is a code, a kind and a text.
-    error = cls.__new__(cls)
-    RuntimeError.__init__(error, note.message)
-    error.code, error.kind, error.worker = note.code, note.kind, None  # type: ignore[assignment]
-    return error

@@ -157,7 +157,7 @@ class Session:
             return
         if run.interrupted and not waited:
             self._cancel_run(name, "stop was pressed")
-        if any(True for _ in self.engine.controller.unfinished(name)):
+        if self.engine.controller.unfinished(name):
             # Actions that a failed gather left behind, or background tasks: the run stays open for them.
             self.engine.thread.loop.call_later(0.02, self._wind_up, run, waited + 0.02)
             return
@@ -226,7 +226,7 @@ class Session:
 
     def abort_run(self, run: str, reason: str) -> None:
         """Cancel a run from outside: whoever awaits its actions gets `errors.ActionAbortedError`. On the engine thread."""
-        for flight in list(self.engine.controller.unfinished(run)):
+        for flight in self.engine.controller.unfinished(run):
             self.engine.controller.abort(run, flight.call.name, reason)
         self.engine.network.broadcast(("control", "cancel_run", {"run": run, "reason": reason}))
 
