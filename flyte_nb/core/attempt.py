@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core import context as ctx
@@ -85,10 +85,6 @@ class Body:
             return self._raised(exc)
         finally:
             self._finish(restore)
-
-    def coroutine(self) -> Coroutine[Any, Any, Outcome]:
-        """`run_async`, as a coroutine to make an asyncio task of."""
-        return self.run_async()
 
     def _begin(self) -> Callable[[], None] | None:
         self.started_at = time.time()

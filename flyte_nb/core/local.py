@@ -139,7 +139,7 @@ class InlineExecutor:
         loop = running.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
-            running.task = asyncio.Task(body.coroutine(), loop=loop, context=body.variables)
+            running.task = asyncio.Task(body.run_async(), loop=loop, context=body.variables)
             if body.stop:
                 running.task.cancel()
             try:

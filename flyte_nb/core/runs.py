@@ -92,8 +92,6 @@ class Run:
         self._bound = bound
         self._settled: Settled | None = None
         self._finished = threading.Event()
-        self._started = threading.Event()
-        self._ticket: Any = None
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -106,7 +104,7 @@ class Run:
         )  # fmt: skip
         opened = ev.RunOpened(info.name, title, "run", info.started_at.timestamp(), recovers=info.recovers)
         port.run_soon(port.controller.emit, opened)
-        self._ticket = port.submit(call, self._settle)
+        port.submit(call, self._settle)
 
     _custom: tuple[tuple[str, str], ...] = ()
 
@@ -140,28 +138,26 @@ class Run:
         return f"flyte-nb://{self.name}"
 
     @property
-    def _record(self) -> RunRecord:
-        return self._engine.store.runs[self.name]
+    def _record(self) -> RunRecord | None:
+        """What is known of it; None before it has opened, and once it is forgotten."""
+        return self._engine.store.runs.get(self.name)
 
     @property
     def phase(self) -> Phase:
         """Where it stands."""
-        if self._finished.is_set() or self.name in self._engine.store.runs:
-            record = self._engine.store.runs.get(self.name)
-            if record is not None:
-                return record.state.phase
-        return Phase.QUEUED
+        record = self._record
+        return record.state.phase if record is not None else Phase.QUEUED
 
     @property
     def action(self) -> Action | None:
         """Its root action."""
-        record = self._engine.store.runs.get(self.name)
+        record = self._record
         return record.actions.get(ROOT) if record else None
 
     @property
     def actions(self) -> list[Action]:
         """Its actions, root first, in order of arrival."""
-        record = self._engine.store.runs.get(self.name)
+        record = self._record
         return [record.actions[name] for name in list(record.numbered)] if record else []
 
     def done(self) -> bool:
@@ -220,7 +216,7 @@ class Run:
     cancel = Dual(_abort)
 
     def _get_logs(self, **_ignored: Any) -> list[str]:
-        record = self._engine.port.ask(lambda: self._engine.store.runs.get(self.name))
+        record = self._engine.port.ask(lambda: self._record)
         return [line.text for _, line in record.logs.merged()] if record else []
 
     get_logs = Dual(_get_logs)

@@ -54,9 +54,6 @@ class Network(Protocol):
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
         """Have Dask run a lane; returns its future."""
 
-    def post_mortem(self, address: str) -> ErrorNote | None:
-        """Why a worker was lost, if known."""
-
 
 class DaskExecutor:
     """Executes attempts in lanes."""
@@ -289,10 +286,9 @@ class DaskExecutor:
     def worker_lost(self, address: str) -> None:
         """A worker is gone: what it had not reported runs elsewhere."""
         self._told.pop(address, None)
-        note = self.network.post_mortem(address)
         for lane_id, (_, lane) in list(self._lanes.items()):
             if lane.address == address:
-                self._lane_lost(lane_id, note)
+                self._lane_lost(lane_id, None)
 
     def _lane_lost(self, lane_id: str, error: ErrorNote | None) -> None:
         found = self._lanes.get(lane_id)

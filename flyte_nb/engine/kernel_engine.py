@@ -47,7 +47,6 @@ class KernelNetwork:
         self.on_roster: Callable[[], None] = lambda: None
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._poller: asyncio.Task[None] | None = None
-        self._notes: dict[str, ErrorNote] = {}
 
     async def start(self, target: Any, **options: Any) -> None:
         """Open the cluster and link to its workers."""
@@ -149,10 +148,6 @@ class KernelNetwork:
         await asyncio.shield(self.ready)
         assert self.handle is not None
         return submit_lane(self.handle.client, spec, resources, prefer)
-
-    def post_mortem(self, address: str) -> ErrorNote | None:
-        """Why a worker was lost, if known."""
-        return self._notes.get(address)
 
     async def close(self) -> None:
         """Close links and cluster."""

@@ -32,7 +32,7 @@ Key = tuple[str, str, int]
 class Item:
     """An attempt with its way back."""
 
-    __slots__ = ("blobs_checked", "done", "lane", "run", "work")
+    __slots__ = ("done", "lane", "run", "work")
 
     def __init__(self, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         self.run = run
@@ -46,7 +46,7 @@ class Lane:
     """One open lane."""
 
     __slots__ = (
-        "address", "blocked", "busy", "closing", "finished", "future", "id", "items", "opened", "runs", "sent", "stalled",
+        "address", "blocked", "busy", "closing", "finished", "future", "id", "items", "opened", "sent", "stalled",
         "started", "used_at",
     )  # fmt: skip
 
@@ -68,8 +68,6 @@ class Lane:
         self.busy = 0.0
         self.used_at = now
         self.future: Any = None
-        #: Runs whose `RunInfo` its worker has been told (kept per worker by the executor).
-        self.runs: set[str] = set()
 
     @property
     def unstarted(self) -> int:
@@ -89,7 +87,7 @@ class Lane:
 class Shape:
     """Attempts that can share lanes: same task code, same resources."""
 
-    __slots__ = ("blob", "cost", "is_async", "lanes", "name", "opening", "queue", "resources", "seen", "task_name")
+    __slots__ = ("blob", "cost", "is_async", "lanes", "name", "queue", "resources", "seen", "task_name")
 
     def __init__(self, name: str, task_name: str, blob: bytes, is_async: bool, resources: dict[str, float]) -> None:
         self.name = name

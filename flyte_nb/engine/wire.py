@@ -10,8 +10,7 @@ owner -> host (worker)
     ("close", lane)                             the lane is not needed any more
     ("forget", run)                             the run is over: drop what is kept for it
     ("roster", {address: WorkerInfo})           who is in the cluster
-    ("blob", name, bytes | path)                content of a large buffer that was asked for
-    ("control", id, op, args)                   a command to whoever sees an action through (resolve, stack, attach, ...)
+    ("control", op, args)                       "abort", "cancel_run" or "resolve", to whoever sees the action through
 host -> owner
     ("lane", lane, "open")                      the lane's thread has a slot
     ("ended", lane, [Outcome, ...])             attempts that ended
@@ -20,9 +19,6 @@ host -> owner
     ("closed", lane)                            the lane has ended by itself
     ("began", key)                              an attempt with a max_queued_time has begun
     ("events", [Event, ...])                    to the run's home: what happened
-    ("need", name)                              send this blob
-    ("records?", id, run, parent) / ("records", id, items)   results of an action's children, for replay
-    ("reply", id, value)                        answer to a control
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from typing import Any
 
 from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 
+from flyte_nb.core.model import Action
+from flyte_nb.core.store import RunRecord
 from flyte_nb.kernel.session import Session
 
 HELP = """%flyte status            cluster and latest run
@@ -88,6 +90,9 @@ class FlyteMagics(Magics):
 
         return session.port.ask(cancel)  # type: ignore[no-any-return]
 
+    def _find(self, session: Session, name: str) -> tuple[RunRecord, Action] | None:
+        return session.port.ask(session.store.find, name)  # type: ignore[no-any-return]
+
     def _latest(self, session: Session) -> str:
         return next(reversed(session.store.runs), "")
 
@@ -109,7 +114,7 @@ class FlyteMagics(Magics):
         names = [a for a in args if not a.startswith("-")]
         if not names:
             return "Which action? %flyte logs a17"
-        found = session.port.ask(lambda: session.store.find(names[0]))
+        found = self._find(session, names[0])
         if found is None:
             return f"There is no action {names[0]}."
         record, action = found
@@ -129,7 +134,7 @@ class FlyteMagics(Magics):
     def _debug(self, session: Session, *args: str) -> str:
         if not args:
             return "Which action? %flyte debug a17"
-        found = session.port.ask(lambda: session.store.find(args[0]))
+        found = self._find(session, args[0])
         if found is None:
             return f"There is no action {args[0]}."
         _, action = found

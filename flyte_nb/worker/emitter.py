@@ -82,11 +82,6 @@ class Emitter:
                 self._host.loop.call_soon(self.flush)
             self._events[run.home].append(event)
 
-    def extend(self, events: list[ev.Event]) -> None:
-        """Send several."""
-        for event in events:
-            self.emit(event)
-
     def sink(self, work: Work) -> Sink:
         """Where an attempt's lines go."""
         return Sink(self, work)

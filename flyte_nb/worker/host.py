@@ -16,12 +16,10 @@ from typing import Any
 import distributed
 
 from flyte_nb.core import capture
-from flyte_nb.core import events as ev
 from flyte_nb.core.attempt import Body
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.local import LoopClock, warn_of_orphans
-from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Mailbox, Port
 from flyte_nb.core.serial import CarriedBlobs
@@ -89,7 +87,7 @@ class Host:
 
     # -- links ----------------------------------------------------------------------------------------------------
 
-    async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> Any:
+    async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> None:
         """A peer connects: serve it until it goes."""
         await comm.write(HELLO)
         link = Link(peer, self._on_message, self._on_close)
@@ -101,7 +99,6 @@ class Host:
             link.send(message)
         link.attach(comm)
         await link.wait_closed()
-        return distributed.core.Status.dont_reply if hasattr(distributed.core.Status, "dont_reply") else "dont-reply"
 
     def send(self, address: str, message: Message) -> None:
         """Send to a peer; one that is a worker is connected to first."""
@@ -186,10 +183,6 @@ class Host:
 
     def _on_roster(self, _link: Link, roster: dict[str, WorkerInfo]) -> None:
         self.roster = roster
-
-    def _on_events(self, link: Link, events: list[ev.Event]) -> None:
-        """Events of a run whose home is reached through us: pass them on."""
-        self.emitter.extend(events)
 
     def _on_control(self, _link: Link, op: str, args: dict[str, Any]) -> None:
         """A command to whoever sees an action through."""
@@ -310,10 +303,6 @@ class Host:
             self.worker.scheduler.address, security=self.worker.security, asynchronous=True, set_as_default=False,
             name="flyte_nb",
         )  # fmt: skip
-
-    def post_mortem(self, address: str) -> ErrorNote | None:
-        """A worker does not know why another was lost."""
-        return None
 
     def _spawn(self, coroutine: Any) -> None:
         task = self.loop.create_task(coroutine)

@@ -282,7 +282,7 @@ class AsyncLane(Lane):
                 self.loop.stop()
             return
         body = self.new_body(work)
-        task = asyncio.Task(body.coroutine(), loop=self.loop, context=body.variables)
+        task = asyncio.Task(body.run_async(), loop=self.loop, context=body.variables)
         self._tasks[work.key] = task
         task.add_done_callback(lambda task: self._done(body, task))
         self.loop.call_soon(self._pump)
