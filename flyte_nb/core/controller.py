@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flyte_nb.core import events as ev
 from flyte_nb.core.call import Call, Settled
 from flyte_nb.core.decide import Again, Cancelled, Fail, Succeed, decide
+from flyte_nb.core.home import Home
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.outcome import Clock, Executor, Handle, Outcome, Work
 from flyte_nb.core.serial import Payload
@@ -31,6 +32,9 @@ KEEP_OUTPUT_BYTES = 64 * 1024
 #: Arguments up to this size are kept in the action's record, for `replay`, `retry` and the detail view.
 KEEP_INPUT_BYTES = 64 * 1024
 
+#: (name, result) of every child of an action that succeeded in an earlier attempt of it.
+Records = tuple[tuple[str, Payload], ...]
+
 
 class Cache(Protocol):
     """Results of earlier calls. All callbacks come on the controller's thread."""
@@ -43,13 +47,6 @@ class Cache(Protocol):
 
     def give_up(self, call: Call) -> None:
         """The owner of an entry ended without a result: let another take over."""
-
-
-class Records(Protocol):
-    """What earlier attempts of an action's children came to, where a parent is executed again."""
-
-    def __call__(self, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
-        """(name, result) of every child of `parent` that succeeded."""
 
 
 class Flight:
@@ -98,13 +95,14 @@ class Controller:
         clock: Clock,
         *,
         cache: Cache | None = None,
-        records: Records | None = None,
+        home: Home | None = None,
     ) -> None:
         self.executor = executor
         self.emit = emit
         self.clock = clock
         self.cache = cache
-        self.records = records
+        #: Where runs keep what must be known in one place: results of children, for a parent that is executed again.
+        self.home = home
         #: Flights by (run, action).
         self.flights: dict[tuple[str, str], Flight] = {}
         #: Names of unfinished children by (run, parent).
@@ -220,14 +218,28 @@ class Controller:
     # -- attempts -------------------------------------------------------------------------------------------------
 
     def _execute(self, flight: Flight) -> None:
+        call = flight.call
+        if self.home is not None and (flight.attempt > 0 or call.run.recovers):
+            # Children that completed are not done again: the attempt is given their results.
+            self.home.ask(call.run, "records", (call.name,), lambda records: self._recalled(flight, records or ()))
+        else:
+            self._start(flight, ())
+
+    def _recalled(self, flight: Flight, records: Records) -> None:
+        if flight.ended:
+            return
+        if flight.cancel_reason:
+            self._cancelled(flight)
+        else:
+            self._start(flight, records)
+
+    def _start(self, flight: Flight, records: Records) -> None:
         call, timeout = flight.call, flight.call.task.config.timeout
-        again = flight.attempt > 0 or bool(call.run.recovers)
         previous = flight.attempted
         work = flight.work = Work(
             call.run.name, call.name, flight.attempt, call.payload, call.label, call.group, call.custom,
             timeout.runtime_s or 0.0,
-            self.records(call.run.name, call.name) if again and self.records else (),
-            call.parent, previous.checkpoint if previous else "",
+            records, call.parent, previous.checkpoint if previous else "",
         )  # fmt: skip
         flight.attempt += 1
         if timeout.queued_s is not None:

@@ -20,6 +20,7 @@ from flyte_nb.core import events as ev
 from flyte_nb.core.attempt import Body
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
+from flyte_nb.core.home import Desk
 from flyte_nb.core.model import LogLine
 from flyte_nb.core.outcome import Handle, Outcome, Work
 from flyte_nb.core.port import Port
@@ -216,7 +217,9 @@ class LocalEngine:
         self.thread = LoopThread("flyte-local")
         self.store = RunStore()
         self.executor = InlineExecutor(self.thread.loop, self.store.append)
-        self.controller = Controller(self.executor, self.store.append, LoopClock(self.thread.loop))
+        self.desk = Desk()
+        self.desk.answers["records"] = lambda run, then, parent: then(self.store.results_of_children(run, parent))
+        self.controller = Controller(self.executor, self.store.append, LoopClock(self.thread.loop), home=self.desk)
         self.port = Port(self.thread.loop, self.controller, MemoryBlobs())
         self.executor.port = self.port
         self._names = itertools.count(1)

@@ -8,6 +8,7 @@ from flyte_nb.core import events as ev
 from flyte_nb.core.logbook import LogBook
 from flyte_nb.core.model import Action, Phase, RunState
 from flyte_nb.core.reducer import fold
+from flyte_nb.core.serial import Payload
 
 #: Code of each phase in a group's `phases` array (and on the wire to the browser): one byte per action.
 PHASE_CODES: dict[Phase, int] = {phase: code for code, phase in enumerate(Phase)}
@@ -236,6 +237,17 @@ class RunStore:
             surplus -= 1
             actions -= len(record.actions)
             del self.runs[record.state.run]
+
+    def results_of_children(self, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
+        """(name, result) of every child of an action that succeeded and whose result was kept."""
+        record = self.runs.get(run)
+        if record is None:
+            return ()
+        return tuple(
+            (action.name, action.output)
+            for action in record.children_of(parent)
+            if action.output is not None and action.phase.is_terminal and not action.phase.is_failure
+        )
 
     def find(self, name: str, default_run: str = "") -> tuple[RunRecord, Action] | None:
         """The action called ``a17`` (in `default_run`, or the latest run that has it) or ``r3/a17``."""

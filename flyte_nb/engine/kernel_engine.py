@@ -11,11 +11,13 @@ from typing import Any
 
 from flyte_nb.core import events as ev
 from flyte_nb.core.controller import Controller
+from flyte_nb.core.home import Desk
 from flyte_nb.core.local import LoopClock, LoopThread
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.port import Port
-from flyte_nb.core.serial import CarriedBlobs, Payload
+from flyte_nb.core.serial import CarriedBlobs
 from flyte_nb.core.store import RunStore
+from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.client import submit_lane
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.executor import DaskExecutor
@@ -134,11 +136,6 @@ class KernelNetwork:
         else:
             self._unsent[address].append(message)
 
-    def broadcast(self, message: Message) -> None:
-        """Send to all workers."""
-        for link in self.links.values():
-            link.send(message)
-
     def workers(self) -> dict[str, WorkerInfo]:
         """The roster."""
         return self.roster
@@ -176,12 +173,17 @@ class KernelEngine:
     async def _build(self) -> None:
         loop = asyncio.get_running_loop()
         self.network = KernelNetwork()
+        #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
+        self.desk = Desk()
+        self.desk.answers["records"] = lambda run, then, parent: then(self.store.results_of_children(run, parent))
+        self.switchboard = Switchboard(self.network.send)
+        self.switchboard.answers["home"] = lambda then, run, op, args: self.desk.answer(run, op, args, then)
         self.executor = DaskExecutor(self.network)
-        self.controller = Controller(self.executor, self.emit, LoopClock(loop), records=self._records)
+        self.controller = Controller(self.executor, self.emit, LoopClock(loop), home=self.desk)
         self.executor.on_began = self.controller.started
         self.port = Port(loop, self.controller, CarriedBlobs())
         self.network.on_message = self._message
-        self.network.on_lost = self.executor.worker_lost
+        self.network.on_lost = self._worker_lost
         self.network.on_roster = self.executor.look_again
         self.network.on_scheduler_lost = self._scheduler_lost
 
@@ -194,18 +196,22 @@ class KernelEngine:
         if message[0] == "events":
             for event in message[1]:
                 self.emit(event)
-        else:
-            self.executor.handle(address, message)
+        elif not self.executor.handle(address, message):
+            self.switchboard.handle(address, message)
 
-    def _records(self, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
-        record = self.store.runs.get(run)
-        if record is None:
-            return ()
-        return tuple(
-            (action.name, action.output)
-            for action in record.children_of(parent)
-            if action.output is not None and action.phase.is_terminal and not action.phase.is_failure
-        )
+    def _worker_lost(self, address: str) -> None:
+        self.executor.worker_lost(address)
+        self.switchboard.lost(address)
+
+    def ask_workers(self, op: str, *args: Any, then: Callable[[Any], None] = lambda _answer: None) -> None:
+        """Ask every worker; `then` is told each answer that is not None (as when an action is not seen through there)."""
+
+        def heard(answer: Any) -> None:
+            if answer is not None:
+                then(answer)
+
+        for address in list(self.network.links):
+            self.switchboard.ask(address, op, args, heard)
 
     def _scheduler_lost(self) -> None:
         assert self.network.handle is not None

@@ -10,7 +10,6 @@ owner -> host (worker)
     ("close", lane)                             the lane is not needed any more
     ("forget", run)                             the run is over: drop what is kept for it
     ("roster", {address: WorkerInfo})           who is in the cluster
-    ("control", op, args)                       "abort", "cancel_run" or "resolve", to whoever sees the action through
 host -> owner
     ("lane", lane, "open")                      the lane's thread has a slot
     ("ended", lane, [Outcome, ...])             attempts that ended
@@ -19,6 +18,9 @@ host -> owner
     ("closed", lane)                            the lane has ended by itself
     ("began", key)                              an attempt with a max_queued_time has begun
     ("events", [Event, ...])                    to the run's home: what happened
+both ways
+    ("ask", number, op, args)                   a question, see `flyte_nb.engine.asking`
+    ("answer", number, value)                   its answer
 """
 
 from __future__ import annotations

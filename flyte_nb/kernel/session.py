@@ -20,6 +20,7 @@ from flyte_nb.core import runs
 from flyte_nb.core.context import Context, RunInfo
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.engine.kernel_engine import KernelEngine
+from flyte_nb.kernel import operations
 from flyte_nb.views.view import View
 
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
@@ -147,7 +148,7 @@ class Session:
 
     def _cancel_run(self, name: str, reason: str) -> None:
         self.engine.controller.cancel_run(name, reason)
-        self.engine.network.broadcast(("control", "cancel_run", {"run": name, "reason": reason}))
+        self.engine.ask_workers("cancel_run", name, reason)
 
     def _wind_up(self, run: CellRun, waited: float = 0.0) -> None:
         name = run.info.name
@@ -214,27 +215,21 @@ class Session:
 
     def command(self, run: str, op: str, args: Mapping[str, Any]) -> Any:
         """Do what a view's button asks for. On the engine thread."""
-        if op == "cancel_run":
-            self.abort_run(run, "cancelled by its Cancel button")
-            return {"ok": True}
-        if op == "cancel_action":
-            found = self.store.runs[run].find(str(args.get("action", "")))
-            if found is not None:
-                self.abort_action(run, found.name, "cancelled by its Cancel button")
-            return {"ok": found is not None}
-        return {"ok": False, "error": f"{op} is not available yet"}
+        press = operations.buttons().get(op)
+        if press is None:
+            return {"ok": False, "error": f"{op} is not available here"}
+        return press(self, run, args)
 
     def abort_run(self, run: str, reason: str) -> None:
         """Cancel a run from outside: whoever awaits its actions gets `errors.ActionAbortedError`. On the engine thread."""
         for flight in self.engine.controller.unfinished(run):
             self.engine.controller.abort(run, flight.call.name, reason)
-        self.engine.network.broadcast(("control", "cancel_run", {"run": run, "reason": reason}))
+        self.engine.ask_workers("cancel_run", run, reason)
 
     def abort_action(self, run: str, action: str, reason: str) -> None:
         """Cancel one action from outside. On the engine thread."""
         if not self.engine.controller.abort(run, action, reason):
-            args = {"run": run, "action": action, "reason": reason}
-            self.engine.network.broadcast(("control", "abort", args))
+            self.engine.ask_workers("abort", run, action, reason)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -256,17 +251,18 @@ class Session:
         lines += [f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}" for w in network.roster.values()]
         return "\n".join(lines)
 
-    def restart_cluster(self) -> None:
-        """Replace the cluster by a fresh one of the same kind."""
-        self.replace_cluster(self._target, self._options)
+    def restart_cluster(self) -> Session:
+        """Replace the cluster by a fresh one of the same kind; returns the session that took over."""
+        return self.replace_cluster(self._target, self._options)
 
-    def replace_cluster(self, target: Any, options: dict[str, Any]) -> None:
-        """Replace the cluster by another; what runs on the old one is cancelled."""
+    def replace_cluster(self, target: Any, options: dict[str, Any]) -> Session:
+        """Replace the cluster by another; what runs on the old one is cancelled. Returns the session that took over."""
         cells, output, router = self.cells, self.output, self.router
         self.close()
         fresh = Session(target=target, **options)
         fresh.cells, fresh.output, fresh.router = cells, output, router
         Session.current = fresh
+        return fresh
 
     def _at_exit(self) -> None:
         waiting = list(runs.unfinished())

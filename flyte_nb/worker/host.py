@@ -24,6 +24,7 @@ from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Mailbox, Port
 from flyte_nb.core.serial import CarriedBlobs
 from flyte_nb.core.task import Task
+from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.executor import GRACE, DaskExecutor
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
@@ -53,6 +54,7 @@ class Host:
         self.roster: dict[str, WorkerInfo] = {}
         self.mailbox = Mailbox(self.loop)
         self.emitter = Emitter(self)
+        self.switchboard = Switchboard(self.send)
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -76,9 +78,10 @@ class Host:
 
     def _start(self) -> None:
         self.executor = DaskExecutor(self)
-        controller = Controller(self.executor, self.emitter.emit, LoopClock(self.loop))
+        controller = Controller(self.executor, self.emitter.emit, LoopClock(self.loop), home=self)
         self.executor.on_began = controller.started
         self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
+        self.switchboard.answers.update(self._answers())
         self._monitor = self.loop.create_task(self._watch())
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
@@ -125,6 +128,7 @@ class Host:
         except OSError:
             self._unsent.pop(address, None)
             self.executor.worker_lost(address)
+            self.switchboard.lost(address)
         finally:
             self._connecting.discard(address)
 
@@ -132,6 +136,7 @@ class Host:
         if self.links.get(link.peer) is link:
             del self.links[link.peer]
         self.executor.worker_lost(link.peer)
+        self.switchboard.lost(link.peer)
         for lane in list(self.lanes.values()):
             if lane.owner == link.peer:
                 self._orphaned(lane)
@@ -145,7 +150,7 @@ class Host:
         lane.wake()
 
     def _on_message(self, link: Link, message: Message) -> None:
-        if self.executor.handle(link.peer, message):
+        if self.executor.handle(link.peer, message) or self.switchboard.handle(link.peer, message):
             return
         name = "close_lane" if message[0] == "close" else message[0]
         getattr(self, f"_on_{name}")(link, *message[1:])
@@ -184,14 +189,23 @@ class Host:
     def _on_roster(self, _link: Link, roster: dict[str, WorkerInfo]) -> None:
         self.roster = roster
 
-    def _on_control(self, _link: Link, op: str, args: dict[str, Any]) -> None:
-        """A command to whoever sees an action through."""
-        if op == "abort":
-            self.port.controller.abort(args["run"], args["action"], args["reason"])
-        elif op == "cancel_run":
-            self.port.controller.cancel_run(args["run"], args["reason"])
-        elif op == "resolve":
-            self.port.controller.resolve(**args)
+    def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Callable[[Any], None]) -> None:
+        """Ask a run's home (`flyte_nb.core.home.Home`)."""
+        self.switchboard.ask(run.home, "home", (run.name, op, args), then)
+
+    def _answers(self) -> dict[str, Callable[..., None]]:
+        """What this worker can be asked: to decide over actions that its controller sees through."""
+        controller = self.port.controller
+
+        def cancel_run(then: Callable[[Any], None], run: str, reason: str) -> None:
+            controller.cancel_run(run, reason)
+            then(None)
+
+        return {
+            "abort": lambda then, *args: then(controller.abort(*args) or None),
+            "cancel_run": cancel_run,
+            "resolve": lambda then, *args: then(controller.resolve(*args) or None),
+        }
 
     # -- stopping attempts ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,29 @@
+"""The debugger on a remote failure: ``%flyte debug``. Runs in: kernel main thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flyte_nb.kernel.operations import word
+from flyte_nb.kernel.operations.looking import find
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+
+@word("debug", "a17", "debugger at the remote frame of a failed action")
+def debug(session: Session, *words: str) -> str | None:
+    """Open IPython's debugger on the frames of a failed action, with the locals they had on the worker."""
+    if not words:
+        return "Which action? %flyte debug a17"
+    found = find(session, words[0])
+    if found is None:
+        return f"There is no action {words[0]}."
+    _, action = found
+    if action.error is None or action.error.record is None:
+        return f"{action.label} has no failure record: it {action.phase.value}."
+    from flyte_nb.core.failure_record import FailureRecord
+    from flyte_nb.kernel.debug import post_mortem
+
+    post_mortem(FailureRecord.loads(action.error.record))
+    return None

@@ -1,0 +1,93 @@
+"""Look at runs: ``%flyte status``, ``runs``, ``show``, ``logs``. Runs in: kernel main thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flyte_nb.core.model import Action
+from flyte_nb.core.store import RunRecord
+from flyte_nb.kernel.operations import word
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+
+def find(session: Session, name: str) -> tuple[RunRecord, Action] | None:
+    """The action called "a17" (in the latest run that has it) or "r3/a17"."""
+    return session.port.ask(session.store.find, name)  # type: ignore[no-any-return]
+
+
+def latest(session: Session) -> str:
+    """Name of the latest run; "" before the first."""
+    return next(reversed(session.store.runs), "")
+
+
+@word("status", "", "cluster and latest run")
+def status(session: Session, *_words: str) -> str:
+    """Which cluster, and how the latest run stands."""
+    return "\n".join([session.cluster_text(), *_lines(session)[-1:]])
+
+
+@word("runs", "", "runs of this kernel")
+def runs(session: Session, *_words: str) -> str:
+    """One line for each run."""
+    return "\n".join(_lines(session)) or "No runs yet."
+
+
+def _lines(session: Session) -> list[str]:
+    def rows() -> list[str]:
+        lines = []
+        for name, record in session.store.runs.items():
+            state = record.state
+            took = f"{(state.ended_at or session.engine.controller.clock.time()) - state.started_at:.1f} s"
+            lines.append(
+                f"{name:>5}  {state.phase.value:<10} {took:>8}  {len(record.numbered):>7,} actions  {state.title}"
+            )
+        return lines
+
+    return session.port.ask(rows)  # type: ignore[no-any-return]
+
+
+@word("show", "[r3]", "show a run here")
+def show(session: Session, *words: str) -> str | None:
+    """Show a run under this cell."""
+    name = words[0] if words else latest(session)
+    if name not in session.store.runs:
+        return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
+    cell = session.cells.current
+
+    def show() -> None:
+        view = session.show(name, cell)
+        if session.store.runs[name].state.ended_at is not None:
+            view.finish()
+
+    session.port.ask(show)
+    return None
+
+
+@word("logs", "[r3/]a17 [--traceback]", "what an action printed, or its error in full")
+def logs(session: Session, *words: str) -> str:
+    """An action's log lines, or its full traceback."""
+    names = [w for w in words if not w.startswith("-")]
+    if not names:
+        return "Which action? %flyte logs a17"
+    found = find(session, names[0])
+    if found is None:
+        return f"There is no action {names[0]}."
+    record, action = found
+    if "--traceback" in words:
+        return _traceback(action)
+    log = record.logs.of(action.name)
+    hidden = f"\n[{log.hidden:,} lines hidden]" if log.hidden else ""
+    return "\n".join(line.text for line in log) + hidden or f"{action.label} printed nothing."
+
+
+def _traceback(action: Action) -> str:
+    if action.error is None:
+        return f"{action.label} has no error."
+    if action.error.record is None:
+        return f"{action.error.code}: {action.error.message}"
+    from flyte_nb.core.failure_record import FailureRecord
+    from flyte_nb.core.failure_text import full_text
+
+    return str(full_text(FailureRecord.loads(action.error.record)))
