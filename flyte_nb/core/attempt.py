@@ -66,7 +66,7 @@ class Body:
         """Execute a plain ``def`` body on this thread."""
         restore = self._begin()
         try:
-            args, kwargs = loads(self.work.payload, self.context.port.blobs)
+            args, kwargs = loads(self.work.payload)
             value = self.variables.run(self.task.func, *args, **kwargs)
             return self._returned(value)
         except BaseException as exc:
@@ -78,7 +78,7 @@ class Body:
         """Execute an ``async def`` body on the running loop; the asyncio task must use `variables` as its context."""
         restore = self._begin()
         try:
-            args, kwargs = loads(self.work.payload, self.context.port.blobs)
+            args, kwargs = loads(self.work.payload)
             value = await self.task.func(*args, **kwargs)
             return self._returned(value)
         except BaseException as exc:
@@ -111,7 +111,7 @@ class Body:
         if value is None:
             return self._ended("ok", _NONE)
         try:
-            payload = dumps(value, self.context.port.blobs)
+            payload = dumps(value, self.context.port.blobs.results)
         except UnpicklableError as exc:
             raise UnpicklableError(
                 f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."

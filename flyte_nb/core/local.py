@@ -24,7 +24,6 @@ from flyte_nb.core.home import Desk
 from flyte_nb.core.model import LogLine
 from flyte_nb.core.outcome import Handle, Outcome, Work
 from flyte_nb.core.port import Port
-from flyte_nb.core.serial import MemoryBlobs
 from flyte_nb.core.store import RunStore
 from flyte_nb.core.task import Task
 
@@ -220,7 +219,7 @@ class LocalEngine:
         self.desk = Desk()
         self.desk.answers["records"] = lambda run, then, parent: then(self.store.results_of_children(run, parent))
         self.controller = Controller(self.executor, self.store.append, LoopClock(self.thread.loop), home=self.desk)
-        self.port = Port(self.thread.loop, self.controller, MemoryBlobs())
+        self.port = Port(self.thread.loop, self.controller)
         self.executor.port = self.port
         self._names = itertools.count(1)
         capture.install(tee=True)

@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.call import Call, Settled
-from flyte_nb.core.serial import BlobStore, MemoryBlobs, loads
+from flyte_nb.core.serial import loads
 
 if TYPE_CHECKING:
     from flyte_nb.core.controller import Controller
@@ -82,12 +83,12 @@ class Port:
         self,
         loop: asyncio.AbstractEventLoop,
         controller: Controller,
-        blobs: BlobStore | None = None,
+        blobs: Blobs | None = None,
         blocking: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self.loop = loop
         self.controller = controller
-        self.blobs: BlobStore = blobs if blobs is not None else MemoryBlobs()
+        self.blobs = blobs if blobs is not None else Blobs()
         #: Entered around every wait of a thread: a worker gives the thread's compute slot back meanwhile.
         self.blocking = blocking
         self.inbox = Mailbox(loop)
@@ -143,7 +144,7 @@ class Port:
         __tracebackhide__ = True
         if settled.kind == "ok":
             assert settled.payload is not None
-            return loads(settled.payload, self.blobs)
+            return loads(settled.payload)
         if settled.kind == "cancelled":
             raise asyncio.CancelledError(settled.message)
         if settled.kind == "raised":

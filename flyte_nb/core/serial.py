@@ -2,12 +2,11 @@
 
 Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C
 pickler alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays,
-data frames) leave the pickle stream (protocol 5) and become *blobs*, named by content, so that equal data is moved once.
+data frames) leave the pickle stream (protocol 5) and become *blobs* (`flyte_nb.core.blobs`), so that equal data is moved once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 import sys
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import cloudpickle
 
+from flyte_nb.core.blobs import content_of
 from flyte_nb.core.errors import SerializationError
 
 #: A buffer of this many bytes or more travels apart from its pickle, once per worker.
@@ -29,8 +29,8 @@ class Packed(NamedTuple):
     """A pickled value whose large buffers are elsewhere."""
 
     data: bytes
-    #: Content names of the buffers, in order; or the buffers themselves (`CarriedBlobs`).
-    blobs: tuple[str | bytes, ...]
+    #: The buffers, in order.
+    blobs: tuple[BlobRef, ...]
     #: Bytes in all, buffers included.
     nbytes: int
 
@@ -39,53 +39,20 @@ class Packed(NamedTuple):
 Payload = bytes | Packed
 
 
+class BlobRef(Protocol):
+    """A reference to a large buffer (`flyte_nb.core.blobs` has the kinds)."""
+
+    name: str
+
+    def get(self) -> Any:
+        """A writable buffer with the blob's content, private to the caller."""
+
+
 class BlobStore(Protocol):
-    """Where large buffers live in this process."""
+    """Where large buffers are put."""
 
-    def put(self, buffer: memoryview) -> str | bytes:
-        """Keep a copy of the buffer; returns its content name."""
-
-    def get(self, name: Any) -> Any:
-        """A writable buffer, private to the caller, with the blob's content.
-
-        Raises:
-            KeyError: No such blob here.
-        """
-
-
-class MemoryBlobs:
-    """Blobs in this process's memory: the store of local mode and of tests."""
-
-    def __init__(self) -> None:
-        self._blobs: dict[str, bytes] = {}
-
-    def put(self, buffer: memoryview) -> str:
-        """Keep a copy of the buffer; returns its content name."""
-        data = bytes(buffer)
-        name = content_name(data)
-        self._blobs[name] = data
-        return name
-
-    def get(self, name: str) -> bytearray:
-        """A writable copy of the blob."""
-        return bytearray(self._blobs[name])
-
-
-class CarriedBlobs:
-    """Buffers that travel with their value, beside its pickle: correct everywhere, but moved with every call."""
-
-    def put(self, buffer: memoryview) -> bytes:
-        """The buffer's content, which is its own name."""
-        return bytes(buffer)
-
-    def get(self, name: Any) -> bytearray:
-        """A writable copy."""
-        return bytearray(name)
-
-
-def content_name(data: bytes | memoryview) -> str:
-    """Name of a blob: a hash of its content (SHA-1 is the fastest one that processors help with; no secret rests on it)."""
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    def put(self, buffer: memoryview) -> BlobRef:
+        """Keep a copy of the buffer."""
 
 
 class UnpicklableError(SerializationError, TypeError):
@@ -114,7 +81,7 @@ def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
     """
     if is_plain(value) and not (type(value) is bytes and len(value) >= BLOB_BYTES):
         return pickle.dumps(value, 5)
-    names: list[str | bytes] = []
+    refs: list[BlobRef] = []
     sizes: list[int] = []
 
     def take(buffer: pickle.PickleBuffer) -> bool:
@@ -124,7 +91,7 @@ def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
             return True
         if blobs is None or raw.nbytes < BLOB_BYTES:
             return True
-        names.append(blobs.put(raw))
+        refs.append(blobs.put(raw))
         sizes.append(raw.nbytes)
         return False
 
@@ -134,16 +101,25 @@ def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
             data = file.getvalue()
     except Exception as exc:
         raise UnpicklableError(_why(value, exc)) from exc
-    return Packed(data, tuple(names), len(data) + sum(sizes)) if names else data
+    return Packed(data, tuple(refs), len(data) + sum(sizes)) if refs else data
 
 
-def loads(payload: Payload, blobs: BlobStore | None = None) -> Any:
-    """The value of a payload: a copy that shares nothing with the original."""
+def loads(payload: Payload) -> Any:
+    """The value of a payload: a copy that shares nothing with the original.
+
+    Raises:
+        BlobGoneError: A large buffer of it is gone with the process that kept it.
+    """
     if type(payload) is not Packed:
         return pickle.loads(payload)  # type: ignore[arg-type]
-    if blobs is None:
-        raise KeyError(f"this value's data lives elsewhere: {payload.blobs}")
-    return pickle.loads(payload.data, buffers=[blobs.get(name) for name in payload.blobs])
+    return pickle.loads(payload.data, buffers=[blob.get() for blob in payload.blobs])
+
+
+def carried(payload: Payload) -> Payload:
+    """A payload that needs no file of any process: its buffers travel, and are stored, with it."""
+    if type(payload) is not Packed:
+        return payload
+    return payload._replace(blobs=tuple(content_of(blob.name, blob.get()) for blob in payload.blobs))
 
 
 def nbytes(payload: Payload) -> int:
@@ -154,8 +130,7 @@ def nbytes(payload: Payload) -> int:
 def key_bytes(payload: Payload) -> bytes:
     """What identifies the payload's content, for names and cache keys."""
     if isinstance(payload, Packed):
-        names = (blob if isinstance(blob, str) else content_name(blob) for blob in payload.blobs)
-        return payload.data + "".join(names).encode()
+        return payload.data + "".join(blob.name for blob in payload.blobs).encode()
     return payload
 
 

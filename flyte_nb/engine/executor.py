@@ -23,6 +23,7 @@ from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.serial import UnpicklableError, dump_function
 from flyte_nb.core.task import Task
+from flyte_nb.engine.fetching import Fetcher, away
 from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_wanted, next_bundle
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 
@@ -58,8 +59,9 @@ class Network(Protocol):
 class DaskExecutor:
     """Executes attempts in lanes."""
 
-    def __init__(self, network: Network, *, grace: float = GRACE) -> None:
+    def __init__(self, network: Network, fetcher: Fetcher, *, grace: float = GRACE) -> None:
         self.network = network
+        self._fetcher = fetcher
         self.grace = grace
         self.shapes: dict[str, Shape] = {}
         self._lanes: dict[str, tuple[Shape, Lane]] = {}
@@ -239,7 +241,10 @@ class DaskExecutor:
                 lane.items.pop(key, None)
             found = self._items.pop(key, None)
             if found is not None:  # else: told already (lost and found again)
-                found[1].done(outcome)
+                if away(outcome):
+                    self._fetcher.result(outcome, found[1].done)
+                else:
+                    found[1].done(outcome)
         if shape is not None and lane is not None:
             lane.stalled = False
             lane.used_at = time.monotonic()

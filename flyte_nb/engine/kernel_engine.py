@@ -9,18 +9,20 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from flyte_nb.core import blobs
 from flyte_nb.core import events as ev
+from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.home import Desk
 from flyte_nb.core.local import LoopClock, LoopThread
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.port import Port
-from flyte_nb.core.serial import CarriedBlobs
 from flyte_nb.core.store import RunStore
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.client import submit_lane
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.executor import DaskExecutor
+from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import Link, open_link
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 
@@ -177,11 +179,13 @@ class KernelEngine:
         self.desk = Desk()
         self.desk.answers["records"] = lambda run, then, parent: then(self.store.results_of_children(run, parent))
         self.switchboard = Switchboard(self.network.send)
+        self.blobs = Blobs(self.network.me)
+        self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
         self.switchboard.answers["home"] = lambda then, run, op, args: self.desk.answer(run, op, args, then)
-        self.executor = DaskExecutor(self.network)
+        self.executor = DaskExecutor(self.network, Fetcher(self.switchboard, self.blobs))
         self.controller = Controller(self.executor, self.emit, LoopClock(loop), home=self.desk)
         self.executor.on_began = self.controller.started
-        self.port = Port(loop, self.controller, CarriedBlobs())
+        self.port = Port(loop, self.controller, self.blobs)
         self.network.on_message = self._message
         self.network.on_lost = self._worker_lost
         self.network.on_roster = self.executor.look_again
@@ -202,6 +206,7 @@ class KernelEngine:
     def _worker_lost(self, address: str) -> None:
         self.executor.worker_lost(address)
         self.switchboard.lost(address)
+        blobs.sweep()
 
     def ask_workers(self, op: str, *args: Any, then: Callable[[Any], None] = lambda _answer: None) -> None:
         """Ask every worker; `then` is told each answer that is not None (as when an action is not seen through there)."""

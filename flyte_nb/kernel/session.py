@@ -21,10 +21,15 @@ from flyte_nb.core.context import Context, RunInfo
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import operations
+from flyte_nb.kernel.details import KernelDetails
+from flyte_nb.kernel.previews import Reader
 from flyte_nb.views.view import View
 
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
+#: Runs that have ended and keep a live view (a widget of 100 kB, and what the picture remembers); older ones keep their static
+#: picture, and `%flyte show` brings them back.
+MAX_ENDED_VIEWS = 30
 
 
 class CellRun:
@@ -76,7 +81,10 @@ class Session:
         self.cells: Any = None
         self.output: Any = None
         self.router: Any = None
+        #: Views by run, the one shown or ended last at the end.
         self.views: dict[str, View] = {}
+        #: Reads values of the user's for the views.
+        self.reader = Reader()
         self._cell_runs: dict[str, CellRun] = {}
         self._by_cell: dict[int, CellRun] = {}
         self.engine.before = self._before
@@ -182,29 +190,46 @@ class Session:
             cell = cell_run.cell if cell_run else (self.cells.current if self.cells is not None else None)
             self.show(event.run, cell)
         elif type(event) is ev.RunClosed:
-            view = self.views.get(event.run)
+            view = self.views.pop(event.run, None)
             if view is not None:
+                self.views[event.run] = view
                 view.finish()
+            self._close_old_views()
             self.engine.executor.forget_run(event.run)
+            self.engine.blobs.trim()
 
     def show(self, run: str, cell: Any) -> View:
-        """Show a run under a cell. On the engine thread."""
-        display = CellDisplay(self.output, cell) if self.output is not None and self.output.in_kernel else None
-        view = View(
-            self.store.runs[run],
+        """Show a run under a cell, beside the places where it is shown already. On the engine thread."""
+        in_notebook = self.output is not None and self.output.in_kernel
+        display = CellDisplay(self.output, cell) if in_notebook else None
+        known = self.views.pop(run, None)
+        if known is not None and display is not None:
+            self.views[run] = known
+            known.also(display)
+            return known
+        if known is not None:
+            known.close()
+        record = self.store.runs[run]
+        view = self.views[run] = View(
+            record,
             display=display,
             on_message=self.router.on_widget_message if self.router is not None else None,
             control=lambda op, args, nonce: self.command(run, op, args),
+            details=KernelDetails(self, record),
             stream=sys.stderr,
         )
-        old = self.views.pop(run, None)
-        if old is not None:
-            old.close()
-        self.views[run] = view
-        for name in [n for n in self.views if n not in self.store.runs]:
-            self.views.pop(name).close()
         view.start()
+        if record.state.ended_at is not None:
+            view.finish()
+        self._close_old_views()
         return view
+
+    def _close_old_views(self) -> None:
+        """Close the views of runs that the store has forgotten, and of the oldest that have ended."""
+        gone = [name for name in self.views if name not in self.store.runs]
+        ended = [name for name, view in self.views.items() if name not in gone and view.record.state.ended_at is not None]
+        for name in (*gone, *ended[:-MAX_ENDED_VIEWS]):
+            self.views.pop(name).close()
 
     def handle_command(self, command: Any) -> None:
         """A button was pressed, in whichever view. On the engine thread."""
@@ -217,7 +242,9 @@ class Session:
         """Do what a view's button asks for. On the engine thread."""
         press = operations.buttons().get(op)
         if press is None:
-            return {"ok": False, "error": f"{op} is not available here"}
+            return {"ok": False, "error": f"{op.replace('_', ' ')} is not available here."}
+        if run not in self.store.runs:
+            return {"ok": False, "error": f"{run} is not kept any more: this kernel remembers its latest runs."}
         return press(self, run, args)
 
     def abort_run(self, run: str, reason: str) -> None:
@@ -292,6 +319,7 @@ class Session:
             except TimeoutError:
                 pass
             self.engine.close()
+        self.reader.close()
         if Session.current is self:
             Session.current = None
 

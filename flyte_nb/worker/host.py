@@ -15,17 +15,19 @@ from typing import Any
 
 import distributed
 
-from flyte_nb.core import capture
+from flyte_nb.core import blobs, capture
 from flyte_nb.core.attempt import Body
+from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.local import LoopClock, warn_of_orphans
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Mailbox, Port
-from flyte_nb.core.serial import CarriedBlobs
+from flyte_nb.core.serial import Packed
 from flyte_nb.core.task import Task
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.executor import GRACE, DaskExecutor
+from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 from flyte_nb.worker import slots
@@ -54,15 +56,18 @@ class Host:
         self.roster: dict[str, WorkerInfo] = {}
         self.mailbox = Mailbox(self.loop)
         self.emitter = Emitter(self)
+        self.blobs = Blobs(self.me)
         self.switchboard = Switchboard(self.send)
+        self.fetcher = Fetcher(self.switchboard, self.blobs)
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
+        #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
+        self._arriving: dict[Key, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._client: Any = None
         self._monitor: asyncio.Task[None] | None = None
         self.port: Port
         self.executor: DaskExecutor
-        self.blobs = CarriedBlobs()
         worker.handlers[OP] = self._accept
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         capture.install(tee=False)
@@ -77,7 +82,7 @@ class Host:
         return host
 
     def _start(self) -> None:
-        self.executor = DaskExecutor(self)
+        self.executor = DaskExecutor(self, self.fetcher)
         controller = Controller(self.executor, self.emitter.emit, LoopClock(self.loop), home=self)
         self.executor.on_began = controller.started
         self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
@@ -161,13 +166,31 @@ class Host:
         self.runs[run.name] = run
 
     def _on_bundle(self, link: Link, lane_id: str, bundle: list[Work]) -> None:
+        if any(type(work.payload) is Packed for work in bundle):
+            self._arriving.update((work.key, "") for work in bundle)
+            self.fetcher.arguments(bundle, lambda works: self._arrived(link, lane_id, works))
+        else:
+            self._deliver(link, lane_id, bundle)
+
+    def _arrived(self, link: Link, lane_id: str, works: list[Work]) -> None:
+        """The arguments of a bundle are on this machine; some of its attempts may have been cancelled meanwhile."""
+        stopped = [Outcome(*work.key, why) for work in works if (why := self._arriving.pop(work.key))]
+        if stopped:
+            link.send(("ended", lane_id, stopped))
+        gone = {outcome[:3] for outcome in stopped}
+        self._deliver(link, lane_id, [work for work in works if work.key not in gone])
+
+    def _deliver(self, link: Link, lane_id: str, bundle: list[Work]) -> None:
         lane = self.lanes.get(lane_id)
         if lane is None or lane.closed:
             link.send(("returned", lane_id, [work.key for work in bundle]))
-            return
-        lane.add(bundle)
+        else:
+            lane.add(bundle)
 
     def _on_cancel(self, link: Link, key: Key, why: str, grace: float) -> None:
+        if key in self._arriving:
+            self._arriving[key] = why
+            return
         for lane in self.lanes.values():
             if key in lane.bodies:
                 self._stop(lane, key, why, grace)
@@ -184,6 +207,7 @@ class Host:
 
     def _on_forget(self, _link: Link, run: str) -> None:
         self.runs.pop(run, None)
+        self.blobs.trim()
         self.executor.forget_run(run)
 
     def _on_roster(self, _link: Link, roster: dict[str, WorkerInfo]) -> None:
@@ -202,6 +226,7 @@ class Host:
             then(None)
 
         return {
+            "blob": lambda then, path, given: then(blobs.take(path, given=given)),
             "abort": lambda then, *args: then(controller.abort(*args) or None),
             "cancel_run": cancel_run,
             "resolve": lambda then, *args: then(controller.resolve(*args) or None),

@@ -9,11 +9,12 @@ import pytest
 
 import flyte_nb as flyte
 from flyte_nb.core import events as ev
+from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.call import prepare
 from flyte_nb.core.context import Context, Frame, RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.model import ErrorNote, Phase
-from flyte_nb.core.serial import MemoryBlobs, dumps
+from flyte_nb.core.serial import dumps
 from flyte_nb.core.store import RunStore
 from flyte_nb.testing import FakeClock, ScriptedExecutor
 
@@ -33,7 +34,7 @@ class World:
         self.executor = ScriptedExecutor()
         self.store = RunStore()
         self.controller = Controller(self.executor, self.store.append, self.clock)
-        self.blobs = MemoryBlobs()
+        self.blobs = Blobs()
         self.store.append(ev.RunOpened("r1", "t", "cell", 0.0))
         self.settled: list[Any] = []
         self.context = Context(port=self, run=RunInfo(name="r1"), action="a0", frame=Frame())  # type: ignore[arg-type]

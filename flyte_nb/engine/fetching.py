@@ -1,0 +1,98 @@
+"""Bring large buffers from another machine before who needs them goes on. Runs in: engine thread; worker loop.
+
+On one machine nothing is brought: files are mapped where they lie (`flyte_nb.core.blobs`). Across machines an argument comes
+once per worker, whatever number of actions it is for, and a result when its awaiting owner is told of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.core.blobs import Blob, Blobs, Borrowed, Received
+from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.serial import Packed
+from flyte_nb.engine.asking import Switchboard
+
+
+class Fetcher:
+    """Fetches over a process's links."""
+
+    def __init__(self, switchboard: Switchboard, blobs: Blobs) -> None:
+        self._switchboard = switchboard
+        self._blobs = blobs
+        #: Who waits for an argument that is on its way, by content name.
+        self._coming: dict[str, list[Callable[[Blob | None], None]]] = {}
+
+    def arguments(self, works: list[Work], then: Callable[[list[Work]], None]) -> None:
+        """Call `then` with the attempts once the buffers of their arguments are on this machine."""
+        ready = list(works)
+        missing = [
+            (index, place, blob)
+            for index, work in enumerate(works)
+            if type(work.payload) is Packed
+            for place, blob in enumerate(work.payload.blobs)
+            if isinstance(blob, Borrowed) and not blob.here
+        ]
+        waiting = len(missing)
+        if not waiting:
+            then(ready)
+            return
+
+        def arrived(index: int, place: int, blob: Blob | None) -> None:
+            nonlocal waiting
+            payload = ready[index].payload
+            if blob is not None and type(payload) is Packed:
+                blobs = (*payload.blobs[:place], blob, *payload.blobs[place + 1 :])
+                ready[index] = ready[index]._replace(payload=payload._replace(blobs=blobs))
+            waiting -= 1
+            if not waiting:
+                then(ready)
+
+        for index, place, blob in missing:
+            self._argument(blob, lambda found, index=index, place=place: arrived(index, place, found))
+
+    def _argument(self, wanted: Borrowed, then: Callable[[Blob | None], None]) -> None:
+        found = self._blobs.find(wanted.name)
+        if found is not None:
+            then(found)
+            return
+        waiting = self._coming.get(wanted.name)
+        if waiting is not None:
+            waiting.append(then)
+            return
+        self._coming[wanted.name] = [then]
+
+        def came(content: bytes | None) -> None:
+            blob = self._blobs.keep(wanted.name, content) if content is not None else None
+            for waiter in self._coming.pop(wanted.name):
+                waiter(blob)
+
+        self._switchboard.ask(wanted.holder, "blob", (wanted.path, False), came)
+
+    def result(self, outcome: Outcome, then: Callable[[Outcome], None]) -> None:
+        """Call `then` with the outcome once its value is here; with a lost one if that went with its worker."""
+        missing = away(outcome)
+        waiting = len(missing)
+
+        def came(blob: Received, content: bytes | None) -> None:
+            nonlocal waiting, outcome
+            if content is None:
+                outcome = outcome._replace(kind="lost", value=None)
+            else:
+                blob.fill(content)
+            waiting -= 1
+            if not waiting:
+                then(outcome)
+
+        for blob in missing:
+            self._switchboard.ask(
+                blob.holder, "blob", (blob.path, True), lambda content, blob=blob: came(blob, content)
+            )
+
+
+def away(outcome: Outcome) -> list[Any]:
+    """Buffers of an outcome's value that are not on this machine yet."""
+    if type(outcome.value) is not Packed:
+        return []
+    return [blob for blob in outcome.value.blobs if isinstance(blob, Received) and not blob.here]
