@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from flyte_nb.core.model import Action, Attempt, ErrorNote
 from flyte_nb.core.store import RunRecord
 from flyte_nb.views.rows import LINE_CHARS, Json, since
-from flyte_nb.views.words import cut, plain
+from flyte_nb.views.words import cut, place, plain
 
 #: Log lines of one action sent when it is opened.
 DETAIL_LINES = 1_000
@@ -25,7 +25,8 @@ REPORT_CHARS = 1_000_000
 class Details(Protocol):
     """What a view asks of the session when a reader opens an action. Every method may return a value or an awaitable of it.
 
-    `detail` returns a dict of any of: ``inputs``: ``[{"name", "text"}]``; ``output``: ``{"text", "html", "png" (base64)}``;
+    `detail` returns a dict of any of: ``inputs``: a list of ``{"name"}`` with a value; ``output``: a value, ``{"text", "table",
+    "png" (base64), "html"}`` where a table is ``{"head": [text], "rows": [[text]], "said", "index": bool}``;
     ``failure``: ``{"frames": [{"file", "line", "function", "source", "locals": {name: text}, "user": bool}], "text"}``;
     ``hints``: ``[{"label", "code"}]`` (lines to paste into a cell). All are bounded by the caller; the view escapes everything
     and shows ``html`` in a frame without script.
@@ -109,7 +110,7 @@ def _attempt(start: float, attempt: Attempt) -> Json:
 
 
 def _error(error: ErrorNote) -> Json:
-    return {"kind": error.kind, "code": error.code, "message": plain_lines(error.message), "where": error.where}
+    return {"kind": error.kind, "code": error.code, "message": plain_lines(error.message), "where": place(error.where)}
 
 
 def plain_lines(text: str) -> str:

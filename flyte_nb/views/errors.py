@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyte_nb.core.model import Action
 from flyte_nb.views.rows import Json
-from flyte_nb.views.words import cut, error_line
+from flyte_nb.views.words import cut, error_line, place
 
 #: Different errors shown; a program that fails in more ways is better read through the filter.
 MAX_FOLDS = 50
@@ -62,7 +62,9 @@ class ErrorFolds:
             self._drop(action.name, known)
         fold = self._folds.get(key)
         if fold is None:
-            fold = self._folds[key] = Fold(key, action.task, text, action.error.where if action.error else "", action)
+            fold = self._folds[key] = Fold(
+                key, action.task, text, place(action.error.where) if action.error else "", action
+            )
         fold.names[action.name] = action
         if action.number < fold.first.number:
             fold.first = action

@@ -24,6 +24,8 @@ FIELD_CHARS = 20_000
 MAX_FRAMES = 100
 #: Local variables shown per frame.
 MAX_LOCALS = 100
+#: Rows and columns of a table, and characters in its cells.
+MAX_TABLE_ROWS, MAX_COLUMNS, CELL_CHARS = 60, 40, 200
 #: Bytes per message of a download, below what makes a websocket stutter.
 CHUNK = 500_000
 #: Failures remembered for the static snapshot.
@@ -74,9 +76,7 @@ class Replies:
         """Send the result of a command when it is there."""
 
         async def work() -> None:
-            value = await result
-            if isinstance(value, Mapping):
-                self._reply(nonce, dict(value))
+            self._reply(nonce, answer_of(await result))
 
         await self._guarded(work(), nonce)
 
@@ -190,6 +190,16 @@ class Replies:
         self._reply(nonce, {"row": row(picture.record, action, picture.workers)})
 
 
+def answer_of(result: object) -> Json:
+    """What a button's press came to, as a reply: there is one for every press, and a refusal always says something."""
+    if not isinstance(result, Mapping):
+        return {"text": str(result)} if isinstance(result, str) and result else {"ok": True}
+    out = dict(result)
+    if out.get("ok") is False and not out.get("error"):
+        out["error"] = str(out.pop("text", "")) or "There is nothing to do: it has ended already, or is not known here."
+    return out
+
+
 def _seconds(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
@@ -221,6 +231,8 @@ def bounded_detail(more: Mapping[str, Any]) -> Json:
 
 def _value(one: Mapping[str, Any]) -> Json:
     out: Json = {"text": cut(str(one.get("text", "")), FIELD_CHARS)}
+    if isinstance(table := one.get("table"), Mapping):
+        out["table"] = _table(table)
     if isinstance(page := one.get("html"), str) and len(page) <= REPORT_CHARS:
         out["html"] = page
     if (
@@ -230,6 +242,19 @@ def _value(one: Mapping[str, Any]) -> Json:
     ):
         out["png"] = png
     return out
+
+
+def _table(table: Mapping[str, Any]) -> Json:
+    def row(cells: Any) -> list[str]:
+        return [cut(str(cell), CELL_CHARS) for cell in cells[:MAX_COLUMNS]] if isinstance(cells, list) else []
+
+    rows = table.get("rows")
+    return {
+        "head": row(table.get("head")),
+        "rows": [row(cells) for cells in rows[:MAX_TABLE_ROWS]] if isinstance(rows, list) else [],
+        "said": cut(str(table.get("said", "")), 200),
+        "index": bool(table.get("index")),
+    }
 
 
 def _frame(frame: Mapping[str, Any]) -> Json:

@@ -25,7 +25,7 @@ from flyte_nb.views import html, text
 from flyte_nb.views.details import Details, StoreDetails
 from flyte_nb.views.display import WIDGET_MIME, Bundle, Display, is_noninteractive
 from flyte_nb.views.picture import Message, Picture
-from flyte_nb.views.replies import Replies
+from flyte_nb.views.replies import Replies, answer_of
 from flyte_nb.views.words import plain
 
 logger = logging.getLogger(__name__)
@@ -429,11 +429,15 @@ class View:
             return True
         if self._control is None:
             return False
-        result = self._control(op, args, nonce)
+        try:
+            result = self._control(op, args, nonce)
+        except Exception as error:
+            logger.exception("%s failed", op)
+            result = {"error": f"{op.replace('_', ' ')} failed: {type(error).__name__}: {error}"[:500]}
         if inspect.isawaitable(result):
             self._spawn(self._replies.relay(nonce, result))
-        elif result is not None:
-            self.reply(nonce, result)
+        else:
+            self.reply(nonce, answer_of(result))
         return True
 
     def _ready(self) -> None:
@@ -456,7 +460,7 @@ class View:
             self._wake.set()
 
     def reply(self, nonce: str, content: Mapping[str, Any]) -> None:
-        """Answer a command of the browser: ``{"error": text}`` is shown as an error, ``{"text": text}`` in a panel."""
+        """Answer a command of the browser: ``{"error": text}`` is shown as an error, ``{"text": text}`` as news."""
         self._send({"kind": "reply", "to": nonce, **content}, [])
 
     def say(self, words: str, *, error: bool = False) -> None:

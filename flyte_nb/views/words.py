@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import tempfile
 from typing import NamedTuple
 
+from flyte_nb.core import presentation
 from flyte_nb.core.model import Action, Phase, RunState
 from flyte_nb.core.store import PHASE_CODES
 
@@ -51,6 +54,7 @@ _SEGMENT_CODES = tuple((name, phase, tuple(PHASE_CODES[p] for p in phases)) for 
 TERMINAL_CODES = tuple(code for phase, code in PHASE_CODES.items() if phase.is_terminal)
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -117,6 +121,16 @@ def error_line(action: Action | RunState, limit: int = 200) -> str:
     message = first_line(error.message, limit)
     code = plain(error.code)
     return cut(f"{code}: {message}" if message else code, limit)
+
+
+def place(where: str) -> str:
+    """``"3639608944.py:12 in work"``, as workers call a cell, as readers do: ``"Cell In[5]:12 in work"``."""
+    found = _CELL_FILE.match(where)
+    if found is None:
+        return where
+    # ipykernel's name for the file of a cell; only the kernel whose cell it is knows the rest.
+    known = presentation.current().file(f"{tempfile.gettempdir()}{os.sep}ipykernel_{os.getpid()}{os.sep}{found[1]}")
+    return known + where[found.end() :] if known.startswith("Cell ") else where
 
 
 def elapsed(started: float | None, ended: float | None, now: float) -> float | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyte_nb.core import events as ev
 from flyte_nb.core.model import LogLine
 from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.worker.logfile import EARLY, LogFile, LogFiles
 
 if TYPE_CHECKING:
     from flyte_nb.worker.host import Host
@@ -26,7 +28,7 @@ LINE_CHARS = 2_000
 class Sink:
     """The lines of one attempt, until the next flush; takes them from any thread."""
 
-    __slots__ = ("_emitter", "_since", "_spent", "hidden", "lines", "lock", "queued", "work")
+    __slots__ = ("_early", "_emitter", "_file", "_since", "_spent", "hidden", "lines", "lock", "queued", "work")
 
     def __init__(self, emitter: Emitter, work: Work) -> None:
         self._emitter = emitter
@@ -37,6 +39,9 @@ class Sink:
         self.queued = False
         self._since = 0.0
         self._spent = 0
+        #: The first lines, until there are so many that a file takes them all.
+        self._early: list[str] = []
+        self._file: LogFile | None = None
 
     def line(self, line: LogLine) -> None:
         """Take one line; beyond the rate, keep the newest and count what makes room."""
@@ -44,6 +49,13 @@ class Sink:
             if line.at - self._since > 1.0:
                 self._since, self._spent = line.at, 0
             self._spent += 1
+            if self._file is not None:
+                self._file.write(line.text)
+            else:
+                self._early.append(line.text)
+                if len(self._early) > EARLY:
+                    self._file = self._emitter.files.open(self.work.key, self._early)
+                    self._early = []
             if self._spent > LINES_PER_SECOND and len(self.lines) >= FLOOD_LINES:
                 # The newest lines matter most: a flood leaves its end, and a count.
                 del self.lines[0]
@@ -73,6 +85,7 @@ class Emitter:
         self._printing: list[Sink] = []
         self._announced: set[tuple[str, str, int]] = set()
         self._pid = os.getpid()
+        self.files = LogFiles(Path(host.worker.local_directory) / "flyte-nb-logs")
 
     def emit(self, event: ev.Event) -> None:
         """Send an event home with the next flush."""
@@ -104,6 +117,7 @@ class Emitter:
     def ended(self, outcome: Outcome, lane: Lane) -> None:
         """Tell of an attempt that ended."""
         self._announced.discard(outcome[:3])
+        self.files.ended(outcome[:3])
         if outcome.started_at:
             self.emit(
                 ev.AttemptEnded(

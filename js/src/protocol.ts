@@ -152,8 +152,17 @@ export interface Log {
   total: number;
 }
 
+/** Head, rows and size of a data frame or an array; `index`: the first column names the rows. */
+export interface Table {
+  head: string[];
+  rows: string[][];
+  said: string;
+  index?: boolean;
+}
+
 export interface Value {
   text: string;
+  table?: Table;
   html?: string;
   png?: string;
 }

@@ -62,17 +62,12 @@ export class Transport {
     });
   }
 
-  /** Send a command whose reply, if any comes, is shown; none is no failure. */
+  /** Send a command; what came of it is said: its text, or why nothing did. */
   command(op: string, args: Record<string, unknown>, say: (text: string, error: boolean) => void): void {
-    const nonce = this.send(op, args);
-    const forget = (): void => {
-      this.pending.delete(nonce);
-    };
-    this.pending.set(nonce, {
-      resolve: ({ reply }) => reply.text && say(reply.text, false),
-      reject: (error) => error.message !== "closed" && say(error.message, true),
-      timer: setTimeout(forget, 60_000),
-    });
+    this.request(op, args).then(
+      ({ reply }) => reply.text && say(reply.text, false),
+      (error: Error) => error.message !== "closed" && say(error.message, true),
+    );
   }
 
   /** Take a message; true if it was the reply to a request. */

@@ -56,12 +56,7 @@ def show(session: Session, *words: str) -> str | None:
         return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
     cell = session.cells.current
 
-    def show() -> None:
-        view = session.show(name, cell)
-        if session.store.runs[name].state.ended_at is not None:
-            view.finish()
-
-    session.port.ask(show)
+    session.port.ask(session.show, name, cell)
     return None
 
 

@@ -2,7 +2,17 @@
 
 import { duration, growing, number } from "../format.ts";
 import type { RunModel } from "../model.ts";
-import { type Attempt, type Detail, type Frame, isFailure, isTerminal, P, type Row, type Value } from "../protocol.ts";
+import {
+  type Attempt,
+  type Detail,
+  type Frame,
+  isFailure,
+  isTerminal,
+  P,
+  type Row,
+  type Table,
+  type Value,
+} from "../protocol.ts";
 import { append, type Child, h, setText, show } from "./dom.ts";
 import { icon, phaseIcon, phaseWord } from "./icons.ts";
 import { drawLine } from "./logs.ts";
@@ -222,7 +232,7 @@ export class DetailView {
           h(
             "details",
             { class: "fnb-folded" },
-            h("summary", { class: "fnb-muted" }, `${number(list.length)} library frames`),
+            h("summary", { class: "fnb-muted" }, `${number(list.length)} library frame${list.length > 1 ? "s" : ""}`),
             list.map((frame) => this.frame(frame, false)),
           ),
         );
@@ -230,13 +240,17 @@ export class DetailView {
       folded = [];
     };
     const last = frames.findLastIndex((frame) => frame.user);
+    // A comprehension's own frame says little: what it looks at is in the function around it.
+    const opened = frames[last]?.function.startsWith("<")
+      ? [last, frames.findLastIndex((one, i) => one.user && i < last)]
+      : [last];
     frames.forEach((frame, i) => {
       if (!frame.user) {
         folded.push(frame);
         return;
       }
       flush();
-      out.push(this.frame(frame, i === last));
+      out.push(this.frame(frame, opened.includes(i)));
     });
     flush();
     return out;
@@ -284,6 +298,7 @@ export class DetailView {
   }
 
   private value(value: Value): Child {
+    if (value.table) return tableOf(value.table, value.text);
     if (value.png)
       return h("img", { class: "fnb-img", alt: value.text || "image", src: `data:image/png;base64,${value.png}` });
     if (value.html) return frameOf(value.html, value.text || "value");
@@ -389,6 +404,48 @@ export class DetailView {
 function section(title: string, ...children: Child[]): HTMLElement {
   return h("section", { class: "fnb-section", "aria-label": title }, h("div", { class: "fnb-h" }, title), children);
 }
+
+/** A data frame's head and tail. */
+function tableOf(table: Table, label: string): HTMLElement {
+  const cell = (text: string, column: number): HTMLElement =>
+    table.index && column === 0
+      ? h("th", { scope: "row", title: text }, text)
+      : h("td", { class: NUMBER.test(text) ? "fnb-num" : null, title: text.length > 24 ? text : null }, text);
+  const numeric = table.head.map((_, column) =>
+    table.rows.every((row) => NUMBER.test(row[column] ?? "") || row[column] === "…"),
+  );
+  return h(
+    "div",
+    { class: "fnb-tablebox", tabindex: 0, role: "group", "aria-label": label || "table" },
+    h(
+      "table",
+      { class: "fnb-table" },
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          table.head.map((name, column) =>
+            h(
+              name ? "th" : "td",
+              { scope: name ? "col" : null, class: numeric[column] ? "fnb-num" : null, title: name },
+              name,
+            ),
+          ),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        table.rows.map((row) => h("tr", {}, row.map(cell))),
+      ),
+    ),
+    h("div", { class: "fnb-muted fnb-tablesaid" }, table.said),
+  );
+}
+
+const NUMBER = /^[-+]?[\d,.]+(e[-+]?\d+)?$|^nan$|^inf$/i;
 
 /** A user's HTML: in a frame of its own without script, so that it can't touch the page. */
 function frameOf(page: string, title: string, height = 220): HTMLElement {

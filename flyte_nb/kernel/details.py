@@ -1,0 +1,261 @@
+"""What a reader sees of one action: inputs, output, the failure's frames, commands that help. Runs in: engine thread.
+
+The engine thread only gathers what is needed; values of the user's are unpickled and shown by a `previews.Reader`, on its
+thread, when the reader opens the action and not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core import failure_text, presentation, redact
+from flyte_nb.core.failure_record import FailureRecord, FrameRecord
+from flyte_nb.core.frames import Source
+from flyte_nb.core.model import Action, Phase
+from flyte_nb.core.registry import REGISTRY
+from flyte_nb.core.serial import Payload, loads
+from flyte_nb.core.snapshot import restore
+from flyte_nb.core.store import RunRecord
+from flyte_nb.kernel import operations
+from flyte_nb.kernel.previews import Shown, show, text_of
+from flyte_nb.views.details import log_text
+from flyte_nb.views.words import plain
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+logger = logging.getLogger("flyte")
+
+#: Lines of source before and after the one that failed.
+BEFORE, AFTER = 3, 1
+#: Longest text of a local variable, in characters.
+LOCAL_CHARS = 2_000
+#: Seconds that a worker has to answer.
+WORKER_WITHIN = 3.0
+#: Seconds that all workers have for the full log of a run.
+LOG_WITHIN = 20.0
+#: Longest full log that is fetched, in characters: what a browser saves without trouble.
+LOG_CHARS = 64_000_000
+
+
+class KernelDetails:
+    """`flyte_nb.views.details.Details`, from the store, the workers and the user's own values.
+
+    Args:
+        session: Asks workers, knows the notebook's tasks.
+        record: The run.
+    """
+
+    def __init__(self, session: Session, record: RunRecord) -> None:
+        self._session = session
+        self._record = record
+
+    async def detail(self, run: str, action: str) -> Mapping[str, Any]:
+        """Inputs, output, failure and hints of an action."""
+        found = self._record.actions[action]
+        out: dict[str, Any] = {"hints": self._hints(found)}
+        if found.kind == "root":
+            return out
+        if found.inputs is None and found.kind == "task":
+            out["inputs"] = [
+                {"name": "", "text": "<larger than what is kept with an action; its label tells what they are>"}
+            ]
+        output: Payload | None = found.output
+        if output is None and found.phase is Phase.SUCCEEDED and found.preview:
+            shelved = await self._shelved(found)
+            output = shelved.get("output")
+            if "table" in shelved:
+                out["output"] = {"text": found.preview, "table": shelved["table"]}
+        values = _Values(found.inputs, output, found.task)
+        record = (found.error or (found.attempt and found.attempt.error) or _NOTHING).record
+        out.update(
+            await self._session.reader.read(
+                lambda: {**values.shown(), **_failure(record)},
+                lambda why: {**values.unread(why), **_failure(record, why)},
+            )
+        )
+        return out
+
+    def _hints(self, action: Action) -> list[dict[str, str]]:
+        """Lines to paste into a cell; those only whose command exists."""
+        session, words = self._session, operations.words()
+        latest = session.store.find(action.id)
+        name = action.id if latest is not None and latest[1] is action else f"{action.run}/{action.id}"
+        wanted: list[tuple[str, str]] = []
+        failed = action.phase.is_failure or action.phase is Phase.PAUSED
+        if failed and action.error is not None and action.error.record is not None:
+            wanted.append(("Look at the frame that failed", "debug"))
+        if action.phase.is_terminal and action.kind == "task" and action.phase is not Phase.SUCCEEDED:
+            wanted += [("Run it here, step by step", "replay"), ("Run it again on the cluster", "retry")]
+        if action.phase is Phase.RUNNING and action.kind == "task":
+            wanted.append(("What it is doing", "stack"))
+        return [{"label": label, "code": f"%flyte {word} {name}"} for label, word in wanted if word in words]
+
+    async def _shelved(self, action: Action) -> dict[str, Any]:
+        """What its worker still has of a result that is too large for the store."""
+        attempt = action.attempt
+        if attempt is None:
+            return {}
+        found = await ask(self._session, attempt.worker, "shelved", (action.run, action.name), WORKER_WITHIN)
+        return found if isinstance(found, dict) else {}
+
+    # -- logs -----------------------------------------------------------------------------------------------------
+
+    async def log_text(self, run: str, action: str | None) -> str:
+        """The full log: from the workers' files where lines were left out, else what the store kept."""
+        record = self._record
+        names = [action] if action is not None else record.logs.actions()
+        whole: dict[str, str] = {}
+        left, until = LOG_CHARS, asyncio.get_running_loop().time() + LOG_WITHIN
+        for name in names:
+            found = record.actions.get(name)
+            late = asyncio.get_running_loop().time() > until
+            if found is None or not record.logs.of(name).hidden or left <= 0 or late:
+                continue
+            text = await self._file(found, left)
+            left -= len(text)
+            if text:
+                whole[name] = text
+        if action is not None:
+            return whole.get(action) or log_text(record, action)
+        if not whole:
+            return log_text(record, None)
+        parts = []
+        for name in names:
+            found = record.actions.get(name)
+            title = f"===== {found.id} {plain(found.label)}" if found is not None else f"===== {name}"
+            parts.append(f"{title}\n{whole.get(name) or log_text(record, name)}")
+        return "".join(parts)
+
+    async def _file(self, action: Action, limit: int) -> str:
+        """An action's log files on its workers, attempt by attempt; "" if one of them is not there any more."""
+        out = []
+        for attempt in (*action.earlier, *([action.attempt] if action.attempt else [])):
+            text = await self._attempt_file(action, attempt.worker, attempt.number, limit)
+            if text is None:
+                return ""
+            limit -= len(text)
+            out.append(text)
+        return "".join(out)
+
+    async def _attempt_file(self, action: Action, worker: str, number: int, limit: int) -> str | None:
+        parts: list[str] = []
+        at: object = (0, 0)
+        while at is not None and limit > 0:
+            args = (action.run, action.name, number, at)
+            answer = await ask(self._session, worker, "log_file", args, WORKER_WITHIN)
+            if not isinstance(answer, tuple):
+                return None
+            text, at = answer
+            limit -= len(text)
+            parts.append(text)
+        return "".join(parts)
+
+
+class _Nothing:
+    record: bytes | None = None
+
+
+_NOTHING = _Nothing()
+
+
+async def ask(session: Session, worker: str, op: str, args: tuple[Any, ...], within: float) -> Any:
+    """Ask one worker; None if it is gone, does not know, or does not answer in time."""
+    if worker not in session.engine.network.links:
+        return None
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    session.engine.switchboard.ask(worker, op, args, lambda value: None if answer.done() else answer.set_result(value))
+    try:
+        return await asyncio.wait_for(answer, within)
+    except TimeoutError:
+        return None
+
+
+# -- on the reader's thread --------------------------------------------------------------------------------------------
+
+
+class _Values:
+    """Inputs and output of one action, as bytes."""
+
+    def __init__(self, inputs: Payload | None, output: Payload | None, task: str) -> None:
+        self._inputs = inputs
+        self._output = output
+        self._task = task
+
+    def shown(self) -> dict[str, Any]:
+        """Unpickle and show them; what does not unpickle says so."""
+        out: dict[str, Any] = {}
+        if self._inputs is not None:
+            out["inputs"] = self._guarded(self._inputs, self._show_inputs)
+        if self._output is not None:
+            out["output"] = self._guarded(self._output, show)
+        return out
+
+    def unread(self, why: str) -> dict[str, Any]:
+        """What is said instead."""
+        return {"inputs": [{"name": "", "text": f"<{why}>"}]} if self._inputs is not None else {}
+
+    def _guarded(self, payload: Payload, then: Callable[[Any], Any]) -> Any:
+        try:
+            return then(loads(payload))
+        except Exception as exc:
+            text = f"<cannot be read here: {type(exc).__name__}: {str(exc)[:300]}>"
+            return {"text": text} if payload is self._output else [{"name": "", "text": text}]
+
+    def _show_inputs(self, bound: Any) -> list[Shown]:
+        args, kwargs = bound
+        task = REGISTRY.latest(self._task)
+        names = list(task.interface.inputs) if task is not None else []
+        names += [str(n) for n in range(len(names), len(args))]
+        pairs = [*zip(names, args, strict=False), *kwargs.items()]
+        return [{"name": name, **show(value, name)} for name, value in pairs]
+
+
+def _failure(data: bytes | None, unread: str = "") -> dict[str, Any]:
+    """Frames with source and locals, and the full text; with `unread`, locals stay unread."""
+    if data is None:
+        return {}
+    try:
+        record = FailureRecord.loads(data)
+        frames = [_frame(frame, record, unread) for frame in record.frames]
+        return {"failure": {"frames": frames, "text": redact.scrub(failure_text.full_text(record))}}
+    except Exception as exc:
+        logger.debug("a failure record cannot be read", exc_info=True)
+        return {"failure": {"frames": [], "text": f"its record cannot be read: {type(exc).__name__}: {exc}"}}
+
+
+def _frame(frame: FrameRecord, record: FailureRecord, unread: str) -> dict[str, Any]:
+    kept = frame.locals or {}
+    variables = {name: unread or _local(value, record) for name, value in kept.items() if frame.is_user}
+    return {
+        "file": presentation.current().file(frame.filename),
+        "line": frame.lineno,
+        "function": frame.name,
+        "source": _source(frame, record.sources),
+        "locals": variables,
+        "user": frame.is_user,
+    }
+
+
+def _local(kept: object, record: FailureRecord) -> str:
+    text = text_of(restore(kept, record.classes))
+    return text if len(text) <= LOCAL_CHARS else text[: LOCAL_CHARS - 1] + "…"
+
+
+def _source(frame: FrameRecord, sources: tuple[Source, ...]) -> str:
+    """The failing line with a few around it, each with its number, the failing one marked."""
+    known = next((source for source in sources if source.filename == frame.filename), None)
+    # The worker knows no cell's text; this kernel does, as long as the cell's file name stands for its content.
+    lines = known.text.splitlines() if known else [line.rstrip() for line in linecache.getlines(frame.filename)]
+    start = known.start if known else 1
+    at = frame.lineno - start
+    if not 0 <= at < len(lines) or (frame.line and frame.line not in lines[at]):
+        return frame.line
+    first = min(at, max(0, at - BEFORE, frame.firstlineno - start))
+    shown = range(first, min(len(lines), at + AFTER + 1))
+    width = len(str(start + shown[-1]))
+    return "\n".join(f"{'>' if i == at else ' '} {start + i:>{width}}  {lines[i]}" for i in shown)
