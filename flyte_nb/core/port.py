@@ -48,7 +48,8 @@ class Mailbox:
         # First admit new wake-ups, then drain: a post that comes between costs one idle wake-up, never a lost one.
         self._awake = False
         items = self._items
-        while items:
+        # Not more than what is here now: a thread that posts without end must not keep the loop from its other work.
+        for _ in range(len(items)):
             function, args = items.popleft()
             function(*args)
 

@@ -59,14 +59,17 @@ class UnpicklableError(SerializationError, TypeError):
     """A value cannot be sent to another process."""
 
 
-def is_plain(value: object) -> bool:
-    """Whether the C pickler alone may serialize it."""
+def is_plain(value: object, depth: int = 3) -> bool:
+    """Whether the C pickler alone may serialize it: plain values, in a few short containers at most."""
     kind = type(value)
     if kind in _PLAIN:
         return True
-    if kind is tuple or kind is list:
-        return len(value) <= 32 and all(type(v) in _PLAIN for v in value)  # type: ignore[arg-type,attr-defined]
-    return False
+    if not depth or (kind is not tuple and kind is not list and kind is not dict) or len(value) > 32:  # type: ignore[arg-type]
+        return False
+    for part in value:  # type: ignore[attr-defined]
+        if type(part) not in _PLAIN and not is_plain(part, depth - 1):
+            return False
+    return kind is not dict or is_plain(list(value.values()), depth)  # type: ignore[attr-defined]
 
 
 def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
@@ -79,7 +82,7 @@ def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
     Raises:
         UnpicklableError: It cannot be pickled; the message names the culprit and a remedy.
     """
-    if is_plain(value) and not (type(value) is bytes and len(value) >= BLOB_BYTES):
+    if is_plain(value):
         return pickle.dumps(value, 5)
     refs: list[BlobRef] = []
     sizes: list[int] = []

@@ -67,6 +67,8 @@ class DaskExecutor:
         self._lanes: dict[str, tuple[Shape, Lane]] = {}
         self._items: dict[tuple[str, str, int], tuple[Shape, Item]] = {}
         self._dirty: dict[str, Shape] = {}
+        #: Shapes of the tasks started in this tick: their globals are looked at once.
+        self._recent: dict[Task[..., Any], Shape] = {}
         self._told: dict[str, set[str]] = {}
         self._blobs: WeakKeyDictionary[Task[..., Any], tuple[Any, str, bytes]] = WeakKeyDictionary()
         self._counter = itertools.count()
@@ -81,7 +83,7 @@ class DaskExecutor:
     def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Queue an attempt; it is sent with others of the same tick."""
         try:
-            shape = self._shape(task)
+            shape = self._recent.get(task) or self._shape(task)
         except UnpicklableError as exc:
             from flyte_nb.core.attempt import note_of
 
@@ -128,6 +130,7 @@ class DaskExecutor:
         shape = self.shapes.get(known[1])
         if shape is None:
             shape = self.shapes[known[1]] = Shape(known[1], task.name, known[2], task.is_async, dask_resources(task))
+        self._recent[task] = shape
         return shape
 
     def _touch(self, shape: Shape) -> None:
@@ -139,6 +142,7 @@ class DaskExecutor:
 
     def _pump(self) -> None:
         dirty, self._dirty = self._dirty, {}
+        self._recent.clear()
         for shape in dirty.values():
             self._dispatch(shape)
 
@@ -362,6 +366,11 @@ class DaskExecutor:
         for shape in self.shapes.values():
             if shape.queue:
                 self._touch(shape)
+
+    def tell_again(self, run: str) -> None:
+        """What a run's actions are to know of it has changed: workers are told with the next bundle."""
+        for told in self._told.values():
+            told.discard(run)
 
     def forget_run(self, run: str) -> None:
         """The run is over: its workers may drop what they keep for it."""

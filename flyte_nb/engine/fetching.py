@@ -6,6 +6,7 @@ once per worker, whatever number of actions it is for, and a result when its awa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ class Fetcher:
                 then(ready)
 
         for index, place, blob in missing:
-            self._argument(blob, lambda found, index=index, place=place: arrived(index, place, found))
+            self._argument(blob, functools.partial(arrived, index, place))
 
     def _argument(self, wanted: Borrowed, then: Callable[[Blob | None], None]) -> None:
         found = self._blobs.find(wanted.name)
@@ -86,9 +87,7 @@ class Fetcher:
                 then(outcome)
 
         for blob in missing:
-            self._switchboard.ask(
-                blob.holder, "blob", (blob.path, True), lambda content, blob=blob: came(blob, content)
-            )
+            self._switchboard.ask(blob.holder, "blob", (blob.path, True), functools.partial(came, blob))
 
 
 def away(outcome: Outcome) -> list[Any]:
