@@ -6,6 +6,7 @@ defaults are filled in, and obvious mismatches with the annotations are refused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from flyte_nb.core import hints, jsonschema, typecheck
+from flyte_nb.core.coerce import coerce
 from flyte_nb.core.errors import ArgumentError, RuntimeDataValidationError
 
 #: What stands for "no default" and "no annotation", as in `inspect`.
@@ -144,7 +146,9 @@ class Interface:
             kwargs: Keyword arguments; not changed.
 
         Returns:
-            Every parameter's value, unchanged: the positional ones as a tuple, in order, the keyword-only ones as a dict.
+            Every parameter's value: the positional ones as a tuple, in order, the keyword-only ones as a dict. Unchanged,
+            but for plain data where the annotation names a class: a dict for a dataclass or a pydantic model, a value for
+            an enum, a tuple for a NamedTuple.
 
         Raises:
             ArgumentError: They fit neither the signature (the text is Python's, with the task's name) nor the
@@ -154,7 +158,7 @@ class Interface:
         if kwargs or len(args) != self._count or self._by_keyword:
             args, kwargs = self._bind_slowly(args, kwargs)
         if self._has_checks and (kwargs or tuple(map(type, args)) != self._exact):
-            self._check(args, kwargs)
+            return self._checked(args, kwargs)
         return args, kwargs
 
     def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -197,36 +201,50 @@ class Interface:
 
     # -- Checking ------------------------------------------------------------------------------------------------------
 
-    def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        for value, (name, exact, check, default) in zip(args, self._checks, strict=False):
-            if check is not None and type(value) is not exact and value is not default and not check(value):
-                self._refuse_value(name, value)
+    def _checked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, each as it is if it fits, else built of plain data (a model of a dict), else refused."""
+        for place, (value, row) in enumerate(zip(args, self._checks, strict=False)):
+            if not _fits(value, row):
+                args = (*args[:place], self._built(row, value), *args[place + 1 :])
         for key, value in kwargs.items():
-            name, exact, check, default = self._keyword_checks[key]
-            if check is not None and type(value) is not exact and value is not default and not check(value):
-                self._refuse_value(name, value)
+            if not _fits(value, self._keyword_checks[key]):
+                kwargs = {**kwargs, key: self._built(self._keyword_checks[key], value)}
+        return args, kwargs
 
-    def _refuse_value(self, name: str, value: Any) -> NoReturn:
+    def _built(self, row: _Row, value: Any) -> Any:
+        name, _exact, check, _default = row
+        try:
+            made = coerce(self.inputs[name][0], value)
+        except Exception as error:
+            self._refuse_value(name, value, f" ({type(error).__name__}: {error})")
+        if check is not None and not check(made):
+            self._refuse_value(name, value)
+        return made
+
+    def _refuse_value(self, name: str, value: Any, why: str = "") -> NoReturn:
         expected = typecheck.display(self.inputs[name][0])
         raise ArgumentError(
-            f"Type conversion failed for variable '{name}': expected {expected}, got {describe(value)}. "
+            f"Type conversion failed for variable '{name}': expected {expected}, got {describe(value)}{why}. "
             f"Task {self.name} takes {self._takes()}."
         )
 
-    def check_outputs(self, value: Any) -> None:
-        """Refuse a result that obviously does not fit the return annotation. Changes nothing.
+    def check_outputs(self, value: Any) -> Any:
+        """Refuse a result that obviously does not fit the return annotation.
 
         Args:
             value: What the function returned.
+
+        Returns:
+            The same; built of plain data where the annotation asks for it, as arguments are.
 
         Raises:
             RuntimeDataValidationError: It does not fit, or there is no return annotation and it is not None.
         """
         if type(value) is self._single_type:
-            return
+            return value
         if not self.outputs:
             if value is None or self.returns is Any:
-                return
+                return value
             shown = value if isinstance(value, tuple) else (value,)
             raise RuntimeDataValidationError(
                 "o0",
@@ -234,7 +252,11 @@ class Interface:
                 self.name,
             )
         if self._check_returned is None or self._check_returned(value):
-            return
+            return value
+        with contextlib.suppress(Exception):
+            made = coerce(_one_hint(self.returns), value)
+            if self._check_returned(made):
+                return made
         expected = typecheck.display(self.returns)
         if len(self.outputs) > 1 and (not isinstance(value, tuple | list) or len(value) != len(self.outputs)):
             got = f"{len(value)}" if isinstance(value, tuple | list) else "1"
@@ -308,6 +330,15 @@ class Interface:
         self._check_returned = _returned_check(self.returns) if self.outputs else None
 
 
+#: Of a parameter: its name, the type that needs no check, its check, and its default, which always fits.
+_Row = tuple[str, Any, typecheck.Check | None, Any]
+
+
+def _fits(value: Any, row: _Row) -> bool:
+    _name, exact, check, default = row
+    return check is None or type(value) is exact or value is default or check(value)
+
+
 class _Never:
     """Type of no value."""
 
@@ -325,9 +356,12 @@ def _is_exact(hint: Any) -> bool:
 
 
 def _returned_check(returns: Any) -> typecheck.Check | None:
-    if isinstance(returns, tuple):
-        return typecheck.compile_check(tuple[returns])
-    return typecheck.compile_check(returns)
+    return typecheck.compile_check(_one_hint(returns))
+
+
+def _one_hint(returns: Any) -> Any:
+    """``-> (int, str)``, which Flyte takes, as Python writes it."""
+    return tuple.__class_getitem__(returns) if isinstance(returns, tuple) else returns
 
 
 def outputs_of(returns: Any, name: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ twice as long. Inputs are consumed lazily where ``concurrency`` bounds what is i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import itertools
@@ -17,8 +18,12 @@ from typing import Any
 
 from flyte_nb.core.call import Settled, prepare
 from flyte_nb.core.context import Context, current
-from flyte_nb.core.port import Port, Ticket, mailbox_of, running_loop
+from flyte_nb.core.port import Mailbox, Port, Ticket, mailbox_of, running_loop
 from flyte_nb.core.task import Task
+
+#: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
+#: process is replaced: what takes longer has lost its worker.
+END_PATIENCE = 15.0
 
 #: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
 SUBMIT_BATCH = 256
@@ -129,11 +134,19 @@ class _Window:
             self.failed = settled
         self.wake()
 
-    def cancel(self) -> None:
-        """Cancel what is still out."""
-        for index, ticket in list(self.tickets.items()):
-            if index not in self.done:
-                self.port.cancel(ticket, "the map ended early")
+    def cancel(self, then: Callable[[], None]) -> bool:
+        """Cancel what is still out.
+
+        Args:
+            then: Called, on the controller's thread, when nothing of it executes any more.
+
+        Returns:
+            Whether anything was.
+        """
+        out = [t for index, t in self.tickets.items() if index not in self.done and t.call is not None]
+        if out:
+            self.port.run_soon(self.port.controller.drop_all, out, "the map ended early", then)
+        return bool(out)
 
     def has(self, index: int) -> bool:
         """Submit what may be in flight now; whether there is an input with this index."""
@@ -152,6 +165,23 @@ class _Window:
     def open(self, settled: Settled) -> Any:
         """The value, or its error: raised, or as a value."""
         return _open(self.port, settled, self._return_exceptions)
+
+
+def _end(window: _Window) -> None:
+    """Cancel the items that are out, and wait for their end."""
+    ended = threading.Event()
+    # A forgotten generator is closed by the garbage collector in whatever thread it runs: the controller's must go on.
+    if window.cancel(ended.set) and running_loop() is not window.port.loop:
+        with window.port.blocking():
+            ended.wait(END_PATIENCE)
+
+
+async def _end_aio(window: _Window, box: Mailbox) -> None:
+    """Cancel the items that are out, and await their end."""
+    ended = asyncio.Event()
+    if window.cancel(lambda: box.post(ended.set)):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), END_PATIENCE)
 
 
 def _nobody(_settled: Settled) -> None:
@@ -238,7 +268,7 @@ class _Map:
                     arrived.clear()
                 yield window.open(settled)
         finally:
-            window.cancel()
+            _end(window)
 
     async def aio(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
@@ -267,7 +297,7 @@ class _Map:
                     arrived.clear()
                 yield window.open(settled)
         finally:
-            window.cancel()
+            await _end_aio(window, box)
 
 
 async def _map_plain(

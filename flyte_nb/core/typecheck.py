@@ -220,7 +220,7 @@ def _class_check(cls: Any) -> Check | None:
     if typing.is_typeddict(cls):
         return _mapping_like
     if issubclass(cls, enum.Enum):
-        return functools.partial(_is_enum, cls)
+        return functools.partial(_same_class, cls)
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return functools.partial(_is_named_tuple, cls)
     if dataclasses.is_dataclass(cls) or _is_pydantic(cls):
@@ -243,12 +243,8 @@ def _same_class(cls: type, value: Any) -> bool:
     return any(c.__qualname__ == cls.__qualname__ and c.__module__ == cls.__module__ for c in type(value).__mro__)
 
 
-def _is_enum(cls: type[enum.Enum], value: Any) -> bool:
-    return _same_class(cls, value) or (isinstance(value, str | int) and any(m.value == value for m in cls))
-
-
 def _is_named_tuple(cls: Any, value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == len(cls._fields)
+    return _same_class(cls, value) and len(value) == len(cls._fields)
 
 
 # -- Containers --------------------------------------------------------------------------------------------------------

@@ -289,8 +289,8 @@ FITS: list[tuple[Any, Any]] = [
     (dict, {}), (dict[str, int], {"a": 1}), (Dict[str, List[int]], {"a": [1]}), (typing.Mapping[str, int], {"a": 1}),
     (set[int], {1}), (frozenset[int], {1}),
     (Optional[int], None), (Optional[int], 3), (int | None, None), (Union[int, str], "a"), (int | list[str], ["a"]),
-    (Literal["a", 1], "a"), (Literal["a", 1], 1), (Colour, Colour.RED), (Colour, "red"),
-    (Point, Point(1)), (Model, Model()), (Pair, Pair(1, "a")), (Pair, (1, "a")), (Options, {"depth": 1}),
+    (Literal["a", 1], "a"), (Literal["a", 1], 1), (Colour, Colour.RED),
+    (Point, Point(1)), (Model, Model()), (Pair, Pair(1, "a")), (Options, {"depth": 1}),
     (UserId, 3), (Annotated[int, "meta"], 3), (Annotated[list[int], 1], [1]),
     (Callable[[int], int], len), (typing.Callable, len), (collections.abc.Callable[..., Any], Free), (type[int], int), (type, int),
     (Free, "anything"), (Any, object()), (object, 1), (typing.TypeVar("T"), 1), (decimal.Decimal, 1.5),
@@ -305,8 +305,8 @@ MISFITS: list[tuple[Any, Any]] = [
     (list, "abc"), (list, 1), (list, {"a": 1}), (list[int], ["a"]), (list[int], [1, "a"]), (list[list[int]], [[1], ["a"]]),
     (Tuple[int, str], (1, 2)), (tuple[int, str], (1,)), (tuple[int, ...], (1, "a")), (dict, [1]), (dict[str, int], {"a": "b"}),
     (dict[str, int], {1: 1}), (set[int], [1]), (Optional[int], "a"), (int | None, "a"), (Union[int, str], 1.5),
-    (Literal["a", 1], "b"), (Literal["a", 1], True), (Colour, "blue"), (Colour, 1), (Point, {"x": 1}), (Point, 1),
-    (Model, {"n": 1}), (Pair, (1,)), (Options, [1]), (UserId, "x"), (Annotated[int, "meta"], "x"), (Callable[[int], int], 3),
+    (Literal["a", 1], "b"), (Literal["a", 1], True), (Colour, "red"), (Colour, 1), (Point, {"x": 1}), (Point, 1),
+    (Model, {"n": 1}), (Pair, (1,)), (Pair, (1, "a")), (Options, [1]), (UserId, "x"), (Annotated[int, "meta"], "x"), (Callable[[int], int], 3),
     (type[int], 3), (collections.abc.Sequence[int], 3), (list[Colour], ["blue"]), (list[Point], [3]),
 ]  # fmt: skip
 
