@@ -33,8 +33,8 @@ def table_of(value: Any) -> Table | None:
             return _of_columns(list(value.columns), value.height, value.width, value[:MAX_ROWS].rows())
         if root == "pyarrow" and kind == "Table":
             few = value.slice(0, MAX_ROWS).select(value.column_names[:MAX_COLUMNS]).to_pylist()
-            rows = [tuple(row.values()) for row in few]
-            return _of_columns(list(value.column_names), value.num_rows, value.num_columns, rows)
+            listed = [list(row.values()) for row in few]
+            return _of_columns(list(value.column_names), value.num_rows, value.num_columns, listed)
         if root == "numpy" and kind == "ndarray" and value.ndim == 2 and value.size and value.dtype.kind in "biufcSU":
             rows = [list(row) for row in value[:MAX_ROWS, :MAX_COLUMNS]]
             head = [str(n) for n in range(value.shape[1])]
@@ -52,12 +52,12 @@ def _of_pandas(frame: Any) -> Table:
     rows = [
         [_cell(label), *map(_cell, row)]
         for part in parts
-        for label, row in zip(part.index, part.values.tolist(), strict=True)
+        for label, *row in zip(part.index, *(part.iloc[:, n].tolist() for n in range(part.shape[1])), strict=True)
     ]
     if height > MAX_ROWS:
         rows.insert(half, ["…"] * (1 + min(width, MAX_COLUMNS)))
     head = ["", *(_cell(name) for name in few.columns)]
-    return {"head": head, "rows": rows, "said": _size(height, width), "index": True}
+    return {"head": head, "rows": rows, "said": _size(height, width, both_ends=True), "index": True}
 
 
 def _of_columns(names: list[Any], height: int, width: int, rows: Sequence[Sequence[Any]], more: str = "") -> Table:
@@ -68,8 +68,9 @@ def _of_columns(names: list[Any], height: int, width: int, rows: Sequence[Sequen
     }
 
 
-def _size(height: int, width: int) -> str:
-    cut = [f"first and last {MAX_ROWS // 2} rows shown"] if height > MAX_ROWS else []
+def _size(height: int, width: int, *, both_ends: bool = False) -> str:
+    rows = f"first and last {MAX_ROWS // 2} rows shown" if both_ends else f"first {MAX_ROWS} rows shown"
+    cut = [rows] if height > MAX_ROWS else []
     cut += [f"first {MAX_COLUMNS} columns shown"] if width > MAX_COLUMNS else []
     return f"{height:,} × {width:,}" + (f" ({', '.join(cut)})" if cut else "")
 

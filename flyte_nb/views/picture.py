@@ -37,6 +37,8 @@ STRETCH = 1_024
 LOG_LINES, LOG_CHARS = 200, 32_000
 #: Log lines per patch for a view that shows only the latest few.
 TAIL_LINES = 12
+#: Changed reports named per patch: a view looks at one.
+MAX_REPORTS = 50
 #: Log lines in a snapshot.
 SNAPSHOT_LINES = 500
 #: Latest lines of all actions, kept in order of arrival.
@@ -98,6 +100,7 @@ class Picture:
         self._fresh: set[str] = set()
         self._rates: deque[tuple[float, int]] = deque()
         self._errors_changed = False
+        self._reports: set[tuple[str, str]] = set()
         # What happened before this view was made.
         self.watch.actions.update(record.actions)
         self.watch.groups.update(record.groups)
@@ -141,6 +144,7 @@ class Picture:
         groups, watch.groups = watch.groups, set()
         logs, watch.logs = watch.logs, []
         watch.run = False
+        self._reports |= watch.reports
         watch.reports.clear()
         self._tally(groups)
         self._look_at(actions)
@@ -216,6 +220,9 @@ class Picture:
             content["errors"] = self.errors.rows()
         if lines or skipped:
             content["logs"] = self._logs(lines, skipped)
+        if self._reports:
+            content["reports"] = [list(one) for one in sorted(self._reports)[:MAX_REPORTS]]
+            self._reports.clear()
         return Message(content, buffers)
 
     def snapshot(self) -> Message:

@@ -127,6 +127,8 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
         out["ended"] = since(state.started_at, state.ended_at)
     if state.prompt:
         out["prompt"] = state.prompt
+    if state.cell:
+        out["cell"] = state.cell
     if state.recovers:
         out["recovers"] = state.recovers
     if state.error is not None:

@@ -62,6 +62,8 @@ export interface Header {
   roots: string[];
   ended?: number;
   prompt?: number;
+  /** The notebook's id of its cell. */
+  cell?: string;
   recovers?: string;
   error?: string;
   rate?: number;
@@ -127,6 +129,8 @@ export interface Picture {
   phases?: { key: string; at: number; n: number }[];
   errors?: ErrorFold[];
   logs?: { lines: WireLine[]; labels: Labels; skipped: number; total: number };
+  /** [action name, tab] of reports that changed. */
+  reports?: [string, string][];
 }
 
 export interface Reply {

@@ -238,6 +238,7 @@ export class App {
       if (applied === "gap") this.askAgain();
       else if (applied === "ok") {
         this.asking = false;
+        for (const [name, tab] of message.reports ?? []) this.detail.reported(name, tab);
         if (message.v !== PROTOCOL) this.say("This page was loaded by another version of flyte_nb: reload it.", true);
         this.schedule();
       }
@@ -411,17 +412,19 @@ export class App {
   }
 
   private menu(): { label: string; run(): void }[] {
-    const run = this.model.header?.run ?? "";
+    const header = this.model.header;
+    const run = header?.run ?? "";
     const selected = this.model.rows.get(this.tree.selected);
-    const items = [
-      { label: `Copy “${run}”`, run: () => this.copy(run) },
-      ...(selected
-        ? [{ label: `Copy link to action “${run}/a${selected.id}”`, run: () => this.copy(`${run}/a${selected.id}`) }]
-        : []),
-      { label: "Download log", run: () => this.download(null) },
+    const name = selected ? `${run}/a${selected.id}` : run;
+    const items = [{ label: `Copy name “${name}”`, run: () => this.copy(name) }];
+    const link = linkTo(header?.cell);
+    if (link) items.push({ label: "Copy link to this cell", run: () => this.copy(link) });
+    items.push({ label: "Download log", run: () => this.download(null) });
+    if (selected) items.push({ label: `Download log of a${selected.id}`, run: () => this.download(selected.name) });
+    items.push(
       { label: "Expand all", run: () => this.expandAll(true) },
       { label: "Collapse all", run: () => this.expandAll(false) },
-    ];
+    );
     return items;
   }
 
@@ -446,8 +449,10 @@ export class App {
   }
 
   private copy(text: string): void {
-    navigator.clipboard?.writeText(text).then(
-      () => this.say(`Copied ${text.length > 60 ? "" : text}`.trim(), false),
+    // Without a clipboard (a page that is not https) the text itself is shown, to be copied by hand.
+    const wrote = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error("no clipboard"));
+    wrote.then(
+      () => this.say(text.length > 80 ? "Copied" : `Copied ${text}`, false),
       () => this.say(text, false),
     );
   }
@@ -790,4 +795,10 @@ export class App {
     this.logs.destroy();
     this.root.remove();
   }
+}
+
+/** The address of a cell: JupyterLab and Notebook 7 scroll to it. "" elsewhere. */
+function linkTo(cell: string | undefined): string {
+  const jupyter = "jpThemeLight" in document.body.dataset;
+  return cell && jupyter ? `${location.origin}${location.pathname}#cell-id=${cell}` : "";
 }

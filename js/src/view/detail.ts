@@ -13,12 +13,14 @@ import {
   type Table,
   type Value,
 } from "../protocol.ts";
-import { append, type Child, h, setText, show } from "./dom.ts";
+import { append, type Child, h, keepFocus, setAttr, setText, show } from "./dom.ts";
 import { icon, phaseIcon, phaseWord } from "./icons.ts";
 import { drawLine } from "./logs.ts";
 
 /** Log lines drawn in the panel; the Logs tab shows all. */
 const MAX_LOG = 60;
+/** Milliseconds between two fetches of a report that changes. */
+const REPORT_EVERY = 1_000;
 
 export interface DetailHost {
   close(): void;
@@ -38,6 +40,10 @@ export class DetailView {
   private readonly body = h("div", { class: "fnb-dbody", tabindex: 0, role: "group", "aria-label": "Details" });
   private readonly time = h("span", { class: "fnb-time" });
   private shown: Detail | null = null;
+  /** The report on show, which outlives redraws, and its tab. */
+  private page: { of: string; el: HTMLElement } = { of: "", el: h("div", {}) };
+  private tab = "";
+  private reportTimer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(
     private readonly model: RunModel,
@@ -108,10 +114,36 @@ export class DetailView {
   }
 
   draw(detail: Detail): void {
-    const scroll = this.shown?.name === detail.name ? this.body.scrollTop : 0;
+    const again = this.shown?.name === detail.name;
+    const scroll = again ? this.body.scrollTop : 0;
+    const opened = again ? this.unfolded() : null;
+    const typed = again ? this.body.querySelector<HTMLInputElement>(".fnb-signal input")?.value : undefined;
     this.shown = detail;
     const row = this.model.rows.get(detail.name) ?? detail.row;
-    this.drawHead(row, detail.label, detail.id);
+    keepFocus(
+      this.el,
+      () => {
+        this.drawHead(row, detail.label, detail.id);
+        this.drawBody(detail, row);
+      },
+      () => this.body,
+    );
+    if (opened)
+      for (const one of this.body.querySelectorAll("details"))
+        one.open = opened.get(one.firstChild?.textContent ?? "") ?? one.open;
+    const input = this.body.querySelector<HTMLInputElement>(".fnb-signal input");
+    if (input && typed) input.value = typed;
+    this.body.scrollTop = scroll;
+  }
+
+  /** What the reader has unfolded, by its first line. */
+  private unfolded(): Map<string, boolean> {
+    return new Map(
+      [...this.body.querySelectorAll("details")].map((one) => [one.firstChild?.textContent ?? "", one.open]),
+    );
+  }
+
+  private drawBody(detail: Detail, row: Row): void {
     this.body.replaceChildren();
     append(this.body, [
       this.path(detail),
@@ -125,7 +157,6 @@ export class DetailView {
       this.reports(detail),
       this.log(detail),
     ]);
-    this.body.scrollTop = scroll;
   }
 
   private path(detail: Detail): Child {
@@ -268,7 +299,7 @@ export class DetailView {
         h("code", {}, frame.function || "?"),
         h("span", { class: "fnb-muted" }, ` ${file}:${frame.line}`),
       ),
-      frame.source ? h("pre", { class: "fnb-pre fnb-source" }, frame.source) : null,
+      frame.source ? sourceOf(frame.source) : null,
       variables.length
         ? h(
             "div",
@@ -365,20 +396,57 @@ export class DetailView {
     return section(detail.attempts.length > 1 ? "Attempts" : "Attempt", detail.attempts.map(line));
   }
 
+  /** A report has changed, of whichever action. */
+  reported(name: string, tab: string): void {
+    if (!this.shown || this.shown.name !== name) return;
+    if (!this.shown.reports.includes(tab)) {
+      this.shown.reports.push(tab);
+      this.draw(this.shown);
+    } else if (tab === this.tab && !this.reportTimer)
+      this.reportTimer = setTimeout(() => {
+        this.reportTimer = null;
+        this.loadReport(name, tab);
+      }, REPORT_EVERY);
+  }
+
   private reports(detail: Detail): Child {
     if (!detail.reports.length) return null;
-    const place = h("div", {});
-    const load = (tab: string) => {
-      this.host.report(detail.name, tab).then(
-        (page) => place.replaceChildren(frameOf(page, `Report ${tab}`, 260)),
-        (error: Error) => place.replaceChildren(h("div", { class: "fnb-error" }, error.message)),
-      );
-    };
+    if (this.page.of !== detail.name || !detail.reports.includes(this.tab)) {
+      this.page = { of: detail.name, el: h("div", {}) };
+      this.tab = detail.reports[0] as string;
+      this.loadReport(detail.name, this.tab);
+    }
     const buttons = detail.reports.map((tab) =>
-      h("button", { class: "fnb-btn", type: "button", onclick: () => load(tab) }, tab || "main"),
+      h(
+        "button",
+        {
+          class: "fnb-btn",
+          type: "button",
+          "aria-pressed": String(tab === this.tab),
+          onclick: (event: Event) => {
+            this.tab = tab;
+            const pressed = event.currentTarget as Element;
+            for (const one of pressed.parentElement?.children ?? [])
+              setAttr(one, "aria-pressed", String(one === pressed));
+            this.loadReport(detail.name, tab);
+          },
+        },
+        tab || "main",
+      ),
     );
-    if (detail.reports.length === 1) load(detail.reports[0] as string);
-    return section("Report", detail.reports.length > 1 ? h("div", { class: "fnb-buttons" }, buttons) : null, place);
+    return section(
+      "Report",
+      detail.reports.length > 1 ? h("div", { class: "fnb-buttons" }, buttons) : null,
+      this.page.el,
+    );
+  }
+
+  private loadReport(name: string, tab: string): void {
+    this.host.report(name, tab).then(
+      (page) =>
+        this.page.of === name && this.tab === tab && this.page.el.replaceChildren(frameOf(page, `Report ${tab}`, 260)),
+      (error: Error) => this.page.el.replaceChildren(h("div", { class: "fnb-error" }, error.message)),
+    );
   }
 
   private log(detail: Detail): Child {
@@ -405,15 +473,23 @@ function section(title: string, ...children: Child[]): HTMLElement {
   return h("section", { class: "fnb-section", "aria-label": title }, h("div", { class: "fnb-h" }, title), children);
 }
 
+/** Lines of source, the failing one (marked by Python with a ">") in colour. */
+function sourceOf(source: string): HTMLElement {
+  const lines = source
+    .split("\n")
+    .map((line) => h("div", { class: line.startsWith(">") ? "fnb-failing" : null }, line || " "));
+  return h("div", { class: "fnb-source", tabindex: 0, role: "group", "aria-label": "Source" }, lines);
+}
+
 /** A data frame's head and tail. */
 function tableOf(table: Table, label: string): HTMLElement {
-  const cell = (text: string, column: number): HTMLElement =>
-    table.index && column === 0
-      ? h("th", { scope: "row", title: text }, text)
-      : h("td", { class: NUMBER.test(text) ? "fnb-num" : null, title: text.length > 24 ? text : null }, text);
   const numeric = table.head.map((_, column) =>
     table.rows.every((row) => NUMBER.test(row[column] ?? "") || row[column] === "…"),
   );
+  const cell = (text: string, column: number): HTMLElement =>
+    table.index && column === 0
+      ? h("th", { scope: "row", title: text }, text)
+      : h("td", { class: numeric[column] ? "fnb-num" : null, title: text.length > 24 ? text : null }, text);
   return h(
     "div",
     { class: "fnb-tablebox", tabindex: 0, role: "group", "aria-label": label || "table" },

@@ -41,6 +41,26 @@ export function setText(el: Element, text: string): void {
   if (el.textContent !== text) el.textContent = text;
 }
 
+const FOCUS = "button, input, select, summary, a[href], [tabindex]";
+/** What a control is called, numbers aside: they change while it stays the same control. */
+const nameOf = (el: Element): string =>
+  `${el.tagName} ${(el.getAttribute("aria-label") ?? el.textContent ?? "").replace(/[\d,.]+/g, "#")}`;
+
+/** Redraw what is inside `el`; the focus stays on the control of the same name, or goes to `fallback`. */
+export function keepFocus(el: HTMLElement, redraw: () => void, fallback?: () => HTMLElement | null): void {
+  const focused = document.activeElement;
+  if (!focused || focused === el || !el.contains(focused)) {
+    redraw();
+    return;
+  }
+  const name = nameOf(focused);
+  const named = (): HTMLElement[] => [...el.querySelectorAll<HTMLElement>(FOCUS)].filter((one) => nameOf(one) === name);
+  const nth = named().indexOf(focused as HTMLElement);
+  redraw();
+  const again = named()[nth] ?? fallback?.();
+  if (again && document.activeElement !== again) again.focus({ preventScroll: true });
+}
+
 export function setAttr(el: Element, name: string, value: string | null): void {
   if (value === null) {
     if (el.hasAttribute(name)) el.removeAttribute(name);

@@ -3,7 +3,7 @@
 import { number } from "../format.ts";
 import type { RunModel } from "../model.ts";
 import type { ErrorFold } from "../protocol.ts";
-import { h, show } from "./dom.ts";
+import { h, keepFocus, show } from "./dom.ts";
 import { phaseIcon } from "./icons.ts";
 
 /** Folds shown before "and n other errors". */
@@ -40,7 +40,7 @@ export class ErrorsView {
           ),
         ),
       );
-    this.el.replaceChildren(...rows);
+    keepFocus(this.el, () => this.el.replaceChildren(...rows));
   }
 
   private showAll(model: RunModel): void {

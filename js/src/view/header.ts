@@ -128,8 +128,14 @@ export class HeaderView {
     this.tick(model);
     const ended = header.ended !== undefined;
     const failed = header.counts.some((n, code) => n > 0 && isFailure(code));
-    show(this.retry, failed);
-    show(this.cancel, !ended);
+    for (const [button, wanted] of [
+      [this.retry, failed],
+      [this.cancel, !ended],
+    ] as const) {
+      // A button that goes away must not throw the focus out of the view.
+      if (!wanted && document.activeElement === button) this.toggle.focus({ preventScroll: true });
+      show(button, wanted);
+    }
     if (ended) this.cancelling = false;
     if (!this.cancelling) {
       this.cancel.removeAttribute("aria-disabled");
