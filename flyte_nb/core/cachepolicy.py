@@ -46,11 +46,13 @@ class VersionParameters(Generic[P, FuncOut]):
         func: The task's function; None if the task has none.
         image: The task's image, as given.
         code_bundle: Always None here: code is not bundled.
+        code_version: `identity.code_version` of the function, if it was computed already (where its source is at hand).
     """
 
     func: Callable[P, FuncOut] | None
     image: Any = None
     code_bundle: Any = None
+    code_version: str = ""
 
 
 @runtime_checkable
@@ -63,17 +65,17 @@ class CachePolicy(Protocol):
 
 
 class FunctionBodyPolicy:
-    """The default policy: a new version when the task's function changes, or a helper of the user's that it uses.
+    """The default policy: a new version when the task's function changes, or a helper of the user's or plain value that it uses.
 
-    Comments and layout do not count; decorators, docstrings and annotations do.
+    Comments and layout do not count; decorators, docstrings and annotations do (`identity.code_version`).
     """
 
     def get_version(self, salt: str, params: VersionParameters[..., Any]) -> str:
-        """Hash of the function's source and of its helpers'.
+        """Hash of the function's source, of its helpers' and of the plain values they read.
 
         Args:
             salt: Mixed in.
-            params: Only ``func`` is looked at.
+            params: Only the function is looked at.
 
         Raises:
             ValueError: There is no function.
@@ -82,7 +84,8 @@ class FunctionBodyPolicy:
             raise ValueError(
                 "FunctionBodyPolicy needs a function, but the task has none. Use version_override instead."
             )
-        return hashlib.sha256(f"{salt}:{identity.helpers_version(params.func)}".encode()).hexdigest()
+        version = params.code_version or identity.code_version(params.func)
+        return hashlib.sha256(f"{salt}:{version}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ version along when it is pickled, a worker does not compute it anew.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import hashlib
 import inspect
@@ -76,8 +77,44 @@ def helpers_version(func: Callable[..., Any]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    queue = _layers(func)
-    parts = [_own_version(layer) for layer in queue]
+    layers = _layers(func)
+    parts = [_own_version(layer) for layer in layers]
+    found = [
+        f"{name}={class_version(helper) if isinstance(helper, type) else _own_version(helper)}"
+        for name, helper in _helpers(layers)
+    ]
+    return _digest("helpers", "\n".join([*parts, *sorted(found)]))
+
+
+def code_version(func: Callable[..., Any]) -> str:
+    """Hash of all that decides what a function does: `helpers_version`, and the plain values that the code reads.
+
+    A plain value is a number, a text, None, or a tuple of such: a global or a closure's variable that is read by name
+    (``THRESHOLD``). Left out are variables that the code itself assigns (a counter must not look like an edit), and lists,
+    dictionaries and other objects, which may change while they are used.
+
+    Args:
+        func: A function, method, partial or callable object.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    layers = _layers(func)
+    holders = [*layers, *(helper for _, helper in _helpers(layers))]
+    functions = [each for holder in holders for each in _functions_of(holder)]
+    assigned = set[str]().union(*(_assigned(each.__code__) for each in functions))
+    values = {
+        f"{name}={_constant_text(value)}"
+        for each in functions
+        for name, value in _values(each)
+        if name not in assigned and _is_plain_value(value)
+    }
+    return _digest("code", "\n".join([helpers_version(func), *sorted(values)]))
+
+
+def _helpers(layers: list[Any]) -> list[tuple[str, Any]]:
+    """Everything of the user's that a function's layers use, recursively, each once, with the name it is used by."""
+    queue = list(layers)
     seen: dict[int, Any] = {id(layer): layer for layer in queue}
     found = []
     while queue and len(seen) <= MAX_HELPERS:
@@ -85,9 +122,8 @@ def helpers_version(func: Callable[..., Any]) -> str:
             if id(helper) not in seen:
                 seen[id(helper)] = helper
                 queue.append(helper)
-                version = _class_version(helper) if isinstance(helper, type) else _own_version(helper)
-                found.append(f"{name}={version}")
-    return _digest("helpers", "\n".join([*parts, *sorted(found)]))
+                found.append((name, helper))
+    return found
 
 
 def _digest(kind: str, text: str) -> str:
@@ -113,14 +149,14 @@ def _peeled(func: Any) -> Any:
             func = func.__func__
         elif isinstance(func, property):
             func = func.fget
-        elif _is_task(func):
+        elif is_task(func):
             func = func.func
         else:
             break
     return func
 
 
-def _is_task(value: object) -> bool:
+def is_task(value: object) -> bool:
     """Whether a value is a task. By shape: this module is below the task's."""
     return not isinstance(value, type | types.FunctionType | types.ModuleType) and all(
         hasattr(type(value), name) for name in ("override", "forward", "aio")
@@ -164,7 +200,12 @@ def _constant_text(value: object) -> str:
     return f"{type(value).__name__}:{value!r}"
 
 
-def _class_version(cls: type) -> str:
+def class_version(cls: type) -> str:
+    """Hash of a class's own source.
+
+    Args:
+        cls: A class of the user's.
+    """
     known = _remembered_classes.get(cls)
     if known is None:
         known = _remembered_classes[cls] = _hash_of_class(cls)
@@ -188,6 +229,12 @@ def _methods(cls: type) -> Iterator[tuple[str, Any]]:
         yield from ((name, layer) for layer in _layers(value) if isinstance(layer, types.FunctionType))
 
 
+def _functions_of(holder: Any) -> list[types.FunctionType]:
+    if isinstance(holder, type):
+        return [method for _, method in _methods(holder)]
+    return [holder] if isinstance(holder, types.FunctionType) else []
+
+
 def _is_plain(name: str, value: object) -> bool:
     # Python's own notes on a class differ from cell to cell: ``__firstlineno__`` since 3.13.
     return not name.startswith("__") and (value is None or isinstance(value, bool | int | float | str | bytes))
@@ -205,19 +252,44 @@ def _references(holder: Any) -> Iterator[tuple[str, Any]]:
         return
     if not isinstance(holder, types.FunctionType):
         return
-    names = _names(holder.__code__)
-    values: dict[str, Any] = {name: holder.__globals__[name] for name in names if name in holder.__globals__}
-    for name, cell in zip(holder.__code__.co_freevars, holder.__closure__ or (), strict=False):
+    for name, value in _values(holder):
+        yield from ((name, helper) for helper in _helpers_in(value))
+
+
+def _values(func: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function's code refers to by name: globals, variables of its closure, attributes of the user's own modules."""
+    names = _names(func.__code__)
+    values: dict[str, Any] = {name: func.__globals__[name] for name in names if name in func.__globals__}
+    for name, cell in zip(func.__code__.co_freevars, func.__closure__ or (), strict=False):
         try:
             values[name] = cell.cell_contents
         except ValueError:
             continue  # not filled yet: a function that refers to itself while it is being defined
     for name, value in values.items():
         if not isinstance(value, types.ModuleType):
-            yield from ((name, helper) for helper in _helpers_in(value))
+            yield name, value
         elif is_user_code(value):
-            for inner in names & vars(value).keys():
-                yield from ((f"{name}.{inner}", helper) for helper in _helpers_in(vars(value)[inner]))
+            yield from ((f"{name}.{inner}", vars(value)[inner]) for inner in names & vars(value).keys())
+
+
+def _assigned(code: types.CodeType) -> set[str]:
+    """Globals, and variables of an enclosing function, that code assigns."""
+    found = {
+        str(step.argval)
+        for step in dis.get_instructions(code)
+        if step.opname in _ASSIGNING and (step.opname != "STORE_DEREF" or step.argval in code.co_freevars)
+    }
+    return found.union(*(_assigned(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+
+
+_ASSIGNING = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF"})
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def _is_plain_value(value: object) -> bool:
+    return type(value) in _PLAIN or (
+        type(value) in (tuple, frozenset) and all(_is_plain_value(each) for each in value)  # type: ignore[attr-defined]
+    )
 
 
 def _names(code: types.CodeType) -> set[str]:
