@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import threading
 import time
 from collections import deque
@@ -46,7 +47,10 @@ class Lane:
         self.closed = False
         #: Attempts under way, by key.
         self.bodies: dict[Key, Body] = {}
+        self.holder.has_begun = lambda: self.bodies
         self.thread_id = 0
+        #: Where its attempts are executed: worker, process, slot.
+        self.place = (host.address, os.getpid(), lane_id[-6:])
         self._outcomes: list[Outcome] = []
         self._reported_at = 0.0
         self._told: tuple[int, int, bool] = (0, 0, False)
@@ -146,7 +150,7 @@ class Lane:
 
     def new_body(self, work: Work) -> Body:
         """An attempt, about to begin."""
-        body = self.host.body(self.task, work)
+        body = self.host.body(self, work)
         self.bodies[work.key] = body
         self.started += 1
         self.host.begin(self, body)
@@ -220,7 +224,9 @@ class SyncLane(Lane):
                 self._current = None
             del self.bodies[work.key]
             self.host.finish(body)
-            stopped = Outcome(*work[:3], body.stop or "cancelled", started_at=body.started_at, ended_at=time.time())
+            stopped = Outcome(
+                *work[:3], body.stop or "cancelled", started_at=body.started_at, ended_at=time.time(), place=self.place
+            )
             outcome = body.outcome or stopped
             self.ended(outcome)
 

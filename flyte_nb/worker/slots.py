@@ -7,7 +7,8 @@ action, an async lane whose loop has nothing to do. The latter is seen where eve
 a loop that user code makes itself (``asyncio.run`` in a sync body) behaves the same.
 
 Slots are handed over in order of arrival, so that a thousand coroutines that wake together compute at most `nthreads`
-at a time and none starves.
+at a time and none starves. One exception: a body that has begun and wants to go on waits at most `PATIENCE`, then it takes
+the one spare slot. Otherwise a parent could not cancel, or time out, a child that computes in its own process.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from typing import Any
 #: Seconds a loop that always has work may keep its slot while others wait for one.
 QUANTUM = 0.02
 
+#: Seconds that a body which has begun waits for a slot before it takes the spare one: a child that computes in the same
+#: process may hold the slot for hours.
+PATIENCE = 0.05
+
 _mine = threading.local()
 
 
@@ -36,8 +41,12 @@ class SlotGate:
         self._waiting: deque[threading.Lock] = deque()
         self.slots = slots
 
-    def acquire(self) -> None:
-        """Wait for a slot, first come first served."""
+    def acquire(self, impatient: bool = False) -> None:
+        """Wait for a slot, first come first served.
+
+        Args:
+            impatient: Whether to take the spare slot after `PATIENCE` seconds, if it is free then.
+        """
         with self._lock:
             if self._free > 0:
                 self._free -= 1
@@ -45,12 +54,19 @@ class SlotGate:
             turn = threading.Lock()
             turn.acquire()
             self._waiting.append(turn)
-        turn.acquire()  # handed over by `release`
+        while not turn.acquire(timeout=PATIENCE if impatient else -1):  # handed over by `release`
+            with self._lock:
+                if turn not in self._waiting:
+                    return  # handed over meanwhile
+                if self._free == 0:
+                    self._waiting.remove(turn)
+                    self._free = -1
+                    return
 
     def release(self) -> None:
         """Give a slot back: straight to who waits longest."""
         with self._lock:
-            if self._waiting:
+            if self._waiting and self._free == 0:
                 self._waiting.popleft().release()
             else:
                 self._free += 1
@@ -63,7 +79,7 @@ class SlotGate:
     @property
     def free(self) -> int:
         """Slots that nobody holds."""
-        return self._free
+        return max(self._free, 0)
 
     def __repr__(self) -> str:
         return f"<SlotGate {self.slots - self._free}/{self.slots} held, {len(self._waiting)} waiting>"
@@ -78,6 +94,8 @@ class SlotHolder:
         self.gate = gate
         self._on_release = on_release
         self._on_take = on_take
+        #: Whether what would go on has begun before: it does not wait for long.
+        self.has_begun: Callable[[], object] = lambda: False
         #: Whether the thread itself is blocked by a synchronous wait (its loop, if it has one, stands still).
         self.blocked = False
         self.held = False
@@ -92,7 +110,7 @@ class SlotHolder:
         """Wait for a slot, unless it holds one."""
         if not self.held:
             self.waiting = True
-            self.gate.acquire()
+            self.gate.acquire(bool(self.has_begun()))
             self.waiting = False
             self.held = True
             self.since = time.perf_counter()
