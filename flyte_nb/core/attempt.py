@@ -12,6 +12,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from flyte_nb.core import context as ctx
@@ -22,27 +23,36 @@ from flyte_nb.core.context import Context, Frame, RunInfo
 from flyte_nb.core.model import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Port
-from flyte_nb.core.serial import Packed, UnpicklableError, dumps, loads
+from flyte_nb.core.serial import Packed, Payload, UnpicklableError, dumps, loads
 from flyte_nb.core.task import Task
 
 _NONE = pickle.dumps(None, 5)
 
 #: Longest text of a result kept with its action, in characters.
 PREVIEW_CHARS = 300
+#: Results of more bytes are not kept with their action.
+LARGE = 64 * 1024
 
 
 class Body:
     """One attempt, from its arguments to its outcome."""
 
-    __slots__ = ("context", "outcome", "output", "run", "started_at", "stop", "task", "variables", "work", "worker")
+    __slots__ = (
+        "context", "outcome", "output", "place", "run", "shelve", "started_at", "stop", "task", "variables", "work",
+    )  # fmt: skip
 
     def __init__(
-        self, task: Task[..., Any], run: RunInfo, work: Work, port: Port, sink: Sink, worker: str = "local"
-    ) -> None:
+        self, task: Task[..., Any], run: RunInfo, work: Work, port: Port, sink: Sink, place: tuple[str, int, str],
+        shelve: Callable[[tuple[str, str], object, Payload], None] | None = None,
+    ) -> None:  # fmt: skip
+        if work.on_failure and work.on_failure != run.on_failure:
+            run = replace(run, on_failure=work.on_failure)
         self.task = task
         self.run = run
         self.work = work
-        self.worker = worker
+        self.place = place
+        #: Told of a result that is too large to be kept with its action, so that it can be shown all the same.
+        self.shelve = shelve
         #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
         self.stop = ""
         self.started_at = 0.0
@@ -107,7 +117,7 @@ class Body:
     def _returned(self, value: Any) -> Outcome:
         if self.stop:
             return self._ended(self.stop)
-        self.task.interface.check_outputs(value)
+        value = self.task.interface.check_outputs(value)
         if value is None:
             return self._ended("ok", _NONE)
         try:
@@ -123,6 +133,8 @@ class Body:
                 f"{self.task.config.max_inline_io_bytes:,}. Return a flyte.io.File, a DataFrame or an array (they travel "
                 "apart), or raise the limit in @env.task(max_inline_io_bytes=...)."
             )
+        if self.shelve is not None and (type(payload) is Packed or len(payload) > LARGE):
+            self.shelve((self.work.run, self.work.action), value, payload)
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
     def _raised(self, exc: BaseException) -> Outcome:
@@ -131,7 +143,7 @@ class Body:
         if isinstance(exc, asyncio.CancelledError):
             return self._ended("cancelled")
         try:
-            note = note_of(exc, self.task.name, self.work, self.worker)
+            note = note_of(exc, self.task.name, self.work, self.place[0])
         except Exception as fault:
             note = broken(fault)
         return self._ended("error", error=note)
@@ -140,7 +152,7 @@ class Body:
         run, action, attempt = self.work[:3]
         saved = self.context.frame.attachments.get("checkpoint_saved", self.work.checkpoint)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.worker, saved
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.place, saved
         )
         return self.outcome
 

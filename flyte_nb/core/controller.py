@@ -16,14 +16,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flyte_nb.core import events as ev
-from flyte_nb.core.call import Call, Settled
+from flyte_nb.core.call import Call, Lived, Settled
 from flyte_nb.core.decide import Again, Cancelled, Fail, Succeed, decide
 from flyte_nb.core.home import Home
-from flyte_nb.core.model import ErrorNote, Phase
+from flyte_nb.core.kept import Kept
+from flyte_nb.core.model import Attempt, ErrorNote, Phase
 from flyte_nb.core.outcome import Clock, Executor, Handle, Outcome, Work
 from flyte_nb.core.serial import Payload
 
 if TYPE_CHECKING:
+    from flyte_nb.core.context import RunInfo
     from flyte_nb.core.port import Ticket
 
 #: Results up to this size are kept in the action's record (for replay when its parent is retried); larger ones stay where
@@ -32,8 +34,8 @@ KEEP_OUTPUT_BYTES = 64 * 1024
 #: Arguments up to this size are kept in the action's record, for `replay`, `retry` and the detail view.
 KEEP_INPUT_BYTES = 64 * 1024
 
-#: (name, result) of every child of an action that succeeded in an earlier attempt of it.
-Records = tuple[tuple[str, Payload], ...]
+#: (name, result) of every child of an action that succeeded in an earlier attempt of it; of every other child, where it stands.
+Records = tuple[tuple[str, "Payload | Lived"], ...]
 
 
 class Cache(Protocol):
@@ -53,8 +55,8 @@ class Flight:
     """An action under way."""
 
     __slots__ = (
-        "admitted", "attempt", "attempted", "call", "cancel_reason", "deadline", "ended", "losses", "overdue", "paused",
-        "seq", "settle", "timer", "used", "work",
+        "admitted", "attempt", "attempted", "call", "cancel_reason", "deadline", "ended", "looking", "losses", "on_end", "overdue",
+        "paused", "seq", "settle", "timer", "untold", "used", "work",
     )  # fmt: skip
 
     def __init__(self, call: Call, settle: Callable[[Settled], None] | None) -> None:
@@ -77,9 +79,15 @@ class Flight:
         #: The error that parked it (``on_failure="pause"``); None while not parked.
         self.paused: Fail | None = None
         self.attempted: Outcome | None = None
+        #: An attempt that ended and that no event has told of yet.
+        self.untold: Attempt | None = None
+        #: Whether it waits for the cache's answer: a result, or an identical call that executes.
+        self.looking = False
         #: Whether it counts against its parent's ``max_action_concurrency``.
         self.admitted = False
         self.ended = False
+        #: Called once nothing of it executes any more: a caller that gave it up waits for that.
+        self.on_end: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<Flight {self.call.run.name}/{self.call.name} {self.call.label} attempt {self.attempt}>"
@@ -96,6 +104,7 @@ class Controller:
         *,
         cache: Cache | None = None,
         home: Home | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.executor = executor
         self.emit = emit
@@ -103,6 +112,8 @@ class Controller:
         self.cache = cache
         #: Where runs keep what must be known in one place: results of children, for a parent that is executed again.
         self.home = home
+        #: Calls that failed and large results, for retrying by hand; None on a worker.
+        self.kept = kept
         #: Flights by (run, action).
         self.flights: dict[tuple[str, str], Flight] = {}
         #: Names of unfinished children by (run, parent).
@@ -125,6 +136,30 @@ class Controller:
         elif ticket.flight:
             ticket.flight.settle = None
             self.cancel(ticket.flight, reason)
+
+    def drop_all(self, tickets: list[Ticket], reason: str, then: Callable[[], None]) -> None:
+        """Cancel the actions of several tickets.
+
+        Args:
+            tickets: What their caller does not wait for any more.
+            reason: Why.
+            then: Called when nothing of them executes any more.
+        """
+        for ticket in tickets:
+            self.drop(ticket, reason)
+        going = [ticket.flight for ticket in tickets if ticket.flight and not ticket.flight.ended]
+        left = len(going)
+
+        def one_ended() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for flight in going:
+            flight.on_end = one_ended
+        if not going:
+            then()
 
     def submit(self, call: Call, settle: Callable[[Settled], None]) -> Flight:
         """Start an action.
@@ -155,26 +190,57 @@ class Controller:
         if siblings is None:
             siblings = self.children[run, call.parent] = {}
         siblings[call.name] = flight
-        if call.record is not None:
+        if type(call.record) is Lived:
+            # A failed child of a parent that is executed again: it goes on where its last life ended.
+            flight.seq, flight.attempt = call.record
+            self._note(flight, Phase.QUEUED, "")
+        elif call.record is not None:
             self._end(flight, Phase.RECOVERED, Settled("ok", call, call.record), output=call.record)
             return flight
-        timeout = config.timeout
+        if call.kind == "root" and self.kept is not None:
+            self.kept.keep_call(call)
+        self._set_out(flight)
+        return flight
+
+    def resubmit(self, call: Call, settle: Callable[[Settled], None], *, lived: Lived) -> Flight:
+        """Start an action that has ended once more, under its name.
+
+        Args:
+            call: What to run, with the task to run it with.
+            settle: Told once what came of it.
+            lived: Where its last life ended.
+        """
+        flight = Flight(call, settle)
+        flight.seq, flight.attempt = lived
+        self.flights[call.run.name, call.name] = flight
+        self.children.setdefault((call.run.name, call.parent), {})[call.name] = flight
+        self._note(flight, Phase.QUEUED, "retried by hand")
+        self._set_out(flight)
+        return flight
+
+    def _set_out(self, flight: Flight) -> None:
+        call = flight.call
+        timeout = call.task.config.timeout
         if timeout.deadline_s is not None:
-            flight.deadline = self.clock.call_later(
-                timeout.deadline_s, lambda: self._expire(flight, "DeadlineExceededError")
-            )
+            late = "ConditionTimedoutError" if call.kind == "condition" else "DeadlineExceededError"
+            flight.deadline = self.clock.call_later(timeout.deadline_s, lambda: self._expire(flight, late))
+        if call.kind == "condition":  # a person decides: `resolve`
+            flight.paused = Fail(Phase.FAILED, "ConditionFailedError", "it was ended without an answer")
+            self._note(flight, Phase.PAUSED, "")
+            return
         cache = self._cache_for(call)
         if cache is None or call.run.overwrite_cache:
             self._admit(flight)
         else:
+            flight.looking = True
             cache.look_up(call, lambda hit: self._looked_up(flight, hit))
-        return flight
 
     def _cache_for(self, call: Call) -> Cache | None:
         """The cache, if this call takes part in it."""
-        return self.cache if call.task.config.cache.is_enabled() and not call.run.disable_run_cache else None
+        return self.cache if call.cache_key else None
 
     def _looked_up(self, flight: Flight, hit: Payload | None) -> None:
+        flight.looking = False
         if flight.ended:
             if hit is None:
                 self._give_up_cache(flight)
@@ -239,7 +305,7 @@ class Controller:
         work = flight.work = Work(
             call.run.name, call.name, flight.attempt, call.payload, call.label, call.group, call.custom,
             timeout.runtime_s or 0.0,
-            records, call.parent, previous.checkpoint if previous else "",
+            records, call.parent, previous.checkpoint if previous else "", call.run.on_failure,
         )  # fmt: skip
         flight.attempt += 1
         if timeout.queued_s is not None:
@@ -275,6 +341,11 @@ class Controller:
         if flight.timer is not None:
             flight.timer.cancel()
             flight.timer = None
+        if outcome.started_at:
+            flight.untold = Attempt(
+                outcome.attempt, outcome.started_at, outcome.ended_at, *outcome.place,
+                outcome.ended_at - outcome.started_at, outcome.kind == "ok", outcome.error,
+            )  # fmt: skip
         if outcome.kind == "lost":
             flight.losses += 1
         config = flight.call.task.config
@@ -322,6 +393,7 @@ class Controller:
         error = outcome.error if outcome else None
         if decision.phase is Phase.FAILED and flight.call.run.on_failure == "pause" and flight.settle is not None:
             flight.paused = decision
+            self._step_aside(flight)
             self._note(
                 flight, Phase.PAUSED, f"{error.code}: {error.message[:200]}" if error else "failed", flight.attempt - 1
             )
@@ -344,7 +416,26 @@ class Controller:
 
     # -- parked actions -------------------------------------------------------------------------------------------
 
-    def resolve(self, run: str, action: str, op: str, payload: Payload | None = None, task: Any = None) -> bool:
+    def parked(self, run: str) -> list[str]:
+        """Names of the actions of a run that are parked here."""
+        return [flight.call.name for flight in self.unfinished(run) if flight.paused is not None]
+
+    def _step_aside(self, flight: Flight) -> None:
+        """A parked action does not count against its parent's ``max_action_concurrency``: its siblings go on."""
+        if flight.admitted:
+            self._release(flight)
+            flight.admitted = False
+
+    def note(self, run: str, action: str, phase: Phase, note: str) -> None:
+        """Tell what an action does now, as its worker says: it stands at a breakpoint, say."""
+        flight = self.flights.get((run, action))
+        if flight is not None and flight.work is not None and not flight.cancel_reason:
+            self._note(flight, phase, note, flight.attempt - 1)
+
+    def resolve(
+        self, run: str, action: str, op: str, payload: Payload | None = None, task: Any = None,
+        renewed: RunInfo | None = None,
+    ) -> bool:  # fmt: skip
         """Decide over a parked action.
 
         Args:
@@ -353,6 +444,7 @@ class Controller:
             op: "retry" (with `task` if given, the redefined one), "resume" (with `payload` as its result) or "raise".
             payload: The result to resume with.
             task: What to retry with; None for the code it had.
+            renewed: The run as a retried action is to know it; None: as before.
 
         Returns:
             Whether such an action was parked here.
@@ -363,10 +455,13 @@ class Controller:
         decision, flight.paused = flight.paused, None
         if op == "retry":
             if task is not None:
-                flight.call.task = task
+                self._give_up_cache(flight)
+            flight.call.task, flight.call.run = task or flight.call.task, renewed or flight.call.run
             self._note(flight, Phase.QUEUED, "retried by hand")
-            self._execute(flight)
-        elif op == "resume":
+            self._admit(flight)
+            return True
+        self._give_up_cache(flight)
+        if op == "resume":
             assert payload is not None
             self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, payload), output=payload)
         else:
@@ -386,7 +481,7 @@ class Controller:
             settle, flight.settle = flight.settle, None
             settle(Settled("cancelled", flight.call, message=reason))
         if flight.work is None:  # backing off, held back, parked, or looking into the cache
-            if flight.paused is not None or flight.timer is not None or self._is_held(flight):
+            if flight.paused is not None or flight.timer is not None or flight.looking or self._is_held(flight):
                 self._cancelled(flight)
             return
         self._note(flight, Phase.CANCELLING, reason, flight.attempt - 1)
@@ -427,6 +522,24 @@ class Controller:
     def _note(self, flight: Flight, phase: Phase, note: str, attempt: int | None = None) -> None:
         flight.seq += 1
         call = flight.call
+        if flight.untold is not None:
+            number, started, ended, worker, pid, slot, busy, ok, error = flight.untold
+            flight.untold = None
+            self.emit(
+                ev.AttemptEnded(
+                    call.run.name,
+                    call.name,
+                    number,
+                    started or 0.0,
+                    ended or 0.0,
+                    bool(ok),
+                    worker,
+                    pid,
+                    slot,
+                    busy,
+                    error,
+                )
+            )
         number = flight.attempt if attempt is None else attempt
         self.emit(ev.ActionNoted(call.run.name, call.name, flight.seq, phase, self.clock.time(), note, number))
 
@@ -452,8 +565,11 @@ class Controller:
                 cached,
                 _small(output, KEEP_OUTPUT_BYTES),
                 preview,
+                flight.untold,
             )
         )
+        if self.kept is not None:
+            self._keep(call, phase, output)
         del self.flights[run, call.name]
         siblings = self.children[run, call.parent]
         del siblings[call.name]
@@ -464,6 +580,16 @@ class Controller:
         if flight.settle is not None:
             settle, flight.settle = flight.settle, None
             settle(settled)
+
+    def _keep(self, call: Call, phase: Phase, output: Payload | None) -> None:
+        assert self.kept is not None
+        if output is None:
+            self.kept.keep_call(call)
+            return
+        if phase is Phase.SUCCEEDED and call.kind != "root":
+            self.kept.drop_call(call)
+        if _small(output, KEEP_OUTPUT_BYTES) is None:
+            self.kept.keep_result(call, output)
 
 
 def _small(payload: Payload | None, limit: int) -> bytes | None:

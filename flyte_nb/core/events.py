@@ -1,15 +1,15 @@
 """Everything that can happen to a run, as small frozen facts. Runs in: everywhere.
 
-Each event has one author: `RunOpened`/`RunClosed` the session; `ActionQueued`/`ActionNoted`/`ActionEnded` the controller
-that awaits the action (it numbers what it says about one action with ``seq``); `AttemptStarted`/`AttemptEnded`/`Logged`/
-`Reported` the worker. Authors race, so `flyte_nb.core.reducer` folds them in any order to the same state.
+Each event has one author: `RunOpened`/`RunClosed`/`RunReopened` the session; `ActionQueued`/`ActionNoted`/`ActionEnded` the controller
+that awaits the action (it numbers what it says about one action with ``seq``), and `AttemptEnded`, from what the worker told
+it; `AttemptStarted`/`Logged`/`Reported` the worker. Authors race, so `flyte_nb.core.reducer` folds them in any order to the same state.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from flyte_nb.core.model import ErrorNote, LogLine, Phase
+from flyte_nb.core.model import Attempt, ErrorNote, LogLine, Phase
 
 
 class RunOpened(NamedTuple):
@@ -31,6 +31,13 @@ class RunClosed(NamedTuple):
     phase: Phase
     at: float
     error: ErrorNote | None = None
+
+
+class RunReopened(NamedTuple):
+    """Actions of a closed run are executed again."""
+
+    run: str
+    at: float
 
 
 class ActionQueued(NamedTuple):
@@ -73,6 +80,8 @@ class ActionEnded(NamedTuple):
     cached: bool = False
     output: bytes | None = None
     preview: str = ""
+    #: Its last attempt, where that has not been told of yet.
+    attempt: Attempt | None = None
 
 
 class AttemptStarted(NamedTuple):
@@ -124,5 +133,14 @@ class Reported(NamedTuple):
 
 
 Event = (
-    RunOpened | RunClosed | ActionQueued | ActionNoted | ActionEnded | AttemptStarted | AttemptEnded | Logged | Reported
+    RunOpened
+    | RunClosed
+    | RunReopened
+    | ActionQueued
+    | ActionNoted
+    | ActionEnded
+    | AttemptStarted
+    | AttemptEnded
+    | Logged
+    | Reported
 )

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +19,15 @@ from typing import Any
 from flyte_nb.core import capture
 from flyte_nb.core import events as ev
 from flyte_nb.core.attempt import Body
+from flyte_nb.core.caching import CacheClient, CacheDesk
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.home import Desk
+from flyte_nb.core.kept import Kept
 from flyte_nb.core.model import LogLine
 from flyte_nb.core.outcome import Handle, Outcome, Work
 from flyte_nb.core.port import Port
+from flyte_nb.core.serial import Payload
 from flyte_nb.core.store import RunStore
 from flyte_nb.core.task import Task
 
@@ -57,6 +61,11 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the thread; from any thread. Silently dropped once it has stopped."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function, *args)
 
     def stop(self) -> None:
         """Stop the loop and wait for the thread."""
@@ -97,9 +106,9 @@ class InlineExecutor:
     def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Execute an attempt in a thread of its own."""
         assert self.port is not None
-        body = Body(task, run, work, self.port, _EventSink(self.port, work))
+        body = Body(task, run, work, self.port, _EventSink(self.port, work), ("local", os.getpid(), ""))
         running = self._running[work.key] = _Running(body, done)
-        self._emit(ev.AttemptStarted(*work[:3], time.time(), "local", 0, ""))
+        self._emit(ev.AttemptStarted(*work[:3], time.time(), "local", os.getpid(), ""))
         if work.max_runtime:
             running.timer = self._loop.call_later(work.max_runtime, lambda: self._stop(work, "timeout"))
         target = self._run_async if task.is_async else self._run_sync
@@ -163,16 +172,6 @@ class InlineExecutor:
             return
         if running.timer is not None:
             running.timer.cancel()
-        self._emit(
-            ev.AttemptEnded(
-                *work[:3],
-                outcome.started_at,
-                outcome.ended_at or time.time(),
-                outcome.kind == "ok",
-                "local",
-                error=outcome.error,
-            )
-        )
         assert self.port is not None
         warn_of_orphans(self.port.controller, self._emit, work)
         running.done(outcome)
@@ -218,7 +217,13 @@ class LocalEngine:
         self.executor = InlineExecutor(self.thread.loop, self.store.append)
         self.desk = Desk()
         self.desk.answers["records"] = lambda run, then, parent: then(self.store.results_of_children(run, parent))
-        self.controller = Controller(self.executor, self.store.append, LoopClock(self.thread.loop), home=self.desk)
+        self.kept = Kept()
+        self.cache = CacheDesk(self.thread.post, self.store)
+        self.cache.serve(self.desk)
+        self.controller = Controller(
+            self.executor, self.store.append, LoopClock(self.thread.loop), home=self.desk, kept=self.kept,
+            cache=CacheClient(self.desk, "local"),
+        )  # fmt: skip
         self.port = Port(self.thread.loop, self.controller)
         self.executor.port = self.port
         self._names = itertools.count(1)
@@ -228,6 +233,26 @@ class LocalEngine:
         """The next of local-1, local-2, and so on."""
         return f"local-{next(self._names)}"
 
+    def info_of(self, run: str) -> RunInfo | None:
+        """What a run's actions know of it."""
+        from flyte_nb.core import runs
+
+        known = runs.runs().get(run)
+        return known._info if known is not None else None
+
+    def is_open(self, run: str) -> bool:
+        """Local runs have no cells."""
+        return False
+
+    def is_attended(self) -> bool:
+        """No: a local run blocks whoever could decide."""
+        return False
+
+    def resolve(self, run: str, action: str, op: str, payload: Payload | None, task: Any, info: RunInfo) -> None:
+        """Decide over a parked action. On the controller's thread."""
+        self.controller.resolve(run, action, op, payload, task, info)
+
     def close(self) -> None:
         """Stop the thread."""
+        self.cache.close()
         self.thread.stop()

@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any
@@ -126,6 +127,7 @@ class _Window:
 
     def _hand_over(self, batch: list[Ticket]) -> None:
         self.port.run_soon(_take_all, self.port, batch)
+        time.sleep(0)  # let the engine begin with them: it waits for the GIL
 
     def _settle(self, index: int, settled: Settled) -> None:
         # On the controller's thread.

@@ -31,11 +31,17 @@ class Work(NamedTuple):
     parent: str = ""
     #: Path of the previous attempt's checkpoint; "" if none.
     checkpoint: str = ""
+    #: What it does when it fails, where that differs from its run's: "raise" or "pause".
+    on_failure: str = ""
 
     @property
     def key(self) -> tuple[str, str, int]:
         """Unique over all runs."""
         return (self.run, self.action, self.attempt)
+
+
+#: Place of an attempt that was not executed.
+NOWHERE = ("", 0, "")
 
 
 class Outcome(NamedTuple):
@@ -53,7 +59,8 @@ class Outcome(NamedTuple):
     ended_at: float = 0.0
     #: Bounded text of the value.
     preview: str = ""
-    worker: str = ""
+    #: Where it was executed: address of the worker, its process number, and the slot; one tuple for all of a lane.
+    place: tuple[str, int, str] = NOWHERE
     checkpoint: str = ""
 
 

@@ -49,10 +49,15 @@ def _noted(action: Action, event: ev.ActionNoted) -> None:
         action.said = (event.seq, event.phase, event.attempt)
         action.note = event.note
         action.phase = phase_of(action.said, action.attempt)
+        # It may have ended before: whoever retries by hand lets it begin again.
+        action.ended_at = action.error = action.output = None
+        action.cached, action.preview = False, ""
 
 
 def _ended(action: Action, event: ev.ActionEnded) -> None:
-    _, _, seq, phase, at, error, cached, output, preview = event
+    _, _, seq, phase, at, error, cached, output, preview, attempt = event
+    if attempt is not None:
+        _with_attempt(action, attempt)
     if seq > action.said[0]:
         action.said = (seq, phase, 0)
         action.phase = phase

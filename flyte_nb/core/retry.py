@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from datetime import timedelta
@@ -155,17 +156,17 @@ class Timeout:
         limit = validate.duration(name, getattr(self, name))
         return limit.total_seconds() if limit else None
 
-    @property
+    @functools.cached_property
     def runtime_s(self) -> float | None:
         """Seconds an attempt may run; None for no limit."""
         return self._limit("max_runtime")
 
-    @property
+    @functools.cached_property
     def queued_s(self) -> float | None:
         """Seconds an attempt may wait before it runs; None for no limit."""
         return self._limit("max_queued_time")
 
-    @property
+    @functools.cached_property
     def deadline_s(self) -> float | None:
         """Seconds the action may take in all; None for no limit."""
         return self._limit("deadline")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable
 
 from flyte_nb.core import events as ev
+from flyte_nb.core.call import Lived
 from flyte_nb.core.logbook import LogBook
 from flyte_nb.core.model import Action, Phase, RunState
 from flyte_nb.core.reducer import fold
@@ -82,8 +84,6 @@ class RunRecord:
         self.logs = LogBook()
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
-        #: All events but log lines, in order of arrival: `replay` rebuilds the record from them.
-        self.events: list[ev.Event] = []
         self.watches: list[Watch] = []
         self._places: dict[str, tuple[Group, int]] = {}
 
@@ -169,7 +169,7 @@ class RunStore:
 
     def __init__(self) -> None:
         self.runs: dict[str, RunRecord] = {}
-        #: Called with each `RunOpened` and `RunClosed`, after folding.
+        #: Called with each `RunOpened`, `RunClosed` and `RunReopened`, after folding.
         self.listeners: list[Callable[[ev.Event], None]] = []
 
     def extend(self, events: Iterable[ev.Event]) -> None:
@@ -191,9 +191,10 @@ class RunStore:
             for watch in record.watches:
                 watch.logs.append(event)  # type: ignore[arg-type]
             return
-        record.events.append(event)
         if kind is ev.RunClosed:
             self._close(record, event)  # type: ignore[arg-type]
+        elif kind is ev.RunReopened:
+            self._reopen(record, event)  # type: ignore[arg-type]
         elif kind is ev.Reported:
             key = (event.action, event.tab)  # type: ignore[union-attr]
             record.reports[key] = event.html[:MAX_REPORT]  # type: ignore[union-attr]
@@ -215,13 +216,19 @@ class RunStore:
             recovers=event.recovers,
         )
         record = self.runs[event.run] = RunRecord(state)
-        record.events.append(event)
         self._forget_old()
         for listener in list(self.listeners):
             listener(event)
 
     def _close(self, record: RunRecord, event: ev.RunClosed) -> None:
         record.state = record.state._replace(phase=event.phase, ended_at=event.at, error=event.error)
+        for watch in record.watches:
+            watch.run = True
+        for listener in list(self.listeners):
+            listener(event)
+
+    def _reopen(self, record: RunRecord, event: ev.RunReopened) -> None:
+        record.state = record.state._replace(phase=Phase.RUNNING, ended_at=None, error=None)
         for watch in record.watches:
             watch.run = True
         for listener in list(self.listeners):
@@ -238,16 +245,24 @@ class RunStore:
             actions -= len(record.actions)
             del self.runs[record.state.run]
 
-    def results_of_children(self, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
-        """(name, result) of every child of an action that succeeded and whose result was kept."""
+    def results_of_children(self, run: str, parent: str) -> tuple[tuple[str, Payload | Lived], ...]:
+        """What became of the children of an action: the result of each that succeeded and whose result was kept; of every
+        other task, where its numbers stand, since it will be executed again under the same name."""
         record = self.runs.get(run)
         if record is None:
             return ()
-        return tuple(
-            (action.name, action.output)
-            for action in record.children_of(parent)
-            if action.output is not None and action.phase.is_terminal and not action.phase.is_failure
-        )
+        found: list[tuple[str, Payload | Lived]] = []
+        for action in record.children_of(parent):
+            if action.kind == "sleep":  # slept or not, it counts from its first call
+                found.append((action.name, pickle.dumps(action.queued_at)))
+                continue
+            if not action.phase.is_terminal:
+                continue
+            if action.output is not None and not action.phase.is_failure:
+                found.append((action.name, action.output))
+            elif action.kind == "task":
+                found.append((action.name, lived(action)))
+        return tuple(found)
 
     def find(self, name: str, default_run: str = "") -> tuple[RunRecord, Action] | None:
         """The action called ``a17`` (in `default_run`, or the latest run that has it) or ``r3/a17``."""
@@ -263,6 +278,11 @@ class RunStore:
             if found is not None:
                 return record, found
         return None
+
+
+def lived(action: Action) -> Lived:
+    """Where the numbers of an action stand that has ended."""
+    return Lived(action.said[0], action.attempt.number + 1 if action.attempt is not None else 0)
 
 
 def replay(events: Iterable[ev.Event]) -> RunStore:

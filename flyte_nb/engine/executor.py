@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from flyte_nb.core.collector import MANY, Collector
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.outcome import Outcome, Work
@@ -71,6 +72,7 @@ class DaskExecutor:
         self._recent: dict[Task[..., Any], Shape] = {}
         self._told: dict[str, set[str]] = {}
         self._blobs: WeakKeyDictionary[Task[..., Any], tuple[Any, str, bytes]] = WeakKeyDictionary()
+        self._collector = Collector()
         self._counter = itertools.count()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._epoch = 0
@@ -92,6 +94,8 @@ class DaskExecutor:
             return
         item = Item(run, work, done)
         self._items[work.key] = (shape, item)
+        if len(self._items) == MANY:
+            self._collector.load(MANY)
         shape.queue.append(item)
         self._touch(shape)
 
@@ -249,6 +253,7 @@ class DaskExecutor:
                     self._fetcher.result(outcome, found[1].done)
                 else:
                     found[1].done(outcome)
+        self._collector.load(len(self._items))
         if shape is not None and lane is not None:
             lane.stalled = False
             lane.used_at = time.monotonic()
@@ -320,7 +325,7 @@ class DaskExecutor:
         items, lane.items = list(lane.items.values()), {}
         for item in items:
             self._items.pop(item.work.key, None)
-            item.done(Outcome(*item.work[:3], "lost", error=error, worker=lane.address))
+            item.done(Outcome(*item.work[:3], "lost", error=error, place=(lane.address, 0, "")))
 
     def fail_all(self, error: ErrorNote) -> None:
         """The cluster is gone: every attempt ends with `error`."""
@@ -387,6 +392,7 @@ class DaskExecutor:
     def close(self) -> None:
         """Close all lanes and stop."""
         self._sweeper.cancel()
+        self._collector.release()
         for task in list(self._tasks):
             task.cancel()
         for _, lane in list(self._lanes.values()):

@@ -108,30 +108,12 @@ class Emitter:
         for key, body in list(lane.bodies.items()):
             if key not in self._announced and body.started_at:
                 self._announced.add(key)
-                self.emit(ev.AttemptStarted(*key, body.started_at, self._name, self._pid, lane.id[-6:]))
+                self.emit(ev.AttemptStarted(*key, body.started_at, *lane.place))
 
-    @property
-    def _name(self) -> str:
-        return self._host.address
-
-    def ended(self, outcome: Outcome, lane: Lane) -> None:
-        """Tell of an attempt that ended."""
+    def ended(self, outcome: Outcome) -> None:
+        """An attempt ended: its owner tells of it."""
         self._announced.discard(outcome[:3])
         self.files.ended(outcome[:3])
-        if outcome.started_at:
-            self.emit(
-                ev.AttemptEnded(
-                    *outcome[:3],
-                    outcome.started_at,
-                    outcome.ended_at,
-                    outcome.kind == "ok",
-                    self._name,
-                    self._pid,
-                    lane.id[-6:],
-                    outcome.ended_at - outcome.started_at,
-                    outcome.error,
-                )
-            )
 
     def flush(self) -> None:
         """Send everything now."""

@@ -17,6 +17,7 @@ import distributed
 
 from flyte_nb.core import blobs, capture
 from flyte_nb.core.attempt import Body
+from flyte_nb.core.caching import CacheClient
 from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
@@ -30,9 +31,10 @@ from flyte_nb.engine.executor import GRACE, DaskExecutor
 from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.worker import slots
+from flyte_nb.worker import inspecting, slots
 from flyte_nb.worker.emitter import Emitter
 from flyte_nb.worker.lane import PATIENCE, Key, Lane
+from flyte_nb.worker.shelf import Shelf
 
 logger = logging.getLogger("flyte")
 
@@ -56,6 +58,8 @@ class Host:
         self.roster: dict[str, WorkerInfo] = {}
         self.mailbox = Mailbox(self.loop)
         self.emitter = Emitter(self)
+        #: Large results that a view may be asked to show.
+        self.shelf = Shelf()
         self.blobs = Blobs(self.me)
         self.switchboard = Switchboard(self.send)
         self.fetcher = Fetcher(self.switchboard, self.blobs)
@@ -83,7 +87,13 @@ class Host:
 
     def _start(self) -> None:
         self.executor = DaskExecutor(self, self.fetcher)
-        controller = Controller(self.executor, self.emitter.emit, LoopClock(self.loop), home=self)
+        controller = Controller(
+            self.executor,
+            self.emitter.emit,
+            LoopClock(self.loop),
+            home=self,
+            cache=CacheClient(self, self.me, far=True),
+        )
         self.executor.on_began = controller.started
         self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
         self.switchboard.answers.update(self._answers())
@@ -218,7 +228,7 @@ class Host:
         self.switchboard.ask(run.home, "home", (run.name, op, args), then)
 
     def _answers(self) -> dict[str, Callable[..., None]]:
-        """What this worker can be asked: to decide over actions that its controller sees through."""
+        """What this worker can be asked: to decide over actions that its controller sees through, and to look at those it runs."""
         controller = self.port.controller
 
         def cancel_run(then: Callable[[Any], None], run: str, reason: str) -> None:
@@ -227,9 +237,11 @@ class Host:
 
         return {
             "blob": lambda then, path, given: then(blobs.take(path, given=given)),
+            "shelved": lambda then, *args: then(self.shelf.get(*args)),
+            "log_file": lambda then, *args: then(self.emitter.files.read(*args)),
             "abort": lambda then, *args: then(controller.abort(*args) or None),
             "cancel_run": cancel_run,
-            "resolve": lambda then, *args: then(controller.resolve(*args) or None),
+            **inspecting.answers(self),
         }
 
     # -- stopping attempts ----------------------------------------------------------------------------------------
@@ -238,6 +250,7 @@ class Host:
         body = lane.bodies.get(key)
         if body is None or body.stop:
             return
+        body.stop = why  # first: a child's end must not be taken for the reason why the body ended
         self.port.controller.close_parent(key[0], key[1], "its parent was cancelled")
         lane.interrupt(key, why)
         self.loop.call_later(grace, self._insist, lane, key)
@@ -256,7 +269,9 @@ class Host:
             return
         body = lane.bodies[key]
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
-        self.report(lane, [Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time())], None)
+        self.report(
+            lane, [Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time(), place=lane.place)], None
+        )
         self.loop.call_later(0.1, os._exit, 1)
 
     # -- lanes ----------------------------------------------------------------------------------------------------
@@ -280,7 +295,7 @@ class Host:
             self.send(lane.owner, ("progress", lane.id, *progress))
         if outcomes:
             for outcome in outcomes:
-                self.emitter.ended(outcome, lane)
+                self.emitter.ended(outcome)
             self.emitter.flush()
             self.send(lane.owner, ("ended", lane.id, outcomes))
 
@@ -288,9 +303,11 @@ class Host:
         """Tell Dask that the calling task waits, so that it may start another. On the lane's thread."""
         distributed.secede()
 
-    def body(self, task: Task[..., Any], work: Work) -> Body:
+    def body(self, lane: Lane, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
-        return Body(task, self.runs[work.run], work, self.port, self.emitter.sink(work), self.address)
+        return Body(
+            lane.task, self.runs[work.run], work, self.port, self.emitter.sink(work), lane.place, self.shelf.put
+        )
 
     def begin(self, lane: Lane, body: Body) -> None:
         """An attempt begins. On the lane's thread."""

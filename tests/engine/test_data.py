@@ -76,7 +76,12 @@ def test_one_array_for_many_calls_is_written_once(cluster: Session, monkeypatch:
     """A hundred calls with one array make one file, and what a body writes to its copy stays its own."""
     written: list[int] = []
     plain = blobs.write
-    monkeypatch.setattr(blobs, "write", lambda buffer: written.append(buffer.nbytes) or plain(buffer))
+
+    def write(buffer: memoryview) -> str:
+        written.append(buffer.nbytes)
+        return plain(buffer)
+
+    monkeypatch.setattr(blobs, "write", write)
     array = np.arange(2.0 * MB)
     received = sum(link.received for link in cluster.engine.network.links.values())
     sent = sum(link.sent for link in cluster.engine.network.links.values())
