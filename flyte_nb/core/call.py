@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flyte_nb.core import errors
 from flyte_nb.core.serial import Payload, UnpicklableError, can_pickle, describe_culprit, dumps, key_bytes
@@ -15,18 +15,35 @@ if TYPE_CHECKING:
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
+#: Digits of an action's name that say which call of which parent it is: with a million actions, one chance in 10 million that
+#: two are alike.
+PLACE_DIGITS = 16
+#: Digits of an action's name that tell versions of its code apart.
+CODE_DIGITS = 6
 #: Longest text of one argument in a label.
 VALUE_CHARS = 40
+
+
+class Lived(NamedTuple):
+    """Where an action stands that has ended before and is to be executed again."""
+
+    #: Number of its controller's last word.
+    seq: int
+    #: Attempts it has had.
+    attempts: int
 
 
 class Call:
     """A task call on its way to the controller."""
 
-    __slots__ = ("custom", "group", "kind", "label", "name", "parent", "payload", "record", "run", "task")
+    __slots__ = (
+        "_cache_key", "_keyed_task", "custom", "group", "kind", "label", "name", "parent", "payload", "record", "run", "task",
+    )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, name: str, parent: str, payload: Payload, label: str, group: str,
-        custom: tuple[tuple[str, str], ...], record: Payload | None = None, kind: str = "task",
+        custom: tuple[tuple[str, str], ...], record: Payload | Lived | None = None, kind: str = "task",
+        cache_key: bytes = b"",
     ) -> None:  # fmt: skip
         self.task = task
         self.run = run
@@ -40,9 +57,16 @@ class Call:
         self.label = label
         self.group = group
         self.custom = custom
-        #: Result of the same call in an earlier attempt of the parent; None if there is none.
+        #: What became of the same call in an earlier attempt of the parent: its result, or where it stands; None: it is new.
         self.record = record
         self.kind = kind
+        self._cache_key = cache_key
+        self._keyed_task = task
+
+    @property
+    def cache_key(self) -> bytes:
+        """What identifies the call for the cache (`caching.key_of`); empty: it takes no part, as with other code."""
+        return self._cache_key if self.task is self._keyed_task else b""
 
 
 def prepare(
@@ -81,20 +105,51 @@ def prepare(
             "or raise the limit in @env.task(max_inline_io_bytes=...)."
         )
     group = group or context.group
-    name = name_call(context, task.identity, payload if not task.ignored_inputs else task.key_payload(bound), group)
+    inputs = payload if not task.ignored_inputs else task.key_payload(bound)
+    name = name_call(context, as_it_was(context, task.identity), inputs, group)
     return Call(
         task, context.run, name, context.action, payload, label_of(task.short_name, bound), group, context.custom,
-        context.frame.records.get(name),
+        context.frame.records.get(name), cache_key=cache_key_of(task, context.run, bound),
     )  # fmt: skip
 
 
+def cache_key_of(task: Task[..., Any], run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+    """`caching.key_of`, where the cache is on for the task and the run; else empty.
+
+    Raises:
+        Exception: What a cache policy or a hash function of the user's raises.
+    """
+    if not task.config.cache.is_enabled() or run.disable_run_cache:
+        return b""
+    from flyte_nb.core.caching import key_of
+
+    return key_of(task, run, bound)
+
+
+def as_it_was(context: Context, identity: str) -> str:
+    """The identity that a task had when its run began: a retry with new code finds what the old code computed."""
+    aliases = context.run.aliases
+    return dict(aliases).get(identity, identity) if aliases else identity
+
+
 def name_call(context: Context, identity: str, payload: Payload, group: str) -> str:
-    """The deterministic name of a call: parent, task, inputs, group, and how often the parent made this very call."""
-    base = hashlib.blake2b(f"{context.action}\0{identity}\0{group}\0".encode() + key_bytes(payload), digest_size=10)
+    """The deterministic name of a call: parent, task, inputs, group, and how often the parent made this very call.
+
+    Its last digits are the code's, and children's names are made of the others: under a parent whose code was mended they are
+    what they were.
+    """
+    stem, _, code = identity.rpartition(":")
+    place = f"{place_of(context.action)}\0{stem}\0{group}\0"
+    base = hashlib.blake2b(place.encode() + key_bytes(payload), digest_size=PLACE_DIGITS // 2)
     nth = context.frame.next(base.digest())
     if nth > 1:
         base.update(b"\0%d" % nth)
-    return base.hexdigest()
+    return base.hexdigest() + code[:CODE_DIGITS]
+
+
+def place_of(name: str) -> str:
+    """The part of an action's name that its code has no part in."""
+    return name[:PLACE_DIGITS]
 
 
 def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> str:

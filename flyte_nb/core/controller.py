@@ -190,7 +190,7 @@ class Controller:
         if siblings is None:
             siblings = self.children[run, call.parent] = {}
         siblings[call.name] = flight
-        if type(call.record) is Lived:
+        if isinstance(call.record, Lived):
             # A failed child of a parent that is executed again: it goes on where its last life ended.
             flight.seq, flight.attempt = call.record
             self._note(flight, Phase.QUEUED, "")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core import capture
+from flyte_nb.core import capture, signalling
 from flyte_nb.core import events as ev
 from flyte_nb.core.attempt import Body
 from flyte_nb.core.caching import CacheClient, CacheDesk
@@ -226,6 +226,7 @@ class LocalEngine:
         )  # fmt: skip
         self.port = Port(self.thread.loop, self.controller)
         self.executor.port = self.port
+        signalling.serve(self.desk, self)
         self._names = itertools.count(1)
         capture.install(tee=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from flyte_nb.core.call import Lived
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.serial import Payload
 
@@ -27,7 +28,7 @@ class Work(NamedTuple):
     #: Seconds the body may run; 0 = no bound.
     max_runtime: float = 0.0
     #: Children of this action that completed in an earlier attempt: (name, result) pairs, to be replayed.
-    records: tuple[tuple[str, Payload], ...] = ()
+    records: tuple[tuple[str, Payload | Lived], ...] = ()
     parent: str = ""
     #: Path of the previous attempt's checkpoint; "" if none.
     checkpoint: str = ""

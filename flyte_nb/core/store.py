@@ -246,8 +246,12 @@ class RunStore:
             del self.runs[record.state.run]
 
     def results_of_children(self, run: str, parent: str) -> tuple[tuple[str, Payload | Lived], ...]:
-        """What became of the children of an action: the result of each that succeeded and whose result was kept; of every
-        other task, where its numbers stand, since it will be executed again under the same name."""
+        """What became of the children of an action.
+
+        Returns:
+            The result of each that succeeded and whose result was kept; of every other task, where its numbers stand, since it
+            will be executed again under the same name.
+        """
         record = self.runs.get(run)
         if record is None:
             return ()

@@ -7,6 +7,7 @@ controller through the context at call time. Called outside any run, it is the p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import warnings
@@ -15,11 +16,13 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb.core import errors
+from flyte_nb.core.cachepolicy import VersionParameters
 from flyte_nb.core.call import prepare
 from flyte_nb.core.context import Context, current
-from flyte_nb.core.identity import function_version
+from flyte_nb.core.identity import code_version, function_version
 from flyte_nb.core.interface import Interface
 from flyte_nb.core.port import running_loop
+from flyte_nb.core.registry import REGISTRY
 from flyte_nb.core.serial import Payload, dumps
 
 if TYPE_CHECKING:
@@ -56,8 +59,14 @@ class Task(TaskTemplate[P, R]):
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
         self.identity = f"{name}:{self.interface.signature_text()}:{function_version(func)}"
         self.ignored_inputs = config.cache.ignored_inputs
+        #: What `override` changed; empty on a worker.
+        self.overrides: dict[str, Any] = {}
         self._env = env
+        #: Computed where the function is at hand, and carried along: a worker has no notebook to read the source from.
+        self._code_version = ""
+        self._cache_version = ""
         self._dress()
+        REGISTRY.add(self)
 
     def _dress(self) -> None:
         functools.update_wrapper(self, self.func)
@@ -141,6 +150,21 @@ class Task(TaskTemplate[P, R]):
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
+    def code_version(self) -> str:
+        """Hash of all that decides what the task does (`identity.code_version`), as of now."""
+        return self._code_version or code_version(self.func)
+
+    def cache_version(self) -> str:
+        """The version under which its results are kept, as of now: an edited helper is another version.
+
+        Raises:
+            Exception: What a `CachePolicy` of the user's raises.
+        """
+        if self._cache_version:
+            return self._cache_version
+        image = self.config.image
+        return self.config.cache.get_version(VersionParameters(self.func, image, code_version=self._code_version))
+
     @property
     def short_name(self) -> str:
         """What views call it: ``short_name=`` of the decorator, else the function's name."""
@@ -212,7 +236,10 @@ class Task(TaskTemplate[P, R]):
         other: Task[P, R] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.config = self.config.overridden(**changes)
+        other.overrides = {**self.overrides, **changes}
         other.ignored_inputs = other.config.cache.ignored_inputs
+        if other.config.cache is not self.config.cache:
+            other._cache_version = ""
         return other
 
     def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
@@ -227,6 +254,11 @@ class Task(TaskTemplate[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {k: v for k, v in self.__dict__.items() if k in _TRAVELS}
+        state["_code_version"] = self.code_version()
+        if self.config.cache.is_enabled():
+            # A policy that fails is told of where the task is called.
+            with contextlib.suppress(Exception):
+                state["_cache_version"] = self.cache_version()
         return (_blank, (type(self),), state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -239,7 +271,9 @@ class Task(TaskTemplate[P, R]):
 
 AsyncFunctionTaskTemplate = Task
 
-_TRAVELS = frozenset({"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env"})
+_TRAVELS = frozenset(
+    {"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env", "_code_version", "_cache_version"}
+)  # fmt: skip
 
 
 def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:

@@ -12,8 +12,10 @@ from typing import Any
 from flyte_nb.core import blobs
 from flyte_nb.core import events as ev
 from flyte_nb.core.blobs import Blobs
+from flyte_nb.core.caching import CacheClient, CacheDesk
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.home import Desk
+from flyte_nb.core.kept import Kept
 from flyte_nb.core.local import LoopClock, LoopThread
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.port import Port
@@ -183,7 +185,13 @@ class KernelEngine:
         self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
         self.switchboard.answers["home"] = lambda then, run, op, args: self.desk.answer(run, op, args, then)
         self.executor = DaskExecutor(self.network, Fetcher(self.switchboard, self.blobs))
-        self.controller = Controller(self.executor, self.emit, LoopClock(loop), home=self.desk)
+        self.kept = Kept()
+        self.cache = CacheDesk(self.thread.post, self.store)
+        self.cache.serve(self.desk)
+        self.controller = Controller(
+            self.executor, self.emit, LoopClock(loop), home=self.desk, kept=self.kept,
+            cache=CacheClient(self.desk, self.network.me),
+        )  # fmt: skip
         self.executor.on_began = self.controller.started
         self.port = Port(loop, self.controller, self.blobs)
         self.network.on_message = self._message
@@ -206,6 +214,7 @@ class KernelEngine:
     def _worker_lost(self, address: str) -> None:
         self.executor.worker_lost(address)
         self.switchboard.lost(address)
+        self.cache.peer_lost(address)
         blobs.sweep()
 
     def ask_workers(self, op: str, *args: Any, then: Callable[[Any], None] = lambda _answer: None) -> None:
@@ -253,5 +262,6 @@ class KernelEngine:
             self.thread.stop()
 
     async def _close(self) -> None:
+        self.cache.close()
         self.executor.close()
         await self.network.close()

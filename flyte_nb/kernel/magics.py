@@ -27,12 +27,12 @@ class FlyteMagics(Magics):
     @line_magic
     def flyte(self, line: str) -> Any:
         """Look at and steer the runs of this kernel: `%flyte help` lists the subcommands."""
-        name, *rest = shlex.split(line) or ["status"]
-        text = self._answer(name, rest)
+        name, _, rest = line.strip().partition(" ")
+        text = self._answer(name or "status", rest.strip())
         if text:
             print(text)  # noqa: T201
 
-    def _answer(self, name: str, rest: list[str]) -> str | None:
+    def _answer(self, name: str, rest: str) -> str | None:
         if name in {"help", "-h", "--help"}:
             return help_text()
         known = operations.words()
@@ -42,4 +42,5 @@ class FlyteMagics(Magics):
             return f"%flyte {name}: no such subcommand.{meant}\n{help_text()}"
         if Session.current is None:
             return "flyte_nb has no session: %load_ext flyte_nb starts one."
-        return known[name].say(Session.current, *rest)
+        found = known[name]
+        return found.say(Session.current, *([rest] if found.raw else shlex.split(rest)))

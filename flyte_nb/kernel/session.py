@@ -14,15 +14,18 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from flyte_nb.core import cellrun, onfailure, rerun, runs, signalling
 from flyte_nb.core import context as ctx
 from flyte_nb.core import events as ev
-from flyte_nb.core import runs
 from flyte_nb.core.context import Context, RunInfo
 from flyte_nb.core.model import ErrorNote, Phase
+from flyte_nb.core.serial import Payload, dump_function
+from flyte_nb.core.task import Task
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.previews import Reader
+from flyte_nb.kernel.prompts import can_prompt
 from flyte_nb.views.view import View
 
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
@@ -35,10 +38,12 @@ MAX_ENDED_VIEWS = 30
 class CellRun:
     """The run of one execution of a cell."""
 
-    def __init__(self, cell: Any, info: RunInfo, context: Context) -> None:
+    def __init__(self, session: Session, cell: Any, info: RunInfo, context: Context) -> None:
         self.cell = cell
         self.info = info
         self.context = context
+        #: The same run as an object for the user.
+        self.run = cellrun.CellRun(session, info)
         self.opened = False
         #: Set once the final picture has been sent.
         self.closed = threading.Event()
@@ -90,6 +95,7 @@ class Session:
         self.engine.before = self._before
         self.store.listeners.append(self._run_changed)
         runs.provide("remote", lambda: self)
+        signalling.serve(self.engine.desk, self)
         atexit.register(self._at_exit)
 
     # -- names and contexts ---------------------------------------------------------------------------------------
@@ -107,10 +113,39 @@ class Session:
         """The run of a cell's execution."""
         found = self._by_cell.get(id(cell))
         if found is None or found.cell is not cell:
-            info = RunInfo(name=self.new_run_name(), home=self.home, interactive_mode=True)
-            found = CellRun(cell, info, runs.cell_context(self, info))
+            attended = self.is_attended()
+            info = RunInfo(
+                name=self.new_run_name(),
+                home=self.home,
+                interactive_mode=attended,
+                on_failure=onfailure.way_of(None, attended),
+                breakpoint_wait=onfailure.wait_of(None, attended),
+            )
+            found = CellRun(self, cell, info, runs.cell_context(self, info))
             self._by_cell[id(cell)] = self._cell_runs[info.name] = found
         return found
+
+    def info_of(self, run: str) -> RunInfo | None:
+        """What a run's actions know of it; None if it is forgotten."""
+        known = runs.runs().get(run)
+        return known._info if known is not None else None
+
+    def is_open(self, run: str) -> bool:
+        """Whether a run's cell is still executing."""
+        return any(found.info.name == run for found in list(self._by_cell.values()))
+
+    def is_attended(self) -> bool:
+        """Whether a person can answer: in a notebook or IPython whose front end takes prompts. From the main thread."""
+        return self.cells is not None and can_prompt(self.cells.ip)
+
+    def resolve(
+        self, run: str, action: str, op: str, payload: Payload | None, task: Task[..., Any] | None, info: RunInfo
+    ) -> None:
+        """Decide over a parked action, whoever sees it through. On the engine thread."""
+        if not self.engine.controller.resolve(run, action, op, payload, task, info):
+            # The redefined task travels as bytes: a link's own pickle knows nothing of the notebook.
+            blob = dump_function(task) if task is not None else None
+            self.engine.ask_workers("decide", run, action, op, payload, blob, info)
 
     # -- runs of cells --------------------------------------------------------------------------------------------
 
@@ -122,6 +157,7 @@ class Session:
         if run is None or run.opened:
             return
         run.opened = True
+        runs.remember(run.run)
         cell = run.cell
         title = getattr(cell, "title", "") or "cell"
         self.store.append(
@@ -170,6 +206,12 @@ class Session:
             # Actions that a failed gather left behind, or background tasks: the run stays open for them.
             self.engine.thread.loop.call_later(0.02, self._wind_up, run, waited + 0.02)
             return
+        if run.run.retried:
+            if (record := self.store.runs.get(name)) is not None and record.state.ended_at is None:
+                rerun.close_cell(self, record)
+            run.closed.set()
+            self._cell_runs.pop(name, None)
+            return
         now = self.engine.controller.clock.time()
         phase, note = Phase.SUCCEEDED, None
         if run.interrupted:
@@ -189,7 +231,17 @@ class Session:
             cell_run = self._cell_runs.get(event.run)
             cell = cell_run.cell if cell_run else (self.cells.current if self.cells is not None else None)
             self.show(event.run, cell)
+        elif type(event) is ev.RunReopened:
+            view = self.views.get(event.run)
+            if view is not None:
+                view.start()
+            else:
+                self.show(event.run, self.cells.current if self.cells is not None else None)
         elif type(event) is ev.RunClosed:
+            known = runs.runs().get(event.run)
+            if isinstance(known, cellrun.CellRun):
+                known.finished()
+            self.engine.kept.forget_others(set(self.store.runs))
             view = self.views.pop(event.run, None)
             if view is not None:
                 self.views[event.run] = view
@@ -223,6 +275,12 @@ class Session:
             view.finish()
         self._close_old_views()
         return view
+
+    def show_here(self, run: str) -> None:
+        """Show a run under the cell that is executing. From the kernel's main thread."""
+        cell = self.cells.current if self.cells is not None else None
+        if cell is not None:
+            self.port.ask(self.show, run, cell)
 
     def _close_old_views(self) -> None:
         """Close the views of runs that the store has forgotten, and of the oldest that have ended."""

@@ -30,17 +30,19 @@ class Word(NamedTuple):
     #: One line.
     help: str
     say: Say
+    #: Whether what follows is given as it was typed, in one piece: an expression.
+    raw: bool = False
 
 
 _words: dict[str, Word] = {}
 _buttons: dict[str, Press] = {}
 
 
-def word(name: str, usage: str, help: str) -> Callable[[Say], Say]:  # noqa: A002 - what it is
-    """Make a function ``(session, *words) -> text`` a subcommand of ``%flyte``."""
+def word(name: str, usage: str, help: str, *, raw: bool = False) -> Callable[[Say], Say]:  # noqa: A002 - what it is
+    """Make a function ``(session, *words) -> text`` a subcommand of ``%flyte``; `raw`: ``(session, line) -> text``."""
 
     def register(say: Say) -> Say:
-        _words[name] = Word(name, usage, help, say)
+        _words[name] = Word(name, usage, help, say, raw)
         return say
 
     return register

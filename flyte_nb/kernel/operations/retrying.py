@@ -1,0 +1,143 @@
+"""Retry what failed, and decide over parked actions: ``%flyte retry | resume | raise``, and their buttons. Runs in: kernel."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core import rerun, runs
+from flyte_nb.core.model import Action, Phase
+from flyte_nb.core.runs import Run
+from flyte_nb.kernel.operations import button, word
+from flyte_nb.kernel.operations.looking import find, latest
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+#: Retried actions that are named.
+MAX_NAMED = 5
+
+
+@word("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action")
+def retry(session: Session, *words: str) -> str:
+    """Retry a run's failed actions, or one action; the latest run without a name."""
+    name = words[0] if words else latest(session)
+    try:
+        run, action = _named(session, name)
+        before = [action] if action is not None else session.port.ask(_owed, session, run.name)
+        if action is None:
+            run.retry_failed()
+        else:
+            run.retry(action)
+    except (LookupError, RuntimeError) as exc:
+        return _sentence(exc)
+    session.show_here(run.name)
+    names = ", ".join(f"{a.id} {a.label}" for a in before[:MAX_NAMED])
+    more = f", and {len(before) - MAX_NAMED} more" if len(before) > MAX_NAMED else ""
+    return (
+        f"Retrying {len(before)} action{'s' * (len(before) != 1)} of {run.name}: {names}{more}.\n"
+        f'`await flyte_nb.runs()["{run.name}"]` gives the results of all its calls, in order.'
+    )
+
+
+@word("resume", "a17 expression", "let a parked action succeed with a value", raw=True)
+def resume(session: Session, line: str) -> str:
+    """Give a parked action a result: an expression, evaluated in the notebook."""
+    name, _, expression = line.partition(" ")
+    if not name or not expression.strip():
+        return "Which action, with what? %flyte resume a17 expression"
+    try:
+        run, action = _action(session, name)
+    except LookupError as exc:
+        return _sentence(exc)
+    value = session.cells.ip.ev(expression)
+    try:
+        run.resume(action, value)
+    except (LookupError, RuntimeError, TypeError) as exc:
+        return _sentence(exc)
+    return f"{run.name}/{action.id} {action.label} succeeds with {str(value)[:200]}."
+
+
+@word("raise", "a17", "let a parked action fail with its error")
+def let_raise(session: Session, *words: str) -> str:
+    """Let whoever awaits a parked action have its error."""
+    if not words:
+        return "Which action? %flyte raise a17"
+    try:
+        run, action = _action(session, words[0])
+        run.fail(action)
+    except (LookupError, RuntimeError) as exc:
+        return _sentence(exc)
+    return f"{run.name}/{action.id} {action.label} fails."
+
+
+@button("retry_failed")
+def retry_failed(_session: Session, run: str, _args: Mapping[str, Any]) -> Any:
+    """The run's Retry button."""
+    return _do(run, lambda found: found.retry_failed())
+
+
+@button("retry_action")
+def retry_action(_session: Session, run: str, args: Mapping[str, Any]) -> Any:
+    """An action's Retry button."""
+    return _do(run, lambda found: found.retry(str(args.get("action", ""))))
+
+
+@button("resume")
+def resume_action(session: Session, run: str, args: Mapping[str, Any]) -> Any:
+    """An action's Resume button: its value is a literal, since nothing of the notebook runs on the engine's thread."""
+    action = session.store.runs[run].find(str(args.get("action", "")))
+    typed = args.get("value")
+    if action is None or not isinstance(typed, str):
+        hint = action.id if action is not None else "a17"
+        return {"error": f"With what? Run `%flyte resume {hint} expression` in a cell."}
+    try:
+        value = ast.literal_eval(typed)
+    except (ValueError, SyntaxError):
+        return {"error": f"{typed[:80]!r} is not a literal. Run `%flyte resume {action.id} expression` in a cell."}
+    return _do(run, lambda found: found.resume(action, value))
+
+
+@button("raise")
+def raise_action(_session: Session, run: str, args: Mapping[str, Any]) -> Any:
+    """An action's Raise button."""
+    return _do(run, lambda found: found.fail(str(args.get("action", ""))))
+
+
+def _do(run: str, what: Any) -> dict[str, Any]:
+    found = runs.runs().get(run)
+    if found is None:
+        return {"ok": False, "error": f"{run} is not kept any more."}
+    try:
+        what(found)
+    except (LookupError, RuntimeError, TypeError) as exc:
+        return {"ok": False, "error": _sentence(exc)}
+    return {"ok": True}
+
+
+def _named(session: Session, name: str) -> tuple[Run, Action | None]:
+    """The run "r3", or the run and the action of "a17" or "r3/a17"."""
+    if not name:
+        raise LookupError("no runs yet.")
+    found = runs.runs().get(name)
+    return (found, None) if found is not None else _action(session, name)
+
+
+def _action(session: Session, name: str) -> tuple[Run, Action]:
+    found = find(session, name)
+    run = runs.runs().get(found[0].state.run) if found is not None else None
+    if found is None or run is None:
+        raise LookupError(f"there is no run or action {name}; `%flyte runs` lists the runs.")
+    return run, found[1]
+
+
+def _owed(session: Session, run: str) -> list[Action]:
+    record = session.store.runs[run]
+    parked = [a for a in record.actions.values() if a.phase is Phase.PAUSED and rerun.is_parked(a)]
+    return parked or rerun.owed(record)
+
+
+def _sentence(exc: BaseException) -> str:
+    text = str(exc.args[0]) if exc.args else type(exc).__name__
+    return text[:1].upper() + text[1:]
