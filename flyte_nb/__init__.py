@@ -9,61 +9,161 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import errors
+from flyte_nb import errors
+from flyte_nb.core import logs as _logs
 from flyte_nb.core import runs as _runs
-from flyte_nb.core.cachepolicy import Cache, CachePolicy
+from flyte_nb.core.aliases import SUBMODULES as _SUBMODULES
+from flyte_nb.core.aliases import install_as_flyte
+from flyte_nb.core.cachepolicy import Cache, CachePolicy, CacheRequest
 from flyte_nb.core.context import ctx, custom_context, get_custom_context, group
+from flyte_nb.core.dual import Dual as _Dual
 from flyte_nb.core.environment import Environment, TaskEnvironment
+from flyte_nb.core.initialized import current_domain, current_project
+from flyte_nb.core.initialized import read_config as _read_config
+from flyte_nb.core.initialized import remember as _remember
 from flyte_nb.core.mapping import map  # noqa: A004 - Flyte's name
-from flyte_nb.core.resources import GPU, Device, Resources
-from flyte_nb.core.retry import Backoff, RetryStrategy, Timeout
+from flyte_nb.core.resources import (
+    AMD_GPU,
+    APPLE_SILICON,
+    GPU,
+    HABANA_GAUDI,
+    TPU,
+    Device,
+    DeviceClass,
+    Neuron,
+    Resources,
+)
+from flyte_nb.core.retry import Backoff, RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.reuse import ReusePolicy
 from flyte_nb.core.runs import Run, run, with_runcontext
 from flyte_nb.core.task import AsyncFunctionTaskTemplate, Task, TaskTemplate
+from flyte_nb.core.trace import trace
 
 if TYPE_CHECKING:
-    from flyte_nb.core.image import Image as Image
-    from flyte_nb.core.secret import Secret as Secret
+    from flyte_nb import app, config, durable, extras, git, io, models, notify, prefetch, remote, report, storage
+    from flyte_nb import syncify, testing, types
+    from flyte_nb.core.accepted import ConditionWebhook, Cron, Documentation, FixedRate, Link, OnArtifact, PodTemplate
+    from flyte_nb.core.accepted import Trigger, TriggeredArtifact, TriggerTime
+    from flyte_nb.core.condition import new_condition
+    from flyte_nb.core.image import Image
+    from flyte_nb.core.lookups import last_run, runs
+    from flyte_nb.core.onfailure import on_failure
+    from flyte_nb.core.outofscope import ImageBuild, build, build_images, deploy, run_python_script, serve
+    from flyte_nb.core.outofscope import with_servecontext
+    from flyte_nb.core.secret import Secret, SecretRequest
+    from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
 
 __version__ = "0.1.0"
-version = __version__
+
+#: ``flyte_nb.install()`` is Flyte's shorter name for it.
+install = install_as_flyte
+logger = _logs.logger
+system_logger = _logs.system_logger
 
 #: Names that are imported when first used: (module, name there).
 _LAZY = {
-    "Image": ("flyte_nb.core.image", "Image"),
-    "Secret": ("flyte_nb.core.secret", "Secret"),
-    "PodTemplate": ("flyte_nb.core.accepted", "PodTemplate"),
-    "Documentation": ("flyte_nb.core.accepted", "Documentation"),
-    "Link": ("flyte_nb.core.accepted", "Link"),
-    "Trigger": ("flyte_nb.core.accepted", "Trigger"),
+    "BaseCheckpoint": ("flyte_nb.io.checkpoint", "BaseCheckpoint"),
+    "Checkpoint": ("flyte_nb.io.checkpoint", "Checkpoint"),
+    "ConditionWebhook": ("flyte_nb.core.accepted", "ConditionWebhook"),
     "Cron": ("flyte_nb.core.accepted", "Cron"),
+    "Documentation": ("flyte_nb.core.accepted", "Documentation"),
     "FixedRate": ("flyte_nb.core.accepted", "FixedRate"),
+    "Image": ("flyte_nb.core.image", "Image"),
+    "ImageBuild": ("flyte_nb.core.outofscope", "ImageBuild"),
+    "Link": ("flyte_nb.core.accepted", "Link"),
+    "OnArtifact": ("flyte_nb.core.accepted", "OnArtifact"),
+    "PodTemplate": ("flyte_nb.core.accepted", "PodTemplate"),
+    "Secret": ("flyte_nb.core.secret", "Secret"),
+    "SecretRequest": ("flyte_nb.core.secret", "SecretRequest"),
+    "Trigger": ("flyte_nb.core.accepted", "Trigger"),
     "TriggerTime": ("flyte_nb.core.accepted", "TriggerTime"),
+    "TriggeredArtifact": ("flyte_nb.core.accepted", "TriggeredArtifact"),
+    "_cache": ("flyte_nb.core.cachepolicy", None),
+    "build": ("flyte_nb.core.outofscope", "build"),
+    "build_images": ("flyte_nb.core.outofscope", "build_images"),
+    "deploy": ("flyte_nb.core.outofscope", "deploy"),
+    "last_run": ("flyte_nb.core.lookups", "last_run"),
+    "latest_checkpoint": ("flyte_nb.io.checkpoint", "latest_checkpoint"),
+    "new_condition": ("flyte_nb.core.condition", "new_condition"),
+    "on_failure": ("flyte_nb.core.onfailure", "on_failure"),
+    "run_python_script": ("flyte_nb.core.outofscope", "run_python_script"),
+    "runs": ("flyte_nb.core.lookups", "runs"),
+    "serve": ("flyte_nb.core.outofscope", "serve"),
     "testing": ("flyte_nb.testing", None),
+    "with_servecontext": ("flyte_nb.core.outofscope", "with_servecontext"),
+    **{name: (f"flyte_nb.{name}", None) for name in _SUBMODULES},
 }
 
 
-def init(cluster: Any = None, **options: Any) -> None:
+def version() -> str:
+    """The version of this package."""
+    return __version__
+
+
+def _init(cluster: Any = None, **options: Any) -> None:
     """Say where tasks run; without it, the first run starts an embedded cluster.
+
+    Given nothing about a cluster, it starts none: the first run does.
 
     Args:
         cluster: Address of a Dask scheduler, scheduler file, `distributed.Client` or Dask cluster object; None = an embedded
             cluster of this machine's cores.
-        **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``dashboard`` (False). Flyte's own keywords
-            (``endpoint project domain root_dir ...``) are accepted and have no effect here.
+        **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``dashboard`` (False); ``on_failure`` ("raise"
+            or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise. Of Flyte's own
+            keywords, ``project``, ``domain``, ``org``, ``log_level`` and ``user_log_level`` take effect; the others
+            (``endpoint root_dir ...``) are accepted.
 
     Raises:
         errors.NoClusterError: The scheduler cannot be reached.
     """
-    session = importlib.import_module("flyte_nb.kernel.session")
+    _remember(**options)
+    if "on_failure" in options or "breakpoint_wait" in options:
+        onfailure = importlib.import_module("flyte_nb.core.onfailure")
+        onfailure.remember(options.get("on_failure"), options.get("breakpoint_wait"))
     ours = {key: options[key] for key in ("n_workers", "threads_per_worker", "dashboard") if key in options}
+    if cluster is None and not ours:
+        return
+    session = importlib.import_module("flyte_nb.kernel.session")
     old = session.Session.current
     if old is None:
         session.ensure(target=cluster, **ours)
-    elif cluster is not None or ours:
+    else:
         old.replace_cluster(cluster, ours)
     if cluster is not None:
         session.Session.current.wait_ready()
+
+
+def _init_from_config(path_or_config: Any = None, *, path: Any = None, **options: Any) -> None:
+    """Take project and domain from a Flyte configuration file; its endpoint and credentials have no use here.
+
+    Args:
+        path_or_config: The file, or a `flyte.config.Config`; None for no file.
+        path: The same, by its older name.
+        **options: As those of `init`; they come before the file's.
+
+    Raises:
+        errors.InitializationError: There is no such file (code "ConfigFileNotFoundError").
+    """
+    found = _read_config(path_or_config if path_or_config is not None else path)
+    given = {key: value for key, value in options.items() if value is not None}
+    init(**{**found, **given})
+
+
+def _init_without_server(*_credentials: Any, **options: Any) -> None:
+    """As `init`: credentials of a Flyte server have no use here."""
+    init(**options)
+
+
+init = _Dual(_init, name="init")
+init_from_config = _Dual(_init_from_config, name="init_from_config")
+init_from_api_key = _Dual(_init_without_server, name="init_from_api_key")
+init_in_cluster = _Dual(_init_without_server, name="init_in_cluster")
+init_passthrough = _Dual(_init_without_server, name="init_passthrough")
+
+
+def is_control_plane_available() -> bool:
+    """False: there is no Flyte server."""
+    return False
 
 
 def shutdown() -> None:
@@ -99,31 +199,97 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AMD_GPU",
+    "APPLE_SILICON",
     "GPU",
+    "HABANA_GAUDI",
+    "TPU",
     "AsyncFunctionTaskTemplate",
     "Backoff",
+    "BaseCheckpoint",
     "Cache",
     "CachePolicy",
+    "CacheRequest",
+    "Checkpoint",
+    "ConditionWebhook",
+    "Cron",
     "Device",
+    "DeviceClass",
+    "Documentation",
     "Environment",
+    "FixedRate",
+    "Image",
+    "ImageBuild",
+    "Link",
+    "Neuron",
+    "OnArtifact",
+    "PodTemplate",
     "Resources",
     "RetryStrategy",
     "ReusePolicy",
     "Run",
+    "Secret",
+    "SecretRequest",
     "Task",
     "TaskEnvironment",
     "TaskTemplate",
     "Timeout",
+    "TimeoutType",
+    "Trigger",
+    "TriggerTime",
+    "TriggeredArtifact",
     "__version__",
+    "app",
+    "build",
+    "build_images",
+    "config",
     "ctx",
+    "current_domain",
+    "current_project",
     "custom_context",
+    "deploy",
+    "durable",
     "errors",
+    "extras",
     "get_custom_context",
+    "git",
     "group",
     "init",
+    "init_from_api_key",
+    "init_from_config",
+    "init_in_cluster",
+    "init_passthrough",
+    "install",
+    "install_as_flyte",
+    "io",
+    "is_control_plane_available",
+    "last_run",
+    "latest_checkpoint",
+    "logger",
     "map",
+    "models",
+    "new_condition",
+    "on_failure",
+    "notify",
+    "prefetch",
+    "remote",
+    "report",
     "run",
+    "run_python_script",
+    "runs",
+    "serve",
     "shutdown",
+    "storage",
+    "syncify",
+    "system_logger",
+    "testing",
+    "types",
+    "trace",
     "version",
     "with_runcontext",
-]  # fmt: skip
+    "with_servecontext",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -105,16 +105,28 @@ class StreamProxy(io.TextIOBase):
 class LogHandler(logging.Handler):
     """Sends log records to the running attempt's output, under their level's name."""
 
+    #: Whether they are printed as well.
+    tee = False
+
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record, if an attempt is running."""
         output = OUTPUT.get()
-        if output is None:
-            return
         try:
-            text = self.format(record)
-            output.write(record.levelname.lower(), text + "\n")
+            if output is not None:
+                output.write(record.levelname.lower(), self.format(record) + "\n")
+            if output is None or self.tee:
+                self._print(record)
         except Exception:
             self.handleError(record)
+
+    def _print(self, record: logging.LogRecord) -> None:
+        """Do what Python does with warnings where nobody has set up logging: having this handler there, it would not."""
+        alone = logging.getLogger().handlers == [self]
+        if record.levelno >= logging.WARNING and alone and record.name.partition(".")[0] != "flyte":
+            stream = sys.stderr.original if isinstance(sys.stderr, StreamProxy) else sys.stderr
+            stream.write(f"{record.getMessage()}\n")
+            if record.exc_info:
+                stream.write(f"{logging.Formatter().formatException(record.exc_info)}\n")
 
 
 _installed: list[tuple[str, StreamProxy]] = []
@@ -135,6 +147,7 @@ def install(*, tee: bool) -> None:
             _installed.append((name, proxy))
     if _handler is None:
         _handler = LogHandler()
+        _handler.tee = tee
         _handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
         logging.getLogger().addHandler(_handler)
 

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import importlib
 import itertools
+import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flyte_nb.core import aliases
+from flyte_nb.core.scratch import session_folder
 
 if TYPE_CHECKING:
     from flyte_nb.core.port import Port
@@ -34,8 +40,8 @@ class RunInfo:
     domain: str = "development"
     org: str = ""
     version: str = ""
-    #: Folder (any fsspec address) below which large data of the run may be put; "" until asked for.
-    raw_data_path: str = ""
+    #: Folder (any fsspec address) below which large data of the run may be put.
+    raw_data_path: str = field(default_factory=session_folder)
     interactive_mode: bool = False
     disable_run_cache: bool = False
     overwrite_cache: bool = False
@@ -52,8 +58,12 @@ class RunInfo:
     recovers: str = ""
     #: Whether calling a sync task plainly from async code is an error, as in Flyte, instead of a warning.
     strict_sync: bool = False
+    #: Whether ``import flyte`` means this package (`flyte_nb.install_as_flyte`), even where the real one is installed.
+    as_flyte: bool = field(default_factory=aliases.is_installed)
     #: Seconds that `breakpoint()` inside an action waits for somebody to attach; 0 = it does not stop.
     breakpoint_wait: float = 0.0
+    #: Identities of tasks redefined since the run began: (now, then). Set when actions are retried by hand.
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 class Frame:
@@ -100,8 +110,6 @@ class Context:
     in_task: bool = True
     #: Whether the running body is an ``async def`` task.
     is_async: bool = False
-    report: Any = None
-    checkpoint: Any = None
 
 
 _CURRENT: ContextVar[Context | None] = ContextVar("flyte_nb_context", default=None)
@@ -209,14 +217,27 @@ class GroupData(NamedTuple):
 class RawDataPath(NamedTuple):
     """Where a run may put large data."""
 
-    path: str | None
+    path: str
 
     def get_random_remote_path(self, file_name: str | None = None) -> str:
-        """A fresh address below the path."""
-        import uuid
+        """A fresh address below the path; on a disk, the folder around it is made.
 
+        Args:
+            file_name: Last part of the address; a random one by default.
+        """
+        parent = self.path.rstrip("/")
         name = uuid.uuid4().hex
-        return f"{(self.path or '').rstrip('/')}/{name}" + (f"/{file_name}" if file_name else "")
+        path = f"{parent}/{name}" + (f"/{file_name}" if file_name else "")
+        if "://" not in path:
+            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+
+class CheckpointPaths(NamedTuple):
+    """Where an attempt keeps its checkpoint, and where the one before it did."""
+
+    checkpoint_path: str
+    prev_checkpoint_path: str | None = None
 
 
 class TaskContext:
@@ -272,9 +293,9 @@ class TaskContext:
     @property
     def raw_data_path(self) -> RawDataPath | None:
         """Where the run may put large data."""
-        if not self._context:
+        if self._context is None:
             return None
-        return RawDataPath(self._context.run.raw_data_path or None)
+        return RawDataPath(self._context.run.raw_data_path)
 
     @property
     def data(self) -> dict[str, Any] | None:
@@ -284,7 +305,34 @@ class TaskContext:
     @property
     def report(self) -> Any:
         """The action's report (see ``flyte.report``)."""
-        return self._context.report if self._context else None
+        from flyte_nb.core.report import report_of
+
+        return report_of(self._context) if self._context else None
+
+    @property
+    def checkpoint(self) -> Any:
+        """What an attempt saves for the next one, should it fail (see `flyte_nb.io.checkpoint`)."""
+        return self._checkpoints.of(self._context) if self._context else None
+
+    @property
+    def checkpoint_paths(self) -> CheckpointPaths | None:
+        """Where this attempt's checkpoint is, and where that of the one before it."""
+        return self._checkpoints.paths_of(self._context) if self._context else None
+
+    @property
+    def _checkpoints(self) -> Any:
+        # By name: they need fsspec, which the core does not import.
+        return importlib.import_module("flyte_nb.io.checkpoint")
+
+    @property
+    def output_path(self) -> str | None:
+        """A folder for the action's own files."""
+        c = self._context
+        return f"{c.run.raw_data_path.rstrip('/')}/{c.run.name}/{c.action}" if c else None
+
+    def __getitem__(self, key: str) -> Any:
+        """An entry of `data`; None if there is none."""
+        return self._context.frame.attachments.get(key) if self._context else None
 
     @property
     def run_start_time(self) -> dt.datetime | None:
@@ -305,10 +353,7 @@ _RUN_FIELDS = frozenset(
 )
 _ABSENT = frozenset(
     {
-        "checkpoint",
         "input_path",
-        "output_path",
-        "checkpoint_paths",
         "code_bundle",
         "compiled_image_cache",
         "rank",

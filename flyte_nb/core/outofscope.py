@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
+from flyte_nb.core.dual import Dual
 from flyte_nb.core.environment import Environment
 from flyte_nb.core.errors import OutOfScopeError
 from flyte_nb.core.image import Image
@@ -41,27 +41,6 @@ class Refusal:
 
     def __repr__(self) -> str:
         return f"<out of scope: {self.__name__}>"
-
-
-class Dual:
-    """A function with an ``.aio`` twin, for the few that do nothing worth awaiting.
-
-    Args:
-        function: The function.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self.__name__ = function.__name__
-        self.__doc__ = function.__doc__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function."""
-        return self._function(*args, **kwargs)
-
-    async def aio(self, *args: Any, **kwargs: Any) -> Any:
-        """The same, awaited."""
-        return self._function(*args, **kwargs)
 
 
 # -- Deploying and building: a program that deploys itself at the end still runs to its end ----------------------------
@@ -158,10 +137,9 @@ def _name_of(image: Image | str | None) -> str:
     return image.uri if isinstance(image, Image) else str(image)
 
 
-deploy = Dual(_deploy)
-build = Dual(_build)
-build_images = Dual(_build_images)
-deploy.__name__, build.__name__, build_images.__name__ = "deploy", "build", "build_images"
+deploy = Dual(_deploy, name="deploy")
+build = Dual(_build, name="build")
+build_images = Dual(_build_images, name="build_images")
 
 serve = Refusal("flyte.serve", "apps are not served here. Start the server yourself, in a terminal say.")
 with_servecontext = Refusal("flyte.with_servecontext", "apps are not served here. Start the server yourself.")

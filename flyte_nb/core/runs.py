@@ -9,21 +9,30 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import functools
+import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 from flyte_nb.core import events as ev
-from flyte_nb.core.call import Call, Settled, label_of
+from flyte_nb.core import dual, initialized, onfailure, rerun
+from flyte_nb.core.call import Call, Settled, cache_key_of, label_of
 from flyte_nb.core.context import Context, Frame, RunInfo
+from flyte_nb.core.dual import DualIterator
 from flyte_nb.core.model import Action, Phase
 from flyte_nb.core.port import Port
+from flyte_nb.core.registry import REGISTRY
+from flyte_nb.core.report import page_of
+from flyte_nb.core.scratch import session_folder
 from flyte_nb.core.serial import dumps
 from flyte_nb.core.store import RunRecord, RunStore
 from flyte_nb.core.task import Task
 
 #: Name of the action that a run begins with.
-ROOT = "a0"
+ROOT = rerun.ROOT
+#: Seconds between two looks of `Run.watch`.
+WATCH_EVERY = 0.05
 
 
 class Engine(Protocol):
@@ -34,6 +43,18 @@ class Engine(Protocol):
 
     def new_run_name(self) -> str:
         """A name that no other run here has."""
+
+    def info_of(self, run: str) -> RunInfo | None:
+        """What a run's actions know of it; None if it is forgotten."""
+
+    def is_open(self, run: str) -> bool:
+        """Whether the cell of a run is still at it: more calls may come."""
+
+    def is_attended(self) -> bool:
+        """Whether a person can decide over parked actions and attach to breakpoints."""
+
+    def resolve(self, run: str, action: str, op: str, payload: Any, task: Any, info: RunInfo) -> None:
+        """Decide over a parked action, whoever sees it through: `Controller.resolve`. On the controller's thread."""
 
 
 class Dual:
@@ -56,7 +77,16 @@ class Dual:
 
 
 class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
-    """Outputs of a run: a tuple, one value for each output; `o0`, `o1`, ... name them."""
+    """Outputs of a run: a tuple, one value for each output; `o0`, `o1`, ... (the fields of a NamedTuple) name them."""
+
+    _names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...], names: tuple[str, ...]) -> ActionOutputs:
+        """Values under their names."""
+        made = cls(values)
+        made._names = names
+        return made
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, tuple) and len(self) == 1:
@@ -69,17 +99,24 @@ class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
     __hash__ = tuple.__hash__
 
     def __getattr__(self, name: str) -> Any:
-        if name[:1] == "o" and name[1:].isdigit() and int(name[1:]) < len(self):
-            return self[int(name[1:])]
-        raise AttributeError(name)
+        if not name.startswith("_"):
+            if name in self._names:
+                return self[self._names.index(name)]
+            if name[:1] == "o" and name[1:].isdigit() and int(name[1:]) < len(self):
+                return self[int(name[1:])]
+        raise AttributeError(f"these outputs have no {name!r}: {self!r}")
 
     @property
     def named_outputs(self) -> dict[str, Any]:
         """Values by name."""
-        return {f"o{i}": value for i, value in enumerate(self)}
+        names = self._names or tuple(f"o{i}" for i in range(len(self)))
+        return dict(zip(names, self, strict=False))
 
     def __repr__(self) -> str:
-        return "ActionOutputs(" + ", ".join(f"o{i}={value!r}" for i, value in enumerate(self)) + ")"
+        return "ActionOutputs(" + ", ".join(f"{name}={value!r}" for name, value in self.named_outputs.items()) + ")"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActionOutputs.of, (tuple(self), self._names)
 
 
 class Run:
@@ -96,11 +133,13 @@ class Run:
     # -- life -----------------------------------------------------------------------------------------------------
 
     def _launch(self, title: str) -> None:
+        remember(self)
         assert self._task is not None
         info, port = self._info, self._engine.port
         payload = dumps(self._bound, port.blobs)
         call = Call(
             self._task, info, ROOT, "", payload, label_of(self._task.short_name, self._bound), "", self._custom, kind="root",
+            cache_key=cache_key_of(self._task, info, self._bound),
         )  # fmt: skip
         opened = ev.RunOpened(info.name, title, "run", info.started_at.timestamp(), recovers=info.recovers)
         port.run_soon(port.controller.emit, opened)
@@ -187,9 +226,10 @@ class Run:
     def _outputs(self) -> ActionOutputs:
         value = self._value()
         outputs = self._task.interface.outputs if self._task else {"o0": None}
-        if len(outputs) > 1 and isinstance(value, tuple):
-            return ActionOutputs(value)
-        return ActionOutputs((value,))
+        names = tuple(outputs) or ("o0",)
+        if (len(outputs) > 1 or hasattr(value, "_fields")) and isinstance(value, tuple | list):
+            return ActionOutputs.of(tuple(value), names)
+        return ActionOutputs.of((value,), names)
 
     outputs = Dual(_outputs)
 
@@ -219,7 +259,24 @@ class Run:
         record = self._engine.port.ask(lambda: self._record)
         return [line.text for _, line in record.logs.merged()] if record else []
 
-    get_logs = Dual(_get_logs)
+    get_logs = DualIterator(_get_logs)
+
+    def _get_report(self, **_ignored: Any) -> str:
+        """The report of its root as one HTML page; where that has none, those of all its actions; "" if there are none."""
+        record = self._record
+        return self._engine.port.ask(page_of, record, ROOT) or self._engine.port.ask(page_of, record) if record else ""
+
+    get_report = Dual(_get_report)
+
+    async def watch(self, **_ignored: Any) -> AsyncIterator[Run]:
+        """The run itself, each time its phase has changed, until it has ended."""
+        seen = None
+        while not self.done():
+            if self.phase is not seen:
+                seen = self.phase
+                yield self
+            await asyncio.sleep(WATCH_EVERY)
+        yield self
 
     def _show_logs(self, **_ignored: Any) -> None:
         for line in self._get_logs():
@@ -244,6 +301,141 @@ class Run:
         return SimpleNamespace(task_name=first.task, error_message=message, name=first.name, action=first)
 
     first_failure = Dual(_first_failure)
+
+    # -- retrying, and deciding over parked actions ---------------------------------------------------------------
+
+    def retry_failed(self) -> Run:
+        """Run what failed again, with the code that its tasks have now; what succeeded is not computed again.
+
+        Actions that were cancelled (siblings in a `TaskGroup`) count as failed. Parked actions are retried as well.
+
+        Returns:
+            The run itself: ``await run.retry_failed()`` waits, and gives what `results` gives.
+
+        Raises:
+            LookupError: Nothing failed, or the arguments are not kept any more.
+            RuntimeError: Its cell is still running, and nothing of it is parked.
+        """
+        self._engine.port.ask(self._retry, None)
+        return self
+
+    def retry(self, action: Action | str) -> Run:
+        """Run one failed or parked action again, with the code of now.
+
+        Args:
+            action: The action, or its name: "a17".
+
+        Raises:
+            LookupError: There is no such action, or its arguments are not kept any more.
+            RuntimeError: It is neither parked nor has it ended.
+        """
+        self._engine.port.ask(self._retry, self._find(action))
+        return self
+
+    def resume(self, action: Action | str, value: Any) -> None:
+        """Let a parked action succeed with a value, as if its task had returned it.
+
+        Args:
+            action: The action, or its name: "a17".
+            value: What whoever awaits it gets.
+
+        Raises:
+            LookupError: There is no such action.
+            RuntimeError: It is not parked.
+            TypeError: The value is not what the task returns.
+        """
+        found = self._find(action)
+        task = REGISTRY.latest(found.task)
+        if task is not None:
+            task.interface.check_outputs(value)
+        self._decide(found, "resume", dumps(value))
+
+    def fail(self, action: Action | str) -> None:
+        """Let a parked action fail with the error that parked it.
+
+        Args:
+            action: The action, or its name: "a17".
+
+        Raises:
+            LookupError: There is no such action.
+            RuntimeError: It is not parked.
+        """
+        self._decide(self._find(action), "raise", None)
+
+    def _find(self, action: Action | str) -> Action:
+        name = action if isinstance(action, str) else action.name
+        record = self._record
+        found = record.find(name.rpartition("/")[2]) if record else None
+        if found is None:
+            raise LookupError(f"{self.name} has no action {name!r}; `run.actions` lists them.")
+        return found
+
+    def _decide(self, action: Action, op: str, payload: Any) -> None:
+        if action.phase is not Phase.PAUSED:
+            raise RuntimeError(
+                f"{self.name}/{action.id} {action.label} is {action.phase.value}, not parked: cannot {op} it."
+            )
+        self._engine.port.ask(self._resolve, action, op, payload)
+
+    def _resolve(self, action: Action, op: str, payload: Any = None) -> None:
+        record, info = self._record, self._info
+        assert record is not None
+        task = None
+        if op == "retry":
+            task, info = REGISTRY.latest(action.task), rerun.renewed_run(record, info)
+        self._engine.resolve(self.name, action.name, op, payload, task, info)
+
+    def _retry(self, only: Action | None) -> None:
+        """Retry what is parked, or else what has ended. On the controller's thread."""
+        record = self._record
+        if record is None:
+            raise LookupError(f"{self.name} is not kept any more: this kernel remembers its latest 200 runs.")
+        wanted = [only] if only is not None else [record.actions[name] for name in record.numbered]
+        parked = [action for action in wanted if rerun.is_parked(action)]
+        for action in parked:
+            self._resolve(action, "retry")
+        if parked:
+            return
+        if record.state.ended_at is None and (record.state.kind != "cell" or self._engine.is_open(self.name)):
+            raise RuntimeError(
+                f"{self.name} is still running; what failed can be retried when it has ended. Under on_failure='pause' a "
+                "failed action waits to be retried while its run goes on."
+            )
+        made = rerun.plan(self._engine, record, only)
+        if any(not action.phase.is_terminal for action in made.actions):
+            raise RuntimeError(f"{made.actions[0].id} {made.actions[0].label} is still {made.actions[0].phase.value}.")
+        self._begin_again()
+        rerun.start(self._engine, made, self._settle_again)
+
+    def _begin_again(self) -> None:
+        self._settled = None
+        self._finished.clear()
+
+    def _settle_again(self, _call: Call) -> Callable[[Settled], None]:
+        return self._settle
+
+    def _results(self, *, return_exceptions: bool = False, group: str = "") -> list[Any]:
+        """What the calls that its cell (or its first task) made gave, in call order: what a gather over all of them gives.
+
+        Args:
+            return_exceptions: Put the error of a failed call in its place, as ``gather`` does; else the first is raised.
+            group: Only calls of this group.
+
+        Raises:
+            errors.BaseRuntimeError: A call failed.
+            LookupError: A result is too large to have been kept.
+        """
+        self._wait()
+        record = self._record
+        if record is None:
+            raise LookupError(f"{self.name} is not kept any more: this kernel remembers its latest 200 runs.")
+        found = self._engine.port.ask(rerun.results_of, self._engine, record, group)
+        return rerun.open_results(found, self.name, return_exceptions=return_exceptions)
+
+    results = Dual(_results)
+
+    get = dual.Dual(lambda name: _find(name), name="get")
+    listall = dual.DualIterator(lambda **wanted: _listed(**wanted), name="listall")
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.to_thread(self._value).__await__()
@@ -276,6 +468,10 @@ class _Runner:
     run = Dual(_run)
 
 
+#: Runs that `runs()` knows, at most as many as the store keeps.
+MAX_KNOWN = 200
+
+_known: OrderedDict[str, Run] = OrderedDict()
 _live: dict[str, Run] = {}
 _engines: dict[str, Callable[[], Engine]] = {}
 _local: list[Engine] = []
@@ -285,6 +481,66 @@ def _remember(run: Run) -> None:
     for name in [name for name, old in _live.items() if old.done()]:
         del _live[name]
     _live[run.name] = run
+
+
+def remember(run: Run) -> None:
+    """Have `runs` and `last_run` know a run."""
+    _known[run.name] = run
+    while len(_known) > MAX_KNOWN:
+        _known.popitem(last=False)
+
+
+def _find(name: str) -> Run:
+    """A run of this process, by name.
+
+    Raises:
+        errors.ActionNotFoundError: There is none, or it is forgotten.
+    """
+    from flyte_nb.core.errors import ActionNotFoundError
+
+    found = _known.get(name)
+    if found is None:
+        latest = ", ".join(list(_known)[-5:]) or "none"
+        raise ActionNotFoundError(f"There is no run {name!r} in this process; the latest are: {latest}.")
+    return found
+
+
+def _listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 100, **_ignored: Any) -> Iterator[Run]:
+    """Runs of this process, oldest first.
+
+    Args:
+        in_phase: Only those in this phase, or one of these.
+        task_name: Only those of this task.
+        limit: Most runs to give: the latest.
+    """
+    phases = {str(phase) for phase in ([in_phase] if isinstance(in_phase, str) else in_phase)} if in_phase else None
+    found = [
+        run
+        for run in list(_known.values())
+        if (phases is None or str(run.phase) in phases)
+        and (task_name is None or (run._task is not None and run._task.name == task_name))
+    ]
+    return iter(found[-limit:])
+
+
+def runs() -> dict[str, Run]:
+    """The runs of this process by name, oldest first: those of cells that awaited tasks, and those of `run`.
+
+    Example:
+        >>> await flyte_nb.runs()["r3"].retry_failed()
+    """
+    return dict(_known)
+
+
+def last_run() -> Run:
+    """The run that began last: of a cell that awaited tasks, or of `run`.
+
+    Raises:
+        LookupError: There is none yet.
+    """
+    if not _known:
+        raise LookupError("there is no run yet: await a task in a cell, or call flyte_nb.run(task, ...)")
+    return next(reversed(_known.values()))
 
 
 def unfinished() -> Iterator[Run]:
@@ -323,27 +579,38 @@ def _info(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
     limit = options.get("max_action_concurrency") or 0
     if limit < 0:
         raise ValueError(f"max_action_concurrency must be 0 or more, not {limit}")
+    interactive = options.get("interactive_mode")
+    if interactive is None:
+        interactive = mode != "local" and engine.is_attended()
+    interactive = bool(interactive)
     started = options.get("run_start_time") or dt.datetime.now(dt.UTC)
     return RunInfo(
         name=options.get("name") or engine.new_run_name(),
         home=getattr(engine, "home", "local"),
         started_at=started,
         mode="local" if mode == "local" else "remote",
-        project=options.get("project") or "flyte_nb",
-        domain=options.get("domain") or "development",
+        project=options.get("project") or initialized.project(),
+        domain=options.get("domain") or initialized.domain(),
         version=options.get("version") or "",
-        raw_data_path=options.get("raw_data_path") or "",
+        raw_data_path=_place(options.get("raw_data_path")),
         run_base_dir=options.get("run_base_dir") or "",
-        interactive_mode=bool(options.get("interactive_mode")),
+        interactive_mode=interactive,
         disable_run_cache=bool(options.get("disable_run_cache")),
         overwrite_cache=bool(options.get("overwrite_cache")),
         env_vars=tuple((options.get("env_vars") or {}).items()),
         labels=tuple((options.get("labels") or {}).items()),
         annotations=tuple((options.get("annotations") or {}).items()),
         max_action_concurrency=limit,
-        on_failure=options.get("on_failure") or "raise",
+        on_failure=onfailure.way_of(options.get("on_failure"), interactive),
+        breakpoint_wait=onfailure.wait_of(options.get("breakpoint_wait"), interactive),
         strict_sync=bool(options.get("strict_sync")),
     )
+
+
+def _place(path: Any) -> str:
+    """Where a run's large data goes: a path, or Flyte's `RawDataPath`."""
+    path = getattr(path, "path", path)
+    return os.fspath(path) if path else session_folder()
 
 
 def with_runcontext(mode: str | None = None, **options: Any) -> _Runner:

@@ -165,8 +165,8 @@ async def _ship_package(client: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flyte_nb.zip"
         with zipfile.ZipFile(path, "w") as archive:
-            for part in ("__init__.py", "core", "engine", "worker"):
-                files = [root / part] if part.endswith(".py") else sorted((root / part).rglob("*.py"))
+            for part in ("*.py", "core/**/*.py", "engine/**/*.py", "io/**/*.py", "worker/**/*.py"):
+                files = sorted(root.glob(part))
                 for file in files:
                     archive.write(file, f"flyte_nb/{file.relative_to(root)}")
         await client.upload_file(str(path))

@@ -15,7 +15,7 @@ from typing import Any
 
 import distributed
 
-from flyte_nb.core import blobs, capture
+from flyte_nb.core import aliases, blobs, capture
 from flyte_nb.core.attempt import Body
 from flyte_nb.core.caching import CacheClient
 from flyte_nb.core.blobs import Blobs
@@ -75,6 +75,7 @@ class Host:
         worker.handlers[OP] = self._accept
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         capture.install(tee=False)
+        aliases.install_as_fallback()
 
     @classmethod
     def of(cls, worker: Any) -> Host:
@@ -173,6 +174,8 @@ class Host:
     # -- what owners say ------------------------------------------------------------------------------------------
 
     def _on_run(self, _link: Link, run: RunInfo) -> None:
+        if run.as_flyte:
+            aliases.install_as_flyte()
         self.runs[run.name] = run
 
     def _on_bundle(self, link: Link, lane_id: str, bundle: list[Work]) -> None:

@@ -1,0 +1,35 @@
+"""``flyte.app``: descriptions of apps, which construct and are not served. Runs in: everywhere."""
+
+from __future__ import annotations
+
+from flyte_nb.core.apps import (
+    AppEndpoint,
+    AppEnvironment,
+    ArtifactValue,
+    Domain,
+    Parameter,
+    Port,
+    RunOutput,
+    Scaling,
+    Subdomain,
+    Timeouts,
+    get_parameter,
+)
+from flyte_nb.core.apps import AppLink as Link
+from flyte_nb.core.context import ctx
+
+__all__ = [
+    "AppEndpoint",
+    "AppEnvironment",
+    "ArtifactValue",
+    "Domain",
+    "Link",
+    "Parameter",
+    "Port",
+    "RunOutput",
+    "Scaling",
+    "Subdomain",
+    "Timeouts",
+    "ctx",
+    "get_parameter",
+]

@@ -1,0 +1,154 @@
+"""Have code that says ``import flyte``, ``from flyte.io import File`` find this package. Runs in: everywhere.
+
+``sys.modules["flyte"]`` becomes this very package, so that ``flyte is flyte_nb``: a function whose globals hold the module is
+pickled by the name ``flyte_nb`` and needs no alias where it arrives. Submodules are found by `_Finder`, one module under two
+names, so that no class exists twice. Workers have the finder always, behind all others: it serves where the real SDK is
+not installed; after `install_as_flyte` in the notebook it comes first there, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+#: Public submodules, as ``flyte.<name>``.
+SUBMODULES = (
+    "app", "config", "durable", "errors", "extras", "git", "io", "models", "notify", "prefetch", "remote", "report",
+    "storage", "syncify", "types",
+)  # fmt: skip
+
+#: Private modules of the SDK that programs have been seen to import, and where their names live here.
+_PRIVATE = {
+    "_cache": "core.cachepolicy",
+    "_checkpoint": "io.checkpoint",
+    "_condition": "core.condition",
+    "_context": "core.context",
+    "_environment": "core.environment",
+    "_image": "core.image",
+    "_logging": "core.logs",
+    "_map": "core.mapping",
+    "_pod": "core.accepted",
+    "_resources": "core.resources",
+    "_retry": "core.retry",
+    "_reusable_environment": "core.reuse",
+    "_run": "core.runs",
+    "_secret": "core.secret",
+    "_task": "core.task",
+    "_task_environment": "core.environment",
+    "_trigger": "core.accepted",
+}
+
+#: What `sys.modules` calls the alias.
+ALIAS = "flyte"
+
+
+class AlreadyImportedError(RuntimeError):
+    """The real Flyte SDK is imported in this process, so that its name is taken."""
+
+
+def _target(name: str) -> str | None:
+    """The module here that ``flyte.<...>`` means; None if there is none."""
+    if name == ALIAS:
+        return "flyte_nb"
+    first, _, rest = name.removeprefix(ALIAS + ".").partition(".")
+    if first in SUBMODULES:
+        return f"flyte_nb.{first}.{rest}" if rest else f"flyte_nb.{first}"
+    if first in _PRIVATE and not rest:
+        return f"flyte_nb.{_PRIVATE[first]}"
+    return None
+
+
+class _Loader(importlib.abc.Loader):
+    """Puts a module of ours under a second name."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system takes what it then finds in `sys.modules`.
+        sys.modules[module.__name__] = importlib.import_module(self.target)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds ``flyte`` and ``flyte.*`` in this package."""
+
+    def __init__(self) -> None:
+        #: Whether it speaks for names that it does not know, too (it was asked for, and comes first).
+        self.first = False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != ALIAS and not fullname.startswith(ALIAS + "."):
+            return None
+        if fullname != ALIAS and sys.modules.get(ALIAS) is not sys.modules["flyte_nb"]:
+            return None  # Part of the real one.
+        found = _target(fullname)
+        if found is None:
+            # Not left to the other finders: they would find ``flyte.core`` in this package and load it a second time.
+            raise ModuleNotFoundError(
+                f"No module named {fullname!r}: it is not part of what flyte_nb gives of Flyte "
+                f"({', '.join(SUBMODULES)}; see docs/flyte-names.md).",
+                name=fullname,
+            )
+        return importlib.machinery.ModuleSpec(fullname, _Loader(found), is_package=True)
+
+
+_finder = _Finder()
+
+
+def install_as_flyte() -> None:
+    """Make ``import flyte`` and its forms mean this package, here and on the workers of runs that start from now on.
+
+    Call it once, before the first ``import flyte``. Harmless when repeated.
+
+    Raises:
+        AlreadyImportedError: The real ``flyte`` is imported in this process already.
+
+    Example:
+        >>> import flyte_nb
+        >>> flyte_nb.install_as_flyte()
+        >>> from flyte.io import File
+    """
+    present = sys.modules.get(ALIAS)
+    ours = sys.modules["flyte_nb"]
+    if present is not None and present is not ours:
+        raise AlreadyImportedError(
+            f"The real flyte is imported in this process ({getattr(present, '__file__', None) or present!r}), so "
+            "install_as_flyte() cannot take its name. Restart the kernel and call it before anything imports flyte."
+        )
+    _finder.first = True
+    if _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)
+    sys.meta_path.insert(0, _finder)
+    sys.modules[ALIAS] = ours
+
+
+def install_as_fallback() -> None:
+    """Serve ``import flyte`` where no real one is found. For worker processes."""
+    if _finder not in sys.meta_path:
+        sys.meta_path.append(_finder)
+
+
+def is_installed() -> bool:
+    """Whether `install_as_flyte` has been called in this process."""
+    return _finder.first
+
+
+def uninstall() -> None:
+    """Take the alias away again: for tests."""
+    _finder.first = False
+    if _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)
+    ours: Any = sys.modules["flyte_nb"]
+    if sys.modules.get(ALIAS) is ours:
+        for name in [n for n in sys.modules if n == ALIAS or n.startswith(ALIAS + ".")]:
+            del sys.modules[name]

@@ -1,0 +1,205 @@
+"""The HTML report of an action: tabs that it fills while it runs, sent on with every flush. Runs in: the task's thread.
+
+A flush sends each changed tab whole (`events.Reported`), so that views show it before the action ends; what was not flushed
+by then is flushed at its end. Outside a task everything works on a report that nobody sees.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flyte_nb.core import events as ev
+from flyte_nb.core.context import Context, current
+from flyte_nb.core.dual import Dual
+
+if TYPE_CHECKING:
+    from flyte_nb.core.store import RunRecord
+
+#: Name of the tab that `log` and `replace` write to.
+MAIN = "main"
+#: Longest HTML of one tab that is sent, in characters: the store keeps no more.
+MAX_TAB = 2_000_000
+#: Tabs of one report that are sent: more cannot be looked at.
+MAX_TABS = 50
+
+
+@dataclass
+class Tab:
+    """One page of a report.
+
+    Args:
+        name: What is written on the tab.
+    """
+
+    name: str
+    #: Pieces of HTML, in order.
+    content: list[str] = field(default_factory=list, init=False)
+    _changed: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def log(self, content: str) -> None:
+        """Add HTML: a fragment, not a whole document."""
+        self.content.append(content)
+        self._changed = True
+
+    def replace(self, content: str) -> None:
+        """Replace what the tab holds."""
+        self.content = [content]
+        self._changed = True
+
+    def get_html(self) -> str:
+        """The tab's HTML."""
+        return "\n".join(self.content)
+
+
+@dataclass
+class Report:
+    """The tabs of one action.
+
+    Args:
+        name: Name of the task.
+    """
+
+    name: str
+    #: By name; "main" is always there.
+    tabs: dict[str, Tab] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tabs.setdefault(MAIN, Tab(MAIN))
+
+    def get_tab(self, name: str, create_if_missing: bool = True) -> Tab:
+        """A tab.
+
+        Args:
+            name: Its name.
+            create_if_missing: Whether it is made if there is none.
+
+        Raises:
+            ValueError: There is none, and none is to be made.
+        """
+        if name not in self.tabs:
+            if not create_if_missing:
+                raise ValueError(f"Tab {name} does not exist; the report has: {', '.join(self.tabs)}.")
+            self.tabs[name] = Tab(name)
+        return self.tabs[name]
+
+    def has_content(self) -> bool:
+        """Whether anything was written."""
+        return any(tab.content for tab in self.tabs.values())
+
+    def get_final_report(self) -> str:
+        """All tabs as one HTML page."""
+        return page((name, tab.get_html()) for name, tab in self.tabs.items())
+
+    def _take_changed(self) -> list[Tab]:
+        changed = [tab for tab in list(self.tabs.values())[:MAX_TABS] if tab._changed]
+        for tab in changed:
+            tab._changed = False
+        return changed
+
+
+def page(tabs: Iterable[tuple[str, str]]) -> str:
+    """Tabs, as (name, HTML) pairs, as one HTML page; "" if nothing is in them."""
+    filled = [(name, text) for name, text in tabs if text]
+    if not filled:
+        return ""
+    if len(filled) == 1 and filled[0][0] == MAIN:
+        body = filled[0][1]
+    else:
+        body = "".join(f"<section><h2>{html.escape(name)}</h2>\n{text}\n</section>\n" for name, text in filled)
+    return f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"></head><body>\n{body}\n</body></html>'
+
+
+def page_of(record: RunRecord, action: str = "") -> str:
+    """The reports kept of a run as one HTML page; "" if there are none.
+
+    Args:
+        record: The run.
+        action: Name of the action whose report is wanted; "" for all actions.
+    """
+    tabs = []
+    for (name, tab), text in record.reports.items():
+        if not action:
+            tabs.append((f"{record.actions[name].label}: {tab}" if name in record.actions else tab, text))
+        elif name == action:
+            tabs.append((tab, text))
+    return page(tabs)
+
+
+def report_of(context: Context) -> Report:
+    """The report of an attempt, made when it is first asked for."""
+    attachments = context.frame.attachments
+    report = attachments.get("report")
+    if report is None:
+        report = attachments["report"] = Report(context.task)
+        attachments.setdefault("on_end", []).append(lambda: _send(context, report))
+    return report  # type: ignore[no-any-return]
+
+
+def _send(context: Context, report: Report) -> None:
+    emit = context.port.controller.emit
+    for tab in report._take_changed():
+        event = ev.Reported(context.run.name, context.action, tab.name, tab.get_html()[:MAX_TAB])
+        context.port.run_soon(emit, event)
+
+
+def _of_task() -> Context | None:
+    context = current()
+    return context if context is not None and context.in_task else None
+
+
+def current_report() -> Report:
+    """The running action's report; outside a task, one that nobody sees."""
+    context = _of_task()
+    return report_of(context) if context is not None else Report("dummy")
+
+
+def get_tab(name: str, /, create_if_missing: bool = True) -> Tab:
+    """A tab of the running action's report.
+
+    Args:
+        name: Its name.
+        create_if_missing: Whether it is made if there is none.
+
+    Raises:
+        ValueError: There is none, and none is to be made.
+    """
+    return current_report().get_tab(name, create_if_missing)
+
+
+def _flush() -> None:
+    """Show what was written so far, while the action goes on."""
+    context = _of_task()
+    if context is not None and not context.frame.attachments.get("closed"):
+        _send(context, report_of(context))
+
+
+def _log(content: str, do_flush: bool = False) -> None:
+    """Add HTML to the main tab.
+
+    Args:
+        content: A fragment, not a whole document.
+        do_flush: Whether it is shown at once, instead of with the next flush.
+    """
+    get_tab(MAIN).log(content)
+    if do_flush:
+        _flush()
+
+
+def _replace(content: str, do_flush: bool = False) -> None:
+    """Replace what the main tab holds.
+
+    Args:
+        content: A fragment, not a whole document.
+        do_flush: Whether it is shown at once, instead of with the next flush.
+    """
+    get_tab(MAIN).replace(content)
+    if do_flush:
+        _flush()
+
+
+flush = Dual(_flush, name="flush")
+log = Dual(_log, name="log")
+replace = Dual(_replace, name="replace")

@@ -1,0 +1,155 @@
+"""``@syncify``: call an async function from sync code, whatever loop runs there. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import inspect
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from flyte_nb.core.context import current
+
+#: Items of a synchronised async generator that may be made ahead of its reader: it is a stream, not a list.
+AHEAD = 1
+
+_END = object()
+
+
+def _waiting() -> AbstractContextManager[None]:
+    """A wait of this thread: on a worker, its compute slot is free meanwhile."""
+    context = current()
+    return context.port.blocking() if context is not None else contextlib.nullcontext()
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end on a loop of its own, in a thread of its own, under a copy of the caller's context.
+
+    A shared background loop would deadlock as soon as what runs on it calls a synchronised function itself.
+    """
+    answer: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            answer["value"] = asyncio.run(coroutine)
+        except BaseException as exc:
+            answer["error"] = exc
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="flyte-syncify", daemon=True)
+    thread.start()
+    with _waiting():
+        thread.join()
+    if "error" in answer:
+        raise answer["error"]
+    return answer["value"]
+
+
+def run_generator(generator: AsyncIterator[Any]) -> Iterator[Any]:
+    """The items of an async generator, as they are made."""
+    items: queue.Queue[tuple[object, Any]] = queue.Queue(maxsize=AHEAD)
+    stop = threading.Event()
+
+    def put(kind: object, value: Any) -> None:
+        while not stop.is_set():
+            try:
+                items.put((kind, value), timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    async def drain() -> None:
+        try:
+            async for item in generator:
+                put(None, item)
+                if stop.is_set():
+                    break
+            put(_END, None)
+        except BaseException as exc:
+            put(exc, None)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: context.run(asyncio.run, drain()), name="flyte-syncify", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with _waiting():
+                kind, value = items.get()
+            if kind is _END:
+                return
+            if isinstance(kind, BaseException):
+                raise kind
+            yield value
+    finally:
+        stop.set()
+        thread.join()
+
+
+class _Synchronised:
+    """What `Syncify` makes of a function: calling it blocks, ``.aio`` is the function itself."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.aio = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        made = self.aio(*args, **kwargs)
+        return run_generator(made) if inspect.isasyncgen(made) else run_coroutine(made)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return _Synchronised(functools.partial(self.aio, instance))
+
+
+class _SynchronisedMethod:
+    """The same for a ``classmethod`` or ``staticmethod``."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return _Synchronised(self._method.__get__(instance, owner))
+
+
+class Syncify:
+    """A decorator for async functions, methods and generators: ``f(...)`` blocks, ``f.aio(...)`` awaits.
+
+    Unlike Flyte's, ``f.aio`` runs on the caller's own loop and ``f()`` on one of its own, so neither can deadlock.
+
+    Args:
+        name: Accepted for Flyte's sake.
+
+    Raises:
+        TypeError: What is decorated is neither an async function nor an async generator.
+
+    Example:
+        >>> @syncify
+        ... async def fetch(n: int) -> int:
+        ...     return n + 1
+        >>> fetch(1)
+        2
+    """
+
+    def __init__(self, name: str = "default_syncer") -> None:
+        self.name = name
+
+    def __call__(self, function: Any) -> Any:
+        """Decorate a function."""
+        if isinstance(function, (classmethod, staticmethod)):
+            return _SynchronisedMethod(function)
+        plain = inspect.unwrap(function) if callable(function) else function
+        if not (inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)):
+            raise TypeError(
+                f"Syncify takes async functions, coroutines and async generators, not {function!r}. "
+                "A plain function needs no syncify."
+            )
+        return _Synchronised(function)
+
+
+syncify = Syncify()

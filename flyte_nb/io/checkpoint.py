@@ -1,0 +1,219 @@
+"""What an attempt saves for the next one, should it fail: `Checkpoint`. Runs in: the task's thread.
+
+One blob per attempt, overwritten by every save, at an address that follows from run, action and attempt: so it is found
+again even if the worker died with the attempt that wrote it. A folder becomes a tar archive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tarfile
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flyte_nb.core.context import CheckpointPaths, Context
+from flyte_nb.io import places
+
+#: What a checkpoint that was no folder is called once it is loaded.
+PAYLOAD = "payload"
+
+
+def latest_checkpoint(
+    root: Path | str, glob_pattern: str = "**/last.ckpt", *, key: Callable[[Path], Any] | None = None
+) -> Path | None:
+    """The newest file of a pattern in a folder; None if there is none.
+
+    Args:
+        root: The folder, as `Checkpoint.load` gave it.
+        glob_pattern: Which files; the default is Lightning's.
+        key: What makes a file newer; its time of modification by default.
+    """
+    found = list(Path(root).glob(glob_pattern))
+    return max(found, key=key or (lambda path: path.stat().st_mtime)) if found else None
+
+
+class BaseCheckpoint(ABC):
+    """What every checkpoint helper can do."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """A local folder to work in."""
+
+    @abstractmethod
+    def prev_exists(self) -> bool:
+        """Whether an earlier attempt saved one."""
+
+    @abstractmethod
+    async def load(self) -> Path | None:
+        """Have the earlier attempt's checkpoint here."""
+
+    @abstractmethod
+    async def save(self, data: Path | str | bytes) -> None:
+        """Save for the next attempt."""
+
+    @abstractmethod
+    def load_sync(self) -> Path | None:
+        """Have the earlier attempt's checkpoint here."""
+
+    @abstractmethod
+    def save_sync(self, data: Path | str | bytes) -> None:
+        """Save for the next attempt."""
+
+
+class Checkpoint(BaseCheckpoint):
+    """The checkpoint of the running attempt: ``flyte.ctx().checkpoint``.
+
+    Args:
+        checkpoint_dest: Address to save to.
+        checkpoint_src: Address that the attempt before saved to; None if it saved none.
+
+    Example:
+        >>> checkpoint = flyte.ctx().checkpoint
+        >>> previous = await checkpoint.load()
+        >>> done = int(previous.read_bytes()) if previous else 0
+        >>> await checkpoint.save(b"17")
+    """
+
+    def __init__(self, checkpoint_dest: str, checkpoint_src: str | None = None) -> None:
+        self._destination = checkpoint_dest
+        self._source = checkpoint_src or None
+        self._folder: Path | None = None
+        self._loaded: Path | None = None
+
+    @property
+    def remote_destination(self) -> str:
+        """Address that `save` writes to."""
+        return self._destination
+
+    @property
+    def remote_source(self) -> str | None:
+        """Address that `load` reads from; None if no earlier attempt saved one."""
+        return self._source
+
+    @property
+    def path(self) -> Path:
+        """A local folder to work in; what was loaded is in it."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="checkpoint-", dir=_local_folder()))
+        return self._folder
+
+    def prev_exists(self) -> bool:
+        """Whether an earlier attempt saved one."""
+        return self._source is not None
+
+    def load_sync(self) -> Path | None:
+        """Have the earlier attempt's checkpoint here.
+
+        Returns:
+            The file (``path.read_bytes()``), or the folder if one was saved; None if no earlier attempt saved anything.
+        """
+        if self._source is None or self._loaded is not None:
+            return self._loaded
+        blob = self.path / PAYLOAD
+        try:
+            places.get(self._source, blob)
+        except FileNotFoundError:
+            return None
+        self._loaded = blob
+        if self._source.endswith(_FOLDER):
+            archive = blob.rename(self.path / ".archive")
+            with tarfile.open(archive) as tar:
+                tar.extractall(self.path, filter="data")
+            archive.unlink()
+            self._loaded = self.path
+        return self._loaded
+
+    async def load(self) -> Path | None:
+        """As `load_sync`, awaited."""
+        return await asyncio.to_thread(self.load_sync)
+
+    def save_sync(self, data: Path | str | bytes) -> None:
+        """Save for the next attempt, in place of what was saved before.
+
+        Args:
+            data: Bytes, or the path of a file or folder.
+
+        Raises:
+            FileNotFoundError: There is no such file or folder.
+        """
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            with places.open_at(self._destination + _NEW, "wb") as file:
+                file.write(bytes(data))
+            self._replace("")
+            return
+        source = Path(data)
+        if not source.exists():
+            raise FileNotFoundError(f"Checkpoint source path does not exist: {source}")
+        if source.is_dir():
+            with tempfile.TemporaryDirectory(dir=_local_folder()) as folder:
+                archive = Path(folder) / "archive"
+                with tarfile.open(archive, "w") as tar:
+                    for child in sorted(source.iterdir()):
+                        tar.add(child, child.name)
+                places.put(archive, self._destination + _NEW)
+            self._replace(_FOLDER)
+        else:
+            places.put(source, self._destination + _NEW)
+            self._replace("")
+
+    async def save(self, data: Path | str | bytes) -> None:
+        """As `save_sync`, awaited."""
+        await asyncio.to_thread(self.save_sync, data)
+
+    def _replace(self, ending: str) -> None:
+        """Put what was written in the checkpoint's place, in one step where it is a disk: a crash leaves the old one."""
+        fresh, old = self._destination + ending, self._destination + (_FOLDER if not ending else "")
+        if not places.is_remote(fresh):
+            Path(places.on_disk(self._destination + _NEW)).replace(places.on_disk(fresh))
+            Path(places.on_disk(old)).unlink(missing_ok=True)
+            return
+        fs = places.filesystem(fresh)
+        fs.mv(self._destination + _NEW, fresh)
+        if fs.exists(old):
+            fs.rm(old)
+
+    def __del__(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+#: Ending of the address of a saved folder, and of a save under way.
+_FOLDER, _NEW = ".tar", ".new"
+
+
+def _local_folder() -> str:
+    from flyte_nb.core.scratch import session_folder
+
+    return session_folder()
+
+
+def _address(context: Context, attempt: int) -> str:
+    run = context.run
+    # The time tells runs of the same name apart, where several kernels keep their data in one place.
+    return places.join(
+        run.raw_data_path, "checkpoints", f"{run.name}-{run.started_at:%Y%m%dT%H%M%S}", context.action, str(attempt)
+    )
+
+
+def paths_of(context: Context) -> CheckpointPaths:
+    """Where an attempt keeps its checkpoint, and where the latest one before it that saved any did."""
+    before = None
+    for attempt in reversed(range(context.attempt)):
+        base = _address(context, attempt)
+        before = next((base + ending for ending in ("", _FOLDER) if places.exists(base + ending)), None)
+        if before is not None:
+            break
+    return CheckpointPaths(_address(context, context.attempt), before)
+
+
+def of(context: Context) -> Checkpoint:
+    """The checkpoint of an attempt: the same object each time."""
+    attachments = context.frame.attachments
+    if "checkpoint" not in attachments:
+        attachments["checkpoint"] = Checkpoint(*paths_of(context))
+    return attachments["checkpoint"]  # type: ignore[no-any-return]

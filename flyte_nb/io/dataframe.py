@@ -1,0 +1,228 @@
+"""A table that tasks pass by reference: `DataFrame`. Runs in: everywhere.
+
+It holds a frame, an address, or both. A frame that has no address yet is written below the run's ``raw_data_path`` when the
+reference crosses to another process (when it is pickled): as Parquet where pyarrow can, else as a pickle, which keeps any
+frame exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import pickle
+from collections.abc import AsyncIterator
+from typing import Any
+
+from flyte_nb.io import places
+from flyte_nb.io.hashing import HashMethod
+
+PARQUET = "parquet"
+PICKLE = "pickle"
+CSV = "csv"
+
+
+class DataFrame:
+    """A reference to a table.
+
+    Args:
+        uri: Its address; None while it is only in memory.
+        format: "parquet", "pickle" or "csv"; "" = by the address's ending.
+        hash: Hash of the content, for cache keys.
+
+    Example:
+        >>> table = DataFrame.from_df(pd.DataFrame({"x": [1, 2]}))
+        >>> frame = await table.open(pd.DataFrame).all()
+    """
+
+    def __init__(self, uri: str | None = None, format: str = "", hash: str | None = None) -> None:  # noqa: A002
+        self.uri = uri
+        self.format = format
+        self.hash = hash
+        self._frame: Any = None
+        self._wanted: Any = None
+
+    # -- making one -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_df(cls, val: Any = None, uri: str | None = None) -> DataFrame:
+        """A reference to a frame.
+
+        Args:
+            val: A pandas, polars or pyarrow table, or anything that can be pickled.
+            uri: Address to write it to; one below the run's ``raw_data_path`` by default.
+        """
+        made = cls()
+        made._frame = val
+        if uri is not None:
+            made._write(uri)
+        return made
+
+    wrap_df = from_df
+
+    @classmethod
+    def from_local_sync(
+        cls, df: Any, columns: Any = None, remote_destination: str | None = None, hash_method: Any = None
+    ) -> DataFrame:
+        """A reference to a frame.
+
+        Args:
+            df: A pandas, polars or pyarrow table.
+            columns: Names and types, for people; not checked.
+            remote_destination: Address to write it to; one below the run's ``raw_data_path`` by default.
+            hash_method: A known hash (text), or a `HashMethod`.
+        """
+        made = cls.from_df(df, remote_destination)
+        if isinstance(hash_method, str):
+            made.hash = hash_method
+        elif isinstance(hash_method, HashMethod):
+            hash_method.update(df)
+            made.hash = hash_method.result()
+        return made
+
+    @classmethod
+    async def from_local(
+        cls, df: Any, columns: Any = None, remote_destination: str | None = None, hash_method: Any = None
+    ) -> DataFrame:
+        """As `from_local_sync`, awaited."""
+        return await asyncio.to_thread(cls.from_local_sync, df, columns, remote_destination, hash_method)
+
+    @classmethod
+    def from_existing_remote(cls, remote_path: str, format: str | None = None, **_facts: Any) -> DataFrame:  # noqa: A002
+        """A reference to a table that exists.
+
+        Args:
+            remote_path: Its address.
+            format: "parquet", "pickle" or "csv"; None = by the address's ending.
+        """
+        return cls(uri=remote_path, format=format or "")
+
+    # -- reading it -----------------------------------------------------------------------------------------------
+
+    @property
+    def val(self) -> Any:
+        """The frame, where it is in memory; None otherwise."""
+        return self._frame
+
+    def open(self, dataframe_type: Any) -> DataFrame:
+        """Say as what it is to be read: ``await table.open(pd.DataFrame).all()``.
+
+        Args:
+            dataframe_type: ``pandas.DataFrame``, ``polars.DataFrame``, ``polars.LazyFrame`` or ``pyarrow.Table``.
+        """
+        self._wanted = dataframe_type
+        return self
+
+    def all_sync(self) -> Any:
+        """The whole frame.
+
+        Raises:
+            ValueError: `open` was not called, so nobody knows as what.
+            FileNotFoundError: It is not there.
+        """
+        if self._wanted is None:
+            raise ValueError("No dataframe type set: write table.open(pd.DataFrame).all().")
+        frame = self._frame if self._frame is not None else self._read()
+        return convert(frame, self._wanted)
+
+    async def all(self) -> Any:
+        """The whole frame, awaited."""
+        return await asyncio.to_thread(self.all_sync)
+
+    async def iter(self) -> AsyncIterator[Any]:
+        """The frame in one piece: for programs that iterate."""
+        yield await self.all()
+
+    def _read(self) -> Any:
+        assert self.uri is not None, "a DataFrame without a frame and an address holds nothing"
+        kind = self.format or _format_of(self.uri)
+        if kind == PARQUET:
+            import pandas as pd
+
+            wanted = f"{getattr(self._wanted, '__module__', '')}".partition(".")[0]
+            place = self.uri if places.is_remote(self.uri) else places.on_disk(self.uri)
+            if wanted == "polars":
+                import polars
+
+                return polars.read_parquet(place)
+            return pd.read_parquet(place)
+        with places.open_at(self.uri, "rb") as file:
+            if kind == CSV:
+                import pandas as pd
+
+                return pd.read_csv(file)
+            return pickle.load(file)
+
+    def _write(self, uri: str | None = None) -> None:
+        data, kind = _encoded(self._frame)
+        place = uri or places.random_place(f"data.{'parquet' if kind == PARQUET else 'pkl'}")
+        with places.open_at(place, "wb") as file:
+            file.write(data)
+        self.uri, self.format = place, kind
+
+    # -- crossing -------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.uri is None and self._frame is not None:
+            self._write()
+        return {"uri": self.uri, "format": self.format, "hash": self.hash, "_frame": None, "_wanted": None}
+
+    def __flyte_key__(self) -> str:
+        """What a cache key takes for it: its content where the hash is known, else its address."""
+        return f"DataFrame:{self.hash or self.uri}"
+
+    def __repr__(self) -> str:
+        return f"DataFrame(uri={self.uri!r}, format={self.format!r})"
+
+
+def _format_of(uri: str) -> str:
+    ending = uri.rpartition(".")[2].lower()
+    return {"parquet": PARQUET, "pq": PARQUET, "csv": CSV, "pkl": PICKLE, "pickle": PICKLE}.get(ending, PARQUET)
+
+
+def _encoded(frame: Any) -> tuple[bytes, str]:
+    """A frame's bytes, and their format."""
+    buffer = io.BytesIO()
+    package = type(frame).__module__.partition(".")[0]
+    try:
+        if package == "pandas":
+            frame.to_parquet(buffer)
+            return buffer.getvalue(), PARQUET
+        if package == "polars" and hasattr(frame, "write_parquet"):
+            frame.write_parquet(buffer)
+            return buffer.getvalue(), PARQUET
+    except Exception:  # no pyarrow; or columns that Parquet cannot hold
+        return pickle.dumps(frame, 5), PICKLE
+    return pickle.dumps(frame, 5), PICKLE
+
+
+def convert(frame: Any, wanted: Any) -> Any:
+    """A frame as another package's, or as it is where it is of the wanted type already.
+
+    Args:
+        frame: A pandas, polars or pyarrow table.
+        wanted: The type.
+
+    Raises:
+        TypeError: There is no way from the one to the other.
+    """
+    if not isinstance(wanted, type) or isinstance(frame, wanted):
+        return frame
+    package = wanted.__module__.partition(".")[0]
+    if package == "pandas" and hasattr(frame, "to_pandas"):
+        return frame.to_pandas()
+    if package == "polars":
+        import polars
+
+        if wanted is polars.LazyFrame:
+            return convert(frame, polars.DataFrame).lazy()
+        if hasattr(frame, "collect"):
+            return frame.collect()
+        return polars.from_arrow(frame) if hasattr(frame, "schema") else polars.from_pandas(frame)
+    if package == "pyarrow":
+        import pyarrow
+
+        return frame.to_arrow() if hasattr(frame, "to_arrow") else pyarrow.Table.from_pandas(frame)
+    raise TypeError(
+        f"A {type(frame).__module__}.{type(frame).__name__} cannot be opened as {wanted.__module__}.{wanted.__name__}. "
+        "Open it as its own type, or as pandas.DataFrame."
+    )

@@ -1,0 +1,266 @@
+"""A file that tasks pass by reference: `File`. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from flyte_nb.io import places
+from flyte_nb.io.hashing import HashMethod, hash_of_file
+
+T = TypeVar("T")
+
+
+class AsyncHandle:
+    """An open file whose methods are awaited; each runs in a thread, so that the loop goes on meanwhile."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._file, name)
+        if not callable(found):
+            return found
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(found, *args, **kwargs)
+
+        return call
+
+    async def __aenter__(self) -> AsyncHandle:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await asyncio.to_thread(self._file.close)
+
+    def __aiter__(self) -> AsyncHandle:
+        return self
+
+    async def __anext__(self) -> Any:
+        line = await asyncio.to_thread(self._file.readline)
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+
+@dataclass(kw_only=True)
+class File(Generic[T]):
+    """A reference to a file: its address crosses between tasks, its content does not.
+
+    Inside a task, `from_local` copies the file to the run's ``raw_data_path``, so that it may go with the task's temporary
+    folder; in a cell or script it refers to the file where it is, if the run's data is kept on the disk, too.
+
+    Args:
+        path: Its address: a path on a disk that all processes see, or anything fsspec reaches.
+        name: Its name, the last part of the address by default.
+        format: Word for what is in it; nothing here depends on it.
+        hash: Hash of the content, for cache keys; None = the address stands for it.
+
+    Example:
+        >>> async def count(file: File) -> int:
+        ...     async with file.open() as f:
+        ...         return len(await f.read())
+    """
+
+    path: str
+    name: str | None = None
+    format: str = ""
+    hash: str | None = None
+    hash_method: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.path = os.fspath(self.path)
+        if self.name is None:
+            self.name = Path(self.path).name
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "hash_method": None}
+
+    def __flyte_key__(self) -> str:
+        """What a cache key takes for it: its content where the hash is known, else its address."""
+        return f"File:{self.hash or self.path}"
+
+    # -- making one -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def new_remote(cls, file_name: str | None = None, hash_method: Any = None) -> File[T]:
+        """A reference to a file that is yet to be written, at a fresh address below the run's ``raw_data_path``.
+
+        Args:
+            file_name: Last part of the address; a random one by default.
+            hash_method: A known hash (text), or a `HashMethod` that is given the content as it is written.
+        """
+        known, method = _hashes(hash_method)
+        return cls(path=places.random_place(file_name or ""), hash=known, hash_method=method)
+
+    @classmethod
+    def named_remote(cls, name: str) -> File[T]:
+        """A reference to a file of a fixed name below the run's folder: the same one in every attempt of an action.
+
+        Args:
+            name: Last part of the address.
+        """
+        from flyte_nb.core.context import ctx
+
+        below = ctx().output_path or places.raw_data_path()
+        place = places.join(below, name)
+        if not places.is_remote(place):
+            places.make_parent(place)
+        return cls(path=place, name=name)
+
+    @classmethod
+    def from_existing_remote(cls, remote_path: str, file_cache_key: str | None = None) -> File[T]:
+        """A reference to a file that exists.
+
+        Args:
+            remote_path: Its address.
+            file_cache_key: Hash of the content, for cache keys.
+        """
+        return cls(path=remote_path, hash=file_cache_key)
+
+    @classmethod
+    def from_local_sync(
+        cls,
+        local_path: str | os.PathLike[str],
+        remote_destination: str | None = None,
+        hash_method: Any = None,
+        **_tuning: Any,
+    ) -> File[T]:
+        """Put a local file where all tasks reach it.
+
+        Args:
+            local_path: The file.
+            remote_destination: Address to copy it to.
+            hash_method: A known hash (text) or a `HashMethod`; None takes a SHA-256 of the content.
+
+        Raises:
+            ValueError: There is no such file.
+        """
+        local = places.on_disk(local_path)
+        if not Path(local).is_file():
+            raise ValueError(f"File not found: {local}. Relative paths start at {Path.cwd()}.")
+        known, method = _hashes(hash_method)
+        known = known or hash_of_file(local, method)
+        if remote_destination is None and places.stays_put():
+            return cls(path=str(Path(local).absolute()), hash=known)
+        path = places.put(local, remote_destination or places.random_place(Path(local).name))
+        return cls(path=path, name=Path(local).name, hash=known)
+
+    @classmethod
+    async def from_local(
+        cls,
+        local_path: str | os.PathLike[str],
+        remote_destination: str | None = None,
+        hash_method: Any = None,
+        **tuning: Any,
+    ) -> File[T]:
+        """As `from_local_sync`, awaited."""
+        return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method, **tuning)
+
+    # -- reading and writing --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def open_sync(self, mode: str = "rb", **options: Any) -> Iterator[Any]:
+        """Open it.
+
+        Args:
+            mode: "rb" (the default), "wb", "r", "w", "ab", ...
+            **options: ``encoding compression block_size cache_type cache_options``, passed on to fsspec.
+
+        Raises:
+            FileNotFoundError: It is to be read, and is not there.
+        """
+        with _opened(self, mode, options) as file:
+            yield file
+
+    @asynccontextmanager
+    async def open(self, mode: str = "rb", **options: Any) -> AsyncIterator[Any]:
+        """Open it; methods of the handle are awaited: ``async with file.open() as f: data = await f.read()``.
+
+        Args:
+            mode: As of `open_sync`.
+            **options: As of `open_sync`.
+        """
+        opened = _opened(self, mode, options)
+        file = await asyncio.to_thread(opened.__enter__)
+        try:
+            yield AsyncHandle(file)
+        except BaseException as exc:
+            if not await asyncio.to_thread(opened.__exit__, type(exc), exc, exc.__traceback__):
+                raise
+        else:
+            await asyncio.to_thread(opened.__exit__, None, None, None)
+
+    def exists_sync(self) -> bool:
+        """Whether it is there."""
+        return places.exists(self.path)
+
+    async def exists(self) -> bool:
+        """Whether it is there, awaited."""
+        return await asyncio.to_thread(self.exists_sync)
+
+    def download_sync(self, local_path: str | os.PathLike[str] | None = None) -> str:
+        """Have it on this machine's disk.
+
+        Args:
+            local_path: Where: a file, or a folder (one that exists, or written with a slash at its end). By default it stays
+                where it is if that is a disk, else a temporary folder of the session.
+
+        Returns:
+            The path of the local file.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        if local_path is None and not places.is_remote(self.path):
+            return places.on_disk(self.path)
+        target = Path(local_path).absolute() if local_path is not None else places.random_local(self.path)
+        if local_path is not None and (str(local_path).endswith(("/", os.sep)) or target.is_dir()):
+            target /= Path(self.path).name
+        return places.get(self.path, target)
+
+    async def download(self, local_path: str | os.PathLike[str] | None = None) -> str:
+        """As `download_sync`, awaited."""
+        return await asyncio.to_thread(self.download_sync, local_path)
+
+
+def _hashes(method: Any) -> tuple[str | None, Any]:
+    """(known hash, method) of a ``hash_method`` argument."""
+    if isinstance(method, str):
+        return method, None
+    return None, method if isinstance(method, HashMethod) else None
+
+
+@contextmanager
+def _opened(file: File[Any], mode: str, options: dict[str, Any]) -> Iterator[Any]:
+    if not places.is_remote(file.path):  # the disk has no read-ahead to tune
+        options = {
+            key: value for key, value in options.items() if key in {"encoding", "compression", "newline", "errors"}
+        }
+    with places.open_at(file.path, mode, **{k: v for k, v in options.items() if v is not None}) as handle:
+        if file.hash_method is None or "r" in mode:
+            yield handle
+            return
+        yield _Hashing(handle, file.hash_method.update)
+    file.hash = file.hash_method.result()
+
+
+class _Hashing:
+    """A file being written, whose content a hash is given as well."""
+
+    def __init__(self, file: Any, update: Callable[[Any], None]) -> None:
+        self._file = file
+        self._update = update
+
+    def write(self, data: Any) -> Any:
+        """Write, and hash."""
+        self._update(data)
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

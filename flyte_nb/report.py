@@ -1,0 +1,7 @@
+"""``flyte.report``: HTML that an action shows beside itself, while it runs. Runs in: everywhere."""
+
+from __future__ import annotations
+
+from flyte_nb.core.report import Report, Tab, current_report, flush, get_tab, log, replace
+
+__all__ = ["Report", "Tab", "current_report", "flush", "get_tab", "log", "replace"]
