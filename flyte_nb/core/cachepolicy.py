@@ -65,7 +65,7 @@ class CachePolicy(Protocol):
 
 
 class FunctionBodyPolicy:
-    """The default policy: a new version when the task's function changes, or a helper of the user's or plain value that it uses.
+    """The default policy: a new version when the function changes, or a helper of the user's or plain value that it uses.
 
     Comments and layout do not count; decorators, docstrings and annotations do (`identity.code_version`).
     """

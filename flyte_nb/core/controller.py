@@ -22,6 +22,7 @@ from flyte_nb.core.home import Home
 from flyte_nb.core.kept import Kept
 from flyte_nb.core.model import Attempt, ErrorNote, Phase
 from flyte_nb.core.outcome import Clock, Executor, Handle, Outcome, Work
+from flyte_nb.core.recall import FarKept
 from flyte_nb.core.serial import Payload
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class Flight:
     """An action under way."""
 
     __slots__ = (
-        "admitted", "attempt", "attempted", "call", "cancel_reason", "deadline", "ended", "looking", "losses", "on_end", "overdue",
-        "paused", "seq", "settle", "timer", "untold", "used", "work",
+        "admitted", "attempt", "attempted", "call", "cancel_reason", "deadline", "ended", "looking", "losses", "on_end",
+        "overdue", "paused", "seq", "settle", "timer", "untold", "used", "work",
     )  # fmt: skip
 
     def __init__(self, call: Call, settle: Callable[[Settled], None] | None) -> None:
@@ -104,7 +105,7 @@ class Controller:
         *,
         cache: Cache | None = None,
         home: Home | None = None,
-        kept: Kept | None = None,
+        kept: Kept | FarKept | None = None,
     ) -> None:
         self.executor = executor
         self.emit = emit
@@ -112,7 +113,7 @@ class Controller:
         self.cache = cache
         #: Where runs keep what must be known in one place: results of children, for a parent that is executed again.
         self.home = home
-        #: Calls that failed and large results, for retrying by hand; None on a worker.
+        #: Calls that failed and large results, for retrying by hand and for parents that are executed again.
         self.kept = kept
         #: Flights by (run, action).
         self.flights: dict[tuple[str, str], Flight] = {}
@@ -169,6 +170,11 @@ class Controller:
             settle: Told once what came of it.
         """
         flight = Flight(call, settle)
+        if call.record is not None and type(call.record) is not Lived and not call.run.recovers:
+            # An earlier attempt of its parent got the result in this run: it stands there as it was.
+            flight.ended, flight.settle = True, None
+            settle(Settled("ok", call, call.record))
+            return flight
         run = call.run.name
         config = call.task.config
         self.emit(
@@ -287,7 +293,9 @@ class Controller:
         call = flight.call
         if self.home is not None and (flight.attempt > 0 or call.run.recovers):
             # Children that completed are not done again: the attempt is given their results.
-            self.home.ask(call.run, "records", (call.name,), lambda records: self._recalled(flight, records or ()))
+            self.home.ask(
+                call.run, "records", (call.name, flight.attempt), lambda records: self._recalled(flight, records or ())
+            )
         else:
             self._start(flight, ())
 

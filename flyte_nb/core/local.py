@@ -27,6 +27,7 @@ from flyte_nb.core.kept import Kept
 from flyte_nb.core.model import LogLine
 from flyte_nb.core.outcome import Handle, Outcome, Work
 from flyte_nb.core.port import Port
+from flyte_nb.core.recall import Recall
 from flyte_nb.core.serial import Payload
 from flyte_nb.core.store import RunStore
 from flyte_nb.core.task import Task
@@ -216,8 +217,9 @@ class LocalEngine:
         self.store = RunStore()
         self.executor = InlineExecutor(self.thread.loop, self.store.append)
         self.desk = Desk()
-        self.desk.answers["records"] = lambda run, then, parent: then(self.store.results_of_children(run, parent))
         self.kept = Kept()
+        self.recall = Recall(self.store, self.kept)
+        self.recall.serve(self.desk)
         self.cache = CacheDesk(self.thread.post, self.store)
         self.cache.serve(self.desk)
         self.controller = Controller(

@@ -215,7 +215,7 @@ class RunStore:
             event.prompt,
             recovers=event.recovers,
         )
-        record = self.runs[event.run] = RunRecord(state)
+        self.runs[event.run] = RunRecord(state)
         self._forget_old()
         for listener in list(self.listeners):
             listener(event)
@@ -260,11 +260,9 @@ class RunStore:
             if action.kind == "sleep":  # slept or not, it counts from its first call
                 found.append((action.name, pickle.dumps(action.queued_at)))
                 continue
-            if not action.phase.is_terminal:
-                continue
-            if action.output is not None and not action.phase.is_failure:
+            if action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
                 found.append((action.name, action.output))
-            elif action.kind == "task":
+            elif action.kind in {"task", "trace"}:  # one that still seems to run was lost with its owner
                 found.append((action.name, lived(action)))
         return tuple(found)
 

@@ -263,6 +263,7 @@ class Task(TaskTemplate[P, R]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.overrides = {}
         self._dress()
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core import blobs
+from flyte_nb.core import blobs, farrun
 from flyte_nb.core import events as ev
 from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.caching import CacheClient, CacheDesk
@@ -19,6 +19,7 @@ from flyte_nb.core.kept import Kept
 from flyte_nb.core.local import LoopClock, LoopThread
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.port import Port
+from flyte_nb.core.recall import Recall
 from flyte_nb.core.store import RunStore
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.client import submit_lane
@@ -32,6 +33,8 @@ logger = logging.getLogger("flyte")
 
 #: Seconds between two looks at the scheduler's list of workers.
 ROSTER_EVERY = 0.5
+#: Seconds that a worker may take to send its last events before an action of it is executed again without them.
+SETTLE_S = 5.0
 #: Looks that may fail before the scheduler counts as lost.
 MISSES = 3
 
@@ -179,13 +182,15 @@ class KernelEngine:
         self.network = KernelNetwork()
         #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
         self.desk = Desk()
-        self.desk.answers["records"] = lambda run, then, parent: then(self.store.results_of_children(run, parent))
+        farrun.serve(self.desk, loop)
         self.switchboard = Switchboard(self.network.send)
         self.blobs = Blobs(self.network.me)
         self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
         self.switchboard.answers["home"] = lambda then, run, op, args: self.desk.answer(run, op, args, then)
         self.executor = DaskExecutor(self.network, Fetcher(self.switchboard, self.blobs))
         self.kept = Kept()
+        self.recall = Recall(self.store, self.kept, self._settle)
+        self.recall.serve(self.desk)
         self.cache = CacheDesk(self.thread.post, self.store)
         self.cache.serve(self.desk)
         self.controller = Controller(
@@ -216,6 +221,24 @@ class KernelEngine:
         self.switchboard.lost(address)
         self.cache.peer_lost(address)
         blobs.sweep()
+
+    def _settle(self, then: Callable[[], None]) -> None:
+        """Call back once all events that workers have sent are folded: each answers behind its events, on the same link."""
+        waiting = set(self.network.links)
+        timer = self.thread.loop.call_later(SETTLE_S, lambda: answered(*waiting))
+
+        def answered(*addresses: str) -> None:
+            if waiting:
+                waiting.difference_update(addresses)
+                if not waiting:
+                    timer.cancel()
+                    then()
+
+        if not waiting:
+            timer.cancel()
+            then()
+        for address in list(waiting):
+            self.switchboard.ask(address, "sync", (), lambda _answer, address=address: answered(address))
 
     def ask_workers(self, op: str, *args: Any, then: Callable[[Any], None] = lambda _answer: None) -> None:
         """Ask every worker; `then` is told each answer that is not None (as when an action is not seen through there)."""

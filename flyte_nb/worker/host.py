@@ -17,15 +17,15 @@ import distributed
 
 from flyte_nb.core import aliases, blobs, capture
 from flyte_nb.core.attempt import Body
-from flyte_nb.core.caching import CacheClient
 from flyte_nb.core.blobs import Blobs
+from flyte_nb.core.caching import CacheClient
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.local import LoopClock, warn_of_orphans
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Mailbox, Port
+from flyte_nb.core.recall import FarKept
 from flyte_nb.core.serial import Packed
-from flyte_nb.core.task import Task
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.executor import GRACE, DaskExecutor
 from flyte_nb.engine.fetching import Fetcher
@@ -94,7 +94,8 @@ class Host:
             LoopClock(self.loop),
             home=self,
             cache=CacheClient(self, self.me, far=True),
-        )
+            kept=FarKept(self),
+        )  # fmt: skip
         self.executor.on_began = controller.started
         self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
         self.switchboard.answers.update(self._answers())
@@ -238,7 +239,12 @@ class Host:
             controller.cancel_run(run, reason)
             then(None)
 
+        def sync(then: Callable[[Any], None]) -> None:
+            self.emitter.flush()
+            then(True)
+
         return {
+            "sync": sync,
             "blob": lambda then, path, given: then(blobs.take(path, given=given)),
             "shelved": lambda then, *args: then(self.shelf.get(*args)),
             "log_file": lambda then, *args: then(self.emitter.files.read(*args)),

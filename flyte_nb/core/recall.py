@@ -1,0 +1,152 @@
+"""What was computed before is not computed again: results given to a task that is retried, or that recovers an earlier run.
+
+A run's home answers "records": for a parent that is executed again, what became of its children in an earlier attempt; for a
+run that recovers another, also what the same calls gave there. Children are found by their place (parent, task, inputs, order),
+so a parent whose code was mended finds them; and they are reused if their own code is unchanged, since that is part of their
+names. Runs in: controller's thread.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flyte_nb.core.call import Lived, place_of
+from flyte_nb.core.serial import Packed, Payload, carried, nbytes
+
+if TYPE_CHECKING:
+    from flyte_nb.core.call import Call
+    from flyte_nb.core.home import Desk, Home
+    from flyte_nb.core.kept import Kept
+    from flyte_nb.core.store import RunRecord, RunStore
+
+#: Largest result of a nested call that a worker sends to its run's home for the case that the parent is executed again. Larger
+#: ones stay on their way to the parent, and are computed again in that case: sending each twice would double the traffic.
+FAR_BYTES = 256 * 1024
+#: Recovered runs followed back; a cell that was recovered a hundred times is run again in full.
+MAX_CHAIN = 100
+#: Recovering runs whose exceptions are remembered: as many as the store keeps.
+MAX_FORCED = 200
+
+#: (name, result) of each child that succeeded; of the others, where their numbers stand.
+Records = tuple[tuple[str, "Payload | Lived"], ...]
+
+
+class _Named(NamedTuple):
+    name: str
+
+
+class _Place(NamedTuple):
+    """Run and name of an action, in a call's form."""
+
+    run: _Named
+    name: str
+
+
+class Recall:
+    """The authority at home.
+
+    Args:
+        store: Runs and their actions.
+        kept: Large results.
+        settle: Calls back once the events of earlier attempts, which may still be on their way, have arrived.
+    """
+
+    def __init__(
+        self, store: RunStore, kept: Kept, settle: Callable[[Callable[[], None]], None] = lambda then: then()
+    ) -> None:
+        self._store = store
+        self._kept = kept
+        self._settle = settle
+        #: By recovering run: what is executed again although it succeeded.
+        self._forced: OrderedDict[str, frozenset[str]] = OrderedDict()
+        #: The latest recovered run, and its parents by place.
+        self._parents: tuple[str, int, dict[str, str]] = ("", 0, {})
+
+    def serve(self, desk: Desk) -> None:
+        """Answer controllers."""
+        desk.answers["records"] = self._answer
+        desk.answers["keep_result"] = self._keep
+
+    def _answer(self, run: str, then: Callable[[Records], None], parent: str, attempt: int = 1) -> None:
+        if attempt:
+            self._settle(lambda: then(self.records(run, parent)))
+        else:
+            then(self.records(run, parent))
+
+    def _keep(self, run: str, then: Callable[[Any], None], name: str, payload: Payload) -> None:
+        self._kept.keep_result(_Place(_Named(run), name), payload)  # type: ignore[arg-type]  # all it asks a call for
+        then(None)
+
+    def force(self, run: str, names: Iterable[str]) -> None:
+        """Have a recovering run execute these actions although they succeeded."""
+        self._forced[run] = frozenset(names)
+        while len(self._forced) > MAX_FORCED:
+            self._forced.popitem(last=False)
+
+    def records(self, run: str, parent: str) -> Records:
+        """What is known of the children of an action."""
+        found: dict[str, Payload | Lived] = {}
+        forced = self._forced.get(run, frozenset())
+        for older in reversed(list(self._recovered(run))):
+            name = self._at_place(older, parent)
+            results = self._children(older.state.run, name) if name else ()
+            found.update(
+                (child, result) for child, result in results if type(result) is not Lived and child not in forced
+            )
+        found.update(self._children(run, parent))
+        return tuple(found.items())
+
+    def lost(self, run: str) -> int:
+        """How many actions of a run succeeded whose results are not kept any more."""
+        record = self._store.runs[run]
+        return sum(
+            action.kind == "task" and action.output is None and self._kept.result(run, action.name) is None
+            for action in record.actions.values()
+            if action.phase.is_terminal and not action.phase.is_failure and action.parent
+        )
+
+    def _recovered(self, run: str) -> Iterator[RunRecord]:
+        """The run that a run recovers, the one which that recovered, and so on."""
+        record = self._store.runs.get(run)
+        for _ in range(MAX_CHAIN):
+            record = (
+                self._store.runs.get(record.state.recovers) if record is not None and record.state.recovers else None
+            )
+            if record is None:
+                return
+            yield record
+
+    def _at_place(self, record: RunRecord, parent: str) -> str:
+        """Name that a parent of the same place has in another run; "" if there is none."""
+        if parent in record.children:
+            return parent
+        run, count, parents = self._parents
+        if run != record.state.run or count != len(record.children):
+            parents = {place_of(name): name for name in record.children}
+            self._parents = (record.state.run, len(record.children), parents)
+        return parents.get(place_of(parent), "")
+
+    def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | Lived]]:
+        for name, result in self._store.results_of_children(run, parent):
+            large = self._kept.result(run, name) if type(result) is Lived else None
+            yield name, (result if large is None else large)
+
+
+class FarKept:
+    """A worker's stand-in for its runs' homes' `Kept`: sends results of a moderate size there."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def keep_call(self, call: Call) -> None:
+        """Calls are kept at home only."""
+
+    def drop_call(self, call: Call) -> None:
+        """Nothing to drop."""
+
+    def keep_result(self, call: Call, result: Payload) -> None:
+        """Send it, unless it is large."""
+        if type(result) is not Packed and nbytes(result) <= FAR_BYTES:
+            self._home.ask(call.run, "keep_result", (call.name, carried(result)), lambda _answer: None)
