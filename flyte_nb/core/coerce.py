@@ -1,7 +1,8 @@
 """Make the value that an annotation asks for out of the plain data it was given as. Runs in: everywhere.
 
 Flyte builds dataclasses and pydantic models from dicts, enums from their values and NamedTuples from tuples, so that a
-caller needs none of the task's classes. Nothing else is changed; a value that fits as it is never comes here.
+caller needs none of the task's classes; and a table stands for a reference to it (`flyte_nb.io.DataFrame`) and the other way
+round. Nothing else is changed; a value that fits as it is never comes here.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ def _of_union(args: tuple[Any, ...], value: Any, depth: int) -> Any:
 def _of_class(cls: Any, value: Any, depth: int) -> Any:
     if isinstance(value, cls):
         return value
+    if hasattr(value, "__flyte_as__"):  # a reference to a table, where the table is wanted
+        return value.__flyte_as__(cls)
+    if hasattr(cls, "__flyte_of__"):  # a table, where a reference to it is wanted
+        return cls.__flyte_of__(value)
     if issubclass(cls, enum.Enum) and isinstance(value, str | int):
         return cls(value)
     if hasattr(cls, "_fields") and type(value) in (tuple, list) and len(value) == len(cls._fields):

@@ -227,7 +227,20 @@ def _class_check(cls: Any) -> Check | None:
         return functools.partial(_same_class, cls)
     if cls.__module__ == "collections.abc" and cls in _ABSTRACT:
         return functools.partial(_is_abstract, cls)
+    if hasattr(cls, "__flyte_of__"):
+        return functools.partial(_same_class, cls)
+    if cls.__name__ in _TABLES and cls.__module__.partition(".")[0] in _TABLE_PACKAGES:
+        return _is_no_reference
     return None
+
+
+#: Classes in whose place a reference to a table (`flyte_nb.io.DataFrame`) may be given: it is read then.
+_TABLES = frozenset({"DataFrame", "LazyFrame", "Table"})
+_TABLE_PACKAGES = frozenset({"pandas", "polars", "pyarrow"})
+
+
+def _is_no_reference(value: Any) -> bool:
+    return not hasattr(type(value), "__flyte_as__")
 
 
 def _is_pydantic(cls: type) -> bool:

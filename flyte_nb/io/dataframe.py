@@ -13,6 +13,7 @@ import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
+from flyte_nb.core.contenthash import content_hash
 from flyte_nb.io import places
 from flyte_nb.io.hashing import HashMethod
 
@@ -121,8 +122,7 @@ class DataFrame:
         """
         if self._wanted is None:
             raise ValueError("No dataframe type set: write table.open(pd.DataFrame).all().")
-        frame = self._frame if self._frame is not None else self._read()
-        return convert(frame, self._wanted)
+        return self.__flyte_as__(self._wanted)
 
     async def all(self) -> Any:
         """The whole frame, awaited."""
@@ -132,15 +132,14 @@ class DataFrame:
         """The frame in one piece: for programs that iterate."""
         yield await self.all()
 
-    def _read(self) -> Any:
+    def _read(self, wanted: Any) -> Any:
         assert self.uri is not None, "a DataFrame without a frame and an address holds nothing"
         kind = self.format or _format_of(self.uri)
         if kind == PARQUET:
             import pandas as pd
 
-            wanted = f"{getattr(self._wanted, '__module__', '')}".partition(".")[0]
             place = self.uri if places.is_remote(self.uri) else places.on_disk(self.uri)
-            if wanted == "polars":
+            if str(getattr(wanted, "__module__", "")).partition(".")[0] == "polars":
                 import polars
 
                 return polars.read_parquet(place)
@@ -159,16 +158,29 @@ class DataFrame:
             file.write(data)
         self.uri, self.format = place, kind
 
+    @classmethod
+    def __flyte_of__(cls, frame: Any) -> Any:
+        """A frame where a reference is wanted: wrapped. Anything else is left as it is."""
+        package = type(frame).__module__.partition(".")[0]
+        return cls.from_df(frame) if package in {"pandas", "polars", "pyarrow"} else frame
+
+    def __flyte_as__(self, wanted: Any) -> Any:
+        """This reference where a frame is wanted: read."""
+        return convert(self._frame if self._frame is not None else self._read(wanted), wanted)
+
     # -- crossing -------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         if self.uri is None and self._frame is not None:
+            self.hash = self.hash or content_hash(self._frame).hex()
             self._write()
         return {"uri": self.uri, "format": self.format, "hash": self.hash, "_frame": None, "_wanted": None}
 
-    def __flyte_key__(self) -> str:
-        """What a cache key takes for it: its content where the hash is known, else its address."""
-        return f"DataFrame:{self.hash or self.uri}"
+    def _flyte_content_hash_(self) -> str:
+        """What a cache key takes for it: its content where that is at hand, else its address."""
+        if self.hash is None and self._frame is not None:
+            self.hash = content_hash(self._frame).hex()
+        return self.hash or str(self.uri)
 
     def __repr__(self) -> str:
         return f"DataFrame(uri={self.uri!r}, format={self.format!r})"

@@ -41,9 +41,11 @@ class Dir(Generic[T]):
         if self.name is None:
             self.name = Path(self.path).name
 
-    def __flyte_key__(self) -> str:
-        """What a cache key takes for it: its content where the hash is known, else its address."""
-        return f"Dir:{self.hash or self.path}"
+    def _flyte_content_hash_(self) -> str:
+        """What a cache key takes for it: its content where that is at hand, else its address."""
+        if self.hash is None and not places.is_remote(self.path) and Path(places.on_disk(self.path)).is_dir():
+            return hash_of_folder(places.on_disk(self.path))
+        return self.hash or self.path
 
     # -- making one -----------------------------------------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class Dir(Generic[T]):
         Args:
             local_path: The folder.
             remote_destination: Address to copy it to.
-            dir_cache_key: Hash of the content; None takes a SHA-256 over all files.
+            dir_cache_key: Hash of the content, for cache keys; None: the content is hashed where needed.
 
         Raises:
             ValueError: There is no such folder.
@@ -101,12 +103,12 @@ class Dir(Generic[T]):
         local = Path(places.on_disk(local_path)).absolute()
         if not local.is_dir():
             raise ValueError(f"Directory not found: {local_path}. Relative paths start at {Path.cwd()}.")
-        known = dir_cache_key or hash_of_folder(local)
         if remote_destination is None and places.stays_put():
-            return cls(path=str(local), hash=known)
-        return cls(
-            path=places.put(local, remote_destination or places.random_place(local.name)), name=local.name, hash=known
-        )
+            return cls(path=str(local), hash=dir_cache_key)
+        place = remote_destination or places.random_place(local.name)
+        if dir_cache_key is None and places.is_remote(place):  # later, its content would have to be fetched for that
+            dir_cache_key = hash_of_folder(local)
+        return cls(path=places.put(local, place), name=local.name, hash=dir_cache_key)
 
     @classmethod
     async def from_local(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,9 +81,11 @@ class File(Generic[T]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "hash_method": None}
 
-    def __flyte_key__(self) -> str:
-        """What a cache key takes for it: its content where the hash is known, else its address."""
-        return f"File:{self.hash or self.path}"
+    def _flyte_content_hash_(self) -> str:
+        """What a cache key takes for it: its content where that is at hand, else its address."""
+        if self.hash is None and not places.is_remote(self.path) and Path(places.on_disk(self.path)).is_file():
+            return hash_of_file(places.on_disk(self.path))
+        return self.hash or self.path
 
     # -- making one -----------------------------------------------------------------------------------------------
 
@@ -136,7 +138,7 @@ class File(Generic[T]):
         Args:
             local_path: The file.
             remote_destination: Address to copy it to.
-            hash_method: A known hash (text) or a `HashMethod`; None takes a SHA-256 of the content.
+            hash_method: A known hash (text) or a `HashMethod`, for cache keys; None: the content is hashed where needed.
 
         Raises:
             ValueError: There is no such file.
@@ -145,10 +147,14 @@ class File(Generic[T]):
         if not Path(local).is_file():
             raise ValueError(f"File not found: {local}. Relative paths start at {Path.cwd()}.")
         known, method = _hashes(hash_method)
-        known = known or hash_of_file(local, method)
+        if method is not None:
+            known = hash_of_file(local, method)
         if remote_destination is None and places.stays_put():
             return cls(path=str(Path(local).absolute()), hash=known)
-        path = places.put(local, remote_destination or places.random_place(Path(local).name))
+        place = remote_destination or places.random_place(Path(local).name)
+        if known is None and places.is_remote(place):  # later, its content would have to be fetched for that
+            known = hash_of_file(local)
+        path = places.put(local, place)
         return cls(path=path, name=Path(local).name, hash=known)
 
     @classmethod
@@ -246,20 +252,23 @@ def _opened(file: File[Any], mode: str, options: dict[str, Any]) -> Iterator[Any
         if file.hash_method is None or "r" in mode:
             yield handle
             return
-        yield _Hashing(handle, file.hash_method.update)
+        written = _Hashing(handle)
+        yield written
+    data = (b"" if "b" in mode else "").join(written.pieces)  # type: ignore[attr-defined]
+    file.hash_method.update(data)
     file.hash = file.hash_method.result()
 
 
 class _Hashing:
-    """A file being written, whose content a hash is given as well."""
+    """A file being written, whose content a hash is to be given as well."""
 
-    def __init__(self, file: Any, update: Callable[[Any], None]) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
-        self._update = update
+        self.pieces: list[Any] = []
 
     def write(self, data: Any) -> Any:
-        """Write, and hash."""
-        self._update(data)
+        """Write, and remember."""
+        self.pieces.append(data)
         return self._file.write(data)
 
     def __getattr__(self, name: str) -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-T = TypeVar("T")
+from flyte_nb.core.contenthash import HashFunction
 
 #: Bytes read at a time.
 CHUNK = 1024 * 1024
@@ -27,42 +26,6 @@ class HashMethod(Protocol):
         """The hash of what it was given."""
 
 
-class HashFunction(Generic[T]):
-    """A hash made by a function: ``Annotated[pd.DataFrame, HashFunction.from_fn(digest)]``.
-
-    Args:
-        function: Takes a value (or all bytes of a file) and returns its hash.
-    """
-
-    def __init__(self, function: Callable[[Any], str]) -> None:
-        self._function = function
-        self._data: Any = None
-
-    @classmethod
-    def from_fn(cls, fn: Callable[[Any], str]) -> HashFunction[T]:
-        """A hash made by a function.
-
-        Args:
-            fn: Takes a value and returns its hash.
-        """
-        return cls(fn)
-
-    def update(self, data: Any) -> None:
-        """Take a piece; bytes are collected, another value replaces the one before."""
-        if isinstance(data, bytes) and isinstance(self._data, bytes):
-            self._data += data
-        else:
-            self._data = data
-
-    def result(self) -> str:
-        """The function's answer."""
-        return str(self._function(self._data))
-
-    def __call__(self, value: Any) -> str:
-        """The hash of a value."""
-        return str(self._function(value))
-
-
 def hash_of_file(path: str | os.PathLike[str], method: Any = None) -> str:
     """The hash of a file on the disk.
 
@@ -74,6 +37,8 @@ def hash_of_file(path: str | os.PathLike[str], method: Any = None) -> str:
     if method is None and about.st_size > MAX_HASHED:
         text = f"{Path(path).absolute()}\0{about.st_size}\0{about.st_mtime_ns}"
         return hashlib.sha256(text.encode()).hexdigest()
+    if isinstance(method, HashFunction):  # it takes a value whole
+        return method(Path(path).read_bytes())
     sha = hashlib.sha256() if method is None else None
     with Path(path).open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -88,3 +53,6 @@ def hash_of_folder(path: str | os.PathLike[str]) -> str:
         if file.is_file():
             whole.update(f"{file.relative_to(path).as_posix()}\0{hash_of_file(file)}\0".encode())
     return whole.hexdigest()
+
+
+__all__ = ["HashFunction", "HashMethod", "hash_of_file", "hash_of_folder"]
