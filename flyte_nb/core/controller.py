@@ -170,7 +170,7 @@ class Controller:
             settle: Told once what came of it.
         """
         flight = Flight(call, settle)
-        if call.record is not None and type(call.record) is not Lived and not call.run.recovers:
+        if call.record is not None and not isinstance(call.record, Lived) and not call.run.recovers:
             # An earlier attempt of its parent got the result in this run: it stands there as it was.
             flight.ended, flight.settle = True, None
             settle(Settled("ok", call, call.record))
@@ -291,10 +291,11 @@ class Controller:
 
     def _execute(self, flight: Flight) -> None:
         call = flight.call
-        if self.home is not None and (flight.attempt > 0 or call.run.recovers):
+        again = flight.attempt > 0 or isinstance(call.record, Lived)
+        if self.home is not None and (again or call.run.recovers):
             # Children that completed are not done again: the attempt is given their results.
             self.home.ask(
-                call.run, "records", (call.name, flight.attempt), lambda records: self._recalled(flight, records or ())
+                call.run, "records", (call.name, again), lambda records: self._recalled(flight, records or ())
             )
         else:
             self._start(flight, ())

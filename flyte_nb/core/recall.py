@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from flyte_nb.core.store import RunRecord, RunStore
 
 #: Largest result of a nested call that a worker sends to its run's home for the case that the parent is executed again. Larger
-#: ones stay on their way to the parent, and are computed again in that case: sending each twice would double the traffic.
+#: ones stay with the worker that executes the parent, and are asked for then: sending each twice would double the traffic.
 FAR_BYTES = 256 * 1024
+#: Bytes of such larger results that one worker keeps, over all parents that it executes; what came first goes first.
+FAR_KEPT_BYTES = 256 * 1024**2
 #: Recovered runs followed back; a cell that was recovered a hundred times is run again in full.
 MAX_CHAIN = 100
 #: Recovering runs whose exceptions are remembered: as many as the store keeps.
@@ -31,6 +33,7 @@ MAX_FORCED = 200
 
 #: (name, result) of each child that succeeded; of the others, where their numbers stand.
 Records = tuple[tuple[str, "Payload | Lived"], ...]
+Results = tuple[tuple[str, Payload], ...]
 
 
 class _Named(NamedTuple):
@@ -50,11 +53,15 @@ class Recall:
     Args:
         store: Runs and their actions.
         kept: Large results.
-        settle: Calls back once the events of earlier attempts, which may still be on their way, have arrived.
+        settle: Given a run, a parent and a callback: calls it once the events of earlier attempts, which may still be on
+            their way, have arrived, with large results of the parent's children that workers keep.
     """
 
     def __init__(
-        self, store: RunStore, kept: Kept, settle: Callable[[Callable[[], None]], None] = lambda then: then()
+        self,
+        store: RunStore,
+        kept: Kept,
+        settle: Callable[[str, str, Callable[[Results], None]], None] = lambda _run, _parent, then: then(()),
     ) -> None:
         self._store = store
         self._kept = kept
@@ -69,11 +76,15 @@ class Recall:
         desk.answers["records"] = self._answer
         desk.answers["keep_result"] = self._keep
 
-    def _answer(self, run: str, then: Callable[[Records], None], parent: str, attempt: int = 1) -> None:
-        if attempt:
-            self._settle(lambda: then(self.records(run, parent)))
+    def _answer(self, run: str, then: Callable[[Records], None], parent: str, again: bool = True) -> None:
+        if again:
+            self._settle(run, parent, lambda far: then(self._with(far, self.records(run, parent))))
         else:
             then(self.records(run, parent))
+
+    def _with(self, far: Results, records: Records) -> Records:
+        large = dict(far)
+        return tuple((name, large.get(name, found) if type(found) is Lived else found) for name, found in records)
 
     def _keep(self, run: str, then: Callable[[Any], None], name: str, payload: Payload) -> None:
         self._kept.keep_result(_Place(_Named(run), name), payload)  # type: ignore[arg-type]  # all it asks a call for
@@ -135,10 +146,17 @@ class Recall:
 
 
 class FarKept:
-    """A worker's stand-in for its runs' homes' `Kept`: sends results of a moderate size there."""
+    """A worker's stand-in for its runs' homes' `Kept`: sends results of a moderate size there, and keeps larger ones.
 
-    def __init__(self, home: Home) -> None:
+    A larger one is kept until its parent has succeeded or its run is over.
+    """
+
+    def __init__(self, home: Home, max_bytes: int = FAR_KEPT_BYTES) -> None:
         self._home = home
+        self._max_bytes = max_bytes
+        self._nbytes = 0
+        #: By (run, parent), then by name.
+        self._large: OrderedDict[tuple[str, str], dict[str, Payload]] = OrderedDict()
 
     def keep_call(self, call: Call) -> None:
         """Calls are kept at home only."""
@@ -147,6 +165,26 @@ class FarKept:
         """Nothing to drop."""
 
     def keep_result(self, call: Call, result: Payload) -> None:
-        """Send it, unless it is large."""
-        if type(result) is not Packed and nbytes(result) <= FAR_BYTES:
-            self._home.ask(call.run, "keep_result", (call.name, carried(result)), lambda _answer: None)
+        """Send it, or keep it here."""
+        size = nbytes(result)
+        if type(result) is not Packed and size <= FAR_BYTES:
+            self._home.ask(call.run, "keep_result", (call.name, result), lambda _answer: None)
+        elif size <= self._max_bytes:
+            self._large.setdefault((call.run.name, call.parent), {})[call.name] = result
+            self._nbytes += size
+            while self._nbytes > self._max_bytes:
+                self.forget(*next(iter(self._large)))
+
+    def has(self, run: str, parent: str) -> bool:
+        """Whether results of children of this action are kept here. From any thread."""
+        return (run, parent) in self._large
+
+    def results(self, run: str, parent: str) -> Results:
+        """What is kept of the children of an action, in a form that can be sent."""
+        return tuple((name, carried(result)) for name, result in self._large.get((run, parent), {}).items())
+
+    def forget(self, run: str, parent: str = "") -> None:
+        """An action has succeeded, or a run is over."""
+        gone = [key for key in self._large if key[0] == run and parent in ("", key[1])]
+        for key in gone:
+            self._nbytes -= sum(nbytes(result) for result in self._large.pop(key).values())

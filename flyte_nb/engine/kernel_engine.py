@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import uuid
 from collections import defaultdict
@@ -13,17 +14,20 @@ from flyte_nb.core import blobs, farrun
 from flyte_nb.core import events as ev
 from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.caching import CacheClient, CacheDesk
+from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.home import Desk
 from flyte_nb.core.kept import Kept
 from flyte_nb.core.local import LoopClock, LoopThread
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.port import Port
-from flyte_nb.core.recall import Recall
+from flyte_nb.core.recall import Recall, Results
+from flyte_nb.core.serial import Payload
 from flyte_nb.core.store import RunStore
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.client import submit_lane
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
+from flyte_nb.engine.deaths import MEMORY_TOPIC, Death, Deaths
 from flyte_nb.engine.executor import DaskExecutor
 from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import Link, open_link
@@ -35,8 +39,11 @@ logger = logging.getLogger("flyte")
 ROSTER_EVERY = 0.5
 #: Seconds that a worker may take to send its last events before an action of it is executed again without them.
 SETTLE_S = 5.0
-#: Looks that may fail before the scheduler counts as lost.
+#: Seconds a look may take.
+LOOK_TIMEOUT = 2.0
+#: Looks that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
 MISSES = 3
+BUSY_MISSES = 30
 
 
 class KernelNetwork:
@@ -54,6 +61,7 @@ class KernelNetwork:
         self.on_lost: Callable[[str], None] = lambda _address: None
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
+        self.deaths = Deaths()
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._poller: asyncio.Task[None] | None = None
 
@@ -62,7 +70,8 @@ class KernelNetwork:
         from flyte_nb.worker.entry import HostPlugin
 
         try:
-            self.handle = await open_cluster(target, **options)
+            self.handle = await open_cluster(target, self.deaths, **options)
+            self.handle.client.subscribe_topic(MEMORY_TOPIC, self.deaths.told)
             await self.handle.client.register_plugin(HostPlugin())
             await self._refresh()
         except BaseException as exc:
@@ -78,13 +87,16 @@ class KernelNetwork:
         while True:
             await asyncio.sleep(ROSTER_EVERY)
             try:
-                await asyncio.wait_for(self._refresh(), 5.0)
+                await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
                 misses = 0
-            except (OSError, TimeoutError):
-                misses += 1
-                if misses >= MISSES:
-                    self.on_scheduler_lost()
-                    return
+            except TimeoutError:  # busy, if it is still connected
+                assert self.handle is not None
+                misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
+            except OSError:
+                misses += BUSY_MISSES // MISSES
+            if misses >= BUSY_MISSES:
+                self.on_scheduler_lost()
+                return
 
     async def _refresh(self) -> None:
         assert self.handle is not None
@@ -96,6 +108,8 @@ class KernelNetwork:
             for address, w in identity["workers"].items()
             if w.get("status", "running") == "running"
         }  # fmt: skip
+        for address, w in identity["workers"].items():
+            self.deaths.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
         fresh = [address for address in roster if address not in self.links]
         gone = [address for address in self.roster if address not in roster]
         await asyncio.gather(*(self._connect(address) for address in fresh))
@@ -147,6 +161,10 @@ class KernelNetwork:
         """The roster."""
         return self.roster
 
+    def cause(self, address: str, _run: RunInfo, then: Callable[[Death], None]) -> None:
+        """Tell why a worker is gone."""
+        self.deaths.cause(address, then)
+
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
         """Have Dask run a lane, once there is a cluster."""
         await asyncio.shield(self.ready)
@@ -186,6 +204,7 @@ class KernelEngine:
         self.switchboard = Switchboard(self.network.send)
         self.blobs = Blobs(self.network.me)
         self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
+        self.desk.answers["death"] = self._death
         self.switchboard.answers["home"] = lambda then, run, op, args: self.desk.answer(run, op, args, then)
         self.executor = DaskExecutor(self.network, Fetcher(self.switchboard, self.blobs))
         self.kept = Kept()
@@ -216,29 +235,41 @@ class KernelEngine:
         elif not self.executor.handle(address, message):
             self.switchboard.handle(address, message)
 
+    def _death(self, _run: str, then: Callable[[Any], None], address: str) -> None:
+        self.network.deaths.cause(address, then)
+
     def _worker_lost(self, address: str) -> None:
         self.executor.worker_lost(address)
         self.switchboard.lost(address)
         self.cache.peer_lost(address)
         blobs.sweep()
 
-    def _settle(self, then: Callable[[], None]) -> None:
-        """Call back once all events that workers have sent are folded: each answers behind its events, on the same link."""
-        waiting = set(self.network.links)
-        timer = self.thread.loop.call_later(SETTLE_S, lambda: answered(*waiting))
+    def _settle(self, run: str, parent: str, then: Callable[[Results], None]) -> None:
+        """Call back once all events that workers have sent are folded: each answers behind its events, on the same link.
 
-        def answered(*addresses: str) -> None:
-            if waiting:
-                waiting.difference_update(addresses)
+        With the answers come large results of the parent's children that the workers keep.
+        """
+        waiting = set(self.network.links)
+        found: list[tuple[str, Payload]] = []
+        if not waiting:
+            then(())
+            return
+
+        def answered(address: str, results: Results | None) -> None:
+            if address in waiting:
+                waiting.discard(address)
+                found.extend(results or ())
                 if not waiting:
                     timer.cancel()
-                    then()
+                    then(tuple(found))
 
-        if not waiting:
-            timer.cancel()
-            then()
+        def late() -> None:
+            for address in list(waiting):
+                answered(address, None)
+
+        timer = self.thread.loop.call_later(SETTLE_S, late)
         for address in list(waiting):
-            self.switchboard.ask(address, "sync", (), lambda _answer, address=address: answered(address))
+            self.switchboard.ask(address, "sync", (run, parent), functools.partial(answered, address))
 
     def ask_workers(self, op: str, *args: Any, then: Callable[[Any], None] = lambda _answer: None) -> None:
         """Ask every worker; `then` is told each answer that is not None (as when an action is not seen through there)."""

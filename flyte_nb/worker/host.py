@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import distributed
+import psutil
 
 from flyte_nb.core import aliases, blobs, capture
 from flyte_nb.core.attempt import Body
@@ -27,6 +29,7 @@ from flyte_nb.core.port import Mailbox, Port
 from flyte_nb.core.recall import FarKept
 from flyte_nb.core.serial import Packed
 from flyte_nb.engine.asking import Switchboard
+from flyte_nb.engine.deaths import Death
 from flyte_nb.engine.executor import GRACE, DaskExecutor
 from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
@@ -40,6 +43,8 @@ logger = logging.getLogger("flyte")
 
 #: Seconds a lane waits for its owner to connect before it gives up.
 OWNER_TIMEOUT = 30.0
+#: Seconds that a body has to give memory back before its process is replaced.
+OOM_GRACE = 0.5
 
 
 class Host:
@@ -62,11 +67,15 @@ class Host:
         self.shelf = Shelf()
         self.blobs = Blobs(self.me)
         self.switchboard = Switchboard(self.send)
+        self.kept = FarKept(self)
         self.fetcher = Fetcher(self.switchboard, self.blobs)
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
+        #: Attempts that may use so much memory only: their lane, and this process's size at which they are stopped.
+        self._memory_limits: dict[Key, tuple[Lane, int]] = {}
+        self._process = psutil.Process()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._client: Any = None
         self._monitor: asyncio.Task[None] | None = None
@@ -94,7 +103,7 @@ class Host:
             LoopClock(self.loop),
             home=self,
             cache=CacheClient(self, self.me, far=True),
-            kept=FarKept(self),
+            kept=self.kept,
         )  # fmt: skip
         self.executor.on_began = controller.started
         self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
@@ -221,6 +230,7 @@ class Host:
 
     def _on_forget(self, _link: Link, run: str) -> None:
         self.runs.pop(run, None)
+        self.kept.forget(run)
         self.blobs.trim()
         self.executor.forget_run(run)
 
@@ -239,9 +249,9 @@ class Host:
             controller.cancel_run(run, reason)
             then(None)
 
-        def sync(then: Callable[[Any], None]) -> None:
+        def sync(then: Callable[[Any], None], run: str, parent: str) -> None:
             self.emitter.flush()
-            then(True)
+            then(self.kept.results(run, parent))
 
         return {
             "sync": sync,
@@ -281,7 +291,13 @@ class Host:
         self.report(
             lane, [Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time(), place=lane.place)], None
         )
-        self.loop.call_later(0.1, os._exit, 1)
+        self.loop.call_later(0.1, self._replace_process)
+
+    def _replace_process(self) -> None:
+        if self.worker.nanny:
+            os._exit(1)  # its nanny starts another
+        # Without one: become a fresh worker, of the same command line.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
     # -- lanes ----------------------------------------------------------------------------------------------------
 
@@ -321,6 +337,9 @@ class Host:
     def begin(self, lane: Lane, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
         work = body.work
+        resources = body.task.config.resources
+        if resources is not None and (limit := resources.memory_bytes):
+            self._memory_limits[work.key] = (lane, self._rss() + limit)
         if work.max_runtime:
             self.post(self._limit, lane, work.key, work.max_runtime)
         if body.task.config.timeout.max_queued_time is not None:
@@ -332,6 +351,8 @@ class Host:
     def finish(self, body: Body) -> None:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
+        if self.kept.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
+            self.post(self.kept.forget, work.run, work.action)
         if (work.run, work.action) in self.port.controller.children:
             self.post(warn_of_orphans, self.port.controller, self.emitter.emit, work)
 
@@ -346,6 +367,21 @@ class Host:
                         self.send(lane.owner, ("returned", lane.id, keys))
                 self.emitter.announce(lane)
             self.emitter.flush()
+            if self._memory_limits:
+                self._check_memory()
+
+    def _rss(self) -> int:
+        return int(self._process.memory_info().rss)
+
+    def _check_memory(self) -> None:
+        """Stop attempts under which this process has grown by more than their tasks' ``Resources(memory=...)``."""
+        rss = self._rss()
+        for key, (lane, limit) in list(self._memory_limits.items()):
+            if key not in lane.bodies:
+                self._memory_limits.pop(key, None)
+            elif rss > limit:
+                del self._memory_limits[key]
+                self._stop(lane, key, "oom", OOM_GRACE)
 
     # -- the executor's network -----------------------------------------------------------------------------------
 
@@ -354,6 +390,10 @@ class Host:
         if self.roster:
             return self.roster
         return {self.address: WorkerInfo(self.address, str(self.worker.name), self.gate.slots, os.getpid(), "")}
+
+    def cause(self, address: str, run: RunInfo, then: Callable[[Death], None]) -> None:
+        """Tell why a worker is gone: a run's home knows."""
+        self.ask(run, "death", (address,), lambda death: then(death or Death(address)))
 
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
         """Have Dask run a lane for a child of an action of this worker."""

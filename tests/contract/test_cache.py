@@ -213,7 +213,7 @@ def test_closures_are_told_apart(start, marks):
     def factory(n):
         @env.task(cache=flyte.Cache("auto", ignored_inputs="path"))
         async def times(x: int, path: str) -> int:
-            return x * n
+            return int(x * n)
 
         return times
 

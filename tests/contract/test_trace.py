@@ -20,6 +20,13 @@ def mark(path: str, text: str = "x") -> None:
         file.write(text + "\n")
 
 
+def me() -> str:
+    """Name of the running action."""
+    action = flyte.ctx().action
+    assert action is not None
+    return str(action.name)
+
+
 def marks(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
@@ -88,7 +95,7 @@ def test_outside_tasks_it_does_nothing(tmp_path):
     path = str(tmp_path / "executed")
 
     async def collect():
-        return [await coroutine(1, path), [i async for i in async_generator(2, path)], await nothing(path)]
+        return [await coroutine(1, path), [i async for i in async_generator(2, path)], await nothing(path)]  # type: ignore[func-returns-value]
 
     assert [2, [0, 1]] == [plain(1, path), list(generator(2, path))]
     assert [3, [0, 1], None] == asyncio.run(collect())
@@ -101,7 +108,7 @@ async def all_kinds(path: str) -> list:
         await coroutine(1, path),
         list(generator(3, path)),
         [i async for i in async_generator(3, path)],
-        await nothing(path),
+        await nothing(path),  # type: ignore[func-returns-value]
     ]
     if flyte.ctx().attempt_number == 0:
         raise ValueError("the first attempt fails")
@@ -138,6 +145,7 @@ async def catches() -> bool:
         raises()
     except CustomError as exc:
         return exc is raised
+    return False
 
 
 def test_the_original_exception_object_is_raised(start):
@@ -222,20 +230,20 @@ def test_forward_is_allowed_inside(run):
 @flyte.trace
 async def who_am_i() -> tuple[str, str]:
     await asyncio.sleep(0)
-    return flyte.ctx().action.name, flyte.ctx().task_action.name
+    return me(), str(flyte.ctx().task_action)
 
 
 @flyte.trace
 async def outer(x: int) -> list[str]:
     inner = await asyncio.gather(who_am_i(), who_am_i())
-    return [flyte.ctx().action.name, *(name for name, _ in inner)]
+    return [me(), *(name for name, _ in inner)]
 
 
 @env.task
 async def names() -> list[str]:
-    own = flyte.ctx().action.name
+    own = me()
     first, second = await asyncio.gather(outer(1), outer(2))
-    return [own, *first, *second, flyte.ctx().action.name]
+    return [own, *first, *second, me()]
 
 
 def test_traces_nest_and_overlap_with_names_of_their_own(start):
@@ -252,7 +260,7 @@ def test_traces_nest_and_overlap_with_names_of_their_own(start):
 @flyte.trace
 async def streams():
     for i in range(3):
-        yield i, flyte.ctx().action.name
+        yield i, me()
         await asyncio.sleep(0)
 
 
@@ -262,14 +270,14 @@ def breaks_off():
         yield 1
         yield 2
     finally:
-        assert flyte.ctx().action.name != "a0"
+        assert me() != "a0"
 
 
 @env.task
 async def consumes() -> list:
     found = []
     async for i, inside in streams():
-        found.append((i, inside != flyte.ctx().action.name))
+        found.append((i, inside != me()))
     for i in breaks_off():
         found.append(i)
         break
