@@ -78,6 +78,11 @@ class Frame:
         #: ``ctx().data`` and the like.
         self.attachments: dict[str, Any] = {}
 
+    @property
+    def has_called(self) -> bool:
+        """Whether anything was called so far."""
+        return bool(self._sequences)
+
     def next(self, key: bytes) -> int:
         """How often this call was made so far, from 1."""
         counter = self._sequences.get(key)

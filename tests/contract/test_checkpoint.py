@@ -1,0 +1,116 @@
+"""What an attempt saves for the next one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import flyte_nb as flyte
+
+env = flyte.TaskEnvironment("checkpoint")
+
+
+@env.task(retries=2)
+async def count_up() -> list[int]:
+    checkpoint = flyte.ctx().checkpoint
+    before = await checkpoint.load()
+    seen = [int(part) for part in before.read_bytes().split()] if before else []
+    seen.append(flyte.ctx().attempt_number)
+    await checkpoint.save(b" ".join(b"%d" % number for number in seen))
+    if len(seen) < 3:
+        raise ValueError("not yet")
+    return seen
+
+
+def test_bytes_saved_by_one_attempt_are_loaded_by_the_next(run):
+    """Each attempt finds what the one before saved, as a file."""
+    assert [0, 1, 2] == run(count_up)
+
+
+@env.task(retries=1)
+def folder_of_files() -> list[str]:
+    checkpoint = flyte.ctx().checkpoint
+    before = checkpoint.load_sync()
+    if before is None:
+        assert not checkpoint.prev_exists()
+        work = checkpoint.path / "state"
+        (work / "epoch-1").mkdir(parents=True)
+        (work / "epoch-1" / "last.ckpt").write_text("weights")
+        checkpoint.save_sync(work)
+        raise ValueError("not yet")
+    assert checkpoint.prev_exists()
+    newest = flyte.latest_checkpoint(before)
+    return [newest.read_text(), str(newest.relative_to(checkpoint.path))]
+
+
+def test_a_folder_comes_back_as_a_folder(run):
+    """save_sync of a folder, load_sync of its tree, and latest_checkpoint in it."""
+    assert ["weights", "epoch-1/last.ckpt"] == run(folder_of_files)
+
+
+@env.task(retries=1)
+async def overwritten(path: str) -> str:
+    checkpoint = flyte.ctx().checkpoint
+    if flyte.ctx().attempt_number == 0:
+        await checkpoint.save(b"old")
+        Path(path).write_text("new")
+        await checkpoint.save(path)
+        raise ValueError("not yet")
+    return (await checkpoint.load()).read_text()
+
+
+def test_a_later_save_replaces_an_earlier_one(run, tmp_path):
+    """One blob: the path saved last is what the next attempt gets."""
+    assert "new" == run(overwritten, str(tmp_path / "file"))
+
+
+@env.task(retries=2)
+async def saved_once() -> str:
+    checkpoint = flyte.ctx().checkpoint
+    if flyte.ctx().attempt_number == 0:
+        await checkpoint.save(b"first")
+    if flyte.ctx().attempt_number < 2:
+        raise ValueError("not yet")
+    return (await checkpoint.load()).read_text()
+
+
+def test_an_attempt_that_saves_nothing_passes_on_what_it_got(run):
+    """The checkpoint of attempt 0 reaches attempt 2."""
+    assert "first" == run(saved_once)
+
+
+@env.task
+async def nothing_before() -> tuple[bool, str | None, bool]:
+    checkpoint = flyte.ctx().checkpoint
+    before = await checkpoint.load()
+    return checkpoint.prev_exists(), before, isinstance(checkpoint, flyte.BaseCheckpoint)
+
+
+def test_a_first_attempt_finds_none(mode):
+    """load gives None, prev_exists is False; runs of the same task share nothing."""
+    for _ in range(2):
+        assert (False, None, True) == tuple(flyte.with_runcontext(mode=mode).run(nothing_before).outputs())
+
+
+@env.task(retries=1)
+async def dies() -> str:
+    checkpoint = flyte.ctx().checkpoint
+    before = await checkpoint.load()
+    if before is None:
+        await checkpoint.save(b"survived")
+        os._exit(1)
+    return before.read_text()
+
+
+@pytest.mark.cluster
+def test_a_checkpoint_survives_the_worker_that_saved_it(cluster):
+    """The worker dies after the save; the attempt that follows elsewhere loads it."""
+    assert "survived" == flyte.with_runcontext(mode="remote").run(dies).outputs()[0]
+
+
+def test_outside_a_task_there_is_no_checkpoint():
+    """ctx() is falsy there, and its checkpoint None."""
+    assert flyte.ctx().checkpoint is None
+    assert flyte.ctx().checkpoint_paths is None
