@@ -198,8 +198,11 @@ class Controller:
         siblings[call.name] = flight
         if isinstance(call.record, Lived):
             # A failed child of a parent that is executed again: it goes on where its last life ended.
-            flight.seq, flight.attempt = call.record
+            flight.seq, flight.attempt, error = call.record
             self._note(flight, Phase.QUEUED, "")
+            if error is not None:  # its owner ended with it, and did not hear
+                self._attempt_ended(flight, Outcome(run, call.name, flight.attempt - 1, "oom", error=error))
+                return flight
         elif call.record is not None:
             self._end(flight, Phase.RECOVERED, Settled("ok", call, call.record), output=call.record)
             return flight
@@ -217,7 +220,7 @@ class Controller:
             lived: Where its last life ended.
         """
         flight = Flight(call, settle)
-        flight.seq, flight.attempt = lived
+        flight.seq, flight.attempt, _ = lived
         self.flights[call.run.name, call.name] = flight
         self.children.setdefault((call.run.name, call.parent), {})[call.name] = flight
         self._note(flight, Phase.QUEUED, "retried by hand")
@@ -589,6 +592,8 @@ class Controller:
         if flight.settle is not None:
             settle, flight.settle = flight.settle, None
             settle(settled)
+        if flight.on_end is not None:
+            flight.on_end()
 
     def _keep(self, call: Call, phase: Phase, output: Payload | None) -> None:
         assert self.kept is not None

@@ -135,6 +135,10 @@ class Action:
     #: What its controller last said: (sequence number, phase, attempt it speaks of). -1: nothing yet.
     said: tuple[int, Phase, int] = (-1, Phase.QUEUED, 0)
 
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.phase.is_terminal
+
     @property
     def id(self) -> str:
         """The short name users see and type: ``a17``."""

@@ -11,6 +11,7 @@ import datetime as dt
 import functools
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
@@ -18,9 +19,11 @@ from typing import Any, Protocol
 from flyte_nb.core import events as ev
 from flyte_nb.core import dual, initialized, onfailure, rerun
 from flyte_nb.core.call import Call, Settled, cache_key_of, label_of
-from flyte_nb.core.context import Context, Frame, RunInfo
+from flyte_nb.core.context import Context, Frame, RunInfo, current
 from flyte_nb.core.dual import DualIterator
+from flyte_nb.core.errors import RuntimeUserError
 from flyte_nb.core.model import Action, Phase
+from flyte_nb.core.notices import announce_defined
 from flyte_nb.core.port import Port
 from flyte_nb.core.registry import REGISTRY
 from flyte_nb.core.report import page_of
@@ -74,6 +77,40 @@ class Dual:
 
         bound.aio = aio  # type: ignore[attr-defined]
         return bound
+
+
+class _Watching:
+    """What ``run.watch()`` gives: for ``for`` and for ``async for``."""
+
+    def __init__(self, plain: Callable[[], Iterator[Run]], aio: Callable[[], AsyncIterator[Run]]) -> None:
+        self._plain = plain
+        self._aio = aio
+
+    def __iter__(self) -> Iterator[Run]:
+        return self._plain()
+
+    def __aiter__(self) -> AsyncIterator[Run]:
+        return self._aio()
+
+
+class DualWatch:
+    """A method that gives values as they come, to ``for`` or, as ``.aio`` or not, to ``async for``."""
+
+    def __init__(self, plain: Callable[..., Iterator[Run]], aio: Callable[..., AsyncIterator[Run]]) -> None:
+        self._plain = plain
+        self._aio = aio
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+
+        def watch(**options: Any) -> _Watching:
+            return _Watching(
+                functools.partial(self._plain, instance, **options), functools.partial(self._aio, instance, **options)
+            )
+
+        watch.aio = watch  # type: ignore[attr-defined]
+        return watch
 
 
 class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
@@ -135,6 +172,7 @@ class Run:
     def _launch(self, title: str) -> None:
         remember(self)
         assert self._task is not None
+        announce_defined(self._task.config)
         info, port = self._info, self._engine.port
         payload = dumps(self._bound, port.blobs)
         call = Call(
@@ -211,7 +249,9 @@ class Run:
     def _wait(self, quiet: bool = False, wait_for: str = "terminal", **_ignored: Any) -> None:
         try:
             with self._engine.port.blocking():
-                self._finished.wait()
+                while not self._finished.wait(WATCH_EVERY if wait_for == "running" else None):
+                    if self.phase is not Phase.QUEUED:
+                        return
         except BaseException:  # KeyboardInterrupt: stop means stop
             self.abort(reason="interrupted")
             raise
@@ -268,8 +308,17 @@ class Run:
 
     get_report = Dual(_get_report)
 
-    async def watch(self, **_ignored: Any) -> AsyncIterator[Run]:
+    def _watch(self, **_ignored: Any) -> Iterator[Run]:
         """The run itself, each time its phase has changed, until it has ended."""
+        seen = None
+        while not self.done():
+            if self.phase is not seen:
+                seen = self.phase
+                yield self
+            time.sleep(WATCH_EVERY)
+        yield self
+
+    async def _watch_aio(self, **_ignored: Any) -> AsyncIterator[Run]:
         seen = None
         while not self.done():
             if self.phase is not seen:
@@ -277,6 +326,8 @@ class Run:
                 yield self
             await asyncio.sleep(WATCH_EVERY)
         yield self
+
+    watch = DualWatch(_watch, _watch_aio)
 
     def _show_logs(self, **_ignored: Any) -> None:
         for line in self._get_logs():
@@ -452,9 +503,21 @@ class _Runner:
             raise TypeError(
                 f"On Flyte tasks can be run, not generic functions or methods: {task!r}. Decorate it with @env.task."
             )
-        mode = self._options.get("mode") or default_mode()
-        engine = engine_for(mode)
         bound = task.interface.bind(args, kwargs)
+        context = current()
+        inside = context.run.mode if context is not None and context.in_task else ""
+        mode = self._options.get("mode") or inside or default_mode()
+        if mode != "local" and inside:
+            from flyte_nb.core import farrun
+
+            if farrun.is_far(context):
+                return farrun.start(context, task, bound, self._options)  # type: ignore[arg-type]
+        engine = engine_for(mode)
+        if self._options.get("name") in engine.store.runs:
+            raise RuntimeUserError(
+                "RunAlreadyExistsError",
+                f"there is a run {self._options['name']!r} already. Choose another name, or leave it out.",
+            )
         info = _info(engine, mode, self._options)
         run = Run(engine, info, task, bound)
         run._custom = tuple((self._options.get("custom_context") or {}).items())
@@ -466,6 +529,13 @@ class _Runner:
         return run
 
     run = Dual(_run)
+
+    def _rerun(self, run_name: str, action_name: str = ROOT, **options: Any) -> Run:
+        from flyte_nb.core.recover import rerun_with
+
+        return rerun_with(self._options, run_name, action_name, **options)
+
+    rerun = Dual(_rerun)
 
 
 #: Runs that `runs()` knows, at most as many as the store keeps.
@@ -499,10 +569,21 @@ def _find(name: str) -> Run:
     from flyte_nb.core.errors import ActionNotFoundError
 
     found = _known.get(name)
+    context = current()
+    if found is None and context is not None and context.in_task:
+        from flyte_nb.core import farrun
+
+        if farrun.is_far(context):
+            return farrun.find(context, name)
     if found is None:
         latest = ", ".join(list(_known)[-5:]) or "none"
         raise ActionNotFoundError(f"There is no run {name!r} in this process; the latest are: {latest}.")
     return found
+
+
+def known(name: str) -> Run | None:
+    """A run of this process; None if there is none of that name, or it is forgotten."""
+    return _known.get(name)
 
 
 def _listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 100, **_ignored: Any) -> Iterator[Run]:
@@ -593,7 +674,7 @@ def _info(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
         domain=options.get("domain") or initialized.domain(),
         version=options.get("version") or "",
         raw_data_path=_place(options.get("raw_data_path")),
-        run_base_dir=options.get("run_base_dir") or "",
+        run_base_dir=options.get("run_base_dir") or _place(options.get("raw_data_path")),
         interactive_mode=interactive,
         disable_run_cache=bool(options.get("disable_run_cache")),
         overwrite_cache=bool(options.get("overwrite_cache")),

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core import blobs, farrun
+from flyte_nb.core import bereaved, blobs, farrun
 from flyte_nb.core import events as ev
 from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.caching import CacheClient, CacheDesk
@@ -19,7 +19,7 @@ from flyte_nb.core.controller import Controller
 from flyte_nb.core.home import Desk
 from flyte_nb.core.kept import Kept
 from flyte_nb.core.local import LoopClock, LoopThread
-from flyte_nb.core.model import ErrorNote
+from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.port import Port
 from flyte_nb.core.recall import Recall, Results
 from flyte_nb.core.serial import Payload
@@ -204,6 +204,7 @@ class KernelEngine:
         self.switchboard = Switchboard(self.network.send)
         self.blobs = Blobs(self.network.me)
         self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
+        self.network.deaths.settle = self._settle_death
         self.desk.answers["death"] = self._death
         self.switchboard.answers["home"] = lambda then, run, op, args: self.desk.answer(run, op, args, then)
         self.executor = DaskExecutor(self.network, Fetcher(self.switchboard, self.blobs))
@@ -238,8 +239,21 @@ class KernelEngine:
     def _death(self, _run: str, then: Callable[[Any], None], address: str) -> None:
         self.network.deaths.cause(address, then)
 
+    def _settle_death(self, death: Death) -> Death:
+        """Name who computed on a worker that died, and close the actions that were awaited there and nowhere else."""
+        computing = bereaved.computing(self.store, death.worker) if death.for_memory else []
+        death = death._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
+        for record, action in bereaved.orphans(self.store, death.worker):
+            error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {death}")
+            if len(computing) == 1 and computing[0][1] is action:
+                error = ErrorNote("user", "OOMError", str(death), death.worker)
+            run, now = record.state.run, self.controller.clock.time()
+            self.emit(ev.ActionEnded(run, action.name, action.said[0] + 1, Phase.ABANDONED, now, error))
+        return death
+
     def _worker_lost(self, address: str) -> None:
         self.executor.worker_lost(address)
+        self.network.deaths.cause(address, lambda _death: None)  # whoever else asks
         self.switchboard.lost(address)
         self.cache.peer_lost(address)
         blobs.sweep()
