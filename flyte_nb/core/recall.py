@@ -84,7 +84,7 @@ class Recall:
 
     def _with(self, far: Results, records: Records) -> Records:
         large = dict(far)
-        return tuple((name, large.get(name, found) if type(found) is Lived else found) for name, found in records)
+        return tuple((name, large.get(name, found) if isinstance(found, Lived) else found) for name, found in records)
 
     def _keep(self, run: str, then: Callable[[Any], None], name: str, payload: Payload) -> None:
         self._kept.keep_result(_Place(_Named(run), name), payload)  # type: ignore[arg-type]  # all it asks a call for
@@ -100,34 +100,30 @@ class Recall:
         """What is known of the children of an action."""
         found: dict[str, Payload | Lived] = {}
         forced = self._forced.get(run, frozenset())
-        for older in reversed(list(self._recovered(run))):
-            name = self._at_place(older, parent)
-            results = self._children(older.state.run, name) if name else ()
-            found.update(
-                (child, result) for child, result in results if type(result) is not Lived and child not in forced
-            )
+        record = self._store.runs.get(run)
+        if record is not None and record.state.recovers:
+            recovered = self.recovered(record.state.recovers, parent)
+            found.update((name, result) for name, result in recovered if name not in forced)
         found.update(self._children(run, parent))
         return tuple(found.items())
 
-    def lost(self, run: str) -> int:
-        """How many actions of a run succeeded whose results are not kept any more."""
-        record = self._store.runs[run]
-        return sum(
-            action.kind == "task" and action.output is None and self._kept.result(run, action.name) is None
-            for action in record.actions.values()
-            if action.phase.is_terminal and not action.phase.is_failure and action.parent
-        )
+    def recovered(self, run: str, parent: str) -> Results:
+        """What the calls of an action gave in a run that is to be recovered, and in those that it recovered itself."""
+        found: dict[str, Payload] = {}
+        for record in reversed(list(self._chain(run))):
+            name = self._at_place(record, parent)
+            results = self._children(record.state.run, name) if name else ()
+            found.update((child, result) for child, result in results if not isinstance(result, Lived))
+        return tuple(found.items())
 
-    def _recovered(self, run: str) -> Iterator[RunRecord]:
-        """The run that a run recovers, the one which that recovered, and so on."""
-        record = self._store.runs.get(run)
+    def _chain(self, run: str) -> Iterator[RunRecord]:
+        """A run, the one that it recovered, and so on."""
         for _ in range(MAX_CHAIN):
-            record = (
-                self._store.runs.get(record.state.recovers) if record is not None and record.state.recovers else None
-            )
+            record = self._store.runs.get(run)
             if record is None:
                 return
             yield record
+            run = record.state.recovers
 
     def _at_place(self, record: RunRecord, parent: str) -> str:
         """Name that a parent of the same place has in another run; "" if there is none."""
@@ -141,7 +137,7 @@ class Recall:
 
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | Lived]]:
         for name, result in self._store.results_of_children(run, parent):
-            large = self._kept.result(run, name) if type(result) is Lived else None
+            large = self._kept.result(run, name) if isinstance(result, Lived) else None
             yield name, (result if large is None else large)
 
 

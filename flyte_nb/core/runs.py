@@ -25,6 +25,7 @@ from flyte_nb.core.errors import RuntimeUserError
 from flyte_nb.core.model import Action, Phase
 from flyte_nb.core.notices import announce_defined
 from flyte_nb.core.port import Port
+from flyte_nb.core.recall import Recall
 from flyte_nb.core.registry import REGISTRY
 from flyte_nb.core.report import page_of
 from flyte_nb.core.scratch import session_folder
@@ -43,6 +44,7 @@ class Engine(Protocol):
 
     port: Port
     store: RunStore
+    recall: Recall
 
     def new_run_name(self) -> str:
         """A name that no other run here has."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flyte_nb.kernel import first_lines
 from flyte_nb.kernel.cells import Cell, CellOutput, CellTracker
 from flyte_nb.kernel.commands import CommandRouter
 from flyte_nb.kernel.debug import Texts
@@ -33,6 +34,7 @@ def load(ip: Any) -> None:
     texts = Texts(ip, short_name)
     texts.install()
     ip.register_magics(FlyteMagics(ip))
+    _undo.append(first_lines.install(ip))
     _undo.extend(
         [
             texts.uninstall,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import dataclasses
 import itertools
 import sys
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 from flyte_nb.core import cellrun, onfailure, rerun, runs, signalling
 from flyte_nb.core import context as ctx
 from flyte_nb.core import events as ev
-from flyte_nb.core.context import Context, RunInfo
+from flyte_nb.core.context import Context, Frame, RunInfo
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.serial import Payload, dump_function
 from flyte_nb.core.task import Task
@@ -77,6 +78,7 @@ class Session:
         self.engine = KernelEngine()
         self.port = self.engine.port
         self.store = self.engine.store
+        self.recall = self.engine.recall
         self.home = self.engine.network.me
         self._names = itertools.count(1)
         self._target = cluster.pop("target", None)
@@ -125,6 +127,28 @@ class Session:
             self._by_cell[id(cell)] = self._cell_runs[info.name] = found
         return found
 
+    def recover(self, cell: Any, older: str) -> int:
+        """Have a running cell reuse what succeeded in an earlier run.
+
+        Args:
+            cell: A cell that has called no task yet.
+            older: Name of the run.
+
+        Returns:
+            How many results there are for the cell's own calls.
+
+        Raises:
+            RuntimeError: The cell has called tasks already.
+        """
+        found = self.cell_run(cell)
+        if self.port.ask(lambda: found.opened):
+            raise RuntimeError("the cell has called tasks already: put %%flyte recover into its first line.")
+        records = self.port.ask(self.recall.recovered, older, runs.ROOT)
+        info = dataclasses.replace(found.info, recovers=older)
+        context = dataclasses.replace(found.context, run=info, frame=Frame(dict(records)))
+        found.info, found.context, found.run = info, context, cellrun.CellRun(self, info)
+        return len(records)
+
     def info_of(self, run: str) -> RunInfo | None:
         """What a run's actions know of it; None if it is forgotten."""
         known = runs.runs().get(run)
@@ -162,7 +186,13 @@ class Session:
         title = getattr(cell, "title", "") or "cell"
         self.store.append(
             ev.RunOpened(
-                event.run, title, "cell", event.at, getattr(cell, "cell_id", "") or "", getattr(cell, "prompt", 0) or 0
+                event.run,
+                title,
+                "cell",
+                event.at,
+                getattr(cell, "cell_id", "") or "",
+                getattr(cell, "prompt", 0) or 0,
+                run.info.recovers,
             )
         )
         self.store.append(ev.ActionQueued(event.run, runs.ROOT, "", title, title, "", event.at, "root"))
@@ -285,7 +315,9 @@ class Session:
     def _close_old_views(self) -> None:
         """Close the views of runs that the store has forgotten, and of the oldest that have ended."""
         gone = [name for name in self.views if name not in self.store.runs]
-        ended = [name for name, view in self.views.items() if name not in gone and view.record.state.ended_at is not None]
+        ended = [
+            name for name, view in self.views.items() if name not in gone and view.record.state.ended_at is not None
+        ]
         for name in (*gone, *ended[:-MAX_ENDED_VIEWS]):
             self.views.pop(name).close()
 
