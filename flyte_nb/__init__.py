@@ -86,6 +86,7 @@ _LAZY = {
     "latest_checkpoint": ("flyte_nb.io.checkpoint", "latest_checkpoint"),
     "new_condition": ("flyte_nb.core.condition", "new_condition"),
     "on_failure": ("flyte_nb.core.onfailure", "on_failure"),
+    "rerun": ("flyte_nb.core.recover", "rerun"),
     "run_python_script": ("flyte_nb.core.outofscope", "run_python_script"),
     "runs": ("flyte_nb.core.lookups", "runs"),
     "serve": ("flyte_nb.core.outofscope", "serve"),
@@ -93,6 +94,10 @@ _LAZY = {
     "with_servecontext": ("flyte_nb.core.outofscope", "with_servecontext"),
     **{name: (f"flyte_nb.{name}", None) for name in _SUBMODULES},
 }
+
+
+#: Options of `init` that say what the embedded cluster is like.
+_CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard")
 
 
 def version() -> str:
@@ -108,7 +113,8 @@ def _init(cluster: Any = None, **options: Any) -> None:
     Args:
         cluster: Address of a Dask scheduler, scheduler file, `distributed.Client` or Dask cluster object; None = an embedded
             cluster of this machine's cores.
-        **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``dashboard`` (False); ``on_failure`` ("raise"
+        **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``memory_limit`` (what a worker process
+            may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False); ``on_failure`` ("raise"
             or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise. Of Flyte's own
             keywords, ``project``, ``domain``, ``org``, ``log_level`` and ``user_log_level`` take effect; the others
             (``endpoint root_dir ...``) are accepted.
@@ -120,7 +126,7 @@ def _init(cluster: Any = None, **options: Any) -> None:
     if "on_failure" in options or "breakpoint_wait" in options:
         onfailure = importlib.import_module("flyte_nb.core.onfailure")
         onfailure.remember(options.get("on_failure"), options.get("breakpoint_wait"))
-    ours = {key: options[key] for key in ("n_workers", "threads_per_worker", "dashboard") if key in options}
+    ours = {key: options[key] for key in _CLUSTER_OPTIONS if key in options}
     if cluster is None and not ours:
         return
     session = importlib.import_module("flyte_nb.kernel.session")
@@ -274,6 +280,7 @@ __all__ = [
     "prefetch",
     "remote",
     "report",
+    "rerun",
     "run",
     "run_python_script",
     "runs",

@@ -399,7 +399,8 @@ def _ask_home(run_name: str, op: str, *args: Any) -> Any:
 
 
 def _record_of(run: Run) -> RunRecord:
-    record = run._record
+    # A run that was just launched is known once the engine has come to it.
+    record = run._record or run._engine.port.ask(lambda: run._record)
     if record is None:
         raise ActionNotFoundError(f"{run.name} is not kept any more: a process remembers its latest 200 runs.")
     return record

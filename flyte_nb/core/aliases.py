@@ -2,8 +2,8 @@
 
 ``sys.modules["flyte"]`` becomes this very package, so that ``flyte is flyte_nb``: a function whose globals hold the module is
 pickled by the name ``flyte_nb`` and needs no alias where it arrives. Submodules are found by `_Finder`, one module under two
-names, so that no class exists twice. Workers have the finder always, behind all others: it serves where the real SDK is
-not installed; after `install_as_flyte` in the notebook it comes first there, too.
+names, so that no class exists twice. Workers have the finder always: it serves where the real SDK is not installed, and after
+`install_as_flyte` in the notebook wherever.
 """
 
 from __future__ import annotations
@@ -81,16 +81,17 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Finds ``flyte`` and ``flyte.*`` in this package."""
 
     def __init__(self) -> None:
-        #: Whether it speaks for names that it does not know, too (it was asked for, and comes first).
+        #: Whether it serves even where the real one is installed.
         self.first = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != ALIAS and not fullname.startswith(ALIAS + "."):
-            return None
-        if fullname != ALIAS and sys.modules.get(ALIAS) is not sys.modules["flyte_nb"]:
-            return None  # Part of the real one.
+        if fullname == ALIAS:
+            if not self.first and importlib.machinery.PathFinder.find_spec(ALIAS) is not None:
+                return None  # The real one is installed.
+        elif not fullname.startswith(ALIAS + ".") or sys.modules.get(ALIAS) is not sys.modules["flyte_nb"]:
+            return None  # Something else; or part of the real one.
         found = _target(fullname)
         if found is None:
             # Not left to the other finders: they would find ``flyte.core`` in this package and load it a second time.
@@ -126,16 +127,15 @@ def install_as_flyte() -> None:
             "install_as_flyte() cannot take its name. Restart the kernel and call it before anything imports flyte."
         )
     _finder.first = True
-    if _finder in sys.meta_path:
-        sys.meta_path.remove(_finder)
-    sys.meta_path.insert(0, _finder)
+    install_as_fallback()
     sys.modules[ALIAS] = ours
 
 
 def install_as_fallback() -> None:
-    """Serve ``import flyte`` where no real one is found. For worker processes."""
+    """Serve ``import flyte`` where the real one is not installed. For worker processes."""
     if _finder not in sys.meta_path:
-        sys.meta_path.append(_finder)
+        # First: the usual finder would find ``flyte.io`` in this package's folder, and load it a second time.
+        sys.meta_path.insert(0, _finder)
 
 
 def is_installed() -> bool:

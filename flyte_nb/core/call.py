@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flyte_nb.core import errors
+from flyte_nb.core.notices import announce_defined
+from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.serial import Payload, UnpicklableError, can_pickle, describe_culprit, dumps, key_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Lived(NamedTuple):
     seq: int
     #: Attempts it has had.
     attempts: int
+    #: What its last attempt came to where nobody was left to hear of it (its worker, and its owner's, ran out of memory).
+    error: ErrorNote | None = None
 
 
 class Call:
@@ -92,6 +96,8 @@ def prepare(
             f"{task.name} was called after its calling action {context.action} had ended. "
             "Await your children before you return."
         )
+    if not task.config._announced and not (context.in_task and context.run.mode == "remote"):
+        announce_defined(task.config)
     bound = task.interface.bind(args, kwargs)
     try:
         payload = dumps(bound, context.port.blobs)

@@ -129,22 +129,23 @@ class LogHandler(logging.Handler):
                 stream.write(f"{logging.Formatter().formatException(record.exc_info)}\n")
 
 
-_installed: list[tuple[str, StreamProxy]] = []
+#: The latest proxy of each stream.
+_installed: dict[str, StreamProxy] = {}
 _handler: LogHandler | None = None
 
 
 def install(*, tee: bool) -> None:
-    """Start capturing in this process; harmless if done before.
+    """Start capturing in this process; harmless if done before, needed again where somebody has replaced a stream since.
 
     Args:
         tee: Whether captured text also goes to the original streams (local mode: the user's own process).
     """
     global _handler
-    if not _installed:
-        for name in ("stdout", "stderr"):
-            proxy = StreamProxy(name, getattr(sys, name), tee)
-            setattr(sys, name, proxy)
-            _installed.append((name, proxy))
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if type(stream) is not StreamProxy:
+            _installed[name] = StreamProxy(name, stream, tee)
+            setattr(sys, name, _installed[name])
     if _handler is None:
         _handler = LogHandler()
         _handler.tee = tee
@@ -156,7 +157,7 @@ def uninstall() -> None:
     """Put the original streams back, unless somebody replaced ours since."""
     global _handler
     while _installed:
-        name, proxy = _installed.pop()
+        name, proxy = _installed.popitem()
         if getattr(sys, name) is proxy:
             setattr(sys, name, proxy.original)
     if _handler is not None:

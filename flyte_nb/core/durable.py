@@ -56,7 +56,7 @@ def _recorded(label: str, make: Callable[[], Any]) -> Any:
         return make()
     name = _name(context, label)
     record = _record(context, name)
-    value = make() if record is None else loads(record, context.port.blobs)
+    value = make() if record is None else loads(record)
     if record is None or context.attempt == 0:  # of a run that recovers another: its own record gets it too
         payload = dumps(value)
         phase = Phase.SUCCEEDED if record is None else Phase.RECOVERED

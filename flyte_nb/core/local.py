@@ -107,6 +107,7 @@ class InlineExecutor:
     def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Execute an attempt in a thread of its own."""
         assert self.port is not None
+        capture.install(tee=True)  # test runners replace the streams for each test
         body = Body(task, run, work, self.port, _EventSink(self.port, work), ("local", os.getpid(), ""))
         running = self._running[work.key] = _Running(body, done)
         self._emit(ev.AttemptStarted(*work[:3], time.time(), "local", os.getpid(), ""))

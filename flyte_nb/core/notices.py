@@ -73,6 +73,15 @@ def without_effect(config: TaskConfig) -> list[str]:
     return [sentence for _, uses, sentence in _WITHOUT_EFFECT if uses(config)]
 
 
+def announce_defined(config: TaskConfig) -> None:
+    """As `announce`, for a task and for all that are defined in this process: it may call any of them, on a worker."""
+    from flyte_nb.core.registry import REGISTRY
+
+    announce(config)
+    for task in REGISTRY:
+        announce(task.config)
+
+
 def announce(config: TaskConfig) -> None:
     """Give the notices that are due when a task runs; at most one per setting and process.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Registry:
         while len(self._latest) > MAX_NAMES:
             name, _ = self._latest.popitem(last=False)
             del self._versions[name]
+
+    def __iter__(self) -> Iterator[Task[..., Any]]:
+        """The latest task of each name."""
+        return iter(list(self._latest.values()))
 
     def latest(self, name: str) -> Task[..., Any] | None:
         """The task that was defined last under a full name; None if there is none."""
