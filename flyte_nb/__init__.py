@@ -40,16 +40,48 @@ from flyte_nb.core.task import AsyncFunctionTaskTemplate, Task, TaskTemplate
 from flyte_nb.core.trace import trace
 
 if TYPE_CHECKING:
-    from flyte_nb import app, config, durable, extras, git, io, models, notify, prefetch, remote, report, storage
-    from flyte_nb import syncify, testing, types
-    from flyte_nb.core.accepted import ConditionWebhook, Cron, Documentation, FixedRate, Link, OnArtifact, PodTemplate
-    from flyte_nb.core.accepted import Trigger, TriggeredArtifact, TriggerTime
+    from flyte_nb import (
+        app,
+        config,
+        durable,
+        extras,
+        git,
+        io,
+        models,
+        notify,
+        prefetch,
+        remote,
+        report,
+        storage,
+        syncify,
+        testing,
+        types,
+    )
+    from flyte_nb.core.accepted import (
+        ConditionWebhook,
+        Cron,
+        Documentation,
+        FixedRate,
+        Link,
+        OnArtifact,
+        PodTemplate,
+        Trigger,
+        TriggeredArtifact,
+        TriggerTime,
+    )
     from flyte_nb.core.condition import new_condition
     from flyte_nb.core.image import Image
     from flyte_nb.core.lookups import last_run, runs
     from flyte_nb.core.onfailure import on_failure
-    from flyte_nb.core.outofscope import ImageBuild, build, build_images, deploy, run_python_script, serve
-    from flyte_nb.core.outofscope import with_servecontext
+    from flyte_nb.core.outofscope import (
+        ImageBuild,
+        build,
+        build_images,
+        deploy,
+        run_python_script,
+        serve,
+        with_servecontext,
+    )
     from flyte_nb.core.secret import Secret, SecretRequest
     from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
 
@@ -79,6 +111,7 @@ _LAZY = {
     "TriggerTime": ("flyte_nb.core.accepted", "TriggerTime"),
     "TriggeredArtifact": ("flyte_nb.core.accepted", "TriggeredArtifact"),
     "_cache": ("flyte_nb.core.cachepolicy", None),
+    "cache": ("flyte_nb.cache", None),
     "build": ("flyte_nb.core.outofscope", "build"),
     "build_images": ("flyte_nb.core.outofscope", "build_images"),
     "deploy": ("flyte_nb.core.outofscope", "deploy"),
@@ -275,8 +308,8 @@ __all__ = [
     "map",
     "models",
     "new_condition",
-    "on_failure",
     "notify",
+    "on_failure",
     "prefetch",
     "remote",
     "report",
@@ -290,8 +323,8 @@ __all__ = [
     "syncify",
     "system_logger",
     "testing",
-    "types",
     "trace",
+    "types",
     "version",
     "with_runcontext",
     "with_servecontext",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flyte_nb.core import events as ev
 from flyte_nb.core.call import Call, Lived, Settled
 from flyte_nb.core.decide import Again, Cancelled, Fail, Succeed, decide
+from flyte_nb.core.failure_record import FailureRecord
 from flyte_nb.core.home import Home
 from flyte_nb.core.kept import Kept
 from flyte_nb.core.model import Attempt, ErrorNote, Phase
@@ -403,7 +404,7 @@ class Controller:
 
     def _fail(self, flight: Flight, decision: Fail, outcome: Outcome | None) -> None:
         error = outcome.error if outcome else None
-        if decision.phase is Phase.FAILED and flight.call.run.on_failure == "pause" and flight.settle is not None:
+        if decision.phase is Phase.FAILED and flight.call.run.on_failure == "pause" and _parks(flight, error):
             flight.paused = decision
             self._step_aside(flight)
             self._note(
@@ -604,6 +605,16 @@ class Controller:
             self.kept.drop_call(call)
         if _small(output, KEEP_OUTPUT_BYTES) is None:
             self.kept.keep_result(call, output)
+
+
+def _parks(flight: Flight, error: ErrorNote | None) -> bool:
+    """Whether a failed action is worth parking: somebody waits for it, and its error is its own.
+
+    The error of a child that went through was parked there, and let go by somebody.
+    """
+    if flight.settle is None:
+        return False
+    return error is None or error.record is None or len(FailureRecord.loads(error.record).path) < 2
 
 
 def _small(payload: Payload | None, limit: int) -> bytes | None:

@@ -70,6 +70,10 @@ def decide(
         return Fail(Phase.TIMED_OUT, code, why)
     if cancelled:
         return Cancelled()
+    if outcome.kind == "oom":
+        if used < retries.count:
+            return Again(_delay(retries, used), True, "out of memory")
+        return Fail(Phase.FAILED, "OOMError", "it used more memory than its resources allow")
     if outcome.kind == "lost":
         if losses >= MAX_LOSSES:
             return Fail(Phase.FAILED, outcome.error.code if outcome.error else "WorkerLostError")

@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     run: str
     action: str
     attempt: int
-    #: "ok", "error", "cancelled", "timeout" (max_runtime), or "lost" (its worker went away).
+    #: "ok", "error", "cancelled", "timeout" (max_runtime), "oom" (too much memory), or "lost" (its worker went away).
     kind: str
     value: Payload | None = None
     error: ErrorNote | None = None

@@ -282,9 +282,14 @@ class RunStore:
         return None
 
 
+def _ran_out(action: Action) -> bool:
+    return action.phase is Phase.ABANDONED and action.error is not None and action.error.code == "OOMError"
+
+
 def lived(action: Action) -> Lived:
     """Where the numbers of an action stand that has ended."""
-    return Lived(action.said[0], action.attempt.number + 1 if action.attempt is not None else 0)
+    attempts = action.attempt.number + 1 if action.attempt is not None else 0
+    return Lived(action.said[0], attempts, action.error if _ran_out(action) else None)
 
 
 def replay(events: Iterable[ev.Event]) -> RunStore:

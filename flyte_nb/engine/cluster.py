@@ -10,9 +10,12 @@ import asyncio
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flyte_nb.core.errors import NoClusterError
+
+if TYPE_CHECKING:
+    from flyte_nb.engine.deaths import Deaths
 
 #: Seconds to reach a scheduler before giving up.
 CONNECT_TIMEOUT = 8.0
@@ -42,14 +45,18 @@ class ClusterHandle:
 
 
 async def open_cluster(
-    target: Any, *, n_workers: int | None, threads_per_worker: int, dashboard: bool
-) -> ClusterHandle:
+    target: Any, deaths: Deaths, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
+    memory_limit: str | float | None = "auto",
+) -> ClusterHandle:  # fmt: skip
     """Start or attach.
 
     Args:
         target: None starts the embedded cluster; else an address, scheduler file, `distributed.Client` or Dask cluster.
+        deaths: Told how workers of the embedded cluster end.
         n_workers: Processes of the embedded cluster; None = one per core.
         threads_per_worker: Compute slots per process.
+        memory_limit: What a process of the embedded cluster may use ("2 GiB", bytes, a fraction of the machine's); its
+            nanny ends one that uses 95 % of it. None = no limit.
         dashboard: Whether Dask's dashboard is served, on 127.0.0.1 and a free port.
 
     Raises:
@@ -59,7 +66,7 @@ async def open_cluster(
 
     quiet_loggers()
     if target is None:
-        return await _embedded(n_workers, threads_per_worker, dashboard)
+        return await _embedded(n_workers, threads_per_worker, dashboard, memory_limit, deaths)
     if isinstance(target, distributed.Client):
         address, security = target.scheduler_info()["address"], target.security
     elif isinstance(target, (str, os.PathLike)) and _is_file(target):
@@ -76,9 +83,13 @@ async def open_cluster(
     return await _attach(address, security, None, address)
 
 
-async def _embedded(n_workers: int | None, threads: int, dashboard: bool) -> ClusterHandle:
+async def _embedded(
+    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, deaths: Deaths
+) -> ClusterHandle:
     import dask
     import distributed
+
+    from flyte_nb.engine.deaths import reporting_to
 
     security = distributed.Security.temporary()
     settings = {
@@ -97,10 +108,14 @@ async def _embedded(n_workers: int | None, threads: int, dashboard: bool) -> Clu
             security=security,
             dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address=None,
+            memory_limit=memory_limit,
             asynchronous=True,
             silence_logs=logging.CRITICAL,
             preload=["flyte_nb.worker.preload"],
         )
+        nanny = reporting_to(deaths)
+        for spec in (cluster.new_spec, *cluster.worker_spec.values()):
+            spec["cls"] = nanny
         if not dashboard:
             _without_http(cluster)
         await cluster
@@ -174,7 +189,9 @@ async def _ship_package(client: Any) -> None:
 
 def quiet_loggers() -> None:
     """Keep Dask's chatter out of the notebook; what matters to the user reaches them as events and errors."""
-    for name in ("distributed", "tornado.application", "asyncio", "bokeh"):
+    # Dask gives some of its loggers levels of their own.
+    dasks = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
+    for name in ("distributed", *dasks, "tornado.application", "asyncio", "bokeh"):
         logger = logging.getLogger(name)
         if logger.level in (logging.NOTSET, logging.INFO, logging.WARNING):
             logger.setLevel(logging.CRITICAL)

@@ -24,6 +24,7 @@ from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.serial import UnpicklableError, dump_function
 from flyte_nb.core.task import Task
+from flyte_nb.engine.deaths import Death
 from flyte_nb.engine.fetching import Fetcher, away
 from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_wanted, next_bundle
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
@@ -55,6 +56,9 @@ class Network(Protocol):
 
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
         """Have Dask run a lane; returns its future."""
+
+    def cause(self, address: str, run: RunInfo, then: Callable[[Death], None]) -> None:
+        """Tell why a worker is gone."""
 
 
 class DaskExecutor:
@@ -155,7 +159,7 @@ class DaskExecutor:
             return
         own = self.network.own_address
         takers = [lane for lane in shape.lanes.values() if shape.room(lane) > 0]
-        takers.sort(key=lambda lane: (len(lane.items), lane.address != own))
+        takers.sort(key=lambda lane: (len(lane.items), lane.address == own))
         waiting = len(shape.queue)
         for place, lane in enumerate(takers):
             bundle = next_bundle(shape, lane, len(takers) - place)
@@ -186,7 +190,7 @@ class DaskExecutor:
             if not lane.blocked and lane.address in load:
                 load[lane.address] += 1.0 / max(workers[lane.address].nthreads, 1)
         own = self.network.own_address
-        prefer = min(load, key=lambda address: (load[address], address != own), default="")
+        prefer = min(load, key=lambda address: (load[address], address == own), default="")
         lane_id = f"{self.network.me}:{next(self._counter)}-{uuid.uuid4().hex[:6]}"
         lane = Lane(lane_id, prefer, time.monotonic())
         shape.lanes[lane_id] = lane
@@ -298,11 +302,36 @@ class DaskExecutor:
     # -- losses ---------------------------------------------------------------------------------------------------
 
     def worker_lost(self, address: str) -> None:
-        """A worker is gone: what it had not reported runs elsewhere."""
+        """A worker is gone: what it had not reported runs elsewhere, or fails where its action was what ended it."""
         self._told.pop(address, None)
-        for lane_id, (_, lane) in list(self._lanes.items()):
+        begun: list[Item] = []
+        for lane_id, (shape, lane) in list(self._lanes.items()):
             if lane.address == address:
+                begun += self._salvage(shape, lane)
                 self._lane_lost(lane_id, None)
+        if begun:
+            self.network.cause(address, begun[0].run, lambda death: self._explain(begun, death))
+
+    def _salvage(self, shape: Shape, lane: Lane) -> list[Item]:
+        """Take what had not begun back to the queue; returns what had, as far as the lane had told."""
+        begun = max(1, lane.started - lane.finished) if shape.is_async else 1
+        items, lane.items = list(lane.items.values()), {}
+        for item in reversed(items[begun:]):
+            item.lane = None
+            shape.queue.appendleft(item)
+        return items[:begun]
+
+    def _explain(self, lost: list[Item], death: Death) -> None:
+        """Tell the controller what was lost with a worker, and why; it decides whether to try again."""
+        # Of several that computed there it is not known which one used the memory: they are tried again.
+        suspects = death.culprits or frozenset(item.work.key[:2] for item in lost)
+        blamed = suspects if death.for_memory and len(suspects) == 1 else frozenset()
+        code = "OOMError" if death.for_memory else "WorkerLostError"
+        error = ErrorNote("user" if death.for_memory else "system", code, str(death), death.worker)
+        for item in lost:
+            if self._items.pop(item.work.key, None) is not None:
+                kind = "oom" if item.work.key[:2] in blamed else "lost"
+                item.done(Outcome(*item.work[:3], kind, error=error, place=(death.worker, 0, "")))
 
     def _lane_lost(self, lane_id: str, error: ErrorNote | None) -> None:
         found = self._lanes.get(lane_id)

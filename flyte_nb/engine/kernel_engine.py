@@ -43,7 +43,7 @@ SETTLE_S = 5.0
 LOOK_TIMEOUT = 2.0
 #: Looks that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
 MISSES = 3
-BUSY_MISSES = 30
+BUSY_MISSES = 12
 
 
 class KernelNetwork:

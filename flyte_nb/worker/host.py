@@ -242,7 +242,7 @@ class Host:
         self.switchboard.ask(run.home, "home", (run.name, op, args), then)
 
     def _answers(self) -> dict[str, Callable[..., None]]:
-        """What this worker can be asked: to decide over actions that its controller sees through, and to look at those it runs."""
+        """What this worker can be asked: to decide over actions it sees through, and to look at those it runs."""
         controller = self.port.controller
 
         def cancel_run(then: Callable[[Any], None], run: str, reason: str) -> None:
@@ -353,7 +353,8 @@ class Host:
         work = body.work
         if self.kept.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
             self.post(self.kept.forget, work.run, work.action)
-        if (work.run, work.action) in self.port.controller.children:
+        # A call that it made last may not have reached the controller yet.
+        if body.context.frame.has_called or (work.run, work.action) in self.port.controller.children:
             self.post(warn_of_orphans, self.port.controller, self.emitter.emit, work)
 
     async def _watch(self) -> None:
