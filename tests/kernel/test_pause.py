@@ -1,0 +1,203 @@
+"""on_failure="pause": a failed action waits for somebody to decide, and its siblings run on. A real kernel, a real cluster."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+from tests.kernel.kernelclient import Kernel
+
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+DEFINE = """
+%load_ext flyte_nb
+import asyncio, os, time
+import flyte_nb as flyte
+env = flyte.TaskEnvironment("demo")
+
+def action(label, run=None):
+    run = run or flyte.last_run()
+    return next((a for a in run.actions if a.label == label), None)
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.02)
+"""
+
+TASKS = """
+@env.task
+async def work(x: int) -> int:
+    if x % 4 == 2:
+        raise ValueError(f"bad {x}")
+    return x * 10
+
+@env.task
+async def main(n: int) -> list[int]:
+    return list(await asyncio.gather(*(work(x) for x in range(n))))
+"""
+
+FIXED = TASKS.replace("raise ValueError", "return -x; raise ValueError")
+
+
+@pytest.fixture(scope="module")
+def nb() -> Iterator[Kernel]:
+    """A kernel with the extension loaded."""
+    with Kernel.start() as kernel:
+        kernel.run(DEFINE).ok()
+        yield kernel
+
+
+START = """
+run = flyte.with_runcontext(on_failure="pause").run(main, 4)
+await until(lambda: action("work(2)") and action("work(2)").phase == "paused" and action("work(3)").phase == "succeeded")
+"""
+
+
+def test_a_failed_action_is_parked_and_retried_with_edited_code(nb: Kernel) -> None:
+    """Its siblings end, its parent stays suspended, the prompt stays free; then the whole run ends with every result."""
+    nb.run(TASKS).ok()
+    nb.run(START).ok()
+    state = nb.run("str(run.phase), str(run.action.phase), action('work(2)').note").ok().result
+    nb.run(FIXED).ok()
+    name = nb.run("print(action('work(2)').id)").ok().stdout.strip()
+    said = nb.run(f"%flyte retry {name}").ok().stdout
+    value = nb.run("await run").ok().result
+
+    assert "('running', 'running', 'ValueError: bad 2')" == state
+    assert "Retrying 1 action" in said
+    assert "[0, 10, -2, 30]" == value
+
+
+def test_a_parked_action_is_resumed_with_a_value(nb: Kernel) -> None:
+    """`%flyte resume a17 expression`: the expression is the notebook's; a value of another type is refused."""
+    nb.run(TASKS).ok()
+    nb.run(START).ok()
+    name = nb.run("print(action('work(2)').id)").ok().stdout.strip()
+    nb.run("better = {'two words': 7}").ok()
+
+    refused = nb.run(f"%flyte resume {name} 'text'").ok().stdout
+    said = nb.run(f"%flyte resume {name} better['two words'] * 100").ok().stdout
+
+    assert "int" in refused
+    assert "succeeds with 700" in said
+    assert "[0, 10, 700, 30]" == nb.run("await run").ok().result
+
+
+def test_a_parked_action_may_raise_after_all(nb: Kernel) -> None:
+    """`%flyte raise a17`: its parent gets its error, with the remote frames; and a second decision is refused."""
+    nb.run(TASKS).ok()
+    nb.run(START).ok()
+    name = nb.run("print(action('work(2)').id)").ok().stdout.strip()
+
+    assert "fails" in nb.run(f"%flyte raise {name}").ok().stdout
+    error = nb.run("await run").error
+    again = nb.run(f"%flyte resume {name} 1").ok().stdout
+
+    assert "bad 2" in error.value
+    assert "raise ValueError" in error.traceback
+    assert "not parked" in again
+
+
+def test_python_says_the_same(nb: Kernel) -> None:
+    """`run.resume`, `run.fail`, `run.retry`, by action or by name; `run.retry_failed` retries what is parked."""
+    nb.run(TASKS).ok()
+    nb.run(START.replace("main, 4", "main, 12")).ok()
+    nb.run("await until(lambda: sum(a.phase == 'paused' for a in run.actions) == 3)").ok()
+    nb.run("run.resume(action('work(2)'), 222); run.resume(action('work(6)').id, 666)").ok()
+    nb.run(FIXED).ok()
+    nb.run("run.retry_failed()").ok()
+
+    assert "[0, 10, 222, 30, 40, 50, 666, 70, 80, 90, -10, 110]" == nb.run("print(await run)").ok().stdout.strip()
+
+
+def test_inside_a_block_the_cells_own_calls_park_and_a_button_decides(nb: Kernel) -> None:
+    """`with flyte.on_failure("pause")`: the cell waits; the view's buttons reach it through the control channel."""
+    nb.run(TASKS).ok()
+    cell = nb.begin(
+        "with flyte.on_failure('pause'):\n    found = await asyncio.gather(*(work(x) for x in range(4)))\nfound"
+    )
+
+    def widgets() -> list[str]:
+        shown = cell.of("display_data", "update_display_data")
+        return re.findall(r'data-flyte-view="(\w+)"', " ".join(m.content["data"]["text/html"] for m in shown))
+
+    cell.wait_for(widgets, 20)
+
+    def press(op: str, **args: str) -> None:
+        nb.control("flyte_ui", {"op": op, "args": args, "nonce": uuid.uuid4().hex, "comm_id": widgets()[-1]})
+
+    def decided() -> bool:
+        for number in range(1, 5):  # Refused for those that are not parked.
+            press("resume", action=f"a{number}", value="77")
+        return cell.done
+
+    cell.wait_for(decided, 20)
+    assert "[0, 10, 77, 30]" == cell.ok().result
+
+
+def test_parked_actions_do_not_count_as_running(nb: Kernel) -> None:
+    """With room for two actions at a time, two that are parked do not keep the others from running."""
+    nb.run(TASKS).ok()
+    nb.run(
+        "run = flyte.with_runcontext(on_failure='pause', max_action_concurrency=2).run(main, 12)\n"
+        "await until(lambda: sum(a.phase == 'succeeded' for a in run.actions) == 9)\n"
+        "await until(lambda: sum(a.phase == 'paused' for a in run.actions) == 3)"
+    ).ok()
+    nb.run(FIXED).ok()
+
+    assert "12" == nb.run("len(await run.retry_failed())").ok().result
+
+
+def test_a_parked_run_can_be_cancelled(nb: Kernel) -> None:
+    """Nothing is left behind."""
+    nb.run(TASKS).ok()
+    nb.run(START).ok()
+    nb.run("%flyte cancel").ok()
+
+    nb.run("await until(run.done)").ok()
+    assert "'aborted'" in nb.run("str(run.phase)").ok().result
+
+
+def test_init_makes_pausing_the_default(nb: Kernel) -> None:
+    """`init(on_failure="pause")`, and back; an unknown word is refused."""
+    nb.run(TASKS).ok()
+    nb.run("flyte.init(on_failure='pause')").ok()
+    try:
+        nb.run("run = flyte.run(work, 2); await until(lambda: run.action and run.action.phase == 'paused')").ok()
+        nb.run("run.resume('a0', 5)").ok()
+        assert "5" == nb.run("await run").ok().result
+    finally:
+        nb.run("flyte.init(on_failure='raise')").ok()
+
+    assert "on_failure must be" in nb.run("flyte.init(on_failure='stop')").error.value
+
+
+def test_where_nobody_can_decide_nothing_parks(tmp_path: Path) -> None:
+    """nbclient: the error is raised, a sentence says why; only ``interactive_mode=True`` parks."""
+    cells = [
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})",
+        DEFINE + TASKS,
+        "with flyte.on_failure('pause'):\n    await work(2)",
+        "run = flyte.with_runcontext(on_failure='pause').run(work, 2)\nawait run",
+        "run = flyte.with_runcontext(on_failure='pause', interactive_mode=True).run(work, 2)\n"
+        "await until(lambda: run.action and run.action.phase == 'paused')\nrun.resume('a0', 9)\nawait run",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+
+    nbclient.NotebookClient(
+        notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+
+    kinds = [[output.output_type for output in cell.outputs] for cell in notebook.cells]
+    assert "error" in kinds[2]
+    assert "error" in kinds[3]
+    assert "nobody can decide" in "".join(o.get("text", "") for o in notebook.cells[2].outputs)
+    assert "9" == notebook.cells[4].outputs[-1]["data"]["text/plain"]
