@@ -147,15 +147,18 @@ def _init(cluster: Any = None, **options: Any) -> None:
         cluster: Address of a Dask scheduler, scheduler file, `distributed.Client` or Dask cluster object; None = an embedded
             cluster of this machine's cores.
         **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``memory_limit`` (what a worker process
-            may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False); ``on_failure`` ("raise"
-            or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise. Of Flyte's own
-            keywords, ``project``, ``domain``, ``org``, ``log_level`` and ``user_log_level`` take effect; the others
-            (``endpoint root_dir ...``) are accepted.
+            may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False);
+            ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
+            ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``). Of
+            Flyte's own keywords, ``project``, ``domain``, ``org``, ``log_level`` and ``user_log_level`` take effect; the
+            others (``endpoint root_dir ...``) are accepted.
 
     Raises:
         errors.NoClusterError: The scheduler cannot be reached.
     """
     _remember(**options)
+    if options.get("cache_dir") is not None:
+        importlib.import_module("flyte_nb.core.caching").configure(options["cache_dir"])
     if "on_failure" in options or "breakpoint_wait" in options:
         onfailure = importlib.import_module("flyte_nb.core.onfailure")
         onfailure.remember(options.get("on_failure"), options.get("breakpoint_wait"))

@@ -1,4 +1,4 @@
-"""``flyte.config``: where a Flyte configuration file is; only its project and domain matter here. Runs in: the user's process."""
+"""``flyte.config``: finds a Flyte configuration file; only project and domain matter here. Runs in: the user's process."""
 
 from __future__ import annotations
 

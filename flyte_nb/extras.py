@@ -1,7 +1,6 @@
-"""``flyte.extras``: what Flyte keeps beside its core; it imports here, and mostly needs Flyte's own cluster. Runs in: everywhere."""
+"""``flyte.extras``: what Flyte keeps beside its core and mostly needs its own cluster. Runs in: everywhere."""
 
 from __future__ import annotations
-
 
 from flyte_nb.core.outofscope import ContainerTask
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.context import ActionID as ActionID
-from flyte_nb.core.context import CheckpointPaths as CheckpointPaths
-from flyte_nb.core.context import GroupData as GroupData
-from flyte_nb.core.context import RawDataPath as RawDataPath
-from flyte_nb.core.context import TaskContext as TaskContext
+from flyte_nb.core.context import ActionID, CheckpointPaths, GroupData, RawDataPath, TaskContext
 from flyte_nb.core.interface import Interface as NativeInterface
 from flyte_nb.core.model import Phase as ActionPhase
-from flyte_nb.core.taskconfig import MAX_INLINE_IO_BYTES as MAX_INLINE_IO_BYTES
+from flyte_nb.core.taskconfig import MAX_INLINE_IO_BYTES
 
 __all__ = [
     "MAX_INLINE_IO_BYTES",

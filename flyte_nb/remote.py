@@ -69,7 +69,6 @@ class Action:
         for_run_name: str,
         in_phase: Any = None,
         parent_name: str | None = None,
-        sort_by: Any = None,
         **_ignored: Any,
     ) -> Iterator[Action]:
         """The actions of a run, root first, in order of arrival.
@@ -134,7 +133,7 @@ class Action:
 
     @property
     def kind(self) -> str:
-        """ "task", "trace", "condition", "sleep" or "root"."""
+        """What it is: "task", "trace", "condition", "sleep" or "root"."""
         return self._facts.kind
 
     @property
@@ -244,7 +243,7 @@ class Action:
         run_coroutine(self._wait_aio(quiet, wait_for))
 
     async def _wait_aio(self, quiet: bool = False, wait_for: str = "terminal") -> None:
-        while not (self.done() or (wait_for == "running" and self.phase is Phase.RUNNING)):
+        while not (self.done() or (wait_for == "running" and self.phase is Phase.RUNNING)):  # noqa: ASYNC110 - any thread's
             await asyncio.sleep(WATCH_EVERY)
 
     async def watch(self, **_ignored: Any) -> AsyncIterator[Action]:
@@ -351,7 +350,7 @@ class Condition:
         """
         found = [each for each in Condition._listall(run_name, action_name) if each.name == name]
         waiting = [each for each in found if each.phase is Phase.PAUSED]
-        return (waiting or found or [None])[-1]
+        return next(reversed(waiting or found), None)
 
     def _signal(self, payload: float | str) -> None:
         """Answer it.

@@ -85,7 +85,7 @@ async def exists(path: str, **_options: Any) -> bool:
     return await asyncio.to_thread(places.exists, path)
 
 
-async def put(from_path: str, to_path: str | None = None, recursive: bool = False, **_tuning: Any) -> str:
+async def put(from_path: str, to_path: str | None = None, **_tuning: Any) -> str:
     """Copy a file or folder from the disk to an address; returns the address.
 
     Args:
@@ -96,9 +96,7 @@ async def put(from_path: str, to_path: str | None = None, recursive: bool = Fals
     return await asyncio.to_thread(places.put, from_path, place)
 
 
-async def get(
-    from_path: str, to_path: str | os.PathLike[str] | None = None, recursive: bool = False, **_tuning: Any
-) -> str:
+async def get(from_path: str, to_path: str | os.PathLike[str] | None = None, **_tuning: Any) -> str:
     """Copy a file or folder from an address to the disk; returns the path.
 
     Args:

@@ -1,4 +1,4 @@
-"""``flyte.types``: what programs import of Flyte's type system; here values are pickled, and types only checked. Runs in: everywhere."""
+"""``flyte.types``: names of Flyte's type system; here values are pickled, and types checked only. Runs in: everywhere."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class _Asked:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         box = mailbox_of(loop)
-        self._when_settled(lambda: box.post(lambda: future.done() or future.set_result(None)))
+        self._when_settled(lambda: box.post(_wake, future))
         try:
             await future
         except BaseException:  # CancelledError
@@ -102,6 +102,11 @@ class _Asked:
     def _open(self) -> Any:
         assert self._settled is not None
         return self._port.open(self._settled)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 @dataclass

@@ -206,8 +206,8 @@ def get_custom_context() -> dict[str, str]:
 class ActionID(NamedTuple):
     """Identity of an action."""
 
-    name: str | None
-    run_name: str | None
+    name: str
+    run_name: str
     project: str | None = None
     domain: str | None = None
     org: str | None = None
@@ -245,8 +245,12 @@ class CheckpointPaths(NamedTuple):
     prev_checkpoint_path: str | None = None
 
 
+#: What a field is outside a task, where its type says nothing of it: as in Flyte, whose programs do not ask each time.
+_NOTHING: Any = None
+
+
 class TaskContext:
-    """What ``flyte.ctx()`` returns: read-only facts about the running action; falsy outside a task."""
+    """What ``flyte.ctx()`` returns: read-only facts about the running action; falsy, its fields None, outside a task."""
 
     __slots__ = ("_context",)
 
@@ -268,21 +272,21 @@ class TaskContext:
         return bool(self.mode == "remote")
 
     @property
-    def action(self) -> ActionID | None:
+    def action(self) -> ActionID:
         """The running action (inside ``@trace``: the trace's own)."""
         c = self._context
-        return ActionID(c.trace or c.action, c.run.name, c.run.project, c.run.domain, c.run.org) if c else None
+        return ActionID(c.trace or c.action, c.run.name, c.run.project, c.run.domain, c.run.org) if c else _NOTHING
 
     @property
-    def task_action(self) -> ActionID | None:
+    def task_action(self) -> ActionID:
         """The running task's action, inside a trace too."""
         c = self._context
-        return ActionID(c.action, c.run.name, c.run.project, c.run.domain, c.run.org) if c else None
+        return ActionID(c.action, c.run.name, c.run.project, c.run.domain, c.run.org) if c else _NOTHING
 
     @property
-    def attempt_number(self) -> int | None:
+    def attempt_number(self) -> int:
         """Counts from 0."""
-        return self._context.attempt if self._context else None
+        return self._context.attempt if self._context else _NOTHING  # type: ignore[no-any-return]
 
     @property
     def group_data(self) -> GroupData | None:
@@ -291,38 +295,38 @@ class TaskContext:
         return GroupData(name) if name else None
 
     @property
-    def custom_context(self) -> dict[str, str] | None:
+    def custom_context(self) -> dict[str, str]:
         """A copy of the custom context."""
-        return dict(self._context.custom) if self._context else None
+        return dict(self._context.custom) if self._context else _NOTHING
 
     @property
-    def raw_data_path(self) -> RawDataPath | None:
+    def raw_data_path(self) -> RawDataPath:
         """Where the run may put large data."""
         if self._context is None:
-            return None
+            return _NOTHING  # type: ignore[no-any-return]
         return RawDataPath(self._context.run.raw_data_path)
 
     @property
-    def data(self) -> dict[str, Any] | None:
+    def data(self) -> dict[str, Any]:
         """A dictionary that lives as long as the attempt."""
-        return self._context.frame.attachments if self._context else None
+        return self._context.frame.attachments if self._context else _NOTHING  # type: ignore[no-any-return]
 
     @property
     def report(self) -> Any:
         """The action's report (see ``flyte.report``)."""
         from flyte_nb.core.report import report_of
 
-        return report_of(self._context) if self._context else None
+        return report_of(self._context) if self._context else _NOTHING
 
     @property
     def checkpoint(self) -> Any:
         """What an attempt saves for the next one, should it fail (see `flyte_nb.io.checkpoint`)."""
-        return self._checkpoints.of(self._context) if self._context else None
+        return self._checkpoints.of(self._context) if self._context else _NOTHING
 
     @property
-    def checkpoint_paths(self) -> CheckpointPaths | None:
+    def checkpoint_paths(self) -> CheckpointPaths:
         """Where this attempt's checkpoint is, and where that of the one before it."""
-        return self._checkpoints.paths_of(self._context) if self._context else None
+        return self._checkpoints.paths_of(self._context) if self._context else _NOTHING  # type: ignore[no-any-return]
 
     @property
     def _checkpoints(self) -> Any:
@@ -330,19 +334,19 @@ class TaskContext:
         return importlib.import_module("flyte_nb.io.checkpoint")
 
     @property
-    def output_path(self) -> str | None:
+    def output_path(self) -> str:
         """A folder for the action's own files."""
         c = self._context
-        return f"{c.run.raw_data_path.rstrip('/')}/{c.run.name}/{c.action}" if c else None
+        return f"{c.run.raw_data_path.rstrip('/')}/{c.run.name}/{c.action}" if c else _NOTHING
 
     def __getitem__(self, key: str) -> Any:
         """An entry of `data`; None if there is none."""
-        return self._context.frame.attachments.get(key) if self._context else None
+        return self._context.frame.attachments.get(key) if self._context else _NOTHING
 
     @property
-    def run_start_time(self) -> dt.datetime | None:
+    def run_start_time(self) -> dt.datetime:
         """Aware UTC time, the same for the whole run."""
-        return self._context.run.started_at if self._context else None
+        return self._context.run.started_at if self._context else _NOTHING  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
         # The rest are facts of the run, or fields of Flyte's that have no counterpart on Dask (None).

@@ -47,7 +47,8 @@ class Dual(Generic[P, R]):
         if instance is None:
             return self
         aio = functools.partial(self._aio, instance) if self._aio is not None else None
-        return Dual(functools.partial(self._function, instance), aio)
+        bound: Callable[..., R] = functools.partial(self._function, instance)  # type: ignore[arg-type]
+        return Dual(bound, aio)
 
     def __repr__(self) -> str:
         return f"<{getattr(self, '__qualname__', 'function')}, also as .aio>"
@@ -67,4 +68,7 @@ class DualIterator(Dual[P, Iterable[R]]):
             yield value
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else DualIterator(functools.partial(self._function, instance))
+        if instance is None:
+            return self
+        bound: Callable[..., Iterable[R]] = functools.partial(self._function, instance)  # type: ignore[arg-type]
+        return DualIterator(bound)

@@ -126,7 +126,7 @@ def _time() -> float:
 
 def _now() -> dt.datetime:
     """``datetime.now()`` (local, naive, as Flyte's), the same in every execution of the task."""
-    found: dt.datetime = _recorded("durable.now()", lambda: dt.datetime.now())  # noqa: DTZ005 - Flyte's is naive
+    found: dt.datetime = _recorded("durable.now()", dt.datetime.now)
     return found
 
 

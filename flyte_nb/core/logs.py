@@ -51,7 +51,8 @@ class _Console(logging.Handler):
         if stream is None:
             return
         try:
-            where = f"[{record.run_name}][{record.action_name}] " if getattr(record, "run_name", None) else ""
+            run, action = getattr(record, "run_name", None), getattr(record, "action_name", None)
+            where = f"[{run}][{action}] " if run else ""
             ours = "[flyte] " if getattr(record, "is_flyte_internal", False) else ""
             stream.write(f"{where}{ours}{record.levelname} {self.format(record)}\n")
             stream.flush()

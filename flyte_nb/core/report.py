@@ -135,7 +135,7 @@ def report_of(context: Context) -> Report:
     if report is None:
         report = attachments["report"] = Report(context.task)
         attachments.setdefault("on_end", []).append(lambda: _send(context, report))
-    return report  # type: ignore[no-any-return]
+    return report
 
 
 def _send(context: Context, report: Report) -> None:

@@ -59,7 +59,7 @@ def waiting(record: RunRecord, name: str) -> Asked | None:
         return _asked(action)
     found = [asked for asked in conditions_of(record) if asked.name == name]
     open_ones = [asked for asked in found if asked.phase is Phase.PAUSED]
-    return (open_ones or found or [None])[-1]
+    return next(reversed(open_ones or found), None)
 
 
 def answer(engine: Engine, asked: Asked, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Names of Flyte's type system that programs import: they construct; values are pickled here and need none of it. Runs in: everywhere."""
+"""Names of Flyte's type system, of which values that are pickled need none: they construct. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TypeEngine:
     """Flyte's registry of converters. Accepts registrations; nothing is converted here."""
 
     @classmethod
-    def register(cls, transformer: Any, additional_types: list[type] | None = None) -> None:
+    def register(cls, transformer: Any, additional_types: list[type] | None = None) -> None:  # noqa: ARG003 - Flyte's
         """Accept a converter, and say once that it has no effect: values are pickled as they are."""
         notice_once(
             "type_transformer",

@@ -62,7 +62,11 @@ class DataFrame:
 
     @classmethod
     def from_local_sync(
-        cls, df: Any, columns: Any = None, remote_destination: str | None = None, hash_method: Any = None
+        cls,
+        df: Any,
+        columns: Any = None,  # noqa: ARG003 - Flyte's
+        remote_destination: str | None = None,
+        hash_method: Any = None,
     ) -> DataFrame:
         """A reference to a frame.
 
@@ -140,9 +144,9 @@ class DataFrame:
 
             place = self.uri if places.is_remote(self.uri) else places.on_disk(self.uri)
             if str(getattr(wanted, "__module__", "")).partition(".")[0] == "polars":
-                import polars
+                import polars as pl
 
-                return polars.read_parquet(place)
+                return pl.read_parquet(place)
             return pd.read_parquet(place)
         with places.open_at(self.uri, "rb") as file:
             if kind == CSV:
@@ -223,17 +227,17 @@ def convert(frame: Any, wanted: Any) -> Any:
     if package == "pandas" and hasattr(frame, "to_pandas"):
         return frame.to_pandas()
     if package == "polars":
-        import polars
+        import polars as pl
 
-        if wanted is polars.LazyFrame:
-            return convert(frame, polars.DataFrame).lazy()
+        if wanted is pl.LazyFrame:
+            return convert(frame, pl.DataFrame).lazy()
         if hasattr(frame, "collect"):
             return frame.collect()
-        return polars.from_arrow(frame) if hasattr(frame, "schema") else polars.from_pandas(frame)
+        return pl.from_arrow(frame) if hasattr(frame, "schema") else pl.from_pandas(frame)
     if package == "pyarrow":
-        import pyarrow
+        import pyarrow as pa
 
-        return frame.to_arrow() if hasattr(frame, "to_arrow") else pyarrow.Table.from_pandas(frame)
+        return frame.to_arrow() if hasattr(frame, "to_arrow") else pa.Table.from_pandas(frame)
     raise TypeError(
         f"A {type(frame).__module__}.{type(frame).__name__} cannot be opened as {wanted.__module__}.{wanted.__name__}. "
         "Open it as its own type, or as pandas.DataFrame."

@@ -32,13 +32,13 @@ class Dir(Generic[T]):
     """
 
     path: str
-    name: str | None = None
+    name: str = ""
     format: str = ""
     hash: str | None = None
 
     def __post_init__(self) -> None:
         self.path = os.fspath(self.path)
-        if self.name is None:
+        if not self.name:
             self.name = Path(self.path).name
 
     def _flyte_content_hash_(self) -> str:
@@ -60,7 +60,7 @@ class Dir(Generic[T]):
         return self.path == _EMPTY
 
     @classmethod
-    def new_remote(cls, dir_name: str | None = None, hash: str | None = None) -> Dir[T]:  # noqa: A002 - Flyte's name
+    def new_remote(cls, dir_name: str | None = None, hash: str | None = None) -> Dir[Any]:  # noqa: A002 - Flyte's name
         """A reference to a folder that is yet to be filled, at a fresh address below the run's ``raw_data_path``.
 
         Args:
@@ -70,10 +70,10 @@ class Dir(Generic[T]):
         path = places.random_place(dir_name or "")
         if not places.is_remote(path):
             Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(path=path, name=dir_name, hash=hash)
+        return cls(path=path, name=dir_name or "", hash=hash)
 
     @classmethod
-    def from_existing_remote(cls, remote_path: str, dir_cache_key: str | None = None) -> Dir[T]:
+    def from_existing_remote(cls, remote_path: str, dir_cache_key: str | None = None) -> Dir[Any]:
         """A reference to a folder that exists.
 
         Args:
@@ -89,7 +89,7 @@ class Dir(Generic[T]):
         remote_destination: str | None = None,
         dir_cache_key: str | None = None,
         **_tuning: Any,
-    ) -> Dir[T]:
+    ) -> Dir[Any]:
         """Put a local folder where all tasks reach it: copied inside a task, referred to where it is outside one.
 
         Args:
@@ -117,7 +117,7 @@ class Dir(Generic[T]):
         remote_destination: str | None = None,
         dir_cache_key: str | None = None,
         **tuning: Any,
-    ) -> Dir[T]:
+    ) -> Dir[Any]:
         """As `from_local_sync`, awaited."""
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, dir_cache_key, **tuning)
 
@@ -125,7 +125,7 @@ class Dir(Generic[T]):
 
     def walk_sync(
         self, recursive: bool = True, file_pattern: str = "*", max_depth: int | None = None
-    ) -> Iterator[File[T]]:
+    ) -> Iterator[File[Any]]:
         """Its files, folder by folder, each in order of name.
 
         Args:
@@ -150,22 +150,22 @@ class Dir(Generic[T]):
 
     async def walk(
         self, recursive: bool = True, max_depth: int | None = None, file_pattern: str = "*"
-    ) -> AsyncIterator[File[T]]:
+    ) -> AsyncIterator[File[Any]]:
         """As `walk_sync`, awaited file by file."""
         found = self.walk_sync(recursive, file_pattern, max_depth)
         end = object()
         while (file := await asyncio.to_thread(next, found, end)) is not end:
             yield file  # type: ignore[misc]
 
-    def list_files_sync(self) -> list[File[T]]:
+    def list_files_sync(self) -> list[File[Any]]:
         """The files directly in it."""
         return list(self.walk_sync(recursive=False))
 
-    async def list_files(self) -> list[File[T]]:
+    async def list_files(self) -> list[File[Any]]:
         """The files directly in it, awaited."""
         return await asyncio.to_thread(self.list_files_sync)
 
-    def get_file_sync(self, file_name: str) -> File[T] | None:
+    def get_file_sync(self, file_name: str) -> File[Any] | None:
         """A file in it; None if there is none.
 
         Args:
@@ -174,7 +174,7 @@ class Dir(Generic[T]):
         place = places.join(self.path, file_name)
         return File(path=place) if not self.is_empty and places.exists(place) else None
 
-    async def get_file(self, file_name: str) -> File[T] | None:
+    async def get_file(self, file_name: str) -> File[Any] | None:
         """As `get_file_sync`, awaited."""
         return await asyncio.to_thread(self.get_file_sync, file_name)
 

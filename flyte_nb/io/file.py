@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from flyte_nb.io import places
 from flyte_nb.io.hashing import HashMethod, hash_of_file
@@ -32,7 +32,7 @@ class AsyncHandle:
 
         return call
 
-    async def __aenter__(self) -> AsyncHandle:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -68,14 +68,14 @@ class File(Generic[T]):
     """
 
     path: str
-    name: str | None = None
+    name: str = ""
     format: str = ""
     hash: str | None = None
     hash_method: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.path = os.fspath(self.path)
-        if self.name is None:
+        if not self.name:
             self.name = Path(self.path).name
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class File(Generic[T]):
     # -- making one -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def new_remote(cls, file_name: str | None = None, hash_method: Any = None) -> File[T]:
+    def new_remote(cls, file_name: str | None = None, hash_method: Any = None) -> File[Any]:
         """A reference to a file that is yet to be written, at a fresh address below the run's ``raw_data_path``.
 
         Args:
@@ -101,7 +101,7 @@ class File(Generic[T]):
         return cls(path=places.random_place(file_name or ""), hash=known, hash_method=method)
 
     @classmethod
-    def named_remote(cls, name: str) -> File[T]:
+    def named_remote(cls, name: str) -> File[Any]:
         """A reference to a file of a fixed name below the run's folder: the same one in every attempt of an action.
 
         Args:
@@ -116,7 +116,7 @@ class File(Generic[T]):
         return cls(path=place, name=name)
 
     @classmethod
-    def from_existing_remote(cls, remote_path: str, file_cache_key: str | None = None) -> File[T]:
+    def from_existing_remote(cls, remote_path: str, file_cache_key: str | None = None) -> File[Any]:
         """A reference to a file that exists.
 
         Args:
@@ -132,7 +132,7 @@ class File(Generic[T]):
         remote_destination: str | None = None,
         hash_method: Any = None,
         **_tuning: Any,
-    ) -> File[T]:
+    ) -> File[Any]:
         """Put a local file where all tasks reach it.
 
         Args:
@@ -164,7 +164,7 @@ class File(Generic[T]):
         remote_destination: str | None = None,
         hash_method: Any = None,
         **tuning: Any,
-    ) -> File[T]:
+    ) -> File[Any]:
         """As `from_local_sync`, awaited."""
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method, **tuning)
 
@@ -254,7 +254,7 @@ def _opened(file: File[Any], mode: str, options: dict[str, Any]) -> Iterator[Any
             return
         written = _Hashing(handle)
         yield written
-    data = (b"" if "b" in mode else "").join(written.pieces)  # type: ignore[attr-defined]
+    data = (b"" if "b" in mode else "").join(written.pieces)
     file.hash_method.update(data)
     file.hash = file.hash_method.result()
 

@@ -42,6 +42,7 @@ def folder_of_files() -> list[str]:
         raise ValueError("not yet")
     assert checkpoint.prev_exists()
     newest = flyte.latest_checkpoint(before)
+    assert newest is not None
     return [newest.read_text(), str(newest.relative_to(checkpoint.path))]
 
 

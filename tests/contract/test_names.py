@@ -11,18 +11,93 @@ import pytest
 
 import flyte_nb as flyte
 
-TOP_LEVEL = """
-TaskEnvironment Environment TaskTemplate AsyncFunctionTaskTemplate Resources GPU TPU Neuron AMD_GPU HABANA_GAUDI
-APPLE_SILICON Device DeviceClass Cache CachePolicy CacheRequest RetryStrategy Backoff Timeout TimeoutType ReusePolicy Image
-ImageBuild Secret SecretRequest PodTemplate Documentation Link Trigger Cron FixedRate OnArtifact TriggerTime TriggeredArtifact
-Checkpoint BaseCheckpoint latest_checkpoint ConditionWebhook new_condition init init_from_config init_from_api_key
-init_in_cluster init_passthrough is_control_plane_available current_domain current_project run rerun with_runcontext ctx
-custom_context get_custom_context group map trace logger system_logger deploy build build_images serve with_servecontext
-run_python_script version __version__ install install_as_flyte
-""".split()
-SUBMODULES = (
-    "app config durable errors extras git io models notify prefetch remote report storage syncify types".split()
-)
+TOP_LEVEL = [
+    "TaskEnvironment",
+    "Environment",
+    "TaskTemplate",
+    "AsyncFunctionTaskTemplate",
+    "Resources",
+    "GPU",
+    "TPU",
+    "Neuron",
+    "AMD_GPU",
+    "HABANA_GAUDI",
+    "APPLE_SILICON",
+    "Device",
+    "DeviceClass",
+    "Cache",
+    "CachePolicy",
+    "CacheRequest",
+    "RetryStrategy",
+    "Backoff",
+    "Timeout",
+    "TimeoutType",
+    "ReusePolicy",
+    "Image",
+    "ImageBuild",
+    "Secret",
+    "SecretRequest",
+    "PodTemplate",
+    "Documentation",
+    "Link",
+    "Trigger",
+    "Cron",
+    "FixedRate",
+    "OnArtifact",
+    "TriggerTime",
+    "TriggeredArtifact",
+    "Checkpoint",
+    "BaseCheckpoint",
+    "latest_checkpoint",
+    "ConditionWebhook",
+    "new_condition",
+    "init",
+    "init_from_config",
+    "init_from_api_key",
+    "init_in_cluster",
+    "init_passthrough",
+    "is_control_plane_available",
+    "current_domain",
+    "current_project",
+    "run",
+    "rerun",
+    "with_runcontext",
+    "ctx",
+    "custom_context",
+    "get_custom_context",
+    "group",
+    "map",
+    "trace",
+    "logger",
+    "system_logger",
+    "deploy",
+    "build",
+    "build_images",
+    "serve",
+    "with_servecontext",
+    "run_python_script",
+    "version",
+    "__version__",
+    "install",
+    "install_as_flyte",
+]
+SUBMODULES = [
+    "app",
+    "config",
+    "durable",
+    "errors",
+    "extras",
+    "git",
+    "io",
+    "models",
+    "notify",
+    "prefetch",
+    "remote",
+    "report",
+    "storage",
+    "syncify",
+    "types",
+]
 
 
 @pytest.mark.parametrize("name", TOP_LEVEL)
@@ -132,7 +207,7 @@ def test_workers_know_the_alias_without_being_asked(cluster):
 
     @env.task
     async def body() -> str:
-        import flyte.durable
+        import flyte.durable  # type: ignore[import-not-found]
 
         return flyte.durable.__name__
 
@@ -191,7 +266,7 @@ def test_out_of_scope_names_construct_and_say_what_they_do_not_do(caplog):
     env = flyte.TaskEnvironment("deployed", image=flyte.Image.from_debian_base().with_pip_packages("x"))
     flyte.deploy(env)
     asyncio.run(flyte.deploy.aio(env))
-    flyte.build(env.image)
+    flyte.build(flyte.Image.from_debian_base())
     flyte.app.AppEnvironment(name="app", scaling=flyte.app.Scaling(replicas=(0, 1)))
     flyte.Trigger.hourly("start")
 

@@ -22,7 +22,9 @@ env = flyte.TaskEnvironment("surroundings", env_vars={"FROM_ENV": "env", "BOTH":
 async def sees_context() -> dict[str, object]:
     ctx = flyte.ctx()
     with flyte.group("inner"):
-        group = flyte.ctx().group_data.name
+        inner = flyte.ctx().group_data
+        assert inner is not None
+        group = inner.name
     return {
         "truthy": bool(ctx),
         "attempt": ctx.attempt_number,
@@ -36,7 +38,7 @@ async def sees_context() -> dict[str, object]:
         "raw": Path(ctx.raw_data_path.path).is_absolute(),
         "random": Path(ctx.raw_data_path.get_random_remote_path("x.txt")).parent.is_dir(),
         "paths": [ctx.checkpoint_paths.prev_checkpoint_path, isinstance(ctx.output_path, str), ctx.rank],
-        "data": ctx.data is not None and ctx["nothing"] is None,
+        "data": (isinstance(ctx.data, dict), ctx["nothing"]),
         "frozen": not hasattr(ctx, "nothing"),
     }
 
@@ -58,7 +60,7 @@ def test_the_context_has_flytes_fields(mode):
         "raw": True,
         "random": True,
         "paths": [None, True, None],
-        "data": True,
+        "data": (True, None),
         "frozen": True,
     }
 
