@@ -33,7 +33,7 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
         A new value, or the same one where nothing can be built of it.
     """
     annotation = typecheck.strip(annotation)
-    if depth > MAX_DEPTH or value is None:
+    if depth > MAX_DEPTH or value is None or annotation is Any:
         return value
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Union or origin is types.UnionType:

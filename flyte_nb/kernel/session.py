@@ -98,7 +98,9 @@ class Session:
         self.store.listeners.append(self._run_changed)
         runs.provide("remote", lambda: self)
         signalling.serve(self.engine.desk, self)
-        atexit.register(self._at_exit)
+        # Before the executors of threads shut down, which comes before all of atexit: without them Dask stands still.
+        threading._register_atexit(self._finish)  # type: ignore[attr-defined]
+        atexit.register(self.close)
 
     # -- names and contexts ---------------------------------------------------------------------------------------
 
@@ -381,7 +383,8 @@ class Session:
         Session.current = fresh
         return fresh
 
-    def _at_exit(self) -> None:
+    def _finish(self) -> None:
+        """A script has ended: let the runs end that it started and did not wait for."""
         waiting = list(runs.unfinished())
         if waiting and threading.current_thread() is threading.main_thread() and self.cells is None:
             print(  # noqa: T201 - a script's user must know why it does not end
@@ -402,7 +405,7 @@ class Session:
 
     def close(self) -> None:
         """Cancel what runs, close cluster and thread. Idempotent."""
-        atexit.unregister(self._at_exit)
+        atexit.unregister(self.close)
         if self.engine.thread.thread.is_alive():
             try:
                 self.port.ask(self._close_views, timeout=5)
