@@ -241,10 +241,11 @@ class CacheStore:
         def ask(db: Any) -> None:
             try:
                 self._flush_hits(db)
-                answer.put(db.execute(sql, args).fetchall())
+                rows = db.execute(sql, args).fetchall()
+                db.commit()  # what was put before is on disk when this is answered
+                answer.put(rows)
                 if vacuum:
-                    db.commit()
-                    db.execute("PRAGMA incremental_vacuum")
+                    db.execute("PRAGMA incremental_vacuum").fetchall()
             except Exception as exc:
                 answer.put([])
                 self._trouble(exc)
@@ -354,7 +355,7 @@ class CacheStore:
             if surplus <= 0:
                 break
         db.commit()
-        db.execute("PRAGMA incremental_vacuum")
+        db.execute("PRAGMA incremental_vacuum").fetchall()
 
     # -- the file -------------------------------------------------------------------------------------------------
 

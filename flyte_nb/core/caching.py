@@ -7,12 +7,14 @@ fails or is lost, the next one takes over.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import sys
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +39,9 @@ MAX_REMEMBERED = 256
 
 #: A result made by one Python may be pickled in a way that another cannot read.
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+#: Stores of this process's engines.
+_open_stores: weakref.WeakSet[CacheStore] = weakref.WeakSet()
 
 _Prefix = tuple[Any, str, "hashlib.blake2b"]
 _prefixes: OrderedDict[int, _Prefix] = OrderedDict()
@@ -186,6 +191,7 @@ class CacheDesk:
             self._configured = _Place.changes
             folder, max_bytes = folder_and_bound()
             self._store = CacheStore(folder, self._post, max_bytes=max_bytes)
+            _open_stores.add(self._store)
         return self._store
 
     def _look_up(
@@ -291,6 +297,20 @@ def folder_and_bound() -> tuple[Path, int]:
         return _Place.folder, max_bytes
     given = os.environ.get("FLYTE_NB_CACHE_DIR")
     return (Path(given).expanduser().absolute() if given else _user_cache() / "flyte_nb"), max_bytes
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[CacheStore]:
+    """The store of the configured folder, for looking and clearing; what engines of this process have pending is on disk."""
+    folder, max_bytes = folder_and_bound()
+    for store in list(_open_stores):
+        if store.folder == folder:
+            store.flush()
+    own = CacheStore(folder, max_bytes=max_bytes)
+    try:
+        yield own
+    finally:
+        own.close()
 
 
 def _user_cache() -> Path:

@@ -1,0 +1,64 @@
+"""The result cache: ``%flyte cache``. Runs in: kernel main thread."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flyte_nb import cache as store
+from flyte_nb.core.caching import folder_and_bound
+from flyte_nb.kernel.operations import word
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+
+@word("cache", "[clear [task]]", "results that are kept: how many, how large, how often used; clear drops them")
+def cache(_session: Session, *words: str) -> str:
+    """Show the cache, or clear it."""
+    if not words:
+        return overview()
+    if words[0] != "clear" or len(words) > 2:
+        return "%flyte cache shows what is kept; %flyte cache clear [task] drops it."
+    task = words[1] if len(words) > 1 else ""
+    count = store.clear(task)
+    if not count and task:
+        return f"Nothing is kept of {task}; %flyte cache lists the tasks."
+    return f"{count:,} result{'s' * (count != 1)} dropped{' of ' + task if task else ''}."
+
+
+def overview() -> str:
+    """The folder, and one line for each task."""
+    folder, bound = folder_and_bound()
+    rows = store.entries()
+    if not rows:
+        return f"No results are kept in {folder}."
+    total = sum(row.nbytes for row in rows)
+    results = sum(row.entries for row in rows)
+    width = max(len("task"), *(len(row.task) for row in rows))
+    lines = [f"{results:,} results in {folder}: {size_of(total)} of {size_of(bound)}"]
+    lines.append(f"{'task':<{width}}  {'results':>8}  {'size':>9}  {'hits':>8}  last used")
+    now = time.time()
+    lines += [
+        f"{row.task:<{width}}  {row.entries:>8,}  {size_of(row.nbytes):>9}  {row.hits:>8,}  {ago(now - row.used_at)}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def size_of(nbytes: float) -> str:
+    """A number of bytes with its unit: "1.2 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000 or unit == "GB":
+            break
+        nbytes /= 1000
+    return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
+
+
+def ago(seconds: float) -> str:
+    """A time that has passed, roughly: "5 minutes ago"."""
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' * (count != 1)} ago"
+    return "just now"
