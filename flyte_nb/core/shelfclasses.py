@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import pickle
+import re
 import sys
 from typing import Any
 
@@ -19,6 +21,10 @@ import cloudpickle
 from flyte_nb.core.serial import BLOB_BYTES, Packed, Payload
 
 logger = logging.getLogger("flyte")
+
+#: Addresses below the folder of a session's large data (`flyte_nb.core.scratch`): they go with their session, and a reference
+#: to them, a `flyte.io.File` say, is no result without them.
+_SCRATCH = re.compile(rb"/[\w./-]*?/flyte_nb-\d+-\d+-\w+/[\w./-]*")
 
 
 def has_globals(data: bytes) -> bool:
@@ -32,6 +38,8 @@ def renewed(payload: Payload) -> Payload | None:
     data: bytes = payload.data if type(payload) is Packed else payload  # type: ignore[assignment]
     if not has_globals(data):
         return payload
+    if any(not os.path.exists(os.fsdecode(path)) for path in _SCRATCH.findall(data)):  # noqa: PTH110 - bytes
+        return None
     try:
         buffers = [blob.get() for blob in payload.blobs] if type(payload) is Packed else []
         value = _Unpickler(io.BytesIO(data), buffers=buffers).load()

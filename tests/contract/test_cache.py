@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ import flyte_nb as flyte
 from flyte_nb.core import caching
 from flyte_nb.core.contenthash import HashFunction
 from flyte_nb.core.model import Phase
+from flyte_nb.io import File
 
 env = flyte.TaskEnvironment("cachecontract")
 
@@ -290,6 +292,32 @@ def test_when_the_holder_fails_another_takes_over(start, marks):
 
 
 @env.task
+async def dies_once(path: str) -> int:
+    call = asyncio.create_task(slow(9, path))
+    await asyncio.sleep(0.1)
+    if not Path(path + ".died").exists():
+        Path(path + ".died").touch()
+        os._exit(1)
+    return await call
+
+
+@env.task
+async def one_dies(path: str) -> list[int]:
+    first = asyncio.create_task(dies_once(path))
+    await asyncio.sleep(0.05)
+    return list(await asyncio.gather(first, *(nested_slow(9, path, 0) for _ in range(3))))
+
+
+@pytest.mark.cluster
+def test_when_the_holders_worker_dies_another_takes_over(cluster, marks):
+    """Nobody waits for ever for a call whose process is gone."""
+    run = flyte.with_runcontext(mode="remote").run(one_dies, str(marks))
+
+    assert [9] * 4 == run.outputs()[0]
+    assert len(executed(marks)) <= 3
+
+
+@env.task
 async def impatient(path: str) -> list:
     first = asyncio.create_task(slow(1, path))
     second = asyncio.create_task(slow(1, path))
@@ -368,3 +396,32 @@ def test_arrays_of_every_size(start, folder, n):
 
     assert n * (n - 1) // 2 == run.outputs()[0]
     assert [True] == cached_of(run)
+
+
+@env.task(cache=flyte.Cache("auto", ignored_inputs="path"))
+async def written(x: int, path: str) -> File:
+    mark(path)
+    file = File.new_remote()
+    with file.open_sync("wb") as stream:
+        stream.write(b"content")
+    return file
+
+
+@env.task
+async def read(x: int, path: str) -> tuple[str, str]:
+    file = await written(x, path)
+    with file.open_sync("rb") as stream:
+        return stream.read().decode(), file.path
+
+
+def test_a_reference_to_a_file_that_is_gone_is_no_result(start, marks, folder):
+    """A file below the session's own folder goes with the session."""
+    for _ in range(2):
+        content, address = start(read, 1, str(marks)).outputs()
+        assert "content" == content
+        caching.configure(folder)
+    assert 1 == len(executed(marks))
+    Path(address).unlink()
+
+    assert "content" == start(read, 1, str(marks)).outputs()[0]
+    assert 2 == len(executed(marks))

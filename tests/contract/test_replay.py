@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,7 @@ def told_home() -> None:
     context = current()
     assert context is not None
     answered = threading.Event()
-    home = context.port.controller.home
+    home: Any = context.port.controller.home
     context.port.run_soon(home.ask, context.run, "records", (context.action, False), lambda _answer: answered.set())
     answered.wait(10)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from pathlib import Path
 
 import pytest
@@ -399,3 +400,25 @@ def test_large_results_are_replayed_too(run, path):
     """Up to a bound."""
     assert 1_000_000 == run(with_a_big_step, 1_000_000, str(path))
     assert ["big"] == marks(path)
+
+
+@flyte.trace
+def kills(path: str) -> None:
+    mark(path, "killed")
+    os._exit(1)
+
+
+@env.task
+def killed_in_a_step(path: str) -> str:
+    if not marks(Path(path)):
+        kills(path)
+    return "fine"
+
+
+@pytest.mark.cluster
+def test_a_step_that_was_lost_with_its_worker_does_not_hold_up_the_run(cluster, path):
+    """The task goes on elsewhere, and the step is shown as ended."""
+    run = flyte.with_runcontext(mode="remote").run(killed_in_a_step, str(path))
+
+    assert "fine" == run.outputs()[0]
+    assert all(action.phase.is_terminal for action in run.actions)
