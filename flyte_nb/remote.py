@@ -308,9 +308,9 @@ class Condition:
         return self._asked.run
 
     @property
-    def phase(self) -> Phase:
-        """Where it stood when it was found: PAUSED while it waits."""
-        return self._asked.phase
+    def phase(self) -> str:
+        """Where it stood when it was found: "PAUSED" while it waits."""
+        return self._asked.phase.name
 
     @property
     def prompt(self) -> str:
@@ -349,7 +349,7 @@ class Condition:
             action_name: Only one that this action made.
         """
         found = [each for each in Condition._listall(run_name, action_name) if each.name == name]
-        waiting = [each for each in found if each.phase is Phase.PAUSED]
+        waiting = [each for each in found if each._asked.phase is Phase.PAUSED]
         return next(reversed(waiting or found), None)
 
     def _signal(self, payload: float | str) -> None:
@@ -372,7 +372,7 @@ class Condition:
     signal = Dual(_signal, name="signal")
 
     def __repr__(self) -> str:
-        return f"<Condition {self.run_name}/{self.name} {self.phase.name}: {self.prompt}>"
+        return f"<Condition {self.run_name}/{self.name} {self.phase}: {self.prompt}>"
 
 
 def _ask_home(run_name: str, op: str, *args: Any) -> Any:

@@ -41,6 +41,10 @@ _PRIVATE = {
     "_task": "core.task",
     "_task_environment": "core.environment",
     "_trigger": "core.accepted",
+    "io._dataframe": "io.dataframe",
+    "io._dir": "io.dir",
+    "io._file": "io.file",
+    "io._hashing_io": "io.hashing",
 }
 
 #: What `sys.modules` calls the alias.
@@ -55,11 +59,12 @@ def _target(name: str) -> str | None:
     """The module here that ``flyte.<...>`` means; None if there is none."""
     if name == ALIAS:
         return "flyte_nb"
-    first, _, rest = name.removeprefix(ALIAS + ".").partition(".")
+    inner = name.removeprefix(ALIAS + ".")
+    first, _, rest = inner.partition(".")
+    if inner in _PRIVATE:
+        return f"flyte_nb.{_PRIVATE[inner]}"
     if first in SUBMODULES:
         return f"flyte_nb.{first}.{rest}" if rest else f"flyte_nb.{first}"
-    if first in _PRIVATE and not rest:
-        return f"flyte_nb.{_PRIVATE[first]}"
     return None
 
 

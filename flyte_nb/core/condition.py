@@ -186,7 +186,7 @@ class Condition:
         record = context.frame.records.get(name)
         task: Any = ConditionTask(self.name, self.timeout_s)
         call = Call(
-            task, context.run, name, context.action, dumps(((), about)), f"{self.name}: {self.prompt}"[:PROMPT_CHARS],
+            task, context.run, name, context.action, dumps(((), about)), f"{self.name}: {' '.join(self.prompt.split())}"[:PROMPT_CHARS],
             context.group, context.custom, None if type(record) is Lived else record, kind="condition",
         )  # fmt: skip
         if self.webhook is not None:

@@ -172,6 +172,27 @@ class DataFrame:
         """This reference where a frame is wanted: read."""
         return convert(self._frame if self._frame is not None else self._read(wanted), wanted)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
+        """How pydantic takes it as a field of a model: as it is, or as the dict that it is written as."""
+        from pydantic_core import core_schema
+
+        def read(value: Any) -> DataFrame:
+            if isinstance(value, dict):
+                return cls(**{key: value.get(key) for key in ("uri", "format", "hash") if value.get(key) is not None})
+            made = cls.__flyte_of__(value)
+            if not isinstance(made, cls):
+                raise ValueError(f"a DataFrame was expected, not {type(value).__name__}")  # noqa: TRY004 - pydantic's
+            return made
+
+        def written(table: DataFrame) -> dict[str, Any]:
+            state = table.__getstate__()
+            return {key: state[key] for key in ("uri", "format", "hash")}
+
+        return core_schema.no_info_plain_validator_function(
+            read, serialization=core_schema.plain_serializer_function_ser_schema(written)
+        )
+
     # -- crossing -------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:

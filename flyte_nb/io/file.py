@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -71,7 +71,8 @@ class File(Generic[T]):
     name: str = ""
     format: str = ""
     hash: str | None = None
-    hash_method: Any = field(default=None, repr=False, compare=False)
+    #: Given the content as it is written; not a field: it stays at home.
+    hash_method = None
 
     def __post_init__(self) -> None:
         self.path = os.fspath(self.path)
@@ -79,7 +80,7 @@ class File(Generic[T]):
             self.name = Path(self.path).name
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "hash_method": None}
+        return {name: value for name, value in self.__dict__.items() if name != "hash_method"}
 
     def _flyte_content_hash_(self) -> str:
         """What a cache key takes for it: its content where that is at hand, else its address."""
@@ -98,7 +99,10 @@ class File(Generic[T]):
             hash_method: A known hash (text), or a `HashMethod` that is given the content as it is written.
         """
         known, method = _hashes(hash_method)
-        return cls(path=places.random_place(file_name or ""), hash=known, hash_method=method)
+        made = cls(path=places.random_place(file_name or ""), hash=known)
+        if method is not None:
+            made.hash_method = method
+        return made
 
     @classmethod
     def named_remote(cls, name: str) -> File[Any]:

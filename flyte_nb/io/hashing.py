@@ -26,6 +26,48 @@ class HashMethod(Protocol):
         """The hash of what it was given."""
 
 
+class PrecomputedValue:
+    """A hash that is known already.
+
+    Args:
+        value: The hash.
+    """
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def update(self, data: Any) -> None:
+        """Take a piece, and look away."""
+
+    def result(self) -> str:
+        """The known hash."""
+        return self._value
+
+
+class HashlibAccumulator:
+    """A hash of the standard library: ``HashlibAccumulator.from_hash_name("sha256")``.
+
+    Args:
+        h: What `hashlib.new` gives.
+    """
+
+    def __init__(self, h: Any) -> None:
+        self._h = h
+
+    @classmethod
+    def from_hash_name(cls, name: str) -> HashlibAccumulator:
+        """A hash by its name in `hashlib`."""
+        return cls(hashlib.new(name))
+
+    def update(self, data: Any) -> None:
+        """Take a piece."""
+        self._h.update(data)
+
+    def result(self) -> str:
+        """The hash of all pieces, in hexadecimal."""
+        return str(self._h.hexdigest())
+
+
 def hash_of_file(path: str | os.PathLike[str], method: Any = None) -> str:
     """The hash of a file on the disk.
 
@@ -55,4 +97,4 @@ def hash_of_folder(path: str | os.PathLike[str]) -> str:
     return whole.hexdigest()
 
 
-__all__ = ["HashFunction", "HashMethod", "hash_of_file", "hash_of_folder"]
+__all__ = ["HashFunction", "HashMethod", "HashlibAccumulator", "PrecomputedValue", "hash_of_file", "hash_of_folder"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pydantic
 import pytest
 
 import flyte_nb as flyte
@@ -309,3 +311,36 @@ def test_references_are_cached_by_their_content(mode, tmp_path):
         caching.configure(None)
 
     assert [False, True, False] == hits
+
+
+class Sheet(pydantic.BaseModel):
+    file: File
+    files: list[File] = []
+    table: DataFrame
+
+
+@dataclass
+class Bundle:
+    name: str
+    file: File
+
+
+@env.task
+async def nested(sheet: Sheet, bundle: Bundle, by_name: dict[str, File], maybe: File | None = None) -> Sheet:
+    assert maybe is None
+    texts = [await read(file) for file in (sheet.file, *sheet.files, bundle.file, by_name["x"])]
+    assert ["x"] * 4 == texts
+    return sheet
+
+
+def test_references_stand_in_models_dataclasses_and_containers(run, tmp_path):
+    """Pydantic models keep them, also through JSON; dataclasses, dicts and optional parameters take them."""
+    path = tmp_path / "x"
+    path.write_text("x")
+    file: File = File.from_local_sync(path)
+    sheet = Sheet(file=file, files=[file], table=DataFrame.from_df(FRAME))
+    got = run(nested, sheet, Bundle("b", file), {"x": file})
+    again = Sheet.model_validate_json(got.model_dump_json())
+
+    assert file == again.file == again.files[0]
+    pd.testing.assert_frame_equal(FRAME, again.table.open(pd.DataFrame).all_sync())

@@ -68,7 +68,7 @@ def test_a_flush_is_seen_before_the_action_ends(mode):
         while True:
             name = next(reversed(flyte.runs()), "")
             condition = remote.Condition.get("seen", run_name=name) if name else None
-            if condition is not None and condition.phase == "paused":
+            if condition is not None and condition.phase == "PAUSED":
                 break
         seen.append(flyte.runs()[name].get_report())
         condition.signal("yes")
