@@ -5,7 +5,6 @@ Run: python bench/cache.py [local]
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import sys
 import tempfile
