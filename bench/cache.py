@@ -13,6 +13,7 @@ from pathlib import Path
 
 import flyte_nb as flyte
 from flyte_nb.core import caching
+from flyte_nb.core.context import RunInfo
 from flyte_nb.core.cachestore import CacheStore
 from flyte_nb.core.serial import dumps
 from flyte_nb.testing import run_cell
@@ -70,7 +71,7 @@ def main() -> None:
     mode = "local" if "local" in sys.argv else "remote"
     caching.configure(tempfile.mkdtemp())
     store_alone(Path(tempfile.mkdtemp()))
-    info = type("Run", (), {"name": "r1"})()
+    info = RunInfo(name="r1")
     print(f"key of a call:               {timed(lambda i: caching.key_of(cached, info, ((i,), {})), 5_000):8.1f} us")
 
     async def cell():

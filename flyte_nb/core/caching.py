@@ -43,7 +43,7 @@ _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 #: Stores of this process's engines.
 _open_stores: weakref.WeakSet[CacheStore] = weakref.WeakSet()
 
-_Prefix = tuple[Any, str, "hashlib.blake2b"]
+_Prefix = tuple[Any, tuple[str, Any], "hashlib.blake2b"]
 _prefixes: OrderedDict[int, _Prefix] = OrderedDict()
 
 
@@ -91,11 +91,14 @@ def _hash_method(hint: Any) -> Any:
 def _prefix(task: Task[..., Any], run: RunInfo) -> hashlib.blake2b:
     """Everything of a key but the inputs."""
     known = _prefixes.get(id(task))
-    if known is not None and known[0] is task and known[1] == run.name:
+    now = (run.name, run.started_at)
+    if known is not None and known[0] is task and known[1] == now:
         return known[2]
-    parts = (KEY_FORMAT, _PYTHON, task.name, task.interface.signature_text(), task.cache_version())
+    # Local mode is for unit tests, which replace parts of the world: what they compute is no result for anybody else.
+    place = "local" if run.mode == "local" else "cluster"
+    parts = (KEY_FORMAT, _PYTHON, place, task.name, task.interface.signature_text(), task.cache_version())
     made = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=20)
-    _prefixes[id(task)] = (task, run.name, made)
+    _prefixes[id(task)] = (task, now, made)
     while len(_prefixes) > MAX_REMEMBERED:
         _prefixes.popitem(last=False)
     return made

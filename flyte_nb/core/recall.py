@@ -171,6 +171,14 @@ class FarKept:
             while self._nbytes > self._max_bytes:
                 self.forget(*next(iter(self._large)))
 
+    def call(self, run: str, action: str) -> Call | None:
+        """None: calls are kept at home only."""
+        return None
+
+    def result(self, run: str, action: str) -> Payload | None:
+        """None: results are asked for by parent (`results`)."""
+        return None
+
     def has(self, run: str, parent: str) -> bool:
         """Whether results of children of this action are kept here. From any thread."""
         return (run, parent) in self._large
