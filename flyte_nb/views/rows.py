@@ -7,9 +7,10 @@ wire. Keys whose value is empty are left out. ``js/src/protocol.ts`` mirrors thi
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
-from flyte_nb.core.model import Action, LogLine
+from flyte_nb.core.model import Action, LogLine, Phase
 from flyte_nb.core.store import PHASE_CODES, Group, RunRecord
 from flyte_nb.views.words import cut, error_line
 
@@ -81,8 +82,22 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
         out["error"] = error
     elif action.preview and action.phase.is_terminal:
         out["preview"] = cut(action.preview, 120)
+    if action.kind == "condition" and action.phase is Phase.PAUSED:
+        out["asks"] = asks(action)
     if action.name in record.children:
         out["kids"] = len(record.children[action.name])
+    return out
+
+
+def asks(action: Action) -> Json:
+    """What a condition wants to know, from the arguments that `flyte_nb.core.condition` gave it (plain built-in values)."""
+    try:
+        about = pickle.loads(action.inputs)[1] if action.inputs is not None else {}
+    except Exception:  # Another version's, or cut: it can still be answered with text.
+        about = {}
+    out = {"type": str(about.get("data_type", "str")), "prompt": cut(str(about.get("prompt") or action.note), 2_000)}
+    if about.get("description"):
+        out["about"] = cut(str(about["description"]), 2_000)
     return out
 
 

@@ -262,11 +262,13 @@ class View:
 
     def _flush_last(self) -> None:
         if self.mode is Mode.WIDGET:
-            self._patch(last=True)
             if self._answered:
+                self._patch(last=True)
                 self._send({"kind": "final"}, [])
-            elif self._worth_a_widget:
-                self._spawn(self._offer_late(self._places))
+            else:
+                self.picture.catch_up()
+                if self._worth_a_widget:
+                    self._spawn(self._offer_late(self._places))
         if self._places and self.mode in (Mode.WIDGET, Mode.HTML):
             self.picture.catch_up()
             self._show_static()
@@ -373,8 +375,6 @@ class View:
         return 0
 
     def _patch(self, *, last: bool = False) -> int:
-        if last and not self._answered:
-            return 0
         now = time.monotonic()
         message = self.picture.patch(force=now > self._beat and self.record.state.ended_at is None, last=last)
         if message is None:

@@ -70,6 +70,13 @@ export interface Header {
   eta?: number;
 }
 
+/** What a condition wants to know. */
+export interface Asks {
+  type: "bool" | "int" | "float" | "str";
+  prompt: string;
+  about?: string;
+}
+
 export interface Row {
   name: string;
   id: number;
@@ -90,6 +97,7 @@ export interface Row {
   error?: string;
   preview?: string;
   kids?: number;
+  asks?: Asks;
 }
 
 export interface GroupRow {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 from bench import synthetic as syn
@@ -46,6 +47,10 @@ def flood(run: str) -> Iterator[ev.Event]:
 def question(run: str) -> Iterator[ev.Event]:
     yield syn.opened(run, "await approve()")
     yield syn.root(run)
-    a = syn.Actor(run, "q", "a0", "gate('v7')", kind="condition")
-    yield a.queued(syn.T0)
-    yield a.noted(syn.T0 + 0.1, Phase.PAUSED, "Deploy v7 to production?")
+    for name, kind, prompt in (("q", "str", "Deploy which version?"), ("y", "bool", "Deploy it now?")):
+        about = {"name": name, "prompt": prompt, "data_type": kind, "description": "v7 has passed its tests."}
+        a = syn.Actor(
+            run, name, "a0", f"{name}: {prompt}", task=name, kind="condition", inputs=pickle.dumps(((), about))
+        )
+        yield a.queued(syn.T0)
+        yield a.noted(syn.T0 + 0.1, Phase.PAUSED, "waits for an answer")

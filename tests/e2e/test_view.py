@@ -331,17 +331,31 @@ def test_picture_is_rebuilt_from_the_kernel(server: JupyterServer, browser: Brow
 
 
 def test_condition_is_answered_in_the_view(server: JupyterServer, browser: Browser) -> None:
-    """A paused condition shows its prompt and an input; what is sent reaches Python."""
-    notebook = opened(server, browser, "view-condition", "stage.play(question('r12'), close=False)", "until_told()")
+    """A paused condition shows its prompt and a field, or Yes and No; what is answered reaches Python."""
+    notebook = opened(
+        server,
+        browser,
+        "view-condition",
+        "stage.play(question('r12'), close=False)",
+        "until_told()",
+        "stage.commands.clear(); until_told()",
+    )
     found = play(notebook, 1, "r12", "running")
-    expect(found.locator("[role=row]").first).to_contain_text("Deploy v7 to production?")
+    expect(found.locator("[role=row]").first).to_contain_text("Deploy which version?")
     notebook.run(2)
-    found.get_by_test_id("fnb-signal").fill("yes")
+    found.get_by_test_id("fnb-signal").fill("v7")
     notebook.screenshot("view-condition", cell=1)
     notebook.page.keyboard.press("Enter")
     notebook.wait_idle(2)
+    notebook.run(3)
+    found.get_by_test_id("fnb-answer-yes").click()
+    notebook.wait_idle(3)
 
-    assert "('signal', {'run': 'r12', 'action': 'q', 'value': 'yes'})" in notebook.text(2)
+    assert "('signal', {'run': 'r12', 'action': 'q', 'value': 'v7'})" in notebook.text(2)
+    assert "('signal', {'run': 'r12', 'action': 'y', 'value': 'yes'})" in notebook.text(3)
+    found.locator("[role=row]").first.locator(".fnb-label").click()
+    expect(found.get_by_test_id("fnb-detail")).to_contain_text("v7 has passed its tests.")
+    notebook.screenshot("view-condition-detail", cell=1)
     notebook.close()
 
 

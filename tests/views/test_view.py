@@ -310,3 +310,20 @@ async def test_closed_view_watches_no_more(store: RunStore, board: Board, widget
     assert [] == record.watches
     assert widgets[0].closed
     assert Phase.RUNNING is record.state.phase
+
+
+async def test_run_that_ends_before_its_first_flush_is_offered_a_widget_afterwards(
+    store: RunStore, board: Board, widgets: list[FakeWidget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is worth a live view is judged by the run's end, not by what the last flush had seen."""
+    monkeypatch.setattr(view_module, "LATE_AFTER", 0.01)
+    events = list(syn.mapped(3, 0))
+    store.append(events[0])
+    view = View(store.runs["r1"], display=board)
+    view.start()
+    store.extend(events[1:])
+    view.finish()
+    await until(lambda: widgets)
+
+    assert WIDGET_MIME in board.updates[-1]
+    view.close()

@@ -13,6 +13,7 @@ import {
   type Table,
   type Value,
 } from "../protocol.ts";
+import { answerForm } from "./answer.ts";
 import { append, type Child, h, keepFocus, setAttr, setText, show } from "./dom.ts";
 import { icon, phaseIcon, phaseWord } from "./icons.ts";
 import { drawLine } from "./logs.ts";
@@ -186,6 +187,7 @@ export class DetailView {
         },
       );
     };
+    const value = this.resumeForm((text) => this.host.command("resume", { ...args, value: text }));
     const buttons: Child[] = [];
     if (!isTerminal(code)) buttons.push(button("Cancel action", () => this.host.command("cancel_action", args)));
     if (!isTerminal(code) && detail.kind !== "condition") buttons.push(button("Stack", () => ask("stack")));
@@ -193,7 +195,12 @@ export class DetailView {
       if (detail.kind !== "condition")
         buttons.push(button("Retry", () => this.host.command("retry_action", args), "fnb-primary"));
       if (code === P.PAUSED && detail.kind !== "condition") {
-        buttons.push(button("Resume", () => this.host.command("resume", args)));
+        buttons.push(
+          button("Resume with…", () => {
+            show(value, value.hidden);
+            if (!value.hidden) value.querySelector("input")?.focus();
+          }),
+        );
         buttons.push(button("Raise", () => this.host.command("raise", args)));
       }
     }
@@ -208,24 +215,41 @@ export class DetailView {
       ),
     );
     if (!buttons.length && !lines.length) return null;
-    return h("div", { class: "fnb-dcommands" }, h("div", { class: "fnb-buttons" }, buttons), lines, out);
+    return h("div", { class: "fnb-dcommands" }, h("div", { class: "fnb-buttons" }, buttons), value, lines, out);
+  }
+
+  /** Which value a parked action shall succeed with: a literal, since nothing of the notebook runs where it is taken. */
+  private resumeForm(send: (value: string) => void): HTMLFormElement {
+    const input = h("input", {
+      class: "fnb-input",
+      type: "text",
+      "aria-label": "Value to resume with",
+      placeholder: "a Python literal: 0.5, 'text', [1, 2], None",
+      "data-testid": "fnb-resume",
+    });
+    const form = h(
+      "form",
+      { class: "fnb-signal", hidden: true },
+      input,
+      h("button", { class: "fnb-btn fnb-primary", type: "submit" }, "Resume"),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      send(input.value.trim() || "None");
+    });
+    return form;
   }
 
   private condition(detail: Detail, row: Row): Child {
     if (detail.kind !== "condition" || this.model.phaseOf(row) !== P.PAUSED)
       return detail.note ? h("div", { class: "fnb-note" }, detail.note) : null;
-    const input = h("input", { class: "fnb-input", type: "text", "aria-label": "Answer", placeholder: "answer" });
-    const form = h(
-      "form",
-      { class: "fnb-signal" },
-      input,
-      h("button", { class: "fnb-btn fnb-primary", type: "submit" }, "Send"),
+    const form = answerForm(row.asks, row.label, (value) => this.host.signal(row, value));
+    return section(
+      "Waits for you",
+      h("div", { class: "fnb-prompt" }, row.asks?.prompt ?? detail.note),
+      row.asks?.about ? h("div", { class: "fnb-prompt fnb-muted" }, row.asks.about) : null,
+      form,
     );
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.host.signal(row, input.value);
-    });
-    return section("Waits for you", h("div", { class: "fnb-prompt" }, detail.note), form);
   }
 
   private error(detail: Detail): Child {

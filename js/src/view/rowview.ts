@@ -4,6 +4,7 @@ import type { Line } from "../flat.ts";
 import { duration, growing, number, summary } from "../format.ts";
 import type { RunModel } from "../model.ts";
 import { isTerminal, P, type Row } from "../protocol.ts";
+import { answerForm } from "./answer.ts";
 import { Bar } from "./bar.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
 import { icon, phaseIcon, phaseWord } from "./icons.ts";
@@ -93,7 +94,8 @@ export class RowView {
     setAttr(this.label, "title", row.label);
     this.setPhase(code, true);
     this.drawTags(row);
-    const info = row.error ?? row.note ?? row.preview ?? "";
+    const asked = row.asks ? (row.label.includes(row.asks.prompt.slice(0, 60)) ? "" : row.asks.prompt) : undefined;
+    const info = row.error ?? asked ?? row.note ?? row.preview ?? "";
     setText(this.infoText, info);
     setAttr(this.infoText, "title", info || null);
     this.infoText.classList.toggle("fnb-error", Boolean(row.error));
@@ -155,22 +157,8 @@ export class RowView {
     const wanted = row.kind === "condition" && code === P.PAUSED;
     this.el.classList.toggle("fnb-asks", wanted);
     if (wanted && !this.form) {
-      const input = h("input", {
-        class: "fnb-input",
-        type: "text",
-        "aria-label": `Answer to ${row.label}`,
-        placeholder: "answer",
-        "data-testid": "fnb-signal",
-      });
-      this.form = h(
-        "form",
-        { class: "fnb-signal" },
-        input,
-        h("button", { class: "fnb-btn fnb-primary", type: "submit" }, "Send"),
-      );
-      this.form.addEventListener("submit", (event) => {
-        event.preventDefault();
-        if (this.line?.kind === "action" && this.line.row) this.host.signal(this.line.row, input.value);
+      this.form = answerForm(row.asks, row.label, (value) => {
+        if (this.line?.kind === "action" && this.line.row) this.host.signal(this.line.row, value);
       });
       this.info.append(this.form);
     } else if (!wanted && this.form) {
