@@ -19,6 +19,7 @@ from flyte_nb.core.errors import ActionNotFoundError
 from flyte_nb.core.model import Action as _Facts
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.outofscope import RemoteApp as App
+from flyte_nb.core.outofscope import RemoteArtifact as Artifact
 from flyte_nb.core.outofscope import RemoteProject as Project
 from flyte_nb.core.outofscope import RemoteSecret as Secret
 from flyte_nb.core.outofscope import RemoteTask as Task
@@ -417,6 +418,7 @@ __all__ = [
     "ActionDetails",
     "ActionOutputs",
     "App",
+    "Artifact",
     "Condition",
     "Project",
     "Run",

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.report import Report, Tab, current_report, flush, get_tab, log, replace
+from flyte_nb.core.report import (
+    Report,
+    Tab,
+    Timeline,
+    abbreviate,
+    current_report,
+    duration_ms,
+    flush,
+    get_tab,
+    log,
+    replace,
+)
 
-__all__ = ["Report", "Tab", "current_report", "flush", "get_tab", "log", "replace"]
+__all__ = [
+    "Report",
+    "Tab",
+    "Timeline",
+    "abbreviate",
+    "current_report",
+    "duration_ms",
+    "flush",
+    "get_tab",
+    "log",
+    "replace",
+]

@@ -18,8 +18,8 @@ from typing import Any
 
 #: Public submodules, as ``flyte.<name>``.
 SUBMODULES = (
-    "app", "config", "durable", "errors", "extras", "git", "io", "models", "notify", "prefetch", "remote", "report",
-    "storage", "syncify", "types",
+    "app", "artifacts", "config", "durable", "errors", "extras", "git", "io", "models", "notify", "prefetch", "remote",
+    "report", "storage", "syncify", "types",
 )  # fmt: skip
 
 #: Private modules of the SDK that programs have been seen to import, and where their names live here.

@@ -144,6 +144,8 @@ build_images = Dual(_build_images, name="build_images")
 serve = Refusal("flyte.serve", "apps are not served here. Start the server yourself, in a terminal say.")
 with_servecontext = Refusal("flyte.with_servecontext", "apps are not served here. Start the server yourself.")
 run_python_script = Refusal("flyte.run_python_script", "scripts are not shipped. Define a task and call it.")
+load_interactive_ctx = Refusal("flyte.load_interactive_ctx", "there are no pods to attach to. Use %flyte debug.")
+load_plugin_config = Refusal("flyte.load_plugin_config", "plugins run on Flyte's own clusters only.")
 prefetch_hf_model = Refusal("flyte.prefetch.hf_model", "models are not prefetched. Download them in a task.")
 
 
@@ -190,6 +192,16 @@ class ContainerTask:
 
     def __repr__(self) -> str:
         return f"<ContainerTask {self.name}>"
+
+
+class RemoteArtifact:
+    """``flyte.remote.Artifact``: kept artifacts, of which there are none."""
+
+    get: ClassVar[Refusal] = Refusal(
+        "flyte.remote.Artifact.get", "nothing keeps artifacts. Use flyte.io.File.from_existing_remote."
+    )
+    listall: ClassVar[Refusal] = Refusal("flyte.remote.Artifact.listall", "there are no artifacts to list.")
+    create: ClassVar[Refusal] = Refusal("flyte.remote.Artifact.create", "nothing keeps artifacts.")
 
 
 class RemoteTask:

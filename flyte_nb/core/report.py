@@ -6,6 +6,7 @@ by then is flushed at its end. Outside a task everything works on a report that 
 
 from __future__ import annotations
 
+import datetime as dt
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ MAIN = "main"
 MAX_TAB = 2_000_000
 #: Tabs of one report that are sent: more cannot be looked at.
 MAX_TABS = 50
+#: Characters of a long value that unfold (`abbreviate`).
+MAX_UNFOLDED = 20_000
 
 
 @dataclass
@@ -203,3 +206,63 @@ def _replace(content: str, do_flush: bool = False) -> None:
 flush = Dual(_flush, name="flush")
 log = Dual(_log, name="log")
 replace = Dual(_replace, name="replace")
+
+
+def abbreviate(value: object, limit: int = 300) -> str:
+    """Text of a value as HTML: whole if it is short, else its beginning, which unfolds.
+
+    Args:
+        value: Any value; None is "".
+        limit: Characters shown before it is unfolded.
+    """
+    text = "" if value is None else str(value)
+    if len(text) <= limit:
+        return html.escape(text)
+    more = len(text) - limit
+    whole = html.escape(text[:MAX_UNFOLDED]) + ("\n..." if len(text) > MAX_UNFOLDED else "")
+    return f"<details><summary>{html.escape(text[:limit])}... (+{more:,})</summary><pre>{whole}</pre></details>"
+
+
+def duration_ms(start_iso: str | None, end_iso: str | None) -> str:
+    """The time between two ISO 8601 times, as "12 ms"; "" if one is missing or is none."""
+    try:
+        start, end = dt.datetime.fromisoformat(start_iso or ""), dt.datetime.fromisoformat(end_iso or "")
+        return f"{(end - start).total_seconds() * 1000:.0f} ms"
+    except (ValueError, TypeError):
+        return ""
+
+
+class Timeline:
+    """Rows in a tab of the running action's report, one below the other.
+
+    Args:
+        tab_name: The tab.
+    """
+
+    def __init__(self, tab_name: str = MAIN) -> None:
+        self._tab = tab_name
+
+    def heading(self, text: object) -> None:
+        """Add a heading."""
+        get_tab(self._tab).log(f"<h3>{html.escape(str(text))}</h3>")
+
+    def row(
+        self, *, icon: str = "•", label: object = "", meta: str = "", detail: str = "", error: object = None
+    ) -> None:
+        """Add a row.
+
+        Args:
+            icon: Shown first.
+            label: In bold.
+            meta: In grey after it.
+            detail: HTML after that.
+            error: In red at the end.
+        """
+        parts = [html.escape(icon), f"<b>{html.escape(str(label))}</b>"]
+        if meta:
+            parts.append(f'<span style="opacity:.6">{html.escape(meta)}</span>')
+        if detail:
+            parts.append(detail)
+        if error:
+            parts.append(f'<span style="color:#c33">{abbreviate(error, 200)}</span>')
+        get_tab(self._tab).log(f"<div>{' '.join(parts)}</div>")

@@ -179,7 +179,7 @@ class DataFrame:
 
         def read(value: Any) -> DataFrame:
             if isinstance(value, dict):
-                return cls(**{key: value.get(key) for key in ("uri", "format", "hash") if value.get(key) is not None})
+                return cls(value.get("uri"), value.get("format") or "", value.get("hash"))
             made = cls.__flyte_of__(value)
             if not isinstance(made, cls):
                 raise ValueError(f"a DataFrame was expected, not {type(value).__name__}")  # noqa: TRY004 - pydantic's

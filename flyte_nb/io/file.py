@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from flyte_nb.io import places
 from flyte_nb.io.hashing import HashMethod, hash_of_file
@@ -72,7 +72,7 @@ class File(Generic[T]):
     format: str = ""
     hash: str | None = None
     #: Given the content as it is written; not a field: it stays at home.
-    hash_method = None
+    hash_method: ClassVar[Any] = None
 
     def __post_init__(self) -> None:
         self.path = os.fspath(self.path)
@@ -101,7 +101,7 @@ class File(Generic[T]):
         known, method = _hashes(hash_method)
         made = cls(path=places.random_place(file_name or ""), hash=known)
         if method is not None:
-            made.hash_method = method
+            made.__dict__["hash_method"] = method
         return made
 
     @classmethod
