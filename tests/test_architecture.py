@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "flyte_nb"
 #: What each folder may import of the package, itself included.
 MAY = {
     "core": {"core"},
+    "io": {"core", "io"},
     "engine": {"core", "engine"},
     "worker": {"core", "engine", "worker"},
     "views": {"core", "views"},
