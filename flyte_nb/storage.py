@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from flyte_nb.io import places
 from flyte_nb.io.places import filesystem, is_remote, join
@@ -20,6 +20,11 @@ class Storage:
     retries: int = 3
     enable_debug: bool = False
 
+    @classmethod
+    def auto(cls, **_options: Any) -> Self:
+        """As the environment has it."""
+        return cls()
+
 
 @dataclass(frozen=True)
 class S3(Storage):
@@ -31,9 +36,14 @@ class S3(Storage):
     region: str | None = None
 
     @classmethod
-    def auto(cls, region: str | None = None) -> S3:
+    def auto(cls, region: str | None = None, **_options: Any) -> Self:
         """As the environment has it."""
         return cls(region=region)
+
+    @classmethod
+    def for_sandbox(cls) -> Self:
+        """Flyte's sandbox."""
+        return cls(endpoint="http://localhost:4566")
 
 
 @dataclass(frozen=True)

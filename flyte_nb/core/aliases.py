@@ -60,11 +60,11 @@ def _target(name: str) -> str | None:
     if name == ALIAS:
         return "flyte_nb"
     inner = name.removeprefix(ALIAS + ".")
-    first, _, rest = inner.partition(".")
+    first = inner.partition(".")[0]
     if inner in _PRIVATE:
         return f"flyte_nb.{_PRIVATE[inner]}"
     if first in SUBMODULES:
-        return f"flyte_nb.{first}.{rest}" if rest else f"flyte_nb.{first}"
+        return f"flyte_nb.{inner}"
     return None
 
 

@@ -89,7 +89,7 @@ async def _embedded(
     import dask
     import distributed
 
-    from flyte_nb.engine.deaths import reporting_to
+    from flyte_nb.engine.embedded import EmbeddedCluster, reporting_to
 
     security = distributed.Security.temporary()
     settings = {
@@ -99,7 +99,7 @@ async def _embedded(
         "distributed.admin.system-monitor.gil.enabled": False,
     }
     with dask.config.set(settings):
-        cluster = distributed.LocalCluster(
+        cluster = EmbeddedCluster(
             n_workers=n_workers or os.cpu_count() or 1,
             threads_per_worker=threads,
             processes=True,
@@ -180,7 +180,7 @@ async def _ship_package(client: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flyte_nb.zip"
         with zipfile.ZipFile(path, "w") as archive:
-            for part in ("*.py", "core/**/*.py", "engine/**/*.py", "io/**/*.py", "worker/**/*.py"):
+            for part in ("*.py", "app/**/*.py", "core/**/*.py", "engine/**/*.py", "io/**/*.py", "worker/**/*.py"):
                 files = sorted(root.glob(part))
                 for file in files:
                     archive.write(file, f"flyte_nb/{file.relative_to(root)}")

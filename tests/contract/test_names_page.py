@@ -39,6 +39,8 @@ def here() -> set[str]:
 
 def value_of(name: str) -> Any:
     """What a name stands for."""
+    if name.startswith("app.extras."):
+        importlib.import_module("flyte_nb.app.extras")
     value: Any = flyte
     for part in name.split("."):
         value = getattr(value, part)
