@@ -207,8 +207,11 @@ class Controller:
         elif call.record is not None:
             self._end(flight, Phase.RECOVERED, Settled("ok", call, call.record), output=call.record)
             return flight
-        if call.kind == "root" and self.kept is not None:
-            self.kept.keep_call(call)
+        if self.kept is not None:
+            if call.kind == "root":
+                self.kept.keep_call(call)
+            if call.custom:
+                self.kept.keep_custom(call)
         self._set_out(flight)
         return flight
 

@@ -30,6 +30,7 @@ class Kept:
         self.nbytes = 0
         self._calls: OrderedDict[Key, tuple[Call, int]] = OrderedDict()
         self._results: OrderedDict[Key, tuple[Payload, int]] = OrderedDict()
+        self._customs: OrderedDict[Key, tuple[tuple[str, str], ...]] = OrderedDict()
 
     def keep_call(self, call: Call) -> None:
         """Keep the call of an action that failed, or that a run begins with."""
@@ -46,6 +47,16 @@ class Kept:
         self.nbytes += size - self._results.pop(key, (result, 0))[1]
         self._results[key] = (result, size)
         self._trim()
+
+    def keep_custom(self, call: Call) -> None:
+        """Keep the custom context of a call; most have none."""
+        self._customs[call.run.name, call.name] = call.custom
+        if len(self._customs) > MAX_ENTRIES:
+            self._customs.popitem(last=False)
+
+    def custom(self, run: str, action: str) -> tuple[tuple[str, str], ...]:
+        """The custom context of a call; empty if it had none, or it is not kept."""
+        return self._customs.get((run, action), ())
 
     def call(self, run: str, action: str) -> Call | None:
         """The call of an action; None if it is not kept."""
@@ -67,6 +78,8 @@ class Kept:
         for kept in (self._calls, self._results):
             for key in [key for key in kept if key[0] not in runs]:
                 self.nbytes -= kept.pop(key)[1]
+        for key in [key for key in self._customs if key[0] not in runs]:
+            del self._customs[key]
 
     def _trim(self) -> None:
         while self.nbytes > self.max_bytes or len(self._calls) + len(self._results) > MAX_ENTRIES:

@@ -159,7 +159,7 @@ class RunState(NamedTuple):
     run: str
     #: What the user sees beside it: the first line of the cell, or the task's name.
     title: str
-    #: "cell" or "run".
+    #: "cell", "run", or "replay" of an action in the kernel.
     kind: str
     phase: Phase
     started_at: float

@@ -77,9 +77,10 @@ def wait_of(given: float | None, interactive: bool) -> float:
     """
     if not interactive:
         return 0.0
-    if given is not None:
-        return max(float(given), 0.0)
-    return float(_given.get("breakpoint_wait") or os.environ.get("FLYTE_NB_BREAKPOINT_WAIT") or BREAKPOINT_WAIT)  # type: ignore[arg-type]
+    for wait in (given, _given.get("breakpoint_wait"), os.environ.get("FLYTE_NB_BREAKPOINT_WAIT")):
+        if wait is not None:
+            return max(float(wait), 0.0)  # type: ignore[arg-type]  # a number, or the text of one
+    return BREAKPOINT_WAIT
 
 
 @contextlib.contextmanager

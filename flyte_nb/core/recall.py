@@ -157,6 +157,13 @@ class FarKept:
     def keep_call(self, call: Call) -> None:
         """Calls are kept at home only."""
 
+    def keep_custom(self, call: Call) -> None:
+        """Custom contexts are kept at home only."""
+
+    def custom(self, run: str, action: str) -> tuple[tuple[str, str], ...]:
+        """Empty: see `keep_custom`."""
+        return ()
+
     def drop_call(self, call: Call) -> None:
         """Nothing to drop."""
 

@@ -138,8 +138,12 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
             "512 MB in all): call the task again."
         )
     info = engine.info_of(run) or RunInfo(name=run, home=getattr(engine, "home", "local"))
+    custom: tuple[tuple[str, str], ...] = ()
+    caller: Action | None = action
+    while kept is not None and caller is not None and not custom:  # it is handed down
+        custom, caller = kept.custom(run, caller.name), record.actions.get(caller.parent)
     return Call(
-        task, info, action.name, action.parent, action.inputs, action.label, action.group, (), None, action.kind
+        task, info, action.name, action.parent, action.inputs, action.label, action.group, custom, None, action.kind
     )
 
 

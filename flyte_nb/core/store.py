@@ -274,7 +274,8 @@ class RunStore:
         elif default_run in self.runs:
             records = [self.runs[default_run]]
         else:
-            records = list(reversed(self.runs.values()))
+            # A replay is of an action that somebody still talks about: its own actions come last.
+            records = sorted(reversed(self.runs.values()), key=lambda record: record.state.kind == "replay")
         for record in records:
             found = record.find(action)
             if found is not None:

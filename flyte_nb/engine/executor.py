@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from flyte_nb.core.collector import MANY, Collector
 from flyte_nb.core.context import RunInfo
-from flyte_nb.core.model import ErrorNote
+from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.serial import UnpicklableError, dump_function
 from flyte_nb.core.task import Task
@@ -82,6 +82,8 @@ class DaskExecutor:
         self._epoch = 0
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
+        #: Called with (run, action, phase, note) when a worker says what an attempt does now.
+        self.on_noted: Callable[[str, str, Phase, str], None] = lambda _run, _action, _phase, _note: None
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     # -- the Executor protocol ------------------------------------------------------------------------------------
@@ -294,9 +296,12 @@ class DaskExecutor:
     def _on_began(self, _address: str, key: tuple[str, str, int]) -> None:
         self.on_began(key[0], key[1])
 
+    def _on_noted(self, _address: str, key: tuple[str, str, int], phase: Phase, note: str) -> None:
+        self.on_noted(key[0], key[1], phase, note)
+
     _HANDLERS = {  # noqa: RUF012 - a table, never changed
         "lane": "_on_lane", "ended": "_on_ended", "returned": "_on_returned", "progress": "_on_progress",
-        "closed": "_on_closed", "began": "_on_began",
+        "closed": "_on_closed", "began": "_on_began", "noted": "_on_noted",
     }  # fmt: skip
 
     # -- losses ---------------------------------------------------------------------------------------------------

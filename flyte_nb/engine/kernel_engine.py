@@ -218,6 +218,7 @@ class KernelEngine:
             cache=CacheClient(self.desk, self.network.me),
         )  # fmt: skip
         self.executor.on_began = self.controller.started
+        self.executor.on_noted = self.controller.note
         self.port = Port(loop, self.controller, self.blobs)
         self.network.on_message = self._message
         self.network.on_lost = self._worker_lost
@@ -294,6 +295,28 @@ class KernelEngine:
 
         for address in list(self.network.links):
             self.switchboard.ask(address, op, args, heard)
+
+    def ask_all(self, op: str, args: tuple[Any, ...], then: Callable[[list[Any]], None]) -> None:
+        """Ask every worker, and tell `then` all the answers together; those that are None are left out.
+
+        A worker that is lost meanwhile answers None.
+        """
+        asked = list(self.network.links)
+        answers: list[Any] = []
+        left = len(asked)
+
+        def heard(answer: Any) -> None:
+            nonlocal left
+            left -= 1
+            if answer is not None:
+                answers.append(answer)
+            if not left:
+                then(answers)
+
+        for address in asked:
+            self.switchboard.ask(address, op, args, heard)
+        if not asked:
+            then(answers)
 
     def _scheduler_lost(self) -> None:
         assert self.network.handle is not None

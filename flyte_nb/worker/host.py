@@ -24,6 +24,7 @@ from flyte_nb.core.caching import CacheClient
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.local import LoopClock, warn_of_orphans
+from flyte_nb.core.model import Phase
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Mailbox, Port
 from flyte_nb.core.recall import FarKept
@@ -35,6 +36,7 @@ from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 from flyte_nb.worker import inspecting, slots
+from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.emitter import Emitter
 from flyte_nb.worker.lane import PATIENCE, Key, Lane
 from flyte_nb.worker.shelf import Shelf
@@ -63,6 +65,7 @@ class Host:
         self.roster: dict[str, WorkerInfo] = {}
         self.mailbox = Mailbox(self.loop)
         self.emitter = Emitter(self)
+        self.breakpoints = Breakpoints(self)
         #: Large results that a view may be asked to show.
         self.shelf = Shelf()
         self.blobs = Blobs(self.me)
@@ -106,6 +109,7 @@ class Host:
             kept=self.kept,
         )  # fmt: skip
         self.executor.on_began = controller.started
+        self.executor.on_noted = controller.note
         self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
         self.switchboard.answers.update(self._answers())
         self._monitor = self.loop.create_task(self._watch())
@@ -231,6 +235,7 @@ class Host:
     def _on_forget(self, _link: Link, run: str) -> None:
         self.runs.pop(run, None)
         self.kept.forget(run)
+        self.breakpoints.forget(run)
         self.blobs.trim()
         self.executor.forget_run(run)
 
@@ -351,11 +356,32 @@ class Host:
     def finish(self, body: Body) -> None:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
+        if self.breakpoints.stops:
+            self.post(self.breakpoints.ended, work.key)
         if self.kept.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
             self.post(self.kept.forget, work.run, work.action)
         # A call that it made last may not have reached the controller yet.
         if body.context.frame.has_called or (work.run, work.action) in self.port.controller.children:
             self.post(warn_of_orphans, self.port.controller, self.emitter.emit, work)
+
+    def lane_of(self, run: str, action: str) -> tuple[Lane, Body] | None:
+        """The lane and the attempt of an action that is under way here. From any thread."""
+        for lane in list(self.lanes.values()):
+            for (of_run, of_action, _), body in list(lane.bodies.items()):
+                if of_run == run and of_action == action:
+                    return lane, body
+        return None
+
+    def body_of(self, run: str, action: str) -> Body | None:
+        """The attempt of an action that is under way here. From any thread."""
+        found = self.lane_of(run, action)
+        return found[1] if found is not None else None
+
+    def tell_owner(self, key: Key, phase: Phase, note: str) -> None:
+        """Have the owner of an attempt say what it does now: it stands at a breakpoint, say."""
+        found = self.lane_of(key[0], key[1])
+        if found is not None:
+            self.send(found[0].owner, ("noted", key, phase, note))
 
     async def _watch(self) -> None:
         """Hand back what waits behind long attempts; announce attempts that go on."""
@@ -396,13 +422,13 @@ class Host:
         """Tell why a worker is gone: a run's home knows."""
         self.ask(run, "death", (address,), lambda death: then(death or Death(address)))
 
-    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane for a child of an action of this worker."""
         from flyte_nb.engine.client import submit_lane
 
         if self._client is None:
             self._client = asyncio.ensure_future(self._connect_client())
-        return submit_lane(await self._client, spec, resources, prefer)
+        return submit_lane(await self._client, spec, resources, prefer, only)
 
     async def _connect_client(self) -> Any:
         return await distributed.Client(
@@ -417,6 +443,7 @@ class Host:
 
     def close(self) -> None:
         """Close lanes and links."""
+        self.breakpoints.close()
         if self._monitor is not None:
             self._monitor.cancel()
         for lane in list(self.lanes.values()):

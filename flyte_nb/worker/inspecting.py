@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flyte_nb.core import stacks
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.serial import Payload
 
@@ -14,10 +15,56 @@ if TYPE_CHECKING:
 
 Then = Callable[[Any], None]
 
+#: Files of one stack whose source is sent along.
+MAX_FILES = 20
+
 
 def answers(host: Host) -> dict[str, Callable[..., None]]:
     """Questions by name; see `flyte_nb.engine.asking.Switchboard.answers`."""
-    return {"decide": lambda then, *args: then(decide(host, *args) or None)}
+    return {
+        "decide": lambda then, *args: then(decide(host, *args) or None),
+        "standing": lambda then, *args: then(standing(host, *args)),
+        "attach": lambda then, *args: attach(host, then, *args),
+        "type": lambda then, *args: type_line(host, then, *args),
+        "detach": lambda then, *args: then(detach(host, *args)),
+        "breakpoints_off": lambda then, run: then(host.breakpoints.turn_off(run) or None),
+    }
+
+
+def standing(host: Host, run: str, action: str) -> dict[str, Any] | None:
+    """Where an action stands at a breakpoint, and which files one needs to see it; None if it doesn't."""
+    stop = host.breakpoints.find(run, action)
+    found = host.lane_of(run, action)
+    if stop is None or found is None:
+        return None
+    files = {frame.filename for frame in stacks.thread_stack(found[0].thread_id).frames if frame.is_user}
+    return {"address": host.address, "where": stop.where, "files": sorted(files)[:MAX_FILES], "attached": stop.attached}
+
+
+def attach(host: Host, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
+    """Attach to an action at a breakpoint: `then` is told what pdb shows, or None if it has gone on."""
+    stop = host.breakpoints.find(run, action)
+    if stop is None:
+        then(None)
+    else:
+        stop.attach(then, sources)
+
+
+def type_line(host: Host, then: Then, run: str, action: str, line: str) -> None:
+    """A line for pdb: `then` is told what it printed once it asks for the next, or has gone on."""
+    stop = host.breakpoints.find(run, action)
+    if stop is None:
+        then(None)
+    else:
+        stop.type(then, line)
+
+
+def detach(host: Host, run: str, action: str) -> bool:
+    """Let an action go on, now or at its next stop."""
+    stops = [stop for key, stop in host.breakpoints.stops.items() if key[:2] == (run, action)]
+    for stop in stops:
+        stop.detach()
+    return bool(stops)
 
 
 def decide(

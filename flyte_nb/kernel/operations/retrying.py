@@ -10,7 +10,7 @@ from flyte_nb.core import rerun, runs
 from flyte_nb.core.model import Action, Phase
 from flyte_nb.core.runs import Run
 from flyte_nb.kernel.operations import button, word
-from flyte_nb.kernel.operations.looking import find, latest
+from flyte_nb.kernel.operations.looking import find
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session
@@ -22,7 +22,7 @@ MAX_NAMED = 5
 @word("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action")
 def retry(session: Session, *words: str) -> str:
     """Retry a run's failed actions, or one action; the latest run without a name."""
-    name = words[0] if words else latest(session)
+    name = words[0] if words else next(reversed(runs.runs()), "")
     try:
         run, action = _named(session, name)
         before = [action] if action is not None else session.port.ask(_owed, session, run.name)

@@ -1,0 +1,99 @@
+"""A prompt on a live remote frame: ``%flyte attach a17``. Runs in: kernel main thread.
+
+The debugger itself runs on the worker (`flyte_nb.worker.breakpoints`); here its text is printed and its lines are asked for,
+with the notebook's own input.
+"""
+
+from __future__ import annotations
+
+import linecache
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core.model import Action, Phase
+from flyte_nb.core.port import Slot
+from flyte_nb.core.store import RunRecord
+from flyte_nb.kernel.operations import word
+from flyte_nb.kernel.operations.looking import find
+from flyte_nb.kernel.prompts import demand_prompt
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+#: Seconds for the workers to say at which of them an action stands.
+ANSWER_WITHIN = 5.0
+
+
+@word(
+    "attach",
+    "[a17] | off [r3]",
+    "debugger prompt on an action that stands at breakpoint(); off lets all of a run go on",
+)
+def attach(session: Session, *words: str) -> str | None:
+    """Attach to an action at a breakpoint; the first that stands at one, without a name."""
+    if words[:1] == ("off",):
+        return _off(session, *words[1:])
+    found = find(session, words[0]) if words else session.port.ask(_first, session)
+    if found is None:
+        return f"There is no action {words[0]}." if words else "No action stands at a breakpoint."
+    record, action = found
+    run, name = record.state.run, f"{record.state.run}/{action.id} {action.label}"
+    demand_prompt(session.cells.ip, f"%flyte attach {action.id}")
+    place = _place(session, run, action.name)
+    if place is None:
+        return f"{name} stands at no breakpoint: it is {action.phase.value}."
+    if place["attached"]:
+        return f"{name} is attached to already."
+    sources = {file: text for file in place["files"] if (text := "".join(linecache.getlines(file)))}
+    print(f"{name} on {place['address']}. `c` or `q` lets it go on.")  # noqa: T201 - the answer to a command
+    return _talk(session, place["address"], (run, action.name), sources, action)
+
+
+def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[str, str], action: Action) -> str:
+    answer: Any = None
+    try:
+        answer = _ask(session, address, "attach", (*key, sources))
+        while answer is not None and answer["state"] == "prompt":
+            print(answer["text"], end="")  # noqa: T201
+            try:
+                line = input(f"{action.id}> ")
+            except EOFError:
+                line = "continue"
+            answer = _ask(session, address, "type", (*key, line))
+    except KeyboardInterrupt:
+        session.port.run_soon(session.engine.switchboard.ask, address, "detach", key, lambda _answer: None)
+        return f"Detached: {action.id} goes on."
+    if answer is None:
+        return f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."
+    if answer["text"].strip():
+        print(answer["text"], end="")  # noqa: T201
+    return f"{action.id} {'has ended' if answer['state'] == 'ended' else 'goes on'}."
+
+
+def _ask(session: Session, address: str, op: str, args: tuple[Any, ...]) -> Any:
+    slot = Slot()
+    session.port.run_soon(session.engine.switchboard.ask, address, op, args, slot.put)
+    return slot.get()  # The stop button ends it.
+
+
+def _place(session: Session, run: str, action: str) -> Any:
+    slot = Slot()
+    session.port.run_soon(session.engine.ask_all, "standing", (run, action), slot.put)
+    answers = slot.get(ANSWER_WITHIN)
+    return answers[0] if answers else None
+
+
+def _first(session: Session) -> tuple[RunRecord, Action] | None:
+    for record in reversed(list(session.store.runs.values())):
+        if record.state.ended_at is None:
+            for action in record.actions.values():
+                if action.phase is Phase.PAUSED and action.note.startswith("breakpoint"):
+                    return record, action
+    return None
+
+
+def _off(session: Session, *words: str) -> str:
+    name = words[0] if words else next((r for r in reversed(session.store.runs)), "")
+    if name not in session.store.runs:
+        return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
+    session.port.run_soon(session.engine.ask_workers, "breakpoints_off", name)
+    return f"Nothing of {name} stops at a breakpoint any more."

@@ -1,0 +1,281 @@
+"""``breakpoint()`` inside an action: it stops, says so, and waits for somebody to attach. Runs in: worker, lane's thread.
+
+Theory of operation. The body's thread runs an ordinary pdb whose input and output are a `Stop`. Where pdb would read a line,
+the thread gives its compute slot back and waits; lines come from the kernel (``%flyte attach``) through the worker's loop, and
+what pdb printed goes back when it asks for the next one. An async body holds its lane's loop meanwhile: other attempts on the
+same lane stand still with it, as under any debugger.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import os
+import pdb  # noqa: T100 - it is what this is about
+import queue
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core import context as ctx
+from flyte_nb.core import frames
+from flyte_nb.core.attempt import Body
+from flyte_nb.core.context import Context
+from flyte_nb.core.model import Phase
+
+if TYPE_CHECKING:
+    from flyte_nb.worker.host import Host
+
+logger = logging.getLogger("flyte")
+
+Then = Callable[[Any], None]
+
+#: Seconds between two looks of a waiting thread at whether it was asked to stop.
+LOOK_EVERY = 0.2
+#: Most text that waits to be fetched, in characters: ``p`` of a large table.
+MAX_TEXT = 100_000
+#: Modules that the debugger steps over.
+STEPPED_OVER = (
+    "asyncio", "asyncio.*", "concurrent.*", "contextvars", "distributed", "distributed.*", "flyte_nb", "flyte_nb.*",
+    "selectors", "threading", "tornado.*",
+)  # fmt: skip
+
+
+class Stop:
+    """One attempt that stands at a breakpoint: pdb's input and output. Its thread waits; the worker's loop talks."""
+
+    def __init__(self, host: Host, body: Body, wait: float) -> None:
+        self._host = host
+        self.body = body
+        self.wait = wait
+        #: "12.py:4 in work", where it stands.
+        self.where = ""
+        self.attached = False
+        #: Whether it stands at pdb's prompt.
+        self.waiting = False
+        #: Nobody wants to stop here again.
+        self.over = False
+        #: Its attempt has ended.
+        self.done = False
+        self._inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._text: list[str] = []
+        self._size = 0
+        self._then: Then | None = None
+
+    # -- pdb's side: the body's thread ----------------------------------------------------------------------------
+
+    def write(self, text: str) -> int:
+        """Take what pdb prints; what is too much is cut."""
+        if self._size < MAX_TEXT:
+            self._text.append(text)
+            self._size += len(text)
+            if self._size >= MAX_TEXT:
+                self._text.append("\n... (the rest is left out)\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing to do: text is fetched when pdb asks for a line."""
+
+    def readline(self) -> str:
+        """The next line for pdb: waits for it, without holding a slot; "continue" if nobody comes."""
+        if self.over or self.body.stop:
+            return "continue\n"
+        if not self.attached:
+            self._tell(Phase.PAUSED, f"breakpoint at {self.where}")
+        self.waiting = True
+        self._host.post(self._deliver, "prompt")
+        try:
+            with self._host.port.blocking():
+                return self._next_line()
+        finally:
+            self.waiting = False
+
+    def _next_line(self) -> str:
+        deadline = time.monotonic() + self.wait
+        while True:
+            try:
+                return self._inbox.get(timeout=LOOK_EVERY)
+            except queue.Empty:
+                if self.over or self.body.stop:
+                    return "continue\n"
+                if self.attached:
+                    deadline = time.monotonic() + self.wait
+                elif time.monotonic() > deadline:
+                    logger.warning("breakpoint at %s: nobody attached within %g s; it goes on", self.where, self.wait)
+                    return "continue\n"
+
+    def left(self) -> None:
+        """Pdb was told to go on."""
+        self.attached = False
+        self._tell(Phase.RUNNING, "")
+        self._host.post(self._deliver, "left")
+
+    def _tell(self, phase: Phase, note: str) -> None:
+        self._host.post(self._host.tell_owner, self.body.work.key, phase, note)
+
+    # -- the kernel's side: the worker's loop ---------------------------------------------------------------------
+
+    def attach(self, then: Then, sources: dict[str, str]) -> None:
+        """Somebody attaches: `then` is told where it stands."""
+        for filename, text in sources.items():
+            frames.register_source(filename, text)
+        self.attached = True
+        self._tell(Phase.PAUSED, f"breakpoint at {self.where}, attached")
+        self._text, self._size = [], 0
+        self.type(then, "here")
+
+    def type(self, then: Then, line: str) -> None:
+        """A line for pdb: `then` is told what it printed, when it asks for the next one or was told to go on."""
+        self._then = then
+        self._inbox.put(line + "\n")
+
+    def detach(self) -> None:
+        """Whoever was attached has gone: go on at once, or at the next prompt."""
+        self.attached, self._then, self.over = False, None, True
+
+    def _deliver(self, state: str) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            text, self._text, self._size = "".join(self._text), [], 0
+            then({"text": text, "state": state, "where": self.where})
+
+    def ended(self) -> None:
+        """The attempt has ended."""
+        self.done = True
+        self._deliver("ended")
+
+
+class RemotePdb(pdb.Pdb):
+    """pdb on a `Stop`. Leaving it, in whatever way, lets the action go on."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stdin=stop, stdout=stop, nosigint=True, readrc=False)  # type: ignore[arg-type]  # as much of a file
+        self.use_rawinput = False
+        self.prompt = ""
+        self._stop = stop
+
+    def trace_dispatch(self, frame: FrameType, event: str, arg: Any) -> Any:
+        """As the base class, until the attempt has ended: the thread goes on to others."""
+        if self._stop.done:
+            sys.settrace(None)
+            return None
+        return super().trace_dispatch(frame, event, arg)
+
+    def stop_here(self, frame: FrameType) -> bool:
+        """Not in the machinery, where ``next`` at the end of a body would land, nor in another attempt on the same loop."""
+        if _is_machinery(frame):
+            return False
+        context = ctx.current()
+        if context is None or context.action != self._stop.body.work.action:
+            return False
+        return bool(super().stop_here(frame))
+
+    def interaction(self, frame: FrameType | None, traceback: Any) -> None:
+        """Say where it stands, then talk; where the body is over, go on."""
+        if frame is None or _is_machinery(frame):
+            self.set_continue()
+            return
+        code = frame.f_code
+        self._stop.where = f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}"
+        super().interaction(frame, traceback)
+
+    def set_continue(self) -> None:
+        """Go on."""
+        super().set_continue()
+        self._stop.left()
+
+    def do_here(self, _arg: str) -> None:
+        """Print where it stands."""
+        self.lastcmd = ""
+        self.print_stack_entry(self.stack[self.curindex])
+
+    def do_quit(self, arg: str) -> Any:
+        """Let the action go on: quitting the debugger does not end it."""
+        return self.do_continue(arg)
+
+    do_q = do_exit = do_quit
+
+    def do_EOF(self, arg: str) -> Any:  # noqa: N802 - pdb's name
+        """Let the action go on."""
+        return self.do_continue(arg)
+
+    def do_interact(self, _arg: str) -> None:
+        """Not at a distance."""
+        self.message("interact is not available on a worker; type statements at this prompt, one line each")
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__", "")
+    return any(fnmatch.fnmatch(module, pattern) for pattern in STEPPED_OVER)
+
+
+class Breakpoints:
+    """The breakpoints of one worker."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        #: Attempts that have stopped, by key; they stay until they end.
+        self.stops: dict[tuple[str, str, int], Stop] = {}
+        #: Runs in which nothing stops any more.
+        self._off: set[str] = set()
+        self._before = sys.breakpointhook
+        sys.breakpointhook = self._hook
+
+    def _hook(self, *args: Any, **kwargs: Any) -> Any:
+        """What ``breakpoint()`` calls in this process."""
+        context = ctx.current()
+        if context is None or not context.in_task or os.environ.get("PYTHONBREAKPOINT") == "0":
+            return self._before(*args, **kwargs)
+        frame = sys._getframe().f_back
+        body = self._host.body_of(context.run.name, context.action)
+        if frame is not None and body is not None:
+            self._hit(frame, context, body)
+        return None
+
+    def _hit(self, frame: FrameType, context: Context, body: Body) -> None:
+        wait = context.run.breakpoint_wait
+        where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        if wait <= 0 or context.run.name in self._off:
+            seen = context.frame.attachments.setdefault("breakpoints", set())
+            if where not in seen and wait <= 0:
+                seen.add(where)
+                logger.warning("breakpoint at %s is passed over: nobody can attach in this run", where)
+            return
+        key = body.work.key
+        stop = self.stops.get(key)
+        if stop is None:
+            stop = self.stops[key] = Stop(self._host, body, wait)
+        if not stop.over:
+            logger.warning("stopped at breakpoint %s: `%%flyte attach` opens it, within %g s", where, wait)
+            RemotePdb(stop).set_trace(frame)
+
+    def find(self, run: str, action: str) -> Stop | None:
+        """The stop of an action that waits at pdb's prompt; None if there is none."""
+        found = (s for (r, a, _), s in self.stops.items() if r == run and a == action and s.waiting)
+        return next(found, None)
+
+    def ended(self, key: tuple[str, str, int]) -> None:
+        """An attempt has ended."""
+        stop = self.stops.pop(key, None)
+        if stop is not None:
+            stop.ended()
+
+    def turn_off(self, run: str) -> int:
+        """Let everything of a run go on, and stop nothing of it any more; returns how many waited."""
+        self._off.add(run)
+        waiting = [stop for key, stop in self.stops.items() if key[0] == run and stop.waiting]
+        for stop in waiting:
+            stop.detach()
+        return len(waiting)
+
+    def forget(self, run: str) -> None:
+        """The run is over."""
+        self._off.discard(run)
+
+    def close(self) -> None:
+        """Give ``breakpoint()`` back."""
+        if sys.breakpointhook == self._hook:
+            sys.breakpointhook = self._before
