@@ -371,6 +371,9 @@ _ABSENT = frozenset(
         "local_world_size",
         "node_rank",
         "nnodes",
+        "master_addr",
+        "master_port",
+        "restart_attempt",
     }
 )
 
