@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hashlib
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from flyte_nb.core.retry import Timeout
 from flyte_nb.core.serial import dumps
 from flyte_nb.core.task import TaskTemplate
 from flyte_nb.core.taskconfig import TaskConfig
+
+logger = logging.getLogger("flyte")
 
 PromptType = Literal["text", "markdown"]
 #: What an answer may be.
@@ -192,6 +195,9 @@ class Condition:
         if self.webhook is not None:
             notice_once("webhook", "Accepted without effect: ConditionWebhook; the condition waits in the run's view.")
         self._asked = _Asked(context.port, call)
+        if context.run.mode == "local":  # no view asks there
+            how = f"flyte.remote.Condition.get({self.name!r}, run_name={context.run.name!r}).signal(...)"
+            logger.warning("%s waits for an answer (%s): %s", context.run.name, self.data_type.__name__, how)
 
 
 def _new_condition(

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import os
+import platform
 import shutil
 import tempfile
 from pathlib import Path
 
-#: Names begin with this, then the user's number and that of the process.
-_PREFIX = "flyte_nb-"
+
+def _prefix() -> str:
+    """What the names of this user's folders on this machine begin with; the number of the process follows.
+
+    Machines, and containers, that share a disk for temporary files must not take each other's processes for dead.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return f"flyte_nb-{hashlib.sha1(platform.node().encode(), usedforsecurity=False).hexdigest()[:8]}-{user}-"
 
 
 @functools.cache
 def session_folder() -> str:
     """The session's folder, readable by its user only; made by the first call."""
     _remove_left_overs()
-    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{_user()}-{os.getpid()}-")
+    folder = tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-")
     owner = os.getpid()
 
     def remove() -> None:
@@ -32,14 +40,11 @@ def session_folder() -> str:
     return folder
 
 
-def _user() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
-
-
 def _remove_left_overs() -> None:
     """Remove folders of this user's processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}{_user()}-*"):
-        number = folder.name.removeprefix(f"{_PREFIX}{_user()}-").partition("-")[0]
+    prefix = _prefix()
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        number = folder.name.removeprefix(prefix).partition("-")[0]
         if number.isdigit() and not _is_alive(int(number)):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -153,3 +153,15 @@ def test_links_of_a_task_are_reachable_on_its_actions(mode):
     assert [("dashboard", f"https://example.org/{run.name}/a0")] == remote.Action.get(
         run_name=run.name, name="a0"
     ).links
+
+
+@pytest.mark.cluster
+def test_the_magic_lists_links(cluster):
+    """%flyte links gives name and address."""
+    from flyte_nb.kernel import operations
+
+    run = flyte.with_runcontext(mode="remote").run(linked)
+    run.wait()
+
+    assert f"dashboard: https://example.org/{run.name}/a0" == operations.words()["links"].say(cluster, f"{run.name}/a0")
+    assert "no action" in operations.words()["links"].say(cluster, "a99999")
