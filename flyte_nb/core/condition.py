@@ -188,14 +188,15 @@ class Condition:
         }
         record = context.frame.records.get(name)
         task: Any = ConditionTask(self.name, self.timeout_s)
+        label = f"{self.name}: {' '.join(self.prompt.split())}"[:PROMPT_CHARS]
         call = Call(
-            task, context.run, name, context.action, dumps(((), about)), f"{self.name}: {' '.join(self.prompt.split())}"[:PROMPT_CHARS],
-            context.group, context.custom, None if type(record) is Lived else record, kind="condition",
+            task, context.run, name, context.action, dumps(((), about)), label, context.group, context.custom, record,
+            kind="condition",
         )  # fmt: skip
         if self.webhook is not None:
             notice_once("webhook", "Accepted without effect: ConditionWebhook; the condition waits in the run's view.")
         self._asked = _Asked(context.port, call)
-        if context.run.mode == "local":  # no view asks there
+        if context.run.mode == "local" and (record is None or isinstance(record, Lived)):  # no view asks there
             how = f"flyte.remote.Condition.get({self.name!r}, run_name={context.run.name!r}).signal(...)"
             logger.warning("%s waits for an answer (%s): %s", context.run.name, self.data_type.__name__, how)
 

@@ -262,7 +262,7 @@ class RunStore:
                 continue
             if action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
                 found.append((action.name, action.output))
-            elif action.kind in {"task", "trace"}:  # one that still seems to run was lost with its owner
+            elif action.kind in {"task", "trace", "condition"}:  # one that still seems to run was lost with its owner
                 found.append((action.name, lived(action)))
         return tuple(found)
 

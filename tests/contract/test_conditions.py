@@ -179,6 +179,35 @@ def test_a_retried_task_does_not_ask_again(mode):
     assert "once" == answered(mode, asks_once, give=lambda condition: condition.signal("once")).outputs()[0]
 
 
+@env.task(retries=1)
+async def asks_again() -> str:
+    condition = await flyte.new_condition.aio("answer", data_type=str)
+    if flyte.ctx().attempt_number == 0:
+        raise ValueError("before the answer")
+    return await condition.wait.aio()
+
+
+@env.task
+async def parent_of_asks_again() -> str:
+    return await asks_again()
+
+
+def test_a_retried_task_whose_question_was_left_open_asks_it_again(mode):
+    """The condition that ended with the first attempt waits anew in the second, and can be answered."""
+    run = answered(mode, parent_of_asks_again, give=answer_the_second)
+
+    assert "late" == run.outputs()[0]
+    assert 1 == len(list(remote.Condition.listall(run_name=run.name)))
+
+
+def answer_the_second(condition):
+    """Answer once it waits in the second attempt."""
+    while remote.Action.get(run_name=condition.run_name, name=condition._asked.parent).attempts < 2:
+        time.sleep(0.01)
+    again = waiting("answer", set(flyte.runs()) - {condition.run_name})
+    again.signal("late")
+
+
 @env.task
 async def approver() -> None:
     run = flyte.ctx().action.run_name
