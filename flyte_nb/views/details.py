@@ -6,10 +6,14 @@ store alone knows.
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
+from flyte_nb.core import presentation
+from flyte_nb.core.failure_record import FailureRecord
 from flyte_nb.core.model import Action, Attempt, ErrorNote
+from flyte_nb.core.remote_traceback import shown_frames
 from flyte_nb.core.store import RunRecord
 from flyte_nb.views.rows import LINE_CHARS, Json, since
 from flyte_nb.views.words import cut, place, plain
@@ -20,6 +24,8 @@ DETAIL_LINES = 1_000
 DOWNLOAD_CHARS = 16_000_000
 #: Longest HTML report sent, in characters.
 REPORT_CHARS = 1_000_000
+#: Frames of a failure in a snapshot.
+MAX_FRAMES = 20
 
 
 class Details(Protocol):
@@ -111,6 +117,22 @@ def _attempt(start: float, attempt: Attempt) -> Json:
 
 def _error(error: ErrorNote) -> Json:
     return {"kind": error.kind, "code": error.code, "message": plain_lines(error.message), "where": place(error.where)}
+
+
+def failure_text(data: bytes) -> str:
+    """The user's frames of a pickled failure record and its message, as a traceback; "" if it cannot be read."""
+    try:
+        record = FailureRecord.loads(data)
+        out = []
+        for frame in shown_frames(record)[-MAX_FRAMES:]:
+            file = presentation.current().file(frame.filename)
+            out.append(f"{file}, line {frame.lineno}, in {frame.name}")
+            line = frame.line or linecache.getline(frame.filename, frame.lineno).strip()
+            if line:
+                out.append(f"    {line}")
+        return "\n".join([*out, f"{record.type_name}: {record.message}".rstrip(": "), *record.notes])
+    except Exception:  # A snapshot without a traceback is better than none.
+        return ""
 
 
 def plain_lines(text: str) -> str:

@@ -27,6 +27,8 @@ MAX_ROWS = 120
 MAX_LOG_LINES = 40
 #: Longest log line, in characters.
 LINE_CHARS = 300
+#: Different errors shown.
+MAX_FOLDS = 10
 #: Actions listed under an error.
 MAX_LISTED = 20
 #: Bytes of user reports kept; larger ones are left to `run.get_report()`.
@@ -88,12 +90,13 @@ def _header(picture: Picture, now: float) -> str:
     where = f"In [{state.prompt}]" if state.prompt else ""
     counts = "" if sum(picture.counts) <= 1 else summary(picture.counts)
     return (
-        f'<div style="padding:5px 10px;display:flex;gap:9px;align-items:baseline">{_mark(state.phase)}'
-        f'<b style="white-space:nowrap">{look.word.capitalize()}</b>'
-        f'<b style="{_MONO};font-size:12px;{_MUTED}">{escape(state.run)}</b>'
+        # The blanks between are for hosts that take the styles away.
+        f'<div style="padding:5px 10px;display:flex;gap:9px;align-items:baseline">{_mark(state.phase)} '
+        f'<b style="white-space:nowrap">{look.word.capitalize()}</b> '
+        f'<b style="{_MONO};font-size:12px;{_MUTED}">{escape(state.run)}</b> '
         f'<span style="{_MONO};font-size:12px;{_MUTED};flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap" '
-        f'title="{escape(where)}">{_safe(title, 120)}</span>'
-        f'<span style="{_MUTED};white-space:nowrap">{counts}</span><b style="white-space:nowrap">{took}</b></div>'
+        f'title="{escape(where)}">{_safe(title, 120)}</span> '
+        f'<span style="{_MUTED};white-space:nowrap">{counts}</span> <b style="white-space:nowrap">{took}</b></div>'
     )
 
 
@@ -114,17 +117,28 @@ def _tree(picture: Picture, now: float, limit: int) -> str:
     lines = outline(picture.record, limit)
     if limit == 0 or not lines or (len(lines) == 1 and lines[0].group is None):
         return ""
-    body = "".join(_tree_line(picture, line, now) for line in lines)
-    return f'<div style="border-top:{_LINE};padding:4px 10px">{body}</div>'
+    out: list[str] = []
+    depth = -1
+    for line in lines:
+        # Lists, not indents: nesting stays to be seen where a host takes the styles away.
+        while depth < line.depth:
+            pad = 0 if depth < 0 else 18
+            out.append(f'<ul style="list-style:none;margin:0;padding:0 0 0 {pad}px">')
+            depth += 1
+        while depth > line.depth:
+            out.append("</ul>")
+            depth -= 1
+        out.append(f'<li style="margin:0;padding:0">{_tree_line(picture, line, now)}</li>')
+    out.append("</ul>" * (depth + 1))
+    return f'<div style="border-top:{_LINE};padding:4px 10px">{"".join(out)}</div>'
 
 
 def _tree_line(picture: Picture, line: Line, now: float) -> str:
-    pad = f"padding-left:{18 * line.depth}px"
     if line.group is not None:
-        return f'<div style="{pad}">{_group(picture, line.group, now)}</div>'
+        return _group(picture, line.group, now)
     if line.action is not None:
-        return f'<div style="{pad}">{_action(line.action, now)}</div>'
-    return f'<div style="{pad};{_MUTED}">… {number(line.left_out)} more</div>'
+        return _action(line.action, now)
+    return f'<span style="{_MUTED}">… {number(line.left_out)} more</span>'
 
 
 def _group(picture: Picture, group: Group, now: float) -> str:
@@ -163,7 +177,7 @@ def _action(action: Action, now: float) -> str:
 
 def _errors(picture: Picture, failures: dict[str, Json]) -> str:
     out = []
-    for fold in picture.errors.most(10):
+    for fold in picture.errors.most(MAX_FOLDS):
         failed = fold.ordered()
         first = failed[0]
         items = "".join(
@@ -182,8 +196,8 @@ def _errors(picture: Picture, failures: dict[str, Json]) -> str:
             f'<span style="{_MUTED}">first: a{first.number} {_safe(first.label, 80)}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
-    if len(picture.errors) > 10:
-        out.append(f'<div style="{_MUTED}">… {len(picture.errors) - 10} other errors</div>')
+    if len(picture.errors) > MAX_FOLDS:
+        out.append(f'<div style="{_MUTED}">… {len(picture.errors) - MAX_FOLDS} other errors</div>')
     if not out:
         return ""
     red = "rgba(217,54,62,.10)"

@@ -23,7 +23,7 @@ from typing import Any, TextIO, TypeVar
 from flyte_nb.core.model import Phase
 from flyte_nb.core.store import RunRecord
 from flyte_nb.views import html, text
-from flyte_nb.views.details import Details, StoreDetails
+from flyte_nb.views.details import Details, StoreDetails, failure_text
 from flyte_nb.views.display import WIDGET_MIME, Bundle, Display, is_noninteractive
 from flyte_nb.views.picture import Message, Picture
 from flyte_nb.views.replies import Replies, answer_of
@@ -271,11 +271,21 @@ class View:
                     self._spawn(self._offer_late(self._places))
         if self._places and self.mode in (Mode.WIDGET, Mode.HTML):
             self.picture.catch_up()
+            self._note_failures()
             self._show_static()
         elif self.mode is Mode.CONSOLE:
             self._console_tree().finish()
         elif self.mode is Mode.LINES:
             self._print_lines()
+
+    def _note_failures(self) -> None:
+        """Read what the snapshot shows of failures: of the first of each kind."""
+        for fold in self.picture.errors.most(html.MAX_FOLDS):
+            error = fold.first.error
+            if error is not None and error.record is not None and fold.first.name not in self._replies.failures:
+                text = failure_text(error.record)
+                if text:
+                    self._replies.failures[fold.first.name] = {"text": text}
 
     @property
     def _worth_a_widget(self) -> bool:

@@ -244,7 +244,7 @@ def test_cancel_works_while_the_cell_blocks(
     expect(view.locator(".fnb-chip[data-word=cancelled]")).to_contain_text(re.compile("[37]"))
     if "map" in blocked:
         notebook.wait_idle(1, timeout=20)
-        assert "ActionAbortedError" in notebook.error(1)
+        assert "ActionAbortedError" in notebook.text(1)
     else:
         assert notebook.is_running(1)
         notebook.stop().wait_idle(1, timeout=20)

@@ -65,7 +65,7 @@ def test_no_user_string_becomes_markup(picture_of: PictureOf) -> None:
     page = html.render(picture_of(hostile()), {"e0": {"frames": [], "text": EVIL}}, "v1")
     tags = parsed(page)
 
-    assert {"div", "span", "b", "details", "summary", "pre", "br", "iframe"} >= tags.tags
+    assert {"div", "span", "b", "ul", "li", "details", "summary", "pre", "br", "iframe"} >= tags.tags
     assert {
         "style",
         "class",

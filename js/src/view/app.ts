@@ -331,8 +331,11 @@ export class App {
   }
 
   private colors(): Uint32Array {
-    if (!this.colorsNow) this.colorsNow = palette(this.root);
-    return this.colorsNow;
+    if (this.colorsNow) return this.colorsNow;
+    const colors = palette(this.root);
+    // Outside the page nothing has a colour yet.
+    if (this.root.isConnected) this.colorsNow = colors;
+    return colors;
   }
 
   private announce(): void {

@@ -51,8 +51,8 @@ export class DetailView {
     private readonly host: DetailHost,
   ) {
     this.el = h(
-      "aside",
-      { class: "fnb-detail", "aria-label": "Action", hidden: true, "data-testid": "fnb-detail" },
+      "div",
+      { class: "fnb-detail", role: "group", "aria-label": "Action", hidden: true, "data-testid": "fnb-detail" },
       this.head,
       this.body,
     );
@@ -209,9 +209,13 @@ export class DetailView {
       h(
         "div",
         { class: "fnb-hint" },
-        h("span", { class: "fnb-muted" }, `${label} `),
-        h("code", {}, text),
-        h("button", { class: "fnb-link", type: "button", onclick: () => this.host.copy(text) }, "copy"),
+        h("code", { title: label }, text),
+        h(
+          "button",
+          { class: "fnb-link", type: "button", "aria-label": `Copy ${text}`, onclick: () => this.host.copy(text) },
+          "copy",
+        ),
+        h("span", { class: "fnb-muted fnb-hintsaid", title: label }, label),
       ),
     );
     if (!buttons.length && !lines.length) return null;
@@ -494,7 +498,13 @@ export class DetailView {
 }
 
 function section(title: string, ...children: Child[]): HTMLElement {
-  return h("section", { class: "fnb-section", "aria-label": title }, h("div", { class: "fnb-h" }, title), children);
+  // No landmark: with several views on a page there would be dozens of the same name.
+  return h(
+    "div",
+    { class: "fnb-section", role: "group", "aria-label": title },
+    h("div", { class: "fnb-h" }, title),
+    children,
+  );
 }
 
 /** Lines of source, the failing one (marked by Python with a ">") in colour. */

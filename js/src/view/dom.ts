@@ -79,3 +79,19 @@ export function svg(tag: string, attributes: Record<string, string | number>, ..
   el.append(...children);
   return el;
 }
+
+/** Custom properties of the theme as colours that a canvas understands. `el` must be in the page. */
+export function colorsOf(el: Element, names: string[]): string[] {
+  const probe = document.createElement("i");
+  probe.hidden = true;
+  // A canvas has its own colours where the system forces others: they carry the states.
+  probe.style.setProperty("forced-color-adjust", "none");
+  el.append(probe);
+  const style = getComputedStyle(probe);
+  const found = names.map((name) => {
+    probe.style.color = `var(${name})`;
+    return style.color || "#888";
+  });
+  probe.remove();
+  return found;
+}

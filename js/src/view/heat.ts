@@ -2,7 +2,7 @@
 
 import { number, summary } from "../format.ts";
 import { P, PHASES } from "../protocol.ts";
-import { h, setAttr } from "./dom.ts";
+import { colorsOf, h, setAttr } from "./dom.ts";
 
 /** Tallest strip of up to 2,000 cells, and of more, in CSS pixels. */
 const LOW = 64;
@@ -37,14 +37,16 @@ const URGENCY = [3, 3, 4, 5, 8, 6, 1, 9, 2, 9, 1, 2];
 
 /** 0xAABBGGRR per phase code, from the theme's custom properties. */
 export function palette(el: HTMLElement): Uint32Array {
-  const style = getComputedStyle(el);
+  const colors = colorsOf(
+    el,
+    PHASES.map((_, code) => `--fnb-h-${code}`),
+  );
   const out = new Uint32Array(256);
   const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   for (let code = 0; code < PHASES.length; code++) {
-    const color = style.getPropertyValue(`--fnb-h-${code}`).trim() || "#888";
     if (!probe) continue;
     probe.clearRect(0, 0, 1, 1);
-    probe.fillStyle = color;
+    probe.fillStyle = colors[code] ?? "#888";
     probe.fillRect(0, 0, 1, 1);
     const [r = 0, g = 0, b = 0, a = 0] = probe.getImageData(0, 0, 1, 1).data;
     out[code] = ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
@@ -164,7 +166,7 @@ export class HeatStrip {
       if (codes[i] === P.FAILED || codes[i] === P.TIMED_OUT) failed.push(Math.floor(i / per));
     if (failed.length > MAX_MARKS) return;
     const side = 3 * ratio;
-    context.fillStyle = getComputedStyle(this.el).getPropertyValue("--fnb-h-7");
+    context.fillStyle = colorsOf(this.el, ["--fnb-h-7"])[0] ?? "#d33";
     for (const at of failed) {
       const x = ((at % cols) + 0.5) * cell * ratio - side / 2;
       const y = (Math.floor(at / cols) + 0.5) * cell * ratio - side / 2;

@@ -3,7 +3,7 @@
 import { duration, number } from "../format.ts";
 import { bytes, type RunModel } from "../model.ts";
 import { PHASES } from "../protocol.ts";
-import { h, setAttr, setText, show } from "./dom.ts";
+import { colorsOf, h, setAttr, setText, show } from "./dom.ts";
 import type { HeatHost } from "./heat.ts";
 
 const GUTTER = 74;
@@ -121,8 +121,7 @@ export class TimelineView {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     const style = getComputedStyle(this.el);
-    const ink = style.getPropertyValue("--fnb-muted-solid") || "#777";
-    const faint = style.getPropertyValue("--fnb-track") || "rgba(128,128,128,.15)";
+    const [ink = "#777", faint = "#8882"] = colorsOf(this.el, ["--fnb-muted", "--fnb-track"]);
     context.font = `11px ${style.fontFamily}`;
     this.drawAxis(context, width, height, ink, faint);
     const busy = this.drawSpans(context, width, faint, style);
@@ -176,9 +175,9 @@ export class TimelineView {
     context.beginPath();
     context.rect(GUTTER, 0, width - GUTTER - 8, 1e5);
     context.clip();
-    const colors = Array.from(
-      { length: PHASES.length },
-      (_, code) => style.getPropertyValue(`--fnb-h-${code}`) || "#888",
+    const colors = colorsOf(
+      this.el,
+      PHASES.map((_, code) => `--fnb-h-${code}`),
     );
     for (const parents of [true, false]) {
       for (let i = 0; i < data.n; i++) {
