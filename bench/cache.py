@@ -13,8 +13,8 @@ from pathlib import Path
 
 import flyte_nb as flyte
 from flyte_nb.core import caching
-from flyte_nb.core.context import RunInfo
 from flyte_nb.core.cachestore import CacheStore
+from flyte_nb.core.context import RunInfo
 from flyte_nb.core.serial import dumps
 from flyte_nb.testing import run_cell
 

@@ -36,6 +36,9 @@ KEEP_OUTPUT_BYTES = 64 * 1024
 #: Arguments up to this size are kept in the action's record, for `replay`, `retry` and the detail view.
 KEEP_INPUT_BYTES = 64 * 1024
 
+#: Seconds after which a call that waits for an identical one says so.
+TELL_WAITING_S = 1.0
+
 #: (name, result) of every child of an action that succeeded in an earlier attempt of it; of every other child, where it stands.
 Records = tuple[tuple[str, "Payload | Lived"], ...]
 
@@ -247,6 +250,13 @@ class Controller:
         else:
             flight.looking = True
             cache.look_up(call, lambda hit: self._looked_up(flight, hit))
+            if flight.looking and call.task.config.cache.serialize:
+                flight.timer = self.clock.call_later(TELL_WAITING_S, lambda: self._waits_for_another(flight))
+
+    def _waits_for_another(self, flight: Flight) -> None:
+        flight.timer = None
+        if flight.looking and not flight.ended:
+            self._note(flight, Phase.QUEUED, "an identical call is executing (serialize=True): waits for its result")
 
     def _cache_for(self, call: Call) -> Cache | None:
         """The cache, if this call takes part in it."""
@@ -254,6 +264,9 @@ class Controller:
 
     def _looked_up(self, flight: Flight, hit: Payload | None) -> None:
         flight.looking = False
+        if flight.timer is not None:
+            flight.timer.cancel()
+            flight.timer = None
         if flight.ended:
             if hit is None:
                 self._give_up_cache(flight)
@@ -263,6 +276,8 @@ class Controller:
         elif flight.cancel_reason:
             self._cancelled(flight)
         else:
+            if flight.seq:  # what it waited for has come to nothing
+                self._note(flight, Phase.QUEUED, "")
             self._admit(flight)
 
     def _admit(self, flight: Flight) -> None:
