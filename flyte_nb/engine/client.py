@@ -7,7 +7,7 @@ from typing import Any
 from flyte_nb.engine.wire import LaneSpec
 
 
-def submit_lane(client: Any, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
+def submit_lane(client: Any, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool = False) -> Any:
     """Submit the Dask task of a lane.
 
     Args:
@@ -15,6 +15,7 @@ def submit_lane(client: Any, spec: LaneSpec, resources: dict[str, float], prefer
         spec: The lane.
         resources: Dask resources it holds.
         prefer: Address of the worker it had best run on; "" leaves it to Dask.
+        only: Whether it may run nowhere else.
 
     Returns:
         Its `distributed.Future`.
@@ -29,5 +30,5 @@ def submit_lane(client: Any, spec: LaneSpec, resources: dict[str, float], prefer
         retries=0,
         resources=resources or None,
         workers=[prefer] if prefer else None,
-        allow_other_workers=bool(prefer),
+        allow_other_workers=bool(prefer) and not only,
     )

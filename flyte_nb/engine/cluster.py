@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +93,7 @@ async def _embedded(
 
     from flyte_nb.engine.embedded import EmbeddedCluster, reporting_to
 
+    _shield_from_stop()
     security = distributed.Security.temporary()
     settings = {
         "distributed.worker.preload": ["flyte_nb.worker.preload"],
@@ -121,6 +124,14 @@ async def _embedded(
         await cluster
         client = await distributed.Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return ClusterHandle(client, cluster, owns_client=True, description="embedded cluster")
+
+
+def _shield_from_stop() -> None:
+    """Have processes that this thread starts be born with SIGINT blocked: stop, pressed while a worker starts, must not end it."""
+    if hasattr(signal, "pthread_sigmask"):
+        # Started by whoever needs it first, multiprocessing's tracker unblocks SIGINT in that thread.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _is_file(target: Any) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dask.utils import format_bytes
-from distributed import Nanny
 
 #: Dask's topic for workers that their nanny ended for memory.
 MEMORY_TOPIC = "worker-restart-memory"
@@ -108,19 +107,3 @@ class Deaths:
             while len(self._settled) > MAX_DEATHS:
                 del self._settled[next(iter(self._settled))]
         then(death)
-
-
-class ReportingNanny(Nanny):
-    """A nanny that tells how its worker ended."""
-
-    #: Set before the cluster starts.
-    deaths: Deaths
-
-    def _on_worker_exit_sync(self, exitcode: int) -> None:
-        self.deaths.exited(self.worker_address, exitcode)
-        super()._on_worker_exit_sync(exitcode)
-
-
-def reporting_to(deaths: Deaths) -> type[ReportingNanny]:
-    """A nanny class for one cluster."""
-    return type("Nanny", (ReportingNanny,), {"deaths": deaths})

@@ -14,6 +14,7 @@ import itertools
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -35,6 +36,9 @@ logger = logging.getLogger("flyte")
 LINGER = 20.0
 #: The same for lanes that hold a Dask resource, which others may be waiting for.
 LINGER_WITH_RESOURCES = 0.2
+#: Seconds after a loss during which a worker keeps what was lost away from itself, where its own actions live: what ended
+#: one process may end the next. The lost worker's successor is there by then, if there is one.
+WARY = 8.0
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder, and again before its worker process
 #: is replaced.
 GRACE = 3.0
@@ -54,8 +58,8 @@ class Network(Protocol):
     def workers(self) -> dict[str, WorkerInfo]:
         """The roster."""
 
-    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
-        """Have Dask run a lane; returns its future."""
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
+        """Have Dask run a lane, best (or only) on the worker `prefer`; returns its future."""
 
     def cause(self, address: str, run: RunInfo, then: Callable[[Death], None]) -> None:
         """Tell why a worker is gone."""
@@ -75,6 +79,8 @@ class DaskExecutor:
         #: Shapes of the tasks started in this tick: their globals are looked at once.
         self._recent: dict[Task[..., Any], Shape] = {}
         self._told: dict[str, set[str]] = {}
+        #: Workers lost last: the roster may name them for a moment longer.
+        self._lost: deque[str] = deque(maxlen=64)
         self._blobs: WeakKeyDictionary[Task[..., Any], tuple[Any, str, bytes]] = WeakKeyDictionary()
         self._collector = Collector()
         self._counter = itertools.count()
@@ -160,7 +166,8 @@ class DaskExecutor:
         if not shape.queue:
             return
         own = self.network.own_address
-        takers = [lane for lane in shape.lanes.values() if shape.room(lane) > 0]
+        shunned = own if self._is_wary(shape) else ""
+        takers = [x for x in shape.lanes.values() if shape.room(x) > 0 and not (shunned and x.address == shunned)]
         takers.sort(key=lambda lane: (len(lane.items), lane.address == own))
         waiting = len(shape.queue)
         for place, lane in enumerate(takers):
@@ -181,10 +188,19 @@ class DaskExecutor:
 
     def _open_lanes(self, shape: Shape) -> None:
         workers = self.network.workers()
+        if self._is_wary(shape):  # none left: `_sweep` looks again
+            shunned = {self.network.own_address, *self._lost}
+            workers = {address: w for address, w in workers.items() if address not in shunned}
+            if not workers:
+                return
         slots = sum(w.nthreads for w in workers.values()) or 1
-        open_now = sum(1 for lane in shape.lanes.values() if not lane.blocked and not lane.closing)
+        counted = [x for x in shape.lanes.values() if not x.opened or x.address in workers]
+        open_now = sum(1 for lane in counted if not lane.blocked and not lane.closing)
         for _ in range(lanes_wanted(shape, slots) - open_now):
             self._open_lane(shape, workers)
+
+    def _is_wary(self, shape: Shape) -> bool:
+        return bool(shape.lost_at and self.network.own_address) and time.monotonic() - shape.lost_at < WARY
 
     def _open_lane(self, shape: Shape, workers: dict[str, WorkerInfo]) -> None:
         load = dict.fromkeys(workers, 0.0)
@@ -202,7 +218,7 @@ class DaskExecutor:
 
     async def _submit(self, spec: LaneSpec, shape: Shape, lane: Lane, prefer: str) -> None:
         try:
-            lane.future = await self.network.submit_lane(spec, shape.resources, prefer)
+            lane.future = await self.network.submit_lane(spec, shape.resources, prefer, self._is_wary(shape))
             loop = asyncio.get_running_loop()
             lane.future.add_done_callback(lambda future: _soon(loop, self._lane_done, lane.id, future))
         except asyncio.CancelledError:
@@ -239,7 +255,13 @@ class DaskExecutor:
             return
         shape, lane = found
         if lane.opened and lane.items:  # Dask runs it again elsewhere: its worker was lost
+            shape.lost_at = time.monotonic()
+            self._lost.append(lane.address)
             self._requeue(shape, lane, None)
+            if address == self.network.own_address:
+                self.network.send(address, ("close", lane_id))
+                self._drop_lane(lane_id)
+                return
         lane.sent = lane.started = lane.finished = 0
         lane.busy = 0.0
         lane.address, lane.opened = address, True
@@ -309,9 +331,12 @@ class DaskExecutor:
     def worker_lost(self, address: str) -> None:
         """A worker is gone: what it had not reported runs elsewhere, or fails where its action was what ended it."""
         self._told.pop(address, None)
+        self._lost.append(address)
         begun: list[Item] = []
         for lane_id, (shape, lane) in list(self._lanes.items()):
             if lane.address == address:
+                if lane.items:
+                    shape.lost_at = time.monotonic()
                 begun += self._salvage(shape, lane)
                 self._lane_lost(lane_id, None)
         if begun:
@@ -395,7 +420,7 @@ class DaskExecutor:
                     if lane.usable and not lane.items and not shape.queue and now - lane.used_at > linger:
                         lane.closing = True
                         self.network.send(lane.address, ("close", lane.id))
-                if not shape.lanes and not shape.queue:
+                if not shape.lanes and not shape.queue and not self._is_wary(shape):
                     del self.shapes[shape.name]
                 elif shape.queue:
                     self._touch(shape)

@@ -63,6 +63,8 @@ class KernelNetwork:
         self.on_roster: Callable[[], None] = lambda: None
         self.deaths = Deaths()
         self._unsent: dict[str, list[Message]] = defaultdict(list)
+        #: Workers seen for the first time at the last look.
+        self._young: set[str] = set()
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self, target: Any, **options: Any) -> None:
@@ -110,7 +112,10 @@ class KernelNetwork:
         }  # fmt: skip
         for address, w in identity["workers"].items():
             self.deaths.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
-        fresh = [address for address in roster if address not in self.links]
+        # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
+        # may kill it, one look later.
+        young, self._young = self._young, {address for address in roster if address not in self.links}
+        fresh = [address for address in self._young if address in young or not self.ready.done()]
         gone = [address for address in self.roster if address not in roster]
         await asyncio.gather(*(self._connect(address) for address in fresh))
         roster = {address: info for address, info in roster.items() if address in self.links}
@@ -165,11 +170,11 @@ class KernelNetwork:
         """Tell why a worker is gone."""
         self.deaths.cause(address, then)
 
-    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str) -> Any:
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane, once there is a cluster."""
         await asyncio.shield(self.ready)
         assert self.handle is not None
-        return submit_lane(self.handle.client, spec, resources, prefer)
+        return submit_lane(self.handle.client, spec, resources, prefer, only)
 
     async def close(self) -> None:
         """Close links and cluster."""
@@ -187,8 +192,8 @@ class KernelEngine:
     def __init__(self) -> None:
         self.thread = LoopThread("flyte-engine")
         self.store = RunStore()
-        #: Called on the engine thread with every event before it is folded.
-        self.before: Callable[[ev.Event], None] = lambda _event: None
+        #: Called on the engine thread with every event before it is folded: what it returns is.
+        self.before: Callable[[ev.Event], ev.Event] = lambda event: event
         self.port: Port
         self.network: KernelNetwork
         self.executor: DaskExecutor
@@ -227,8 +232,7 @@ class KernelEngine:
 
     def emit(self, event: ev.Event) -> None:
         """Fold an event."""
-        self.before(event)
-        self.store.append(event)
+        self.store.append(self.before(event))
 
     def _message(self, address: str, message: Message) -> None:
         if message[0] == "events":

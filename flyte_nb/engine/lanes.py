@@ -87,7 +87,7 @@ class Lane:
 class Shape:
     """Attempts that can share lanes: same task code, same resources."""
 
-    __slots__ = ("blob", "cost", "is_async", "lanes", "name", "queue", "resources", "seen", "task_name")
+    __slots__ = ("blob", "cost", "is_async", "lanes", "lost_at", "name", "queue", "resources", "seen", "task_name")
 
     def __init__(self, name: str, task_name: str, blob: bytes, is_async: bool, resources: dict[str, float]) -> None:
         self.name = name
@@ -97,6 +97,8 @@ class Shape:
         self.resources = resources
         self.queue: deque[Item] = deque()
         self.lanes: dict[str, Lane] = {}
+        #: When a worker was lost on which it computed (`time.monotonic`); 0 for never.
+        self.lost_at = 0.0
         #: Seconds of slot time per action; None without evidence.
         self.cost: float | None = None
         #: Actions begun so far, all lanes together.
@@ -150,5 +152,6 @@ def next_bundle(shape: Shape, lane: Lane, takers: int) -> list[Item]:
 
 def lanes_wanted(shape: Shape, slots: int) -> int:
     """How many lanes should be open (blocked ones aside) for what waits."""
-    busy = sum(1 for lane in shape.lanes.values() if not lane.blocked and (lane.items or not lane.opened))
-    return min(slots, busy + len(shape.queue))
+    busy = sum(1 for lane in shape.lanes.values() if not lane.blocked and lane.items)
+    coming = sum(1 for lane in shape.lanes.values() if not lane.opened and not lane.items)
+    return min(slots, busy + max(coming, len(shape.queue)))
