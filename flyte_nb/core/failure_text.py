@@ -218,6 +218,11 @@ def _origin(record: FailureRecord | None) -> str:
     return _place_text(record.path[0]._replace(worker="")) if record is not None and record.path else ""
 
 
+def fold_texts(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """`fold`, for (text of an error, action it comes from)."""
+    return _fold(pairs)
+
+
 def _fold(pairs: Iterable[tuple[str, str]]) -> list[str]:
     counts: dict[str, list[str]] = {}
     for text, origin in pairs:
@@ -254,8 +259,10 @@ def _hints(record: FailureRecord) -> list[str]:
     if not shown.commands or record.origin is None:
         return []
     short = shown.name_of(record.origin.action)
+    run, lines = shown.standing(record.path[-1].action)
     later = f"; later: %flyte debug {short}; to run it here: %flyte replay {short}" if short else ""
-    return [f"%debug opens the frame that failed, with its remote variables{later}"]
+    again = f"; after a fix: %flyte retry {run}" if run else ""
+    return [*lines, f"%debug opens the frame that failed, with its remote variables{later}{again}"]
 
 
 def _group_hints(group: BaseExceptionGroup[BaseException]) -> list[str]:

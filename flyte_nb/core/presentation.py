@@ -24,6 +24,19 @@ def _file(filename: str) -> str:
     return "~/" + filename[len(home) :] if filename.startswith(home) and len(home) > 2 else filename
 
 
+class Standing(NamedTuple):
+    """What there is to say about the run of a failed action."""
+
+    #: Name of the run; "" if unknown.
+    run: str = ""
+    #: How many of how many failed, and where the others stand.
+    lines: tuple[str, ...] = ()
+
+
+def _unknown(_action: str) -> Standing:
+    return Standing()
+
+
 class Presentation(NamedTuple):
     """What the texts of failures depend on."""
 
@@ -35,6 +48,8 @@ class Presentation(NamedTuple):
     color: bool = False
     #: Whether IPython's commands can be typed where the text is read.
     commands: bool = False
+    #: Says how the run of an action (by its full name) stands now.
+    standing: Callable[[str], Standing] = _unknown
 
 
 _current = Presentation()

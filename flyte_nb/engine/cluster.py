@@ -127,7 +127,7 @@ async def _embedded(
 
 
 def _shield_from_stop() -> None:
-    """Have processes that this thread starts be born with SIGINT blocked: stop, pressed while a worker starts, must not end it."""
+    """Have the processes that this thread starts be born with SIGINT blocked: stop must not end a worker that just starts."""
     if hasattr(signal, "pthread_sigmask"):
         # Started by whoever needs it first, multiprocessing's tracker unblocks SIGINT in that thread.
         resource_tracker.ensure_running()

@@ -7,13 +7,16 @@ and cells are called in this kernel.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flyte_nb.core import failure_text, presentation, remote_traceback
+from flyte_nb.core.errors import BaseRuntimeError
 from flyte_nb.core.failure_record import FailureRecord, record_of
+from flyte_nb.core.presentation import Standing
 from flyte_nb.kernel.prompts import PromptRefusedError, can_prompt, debugger, demand_prompt
 
 __all__ = ["Lookup", "PromptRefusedError", "Texts", "can_prompt", "debug", "post_mortem"]
@@ -102,6 +105,19 @@ def remember(error: BaseException, tb: types.TracebackType | None) -> None:
         sys.last_exc = error
 
 
+#: Exceptions that are shown without the machinery's frames: groups of failures, and what the stop button raises.
+_HANDLED = (BaseExceptionGroup, KeyboardInterrupt, asyncio.CancelledError)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those behind it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _present_shell() -> Any:
     from IPython.core.getipython import get_ipython
 
@@ -114,37 +130,45 @@ def _present_shell() -> Any:
 class Texts:
     """Has failures in this kernel worded with its own names, and exception groups shown with what is inside.
 
-    Exception groups need help because IPython leaves them to Python's own printing, which shows the machinery's frames once
-    for each exception. IPython's registration for custom exceptions is used for groups that hold an error of a failed
-    action; every other group, and every other error, is shown as before.
+    A stopped cell shows the user's frames only. Exception groups need help because IPython leaves them to Python's own
+    printing, which shows the machinery's frames once for each exception. IPython's registration for custom exceptions is used,
+    and decides over groups that hold an error of a failed action; every other group, and every other error, is shown as before.
 
     Args:
         shell: IPython's shell.
         name_of: Gives the short name ("a17") of an action's full name; "" if it has none.
     """
 
-    def __init__(self, shell: Any, name_of: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        shell: Any,
+        name_of: Callable[[str], str],
+        standing: Callable[[str], Standing] = lambda _action: Standing(),
+    ) -> None:
         self._shell = shell
         self._name_of = name_of
+        self._standing = standing
         self._before: presentation.Presentation | None = None
-        self._handles_groups = False
+        self._handles = False
 
     def install(self) -> None:
         """Start. Where somebody else handles exceptions in IPython already, groups are left to them."""
         self._before = presentation.current()
         color = getattr(self._shell, "colors", "nocolor").lower() != "nocolor"
-        presentation.configure(presentation.Presentation(self._name_of, self._file, color, commands=True))
+        presentation.configure(
+            presentation.Presentation(self._name_of, self._file, color, commands=True, standing=self._standing)
+        )
         if not getattr(self._shell, "custom_exceptions", ()):
-            self._shell.set_custom_exc((BaseExceptionGroup,), self._show_group)
-            self._handles_groups = True
+            self._shell.set_custom_exc(_HANDLED, self._show)
+            self._handles = True
 
     def uninstall(self) -> None:
         """Stop, and leave IPython as it was found."""
         if self._before is not None:
             presentation.configure(self._before)
-        if self._handles_groups and self._shell.custom_exceptions == (BaseExceptionGroup,):
+        if self._handles and self._shell.custom_exceptions == _HANDLED:
             self._shell.set_custom_exc((), None)
-        self._handles_groups = False
+        self._handles = False
 
     def _file(self, filename: str) -> str:
         describe = getattr(self._shell.compile, "format_code_name", None)
@@ -153,10 +177,19 @@ class Texts:
             return " ".join(str(part) for part in found)  # ("Cell", "In[5]")
         return presentation.Presentation().file(filename)
 
+    def _show(self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None = None) -> list[str] | None:
+        if isinstance(value, BaseExceptionGroup):
+            return self._show_group(shell, etype, value, tb, tb_offset)
+        for each in _chain(value):
+            each.__traceback__ = remote_traceback.without_machinery(each.__traceback__)
+        shell.showtraceback((etype, value, remote_traceback.without_machinery(tb) or tb), tb_offset=0)
+        return None
+
     def _show_group(
         self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None = None
     ) -> list[str] | None:
-        first = next((error for error in failure_text.leaves([value]) if record_of(error) is not None), None)
+        ours = [error for error in failure_text.leaves([value]) if isinstance(error, BaseRuntimeError)]
+        first = next((error for error in ours if record_of(error) is not None), ours[0] if ours else None)
         if first is None:
             shell.showtraceback((etype, value, tb), tb_offset=tb_offset)
             return None

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.kernel import first_lines
+from flyte_nb.kernel.cellnames import CellNames
 from flyte_nb.kernel.cells import Cell, CellOutput, CellTracker
 from flyte_nb.kernel.commands import CommandRouter
 from flyte_nb.kernel.debug import Texts
 from flyte_nb.kernel.loop import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
+from flyte_nb.kernel.nest import NestAdvisor
 from flyte_nb.kernel.session import Session, ensure
+from flyte_nb.kernel.standing import standing
 
 _undo: list[Callable[[], None]] = []
 
@@ -28,16 +31,20 @@ def load(ip: Any) -> None:
     router.install(ip)
     session = ensure()
     session.cells, session.output, session.router = cells, CellOutput(ip), router
+    session.cell_names = CellNames(ip)
     remove_stop = interrupts.on_interrupt(lambda cell: _session().interrupt_on_engine(cell), post=_post)
     remove_start = cells.on_start(lambda _cell: _session().new_epoch())
     remove_end = cells.on_end(_cell_ended)
-    texts = Texts(ip, short_name)
+    texts = Texts(ip, short_name, lambda action: standing(Session.current, action))
     texts.install()
+    advisor = NestAdvisor(cells)
+    advisor.install()
     ip.register_magics(FlyteMagics(ip))
     _undo.append(first_lines.install(ip))
     _undo.extend(
         [
             texts.uninstall,
+            advisor.uninstall,
             remove_stop,
             remove_start,
             remove_end,

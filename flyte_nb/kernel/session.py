@@ -24,6 +24,7 @@ from flyte_nb.core.serial import Payload, dump_function
 from flyte_nb.core.task import Task
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import operations
+from flyte_nb.kernel.cellnames import CellNames
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.prompts import can_prompt
@@ -88,6 +89,8 @@ class Session:
         self.cells: Any = None
         self.output: Any = None
         self.router: Any = None
+        #: Names cells by their prompts in errors; None outside a notebook.
+        self.cell_names: CellNames | None = None
         #: Views by run, the one shown or ended last at the end.
         self.views: dict[str, View] = {}
         #: Reads values of the user's for the views.
@@ -175,13 +178,13 @@ class Session:
 
     # -- runs of cells --------------------------------------------------------------------------------------------
 
-    def _before(self, event: ev.Event) -> None:
+    def _before(self, event: ev.Event) -> ev.Event:
         """Open a cell's run with its first action. On the engine thread."""
         if type(event) is not ev.ActionQueued:
-            return
+            return self.cell_names.event(event) if self.cell_names is not None else event
         run = self._cell_runs.get(event.run)
         if run is None or run.opened:
-            return
+            return event
         run.opened = True
         runs.remember(run.run)
         cell = run.cell
@@ -198,6 +201,7 @@ class Session:
             )
         )
         self.store.append(ev.ActionQueued(event.run, runs.ROOT, "", title, title, "", event.at, "root"))
+        return event
 
     def cell_ended(self, cell: Any, error: BaseException | None, *, interrupted: bool = False) -> None:
         """A cell ended: close its run once nothing of it executes. From the kernel's main thread."""
@@ -379,7 +383,7 @@ class Session:
         cells, output, router = self.cells, self.output, self.router
         self.close()
         fresh = Session(target=target, **options)
-        fresh.cells, fresh.output, fresh.router = cells, output, router
+        fresh.cells, fresh.output, fresh.router, fresh.cell_names = cells, output, router, self.cell_names
         Session.current = fresh
         return fresh
 

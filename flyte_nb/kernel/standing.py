@@ -1,0 +1,72 @@
+"""How a failed action's run stands, in two lines under the error: how many failed, and where the others are. Runs in: kernel.
+
+The numbers are those of the moment at which the error is shown: its siblings may still be running.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flyte_nb.core.failure_text import fold_texts
+from flyte_nb.core.model import Action, Phase
+from flyte_nb.core.presentation import Standing
+from flyte_nb.core.store import PHASE_CODES, Group, RunRecord
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+#: Seconds that an error waits for the numbers: it is shown without them if the engine is busy for longer.
+ANSWER_WITHIN = 1.0
+#: Failed siblings whose errors are compared; a million equal ones are not worth a second.
+MAX_COMPARED = 10_000
+
+_FAILED = frozenset({PHASE_CODES[Phase.FAILED], PHASE_CODES[Phase.TIMED_OUT]})
+#: What the others do, in words, in the order in which they are told.
+_OTHERS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
+    ("succeeded", (Phase.SUCCEEDED, Phase.RECOVERED)),
+    ("still running", (Phase.RUNNING, Phase.INITIALIZING)),
+    ("parked", (Phase.PAUSED,)),
+    ("waiting", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
+    ("being cancelled", (Phase.CANCELLING,)),
+    ("cancelled", (Phase.ABORTED, Phase.ABANDONED)),
+)
+
+
+def standing(session: Session | None, action: str) -> Standing:
+    """What there is to say about an action's run and siblings; empty if it is unknown, or the engine is busy."""
+    if session is None:
+        return Standing()
+    try:
+        return session.port.ask(_standing, session, action, timeout=ANSWER_WITHIN)  # type: ignore[no-any-return]
+    except (TimeoutError, RuntimeError):
+        return Standing()
+
+
+def _standing(session: Session, name: str) -> Standing:
+    for record in reversed(session.store.runs.values()):
+        action = record.actions.get(name)
+        if action is not None:
+            place = record.group_of(name)
+            return Standing(record.state.run, _lines(record, place[0]) if place is not None else ())
+    return Standing()
+
+
+def _lines(record: RunRecord, group: Group) -> tuple[str, ...]:
+    total = len(group.members)
+    failed = [record.actions[group.members[i]] for i, code in enumerate(group.phases) if code in _FAILED]
+    if total < 2 or not failed:
+        return ()
+    same = [a for a in failed[:MAX_COMPARED] if a.error is not None]
+    kinds = fold_texts((_summary(a), f"{a.id} {a.label}") for a in same)
+    head = f"{len(failed):,} of {total:,} failed"
+    lines = [f"{head}: {kinds[0]}"] if len(kinds) == 1 else [f"{head}:", *(f"  {kind}" for kind in kinds)]
+    others = [f"{group.count(*phases):,} {word}" for word, phases in _OTHERS if group.count(*phases)]
+    if others:
+        lines.append(f"the others: {', '.join(others)}")
+    return tuple(lines)
+
+
+def _summary(action: Action) -> str:
+    assert action.error is not None
+    first = action.error.message.strip().partition("\n")[0][:200]
+    return f"{action.error.code}: {first}" if first else action.error.code
