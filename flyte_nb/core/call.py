@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flyte_nb.core import errors
-from flyte_nb.core.notices import announce_defined
 from flyte_nb.core.model import ErrorNote
+from flyte_nb.core.notices import announce_defined
 from flyte_nb.core.serial import Payload, UnpicklableError, can_pickle, describe_culprit, dumps, key_bytes
 
 if TYPE_CHECKING:

@@ -47,7 +47,8 @@ def _emit(context: Context, *events: ev.Event) -> None:
 
 def _queued(context: Context, name: str, label: str, kind: str, at: float) -> ev.ActionQueued:
     task = label.partition("(")[0]
-    return ev.ActionQueued(context.run.name, name, context.action, task, label, context.group, at, kind)
+    attempts = context.attempt + 1 if kind == "sleep" else 1
+    return ev.ActionQueued(context.run.name, name, context.action, task, label, context.group, at, kind, attempts)
 
 
 def _recorded(label: str, make: Callable[[], Any]) -> Any:

@@ -164,4 +164,4 @@ def test_the_magic_lists_links(cluster):
     run.wait()
 
     assert f"dashboard: https://example.org/{run.name}/a0" == operations.words()["links"].say(cluster, f"{run.name}/a0")
-    assert "no action" in operations.words()["links"].say(cluster, "a99999")
+    assert "There is no action a99999." == operations.words()["links"].say(cluster, "a99999")
