@@ -24,7 +24,7 @@ logger = logging.getLogger("flyte")
 
 #: Addresses below the folder of a session's large data (`flyte_nb.core.scratch`): they go with their session, and a reference
 #: to them, a `flyte.io.File` say, is no result without them.
-_SCRATCH = re.compile(rb"/[\w./-]*?/flyte_nb-\d+-\d+-\w+/[\w./-]*")
+_SCRATCH = re.compile(rb"/[\w./-]*?/flyte_nb-[\w.-]+/[\w./-]*")
 
 
 def has_globals(data: bytes) -> bool:
