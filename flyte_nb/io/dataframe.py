@@ -224,8 +224,13 @@ def _encoded(frame: Any) -> tuple[bytes, str]:
         if package == "pandas":
             frame.to_parquet(buffer)
             return buffer.getvalue(), PARQUET
-        if package == "polars" and hasattr(frame, "write_parquet"):
-            frame.write_parquet(buffer)
+        if package == "polars":
+            (frame.collect() if hasattr(frame, "collect") else frame).write_parquet(buffer)
+            return buffer.getvalue(), PARQUET
+        if package == "pyarrow":
+            import pyarrow.parquet as pq
+
+            pq.write_table(frame, buffer)
             return buffer.getvalue(), PARQUET
     except Exception:  # no pyarrow; or columns that Parquet cannot hold
         return pickle.dumps(frame, 5), PICKLE
