@@ -36,7 +36,7 @@ logger = logging.getLogger("flyte")
 LINGER = 20.0
 #: The same for lanes that hold a Dask resource, which others may be waiting for.
 LINGER_WITH_RESOURCES = 0.2
-#: Seconds after a loss during which a worker keeps what was lost away from itself, where its own actions live: what ended
+#: Seconds after a loss during which a worker opens no lanes on itself, where the actions live that await them: what ended
 #: one process may end the next. The lost worker's successor is there by then, if there is one.
 WARY = 8.0
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder, and again before its worker process
@@ -81,6 +81,8 @@ class DaskExecutor:
         self._told: dict[str, set[str]] = {}
         #: Workers lost last: the roster may name them for a moment longer.
         self._lost: deque[str] = deque(maxlen=64)
+        #: When a worker was lost (`time.monotonic`); 0 for never.
+        self._lost_at = 0.0
         self._blobs: WeakKeyDictionary[Task[..., Any], tuple[Any, str, bytes]] = WeakKeyDictionary()
         self._collector = Collector()
         self._counter = itertools.count()
@@ -166,7 +168,7 @@ class DaskExecutor:
         if not shape.queue:
             return
         own = self.network.own_address
-        shunned = own if self._is_wary(shape) else ""
+        shunned = own if self._is_wary else ""
         takers = [x for x in shape.lanes.values() if shape.room(x) > 0 and not (shunned and x.address == shunned)]
         takers.sort(key=lambda lane: (len(lane.items), lane.address == own))
         waiting = len(shape.queue)
@@ -188,7 +190,7 @@ class DaskExecutor:
 
     def _open_lanes(self, shape: Shape) -> None:
         workers = self.network.workers()
-        if self._is_wary(shape):  # none left: `_sweep` looks again
+        if self._is_wary:  # none left: `_sweep` looks again
             shunned = {self.network.own_address, *self._lost}
             workers = {address: w for address, w in workers.items() if address not in shunned}
             if not workers:
@@ -199,8 +201,9 @@ class DaskExecutor:
         for _ in range(lanes_wanted(shape, slots) - open_now):
             self._open_lane(shape, workers)
 
-    def _is_wary(self, shape: Shape) -> bool:
-        return bool(shape.lost_at and self.network.own_address) and time.monotonic() - shape.lost_at < WARY
+    @property
+    def _is_wary(self) -> bool:
+        return bool(self._lost_at and self.network.own_address) and time.monotonic() - self._lost_at < WARY
 
     def _open_lane(self, shape: Shape, workers: dict[str, WorkerInfo]) -> None:
         load = dict.fromkeys(workers, 0.0)
@@ -218,7 +221,7 @@ class DaskExecutor:
 
     async def _submit(self, spec: LaneSpec, shape: Shape, lane: Lane, prefer: str) -> None:
         try:
-            lane.future = await self.network.submit_lane(spec, shape.resources, prefer, self._is_wary(shape))
+            lane.future = await self.network.submit_lane(spec, shape.resources, prefer, self._is_wary)
             loop = asyncio.get_running_loop()
             lane.future.add_done_callback(lambda future: _soon(loop, self._lane_done, lane.id, future))
         except asyncio.CancelledError:
@@ -255,8 +258,8 @@ class DaskExecutor:
             return
         shape, lane = found
         if lane.opened and lane.items:  # Dask runs it again elsewhere: its worker was lost
-            shape.lost_at = time.monotonic()
             self._lost.append(lane.address)
+            self._lost_at = time.monotonic()
             self._requeue(shape, lane, None)
             if address == self.network.own_address:
                 self.network.send(address, ("close", lane_id))
@@ -332,11 +335,10 @@ class DaskExecutor:
         """A worker is gone: what it had not reported runs elsewhere, or fails where its action was what ended it."""
         self._told.pop(address, None)
         self._lost.append(address)
+        self._lost_at = time.monotonic()
         begun: list[Item] = []
         for lane_id, (shape, lane) in list(self._lanes.items()):
             if lane.address == address:
-                if lane.items:
-                    shape.lost_at = time.monotonic()
                 begun += self._salvage(shape, lane)
                 self._lane_lost(lane_id, None)
         if begun:
@@ -420,7 +422,7 @@ class DaskExecutor:
                     if lane.usable and not lane.items and not shape.queue and now - lane.used_at > linger:
                         lane.closing = True
                         self.network.send(lane.address, ("close", lane.id))
-                if not shape.lanes and not shape.queue and not self._is_wary(shape):
+                if not shape.lanes and not shape.queue:
                     del self.shapes[shape.name]
                 elif shape.queue:
                     self._touch(shape)

@@ -87,7 +87,7 @@ class Lane:
 class Shape:
     """Attempts that can share lanes: same task code, same resources."""
 
-    __slots__ = ("blob", "cost", "is_async", "lanes", "lost_at", "name", "queue", "resources", "seen", "task_name")
+    __slots__ = ("blob", "cost", "is_async", "lanes", "name", "queue", "resources", "seen", "task_name")
 
     def __init__(self, name: str, task_name: str, blob: bytes, is_async: bool, resources: dict[str, float]) -> None:
         self.name = name
@@ -97,8 +97,6 @@ class Shape:
         self.resources = resources
         self.queue: deque[Item] = deque()
         self.lanes: dict[str, Lane] = {}
-        #: When a worker was lost on which it computed (`time.monotonic`); 0 for never.
-        self.lost_at = 0.0
         #: Seconds of slot time per action; None without evidence.
         self.cost: float | None = None
         #: Actions begun so far, all lanes together.
