@@ -65,6 +65,14 @@ class RunInfo:
     #: Identities of tasks redefined since the run began: (now, then). Set when actions are retried by hand.
     aliases: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def base_dir(self) -> str:
+        """Folder for files of this run alone."""
+        if self.run_base_dir:
+            return self.run_base_dir.rstrip("/")
+        # The time tells runs of the same name apart, where several kernels keep their data in one place.
+        return f"{self.raw_data_path.rstrip('/')}/{self.name}-{self.started_at:%Y%m%dT%H%M%S}"
+
 
 class Frame:
     """The mutable side of one attempt (or cell): how often it made which call, and what it shares with its code."""
@@ -334,10 +342,20 @@ class TaskContext:
         return importlib.import_module("flyte_nb.io.checkpoint")
 
     @property
+    def run_base_dir(self) -> str:
+        """A folder for files of the run, the same for all its actions; made where it is on a disk."""
+        if self._context is None:
+            return _NOTHING  # type: ignore[no-any-return]
+        path = self._context.run.base_dir
+        if "://" not in path:
+            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path  # type: ignore[no-any-return]
+
+    @property
     def output_path(self) -> str:
         """A folder for the action's own files."""
         c = self._context
-        return f"{c.run.raw_data_path.rstrip('/')}/{c.run.name}/{c.action}" if c else _NOTHING
+        return f"{c.run.base_dir}/{c.action}" if c else _NOTHING
 
     def __getitem__(self, key: str) -> Any:
         """An entry of `data`; None if there is none."""
@@ -357,9 +375,7 @@ class TaskContext:
         return getattr(self._context.run, name)
 
 
-_RUN_FIELDS = frozenset(
-    {"version", "mode", "interactive_mode", "disable_run_cache", "run_base_dir", "project", "domain"}
-)
+_RUN_FIELDS = frozenset({"version", "mode", "interactive_mode", "disable_run_cache", "project", "domain"})
 _ABSENT = frozenset(
     {
         "input_path",

@@ -676,7 +676,7 @@ def _info(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
         domain=options.get("domain") or initialized.domain(),
         version=options.get("version") or "",
         raw_data_path=_place(options.get("raw_data_path")),
-        run_base_dir=options.get("run_base_dir") or _place(options.get("raw_data_path")),
+        run_base_dir=options.get("run_base_dir") or "",
         interactive_mode=interactive,
         disable_run_cache=bool(options.get("disable_run_cache")),
         overwrite_cache=bool(options.get("overwrite_cache")),

@@ -193,11 +193,7 @@ def _local_folder() -> str:
 
 
 def _address(context: Context, attempt: int) -> str:
-    run = context.run
-    # The time tells runs of the same name apart, where several kernels keep their data in one place.
-    return places.join(
-        run.raw_data_path, "checkpoints", f"{run.name}-{run.started_at:%Y%m%dT%H%M%S}", context.action, str(attempt)
-    )
+    return places.join(context.run.base_dir, "checkpoints", context.action, str(attempt))
 
 
 def paths_of(context: Context) -> CheckpointPaths:

@@ -19,6 +19,11 @@ env = flyte.TaskEnvironment("surroundings", env_vars={"FROM_ENV": "env", "BOTH":
 
 
 @env.task
+async def base_dir_of_child() -> str:
+    return flyte.ctx().run_base_dir
+
+
+@env.task
 async def sees_context() -> dict[str, object]:
     ctx = flyte.ctx()
     with flyte.group("inner"):
@@ -37,6 +42,7 @@ async def sees_context() -> dict[str, object]:
         "start": ctx.run_start_time.tzinfo is not None and ctx.run_start_time <= dt.datetime.now(dt.UTC),
         "raw": Path(ctx.raw_data_path.path).is_absolute(),
         "random": Path(ctx.raw_data_path.get_random_remote_path("x.txt")).parent.is_dir(),
+        "base": Path(ctx.run_base_dir).is_dir() and await base_dir_of_child() == ctx.run_base_dir,
         "paths": [ctx.checkpoint_paths.prev_checkpoint_path, isinstance(ctx.output_path, str), ctx.rank],
         "data": (isinstance(ctx.data, dict), ctx["nothing"]),
         "frozen": not hasattr(ctx, "nothing"),
@@ -59,6 +65,7 @@ def test_the_context_has_flytes_fields(mode):
         "start": True,
         "raw": True,
         "random": True,
+        "base": True,
         "paths": [None, True, None],
         "data": (True, None),
         "frozen": True,
