@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -248,19 +249,31 @@ def _hashes(method: Any) -> tuple[str | None, Any]:
 
 @contextmanager
 def _opened(file: File[Any], mode: str, options: dict[str, Any]) -> Iterator[Any]:
-    if not places.is_remote(file.path):  # the disk has no read-ahead to tune
-        options = {
-            key: value for key, value in options.items() if key in {"encoding", "compression", "newline", "errors"}
-        }
-    with places.open_at(file.path, mode, **{k: v for k, v in options.items() if v is not None}) as handle:
-        if file.hash_method is None or "r" in mode:
-            yield handle
-            return
-        written = _Hashing(handle)
-        yield written
-    data = (b"" if "b" in mode else "").join(written.pieces)
-    file.hash_method.update(data)
-    file.hash = file.hash_method.result()
+    place = file.path
+    if not places.is_remote(place):  # the disk has no read-ahead to tune
+        options = {key: value for key, value in options.items() if key in _FOR_A_DISK}
+    # Whoever reads meanwhile gets the whole old file or the whole new one, as from an object store.
+    at_once = not places.is_remote(place) and mode.startswith("w") and "+" not in mode
+    if at_once:
+        place = f"{places.on_disk(place)}.{uuid.uuid4().hex[:8]}.part"
+    hashed = file.hash_method is not None and "r" not in mode
+    try:
+        with places.open_at(place, mode, **{k: v for k, v in options.items() if v is not None}) as handle:
+            written = _Hashing(handle) if hashed else handle
+            yield written
+        if at_once:
+            os.replace(place, places.on_disk(file.path))
+    except BaseException:
+        if at_once:
+            Path(place).unlink(missing_ok=True)
+        raise
+    if hashed:
+        file.hash_method.update((b"" if "b" in mode else "").join(written.pieces))
+        file.hash = file.hash_method.result()
+
+
+#: Options of `open` that mean something on a disk.
+_FOR_A_DISK = frozenset({"encoding", "compression", "newline", "errors"})
 
 
 class _Hashing:

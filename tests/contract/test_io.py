@@ -111,6 +111,24 @@ def test_a_missing_file_says_so(run):
         run(read, File.from_existing_remote("/nowhere/x.txt"))
 
 
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    """Readers see the old content until the writer is done; a write that fails leaves it, and nothing else."""
+    path = tmp_path / "state.json"
+    path.write_text("old")
+    file: File = File.from_existing_remote(str(path))
+    with file.open_sync("w") as f:
+        f.write("new")
+        f.flush()
+        assert "old" == path.read_text()
+    assert "new" == path.read_text()
+    with pytest.raises(ZeroDivisionError), file.open_sync("w") as f:
+        f.write("half")
+        raise ZeroDivisionError
+
+    assert "new" == path.read_text()
+    assert [path] == list(tmp_path.iterdir())
+
+
 def test_a_file_of_the_wrong_type_is_refused(run):
     """A path is not a File: the call is refused before anything runs."""
     with pytest.raises(TypeError, match="expected File"):
