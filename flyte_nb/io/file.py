@@ -262,7 +262,7 @@ def _opened(file: File[Any], mode: str, options: dict[str, Any]) -> Iterator[Any
             written = _Hashing(handle) if hashed else handle
             yield written
         if at_once:
-            os.replace(place, places.on_disk(file.path))
+            Path(place).replace(places.on_disk(file.path))
     except BaseException:
         if at_once:
             Path(place).unlink(missing_ok=True)
