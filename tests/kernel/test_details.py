@@ -1,0 +1,116 @@
+"""What a reader sees of an action's values: text, tables, pictures; read on a thread that can be given up."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+
+import pandas as pd
+import pytest
+
+from flyte_nb.kernel import previews
+from flyte_nb.kernel.previews import MAX_TEXT, Reader, show, text_of
+from tests.kernel.kernelclient import Kernel
+
+
+class Shown:
+    """A value with a picture, or a page."""
+
+    def __init__(self, **offers: object) -> None:
+        self.offers = offers
+
+    def _repr_png_(self) -> object:
+        return self.offers.get("png")
+
+    def _repr_html_(self) -> object:
+        return self.offers.get("html")
+
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 20
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (pd.DataFrame({"a": [1]}), "table"),
+        (pd.Series([1, 2]), "table"),
+        (Shown(png=PNG), "png"),
+        (Shown(png=base64.b64encode(PNG).decode()), "png"),
+        (Shown(png=(PNG, {})), "png"),
+        (Shown(html="<b>x</b>"), "html"),
+        (Shown(png=b"no png"), "text"),
+        (Shown(html=42), "text"),
+        (Shown(), "text"),
+        ({"a": 1}, "text"),
+    ],
+)
+def test_a_value_is_shown_as_it_offers(value: object, kind: str) -> None:
+    """A table before a picture before a page before text; what is none of these is not taken for one."""
+    shown = show(value)
+
+    assert {"text"} | {kind} == set(shown)
+    assert isinstance(shown["text"], str)
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10**7, list(range(10**6)), [["y" * 10**5] * 100], {i: i for i in range(10**5)}]
+)
+def test_text_is_bounded(value: object) -> None:
+    """Whatever the value is."""
+    assert MAX_TEXT + 100 > len(text_of(value))
+
+
+def test_secrets_are_not_shown() -> None:
+    """Neither by name nor by shape."""
+    assert "hunter2" not in show("hunter2", "password")["text"]
+    assert "hunter2" not in show(["postgres://me:hunter2@host/db"])["text"]
+
+
+def test_a_repr_that_raises_says_so() -> None:
+    """The panel shows the error's name."""
+    assert "its repr raised ValueError: no text" in text_of(Shown())
+
+
+async def test_a_reader_goes_on_without_what_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given up after a while; the next value has another thread; after a few, none is read until one ends."""
+    monkeypatch.setattr(previews, "WITHIN", 0.1)
+    reader = Reader()
+    free = threading.Event()
+    try:
+        assert "value" == await reader.read(lambda: "value", str)
+        for _ in range(previews.MAX_STUCK):
+            assert "longer than" in await reader.read(lambda: free.wait() and "late", str)
+        assert "earlier values" in await reader.read(lambda: "value", str)
+        free.set()
+        async with asyncio.timeout(10):
+            while "value" != await reader.read(lambda: "value", str):  # noqa: ASYNC110 - the end of a thread tells no one.
+                await asyncio.sleep(0.01)
+    finally:
+        free.set()
+        reader.close()
+
+
+@pytest.mark.kernel
+@pytest.mark.cluster
+def test_old_views_close_their_widgets_and_can_be_shown_again() -> None:
+    """Of runs that ended, a bounded number keeps a widget; `%flyte show` makes another for an older one."""
+    with Kernel.start() as kernel:
+        kernel.run("%load_ext flyte_nb").ok()
+        kernel.run(
+            "import asyncio\nimport flyte_nb as flyte\nfrom flyte_nb.kernel import session\n"
+            "session.MAX_ENDED_VIEWS = 3\nenv = flyte.TaskEnvironment('many')\n"
+            "@env.task\nasync def one(x: int) -> int:\n    await asyncio.sleep(0.2)\n    return x\n"
+        ).ok()
+        for _ in range(6):
+            kernel.run("await asyncio.gather(one(1), one(2))").ok()
+        current = "session.Session.current"
+        assert "['r4', 'r5', 'r6']" == kernel.run(f"{current}.port.ask(lambda: list({current}.views))").ok().result
+        watched = f"{current}.port.ask(lambda: [len(r.watches) for r in {current}.store.runs.values()])"
+        assert "[0, 0, 0, 1, 1, 1]" == kernel.run(watched).ok().result
+        kernel.run("%flyte show r1").ok()
+
+        assert "['r5', 'r6', 'r1']" == kernel.run(f"{current}.port.ask(lambda: list({current}.views))").ok().result
