@@ -74,7 +74,8 @@ def thread_stack(thread: int) -> Stack:
     frame = sys._current_frames().get(thread)
     if frame is None:
         return Stack((), "ended")
-    return _stack(_outwards(frame), "running")
+    chain = _outwards(frame)
+    return _stack(chain, "running", next((words for item, _ in reversed(chain) if (words := _awaited_call(item))), ""))
 
 
 def coroutine_stack(target: Any, describe: Callable[[object], str] | None = None) -> Stack:
@@ -155,6 +156,9 @@ def _future_text(future: asyncio.Future[Any], found: list[tuple[types.FrameType,
         return _unfinished("asyncio.gather", children)
     if found:
         innermost = found[-1][0]
+        call = _awaited_call(innermost)
+        if call:
+            return call
         several = _peek(innermost, "_wait", "fs")
         if several:
             return _unfinished("asyncio.wait", several)
@@ -164,6 +168,15 @@ def _future_text(future: asyncio.Future[Any], found: list[tuple[types.FrameType,
         if innermost.f_globals.get("__name__", "").partition(".")[0] == "asyncio":
             return f"asyncio.{innermost.f_code.co_qualname}"
     return "a future" if type(future).__name__ == "Future" else type(future).__name__
+
+
+def _awaited_call(frame: types.FrameType) -> str:
+    """The action that a frame of ours waits for (`flyte_nb.core.port.Port`), in words; "" for any other frame."""
+    name = frame.f_code.co_name
+    if name not in {"wait", "wait_sync"} or frame.f_globals.get("__name__") != "flyte_nb.core.port":
+        return ""
+    label = getattr(frame.f_locals.get("call"), "label", "")
+    return f"action {label}" if label else ""
 
 
 def _unfinished(name: str, futures: Any) -> str:

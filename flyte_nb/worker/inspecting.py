@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,14 @@ from flyte_nb.core.serial import Payload
 
 if TYPE_CHECKING:
     from flyte_nb.worker.host import Host
+    from flyte_nb.worker.lane import Key, Lane
 
 Then = Callable[[Any], None]
 
+#: Stacks that are looked at in one worker: more than fit on a screen.
+MAX_STACKS = 200
+#: Seconds after which a loop that does not answer is looked at from outside.
+LOOP_ANSWERS_WITHIN = 0.3
 #: Files of one stack whose source is sent along.
 MAX_FILES = 20
 
@@ -23,12 +30,66 @@ def answers(host: Host) -> dict[str, Callable[..., None]]:
     """Questions by name; see `flyte_nb.engine.asking.Switchboard.answers`."""
     return {
         "decide": lambda then, *args: then(decide(host, *args) or None),
+        "stacks": lambda then, *args: look(host, then, *args),
         "standing": lambda then, *args: then(standing(host, *args)),
         "attach": lambda then, *args: attach(host, then, *args),
         "type": lambda then, *args: type_line(host, then, *args),
         "detach": lambda then, *args: then(detach(host, *args)),
         "breakpoints_off": lambda then, run: then(host.breakpoints.turn_off(run) or None),
     }
+
+
+def look(host: Host, then: Then, run: str, first: str) -> None:
+    """Where the actions of a run that are under way here are right now.
+
+    Args:
+        host: This worker.
+        then: Told once: ``{"address", "slots", "free", "stacks": {action: Stack}}``.
+        run: The run.
+        first: An action to be looked at in any case; there may be more than `MAX_STACKS`.
+    """
+    wanted = [(lane, key) for lane in list(host.lanes.values()) for key in list(lane.bodies) if key[0] == run]
+    wanted = sorted(wanted, key=lambda each: each[1][1] != first)[:MAX_STACKS]
+    found: dict[str, stacks.Stack] = {}
+    left = {key for _, key in wanted}
+
+    def tell() -> None:
+        then({"address": host.address, "slots": host.gate.slots, "free": host.gate.free, "stacks": found})
+
+    def seen(key: Key, stack: stacks.Stack | None) -> None:
+        if key in left:
+            left.discard(key)
+            if stack is not None:
+                found[key[1]] = stack
+            if not left:
+                tell()
+
+    for lane, key in wanted:
+        _look_at(host, lane, key, seen)
+    if not wanted:
+        tell()
+
+
+def _look_at(host: Host, lane: Lane, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
+    task = lane.task_of(key)
+    if task is None:  # a sync body is what its thread does
+        seen(key, stacks.thread_stack(lane.thread_id))
+        return
+    loop = task.get_loop()
+
+    def on_its_loop() -> None:
+        host.post(seen, key, stacks.coroutine_stack(task))
+
+    def from_outside() -> None:
+        # The loop does not get to it: it computes, or stands still. Whatever is not running now is held still by that.
+        if asyncio.current_task(loop) is task:
+            seen(key, stacks.thread_stack(lane.thread_id))
+        else:
+            seen(key, stacks.coroutine_stack(task))
+
+    with contextlib.suppress(RuntimeError):  # closed meanwhile
+        loop.call_soon_threadsafe(on_its_loop)
+    host.loop.call_later(LOOP_ANSWERS_WITHIN, from_outside)
 
 
 def standing(host: Host, run: str, action: str) -> dict[str, Any] | None:

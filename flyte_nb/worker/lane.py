@@ -91,6 +91,10 @@ class Lane:
         """Have an attempt under way end."""
         raise NotImplementedError
 
+    def task_of(self, key: Key) -> asyncio.Task[Any] | None:
+        """The asyncio task of an attempt under way; None where its body is what the thread does."""
+        return None
+
     @property
     def blocked(self) -> bool:
         """Whether its thread waits for a child action inside a body, so that nothing else can run on it."""
@@ -252,6 +256,10 @@ class AsyncLane(Lane):
             body.stop = why
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._cancel, key)
+
+    def task_of(self, key: Key) -> asyncio.Task[Any] | None:
+        """The asyncio task of an attempt under way."""
+        return self._tasks.get(key)
 
     def _cancel(self, key: Key) -> None:
         task = self._tasks.get(key)

@@ -1,0 +1,71 @@
+"""Where is it right now? ``%flyte stack [a17 | r3]``, and the Stack button. Runs in: kernel; asks the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core.model import Action
+from flyte_nb.core.store import RunRecord
+from flyte_nb.kernel import waiting
+from flyte_nb.kernel.operations import button, word
+
+if TYPE_CHECKING:
+    from flyte_nb.kernel.session import Session
+
+#: Seconds that the workers have to answer.
+ANSWER_WITHIN = 5.0
+
+
+@word("stack", "[a17 | r3]", "where an action is right now; of a run: who waits for whom")
+def stack(session: Session, *words: str) -> str:
+    """The Python stack of a running action with the actions it waits for, or the tree of a run's unfinished actions."""
+    found = session.port.ask(_named, session, words[0] if words else "")
+    if found is None:
+        return f"There is no run or action {words[0]}; `%flyte runs` lists the runs." if words else "No runs yet."
+    return str(session.engine.call(_text, session, *found))
+
+
+@button("stack")
+def stack_button(session: Session, run: str, args: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
+    """The Stack button of an action, or of a run."""
+    record = session.store.runs[run]
+    action = record.find(str(args.get("action") or ""))
+
+    async def answer() -> dict[str, Any]:
+        return {"ok": True, "text": await _text(session, record, action)}
+
+    return answer()
+
+
+def _named(session: Session, name: str) -> tuple[RunRecord, Action | None] | None:
+    runs = session.store.runs
+    if not name:
+        going = [record for record in runs.values() if record.state.ended_at is None]
+        latest = going or list(runs.values())
+        return (latest[-1], None) if latest else None
+    return (runs[name], None) if name in runs else session.store.find(name)
+
+
+async def _text(session: Session, record: RunRecord, action: Action | None) -> str:
+    answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    question = (record.state.run, action.name if action is not None else "")
+
+    def heard(answers: list[Any]) -> None:
+        if not answered.done():
+            answered.set_result(answers)
+
+    if record.state.ended_at is None:
+        session.engine.ask_all("stacks", question, heard)
+    else:
+        heard([])
+    try:
+        answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
+    except TimeoutError:
+        return f"A worker did not answer within {ANSWER_WITHIN:g} s: it computes without letting go of Python's lock."
+    look = waiting.gather(answers)
+    if action is None:
+        return waiting.tree(record, look, time.time())
+    return waiting.action_text(record, action, look, time.time())
