@@ -16,8 +16,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
-from flyte_nb.core import events as ev
 from flyte_nb.core import dual, initialized, onfailure, rerun
+from flyte_nb.core import events as ev
 from flyte_nb.core.call import Call, Settled, cache_key_of, label_of
 from flyte_nb.core.context import Context, Frame, RunInfo, current
 from flyte_nb.core.dual import DualIterator
@@ -32,7 +32,10 @@ from flyte_nb.core.scratch import session_folder
 from flyte_nb.core.serial import dumps
 from flyte_nb.core.store import RunRecord, RunStore
 from flyte_nb.core.task import Task
+from flyte_nb.core.trace import close_lost
 
+#: Looks (20 ms apart) at a run whose root has ended after which a step that still seems to run was lost with its process.
+LOST_STEPS_AFTER = 15
 #: Name of the action that a run begins with.
 ROOT = rerun.ROOT
 #: Seconds between two looks of `Run.watch`.
@@ -195,6 +198,8 @@ class Run:
     def _close_when_quiet(self, tries: int = 0) -> None:
         port, run = self._engine.port, self._info.name
         record = self._engine.store.runs.get(run)
+        if record is not None and tries == LOST_STEPS_AFTER:
+            close_lost(record, port.controller.emit, port.controller.clock.time())
         busy = record is not None and any(not a.phase.is_terminal for a in record.actions.values() if a.number >= 0)
         if busy and tries < 200:
             port.loop.call_later(0.02 if tries < 20 else 0.05, self._close_when_quiet, tries + 1)
@@ -515,7 +520,8 @@ class _Runner:
             if farrun.is_far(context):
                 return farrun.start(context, task, bound, self._options)  # type: ignore[arg-type]
         engine = engine_for(mode)
-        if self._options.get("name") in engine.store.runs:
+        namesake = known(self._options.get("name") or "")
+        if namesake is not None and namesake._engine is engine:
             raise RuntimeUserError(
                 "RunAlreadyExistsError",
                 f"there is a run {self._options['name']!r} already. Choose another name, or leave it out.",

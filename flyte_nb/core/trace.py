@@ -21,6 +21,7 @@ from flyte_nb.core.call import Lived, brief, label_of, name_call
 from flyte_nb.core.context import Context, current, using
 from flyte_nb.core.model import MAX_MESSAGE, ErrorNote, Phase
 from flyte_nb.core.serial import Payload, dumps, loads
+from flyte_nb.core.store import RunRecord
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -156,6 +157,20 @@ class _Step:
     def _emit(self, event: ev.Event) -> None:
         port = self._context.port
         port.run_soon(port.controller.emit, event)
+
+
+def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) -> None:
+    """Close steps of actions that have ended: they were lost with a process, and not executed again. On the controller's thread, at home.
+
+    Args:
+        record: A run.
+        emit: Folds an event.
+        now: Seconds since the epoch.
+    """
+    for action in list(record.actions.values()):
+        parent = record.actions.get(action.parent)
+        if action.kind == "trace" and not action.phase.is_terminal and parent is not None and parent.phase.is_terminal:
+            emit(ev.ActionEnded(action.run, action.name, action.said[0] + 1, Phase.ABANDONED, now))
 
 
 def _keep(controller: Any, run: Any, name: str, payload: Payload) -> None:

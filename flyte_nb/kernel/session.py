@@ -22,6 +22,7 @@ from flyte_nb.core.context import Context, Frame, RunInfo
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.serial import Payload, dump_function
 from flyte_nb.core.task import Task
+from flyte_nb.core.trace import close_lost
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.cellnames import CellNames
@@ -249,6 +250,7 @@ class Session:
             self._cell_runs.pop(name, None)
             return
         now = self.engine.controller.clock.time()
+        close_lost(self.store.runs[name], self.engine.emit, now)
         phase, note = Phase.SUCCEEDED, None
         if run.interrupted:
             phase = Phase.ABORTED
@@ -372,6 +374,7 @@ class Session:
         slots = sum(w.nthreads for w in network.roster.values())
         lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
         lines += [f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}" for w in network.roster.values()]
+        lines += [f"  {address}  cannot be reached from here: {why}" for address, why in network.unreachable.items()]
         return "\n".join(lines)
 
     def restart_cluster(self) -> Session:
