@@ -139,7 +139,8 @@ class RunRecord:
         elif type(event) is ev.ActionQueued and action.number < 0:
             action.number = len(self.numbered)
             self.numbered.append(name)
-            if event.kind != "root":
+            # The root of a cell is implied; that of a `flyte.run` is an action like any other.
+            if event.kind != "root" or self.state.kind == "run":
                 place = self._join(action)
         for watch in self.watches:
             watch.actions.add(name)

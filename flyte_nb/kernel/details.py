@@ -23,6 +23,7 @@ from flyte_nb.core.store import RunRecord
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.previews import Shown, show, text_of
 from flyte_nb.views.details import log_text
+from flyte_nb.views.rows import is_implied
 from flyte_nb.views.words import plain
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class KernelDetails:
         """Inputs, output, failure and hints of an action."""
         found = self._record.actions[action]
         out: dict[str, Any] = {"hints": self._hints(found)}
-        if found.kind == "root":
+        if is_implied(self._record, found):
             return out
-        if found.inputs is None and found.kind == "task":
+        if found.inputs is None and found.kind in ("task", "root"):
             out["inputs"] = [
                 {"name": "", "text": "<larger than what is kept with an action; its label tells what they are>"}
             ]
@@ -89,9 +90,9 @@ class KernelDetails:
         failed = action.phase.is_failure or action.phase is Phase.PAUSED
         if failed and action.error is not None and action.error.record is not None:
             wanted.append(("Look at the frame that failed", "debug"))
-        if action.phase.is_terminal and action.kind == "task" and action.phase is not Phase.SUCCEEDED:
+        if action.phase.is_terminal and action.kind in ("task", "root") and action.phase is not Phase.SUCCEEDED:
             wanted += [("Run it here, step by step", "replay"), ("Run it again on the cluster", "retry")]
-        if action.phase is Phase.RUNNING and action.kind == "task":
+        if action.phase is Phase.RUNNING and action.kind in ("task", "root"):
             wanted.append(("What it is doing", "stack"))
         return [{"label": label, "code": f"%flyte {word} {name}"} for label, word in wanted if word in words]
 

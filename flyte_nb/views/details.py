@@ -15,7 +15,7 @@ from flyte_nb.core.failure_record import FailureRecord
 from flyte_nb.core.model import Action, Attempt, ErrorNote
 from flyte_nb.core.remote_traceback import shown_frames
 from flyte_nb.core.store import RunRecord
-from flyte_nb.views.rows import LINE_CHARS, Json, since
+from flyte_nb.views.rows import LINE_CHARS, Json, is_implied, since
 from flyte_nb.views.words import cut, place, plain
 
 #: Log lines of one action sent when it is opened.
@@ -94,7 +94,7 @@ def base_detail(record: RunRecord, action: Action) -> Json:
 def _ancestors(record: RunRecord, action: Action) -> list[Action]:
     out: list[Action] = []
     parent = record.actions.get(action.parent)
-    while parent is not None and parent.kind != "root" and len(out) < 50:
+    while parent is not None and not is_implied(record, parent) and len(out) < 50:
         out.append(parent)
         parent = record.actions.get(parent.parent)
     out.reverse()

@@ -40,8 +40,8 @@ class ErrorFolds:
 
     def note(self, action: Action) -> bool:
         """Take in an action's present phase. Returns whether anything changed."""
-        # A root fails with what its cell raised, which the cell shows.
-        failed = action.phase.is_failure and action.kind != "root"
+        # A cell's root, which is never attempted, fails with what its cell raised: the cell shows it.
+        failed = action.phase.is_failure and (action.kind != "root" or action.attempt is not None)
         known = self._of.get(action.name)
         if not failed:
             if known is None:

@@ -16,7 +16,7 @@ from flyte_nb.core.model import Action, Phase
 from flyte_nb.core.store import PHASE_CODES, Group
 from flyte_nb.views.outline import Line, outline
 from flyte_nb.views.picture import HEAT_MIN, Picture
-from flyte_nb.views.rows import Json
+from flyte_nb.views.rows import Json, is_implied
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, summary, tally
 
 #: Longest snapshot, in bytes: it is saved in the notebook.
@@ -85,8 +85,9 @@ def _header(picture: Picture, now: float) -> str:
     state = picture.record.state
     look = LOOKS[state.phase]
     took = duration(elapsed(state.started_at, state.ended_at, now))
-    actions = [a for n in picture.record.numbered[:3] if (a := picture.record.actions[n]).kind != "root"]
-    title = actions[0].label if len(actions) == 1 and len(picture.record.numbered) <= 2 else state.title
+    record = picture.record
+    actions = [a for n in record.numbered[:3] if not is_implied(record, a := record.actions[n])]
+    title = actions[0].label if len(actions) == 1 and len(record.numbered) <= 2 else state.title
     where = f"In [{state.prompt}]" if state.prompt else ""
     counts = "" if sum(picture.counts) <= 1 else summary(picture.counts)
     return (

@@ -266,7 +266,8 @@ class Picture:
 
     def _root_groups(self) -> list[str]:
         record = self.record
-        return [key for root in rows.roots(record) for key in record.children.get(root, ())[:MAX_GROUPS]]
+        tops = ["", *(name for name in record.numbered[:8] if record.actions[name].kind == "root")]
+        return [key for top in tops for key in record.children.get(top, ())[:MAX_GROUPS]]
 
     def _first_rows(self) -> set[str]:
         out: set[str] = set()

@@ -15,7 +15,7 @@ from typing import Any
 from flyte_nb.core.model import Action, Attempt, LogLine, Phase
 from flyte_nb.core.store import PHASE_CODES, RunRecord
 from flyte_nb.views.errors import ErrorFolds
-from flyte_nb.views.rows import Json
+from flyte_nb.views.rows import Json, is_implied
 from flyte_nb.views.words import error_line, plain
 
 #: Actions looked at before giving way: about 2 ms.
@@ -94,7 +94,7 @@ async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float
     for start in range(0, len(candidates), SLICE):
         for name in candidates[start : start + SLICE]:
             action = record.actions[name]
-            if action.kind != "root" and keep(action):
+            if keep(action) and not is_implied(record, action):
                 found.append(action)
         await asyncio.sleep(0)
     key = _sort_key(query.sort, now)
@@ -266,8 +266,6 @@ async def timeline(
     for at in range(0, len(names), SLICE):
         for name in names[at : at + SLICE]:
             action = record.actions[name]
-            if action.kind == "root":
-                continue
             extra = PARENT if name in record.children else 0
             for attempt in _attempts(action):
                 if attempt.started_at is None:

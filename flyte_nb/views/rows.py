@@ -121,8 +121,13 @@ def group_row(record: RunRecord, group: Group, ended: float | None) -> Json:
 
 
 def roots(record: RunRecord) -> list[str]:
-    """Names whose children stand at the top of the tree: none's, and the root action's."""
-    return ["", *(name for name in record.numbered[:8] if record.actions[name].kind == "root")]
+    """Names whose children stand at the top of the tree: none's, and those of a cell's implied root."""
+    return ["", *(name for name in record.numbered[:8] if is_implied(record, record.actions[name]))]
+
+
+def is_implied(record: RunRecord, action: Action) -> bool:
+    """Whether it is the root of a cell, which nobody executes and no view shows; that of a `flyte.run` is a row."""
+    return action.kind == "root" and record.group_of(action.name) is None
 
 
 def header(record: RunRecord, counts: list[int], rate: float, eta: float | None) -> Json:

@@ -9,7 +9,7 @@ from flyte_nb.core.model import Action, LogLine, Phase
 from flyte_nb.core.store import Group
 from flyte_nb.views.outline import Line, outline
 from flyte_nb.views.picture import Picture
-from flyte_nb.views.rows import Json
+from flyte_nb.views.rows import Json, is_implied
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, summary, tally
 
 #: One screen.
@@ -103,7 +103,8 @@ def bar(counts: list[int], total: int, width: int = BAR) -> str:
 def log_line(picture: Picture, name: str, line: LogLine) -> str:
     """``"square(3): text"``."""
     action = picture.record.actions.get(name)
-    label = cut(action.label or action.task, 30) if action is not None and action.kind != "root" else ""
+    implied = action is None or is_implied(picture.record, action)
+    label = "" if action is None or implied else cut(action.label or action.task, 30)
     return f"{label}: {plain(line.text)}" if label else plain(line.text)
 
 
@@ -157,7 +158,7 @@ class PlainLines:
     def _changes(self, names: set[str], now: float) -> Iterator[str]:
         record = self._picture.record
         run = record.state.run
-        found = [a for n in names if (a := record.actions[n]).number >= 0 and a.kind != "root"]
+        found = [a for n in names if (a := record.actions[n]).number >= 0 and not is_implied(record, a)]
         chatty = len(record.numbered) <= CHATTY
         for action in sorted(found, key=lambda a: (a.ended_at or now, a.number)):
             if self._said.get(action.name) is action.phase:

@@ -83,7 +83,7 @@ broken = 3
 @pytest.fixture(scope="module")
 def notebook(server: JupyterServer, browser: Browser) -> Iterator[Notebook]:
     """One notebook, with its kernel and cluster, for the tests that only look."""
-    server.write("real.ipynb", [SETUP, *[""] * 12])
+    server.write("real.ipynb", [SETUP, *[""] * 13])
     notebook = browser.open(server, "real.ipynb")
     notebook.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     notebook.run(0).wait_idle(0)
@@ -225,6 +225,60 @@ def test_retry_failed_and_what_has_no_effect_are_answered(notebook: Notebook) ->
     expect(view.locator(".fnb-chip[data-word=done]")).to_contain_text("5")
     expect(view.get_by_test_id("fnb-errors")).to_be_hidden()
     notebook.screenshot("real-retried", cell=9)
+
+
+def test_conditions_are_answered_in_the_view(notebook: Notebook) -> None:
+    """Yes and No for a bool, a number field for an int; what does not fit is refused in words; the cell goes on."""
+    source = """
+async def ask():
+    go = await flyte.new_condition.aio("go", prompt="Train on all rows?", description="It takes an hour.")
+    rows = await flyte.new_condition.aio("rows", prompt="How many rows?", data_type=int)
+    return await go.wait.aio(), await rows.wait.aio()
+
+await ask()
+"""
+    notebook.set_source(11, source).run(11)
+    view = shown(notebook, 11)
+    expect(view.locator("[role=row]", has_text="Train on all rows?")).to_be_visible()
+    notebook.screenshot("real-condition", cell=11)
+    view.get_by_test_id("fnb-signal").fill("300")
+    view.get_by_test_id("fnb-signal").press("Enter")
+    expect(view.locator("[role=row]", has_text="How many rows?").locator(".fnb-stateword")).to_have_text("succeeded")
+    view.get_by_test_id("fnb-answer-yes").click()
+    notebook.wait_idle(11, timeout=20)
+    assert "(True, 300)" in notebook.text(11)
+
+
+def test_a_parked_failure_is_resumed_or_retried(notebook: Notebook) -> None:
+    """Under on_failure="pause" the panel offers Retry, Resume with a value, and Raise; a bad literal is refused in words."""
+    source = """
+broken = 1
+run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
+"""
+    notebook.set_source(12, source).run(12).wait_idle(12)
+    view = shown(notebook, 12)
+    expect(view.locator(".fnb-chip[data-word=paused], [role=row] .fnb-c-4").first).to_be_visible()
+    detail = opened(view, "flaky(1)")
+    expect(detail).to_contain_text("ValueError")
+    detail.get_by_role("button", name="Resume with…").click()
+    notebook.screenshot("real-paused", cell=12)
+    detail.get_by_test_id("fnb-resume").fill("no literal")
+    detail.get_by_test_id("fnb-resume").press("Enter")
+    expect(view.locator(".fnb-notice")).to_contain_text("is not a literal")
+    detail.get_by_test_id("fnb-resume").fill("42")
+    detail.get_by_test_id("fnb-resume").press("Enter")
+    expect(view.locator(".fnb-state").first).to_have_text("Succeeded")
+    assert "42" in run(notebook, 10, "run.outputs()").page.evaluate("() => flyteTest.text(10)")
+
+
+def test_runs_outlive_their_cell_side_by_side(notebook: Notebook) -> None:
+    """Two runs of one cell have a view each below it, live after the cell has ended."""
+    notebook.set_source(13, "a, b = flyte.run(nap, 2.0), flyte.run(nap, 2.5)").run(13).wait_idle(13)
+    views = notebook.cell(13).get_by_test_id("fnb")
+    expect(views).to_have_count(2)
+    expect(views.first.locator(".fnb-state").first).to_have_text("Running")
+    for n in range(2):
+        expect(views.nth(n).locator(".fnb-state").first).to_have_text("Succeeded")
 
 
 @pytest.mark.parametrize("front", ["lab", "notebook"])

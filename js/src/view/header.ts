@@ -238,6 +238,7 @@ const capital = (word: string): string => word.charAt(0).toUpperCase() + word.sl
 
 /** The only action of a quick cell. */
 function onlyRow(model: RunModel) {
-  for (const row of model.rows.values()) if (row.kind !== "root") return row;
+  // The root of a cell is implied and belongs to no group.
+  for (const row of model.rows.values()) if (row.group) return row;
   return undefined;
 }
