@@ -160,7 +160,9 @@ class _Step:
 
 
 def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) -> None:
-    """Close steps of actions that have ended: they were lost with a process, and not executed again. On the controller's thread, at home.
+    """Close steps, sleeps and conditions of actions that have ended: they were lost with a process, and not executed again.
+
+    On the controller's thread, at home.
 
     Args:
         record: A run.
@@ -169,7 +171,9 @@ def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) 
     """
     for action in list(record.actions.values()):
         parent = record.actions.get(action.parent)
-        if action.kind == "trace" and not action.phase.is_terminal and parent is not None and parent.phase.is_terminal:
+        if action.kind not in {"trace", "sleep", "condition"} or action.phase.is_terminal:
+            continue
+        if parent is not None and parent.phase.is_terminal:
             emit(ev.ActionEnded(action.run, action.name, action.said[0] + 1, Phase.ABANDONED, now))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 import time
 
@@ -228,6 +230,25 @@ async def approved() -> bool:
 def test_a_task_can_answer_a_condition_of_its_run(run):
     """remote.Condition works inside tasks, for their own run."""
     assert run(approved)
+
+
+@env.task
+async def dies_asking() -> str:
+    if flyte.ctx().attempt_number == 0:
+        condition = await flyte.new_condition.aio("lost")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(condition.wait.aio())), 0.3)
+        os._exit(1)
+    return "without an answer"
+
+
+@pytest.mark.cluster
+def test_a_condition_that_was_lost_with_its_worker_does_not_hold_up_the_run(cluster):
+    """The attempt that follows does not ask: the condition is over when the run is."""
+    run = flyte.with_runcontext(mode="remote").run(dies_asking)
+
+    assert "without an answer" == run.outputs()[0]
+    assert ["ABANDONED"] == [condition.phase for condition in remote.Condition.listall(run_name=run.name)]
 
 
 def test_outside_a_task_a_condition_is_made_and_cannot_be_waited_for():
