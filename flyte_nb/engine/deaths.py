@@ -36,8 +36,19 @@ class Death(NamedTuple):
     limit: int = 0
     #: (run, action) of those that computed there, as far as their home knows.
     culprits: frozenset[tuple[str, str]] = frozenset()
+    #: The actions that ran there, as people know them.
+    ran: tuple[str, ...] = ()
+    #: What they said last.
+    said: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        ran = f"; it ran {', '.join(self.ran)}" if self.ran else ""
+        said = "".join(f"\n  {line}" for line in self.said)
+        return self.cause + ran + (f"; their last lines:{said}" if said else "")
+
+    @property
+    def cause(self) -> str:
+        """How it ended, in words."""
         used = f"{format_bytes(self.memory)}" if self.memory else ""
         if self.for_memory:
             limit = f" of {format_bytes(self.limit)}" if self.limit else ""

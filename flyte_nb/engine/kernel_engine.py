@@ -31,6 +31,7 @@ from flyte_nb.engine.deaths import MEMORY_TOPIC, Death, Deaths
 from flyte_nb.engine.executor import DaskExecutor
 from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import Link, open_link
+from flyte_nb.engine.postmortem import examine
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 
 logger = logging.getLogger("flyte")
@@ -246,6 +247,7 @@ class KernelEngine:
 
     def _settle_death(self, death: Death) -> Death:
         """Name who computed on a worker that died, and close the actions that were awaited there and nowhere else."""
+        death = examine(self.store, self.emit, death)
         computing = bereaved.computing(self.store, death.worker) if death.for_memory else []
         death = death._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
         for record, action in bereaved.orphans(self.store, death.worker):
