@@ -134,7 +134,7 @@ _LAZY = {
 
 
 #: Options of `init` that say what the embedded cluster is like.
-_CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard")
+_CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security")
 
 
 def version() -> str:
@@ -151,7 +151,8 @@ def _init(cluster: Any = None, **options: Any) -> None:
         cluster: Address of a Dask scheduler, scheduler file, `distributed.Client` or Dask cluster object; None = an embedded
             cluster of this machine's cores.
         **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``memory_limit`` (what a worker process
-            may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False);
+            may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False),
+            ``security`` (TLS credentials of an existing cluster);
             ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
             ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``). Of
             Flyte's own keywords, ``project``, ``domain``, ``org``, ``log_level`` and ``user_log_level`` take effect; the

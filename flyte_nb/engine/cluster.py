@@ -48,7 +48,7 @@ class ClusterHandle:
 
 async def open_cluster(
     target: Any, deaths: Deaths, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
-    memory_limit: str | float | None = "auto",
+    memory_limit: str | float | None = "auto", security: Any = None,
 ) -> ClusterHandle:  # fmt: skip
     """Start or attach.
 
@@ -59,6 +59,8 @@ async def open_cluster(
         threads_per_worker: Compute slots per process.
         memory_limit: What a process of the embedded cluster may use ("2 GiB", bytes, a fraction of the machine's); its
             nanny ends one that uses 95 % of it. None = no limit.
+        security: TLS credentials of an existing cluster, a `distributed.Security`; None = the cluster object's, or those of
+            Dask's configuration.
         dashboard: Whether Dask's dashboard is served, on 127.0.0.1 and a free port.
 
     Raises:
@@ -70,13 +72,13 @@ async def open_cluster(
     if target is None:
         return await _embedded(n_workers, threads_per_worker, dashboard, memory_limit, deaths)
     if isinstance(target, distributed.Client):
-        address, security = target.scheduler_info()["address"], target.security
+        address, security = target.scheduler_info()["address"], security or target.security
     elif isinstance(target, (str, os.PathLike)) and _is_file(target):
-        return await _attach(None, None, str(target), f"scheduler file {target}")
+        return await _attach(None, security, str(target), f"scheduler file {target}")
     elif isinstance(target, str):
-        address, security = target, None
+        address = target
     elif hasattr(target, "scheduler_address"):
-        address, security = target.scheduler_address, getattr(target, "security", None)
+        address, security = target.scheduler_address, security or getattr(target, "security", None)
     else:
         raise TypeError(
             f"init() cannot use {target!r} as a cluster. Give it an address ('tcp://host:8786'), a scheduler file, "
@@ -158,6 +160,11 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
             ),
             CONNECT_TIMEOUT,
         )  # fmt: skip
+    except TypeError as exc:  # what Dask says to tls:// without credentials
+        raise NoClusterError(
+            f"the Dask scheduler at {what} wants TLS credentials: give them as flyte_nb.init({what!r}, "
+            "security=distributed.Security(...)), or in Dask's configuration (distributed.comm.tls)."
+        ) from exc
     except (OSError, TimeoutError, ValueError) as exc:
         raise NoClusterError(
             f"the Dask scheduler at {what} cannot be reached: {str(exc) or type(exc).__name__}. Check the address and that "

@@ -42,6 +42,8 @@ WARY = 8.0
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder, and again before its worker process
 #: is replaced.
 GRACE = 3.0
+#: Seconds that idle lanes have to end when their owner is closed.
+CLOSE_PATIENCE = 0.5
 
 
 class Network(Protocol):
@@ -88,6 +90,8 @@ class DaskExecutor:
         self._counter = itertools.count()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._epoch = 0
+        #: Set whenever a lane has ended.
+        self._dropped = asyncio.Event()
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
         #: Called with (run, action, phase, note) when a worker says what an attempt does now.
@@ -400,6 +404,7 @@ class DaskExecutor:
 
     def _drop_lane(self, lane_id: str) -> None:
         shape, lane = self._lanes.pop(lane_id, (None, None))
+        self._dropped.set()
         if shape is not None and lane is not None:
             shape.lanes.pop(lane_id, None)
             if lane.items:
@@ -450,12 +455,28 @@ class DaskExecutor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def close(self) -> None:
-        """Close all lanes and stop."""
+    async def close_idle(self) -> None:
+        """Close the lanes that have nothing to do, and wait for their end, a moment at most.
+
+        A lane's Dask task that is cancelled while it runs makes its worker complain on the user's terminal.
+        """
+        idle = [lane for _, lane in self._lanes.values() if lane.usable and not lane.items]
+        for lane in idle:
+            lane.closing = True
+            self.network.send(lane.address, ("close", lane.id))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                while any(lane.id in self._lanes for lane in idle):
+                    self._dropped.clear()
+                    await self._dropped.wait()
+
+    async def close(self) -> None:
+        """Close all lanes and stop; lanes that are still at work are given up."""
         self._sweeper.cancel()
         self._collector.release()
         for task in list(self._tasks):
             task.cancel()
+        await self.close_idle()
         for _, lane in list(self._lanes.values()):
             if lane.opened:
                 self.network.send(lane.address, ("close", lane.id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import uuid
@@ -16,6 +17,7 @@ from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.caching import CacheClient, CacheDesk
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
+from flyte_nb.core.errors import NoClusterError
 from flyte_nb.core.home import Desk
 from flyte_nb.core.kept import Kept
 from flyte_nb.core.local import LoopClock, LoopThread
@@ -40,6 +42,8 @@ logger = logging.getLogger("flyte")
 ROSTER_EVERY = 0.5
 #: Seconds that a worker may take to send its last events before an action of it is executed again without them.
 SETTLE_S = 5.0
+#: Seconds that workers have to say goodbye.
+GOODBYE = 0.7
 #: Seconds a look may take.
 LOOK_TIMEOUT = 2.0
 #: Looks that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
@@ -66,6 +70,10 @@ class KernelNetwork:
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         #: Workers seen for the first time at the last look.
         self._young: set[str] = set()
+        self._listed: dict[str, WorkerInfo] = {}
+        self._connecting: set[str] = set()
+        #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
+        self.unreachable: dict[str, str] = {}
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self, target: Any, **options: Any) -> None:
@@ -102,9 +110,10 @@ class KernelNetwork:
                 return
 
     async def _refresh(self) -> None:
+        """Look at the scheduler's list of workers: link to those that are new, give up those that are gone."""
         assert self.handle is not None
         identity = await self.handle.client.scheduler.identity(n_workers=-1)
-        roster = {
+        listed = {
             address: WorkerInfo(
                 address, str(w["name"]), int(w["nthreads"]), 0, w.get("host", ""), tuple((w.get("resources") or {}).items())
             )
@@ -115,18 +124,28 @@ class KernelNetwork:
             self.deaths.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
         # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
         # may kill it, one look later.
-        young, self._young = self._young, {address for address in roster if address not in self.links}
-        fresh = [address for address in self._young if address in young or not self.ready.done()]
-        gone = [address for address in self.roster if address not in roster]
-        await asyncio.gather(*(self._connect(address) for address in fresh))
-        roster = {address: info for address, info in roster.items() if address in self.links}
+        young, self._young = self._young, {address for address in listed if address not in self.links}
+        fresh = [a for a in self._young - self._connecting if a in young or not self.ready.done()]
+        self._listed = listed
+        connecting = [asyncio.get_running_loop().create_task(self._connect(address)) for address in fresh]
+        self._connecting.update(fresh)
+        if connecting and not self.ready.done():
+            await asyncio.wait(connecting)
+            if not self.links:
+                raise NoClusterError(self._unreachable_text())
+        self._update_roster()
+        for address in [a for a in self.links if a not in listed]:
+            self._forget(address)
+        for address in [a for a in self.unreachable if a not in listed]:
+            del self.unreachable[address]
+
+    def _update_roster(self) -> None:
+        roster = {address: info for address, info in self._listed.items() if address in self.links}
         if roster != self.roster:
             self.roster = roster
             for link in self.links.values():
                 link.send(("roster", roster))
             self.on_roster()
-        for address in gone:
-            self._forget(address)
 
     async def _connect(self, address: str) -> None:
         assert self.handle is not None
@@ -134,11 +153,24 @@ class KernelNetwork:
         try:
             link = await open_link(address, self.me, args, self._message, self._closed)
         except OSError as exc:
-            logger.debug("no link to %s: %s", address, exc)
+            self.unreachable[address] = str(exc) or type(exc).__name__
             return
+        finally:
+            self._connecting.discard(address)
+        self.unreachable.pop(address, None)
         self.links[address] = link
         for message in self._unsent.pop(address, ()):
             link.send(message)
+        self._update_roster()
+
+    def _unreachable_text(self) -> str:
+        assert self.handle is not None
+        address, why = next(iter(self.unreachable.items()))
+        return (
+            f"none of the {len(self.unreachable)} workers of {self.handle.description} can be reached from this process "
+            f"({address}: {why}). Actions travel straight to the workers: run the notebook where it can open connections to "
+            "them, or have the workers listen on addresses that it can reach (`dask worker --contact-address`)."
+        )
 
     def _message(self, link: Link, message: Message) -> None:
         self.on_message(link.peer, message)
@@ -360,5 +392,21 @@ class KernelEngine:
 
     async def _close(self) -> None:
         self.cache.close()
-        self.executor.close()
+        await self.executor.close()
+        await self._say_goodbye()
         await self.network.close()
+
+    async def _say_goodbye(self) -> None:
+        """Have workers close the idle lanes of their own actions, too."""
+        waiting = set(self.network.links)
+        heard = asyncio.Event()
+
+        def gone(address: str, _answer: Any) -> None:
+            waiting.discard(address)
+            if not waiting:
+                heard.set()
+
+        for address in list(waiting):
+            self.switchboard.ask(address, "goodbye", (), functools.partial(gone, address))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(heard.wait() if waiting else asyncio.sleep(0), GOODBYE)

@@ -265,8 +265,18 @@ class Host:
             "log_file": lambda then, *args: then(self.emitter.files.read(*args)),
             "abort": lambda then, *args: then(controller.abort(*args) or None),
             "cancel_run": cancel_run,
+            "goodbye": self._goodbye,
             **inspecting.answers(self),
         }
+
+    def _goodbye(self, then: Callable[[Any], None]) -> None:
+        """A kernel ends."""
+
+        async def close_idle() -> None:
+            await self.executor.close_idle()
+            then(True)
+
+        self._spawn(close_idle())
 
     # -- stopping attempts ----------------------------------------------------------------------------------------
 

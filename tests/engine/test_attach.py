@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
+from flyte_nb.engine import kernel_engine
 from flyte_nb.testing import run_cell
 
 pytestmark = pytest.mark.cluster
@@ -148,3 +149,43 @@ def test_killed_workers_lose_no_result() -> None:
         assert list(range(300)) == run_cell(cell)
     finally:
         flyte.shutdown()
+
+
+QUIET = """
+import distributed
+import flyte_nb as flyte
+{program}
+    security = distributed.Security.temporary()
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, security=security, dashboard_address=None)
+    try:
+        flyte.init(cluster.scheduler_address)
+    except flyte.errors.NoClusterError as exc:
+        print("REFUSED", exc)
+    flyte.init(cluster.scheduler_address, security=security)
+    print("RESULT", flyte.run(parent, 10).outputs()[0])
+"""
+
+
+def test_a_tls_cluster_wants_credentials_and_nothing_is_said_at_the_end(tmp_path: Path) -> None:
+    """``security=`` is taken; without it the error says so. A script that ends leaves no complaint of Dask's behind."""
+    tasks = PROGRAM.partition("if __name__")[0] + 'if __name__ == "__main__":'
+    path = tmp_path / "program.py"
+    path.write_text(QUIET.replace("{program}", tasks))
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=100, check=False)
+    assert "RESULT 45" in done.stdout, done.stderr
+    assert "REFUSED the Dask scheduler at tls://" in done.stdout
+    assert "security=" in done.stdout
+    for word in ("Traceback", "WARNING", "ERROR", "distributed."):
+        assert word not in done.stderr
+
+
+def test_workers_that_cannot_be_reached_are_named(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actions go straight to the workers: where that is impossible, an error says so at once, instead of waiting for ever."""
+
+    async def refused(*_args: Any) -> Any:
+        raise OSError("No route to host")
+
+    monkeypatch.setattr(kernel_engine, "open_link", refused)  # a firewall between kernel and workers
+    with pytest.raises(flyte.errors.NoClusterError, match=r"none of the 1 workers .*No route to host.*contact-address"):
+        flyte.init(scheduler)
+    flyte.shutdown()
