@@ -62,8 +62,6 @@ class Body:
             port=port, run=run, action=work.action, frame=Frame(dict(work.records)), task=task.name, attempt=work.attempt,
             own_group=work.group, custom=work.custom, is_async=task.is_async,
         )  # fmt: skip
-        if work.checkpoint:
-            self.context.frame.attachments["previous_checkpoint"] = work.checkpoint
         #: The `contextvars.Context` in which everything of the body runs.
         self.variables = contextvars.Context()
         self.variables.run(self._enter)
@@ -150,9 +148,8 @@ class Body:
 
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
-        saved = self.context.frame.attachments.get("checkpoint_saved", self.work.checkpoint)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.place, saved
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.place
         )
         return self.outcome
 

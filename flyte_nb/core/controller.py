@@ -332,11 +332,9 @@ class Controller:
 
     def _start(self, flight: Flight, records: Records) -> None:
         call, timeout = flight.call, flight.call.task.config.timeout
-        previous = flight.attempted
         work = flight.work = Work(
             call.run.name, call.name, flight.attempt, call.payload, call.label, call.group, call.custom,
-            timeout.runtime_s or 0.0,
-            records, call.parent, previous.checkpoint if previous else "", call.run.on_failure,
+            timeout.runtime_s or 0.0, records, call.parent, call.run.on_failure,
         )  # fmt: skip
         flight.attempt += 1
         if timeout.queued_s is not None:

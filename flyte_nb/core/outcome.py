@@ -30,8 +30,6 @@ class Work(NamedTuple):
     #: Children of this action that completed in an earlier attempt: (name, result) pairs, to be replayed.
     records: tuple[tuple[str, Payload | Lived], ...] = ()
     parent: str = ""
-    #: Path of the previous attempt's checkpoint; "" if none.
-    checkpoint: str = ""
     #: What it does when it fails, where that differs from its run's: "raise" or "pause".
     on_failure: str = ""
 
@@ -62,7 +60,6 @@ class Outcome(NamedTuple):
     preview: str = ""
     #: Where it was executed: address of the worker, its process number, and the slot; one tuple for all of a lane.
     place: tuple[str, int, str] = NOWHERE
-    checkpoint: str = ""
 
 
 class Executor(Protocol):
