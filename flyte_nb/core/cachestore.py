@@ -417,6 +417,12 @@ class CacheStore:
                 self.path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
         except FileNotFoundError:
             return  # another kernel was faster
+        except OSError as fault:  # Windows renames no file that another kernel has open
+            self._off = f"{exc}; {fault}"
+            notice_once(
+                "cache-off", f"Results are not cached: {self.path} is damaged and in use. Close the other kernels."
+            )
+            return
         notice_once(
             "cache-damaged",
             f"The result cache was damaged ({exc}) and starts anew; the old file is {aside}. Delete it unless you need it.",

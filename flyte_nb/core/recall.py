@@ -68,8 +68,8 @@ class Recall:
         self._settle = settle
         #: By recovering run: what is executed again although it succeeded.
         self._forced: OrderedDict[str, frozenset[str]] = OrderedDict()
-        #: The latest recovered run, and its parents by place.
-        self._parents: tuple[str, int, dict[str, str]] = ("", 0, {})
+        #: By recovered run: how many parents it has, and their names by place.
+        self._parents: dict[str, tuple[int, dict[str, str]]] = {}
 
     def serve(self, desk: Desk) -> None:
         """Answer controllers."""
@@ -129,10 +129,12 @@ class Recall:
         """Name that a parent of the same place has in another run; "" if there is none."""
         if parent in record.children:
             return parent
-        run, count, parents = self._parents
-        if run != record.state.run or count != len(record.children):
+        count, parents = self._parents.get(record.state.run, (-1, {}))
+        if count != len(record.children):
+            if len(self._parents) >= MAX_CHAIN:
+                self._parents.clear()
             parents = {place_of(name): name for name in record.children}
-            self._parents = (record.state.run, len(record.children), parents)
+            self._parents[record.state.run] = (len(record.children), parents)
         return parents.get(place_of(parent), "")
 
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | Lived]]:

@@ -27,6 +27,7 @@ from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.cellnames import CellNames
 from flyte_nb.kernel.details import KernelDetails
+from flyte_nb.kernel.forgotten import Forgotten
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.prompts import can_prompt
 from flyte_nb.views.view import View
@@ -92,6 +93,8 @@ class Session:
         self.router: Any = None
         #: Names cells by their prompts in errors; None outside a notebook.
         self.cell_names: CellNames | None = None
+        #: Watches the calls of cells; None outside a notebook.
+        self.forgotten: Forgotten | None = None
         #: Views by run, the one shown or ended last at the end.
         self.views: dict[str, View] = {}
         #: Reads values of the user's for the views.
@@ -130,6 +133,7 @@ class Session:
                 breakpoint_wait=onfailure.wait_of(None, attended),
             )
             found = CellRun(self, cell, info, runs.cell_context(self, info))
+            found.context.frame.watch = self.forgotten
             self._by_cell[id(cell)] = self._cell_runs[info.name] = found
         return found
 
@@ -214,7 +218,8 @@ class Session:
             )
             self.port.run_soon(self._wind_up, run)
             # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-            run.closed.wait(WIND_UP)
+            if not run.closed.wait(WIND_UP) and run.info.name in self.views:
+                self.port.run_soon(self.views[run.info.name].leave)
 
     def interrupt_on_engine(self, cell: Any) -> None:
         """Stop was pressed: cancel everything of the cell, whatever asyncio would leave running. On the engine thread."""
@@ -266,6 +271,8 @@ class Session:
 
     def _run_changed(self, event: ev.Event) -> None:
         if type(event) is ev.RunOpened:
+            # Whatever was redefined before a run is in it: cache keys are made of the code of now as well.
+            self.engine.executor.new_epoch()
             cell_run = self._cell_runs.get(event.run)
             cell = cell_run.cell if cell_run else (self.cells.current if self.cells is not None else None)
             self.show(event.run, cell)
@@ -387,6 +394,7 @@ class Session:
         self.close()
         fresh = Session(target=target, **options)
         fresh.cells, fresh.output, fresh.router, fresh.cell_names = cells, output, router, self.cell_names
+        fresh.forgotten = self.forgotten
         Session.current = fresh
         return fresh
 

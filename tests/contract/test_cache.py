@@ -209,6 +209,16 @@ def test_a_helper_redefined_alone_is_another_version(start, marks):
     assert 0 == start(scope["uses_helper"], 1, str(marks)).outputs()[0]
 
 
+def test_what_a_helper_uses_is_of_the_moment(start, marks):
+    """The code that is executed, and the code that is the version, are the same: those of now."""
+    deep = CELL.replace("return x + 1", "return sum(deeper(i) for i in [x])") + "def deeper(x):\n    return x + 1\n"
+    scope = make(deep)
+    assert 6 == start(scope["uses_helper"], 1, str(marks)).outputs()[0]
+    exec("def deeper(x):\n    return x + 2", scope)
+
+    assert 9 == start(scope["uses_helper"], 1, str(marks)).outputs()[0]
+
+
 def test_closures_are_told_apart(start, marks):
     """Two tasks of one factory differ by what they closed over."""
 
