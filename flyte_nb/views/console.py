@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -35,7 +36,9 @@ class ConsoleTree:
     def __init__(self, picture: Picture, stream: TextIO) -> None:
         self._picture = picture
         self.console = Console(file=stream, highlight=False, markup=False)
-        self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        # What the program prints (a traceback, say) goes above the tree, not through it; unless it goes elsewhere already.
+        plain_stdout = sys.stdout is sys.__stdout__ and stream.isatty()
+        self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=plain_stdout, redirect_stderr=False)
         self._started = False
 
     def flush(self) -> None:
@@ -56,6 +59,13 @@ class ConsoleTree:
         """Draw for the last time and leave the tree where it is."""
         self.flush()
         self._live.stop()
+
+    def leave(self) -> None:
+        """Leave the terminal to the prompt: the run goes on without being shown."""
+        self.flush()
+        self._live.stop()
+        run = self._picture.record.state.run
+        self.console.print(Text(f"  {run} goes on; %flyte show {run} shows it", style="dim"))
 
     def picture(self) -> RenderableType:
         """The tree as rich draws it."""

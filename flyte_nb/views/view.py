@@ -260,6 +260,16 @@ class View:
         except Exception:
             logger.exception("the view of %s could not show its end", self.record.state.run)
 
+    def leave(self) -> None:
+        """The cell is over and the run goes on: a terminal is the prompt's again. Elsewhere the view stays."""
+        if self.mode is not Mode.CONSOLE or self._finished:
+            return
+        self._finished = True
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._console_tree().leave()
+
     def _flush_last(self) -> None:
         if self.mode is Mode.WIDGET:
             if self._answered:
