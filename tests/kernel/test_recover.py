@@ -87,6 +87,17 @@ def test_without_a_previous_run_the_cell_runs_in_full(nb):
     assert "no run r99999" in run(nb, "%%flyte recover r99999\nawait step(8)", "cell-new-2").ok().stdout
 
 
+def test_traced_calls_of_a_cell_are_reused(nb):
+    """Plain functions too, if they are traced."""
+    nb.run("@flyte.trace\ndef traced(x):\n    print('executed')\n    return x + 1").ok()
+    assert "executed" in run(nb, "traced(1)\n1 / 0", "cell-traced").stdout
+
+    cell = run(nb, "%%flyte recover\ntraced(1)", "cell-traced").ok()
+
+    assert "2" == cell.result
+    assert "executed" not in cell.stdout
+
+
 def test_too_late_in_a_cell(nb):
     """Once the cell has called a task, its run has begun."""
     run(nb, "await step(9)", "cell-late").ok()
