@@ -77,7 +77,7 @@ class RunInfo:
 class Frame:
     """The mutable side of one attempt (or cell): how often it made which call, and what it shares with its code."""
 
-    __slots__ = ("_sequences", "attachments", "records")
+    __slots__ = ("_sequences", "attachments", "records", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         self._sequences: dict[bytes, itertools.count[int]] = {}
@@ -85,6 +85,8 @@ class Frame:
         self.records: dict[str, Any] = records or {}
         #: ``ctx().data`` and the like.
         self.attachments: dict[str, Any] = {}
+        #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.forgotten.Forgotten`); None in tasks.
+        self.watch: Any = None
 
     @property
     def has_called(self) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
@@ -92,10 +93,29 @@ class Task(TaskTemplate[P, R]):
         if context.trace:
             raise self._inside_trace(context)
         if self.is_async:
+            if context.frame.watch is not None:
+                return self._watched(context.frame.watch, args, kwargs)  # type: ignore[return-value]
             return self._submit(args, kwargs)  # type: ignore[return-value]
         if context.is_async and running_loop() is not None:
             self._sync_in_async(context)
         return context.port.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
+
+    def _watched(self, watch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        """A call in a cell: whoever forgets to await it, or to look at its error, is told."""
+        token = watch.token()
+        coroutine = self._watched_submit(watch, token, args, kwargs)
+        coroutine.__qualname__ = self.name  # type: ignore[attr-defined]  # for Python's own warning
+        watch.made(self, coroutine, token, sys._getframe(2))
+        return coroutine
+
+    async def _watched_submit(self, watch: Any, token: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
+        made = watch.begun(token)
+        try:
+            return await self._submit(args, kwargs)
+        except Exception as exc:
+            watch.failed(exc, made)
+            raise
 
     async def _submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         __tracebackhide__ = True

@@ -10,6 +10,7 @@ from flyte_nb.kernel.cellnames import CellNames
 from flyte_nb.kernel.cells import Cell, CellOutput, CellTracker
 from flyte_nb.kernel.commands import CommandRouter
 from flyte_nb.kernel.debug import Texts
+from flyte_nb.kernel.forgotten import Forgotten
 from flyte_nb.kernel.loop import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.nest import NestAdvisor
@@ -32,6 +33,8 @@ def load(ip: Any) -> None:
     session = ensure()
     session.cells, session.output, session.router = cells, CellOutput(ip), router
     session.cell_names = CellNames(ip)
+    session.forgotten = Forgotten(ip, session.cell_names)
+    remove_forgotten = cells.on_end(session.forgotten.cell_ended)
     remove_stop = interrupts.on_interrupt(lambda cell: _session().interrupt_on_engine(cell), post=_post)
     remove_start = cells.on_start(lambda _cell: _session().new_epoch())
     remove_end = cells.on_end(_cell_ended)
@@ -45,6 +48,7 @@ def load(ip: Any) -> None:
         [
             texts.uninstall,
             advisor.uninstall,
+            remove_forgotten,
             remove_stop,
             remove_start,
             remove_end,

@@ -1,0 +1,137 @@
+"""Calls that were never awaited, and failures that nobody looked at: said under the next cell that ends. Runs in: main thread.
+
+A task's coroutine does nothing until it is awaited, and an asyncio task that fails keeps its error to itself until somebody
+asks. Both are mistakes that a notebook hides well: a cell's last expression keeps the coroutine alive, and asyncio speaks up
+only when the garbage is collected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flyte_nb.core import presentation
+from flyte_nb.core.failure_record import record_of, summary_of
+from flyte_nb.kernel.cellnames import CellNames
+from flyte_nb.kernel.cells import Cell
+
+if TYPE_CHECKING:
+    from flyte_nb.core.task import Task
+
+#: Calls that may be pending between cells: coroutines that the user keeps in variables.
+MAX_PENDING = 10_000
+#: Failed background calls that are remembered.
+MAX_FAILED = 200
+#: Lines that one cell gets.
+MAX_TOLD = 5
+
+
+class Made(NamedTuple):
+    """A call that was made, and has not begun."""
+
+    coroutine: weakref.ref[Coroutine[Any, Any, Any]]
+    task: Task[..., Any]
+    filename: str
+    line: int
+
+
+class Failed(NamedTuple):
+    """A call that failed in an asyncio task of its own."""
+
+    holder: asyncio.Task[Any]
+    error: BaseException
+    made: Made | None
+
+
+class Forgotten:
+    """Watches the calls of all cells (`flyte_nb.core.context.Frame.watch`).
+
+    Args:
+        shell: IPython's shell.
+        names: Names cells by their prompts.
+    """
+
+    def __init__(self, shell: Any, names: CellNames) -> None:
+        self._shell = shell
+        self._names = names
+        self._made: OrderedDict[int, Made] = OrderedDict()
+        self._failed: OrderedDict[int, Failed] = OrderedDict()
+        self._last = 0
+
+    # -- from `flyte_nb.core.task` --------------------------------------------------------------------------------
+
+    def made(self, task: Task[..., Any], coroutine: Coroutine[Any, Any, Any], token: int, frame: FrameType) -> None:
+        """A call was made: its coroutine must begin some time."""
+        self._made[token] = Made(weakref.ref(coroutine), task, frame.f_code.co_filename, frame.f_lineno)
+        if len(self._made) > MAX_PENDING:
+            self._made.popitem(last=False)
+
+    def token(self) -> int:
+        """A name for the next call."""
+        self._last += 1
+        return self._last
+
+    def begun(self, token: int) -> Made | None:
+        """It has begun."""
+        return self._made.pop(token, None)
+
+    def failed(self, error: BaseException, made: Made | None) -> None:
+        """It failed; whoever awaits it may take no notice."""
+        holder = asyncio.current_task()
+        if holder is not None:
+            self._failed[id(holder)] = Failed(holder, error, made)
+            if len(self._failed) > MAX_FAILED:
+                self._failed.popitem(last=False)
+
+    # -- when a cell ends -----------------------------------------------------------------------------------------
+
+    def cell_ended(self, _cell: Cell, error: BaseException | None) -> None:
+        """Say what was forgotten. What a cell that failed has left behind is no mistake."""
+        lines = [*self._unawaited(error is not None), *self._unseen()]
+        if len(lines) > MAX_TOLD:
+            lines = [*lines[:MAX_TOLD], f"flyte_nb: and {len(lines) - MAX_TOLD} more of the kind"]
+        for line in lines:
+            print(line, file=sys.stderr)  # noqa: T201 - under the cell
+
+    def _unawaited(self, excused: bool) -> Iterator[str]:
+        result = getattr(self._shell, "user_ns", {}).get("_")
+        for token, made in list(self._made.items()):
+            coroutine = made.coroutine()
+            if coroutine is not None and coroutine is not result:
+                continue  # in a variable: it may be awaited later
+            del self._made[token]
+            if not excused:
+                name = made.task.short_name
+                yield (
+                    f"flyte_nb: {name}(...), called at {self._place(made)}, was never awaited, so it did not run: write "
+                    f"`await {name}(...)`"
+                )
+
+    def _unseen(self) -> Iterator[str]:
+        for key, (holder, error, made) in list(self._failed.items()):
+            if not holder.done():
+                continue
+            del self._failed[key]
+            # asyncio's own mark for "nobody has asked for the exception"; it has no public name.
+            if not getattr(holder, "_log_traceback", False):
+                continue
+            holder._log_traceback = False  # said once, here
+            record = record_of(error)
+            origin = record.origin if record is not None else None
+            short = presentation.current().name_of(origin.action) if origin is not None else ""
+            what = f"{short} {origin.label}".strip() if origin is not None else "a call"
+            at = f", started at {self._place(made)}" if made is not None else ""
+            opens = f"; `%flyte debug {short}` opens it" if short else ""
+            yield (
+                f"flyte_nb: {what}{at}, failed in the background and nobody has retrieved its error: {summary_of(error)}"
+                f"{opens}"
+            )
+
+    def _place(self, made: Made) -> str:
+        where = self._names.place(f"{made.filename.rpartition('/')[2]}:{made.line}")
+        return where if where.startswith("In [") else f"{presentation.current().file(made.filename)}:{made.line}"
