@@ -2,7 +2,7 @@
 
 import { duration, growing, number, segments } from "../format.ts";
 import type { RunModel } from "../model.ts";
-import { isFailure, isTerminal, SEGMENTS, type SegmentWord } from "../protocol.ts";
+import { isFailure, isTerminal, P, SEGMENTS, type SegmentWord } from "../protocol.ts";
 import { Bar } from "./bar.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
 import { icon, phaseIcon, phaseWord } from "./icons.ts";
@@ -153,7 +153,7 @@ export class HeaderView {
   }
 
   private drawChips(counts: number[], total: number, active: ReadonlySet<string>): void {
-    show(this.chips, total > 1);
+    show(this.chips, total > 1 || (counts[P.PAUSED] ?? 0) > 0);
     const found = segments(counts);
     for (const { word } of SEGMENTS) {
       const n = found.find((one) => one.word === word)?.n ?? 0;
