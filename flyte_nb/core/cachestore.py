@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import logging
 import queue
 import threading
 import time
@@ -21,15 +20,9 @@ from typing import Any, NamedTuple
 
 from flyte_nb.core import shelfclasses
 from flyte_nb.core.blobs import content_of
-from flyte_nb.core.notices import notice_once
+from flyte_nb.core.cachefile import CacheFile, Nothing, is_damage
 from flyte_nb.core.serial import Packed, Payload, carried
 
-logger = logging.getLogger("flyte")
-
-#: Name of the file; another layout of the tables is another file.
-FILE_NAME = "results-1.sqlite"
-#: Marks the file as ours (``PRAGMA application_id``): "fnb1".
-APPLICATION_ID = 0x666E6231
 #: Bytes kept in all. Beyond it, what was used longest ago goes.
 MAX_BYTES = 2 * 1024**3
 #: Largest result kept: one result must not push out everything else, and SQLite takes less than 1 GB in one piece.
@@ -40,25 +33,10 @@ SMALL_BYTES = 64 * 1024
 MAX_PENDING_BYTES = 1024**3
 #: Seconds that a write waits for another kernel's.
 BUSY_S = 10.0
+#: The same for a look-up, which must not hold up the engine: then it finds nothing.
+READ_BUSY_S = 0.05
 #: Seconds after which hits are counted on disk.
 FLUSH_S = 1.0
-
-#: Times a damaged file is replaced; a disk that damages every one is not written to any more.
-MAX_DAMAGES = 3
-#: What SQLite says of a file that it will not be able to write later either.
-_HOPELESS = ("readonly", "unable to open")
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS entries (
-    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, task TEXT NOT NULL, made_at REAL NOT NULL, used_at REAL NOT NULL,
-    hits INTEGER NOT NULL DEFAULT 0, nbytes INTEGER NOT NULL, checksum BLOB NOT NULL, data BLOB);
-CREATE INDEX IF NOT EXISTS entries_used ON entries (used_at);
-CREATE INDEX IF NOT EXISTS entries_task ON entries (task);
-CREATE TABLE IF NOT EXISTS parts (
-    id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS parts_entry ON parts (entry, number);
-CREATE TRIGGER IF NOT EXISTS parts_go AFTER DELETE ON entries BEGIN DELETE FROM parts WHERE entry = OLD.id; END;
-"""
 
 Then = Callable[[Payload | None], None]
 
@@ -72,10 +50,6 @@ class TaskEntries(NamedTuple):
     hits: int
     #: Seconds since the epoch.
     used_at: float
-
-
-class _ForeignFileError(Exception):
-    """The file is a database of somebody else's."""
 
 
 class CacheStore:
@@ -92,7 +66,7 @@ class CacheStore:
         max_bytes: int = MAX_BYTES,
     ) -> None:  # fmt: skip
         self.folder = folder
-        self.path = folder / FILE_NAME
+        self._file = CacheFile(folder)
         self.max_bytes = max_bytes
         self._post = post
         self._jobs: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
@@ -103,16 +77,14 @@ class CacheStore:
         self._done: list[tuple[bytes, float, int]] = []
         self._hits: dict[bytes, int] = {}
         self._lock = threading.Lock()
-        self._damages = 0
         self._reader: Any = None
         self._thread: threading.Thread | None = None
-        self._off = ""
         self._closed = False
 
     @property
     def off(self) -> str:
         """Why nothing is kept; "" while all is well."""
-        return self._off
+        return self._file.off
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -146,10 +118,10 @@ class CacheStore:
             self._run(lambda db: self._fetch(db, key, row[0], then))
 
     def _read(self, sql: str, args: tuple[Any, ...]) -> Any:
-        if self._off:
+        if self.off:
             return None
         if self._reader is None:
-            self._reader = self._open(timeout=0.05)
+            self._reader = self._file.open(READ_BUSY_S)
         return self._reader.execute(sql, args).fetchone()
 
     def _fetch(self, db: Any, key: bytes, entry: int, then: Then) -> None:
@@ -184,7 +156,7 @@ class CacheStore:
     def put(self, key: bytes, task: str, payload: Payload) -> None:
         """Keep a result; it is on disk a few milliseconds later. A newer one replaces an older one."""
         size = payload.nbytes if type(payload) is Packed else len(payload)
-        if self._off or self._closed or size > min(MAX_ENTRY_BYTES, self.max_bytes // 4):
+        if self.off or self._closed or size > min(MAX_ENTRY_BYTES, self.max_bytes // 4):
             return
         if self._pending_bytes + size > MAX_PENDING_BYTES:
             return
@@ -222,45 +194,47 @@ class CacheStore:
 
     def overview(self) -> list[TaskEntries]:
         """What is kept of each task, the largest first. Blocks; not on the controller's thread."""
-        rows = self._ask(
-            "SELECT task, count(*), sum(nbytes), sum(hits), max(used_at) FROM entries GROUP BY task ORDER BY sum(nbytes) DESC"
-        )
-        return [TaskEntries(*row) for row in rows]
+        sql = "SELECT task, count(*), sum(nbytes), sum(hits), max(used_at) FROM entries GROUP BY task ORDER BY sum(nbytes) DESC"
+        return [TaskEntries(*row) for row in self._ask(lambda db: db.execute(sql).fetchall()) or ()]
 
     def clear(self, task: str = "") -> int:
         """Drop the results of a task (its full name, or its function's), or all; returns how many there were. Blocks."""
-        if not task:
-            return len(self._ask("DELETE FROM entries RETURNING 1", vacuum=True))
         pattern = "%." + task.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        sql = "DELETE FROM entries WHERE task = ? OR task LIKE ? ESCAPE '\\' RETURNING 1"
-        return len(self._ask(sql, (task, pattern), vacuum=True))
+        where = "WHERE task = ? OR task LIKE ? ESCAPE '\\'" if task else ""
+        args = (task, pattern) if task else ()
 
-    def _ask(self, sql: str, args: tuple[Any, ...] = (), *, vacuum: bool = False) -> list[Any]:
+        def drop(db: Any) -> int:
+            count = db.execute(f"DELETE FROM entries {where}", args).rowcount  # noqa: S608 - one of two texts of ours
+            db.commit()
+            db.execute("PRAGMA incremental_vacuum").fetchall()
+            return int(count)
+
+        return int(self._ask(drop) or 0)
+
+    def _ask(self, work: Callable[[Any], Any]) -> Any:
+        """What `work` returns on the store's thread, once all before it is on disk; None where there is no store."""
         answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def ask(db: Any) -> None:
+            found = None
             try:
                 self._flush_hits(db)
-                rows = db.execute(sql, args).fetchall()
-                db.commit()  # what was put before is on disk when this is answered
-                answer.put(rows)
-                if vacuum:
-                    db.execute("PRAGMA incremental_vacuum").fetchall()
-            except Exception as exc:
-                answer.put([])
-                self._trouble(exc)
+                found = work(db)
+                db.commit()
+            finally:
+                answer.put(found)
 
-        if self._off or self._closed:
-            return []
+        if self.off or self._closed:
+            return None
         self._run(ask)
         try:
-            return list(answer.get(timeout=BUSY_S + 5))
+            return answer.get(timeout=BUSY_S + 5)
         except queue.Empty:
-            return []
+            return None
 
     def flush(self) -> None:
         """Wait until everything is on disk. Not on the controller's thread."""
-        self._ask("SELECT 1")
+        self._ask(lambda _db: None)
 
     def close(self) -> None:
         """Write what is pending and close the file. Idempotent."""
@@ -275,6 +249,10 @@ class CacheStore:
             self._reader.close()
 
     # -- the store's thread ---------------------------------------------------------------------------------------
+
+    def _trouble(self, exc: BaseException) -> None:
+        self._reader = None
+        self._file.trouble(exc)
 
     def _run(self, job: Callable[[Any], None]) -> None:
         if self._closed:
@@ -298,7 +276,7 @@ class CacheStore:
                 jobs.append(self._jobs.get())
             ending = None in jobs
             if db is None:
-                db = self._open_or_none(timeout=BUSY_S)
+                db = self._file.open_or_none(BUSY_S)
             try:
                 self._transact(db, [job for job in jobs if job is not None], ending or not jobs)
                 written += len(jobs)
@@ -307,21 +285,21 @@ class CacheStore:
                     self._evict(db)
             except Exception as exc:
                 self._trouble(exc)
-                db = None if self._is_damage(exc) else db
+                db = None if is_damage(exc) else db
         if db is not None:
             db.close()
 
     def _transact(self, db: Any, jobs: list[Callable[[Any], None]], count: bool) -> None:
         """All jobs that wait, in one transaction: a file system makes a few hundred a second."""
-        db = db if db is not None else _Nothing()
+        db = db if db is not None else Nothing()
         try:
             for job in jobs:
                 try:
                     job(db)
                 except Exception as exc:
                     self._trouble(exc)
-                    if self._is_damage(exc):
-                        db = _Nothing()
+                    if is_damage(exc):
+                        db = Nothing()
             if count:
                 self._flush_hits(db)
             db.commit()
@@ -356,116 +334,6 @@ class CacheStore:
                 break
         db.commit()
         db.execute("PRAGMA incremental_vacuum").fetchall()
-
-    # -- the file -------------------------------------------------------------------------------------------------
-
-    def _open_or_none(self, timeout: float) -> Any:
-        if self._off:
-            return None
-        try:
-            return self._open(timeout)
-        except Exception as exc:
-            self._trouble(exc)
-            return None
-
-    def _open(self, timeout: float) -> Any:
-        """A connection; a damaged file is put aside first."""
-        for last in (False, True):
-            try:
-                return self._connect(timeout)
-            except Exception as exc:
-                if last or not self._is_damage(exc):
-                    raise
-                self._put_aside(exc)
-        raise AssertionError
-
-    def _connect(self, timeout: float) -> Any:
-        import sqlite3
-
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        db = sqlite3.connect(self.path, timeout=timeout, check_same_thread=False)
-        try:
-            mark = db.execute("PRAGMA application_id").fetchone()[0]
-            tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and mark != APPLICATION_ID:
-                raise _ForeignFileError(f"{self.path} is a database of another program")
-            if not tables:
-                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute("PRAGMA journal_mode = WAL")
-                db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA journal_size_limit = 33554432")
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _is_damage(self, exc: BaseException) -> bool:
-        import sqlite3
-
-        # OperationalError: locked, disk full, no permission. The other kinds speak of the file's content.
-        return isinstance(exc, sqlite3.DatabaseError) and not isinstance(
-            exc, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
-        )
-
-    def _put_aside(self, exc: BaseException) -> None:
-        aside = self.path.with_name(f"{FILE_NAME}.damaged-{int(time.time())}")
-        try:
-            self.path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                self.path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
-        except FileNotFoundError:
-            return  # another kernel was faster
-        except OSError as fault:  # Windows renames no file that another kernel has open
-            self._off = f"{exc}; {fault}"
-            notice_once(
-                "cache-off", f"Results are not cached: {self.path} is damaged and in use. Close the other kernels."
-            )
-            return
-        notice_once(
-            "cache-damaged",
-            f"The result cache was damaged ({exc}) and starts anew; the old file is {aside}. Delete it unless you need it.",
-        )
-
-    def _trouble(self, exc: BaseException) -> None:
-        """Something failed: say so once, and go without where it will not get better."""
-        self._reader = None
-        damage = self._is_damage(exc)
-        self._damages += damage
-        if damage and self._damages <= MAX_DAMAGES:
-            self._put_aside(exc)
-        elif damage or isinstance(exc, _ForeignFileError | OSError) or any(sign in str(exc) for sign in _HOPELESS):
-            self._off = str(exc)
-            notice_once(
-                "cache-off",
-                f"Results are not cached: {exc}. Tasks run as if cache= were off; set FLYTE_NB_CACHE_DIR to a folder that can "
-                "be written, or `flyte_nb.init(cache_dir=...)`.",
-            )
-        elif "locked" not in str(exc):
-            notice_once("cache-trouble", f"A result could not be cached, or looked up: {type(exc).__name__}: {exc}.")
-        logger.debug("result cache", exc_info=exc)
-
-
-class _Nothing:
-    """Stands for a database that cannot be opened: takes everything, keeps nothing."""
-
-    lastrowid = 0
-
-    def execute(self, *_args: Any) -> _Nothing:
-        return self
-
-    executemany = execute
-
-    def fetchall(self) -> list[Any]:
-        return []
-
-    def fetchone(self) -> None:
-        return None
-
-    def commit(self) -> None: ...
-
-    rollback = commit
 
 
 def _checksum(parts: Iterable[Any]) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flyte_nb.core import cachestore
 from flyte_nb.core.blobs import content_of
+from flyte_nb.core.cachefile import FILE_NAME
 from flyte_nb.core.cachestore import CacheStore
 from flyte_nb.core.notices import forget_notices
 from flyte_nb.core.serial import Packed, dumps, loads
@@ -140,7 +140,7 @@ def test_a_result_larger_than_the_bound_allows_is_not_kept(opened):
 def test_a_damaged_file_is_put_aside(opened, tmp_path, caplog):
     """The cache starts anew; the old file stays, and a notice says so."""
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / cachestore.FILE_NAME).write_bytes(b"this is no database" * 1_000)
+    (tmp_path / "cache" / FILE_NAME).write_bytes(b"this is no database" * 1_000)
     store = opened()
     assert get(store, b"k") is None
     store.put(b"k", "t.f", dumps(1))
@@ -157,7 +157,7 @@ def test_damage_inside_is_no_error(opened, tmp_path):
     for i in range(500):
         store.put(b"%d" % i, "t.f", dumps("x" * 3_000))
     store.close()
-    path = tmp_path / "cache" / cachestore.FILE_NAME
+    path = tmp_path / "cache" / FILE_NAME
     with path.open("r+b") as file:
         file.seek(4096 * 3)
         file.write(b"\xff" * (path.stat().st_size - 4096 * 6))
@@ -174,7 +174,7 @@ def test_flipped_bits_are_noticed(opened, tmp_path):
     store = opened()
     store.put(b"k", "t.f", dumps("y" * 1_000))
     store.close()
-    with sqlite3.connect(tmp_path / "cache" / cachestore.FILE_NAME) as db:
+    with sqlite3.connect(tmp_path / "cache" / FILE_NAME) as db:
         db.execute("UPDATE entries SET data = CAST(replace(data, 'yyyy', 'yyyz') AS BLOB)")
     db.close()
 
@@ -187,7 +187,7 @@ def test_flipped_bits_are_noticed(opened, tmp_path):
 def test_a_foreign_database_is_left_alone(opened, tmp_path, caplog):
     """The cache is off, with a notice; the file is as it was."""
     (tmp_path / "cache").mkdir()
-    path = tmp_path / "cache" / cachestore.FILE_NAME
+    path = tmp_path / "cache" / FILE_NAME
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE theirs (x)")
     db.close()
