@@ -31,6 +31,8 @@ MAX_ENTRY_BYTES = 512 * 1024**2
 SMALL_BYTES = 64 * 1024
 #: Results waiting to be written, in bytes; beyond it further ones are not kept: the disk is slower than the program.
 MAX_PENDING_BYTES = 1024**3
+#: Results after which the bound is looked at.
+EVICT_EVERY = 64
 #: Seconds that a write waits for another kernel's.
 BUSY_S = 10.0
 #: The same for a look-up, which must not hold up the engine: then it finds nothing.
@@ -130,13 +132,10 @@ class CacheStore:
         try:
             row = db.execute("SELECT checksum, data, nbytes FROM entries WHERE id = ?", (entry,)).fetchone()
             parts = db.execute("SELECT name, data FROM parts WHERE entry = ? ORDER BY number", (entry,)).fetchall()
-            if row is not None:
-                found = _assembled(row[1], parts, row[0], row[2])
-        except Exception as exc:
-            self._trouble(exc)
-        if found is not None:
-            found = shelfclasses.renewed(found)
-        self._post(self._fetched, key, found, then)
+            whole = _assembled(row[1], parts, row[0], row[2]) if row is not None else None
+            found = shelfclasses.renewed(whole) if whole is not None else None
+        finally:
+            self._post(self._fetched, key, found, then)
 
     def _fetched(self, key: bytes, found: Payload | None, then: Then) -> None:
         self._count(key, found)
@@ -277,40 +276,35 @@ class CacheStore:
             ending = None in jobs
             if db is None:
                 db = self._file.open_or_none(BUSY_S)
-            try:
-                self._transact(db, [job for job in jobs if job is not None], ending or not jobs)
-                written += len(jobs)
-                if written >= 64 or ending:
-                    written = 0
-                    self._evict(db)
-            except Exception as exc:
-                self._trouble(exc)
-                db = None if is_damage(exc) else db
+            todo = [job for job in jobs if job is not None]
+            written += len(todo)
+            evict = written >= EVICT_EVERY or ending
+            written = 0 if evict else written
+            if not self._transact(db or Nothing(), todo, count=ending or not jobs, evict=evict) and db is not None:
+                db.close()
+                db = None
         if db is not None:
             db.close()
 
-    def _transact(self, db: Any, jobs: list[Callable[[Any], None]], count: bool) -> None:
-        """All jobs that wait, in one transaction: a file system makes a few hundred a second."""
-        db = db if db is not None else Nothing()
-        try:
-            for job in jobs:
-                try:
-                    job(db)
-                except Exception as exc:
-                    self._trouble(exc)
-                    if is_damage(exc):
-                        db = Nothing()
-            if count:
-                self._flush_hits(db)
-            db.commit()
-        except Exception:
-            db.rollback()
-            raise
-        finally:
-            # Only now can it be read from the file.
-            done, self._done = self._done, []
-            if done:
-                self._post(self._written, done)
+    def _transact(self, db: Any, jobs: list[Callable[[Any], None]], *, count: bool, evict: bool) -> bool:
+        """Do all jobs that wait, in one transaction (a disk makes a few hundred a second); whether the file is still good.
+
+        Each job is done, if only to tell whoever waits that there is nothing.
+        """
+        good = True
+        last: list[Callable[[Any], None]] = [*([self._flush_hits] if count else []), lambda db: db.commit()]
+        for job in [*jobs, *last, *([self._evict] if evict else [])]:
+            try:
+                job(db)
+            except Exception as exc:
+                self._trouble(exc)
+                if is_damage(exc):
+                    db, good = Nothing(), False
+        # Only now can it be read from the file.
+        done, self._done = self._done, []
+        if done:
+            self._post(self._written, done)
+        return good
 
     def _flush_hits(self, db: Any) -> None:
         with self._lock:
@@ -321,9 +315,8 @@ class CacheStore:
         )
 
     def _evict(self, db: Any) -> None:
-        if db is None:
-            return
-        total = db.execute("SELECT coalesce(sum(nbytes), 0) FROM entries").fetchone()[0]
+        found = db.execute("SELECT coalesce(sum(nbytes), 0) FROM entries").fetchone()
+        total = found[0] if found is not None else 0
         if total <= self.max_bytes:
             return
         surplus = total - int(self.max_bytes * 0.9)

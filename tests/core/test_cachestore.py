@@ -165,8 +165,12 @@ def test_damage_inside_is_no_error(opened, tmp_path):
     again = opened()
     for i in range(0, 500, 50):
         assert get(again, b"%d" % i) in (None, "x" * 3_000)
-    again.put(b"new", "t.f", dumps(1))
-    assert 1 == get(again, b"new")
+    for i in range(100):
+        again.put(b"new%d" % i, "t.f", dumps("y" * 3_000))
+    again.close()
+    assert not again.off
+    third = opened()
+    assert all(get(third, b"new%d" % i) == "y" * 3_000 for i in range(100))
 
 
 def test_flipped_bits_are_noticed(opened, tmp_path):
