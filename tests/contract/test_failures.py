@@ -91,7 +91,7 @@ FAULTS = {
     "huge": (lambda: throw(ValueError("x" * 5_000_000)), "ValueError"),
     "recursion": (recurse, "RecursionError"),
     "assertion": (lambda: throw(AssertionError("nope")), "AssertionError"),
-    "unicode": (lambda: "\ud800".encode(), "UnicodeEncodeError"),
+    "unicode": (lambda: "\ud800".encode(), "UnicodeEncodeError"),  # noqa: PLW0108
     "file": (lambda: Path("/nonexistent/file").read_text(), "FileNotFoundError"),
     "chain": (chain, "ValueError"),
     "local": (local_class, "Local"),
