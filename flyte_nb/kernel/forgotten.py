@@ -8,11 +8,12 @@ only when the garbage is collected.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flyte_nb.core import presentation
@@ -31,13 +32,8 @@ MAX_FAILED = 200
 MAX_TOLD = 5
 
 
-class Made(NamedTuple):
-    """A call that was made, and has not begun."""
-
-    coroutine: weakref.ref[Coroutine[Any, Any, Any]]
-    task: Task[..., Any]
-    filename: str
-    line: int
+#: A call that was made: its coroutine, its task, and the code and line that made it.
+Made = tuple["weakref.ref[Coroutine[Any, Any, Any]]", "Task[..., Any]", CodeType, int]
 
 
 class Failed(NamedTuple):
@@ -59,22 +55,20 @@ class Forgotten:
     def __init__(self, shell: Any, names: CellNames) -> None:
         self._shell = shell
         self._names = names
-        self._made: OrderedDict[int, Made] = OrderedDict()
+        #: Calls that have not begun.
+        self._made: dict[int, Made] = {}
+        self._tokens = itertools.count(1)
         self._failed: OrderedDict[int, Failed] = OrderedDict()
-        self._last = 0
 
-    # -- from `flyte_nb.core.task` --------------------------------------------------------------------------------
+    # -- from `flyte_nb.core.task`; a microsecond here is a percent of an action --------------------------------------
 
     def made(self, task: Task[..., Any], coroutine: Coroutine[Any, Any, Any], token: int, frame: FrameType) -> None:
         """A call was made: its coroutine must begin some time."""
-        self._made[token] = Made(weakref.ref(coroutine), task, frame.f_code.co_filename, frame.f_lineno)
-        if len(self._made) > MAX_PENDING:
-            self._made.popitem(last=False)
+        self._made[token] = (weakref.ref(coroutine), task, frame.f_code, frame.f_lineno)
 
     def token(self) -> int:
         """A name for the next call."""
-        self._last += 1
-        return self._last
+        return next(self._tokens)
 
     def begun(self, token: int) -> Made | None:
         """It has begun."""
@@ -100,13 +94,15 @@ class Forgotten:
 
     def _unawaited(self, excused: bool) -> Iterator[str]:
         result = getattr(self._shell, "user_ns", {}).get("_")
+        for token in list(self._made)[:-MAX_PENDING]:
+            del self._made[token]
         for token, made in list(self._made.items()):
-            coroutine = made.coroutine()
+            coroutine = made[0]()
             if coroutine is not None and coroutine is not result:
                 continue  # in a variable: it may be awaited later
             del self._made[token]
             if not excused:
-                name = made.task.short_name
+                name = made[1].short_name
                 yield (
                     f"flyte_nb: {name}(...), called at {self._place(made)}, was never awaited, so it did not run: write "
                     f"`await {name}(...)`"
@@ -133,5 +129,6 @@ class Forgotten:
             )
 
     def _place(self, made: Made) -> str:
-        where = self._names.place(f"{made.filename.rpartition('/')[2]}:{made.line}")
-        return where if where.startswith("In [") else f"{presentation.current().file(made.filename)}:{made.line}"
+        filename, line = made[2].co_filename, made[3]
+        where = self._names.place(f"{filename.rpartition('/')[2]}:{line}")
+        return where if where.startswith("In [") else f"{presentation.current().file(filename)}:{line}"
