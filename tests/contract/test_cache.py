@@ -101,7 +101,7 @@ def test_a_root_is_cached_too(start, marks):
 
 
 @env.task
-async def mapped(n: int, path: str) -> list[int]:
+async def mapped(n: int, path: str) -> list:
     return [r async for r in flyte.map.aio(double, range(n), [path] * n)]
 
 

@@ -164,7 +164,7 @@ def test_children_of_a_parent_whose_worker_died_are_recalled(cluster, path, task
 
 
 @env.task
-async def program(n: int, path: str) -> list[str]:
+async def program(n: int, path: str) -> list:
     with flyte.group("letters"):
         letters = await asyncio.gather(*(step(letter, path) for letter in "xyz"))
     mapped = [r async for r in flyte.map.aio(step, ["p"] * n, [path] * n)]
