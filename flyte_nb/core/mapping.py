@@ -14,13 +14,15 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from flyte_nb.core.call import Settled, prepare
 from flyte_nb.core.context import Context, current
 from flyte_nb.core.port import Mailbox, Port, Ticket, mailbox_of, running_loop
 from flyte_nb.core.task import Task
+
+T = TypeVar("T")
 
 #: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
 #: process is replaced: what takes longer has lost its worker.
@@ -204,9 +206,7 @@ def _open(port: Port, settled: Settled, return_exceptions: bool) -> Any:
         return port.open(settled)
     try:
         return port.open(settled)
-    except asyncio.CancelledError as exc:
-        return exc
-    except Exception as exc:
+    except Exception as exc:  # a CancelledError is none
         return exc
 
 
@@ -214,13 +214,82 @@ def _group_name(target: _Target, group_name: str | None) -> str:
     return f"{target.task.name}_{group_name or 'map'}"
 
 
+class MapResults(Generator[T, None, None]):
+    """What ``flyte.map`` gives: a generator of results. It may also be awaited, which gives all of them as a list."""
+
+    def __init__(self, results: Generator[T, None, None], aio: Callable[[], AsyncGenerator[T, None]]) -> None:
+        self._results = results
+        self._aio = aio
+
+    def __next__(self) -> T:
+        return next(self._results)
+
+    def send(self, value: None, /) -> T:
+        """As of any generator."""
+        return self._results.send(value)
+
+    def throw(self, *args: Any) -> T:
+        """As of any generator."""
+        return self._results.throw(*args)
+
+    def close(self) -> None:
+        """Cancel what is outstanding, and wait for its end."""
+        self._results.close()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._aio()
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        async def collect() -> list[T]:
+            return [result async for result in self._aio()]
+
+        return collect().__await__()
+
+
+#: What can be mapped: a task, or a partial of one.
+_Async: TypeAlias = Task[..., Coroutine[Any, Any, T]] | functools.partial[Coroutine[Any, Any, T]]
+_Sync: TypeAlias = Task[..., T] | functools.partial[T]
+
+
 class _Map:
     """``flyte.map``; `aio` is its asynchronous form."""
 
+    @overload
+    def __call__(
+        self,
+        func: _Async[T],
+        *args: Iterable[Any],
+        group_name: str | None = None,
+        concurrency: int = 0,
+        return_exceptions: Literal[False] = ...,
+    ) -> MapResults[T]: ...
+    @overload
+    def __call__(
+        self,
+        func: _Async[T],
+        *args: Iterable[Any],
+        group_name: str | None = None,
+        concurrency: int = 0,
+        return_exceptions: bool,
+    ) -> MapResults[T | Exception]: ...
+    @overload
+    def __call__(
+        self,
+        func: _Sync[T],
+        *args: Iterable[Any],
+        group_name: str | None = None,
+        concurrency: int = 0,
+        return_exceptions: Literal[False] = ...,
+    ) -> MapResults[T]: ...
+    @overload
+    def __call__(
+        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        return_exceptions: bool,
+    ) -> MapResults[T | Exception]: ...  # fmt: skip
     def __call__(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
-    ) -> Generator[Any, None, None]:  # fmt: skip
+    ) -> MapResults[Any]:  # fmt: skip
         """Call a task once per input; yield the results in order, each as soon as it and all before it are there.
 
         Nothing happens until the first iteration. Leaving the loop early cancels what is outstanding. Works in sync and
@@ -240,42 +309,48 @@ class _Map:
         Raises:
             TypeError: `func` is no task, or a partial that does not leave exactly one parameter free.
         """
-        context = current()
-        target = _Target(func)
-        inputs = _zipped(args)
-        if context is None:
-            for values in inputs:
-                try:
-                    result = target.call(values)
-                    if inspect.iscoroutine(result):
-                        result = _run_coroutine(result)
-                except Exception as exc:
-                    if not return_exceptions:
-                        raise
-                    result = exc
-                yield result
-            return
-        if context.trace:
-            raise target.task._inside_trace(context)
-        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
-        arrived = threading.Event()
-        window.wake = arrived.set
-        try:
-            for index in itertools.count():
-                if not window.has(index):
-                    return
-                while (settled := window.take(index)) is None:
-                    with context.port.blocking():
-                        arrived.wait()
-                    arrived.clear()
-                yield window.open(settled)
-        finally:
-            _end(window)
+        given: dict[str, Any] = {
+            "group_name": group_name, "concurrency": concurrency, "return_exceptions": return_exceptions,
+        }  # fmt: skip
+        results = _results(func, args, **given)
+        return MapResults(results, lambda: self.aio(func, *args, **given))
 
+    @overload
+    def aio(
+        self,
+        func: _Async[T],
+        *args: Iterable[Any],
+        group_name: str | None = None,
+        concurrency: int = 0,
+        return_exceptions: Literal[False],
+    ) -> AsyncGenerator[T, None]: ...
+    @overload
+    def aio(
+        self,
+        func: _Async[T],
+        *args: Iterable[Any],
+        group_name: str | None = None,
+        concurrency: int = 0,
+        return_exceptions: bool = True,
+    ) -> AsyncGenerator[T | Exception, None]: ...
+    @overload
+    def aio(
+        self,
+        func: _Sync[T],
+        *args: Iterable[Any],
+        group_name: str | None = None,
+        concurrency: int = 0,
+        return_exceptions: Literal[False],
+    ) -> AsyncGenerator[T, None]: ...
+    @overload
+    def aio(
+        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        return_exceptions: bool = True,
+    ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
     async def aio(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
-    ) -> AsyncIterator[Any]:  # fmt: skip
+    ) -> AsyncGenerator[Any, None]:  # fmt: skip
         """`map` for async code: ``async for result in flyte.map.aio(task, inputs): ...``. Arguments as there."""
         context = current()
         target = _Target(func)
@@ -302,9 +377,45 @@ class _Map:
             await _end_aio(window, box)
 
 
+def _results(
+    func: Any, args: tuple[Iterable[Any], ...], *, group_name: str | None, concurrency: int, return_exceptions: bool
+) -> Generator[Any, None, None]:
+    context = current()
+    target = _Target(func)
+    inputs = _zipped(args)
+    if context is None:
+        for values in inputs:
+            try:
+                result = target.call(values)
+                if inspect.iscoroutine(result):
+                    result = _run_coroutine(result)
+            except Exception as exc:
+                if not return_exceptions:
+                    raise
+                result = exc
+            yield result
+        return
+    if context.trace:
+        raise target.task._inside_trace(context)
+    window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
+    arrived = threading.Event()
+    window.wake = arrived.set
+    try:
+        for index in itertools.count():
+            if not window.has(index):
+                return
+            while (settled := window.take(index)) is None:
+                with context.port.blocking():
+                    arrived.wait()
+                arrived.clear()
+            yield window.open(settled)
+    finally:
+        _end(window)
+
+
 async def _map_plain(
     target: _Target, inputs: Iterator[tuple[Any, ...]], concurrency: int, return_exceptions: bool
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """`map.aio` outside a run: the function itself, overlapping, at most `concurrency` at a time."""
 
     async def one(values: tuple[Any, ...]) -> Any:
