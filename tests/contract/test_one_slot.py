@@ -1,0 +1,87 @@
+"""The least cluster, one process with one thread: nothing that waits may hold its only slot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = '''
+import asyncio, time
+import flyte_nb as flyte
+
+env = flyte.TaskEnvironment("one-slot")
+
+
+@env.task
+async def fractal(depth: int, width: int) -> int:
+    if not depth:
+        return 1
+    return sum(await asyncio.gather(*(fractal(depth - 1, width) for _ in range(width))))
+
+
+@env.task
+def sync_fractal(depth: int) -> int:
+    return 1 if not depth else sync_fractal(depth - 1) + sum(flyte.map(sync_fractal, [depth - 1]))
+
+
+@env.task
+def with_a_loop(depth: int) -> int:
+    return asyncio.run(fractal(depth, 2))
+
+
+@env.task
+def spins(seconds: float) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return "spun"
+
+
+@env.task
+async def gives_up() -> str:
+    try:
+        return await asyncio.wait_for(spins.aio(600.0), 0.3)
+    except TimeoutError:
+        return "gave up"
+
+
+@env.task
+async def ticks() -> bool:
+    ticked = 0
+
+    async def tick():
+        nonlocal ticked
+        while True:
+            await asyncio.sleep(0.001)
+            ticked += 1
+
+    ticker = asyncio.create_task(tick())
+    await spins.aio(1.0)
+    ticker.cancel()
+    return ticked > 10
+
+
+@env.task
+async def main() -> list:
+    return [await fractal(4, 3), await sync_fractal.aio(5), await with_a_loop.aio(4), await ticks(), await gives_up()]
+
+
+if __name__ == "__main__":
+    flyte.init(n_workers=1)
+    print("RESULT", flyte.run(main).outputs()[0])
+'''
+
+
+@pytest.mark.cluster
+def test_t14_one_slot_is_enough(tmp_path, root):
+    """Recursion of any depth, sync and async; a parent ticks, and times out a child that computes in its own process."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(script)], env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        timeout=100, check=False,
+    )  # fmt: skip
+
+    assert "RESULT [81, 32, 16, True, 'gave up']" in done.stdout, done.stdout + done.stderr
