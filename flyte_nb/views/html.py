@@ -95,8 +95,9 @@ def _header(picture: Picture, now: float) -> str:
         f'<div style="padding:5px 10px;display:flex;gap:9px;align-items:baseline">{_mark(state.phase)} '
         f'<b style="white-space:nowrap">{look.word.capitalize()}</b> '
         f'<b style="{_MONO};font-size:12px;{_MUTED}">{escape(state.run)}</b> '
-        f'<span style="{_MONO};font-size:12px;{_MUTED};flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap" '
-        f'title="{escape(where)}">{_safe(title, 120)}</span> '
+        f'<span style="{_MONO};font-size:12px;{_MUTED};white-space:nowrap">{escape(where)}</span> '
+        f'<span style="{_MONO};font-size:12px;{_MUTED};flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">'
+        f"{_safe(title, 120)}</span> "
         f'<span style="{_MUTED};white-space:nowrap">{counts}</span> <b style="white-space:nowrap">{took}</b></div>'
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,8 @@ _URGENCY = {
 class Query:
     """What a reader is looking for."""
 
-    #: Words that all must occur in the label, the task or the error, whatever the case; "a17" finds that action.
+    #: Words that all must occur in the label, the task or the error, whatever the case; "a17" finds that action, "task:fit"
+    #: those of a task, ">2s" and "<50ms" those that took longer or shorter.
     text: str = ""
     #: Phases wanted; none: all.
     phases: frozenset[Phase] = frozenset()
@@ -84,7 +86,7 @@ def parse_query(args: Mapping[str, Any]) -> Query:
 
 async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float) -> tuple[array.array[int], int]:
     """Numbers of the actions found, sorted, at most `MAX_RESULTS`; and how many there are in all."""
-    keep = _test(query)
+    keep = _test(query, now)
     fold = errors.get(query.error) if query.error else None
     if fold is not None:
         candidates = [action.name for action in fold.ordered()]
@@ -105,14 +107,27 @@ async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float
     return array.array("I", [action.number for action in found[:MAX_RESULTS]]), len(found)
 
 
-def _test(query: Query) -> Callable[[Action], bool]:
+_TOOK = re.compile(r"([<>])(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _test(query: Query, now: float) -> Callable[[Action], bool]:
     words = query.text.casefold().split()
+    limits = [
+        (found[1] == ">", float(found[2]) * _UNITS[found[3] or ""]) for w in words if (found := _TOOK.fullmatch(w))
+    ]
+    tasks = [word[5:] for word in words if word.startswith("task:")]
+    words = [word for word in words if not (_TOOK.fullmatch(word) or word.startswith("task:"))]
     number = int(words[0][1:]) if len(words) == 1 and words[0][:1] == "a" and words[0][1:].isdigit() else -1
 
     def keep(action: Action) -> bool:
         if query.phases and action.phase not in query.phases:
             return False
         if query.task and action.task != query.task:
+            return False
+        if any(task not in action.task.casefold() for task in tasks):
+            return False
+        if limits and not _took_between(action, limits, now):
             return False
         if not words or action.number == number:
             return True
@@ -122,6 +137,13 @@ def _test(query: Query) -> Callable[[Action], bool]:
         return all(word in hay for word in words)
 
     return keep
+
+
+def _took_between(action: Action, limits: list[tuple[bool, float]], now: float) -> bool:
+    if action.started_at is None:
+        return False
+    took = (action.ended_at or now) - action.started_at
+    return all(took > limit if longer else took < limit for longer, limit in limits)
 
 
 def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:

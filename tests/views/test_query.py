@@ -46,6 +46,19 @@ async def test_filter_by_state_and_error(picture: Picture) -> None:
     assert 3 == len(by_state)
 
 
+async def test_filter_by_task_and_duration(picture: Picture) -> None:
+    """``task:`` and comparisons stand beside words, each in its unit; a bare word that looks like neither is text."""
+    actions = [a for n in picture.record.numbered if (a := picture.record.actions[n]).kind != "root"]
+    slow = [a.label for a in actions if a.ended_at - a.started_at > 0.025]  # type: ignore[operator]
+    assert 0 < len(slow) < len(actions)
+
+    assert slow == await labels(picture, text=">25ms")
+    assert len(actions) - len(slow) == len(await labels(picture, text="<0.025s"))
+    assert len(actions) == len(await labels(picture, text="task:score"))
+    assert [] == await labels(picture, text="task:other")
+    assert [label for label in slow if "(9" in label] == await labels(picture, text="(9 >25ms task:SCORE")
+
+
 async def test_failed_first_and_slowest_first(picture: Picture) -> None:
     """Sorting by state puts failures on top, by duration the longest."""
     assert await labels(picture, text="keyerror") == (await labels(picture, sort="state"))[:3]

@@ -131,7 +131,8 @@ export class App {
       class: "fnb-input fnb-search",
       type: "search",
       placeholder: "Filter",
-      "aria-label": "Filter actions by text",
+      "aria-label": "Filter actions by text, task:name, >2s or <50ms",
+      title: "Words of a label, task or error; a17; task:name; >2s, <50ms",
       "data-testid": "fnb-search",
     });
     this.search.addEventListener("input", () => this.queryChanged());

@@ -19,6 +19,7 @@ export class HeaderView {
   private readonly toggle: HTMLButtonElement;
   private readonly state = h("span", { class: "fnb-state" });
   private readonly run = h("span", { class: "fnb-run" });
+  private readonly prompt = h("span", { class: "fnb-prompt-number" });
   private readonly title = h("span", { class: "fnb-title" });
   private readonly chips = h("span", { class: "fnb-chips", role: "group", "aria-label": "Show only" });
   private readonly rate = h("span", { class: "fnb-rate" });
@@ -75,6 +76,7 @@ export class HeaderView {
         this.toggle,
         this.state,
         this.run,
+        this.prompt,
         this.title,
         this.chips,
         this.rate,
@@ -115,7 +117,9 @@ export class HeaderView {
     setText(this.run, header.run);
     const only = header.total === 1 ? onlyRow(model) : undefined;
     setText(this.title, only?.label ?? header.title);
-    setAttr(this.title, "title", `${header.prompt ? `In [${header.prompt}] ` : ""}${header.title}`);
+    setAttr(this.title, "title", header.title);
+    setText(this.prompt, header.prompt ? `In [${header.prompt}]` : "");
+    show(this.prompt, Boolean(header.prompt));
     setAttr(this.toggle, "aria-expanded", String(open));
     setAttr(this.toggle, "aria-label", `${open ? "Fold" : "Unfold"} run ${header.run}`);
     this.drawChips(header.counts, header.total, active);
