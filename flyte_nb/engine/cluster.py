@@ -93,9 +93,10 @@ async def _embedded(
     import dask
     import distributed
 
-    from flyte_nb.engine.embedded import EmbeddedCluster, reporting_to
+    from flyte_nb.engine.embedded import EmbeddedCluster, leave_main_alone, reporting_to
 
     _shield_from_stop()
+    leave_main_alone()
     security = distributed.Security.temporary()
     settings = {
         "distributed.worker.preload": ["flyte_nb.worker.preload"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import spawn
 from typing import Any
 
 from distributed import LocalCluster, Nanny
@@ -21,6 +22,31 @@ class EmbeddedCluster(LocalCluster):
         # `SpecCluster` closes the nanny of a worker that is missing 15 s after it was lost once, also where it is missing
         # because it has been lost again meanwhile: a task that kills its workers would end the cluster.
         Cluster._update_worker_status(self, op, msg)
+
+
+#: What Dask calls the processes that its nannies start.
+_WORKER_PROCESS = "Dask Worker process"
+
+
+def leave_main_alone() -> None:
+    """Have Dask's worker processes not execute the user's script again. Idempotent.
+
+    ``multiprocessing`` imports the main script in every process that it spawns, for the sake of plain pickles: a script
+    without ``if __name__ == "__main__"`` would run once more in each worker. Tasks travel by value, so ours don't need it.
+    """
+    plain = spawn.get_preparation_data
+    if getattr(plain, "_flyte_nb", False):
+        return
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        data = plain(name)
+        if name.startswith(_WORKER_PROCESS):
+            data.pop("init_main_from_path", None)
+            data.pop("init_main_from_name", None)
+        return data
+
+    get_preparation_data._flyte_nb = True  # type: ignore[attr-defined]
+    spawn.get_preparation_data = get_preparation_data
 
 
 class ReportingNanny(Nanny):

@@ -398,6 +398,8 @@ class Host:
         while True:
             await asyncio.sleep(PATIENCE)
             for lane in list(self.lanes.values()):
+                if lane.untold:
+                    lane.report()
                 if lane.stuck:
                     keys = lane.take_back()
                     if keys:

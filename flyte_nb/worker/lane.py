@@ -51,7 +51,8 @@ class Lane:
         self.thread_id = 0
         #: Where its attempts are executed: worker, process, slot.
         self.place = (host.address, os.getpid(), lane_id[-6:])
-        self._outcomes: list[Outcome] = []
+        #: Ended and not yet told of. The thread appends; it and the host's loop take away.
+        self._outcomes: deque[Outcome] = deque()
         self._reported_at = 0.0
         self._told: tuple[int, int, bool] = (0, 0, False)
         self._seceded = False
@@ -101,6 +102,11 @@ class Lane:
         return self.holder.blocked
 
     @property
+    def untold(self) -> bool:
+        """Whether outcomes wait to be told of: those that ended just before a long one began."""
+        return bool(self._outcomes)
+
+    @property
     def stuck(self) -> bool:
         """Whether what waits here waits for one long computation, or for a slot that does not come."""
         return bool(self.queue) and (self.blocked or self.holder.held_for > PATIENCE)
@@ -144,8 +150,11 @@ class Lane:
             self.report()
 
     def report(self) -> None:
-        """Tell the owner what ended and how far the lane is."""
-        outcomes, self._outcomes = self._outcomes, []
+        """Tell the owner what ended and how far the lane is. Also from the host's loop."""
+        outcomes = []
+        with contextlib.suppress(IndexError):
+            while True:
+                outcomes.append(self._outcomes.popleft())
         counters = (self.started, self.finished, self.blocked)
         if outcomes or counters != self._told:
             self._told = counters

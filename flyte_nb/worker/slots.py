@@ -40,12 +40,15 @@ class SlotGate:
         self._free = slots
         self._waiting: deque[threading.Lock] = deque()
         self.slots = slots
+        #: Who holds a slot now.
+        self.holders: set[SlotHolder] = set()
 
     def acquire(self, impatient: bool = False) -> None:
         """Wait for a slot, first come first served.
 
         Args:
-            impatient: Whether to take the spare slot after `PATIENCE` seconds, if it is free then.
+            impatient: Whether to take the spare slot after `PATIENCE` seconds, if it is free then and one of the others is
+                held that long: in a mere crowd everybody's turn comes.
         """
         with self._lock:
             if self._free > 0:
@@ -58,7 +61,7 @@ class SlotGate:
             with self._lock:
                 if turn not in self._waiting:
                     return  # handed over meanwhile
-                if self._free == 0:
+                if self._free == 0 and any(holder.held_for > PATIENCE for holder in list(self.holders)):
                     self._waiting.remove(turn)
                     self._free = -1
                     return
@@ -114,6 +117,7 @@ class SlotHolder:
             self.waiting = False
             self.held = True
             self.since = time.perf_counter()
+            self.gate.holders.add(self)
             self._on_take()
 
     def give(self) -> None:
@@ -121,6 +125,7 @@ class SlotHolder:
         if self.held:
             self._busy += time.perf_counter() - self.since
             self.held = False
+            self.gate.holders.discard(self)
             self.gate.release()
             self._on_release()
 

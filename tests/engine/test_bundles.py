@@ -1,0 +1,110 @@
+"""Bundles and slots on a real cluster: nobody waits for a bundle-mate, and no more compute than there are slots."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import flyte_nb as flyte
+from flyte_nb.kernel.session import Session
+from flyte_nb.testing import run_cell
+
+pytestmark = pytest.mark.cluster
+
+env = flyte.TaskEnvironment("bundles")
+SLOTS = 2
+
+
+def spin(seconds: float) -> int:
+    """Compute; returns the most that ever computed at once in this process, so far, whatever their tasks."""
+    shared = threading.__dict__.setdefault("_probe", {"lock": threading.Lock(), "now": 0, "most": 0})  # one per process
+    with shared["lock"]:
+        shared["now"] += 1
+        shared["most"] = max(shared["most"], shared["now"])
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+    with shared["lock"]:
+        shared["now"] -= 1
+    return int(shared["most"])
+
+
+@env.task
+def mostly_quick(i: int, slow: int, gate: str) -> int:
+    """One of thousands blocks in a plain call, until it is let go."""
+    while i == slow and not Path(gate).exists():
+        time.sleep(0.01)
+    return i
+
+
+@env.task
+async def mostly_quick_async(i: int, slow: int, gate: str) -> int:
+    """The same in a coroutine that computes without ever awaiting: its loop stands still."""
+    while i == slow and not Path(gate).exists():
+        sum(range(1000))
+    return i
+
+
+@env.task
+async def sleep_and_compute(i: int) -> tuple[int, int]:
+    """All wake together."""
+    most = 0
+    for _ in range(3):
+        await asyncio.sleep(0.05)
+        most = spin(0.0003)
+    return os.getpid(), most
+
+
+@env.task
+def compute(i: int) -> tuple[int, int]:
+    """A synchronous one beside them."""
+    return os.getpid(), spin(0.002)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Session]:
+    """Two workers of two slots."""
+    flyte.init(n_workers=2, threads_per_worker=SLOTS)
+    assert Session.current is not None
+    Session.current.wait_ready(60)
+    yield Session.current
+    flyte.shutdown()
+
+
+@pytest.mark.parametrize("task", [mostly_quick, mostly_quick_async], ids=["sync", "async"])
+@pytest.mark.parametrize("slow", [0, 1, 500, 1_999])
+def test_mates_of_a_long_action_run_elsewhere(cluster: Session, task: object, slow: int, tmp_path: Path) -> None:
+    """All others have ended while the long one still runs, wherever it stood among them."""
+    gate = tmp_path / "gate"
+
+    async def cell() -> list[int]:
+        calls = [asyncio.ensure_future(task.aio(i, slow, str(gate))) for i in range(2_000)]  # type: ignore[attr-defined]
+        held = calls.pop(slow)
+        done = await asyncio.gather(*calls)
+        assert not held.done()
+        gate.touch()
+        return [*done[:slow], await held, *done[slow:]]
+
+    assert run_cell(cell) == list(range(2_000))
+
+
+def test_no_more_compute_than_there_are_slots(cluster: Session) -> None:
+    """Hundreds of actions that wake together, and synchronous ones beside them, share the slots of their process.
+
+    (Only behind a computation of more than 50 ms may one that has begun before go on, on a spare slot.)
+    """
+
+    async def cell() -> list[tuple[int, int]]:
+        return await asyncio.gather(*(sleep_and_compute(i) for i in range(200)), *(compute.aio(i) for i in range(100)))
+
+    by_process: dict[int, int] = {}
+    for pid, at_once in run_cell(cell):
+        by_process[pid] = max(at_once, by_process.get(pid, 0))
+    assert len(by_process) == 2
+    assert all(at_once <= SLOTS for at_once in by_process.values()), by_process
