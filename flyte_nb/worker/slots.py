@@ -27,7 +27,7 @@ QUANTUM = 0.02
 
 #: Seconds that a body which has begun waits for a slot before it takes the spare one: a child that computes in the same
 #: process may hold the slot for hours.
-PATIENCE = 0.05
+PATIENCE = 0.2
 
 _mine = threading.local()
 

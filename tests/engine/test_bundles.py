@@ -97,7 +97,7 @@ def test_mates_of_a_long_action_run_elsewhere(cluster: Session, task: object, sl
 def test_no_more_compute_than_there_are_slots(cluster: Session) -> None:
     """Hundreds of actions that wake together, and synchronous ones beside them, share the slots of their process.
 
-    (Only behind a computation of more than 50 ms may one that has begun before go on, on a spare slot.)
+    (Only behind a computation of more than 0.2 s may one that has begun before go on, on a spare slot.)
     """
 
     async def cell() -> list[tuple[int, int]]:
