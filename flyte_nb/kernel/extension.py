@@ -32,6 +32,7 @@ def load(ip: Any) -> None:
     router.install(ip)
     session = ensure()
     session.cells, session.output, session.router = cells, CellOutput(ip), router
+    session.is_attended()
     session.cell_names = CellNames(ip)
     session.forgotten = Forgotten(ip, session.cell_names)
     remove_forgotten = cells.on_end(session.forgotten.cell_ended)

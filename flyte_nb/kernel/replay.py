@@ -7,6 +7,7 @@ cluster as always: they are the business of the engine's thread, which no prompt
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import os
@@ -76,6 +77,7 @@ def replay(
         raise
     except BaseException as exc:
         if not can_prompt(shell):
+            _shorten(exc)
             raise
         _show(shell, exc)
         return Replayed(error=exc)
@@ -91,6 +93,13 @@ def _call(
             return value
         return run_private(value, context)
     return run_private(context.run(function, *args, **kwargs), context)
+
+
+def _shorten(exc: BaseException) -> None:
+    """Have IPython show an error that leaves a replay with the body's frames only."""
+    text = failure_text.render(exc.with_traceback(_own_frames(exc.__traceback__)))
+    with contextlib.suppress(AttributeError, TypeError):  # an exception without a dictionary
+        exc._render_traceback_ = lambda: text  # type: ignore[attr-defined]  # IPython's protocol
 
 
 def _show(shell: Any, exc: BaseException) -> None:

@@ -30,6 +30,7 @@ from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.forgotten import Forgotten
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.prompts import can_prompt
+from flyte_nb.views.display import WIDGET_MIME
 from flyte_nb.views.view import View
 
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
@@ -59,8 +60,9 @@ class CellRun:
 class CellDisplay:
     """Outputs of one cell (`flyte_nb.views.display.Display`)."""
 
-    def __init__(self, output: Any, cell: Any) -> None:
-        self._output = output
+    def __init__(self, session: Session, cell: Any) -> None:
+        self._session = session
+        self._output = session.output
         self._cell = cell
 
     def publish(self, bundle: Mapping[str, Any], display_id: str) -> None:
@@ -69,7 +71,14 @@ class CellDisplay:
 
     def update(self, bundle: Mapping[str, Any], display_id: str) -> None:
         """Replace an output."""
-        self._output.update(self._cell, bundle, display_id=display_id)
+        cell, running = self._cell, self._session.cells.current
+        if not self._session.attended and running is not None and running is not cell:
+            # Runners without a browser (nbclient) drop what is sent for a cell that has ended; the output is found by its
+            # ``display_id``, whichever cell the message belongs to. They would store a live view that comes late.
+            if WIDGET_MIME in bundle:
+                return
+            cell = running
+        self._output.update(cell, bundle, display_id=display_id)
 
 
 class Session:
@@ -93,6 +102,8 @@ class Session:
         self.router: Any = None
         #: Names cells by their prompts in errors; None outside a notebook.
         self.cell_names: CellNames | None = None
+        #: Whether a person can answer prompts, as of the last cell.
+        self.attended = False
         #: Watches the calls of cells; None outside a notebook.
         self.forgotten: Forgotten | None = None
         #: Views by run, the one shown or ended last at the end.
@@ -169,8 +180,10 @@ class Session:
         return any(found.info.name == run for found in list(self._by_cell.values()))
 
     def is_attended(self) -> bool:
-        """Whether a person can answer: in a notebook or IPython whose front end takes prompts. From the main thread."""
-        return self.cells is not None and can_prompt(self.cells.ip)
+        """Whether a person can answer: the front end takes prompts. Off the main thread: as of the last cell."""
+        if self.cells is not None and threading.current_thread() is threading.main_thread():
+            self.attended = can_prompt(self.cells.ip)
+        return self.attended
 
     def resolve(
         self, run: str, action: str, op: str, payload: Payload | None, task: Task[..., Any] | None, info: RunInfo
@@ -230,6 +243,7 @@ class Session:
 
     def new_epoch(self) -> None:
         """A cell begins: globals may have changed since tasks were last serialized."""
+        self.is_attended()
         self.port.run_soon(self.engine.executor.new_epoch)
 
     def _cancel_run(self, name: str, reason: str) -> None:
@@ -298,7 +312,7 @@ class Session:
     def show(self, run: str, cell: Any) -> View:
         """Show a run under a cell, beside the places where it is shown already. On the engine thread."""
         in_notebook = self.output is not None and self.output.in_kernel
-        display = CellDisplay(self.output, cell) if in_notebook else None
+        display = CellDisplay(self, cell) if in_notebook else None
         known = self.views.pop(run, None)
         if known is not None and display is not None:
             self.views[run] = known
@@ -394,7 +408,7 @@ class Session:
         self.close()
         fresh = Session(target=target, **options)
         fresh.cells, fresh.output, fresh.router, fresh.cell_names = cells, output, router, self.cell_names
-        fresh.forgotten = self.forgotten
+        fresh.forgotten, fresh.attended = self.forgotten, self.attended
         Session.current = fresh
         return fresh
 

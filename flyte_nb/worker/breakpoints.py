@@ -104,7 +104,7 @@ class Stop:
                 if self.attached:
                     deadline = time.monotonic() + self.wait
                 elif time.monotonic() > deadline:
-                    logger.warning("breakpoint at %s: nobody attached within %g s; it goes on", self.where, self.wait)
+                    logger.warning("breakpoint: nobody attached within %g s; it goes on", self.wait)
                     return "continue\n"
 
     def left(self) -> None:
@@ -237,19 +237,21 @@ class Breakpoints:
 
     def _hit(self, frame: FrameType, context: Context, body: Body) -> None:
         wait = context.run.breakpoint_wait
-        where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        file = frame.f_code.co_filename
+        in_cell = frames.is_notebook_file(file)  # the worker doesn't know which
+        where = f"line {frame.f_lineno} of its cell" if in_cell else f"{Path(file).name}:{frame.f_lineno}"
         if wait <= 0 or context.run.name in self._off:
             seen = context.frame.attachments.setdefault("breakpoints", set())
             if where not in seen and wait <= 0:
                 seen.add(where)
-                logger.warning("breakpoint at %s is passed over: nobody can attach in this run", where)
+                logger.warning("breakpoint, %s, is passed over: nobody can attach in this run", where)
             return
         key = body.work.key
         stop = self.stops.get(key)
         if stop is None:
             stop = self.stops[key] = Stop(self._host, body, wait)
         if not stop.over:
-            logger.warning("stopped at breakpoint %s: `%%flyte attach` opens it, within %g s", where, wait)
+            logger.warning("stopped at breakpoint, %s: `%%flyte attach` opens it, within %g s", where, wait)
             RemotePdb(stop).set_trace(frame)
 
     def find(self, run: str, action: str) -> Stop | None:

@@ -26,6 +26,7 @@ from flyte_nb.core.serial import loads
 from flyte_nb.kernel.operations import word
 from flyte_nb.kernel.operations.looking import find
 from flyte_nb.kernel.prompts import can_prompt
+from flyte_nb.kernel.replay import Replayed
 from flyte_nb.kernel.replay import replay as run_here
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ def _run(session: Session, call: Call, action: Action, title: str) -> Iterator[B
     restore = body._begin()
     try:
         yield body
+    except Exception as exc:
+        body.context.frame.attachments["replayed"] = Replayed(error=exc)
+        raise
     finally:
         body._finish(restore)
         session.port.ask(_close, session, info, body)
