@@ -209,6 +209,7 @@ class SyncLane(Lane):
                 if not self._wait():
                     return
                 continue
+            self.holder.share()
             try:
                 self._execute(work)
             except asyncio.CancelledError:  # an interrupt that came as its body was ending
