@@ -61,10 +61,16 @@ def view(on):
     if not on:
         Session.current.show = lambda run, cell: None
 
+def forget():
+    # What earlier rounds left would slow Python's garbage collection down in later ones.
+    Session.current.store.runs.clear()
+    Session.current._close_old_views()
+
 def engine_seconds():
     return time.clock_gettime(time.pthread_getcpuclockid(Session.current.engine.thread.thread.ident))
 
 async def timed(work):
+    Session.current.port.ask(forget)
     gc.collect()
     engine, started = engine_seconds(), time.perf_counter()
     tasks = await work or 0.0
@@ -178,10 +184,12 @@ def compare(
     front: FrontEnd, title: str, work: str, rounds: int, *, logs: bool, slower: float, memory: float | None
 ) -> bool:
     """Alternate rounds without and with the view; print them and the marks. Returns whether all marks are met."""
-    off, on = [], []
-    for _ in range(rounds):
-        off.append(front.measure(work, on=False, logs=logs))
-        on.append(front.measure(work, on=True, logs=logs))
+    off: list[Measured] = []
+    on: list[Measured] = []
+    for number in range(rounds):
+        # In turns: off on, on off, and so on.
+        for shown in (bool(number % 2), not number % 2):
+            (on if shown else off).append(front.measure(work, on=shown, logs=logs))
 
     def slowed(pick: Callable[[Measured], float]) -> tuple[float, float]:
         """By how much the view changes something: medians, and best of each."""
