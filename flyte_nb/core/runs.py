@@ -400,12 +400,12 @@ class Run:
         Raises:
             LookupError: There is no such action.
             RuntimeError: It is not parked.
-            TypeError: The value is not what the task returns.
+            errors.RuntimeDataValidationError: The value is not what the task returns.
         """
         found = self._find(action)
         task = REGISTRY.latest(found.task)
         if task is not None:
-            task.interface.check_outputs(value)
+            value = task.interface.check_outputs(value)
         self._decide(found, "resume", dumps(value))
 
     def fail(self, action: Action | str) -> None:
