@@ -28,6 +28,10 @@ from flyte_nb.core.task import Task
 
 _NONE = pickle.dumps(None, 5)
 
+#: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller goes on without it,
+#: and a worker process that it still holds is replaced.
+GRACE = 3.0
+
 #: Longest text of a result kept with its action, in characters.
 PREVIEW_CHARS = 300
 #: Results of more bytes are not kept with their action.

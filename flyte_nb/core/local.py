@@ -18,7 +18,7 @@ from typing import Any
 
 from flyte_nb.core import capture, signalling
 from flyte_nb.core import events as ev
-from flyte_nb.core.attempt import Body
+from flyte_nb.core.attempt import GRACE, Body
 from flyte_nb.core.caching import CacheClient, CacheDesk
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
@@ -31,9 +31,6 @@ from flyte_nb.core.recall import Recall
 from flyte_nb.core.serial import Payload
 from flyte_nb.core.store import RunStore
 from flyte_nb.core.task import Task
-
-#: Seconds that a cancelled body has for its clean-up before its caller is told that it was abandoned.
-GRACE = 5.0
 
 
 class LoopClock:

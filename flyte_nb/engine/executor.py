@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from flyte_nb.core.attempt import GRACE
 from flyte_nb.core.collector import MANY, Collector
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.model import ErrorNote, Phase
@@ -27,7 +28,7 @@ from flyte_nb.core.serial import UnpicklableError, dump_function
 from flyte_nb.core.task import Task
 from flyte_nb.engine.deaths import Death
 from flyte_nb.engine.fetching import Fetcher, away
-from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_wanted, next_bundle
+from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_missing, next_bundle
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 
 logger = logging.getLogger("flyte")
@@ -39,9 +40,6 @@ LINGER_WITH_RESOURCES = 0.2
 #: Seconds after a loss during which a worker opens no lanes on itself, where the actions live that await them: what ended
 #: one process may end the next. The lost worker's successor is there by then, if there is one.
 WARY = 8.0
-#: Seconds that a cancelled body has for its clean-up before it is interrupted harder, and again before its worker process
-#: is replaced.
-GRACE = 3.0
 #: Seconds that idle lanes have to end when their owner is closed.
 CLOSE_PATIENCE = 0.5
 
@@ -194,15 +192,13 @@ class DaskExecutor:
 
     def _open_lanes(self, shape: Shape) -> None:
         workers = self.network.workers()
-        if self._is_wary:  # none left: `_sweep` looks again
-            shunned = {self.network.own_address, *self._lost}
+        shunned = {self.network.own_address, *self._lost} if self._is_wary else set()
+        if shunned:  # none left: `_sweep` looks again
             workers = {address: w for address, w in workers.items() if address not in shunned}
             if not workers:
                 return
         slots = sum(w.nthreads for w in workers.values()) or 1
-        counted = [x for x in shape.lanes.values() if not x.opened or x.address in workers]
-        open_now = sum(1 for lane in counted if not lane.blocked and not lane.closing)
-        for _ in range(lanes_wanted(shape, slots) - open_now):
+        for _ in range(lanes_missing(shape, slots, time.monotonic(), shunned)):
             self._open_lane(shape, workers)
 
     @property

@@ -11,7 +11,7 @@ growing by at most `GROWTH` times what the lane has done so far, so that one qui
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from flyte_nb.core.context import RunInfo
@@ -19,6 +19,8 @@ from flyte_nb.core.outcome import Outcome, Work
 
 #: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
 TARGET = 0.05
+#: Seconds within which Dask starts a lane. One that takes longer waits behind something else: another one is opened.
+OPENS_WITHIN = 0.5
 #: How fast bundles may grow.
 GROWTH = 8
 #: Most attempts handed to one lane and not yet begun.
@@ -148,8 +150,22 @@ def next_bundle(shape: Shape, lane: Lane, takers: int) -> list[Item]:
     return bundle
 
 
-def lanes_wanted(shape: Shape, slots: int) -> int:
-    """How many lanes should be open (blocked ones aside) for what waits."""
-    busy = sum(1 for lane in shape.lanes.values() if not lane.blocked and lane.items)
-    coming = sum(1 for lane in shape.lanes.values() if not lane.opened and not lane.items)
-    return min(slots, busy + max(coming, len(shape.queue)))
+def lanes_missing(shape: Shape, slots: int, now: float, shunned: Container[str] = ()) -> int:
+    """How many lanes to open for what waits.
+
+    Args:
+        shape: What waits.
+        slots: Slots of the cluster.
+        now: Time, as in `Lane.used_at`.
+        shunned: Workers whose lanes do not count.
+    """
+    open_now = busy = coming = 0
+    for lane in shape.lanes.values():
+        if lane.blocked or lane.closing:
+            continue
+        if not lane.opened:
+            coming += now - lane.used_at < OPENS_WITHIN
+        elif lane.address not in shunned:
+            open_now += 1
+            busy += bool(lane.items)
+    return min(slots, busy + max(coming, len(shape.queue))) - open_now - coming

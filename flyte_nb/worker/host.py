@@ -18,7 +18,7 @@ import distributed
 import psutil
 
 from flyte_nb.core import aliases, blobs, capture
-from flyte_nb.core.attempt import Body
+from flyte_nb.core.attempt import GRACE, Body
 from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.caching import CacheClient
 from flyte_nb.core.context import RunInfo
@@ -31,7 +31,7 @@ from flyte_nb.core.recall import FarKept
 from flyte_nb.core.serial import Packed
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.deaths import Death
-from flyte_nb.engine.executor import GRACE, DaskExecutor
+from flyte_nb.engine.executor import DaskExecutor
 from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo

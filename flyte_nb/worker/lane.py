@@ -109,7 +109,8 @@ class Lane:
     @property
     def stuck(self) -> bool:
         """Whether what waits here waits for one long computation, or for a slot that does not come."""
-        return bool(self.queue) and (self.blocked or self.holder.held_for > PATIENCE)
+        holder = self.holder
+        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > PATIENCE)
 
     # -- on the lane's thread -------------------------------------------------------------------------------------
 
@@ -187,8 +188,10 @@ class SyncLane(Lane):
 
     @property
     def stuck(self) -> bool:
-        """Whether the running body has taken long, computing or waiting."""
-        return bool(self.queue) and self._current is not None and time.perf_counter() - self._began > PATIENCE
+        """Whether the running body has taken long, computing or waiting, or the next one waits long for its slot."""
+        if self._current is None:
+            return bool(self.queue) and self.holder.waited_for > PATIENCE
+        return bool(self.queue) and time.perf_counter() - self._began > PATIENCE
 
     def wake(self) -> None:
         """Have the thread look."""

@@ -106,12 +106,14 @@ class SlotHolder:
         self.since = 0.0
         #: Seconds held, up to the last release.
         self._busy = 0.0
-        #: Whether it waits for a slot right now.
+        #: Whether it waits for a slot right now, and since when.
         self.waiting = False
+        self._waiting_since = 0.0
 
     def take(self) -> None:
         """Wait for a slot, unless it holds one."""
         if not self.held:
+            self._waiting_since = time.perf_counter()
             self.waiting = True
             self.gate.acquire(bool(self.has_begun()))
             self.waiting = False
@@ -139,6 +141,11 @@ class SlotHolder:
     def busy(self) -> float:
         """Seconds it has held a slot so far."""
         return self._busy + (time.perf_counter() - self.since if self.held else 0.0)
+
+    @property
+    def waited_for(self) -> float:
+        """Seconds it has waited for a slot so far; 0 if it does not wait."""
+        return time.perf_counter() - self._waiting_since if self.waiting else 0.0
 
     @property
     def held_for(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.outcome import Work
-from flyte_nb.engine.lanes import MAX_BUNDLE, Item, Lane, Shape, lanes_wanted, next_bundle
+from flyte_nb.engine.lanes import MAX_BUNDLE, Item, Lane, Shape, lanes_missing, next_bundle
 
 
 def shape_with(queued: int, *, is_async: bool = False) -> Shape:
@@ -72,4 +72,4 @@ def test_a_blocked_lane_takes_nothing_and_does_not_count():
     lane.blocked = True
 
     assert 0 == shape.room(lane)
-    assert 1 == lanes_wanted(shape, 1)
+    assert 1 == lanes_missing(shape, 1, 0.0)
