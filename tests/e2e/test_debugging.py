@@ -1,0 +1,97 @@
+"""From "3 of 12 failed" to fixed in JupyterLab and Notebook 7: input boxes, buttons, and what a reader sees."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.e2e.harness import Browser, Front, JupyterServer, Notebook
+
+pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.cluster, pytest.mark.slow]
+
+expect.set_options(timeout=30_000)
+
+SETUP = """
+%load_ext flyte_nb
+import asyncio
+import flyte_nb as flyte
+env = flyte.TaskEnvironment("demo")
+"""
+
+TASKS = """
+@env.task
+async def work(x: int) -> int:
+    doubled = x * 2
+    if x in (3, 5, 7):
+        raise ValueError(f"no {doubled}")
+    return doubled
+
+@env.task
+async def main(n: int) -> int:
+    return sum(await asyncio.gather(*(work(x) for x in range(n))))
+"""
+
+FIXED = TASKS.replace("raise ValueError", "return -1; raise ValueError")
+
+
+def ask(notebook: Notebook, cell: int, source: str, *lines: str) -> str:
+    """Run a cell that prompts, type lines into its input boxes, and return all it printed."""
+    notebook.set_source(cell, source).run(cell)
+    for line in lines:
+        box = notebook.cell(cell).locator("input.jp-Stdin-input").last.element_handle(timeout=30_000)
+        assert box is not None
+        box.fill(line)
+        box.press("Enter")
+        box.wait_for_element_state("hidden", timeout=30_000)  # it has become text
+    notebook.wait_idle(cell)
+    return str(notebook.cell(cell).locator(".jp-OutputArea").first.inner_text())
+
+
+def view(notebook: Notebook, cell: int) -> Locator:
+    """The first live view under a cell."""
+    return notebook.cell(cell).get_by_test_id("fnb").first
+
+
+@pytest.mark.parametrize("front", ["lab", "notebook"])
+def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> None:
+    """The error, `%debug` and `%flyte replay` in input boxes, the Retry button, a parked action resumed from its panel."""
+    name = f"debugging-{front}.ipynb"
+    server.write(name, [SETUP, TASKS, *[""] * 10])
+    notebook = browser.open(server, name, front=front)
+    notebook.run(0).wait_idle(0).run(1).wait_idle(1)
+    assert "" == notebook.error(0) + notebook.error(1)
+
+    notebook.set_source(2, "await asyncio.gather(*(work(x) for x in range(12)))").run(2).wait_idle(2)
+    shown = notebook.cell(2).inner_text()
+    assert " of 12 failed" in shown
+    assert "the others: " in shown
+    assert "%flyte retry r1" in shown
+    assert "flyte_nb/core" not in shown
+    notebook.screenshot(f"debugging-{front}", cell=2)
+
+    assert re.search(r"\n(6|10|14)\n", ask(notebook, 3, "%debug", "p doubled", "q"))  # whichever failed first
+    replayed = ask(notebook, 4, "%flyte replay a4 --step", "n", "p doubled * 100", "q")
+    assert "600" in replayed
+
+    notebook.set_source(5, FIXED).run(5).wait_idle(5)
+    view(notebook, 2).get_by_test_id("fnb-retry-failed").click()
+    expect(view(notebook, 2).locator(".fnb-state").first).to_have_text(re.compile("succeeded", re.IGNORECASE))
+    notebook.set_source(6, "await flyte.last_run()").run(6).wait_idle(6)
+    assert "[0, 2, 4, -1, 8, -1, 12, -1, 16, 18, 20, 22]" in notebook.text(6).replace("\n", "")
+
+    notebook.set_source(7, TASKS + "run = flyte.with_runcontext(on_failure='pause').run(main, 4)").run(7).wait_idle(7)
+    parked = view(notebook, 7)
+    parked.get_by_test_id("fnb-tree").get_by_text("work(3)").first.click()
+    detail = parked.get_by_test_id("fnb-detail")
+    detail.get_by_role("button", name="Resume").first.click()
+    value = detail.get_by_test_id("fnb-resume")
+    expect(value).to_be_visible()
+    notebook.screenshot(f"parked-{front}", cell=7)
+    value.fill("1000")
+    value.press("Enter")
+    notebook.set_source(8, "await run").run(8).wait_idle(8)
+    assert "1006" == notebook.text(8)
+    assert [] == [error for error in notebook.page_errors if "fnb" in error or "flyte" in error]
+    notebook.save().close()
