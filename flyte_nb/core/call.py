@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flyte_nb.core import errors
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.notices import announce_defined
-from flyte_nb.core.serial import Payload, UnpicklableError, can_pickle, describe_culprit, dumps, key_bytes
+from flyte_nb.core.serial import Payload, UnpicklableError, can_pickle, describe_culprit, dumps_call, key_bytes
 
 if TYPE_CHECKING:
     from flyte_nb.core.context import Context, RunInfo
@@ -100,7 +100,7 @@ def prepare(
         announce_defined(task.config)
     bound = task.interface.bind(args, kwargs)
     try:
-        payload = dumps(bound, context.port.blobs)
+        payload = dumps_call(bound, context.port.blobs)
     except UnpicklableError as exc:
         raise UnpicklableError(_which_argument(task, bound, exc)) from exc.__cause__
     inline = len(payload) if type(payload) is bytes else len(payload.data)  # type: ignore[union-attr]

@@ -72,6 +72,17 @@ def is_plain(value: object, depth: int = 3) -> bool:
     return kind is not dict or is_plain(list(value.values()), depth)  # type: ignore[attr-defined]
 
 
+def dumps_call(bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: BlobStore | None = None) -> Payload:
+    """As `dumps`, for a call's arguments; quick for the commonest ones, a few plain values."""
+    if not bound[1]:
+        for value in bound[0]:
+            if type(value) not in _PLAIN:
+                break
+        else:
+            return pickle.dumps(bound, 5)
+    return dumps(bound, blobs)
+
+
 def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
     """Serialize by value.
 
