@@ -84,3 +84,11 @@ def test_kernel_can_be_registered_for_a_server_elsewhere(tmp_path: Path) -> None
     assert str(folder) in done.stdout
     assert (sys.executable, "Mine (Flyte)") == (spec["argv"][0], spec["display_name"])
     assert (folder / "logo-64x64.png").exists()
+
+
+def test_the_readme_names_every_subcommand() -> None:
+    """``%flyte`` has no word that the README does not explain."""
+    from flyte_nb.kernel import operations
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in operations.words() if f"%flyte {name}" not in text] == []
