@@ -90,5 +90,5 @@ def test_the_readme_names_every_subcommand() -> None:
     """``%flyte`` has no word that the README does not explain."""
     from flyte_nb.kernel import operations
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     assert [name for name in operations.words() if f"%flyte {name}" not in text] == []
