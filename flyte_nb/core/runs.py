@@ -374,7 +374,7 @@ class Run:
             LookupError: Nothing failed, or the arguments are not kept any more.
             RuntimeError: Its cell is still running, and nothing of it is parked.
         """
-        self._engine.port.ask(self._retry, None)
+        self._ask(self._retry, None)
         return self
 
     def retry(self, action: Action | str) -> Run:
@@ -387,7 +387,7 @@ class Run:
             LookupError: There is no such action, or its arguments are not kept any more.
             RuntimeError: It is neither parked nor has it ended.
         """
-        self._engine.port.ask(self._retry, self._find(action))
+        self._ask(self._retry, self._find(action))
         return self
 
     def resume(self, action: Action | str, value: Any) -> None:
@@ -420,6 +420,16 @@ class Run:
         """
         self._decide(self._find(action), "raise", None)
 
+    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function on the controller's thread.
+
+        Raises:
+            LookupError: The run's cluster was closed.
+        """
+        if self._engine.port.loop.is_closed():
+            raise LookupError(f"{self.name} ran on a cluster that was closed since: run its cell again.")
+        return self._engine.port.ask(function, *args)
+
     def _find(self, action: Action | str) -> Action:
         name = action if isinstance(action, str) else action.name
         record = self._record
@@ -433,7 +443,7 @@ class Run:
             raise RuntimeError(
                 f"{self.name}/{action.id} {action.label} is {action.phase.value}, not parked: cannot {op} it."
             )
-        self._engine.port.ask(self._resolve, action, op, payload)
+        self._ask(self._resolve, action, op, payload)
 
     def _resolve(self, action: Action, op: str, payload: Any = None) -> None:
         record, info = self._record, self._info
@@ -487,7 +497,7 @@ class Run:
         record = self._record
         if record is None:
             raise LookupError(f"{self.name} is not kept any more: this kernel remembers its latest 200 runs.")
-        found = self._engine.port.ask(rerun.results_of, self._engine, record, group)
+        found = self._ask(rerun.results_of, self._engine, record, group)
         return rerun.open_results(found, self.name, return_exceptions=return_exceptions)
 
     results = Dual(_results)
@@ -610,6 +620,12 @@ def _listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 
         and (task_name is None or (run._task is not None and run._task.name == task_name))
     ]
     return iter(found[-limit:])
+
+
+def forget(engine: Engine) -> None:
+    """An engine was closed: its runs are not found any more."""
+    for name in [name for name, run in _known.items() if run._engine is engine]:
+        del _known[name]
 
 
 def runs() -> dict[str, Run]:

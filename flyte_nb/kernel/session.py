@@ -442,6 +442,7 @@ class Session:
                 pass
             self.engine.close()
         self.reader.close()
+        runs.forget(self)
         if Session.current is self:
             Session.current = None
 

@@ -166,6 +166,30 @@ def test_a_parked_run_can_be_cancelled(nb: Kernel) -> None:
     assert "'aborted'" in nb.run("str(run.phase)").ok().result
 
 
+def test_a_parked_action_can_be_debugged(nb: Kernel) -> None:
+    """Before anything is decided: the frame, the whole traceback, a replay."""
+    nb.run(TASKS).ok()
+    nb.run(START).ok()
+    name = nb.run("print(action('work(2)').id)").ok().stdout.strip()
+
+    assert "2000" in nb.run(f"%flyte debug {name}", inputs=["p x * 1000", "q"]).ok().stdout
+    assert "raise ValueError" in nb.run(f"%flyte logs {name} --traceback").ok().stdout
+    assert "raised ValueError: bad 2" in nb.run(f"%flyte replay {name}", inputs=["q"]).ok().stdout
+    nb.run("run.abort(); await until(run.done)").ok()
+
+
+def test_stop_ends_a_cell_that_waits_for_a_parked_action(nb: Kernel) -> None:
+    """And nothing stays parked."""
+    nb.run(TASKS).ok()
+    cell = nb.begin("with flyte.on_failure('pause'):\n    print('begun')\n    await asyncio.gather(work(2), work(6))")
+    cell.wait_for(lambda: "begun" in cell.stdout)
+    nb.interrupt()
+    cell.wait(20)
+
+    assert "CancelledError" == cell.error.name
+    nb.run("await until(lambda: flyte.last_run().phase == 'aborted')", timeout=20).ok()
+
+
 def test_init_makes_pausing_the_default(nb: Kernel) -> None:
     """`init(on_failure="pause")`, and back; an unknown word is refused."""
     nb.run(TASKS).ok()

@@ -186,3 +186,15 @@ def test_a_cell_cannot_wait_for_its_own_run(nb: Kernel) -> None:
     nb.run(FIXED).ok()
 
     assert "this very cell" in nb.run("await work(1); await flyte.last_run()").error.value
+
+
+def test_runs_of_a_closed_cluster_are_not_retried(nb: Kernel) -> None:
+    """A sentence instead of a wait for an engine that is gone; the new cluster begins anew."""
+    nb.run(BROKEN).ok()
+    nb.run("await asyncio.gather(work(3), return_exceptions=True); old = flyte.last_run()").ok()
+    nb.run("%flyte cluster restart").ok()
+
+    assert "was closed since" in nb.run("old.retry_failed()").error.value
+    assert "No runs yet" in nb.run("%flyte retry").ok().stdout
+    nb.run(FIXED).ok()
+    assert "-3" == nb.run("await work(3)").ok().result

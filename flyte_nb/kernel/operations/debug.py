@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flyte_nb.kernel.operations import word
-from flyte_nb.kernel.operations.looking import find
+from flyte_nb.kernel.operations.looking import error_of, find
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session
@@ -20,10 +20,11 @@ def debug(session: Session, *words: str) -> str | None:
     if found is None:
         return f"There is no action {words[0]}."
     _, action = found
-    if action.error is None or action.error.record is None:
-        return f"{action.label} has no failure record: it {action.phase.value}."
+    error = error_of(action)
+    if error is None or error.record is None:
+        return f"{action.label} has no failure record: it is {action.phase.value.replace('_', ' ')}."
     from flyte_nb.core.failure_record import FailureRecord
     from flyte_nb.kernel.debug import post_mortem
 
-    post_mortem(FailureRecord.loads(action.error.record))
+    post_mortem(FailureRecord.loads(error.record))
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyte_nb.core.model import Action
+from flyte_nb.core.model import Action, ErrorNote
 from flyte_nb.core.store import RunRecord
 from flyte_nb.kernel.operations import word
 
@@ -77,12 +77,18 @@ def logs(session: Session, *words: str) -> str:
     return "\n".join(line.text for line in log) + hidden or f"{action.label} printed nothing."
 
 
+def error_of(action: Action) -> ErrorNote | None:
+    """The error of an action: its own, or (parked, or between attempts) that of its latest attempt."""
+    return action.error or (action.attempt.error if action.attempt is not None else None)
+
+
 def _traceback(action: Action) -> str:
-    if action.error is None:
+    error = error_of(action)
+    if error is None:
         return f"{action.label} has no error."
-    if action.error.record is None:
-        return f"{action.error.code}: {action.error.message}"
+    if error.record is None:
+        return f"{error.code}: {error.message}"
     from flyte_nb.core.failure_record import FailureRecord
     from flyte_nb.core.failure_text import full_text
 
-    return str(full_text(FailureRecord.loads(action.error.record)))
+    return str(full_text(FailureRecord.loads(error.record)))
