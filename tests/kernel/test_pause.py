@@ -211,8 +211,10 @@ def test_where_nobody_can_decide_nothing_parks(tmp_path: Path) -> None:
         DEFINE + TASKS,
         "with flyte.on_failure('pause'):\n    await work(2)",
         "run = flyte.with_runcontext(on_failure='pause').run(work, 2)\nawait run",
-        "run = flyte.with_runcontext(on_failure='pause', interactive_mode=True).run(work, 2)\n"
-        "await until(lambda: run.action and run.action.phase == 'paused')\nrun.resume('a0', 9)\nawait run",
+        """run = flyte.with_runcontext(on_failure='pause', interactive_mode=True).run(work, 2)
+await until(lambda: run.action and run.action.phase == 'paused')
+run.resume('a0', 9)
+await run""",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
 
