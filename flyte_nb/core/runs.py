@@ -200,8 +200,7 @@ class Run:
         record = self._engine.store.runs.get(run)
         if record is not None and tries == LOST_STEPS_AFTER:
             close_lost(record, port.controller.emit, port.controller.clock.time())
-        busy = record is not None and any(not a.phase.is_terminal for a in record.actions.values() if a.number >= 0)
-        if busy and tries < 200:
+        if record is not None and record.unfinished and tries < 200:
             port.loop.call_later(0.02 if tries < 20 else 0.05, self._close_when_quiet, tries + 1)
             return
         root = record.actions.get(ROOT) if record else None

@@ -14,6 +14,8 @@ from flyte_nb.core.serial import Payload
 
 #: Code of each phase in a group's `phases` array (and on the wire to the browser): one byte per action.
 PHASE_CODES: dict[Phase, int] = {phase: code for code, phase in enumerate(Phase)}
+#: Codes of the phases that end an action.
+TERMINAL_CODES = tuple(code for phase, code in PHASE_CODES.items() if phase.is_terminal)
 #: Closed runs kept; the oldest beyond it are forgotten, with their logs and inputs.
 MAX_RUNS = 200
 #: Actions kept over all closed runs: about 1 kB each.
@@ -117,6 +119,15 @@ class RunRecord:
     def count(self, *phases: Phase) -> int:
         """How many actions (the root aside) are in one of these phases."""
         return sum(group.count(*phases) for group in self.groups.values())
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an action has not ended; from the groups' tallies, so the size of the run does not matter."""
+        grouped = sum(len(group.members) for group in self.groups.values())
+        ended = sum(group.counts[code] for group in self.groups.values() for code in TERMINAL_CODES)
+        if ended < grouped:
+            return True
+        return any(not self.actions[name].phase.is_terminal for name in self.numbered[:1])  # the root is in no group
 
     def apply(self, event: ev.Event) -> None:
         """Fold one event about an action's state."""
@@ -276,7 +287,8 @@ class RunStore:
             records = [self.runs[default_run]]
         else:
             # A replay is of an action that somebody still talks about: its own actions come last.
-            records = sorted(reversed(self.runs.values()), key=lambda record: record.state.kind == "replay")
+            records = list(reversed(self.runs.values()))
+            records.sort(key=lambda record: record.state.kind == "replay")
         for record in records:
             found = record.find(action)
             if found is not None:

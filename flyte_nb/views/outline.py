@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flyte_nb.core.model import Action
-from flyte_nb.core.store import Group, RunRecord
+from flyte_nb.core.store import TERMINAL_CODES, Group, RunRecord
 from flyte_nb.views.rows import roots
-from flyte_nb.views.words import TERMINAL_CODES
 
 #: Members of a group that are listed even though all is well.
 LISTED = 12

@@ -16,12 +16,11 @@ from typing import NamedTuple
 
 from flyte_nb.core import events as ev
 from flyte_nb.core.model import Action, LogLine, Phase
-from flyte_nb.core.store import PHASE_CODES, Group, RunRecord
+from flyte_nb.core.store import PHASE_CODES, TERMINAL_CODES, Group, RunRecord
 from flyte_nb.views import rows
 from flyte_nb.views.errors import ErrorFolds
 from flyte_nb.views.interest import MAX_ROWS, Interest, Interests
 from flyte_nb.views.rows import Json
-from flyte_nb.views.words import TERMINAL_CODES
 
 #: Runs of at most this many actions are sent whole: about 40 kB.
 SMALL = MAX_ROWS

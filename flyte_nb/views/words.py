@@ -50,8 +50,6 @@ SEGMENTS: tuple[tuple[str, Phase, tuple[Phase, ...]], ...] = (
 )
 _SEGMENT_CODES = tuple((name, phase, tuple(PHASE_CODES[p] for p in phases)) for name, phase, phases in SEGMENTS)
 
-#: Codes of phases in which nothing can follow.
-TERMINAL_CODES = tuple(code for phase, code in PHASE_CODES.items() if phase.is_terminal)
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
