@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-PROGRAM = '''
-import asyncio, time
+PROGRAM = """
+import asyncio, os, sys, time
 import flyte_nb as flyte
 
 env = flyte.TaskEnvironment("one-slot")
@@ -32,23 +32,23 @@ def with_a_loop(depth: int) -> int:
 
 
 @env.task
-def spins(seconds: float) -> str:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def spins(path: str) -> bool:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not os.path.exists(path):
         pass
-    return "spun"
+    return os.path.exists(path)
 
 
 @env.task
 async def gives_up() -> str:
     try:
-        return await asyncio.wait_for(spins.aio(600.0), 0.3)
+        return str(await asyncio.wait_for(spins.aio("/nowhere"), 0.3))
     except TimeoutError:
         return "gave up"
 
 
 @env.task
-async def ticks() -> bool:
+async def ticks(path: str) -> bool:
     ticked = 0
 
     async def tick():
@@ -56,22 +56,24 @@ async def ticks() -> bool:
         while True:
             await asyncio.sleep(0.001)
             ticked += 1
+            if ticked == 10:
+                open(path, "w").close()
 
     ticker = asyncio.create_task(tick())
-    await spins.aio(1.0)
+    seen = await spins.aio(path)
     ticker.cancel()
-    return ticked > 10
+    return seen
 
 
 @env.task
-async def main() -> list:
-    return [await fractal(4, 3), await sync_fractal.aio(5), await with_a_loop.aio(4), await ticks(), await gives_up()]
+async def main(path: str) -> list:
+    return [await fractal(4, 3), await sync_fractal.aio(5), await with_a_loop.aio(4), await ticks(path), await gives_up()]
 
 
 if __name__ == "__main__":
     flyte.init(n_workers=1)
-    print("RESULT", flyte.run(main).outputs()[0])
-'''
+    print("RESULT", flyte.run(main, sys.argv[1]).outputs()[0])
+"""
 
 
 @pytest.mark.cluster
@@ -80,7 +82,7 @@ def test_t14_one_slot_is_enough(tmp_path, root):
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     done = subprocess.run(
-        [sys.executable, str(script)], env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        [sys.executable, str(script), str(tmp_path / "ticked")], env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
         timeout=100, check=False,
     )  # fmt: skip
 
