@@ -1,9 +1,9 @@
 """Everything that can happen to a run, as small frozen facts. Runs in: everywhere.
 
-Each event has one author: `RunOpened`/`RunClosed`/`RunReopened` the session; `ActionQueued`/`ActionNoted`/`ActionEnded` the
-controller that awaits the action (it numbers what it says about one action with ``seq``), and `AttemptEnded`, from what the
-worker told it; `AttemptStarted`/`Logged`/`Reported` the worker. Authors race, so `flyte_nb.core.reducer` folds them in any
-order to the same state.
+Each event has one author: `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted` the session;
+`ActionQueued`/`ActionNoted`/`ActionEnded` the controller that awaits the action (it numbers what it says about one action
+with ``seq``), and `AttemptEnded`, from what the worker told it; `AttemptStarted`/`Logged`/`Reported` the worker. Authors
+race, so `flyte_nb.core.reducer` folds them in any order to the same state.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ class RunReopened(NamedTuple):
 
     run: str
     at: float
+
+
+class RunNoted(NamedTuple):
+    """All of the run waits for something; or, with an empty note, does not any more."""
+
+    run: str
+    note: str
 
 
 class ActionQueued(NamedTuple):
@@ -137,6 +144,7 @@ Event = (
     RunOpened
     | RunClosed
     | RunReopened
+    | RunNoted
     | ActionQueued
     | ActionNoted
     | ActionEnded

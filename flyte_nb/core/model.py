@@ -171,6 +171,13 @@ class RunState(NamedTuple):
     error: ErrorNote | None = None
     #: Name of the run this one recovers; "" for none.
     recovers: str = ""
+    #: What all of it waits for: "the cluster is starting"; "" for nothing.
+    note: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The title, after what it waits for."""
+        return f"{self.note} · {self.title}" if self.note else self.title
 
 
 class LogLine(NamedTuple):

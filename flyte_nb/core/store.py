@@ -205,6 +205,10 @@ class RunStore:
             return
         if kind is ev.RunClosed:
             self._close(record, event)  # type: ignore[arg-type]
+        elif kind is ev.RunNoted:
+            record.state = record.state._replace(note=event.note)  # type: ignore[union-attr]
+            for watch in record.watches:
+                watch.run = True
         elif kind is ev.RunReopened:
             self._reopen(record, event)  # type: ignore[arg-type]
         elif kind is ev.Reported:
@@ -233,7 +237,7 @@ class RunStore:
             listener(event)
 
     def _close(self, record: RunRecord, event: ev.RunClosed) -> None:
-        record.state = record.state._replace(phase=event.phase, ended_at=event.at, error=event.error)
+        record.state = record.state._replace(note="", phase=event.phase, ended_at=event.at, error=event.error)
         for watch in record.watches:
             watch.run = True
         for listener in list(self.listeners):

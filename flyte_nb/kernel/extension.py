@@ -16,6 +16,7 @@ from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.nest import NestAdvisor
 from flyte_nb.kernel.session import Session, ensure
 from flyte_nb.kernel.standing import standing
+from flyte_nb.kernel.terminal import before_output
 
 _undo: list[Callable[[], None]] = []
 
@@ -41,6 +42,7 @@ def load(ip: Any) -> None:
     remove_end = cells.on_end(_cell_ended)
     texts = Texts(ip, short_name, lambda action: standing(Session.current, action))
     texts.install()
+    undo_output = before_output(ip, lambda: _session().make_room())
     advisor = NestAdvisor(cells)
     advisor.install()
     ip.register_magics(FlyteMagics(ip))
@@ -48,6 +50,7 @@ def load(ip: Any) -> None:
     _undo.extend(
         [
             texts.uninstall,
+            undo_output,
             advisor.uninstall,
             remove_forgotten,
             remove_stop,

@@ -96,6 +96,7 @@ class Session:
         self._target = cluster.pop("target", None)
         self._options = {"n_workers": None, "threads_per_worker": 1, "dashboard": False, **cluster}
         self.starting = self.engine.start(self._target, **self._options)
+        self.starting.add_done_callback(lambda _future: self.port.run_soon(self._started))
         #: Set by the notebook extension.
         self.cells: Any = None
         self.output: Any = None
@@ -234,6 +235,14 @@ class Session:
             if not run.closed.wait(WIND_UP) and run.info.name in self.views:
                 self.port.run_soon(self.views[run.info.name].leave)
 
+    def make_room(self) -> None:
+        """The running cell is about to show its value: a live tree on the terminal steps aside. From the main thread."""
+        cell = self.cells.current if self.cells is not None else None
+        run = self._by_cell.get(id(cell)) if cell is not None else None
+        view = self.views.get(run.info.name) if run is not None else None
+        if view is not None:
+            self.port.ask(view.pause)
+
     def interrupt_on_engine(self, cell: Any) -> None:
         """Stop was pressed: cancel everything of the cell, whatever asyncio would leave running. On the engine thread."""
         run = self._by_cell.get(id(cell))
@@ -283,12 +292,19 @@ class Session:
 
     # -- views ----------------------------------------------------------------------------------------------------
 
+    def _started(self) -> None:
+        for run, record in self.store.runs.items():
+            if record.state.note:
+                self.store.append(ev.RunNoted(run, ""))
+
     def _run_changed(self, event: ev.Event) -> None:
         if type(event) is ev.RunOpened:
             # Whatever was redefined before a run is in it: cache keys are made of the code of now as well.
             self.engine.executor.new_epoch()
             cell_run = self._cell_runs.get(event.run)
             cell = cell_run.cell if cell_run else (self.cells.current if self.cells is not None else None)
+            if not self.starting.done():
+                self.store.append(ev.RunNoted(event.run, "the cluster is starting"))
             self.show(event.run, cell)
         elif type(event) is ev.RunReopened:
             view = self.views.get(event.run)

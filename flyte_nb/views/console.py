@@ -36,10 +36,13 @@ class ConsoleTree:
     def __init__(self, picture: Picture, stream: TextIO) -> None:
         self._picture = picture
         self.console = Console(file=stream, highlight=False, markup=False)
-        # What the program prints (a traceback, say) goes above the tree, not through it; unless it goes elsewhere already.
-        plain_stdout = sys.stdout is sys.__stdout__ and stream.isatty()
-        self._live = Live(console=self.console, auto_refresh=False, redirect_stdout=plain_stdout, redirect_stderr=False)
+        self._live = self._new_live()
         self._started = False
+
+    def _new_live(self) -> Live:
+        # What the program prints (a traceback, say) goes above the tree, not through it; unless it goes elsewhere already.
+        plain_stdout = sys.stdout is sys.__stdout__ and self.console.is_terminal
+        return Live(console=self.console, auto_refresh=False, redirect_stdout=plain_stdout, redirect_stderr=False)
 
     def flush(self) -> None:
         """Take what changed and redraw."""
@@ -59,6 +62,14 @@ class ConsoleTree:
         """Draw for the last time and leave the tree where it is."""
         self.flush()
         self._live.stop()
+
+    def pause(self) -> None:
+        """Take the tree away, for something else to be printed in its place; the next flush draws it again, below that."""
+        if self._started:
+            self._started = False
+            self._live.transient = True
+            self._live.stop()
+            self._live = self._new_live()  # one that has stopped would go up over what is printed in its place
 
     def leave(self) -> None:
         """Leave the terminal to the prompt: the run goes on without being shown."""
@@ -94,7 +105,7 @@ class ConsoleTree:
         text.append(duration(elapsed(state.started_at, state.ended_at, now)))
         if sum(self._picture.counts) > 1:
             text.append(f"  {summary(self._picture.counts)}")
-        text.append(f"  {plain(cut(state.title, 80))}", style="dim")
+        text.append(f"  {plain(cut(state.headline, 80))}", style="dim")
         return text
 
     def _cells(self, line: Line, now: float) -> tuple[RenderableType, ...]:

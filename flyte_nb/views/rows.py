@@ -135,7 +135,7 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
     state = record.state
     out: Json = {
         "run": state.run,
-        "title": cut(state.title, LABEL_CHARS),
+        "title": cut(state.headline, LABEL_CHARS),
         "kind": state.kind,
         "phase": PHASE_CODES[state.phase],
         "epoch": round(state.started_at, 3),

@@ -260,6 +260,11 @@ class View:
         except Exception:
             logger.exception("the view of %s could not show its end", self.record.state.run)
 
+    def pause(self) -> None:
+        """On a terminal: make room for what the cell prints now."""
+        if self.mode is Mode.CONSOLE and not self._finished:
+            self._console_tree().pause()
+
     def leave(self) -> None:
         """The cell is over and the run goes on: a terminal is the prompt's again. Elsewhere the view stays."""
         if self.mode is not Mode.CONSOLE or self._finished:
