@@ -229,9 +229,14 @@ def _failure(data: bytes | None, unread: str = "") -> dict[str, Any]:
         return {"failure": {"frames": [], "text": f"its record cannot be read: {type(exc).__name__}: {exc}"}}
 
 
+_IMPORTED = ("<function ", "<module ", "<class ", "<built-in ", "<remote function ", "<remote class ")
+
+
 def _frame(frame: FrameRecord, record: FailureRecord, unread: str) -> dict[str, Any]:
     kept = frame.locals or {}
     variables = {name: unread or _local(value, record) for name, value in kept.items() if frame.is_user}
+    # What a body imports is seldom what went wrong in it.
+    variables = dict(sorted(variables.items(), key=lambda item: item[1].startswith(_IMPORTED)))
     return {
         "file": presentation.current().file(frame.filename),
         "line": frame.lineno,

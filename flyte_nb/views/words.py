@@ -123,6 +123,8 @@ def error_line(action: Action | RunState, limit: int = 200) -> str:
 
 def place(where: str) -> str:
     """``"3639608944.py:12 in work"``, as workers call a cell, as readers do: ``"Cell In[5]:12 in work"``."""
+    if where.startswith("In ["):
+        return f"Cell In{where[3:]}"
     found = _CELL_FILE.match(where)
     if found is None:
         return where
