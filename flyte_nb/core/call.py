@@ -114,7 +114,7 @@ def prepare(
     inputs = payload if not task.ignored_inputs else task.key_payload(bound)
     name = name_call(context, as_it_was(context, task.identity), inputs, group)
     return Call(
-        task, context.run, name, context.action, payload, label_of(task.short_name, bound), group, context.custom,
+        task, context.run, name, context.action, payload, label_of(task.short_name, (args, kwargs)), group, context.custom,
         context.frame.records.get(name), cache_key=cache_key_of(task, context.run, bound),
     )  # fmt: skip
 

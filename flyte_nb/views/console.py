@@ -46,17 +46,21 @@ class ConsoleTree:
 
     def flush(self) -> None:
         """Take what changed and redraw."""
-        picture = self._picture
-        _, _, lines, skipped = picture.take()
+        self._print_logs()
         if not self._started:
             self._started = True
             self._live.start()
+        self._live.update(self.picture(), refresh=True)
+
+    def _print_logs(self) -> None:
+        """Print what was logged since, above the tree."""
+        picture = self._picture
+        _, _, lines, skipped = picture.take()
         if skipped:
             self.console.print(Text(f"… {number(skipped)} log lines hidden", style="dim"))
         for name, line in lines[-LOGS_PER_FLUSH:]:
             style = "red" if line.stream in ("stderr", "error", "critical") else ""
             self.console.print(Text(log_line(picture, name, line), style=style), soft_wrap=True)
-        self._live.update(self.picture(), refresh=True)
 
     def finish(self) -> None:
         """Draw for the last time and leave the tree where it is."""
@@ -65,6 +69,7 @@ class ConsoleTree:
 
     def pause(self) -> None:
         """Take the tree away, for something else to be printed in its place; the next flush draws it again, below that."""
+        self._print_logs()
         if self._started:
             self._started = False
             self._live.transient = True

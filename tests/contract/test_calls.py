@@ -316,7 +316,7 @@ def test_override_chains_leave_the_original_alone(mode):
     run = flyte.with_runcontext(mode=mode, disable_run_cache=True).run(overrides)
 
     assert run.outputs()[0] == [3, 3, [0, 2, 0]]
-    assert [a.label for a in run.actions[1:]] == ["x(1, 2)", "again(1, 2)"]
+    assert [a.label for a in run.actions[1:]] == ["x(1)", "again(1)"]
     assert {a.task for a in run.actions[1:]} == {"calls.add"}
 
 
