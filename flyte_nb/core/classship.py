@@ -62,7 +62,7 @@ def pack_class(cls: type) -> Shipped | None:
         if cls in _packed:
             return _packed[cls]
     # Not imported at the top: needed on the way of failures only, and it takes 10 ms.
-    from cloudpickle import Pickler
+    from flyte_nb.core.codepickle import Pickler
 
     stream = _Bounded()
     shipped: Shipped | None = None

@@ -136,9 +136,9 @@ def _is_picklable(value: object) -> bool:
 
 def _dump(value: object, keep: Any) -> bytes:
     # Not imported at the top: the module is needed on the way of failures only, and takes 10 ms to import.
-    from cloudpickle import Pickler
+    from flyte_nb.core.codepickle import Pickler
 
-    class ErrorPickler(Pickler):  # type: ignore[misc]  # cloudpickle is not typed
+    class ErrorPickler(Pickler):
         def reducer_override(self, obj: Any) -> Any:
             if not isinstance(obj, BaseException) or hasattr(type(obj), "_flyte_original_type"):
                 return super().reducer_override(obj)  # a dual error pickles itself

@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from flyte_nb.core import errors, runs
+from flyte_nb.core import codepickle, errors, runs
 from flyte_nb.core.call import Settled
 from flyte_nb.core.context import Context
 from flyte_nb.core.dual import DualIterator
@@ -40,7 +40,7 @@ def start(context: Context, task: Any, bound: Any, options: Mapping[str, Any]) -
     Raises:
         Exception: What `flyte.run` raises there.
     """
-    blob = cloudpickle.dumps((task, bound, dict(options)))
+    blob = codepickle.dumps((task, bound, dict(options)))
     return FarRun(context, _ask(context, "run.start", blob), task, bound)
 
 
@@ -206,7 +206,7 @@ def _facts(name: str) -> tuple[str, bool, list[Action], list[str], str]:
 
 def _inputs(name: str) -> bytes:
     run = runs.Run.get(name)
-    return bytes(cloudpickle.dumps((run._task, run._bound)))
+    return codepickle.dumps((run._task, run._bound))
 
 
 def _abort(name: str, reason: str) -> str:

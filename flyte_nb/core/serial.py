@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import cloudpickle
 
+from flyte_nb.core import codepickle
 from flyte_nb.core.blobs import content_of
 from flyte_nb.core.errors import SerializationError
 
@@ -111,7 +112,7 @@ def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
 
     try:
         with io.BytesIO() as file:
-            cloudpickle.Pickler(file, protocol=5, buffer_callback=take).dump(value)
+            codepickle.Pickler(file, protocol=5, buffer_callback=take).dump(value)
             data = file.getvalue()
     except Exception as exc:
         raise UnpicklableError(_why(value, exc)) from exc
@@ -171,7 +172,7 @@ def describe_culprit(value: object, depth: int = 3) -> str:
 def can_pickle(value: object) -> bool:
     """Whether cloudpickle can pickle it."""
     try:
-        cloudpickle.dumps(value)
+        codepickle.dumps(value)
     except Exception:
         return False
     return True
@@ -185,7 +186,7 @@ def dump_function(task: object) -> bytes:
     """
     register_user_modules()
     try:
-        return bytes(cloudpickle.dumps(task, protocol=5))
+        return codepickle.dumps(task, fresh=True)
     except Exception as exc:
         name = getattr(task, "name", task)
         raise UnpicklableError(

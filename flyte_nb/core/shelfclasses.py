@@ -16,8 +16,7 @@ import re
 import sys
 from typing import Any
 
-import cloudpickle
-
+from flyte_nb.core import codepickle
 from flyte_nb.core.serial import BLOB_BYTES, Packed, Payload
 
 logger = logging.getLogger("flyte")
@@ -45,7 +44,7 @@ def renewed(payload: Payload) -> Payload | None:
         value = _Unpickler(io.BytesIO(data), buffers=buffers).load()
         if b"_make_skeleton" not in data:
             return payload
-        return _again(value, payload) if packed else cloudpickle.dumps(value, protocol=5)
+        return _again(value, payload) if packed else codepickle.dumps(value)
     except Exception:
         logger.debug("a cached result cannot be opened here", exc_info=True)
         return None
@@ -54,7 +53,7 @@ def renewed(payload: Payload) -> Payload | None:
 def _again(value: object, payload: Any) -> Payload:
     with io.BytesIO() as file:
         # The same buffers in the same order: they stay as they are.
-        cloudpickle.Pickler(file, protocol=5, buffer_callback=_is_small).dump(value)
+        codepickle.Pickler(file, protocol=5, buffer_callback=_is_small).dump(value)
         return payload._replace(data=file.getvalue())  # type: ignore[no-any-return]
 
 
