@@ -22,6 +22,7 @@ import mmap
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -338,7 +339,7 @@ def _folders(pid: int) -> tuple[str, ...]:
     made = []
     for root in roots:
         sweep(root)
-        made.append(tempfile.mkdtemp(prefix=f"{_PREFIX}-{pid}-", dir=root))
+        made.append(tempfile.mkdtemp(prefix=f"{_PREFIX}-{_world()}-{pid}-", dir=root))
     atexit.register(_remove, made, pid)
     return tuple(made)
 
@@ -354,11 +355,20 @@ def sweep(root: Path | None = None) -> None:
     if os.name != "posix":  # no user ids, and `os.kill` kills
         return
     for parent in [root] if root else [SHARED_MEMORY, Path(tempfile.gettempdir())]:
-        for folder in parent.glob(f"{_PREFIX}-*-*") if parent.is_dir() else ():
-            pid = folder.name.split("-")[1]
+        for folder in parent.glob(f"{_PREFIX}-{_world()}-*-*") if parent.is_dir() else ():
+            pid = folder.name.split("-")[2]
             with contextlib.suppress(OSError):
                 if pid.isdigit() and folder.stat().st_uid == os.getuid() and not _alive(int(pid)):
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def _world() -> str:
+    """Where process numbers mean what they mean here: a machine, and on Linux a container of it that may share its memory."""
+    place = socket.gethostname()
+    with contextlib.suppress(OSError):
+        place += str(os.stat("/proc/self/ns/pid").st_ino)  # noqa: PTH116
+    return hashlib.sha1(place.encode(), usedforsecurity=False).hexdigest()[:8]
 
 
 def _alive(pid: int) -> bool:
