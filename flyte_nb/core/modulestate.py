@@ -1,0 +1,149 @@
+"""What the modules of a program hold and no pickler takes: locks, caches, context variables. Runs in: everywhere.
+
+A task travels with the globals that it uses. In Flyte each process imports the module anew and so has locks of its own; here a
+lock, queue or pool that a task's code refers to arrives as a new one. Caches (`functools.lru_cache`) arrive empty, context
+variables by name with their default. As *arguments* locks are refused all the same: a copy would lock nothing.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import functools
+import queue
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+#: Context variables made here, by name: the same one for every task that refers to it. Bounded by the program's own.
+_variables: dict[str, contextvars.ContextVar[Any]] = {}
+
+_LruCache = type(functools.lru_cache(len))
+
+
+class LateCache:
+    """`functools.lru_cache` around a function that is known only after the cache: it may refer to itself."""
+
+    def __init__(self, maxsize: int | None, typed: bool) -> None:
+        self._size = (maxsize, typed)
+
+    def __setstate__(self, function: Callable[..., Any]) -> None:
+        self._cached = functools.lru_cache(*self._size)(function)
+        functools.update_wrapper(self, function)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LateCache, self._size, self._cached.__wrapped__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, or give what it gave before."""
+        return self._cached(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __getattr__(self, name: str) -> Any:  # cache_info, cache_clear, cache_parameters
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._cached, name)
+
+
+def _variable(name: str, defaults: tuple[Any, ...]) -> contextvars.ContextVar[Any]:
+    found = _variables.get(name)
+    if found is None:
+        made = contextvars.ContextVar(name, default=defaults[0]) if defaults else contextvars.ContextVar(name)
+        found = _variables.setdefault(name, made)
+    return found
+
+
+def _of_variable(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+    try:
+        defaults: tuple[Any, ...] = (contextvars.Context().run(variable.get),)
+    except LookupError:
+        defaults = ()
+    return _variable, (variable.name, defaults)
+
+
+def _of_lru_cache(cached: Any) -> Any:
+    if _named(cached) is cached and not _by_value(cached.__module__):
+        return NotImplemented  # an installed module's: by name, as any function
+    parameters = cached.cache_parameters()
+    return LateCache, (parameters["maxsize"], parameters["typed"]), cached.__wrapped__
+
+
+def _by_value(module: str) -> bool:
+    """Whether a module's functions travel, or one's that it is part of."""
+    registered = cloudpickle.list_registry_pickle_by_value()
+    parts = module.split(".")
+    return module == "__main__" or any(".".join(parts[: i + 1]) in registered for i in range(len(parts)))
+
+
+def _named(value: Any) -> object:
+    """What is found under a value's own name."""
+    found: object = sys.modules.get(value.__module__)
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _bare_property() -> functools.cached_property[Any]:
+    return functools.cached_property.__new__(functools.cached_property)
+
+
+def _fill_property(made: functools.cached_property[Any], parts: tuple[Any, ...]) -> None:
+    function, name = parts
+    made.__init__(function)  # type: ignore[misc]  # it was made empty, since its function may refer to its class
+    made.attrname = name
+
+
+def _of_cached_property(found: functools.cached_property[Any]) -> tuple[Any, ...]:
+    return _bare_property, (), (found.func, found.attrname), None, None, _fill_property
+
+
+#: Whatever is pickled: by type.
+_ALWAYS: dict[type, Callable[[Any], Any]] = {
+    contextvars.ContextVar: _of_variable,
+    _LruCache: _of_lru_cache,
+    functools.cached_property: _of_cached_property,
+}
+
+
+def _anew(kind: Callable[..., Any], *attributes: str) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda found: (kind, tuple(getattr(found, name) for name in attributes))
+
+
+#: In the code of a task only: made anew, with what they were made with.
+_FRESH: dict[type, Callable[[Any], Any]] = {
+    type(threading.Lock()): _anew(threading.Lock),
+    type(threading.RLock()): _anew(threading.RLock),
+    threading.Event: _anew(threading.Event),
+    threading.Condition: _anew(threading.Condition),
+    threading.Semaphore: _anew(threading.Semaphore, "_value"),
+    threading.BoundedSemaphore: _anew(threading.BoundedSemaphore, "_initial_value"),
+    threading.local: _anew(threading.local),
+    queue.Queue: _anew(queue.Queue, "maxsize"),
+    queue.SimpleQueue: _anew(queue.SimpleQueue),
+    concurrent.futures.ThreadPoolExecutor: _anew(concurrent.futures.ThreadPoolExecutor, "_max_workers"),
+    weakref.WeakKeyDictionary: _anew(weakref.WeakKeyDictionary),
+    weakref.WeakValueDictionary: _anew(weakref.WeakValueDictionary),
+    weakref.WeakSet: _anew(weakref.WeakSet),
+}
+
+
+def reduce(value: object, *, fresh: bool) -> Any:
+    """How to pickle a value of these kinds.
+
+    Args:
+        value: Anything.
+        fresh: Whether it is what a task's code refers to, and not an argument or a result.
+
+    Returns:
+        As `object.__reduce__`; NotImplemented for any other value.
+    """
+    kind = type(value)
+    how = _ALWAYS.get(kind) or (_FRESH.get(kind) if fresh else None)
+    return how(value) if how is not None else NotImplemented
