@@ -71,14 +71,16 @@ class CellDisplay:
 
     def update(self, bundle: Mapping[str, Any], display_id: str) -> None:
         """Replace an output."""
-        cell, running = self._cell, self._session.cells.current
-        if not self._session.attended and running is not None and running is not cell:
+        session, running = self._session, self._session.cells.current
+        if session.attended or running is self._cell:
+            self._output.update(self._cell, bundle, display_id=display_id)
+        elif WIDGET_MIME not in bundle:
             # Runners without a browser (nbclient) drop what is sent for a cell that has ended; the output is found by its
-            # ``display_id``, whichever cell the message belongs to. They would store a live view that comes late.
-            if WIDGET_MIME in bundle:
-                return
-            cell = running
-        self._output.update(cell, bundle, display_id=display_id)
+            # ``display_id``, whichever cell the message belongs to. A live view that comes late they would store.
+            if running is None:
+                session.late[display_id] = bundle
+            else:
+                self._output.update(running, bundle, display_id=display_id)
 
 
 class Session:
@@ -105,6 +107,8 @@ class Session:
         self.cell_names: CellNames | None = None
         #: Whether a person can answer prompts, as of the last cell.
         self.attended = False
+        #: Outputs that were updated between cells, by display id: sent with the next cell (see `CellDisplay.update`).
+        self.late: dict[str, Mapping[str, Any]] = {}
         #: Watches the calls of cells; None outside a notebook.
         self.forgotten: Forgotten | None = None
         #: Views by run, the one shown or ended last at the end.
@@ -253,6 +257,9 @@ class Session:
     def new_epoch(self) -> None:
         """A cell begins: globals may have changed since tasks were last serialized."""
         self.is_attended()
+        while self.late:
+            display_id, bundle = self.late.popitem()
+            self.output.update(self.cells.current, bundle, display_id=display_id)
         self.port.run_soon(self.engine.executor.new_epoch)
 
     def _cancel_run(self, name: str, reason: str) -> None:
