@@ -45,13 +45,17 @@ class Desk:
 
     def answer(self, run: str, op: str, args: tuple[Any, ...], then: Then) -> None:
         """Answer a question; an unknown one, or one whose answer fails, is answered with None."""
-        found = self.answers.get(op)
-        if found is None:
-            logger.error("flyte_nb: nobody answers %r here", op)
-            then(None)
-            return
-        try:
-            found(run, then, *args)
-        except Exception:
-            logger.exception("flyte_nb could not answer %r", op)
-            then(None)
+        respond(op, self.answers.get(op), then, run, then, *args)
+
+
+def respond(op: str, answer: Callable[..., None] | None, then: Then, *args: Any) -> None:
+    """Have a question answered; where nobody can, or the answer fails, `then` gets None."""
+    if answer is None:
+        logger.error("flyte_nb: nobody answers %r here", op)
+        then(None)
+        return
+    try:
+        answer(*args)
+    except Exception:
+        logger.exception("flyte_nb could not answer %r", op)
+        then(None)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable
 from typing import Any
 
+from flyte_nb.core.home import respond
 from flyte_nb.engine.wire import Message
-
-logger = logging.getLogger("flyte")
 
 Then = Callable[[Any], None]
 #: Answers one kind of question: called with whom to tell (once), and the question's arguments.
@@ -36,7 +34,11 @@ class Switchboard:
         """Take a message; False if it is neither a question nor an answer."""
         if message[0] == "ask":
             _, number, op, args = message
-            self._answer(op, args, lambda value: self._send(peer, ("answer", number, value)))
+
+            def then(value: Any) -> None:
+                self._send(peer, ("answer", number, value))
+
+            respond(op, self.answers.get(op), then, then, *args)
             return True
         if message[0] == "answer":
             _, number, value = message
@@ -45,18 +47,6 @@ class Switchboard:
                 asked[1](value)
             return True
         return False
-
-    def _answer(self, op: str, args: tuple[Any, ...], then: Then) -> None:
-        found = self.answers.get(op)
-        if found is None:
-            logger.error("flyte_nb: nobody answers %r here", op)
-            then(None)
-            return
-        try:
-            found(then, *args)
-        except Exception:
-            logger.exception("flyte_nb could not answer %r", op)
-            then(None)
 
     def lost(self, peer: str) -> None:
         """A peer is gone: what it was asked is answered with None."""
