@@ -303,6 +303,13 @@ class DaskExecutor:
                 shape.queue.appendleft(item)
         self._touch(shape)
 
+    def _on_ready(self, _address: str, lane_id: str) -> None:
+        shape, lane = self._lanes.get(lane_id, (None, None))
+        if shape is not None and lane is not None:
+            lane.stalled = False
+            lane.used_at = time.monotonic()
+            self._touch(shape)
+
     def _on_progress(
         self, _address: str, lane_id: str, started: int, finished: int, busy: float, blocked: bool
     ) -> None:
@@ -326,7 +333,7 @@ class DaskExecutor:
 
     _HANDLERS = {  # noqa: RUF012 - a table, never changed
         "lane": "_on_lane", "ended": "_on_ended", "returned": "_on_returned", "progress": "_on_progress",
-        "closed": "_on_closed", "began": "_on_began", "noted": "_on_noted",
+        "closed": "_on_closed", "began": "_on_began", "noted": "_on_noted", "ready": "_on_ready",
     }  # fmt: skip
 
     # -- losses ---------------------------------------------------------------------------------------------------

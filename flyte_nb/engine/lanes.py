@@ -59,7 +59,7 @@ class Lane:
         self.opened = False
         #: Waits for a child action inside a sync body: takes nothing, and does not count as a lane.
         self.blocked = False
-        #: Handed work back because one action takes long: sends nothing until it reports progress.
+        #: Handed work back because one action takes long: is sent nothing until it reports progress or room.
         self.stalled = False
         self.closing = False
         #: Attempts sent and not ended.

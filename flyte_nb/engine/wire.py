@@ -14,6 +14,7 @@ host -> owner
     ("lane", lane, "open")                      the lane's thread has a slot
     ("ended", lane, [Outcome, ...])             attempts that ended
     ("returned", lane, [key, ...])              not begun: they waited behind a long one; run them elsewhere
+    ("ready", lane)                             it has room again after it returned work
     ("progress", lane, started, finished, busy, blocked)   counters of a lane, for sizing bundles
     ("closed", lane)                            the lane has ended by itself
     ("began", key)                              an attempt with a max_queued_time has begun

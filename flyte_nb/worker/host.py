@@ -345,6 +345,7 @@ class Host:
 
     def body(self, lane: Lane, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
+        self.shelf.put_inputs((work.run, work.action), work.payload)
         return Body(
             lane.task, self.runs[work.run], work, self.port, self.emitter.sink(work), lane.place, self.shelf.put
         )
@@ -401,6 +402,7 @@ class Host:
                 if lane.untold:
                     lane.report()
                 if lane.stuck:
+                    lane.handed_back = True  # first: its thread may go on at any moment
                     keys = lane.take_back()
                     if keys:
                         self.send(lane.owner, ("returned", lane.id, keys))

@@ -56,6 +56,8 @@ class Lane:
         self._reported_at = 0.0
         self._told: tuple[int, int, bool] = (0, 0, False)
         self._seceded = False
+        #: Whether work was handed back, and the owner sends nothing until it hears that there is room again.
+        self.handed_back = False
         self._dask = contextvars.Context()
 
     # -- from the host's loop -------------------------------------------------------------------------------------
@@ -138,6 +140,9 @@ class Lane:
             self._seceded = True
             self._dask.run(self.host.secede)
         self.report()
+        if self.handed_back and not self.blocked:
+            self.handed_back = False
+            self.host.post(self.host.send, self.owner, ("ready", self.id))
 
     def _taken(self) -> None:
         if self._told[2] and not self.blocked:
