@@ -56,7 +56,7 @@ def environment(home: pathlib.Path, version: str) -> pathlib.Path:
     ).stdout.strip()
     # After its own packages, so that its ipykernel comes first.
     pathlib.Path(site, "base.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
-    command = [python, "-m", "pip", "install", "--quiet", "--no-deps", f"ipykernel=={version}", "nest-asyncio"]
+    command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", f"ipykernel=={version}", "nest-asyncio"]
     subprocess.run(command, check=True)
     return python
 

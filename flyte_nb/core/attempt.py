@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from flyte_nb.core import context as ctx
 from flyte_nb.core import errors
@@ -38,16 +38,26 @@ PREVIEW_CHARS = 300
 LARGE = 64 * 1024
 
 
+class Shelf(Protocol):
+    """Keeps what a reader may want to see of large values."""
+
+    def put_inputs(self, key: tuple[str, str], named: dict[str, Any], payload: Payload) -> None:
+        """Take the arguments of (run, action), as values and as they came."""
+
+    def put(self, key: tuple[str, str], value: object, payload: Payload) -> None:
+        """Take the result of (run, action)."""
+
+
 class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "context", "outcome", "output", "place", "run", "shelve", "started_at", "stop", "task", "variables", "work",
+        "context", "outcome", "output", "place", "run", "shelf", "started_at", "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, port: Port, sink: Sink, place: tuple[str, int, str],
-        shelve: Callable[[tuple[str, str], object, Payload], None] | None = None,
+        shelf: Shelf | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -55,8 +65,8 @@ class Body:
         self.run = run
         self.work = work
         self.place = place
-        #: Told of a result that is too large to be kept with its action, so that it can be shown all the same.
-        self.shelve = shelve
+        #: Told of values that are too large to be kept with their action, so that they can be shown all the same.
+        self.shelf = shelf
         #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
         self.stop = ""
         self.started_at = 0.0
@@ -78,7 +88,7 @@ class Body:
         """Execute a plain ``def`` body on this thread."""
         restore = self._begin()
         try:
-            args, kwargs = loads(self.work.payload)
+            args, kwargs = self._arguments()
             value = self.variables.run(self.task.func, *args, **kwargs)
             return self._returned(value)
         except BaseException as exc:
@@ -90,7 +100,7 @@ class Body:
         """Execute an ``async def`` body on the running loop; the asyncio task must use `variables` as its context."""
         restore = self._begin()
         try:
-            args, kwargs = loads(self.work.payload)
+            args, kwargs = self._arguments()
             value = await self.task.func(*args, **kwargs)
             return self._returned(value)
         except BaseException as exc:
@@ -116,6 +126,14 @@ class Body:
         attachments["closed"] = True
         self.output.close()
 
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        payload = self.work.payload
+        args, kwargs = loads(payload)
+        if self.shelf is not None and (type(payload) is Packed or len(payload) > LARGE):
+            named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
+            self.shelf.put_inputs((self.work.run, self.work.action), named, payload)
+        return args, kwargs
+
     def _returned(self, value: Any) -> Outcome:
         if self.stop:
             return self._ended(self.stop)
@@ -135,8 +153,8 @@ class Body:
                 f"{self.task.config.max_inline_io_bytes:,}. Return a flyte.io.File, a DataFrame or an array (they travel "
                 "apart), or raise the limit in @env.task(max_inline_io_bytes=...)."
             )
-        if self.shelve is not None and (type(payload) is Packed or len(payload) > LARGE):
-            self.shelve((self.work.run, self.work.action), value, payload)
+        if self.shelf is not None and (type(payload) is Packed or len(payload) > LARGE):
+            self.shelf.put((self.work.run, self.work.action), value, payload)
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
     def _raised(self, exc: BaseException) -> Outcome:

@@ -61,17 +61,21 @@ class KernelDetails:
         out: dict[str, Any] = {"hints": self._hints(found)}
         if is_implied(self._record, found):
             return out
-        if found.inputs is None and found.kind in ("task", "root"):
-            out["inputs"] = [
-                {"name": "", "text": "<larger than what is kept with an action; its label tells what they are>"}
-            ]
+        inputs: Payload | None = found.inputs
         output: Payload | None = found.output
-        if output is None and found.phase is Phase.SUCCEEDED and found.preview:
+        missing = inputs is None and found.kind in ("task", "root")
+        if missing or (output is None and found.phase is Phase.SUCCEEDED and found.preview):
             shelved = await self._shelved(found)
-            output = shelved.get("output")
+            output = output if output is not None else shelved.get("output")
+            inputs = inputs if inputs is not None else shelved.get("inputs")
             if "table" in shelved:
                 out["output"] = {"text": found.preview, "table": shelved["table"]}
-        values = _Values(found.inputs, output, found.task)
+            if "arguments" in shelved:
+                missing, out["inputs"] = False, shelved["arguments"]
+        if missing and inputs is None:
+            said = "<larger than what is kept with an action; its label tells what they are>"
+            out["inputs"] = [{"name": "", "text": said}]
+        values = _Values(inputs, output, found.task)
         record = (found.error or (found.attempt and found.attempt.error) or _NOTHING).record
         out.update(
             await self._session.reader.read(

@@ -345,9 +345,8 @@ class Host:
 
     def body(self, lane: Lane, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
-        self.shelf.put_inputs((work.run, work.action), work.payload)
         return Body(
-            lane.task, self.runs[work.run], work, self.port, self.emitter.sink(work), lane.place, self.shelf.put
+            lane.task, self.runs[work.run], work, self.port, self.emitter.sink(work), lane.place, self.shelf
         )
 
     def begin(self, lane: Lane, body: Body) -> None:

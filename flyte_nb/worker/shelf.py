@@ -1,22 +1,29 @@
-"""Keep what a reader may want to see of large results for a while, bounded. Runs in: worker; lane threads put, the loop gets.
+"""Keep what a reader may want to see of large values for a while, bounded. Runs in: worker; lane threads put, the loop gets.
 
-A result of more than 64 kB is not kept with its action in the kernel. Its worker keeps the pickle where it is short enough, or
-a table of a data frame's first and last rows; a view asks for them when somebody opens the action.
+Arguments and results of more than 64 kB are not kept with their action in the kernel. Its worker keeps the pickle where it is
+short enough, and of data frames a table of their first and last rows; a view asks for them when somebody opens the action.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from typing import Any
 
-from flyte_nb.core.serial import Payload
-from flyte_nb.core.tables import table_of
+from flyte_nb.core import redact
+from flyte_nb.core.call import brief
+from flyte_nb.core.serial import Packed, Payload
+from flyte_nb.core.tables import MAX_COLUMNS, Table, table_of
+
+logger = logging.getLogger("flyte")
 
 #: Bytes kept in all; the oldest go first.
 MAX_BYTES = 32 * 1024 * 1024
-#: Largest single result kept as it is.
+#: Largest single value kept as it is.
 MAX_ONE = 8 * 1024 * 1024
+#: Tables of arguments that are remembered, and longest text of one.
+MAX_TABLES, TEXT_CHARS = 200, 300
 #: Bytes that a table is counted as: 20 rows of 20 short texts.
 TABLE_BYTES = 20_000
 
@@ -24,12 +31,45 @@ Key = tuple[str, str]
 
 
 class Shelf:
-    """Large results by (run, action), the oldest first."""
+    """Large values by (run, action), the oldest first."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Key, tuple[int, dict[str, Any]]] = OrderedDict()
         self._bytes = 0
+        #: Tables of arguments, by what they were made of.
+        self._tables: dict[Any, Table | None] = {}
         self._lock = threading.Lock()
+
+    def put_inputs(self, key: Key, named: dict[str, Any], payload: Payload) -> None:
+        """Keep what can be shown of arguments. From any thread; calls no code of the user's."""
+        if type(payload) is not Packed:
+            if len(payload) <= MAX_ONE:
+                self._keep(key, len(payload), {"inputs": payload})
+            return
+        # Their buffers go when the call has ended, and often serve thousands of calls: a table each, made once.
+        blobs = tuple(blob.name for blob in payload.blobs)
+        try:
+            shown = [self._argument(blobs, name, value) for name, value in named.items()]
+        except Exception:  # A value that cannot be shown must not fail the action that takes it.
+            logger.debug("arguments of %s cannot be shown", key, exc_info=True)
+        else:
+            self._keep(key, 500 * len(shown), {"arguments": shown})
+
+    def _argument(self, blobs: tuple[str, ...], name: str, value: object) -> dict[str, Any]:
+        if redact.hides(name, value):
+            return {"name": name, "text": "<redacted: its name looks like a secret's>"}
+        text = redact.scrub(brief(value, TEXT_CHARS))
+        if not text.startswith("<"):  # Neither a frame nor an array.
+            return {"name": name, "text": text}
+        is_frame = type(value).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow")
+        columns = tuple(map(str, list(getattr(value, "columns", ()))[:MAX_COLUMNS])) if is_frame else ()
+        known = (blobs, name, text, columns)
+        if known not in self._tables:
+            while len(self._tables) >= MAX_TABLES:
+                self._tables.pop(next(iter(self._tables)), None)
+            self._tables[known] = table_of(value)
+        table = self._tables[known]
+        return {"name": name, "text": text, **({"table": table} if table is not None else {})}
 
     def put(self, key: Key, value: object, payload: Payload) -> None:
         """Keep what can be shown of a result. From any thread; calls no code of the user's."""
@@ -41,15 +81,16 @@ class Shelf:
 
     def _keep(self, key: Key, size: int, what: dict[str, Any]) -> None:
         with self._lock:
-            old = self._kept.pop(key, None)
-            self._bytes += size - (old[0] if old else 0)
-            self._kept[key] = (size, what)
+            had, before = self._kept.pop(key, (0, {}))
+            # An attempt that follows another one brings the same arguments.
+            self._bytes += size if before.keys().isdisjoint(what) else 0
+            self._kept[key] = (had + size if before.keys().isdisjoint(what) else had, {**before, **what})
             while self._bytes > MAX_BYTES:
                 _, (freed, _) = self._kept.popitem(last=False)
                 self._bytes -= freed
 
     def get(self, run: str, action: str) -> dict[str, Any] | None:
-        """``{"output": payload}`` or ``{"table": table}``; None if it is not there (any more)."""
+        """Any of ``inputs`` and ``output`` (payloads), ``arguments`` (name, text, table), ``table``; None for nothing."""
         with self._lock:
             found = self._kept.get((run, action))
         return found[1] if found else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.e2e.harness import ARTIFACTS, Browser, Front, JupyterServer
 from tests.e2e.test_view import axe, opened, play, view
@@ -27,6 +27,13 @@ OVERFLOW = """el => {
 }"""
 
 
+def height(found: Locator) -> float:
+    """In pixels."""
+    box = found.bounding_box()
+    assert box is not None
+    return box["height"]
+
+
 @pytest.mark.parametrize("front", ["lab", "notebook"])
 def test_a_quick_cell_is_one_line(server: JupyterServer, browser: Browser, front: Front) -> None:
     """One action: a header line, no body, live or static; it unfolds on demand."""
@@ -36,10 +43,10 @@ def test_a_quick_cell_is_one_line(server: JupyterServer, browser: Browser, front
     )  # fmt: skip
     found = play(notebook, 1, "r1", "succeeded")
     expect(found.get_by_test_id("fnb-tree")).to_be_hidden()
-    assert 45 > found.bounding_box()["height"]
+    assert 45 > height(found)
     notebook.run(2).wait_idle(2).wait_output(2, "✓ r2 succeeded")
     static = notebook.cell(2).locator(".flyte-nb-static")
-    assert 45 > static.bounding_box()["height"]
+    assert 45 > height(static)
     notebook.screenshot(f"access-one-{front}", cell=1)
     found.get_by_test_id("fnb-toggle").click()
     expect(found.locator("[role=row]")).to_have_count(1)

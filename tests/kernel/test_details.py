@@ -80,10 +80,15 @@ async def test_a_reader_goes_on_without_what_takes_too_long(monkeypatch: pytest.
     monkeypatch.setattr(previews, "WITHIN", 0.1)
     reader = Reader()
     free = threading.Event()
+
+    def late() -> str:
+        free.wait()
+        return "late"
+
     try:
         assert "value" == await reader.read(lambda: "value", str)
         for _ in range(previews.MAX_STUCK):
-            assert "longer than" in await reader.read(lambda: free.wait() and "late", str)
+            assert "longer than" in await reader.read(late, str)
         assert "earlier values" in await reader.read(lambda: "value", str)
         free.set()
         async with asyncio.timeout(10):

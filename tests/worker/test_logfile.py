@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from flyte_nb.core.blobs import Blobs
+from flyte_nb.core.serial import Packed, dumps
 from flyte_nb.core.tables import MAX_COLUMNS, MAX_ROWS, table_of
 from flyte_nb.worker import logfile, shelf
 from flyte_nb.worker.logfile import LogFiles
@@ -19,7 +22,8 @@ KEY = ("r1", "a", 0)
 
 def whole(files: LogFiles, key: tuple[str, str, int] = KEY) -> str:
     """All of a log, stretch by stretch."""
-    out, at = "", (0, 0)
+    out = ""
+    at: tuple[int, int] | None = (0, 0)
     while at is not None:
         answer = files.read(*key, at)
         assert answer is not None
@@ -90,6 +94,34 @@ def test_the_shelf_keeps_tables_and_short_pickles(monkeypatch: pytest.MonkeyPatc
 
     assert kept.get("r1", "frame") is None
     assert kept.get("r1", "text") is not None
+
+
+def test_large_arguments_are_tables_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that serves many calls is looked at once; names and texts stand beside it, secrets do not."""
+    made: list[object] = []
+
+    def counted(value: object) -> Any:
+        made.append(value)
+        return table_of(value)
+
+    monkeypatch.setattr(shelf, "table_of", counted)
+    frame = pd.DataFrame({"a": range(100_000), "b": 0.5})
+    kept = Shelf()
+    for n in range(3):
+        named = {"frame": frame, "depth": n, "password": "hunter22"}
+        payload = dumps(named, Blobs())
+        assert type(payload) is Packed
+        kept.put_inputs(("r1", f"a{n}"), named, payload)
+    shown = (kept.get("r1", "a2") or {})["arguments"]
+    kept.put(("r1", "a2"), "t", b"x" * 70_000)
+
+    assert ["frame", "depth", "password"] == [one["name"] for one in shown]
+    assert ["0", "0", "0.5"] == shown[0]["table"]["rows"][0]
+    assert "2" == shown[1]["text"]
+    assert "hunter22" not in str(shown)
+    assert 1 == sum(1 for one in shown if "table" in one)
+    assert 2 == len(made)  # One for the frame, one for the result.
+    assert {"arguments", "output"} == set(kept.get("r1", "a2") or {})
 
 
 class Loud:
