@@ -624,7 +624,7 @@ def _listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 
 def forget(engine: Engine) -> None:
     """An engine was closed: its runs are not found any more."""
     for name in [name for name, run in _known.items() if run._engine is engine]:
-        del _known[name]
+        _known.pop(name)._finished.set()  # its thread closes no run any more
 
 
 def runs() -> dict[str, Run]:

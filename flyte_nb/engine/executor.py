@@ -398,9 +398,14 @@ class DaskExecutor:
     def fail_all(self, error: ErrorNote) -> None:
         """The cluster is gone: every attempt ends with `error`."""
         for shape in self.shapes.values():
-            shape.queue.clear()
             shape.lanes.clear()
         self._lanes.clear()
+        self.give_up(error)
+
+    def give_up(self, error: ErrorNote) -> None:
+        """Every attempt ends with `error`, whatever lanes still do."""
+        for shape in self.shapes.values():
+            shape.queue.clear()
         items, self._items = list(self._items.values()), {}
         for _, item in items:
             item.done(Outcome(*item.work[:3], "error", error=error._replace(recoverable=False)))

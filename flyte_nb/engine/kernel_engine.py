@@ -24,6 +24,7 @@ from flyte_nb.core.local import LoopClock, LoopThread
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.port import Port
 from flyte_nb.core.recall import Recall, Results
+from flyte_nb.core.runs import ROOT
 from flyte_nb.core.serial import Payload
 from flyte_nb.core.store import RunStore
 from flyte_nb.engine.asking import Switchboard
@@ -391,10 +392,26 @@ class KernelEngine:
             self.thread.stop()
 
     async def _close(self) -> None:
+        self.abort_all()
         self.cache.close()
         await self.executor.close()
         await self._say_goodbye()
         await self.network.close()
+
+    def abort_all(self) -> None:
+        """Tell everybody who waits, and close all runs; workers stop what they do when their links close. Idempotent."""
+        why = "its cluster was closed"
+        for run, action in list(self.controller.flights):
+            self.controller.abort(run, action, why)
+        error = ErrorNote("system", "ActionAbortedError", why)
+        self.executor.give_up(error)
+        now = self.controller.clock.time()
+        for record in [record for record in self.store.runs.values() if record.state.ended_at is None]:
+            run = record.state.run
+            for one in [one for one in record.actions.values() if not one.phase.is_terminal and one.number >= 0]:
+                phase = Phase.ABORTED if one.name == ROOT else Phase.ABANDONED  # awaited on workers
+                self.emit(ev.ActionEnded(run, one.name, one.said[0] + 1, phase, now, error))
+            self.emit(ev.RunClosed(run, Phase.ABORTED, now, error))
 
     async def _say_goodbye(self) -> None:
         """Have workers close the idle lanes of their own actions, too."""

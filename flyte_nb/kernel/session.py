@@ -452,6 +452,7 @@ class Session:
         self.close()
 
     def _close_views(self) -> None:
+        self.engine.abort_all()
         for view in self.views.values():
             view.close()
 
