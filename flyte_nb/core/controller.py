@@ -445,10 +445,6 @@ class Controller:
 
     # -- parked actions -------------------------------------------------------------------------------------------
 
-    def parked(self, run: str) -> list[str]:
-        """Names of the actions of a run that are parked here."""
-        return [flight.call.name for flight in self.unfinished(run) if flight.paused is not None]
-
     def _step_aside(self, flight: Flight) -> None:
         """A parked action does not count against its parent's ``max_action_concurrency``: its siblings go on."""
         if flight.admitted:

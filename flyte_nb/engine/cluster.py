@@ -14,11 +14,15 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyte_nb.core import notices
 from flyte_nb.core.errors import NoClusterError
 
 if TYPE_CHECKING:
     from flyte_nb.engine.deaths import Deaths
 
+#: GPUs that each process of the embedded cluster says it has: tasks that ask for some run all the same, as they do in Flyte's
+#: local mode. Who wants them counted attaches to workers started with ``--resources GPU=1``.
+UNCOUNTED = 1_000
 #: Seconds to reach a scheduler before giving up.
 CONNECT_TIMEOUT = 8.0
 
@@ -95,6 +99,7 @@ async def _embedded(
 
     from flyte_nb.engine.embedded import EmbeddedCluster, leave_main_alone, reporting_to
 
+    notices.gpus_are_uncounted(True)
     _shield_from_stop()
     leave_main_alone()
     security = distributed.Security.temporary()
@@ -115,6 +120,7 @@ async def _embedded(
             dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address=None,
             memory_limit=memory_limit,
+            resources={"GPU": UNCOUNTED},
             asynchronous=True,
             silence_logs=logging.CRITICAL,
             preload=["flyte_nb.worker.preload"],
@@ -131,9 +137,12 @@ async def _embedded(
 
 def _shield_from_stop() -> None:
     """Have the processes that this thread starts be born with SIGINT blocked: stop must not end a worker that just starts."""
+    from flyte_nb.engine.embedded import undebugged
+
     if hasattr(signal, "pthread_sigmask"):
         # Started by whoever needs it first, multiprocessing's tracker unblocks SIGINT in that thread.
-        resource_tracker.ensure_running()
+        with undebugged():
+            resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
@@ -172,6 +181,7 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
             "`dask scheduler` runs there, or call flyte_nb.init() without an address for an embedded cluster."
         ) from exc
     await _ship_package(client)
+    notices.gpus_are_uncounted(False)
     return ClusterHandle(client, None, owns_client=True, description=what)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from multiprocessing import spawn
 from typing import Any
 
-from distributed import LocalCluster, Nanny
+from distributed import LocalCluster, Nanny, nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
+from distributed.process import AsyncProcess
 
 from flyte_nb.engine.deaths import Deaths
 
@@ -68,6 +72,28 @@ class ReportingNanny(Nanny):
             await self.instantiate()
 
 
+@contextlib.contextmanager
+def undebugged() -> Iterator[None]:
+    """Within this, processes that this thread starts are left alone by JupyterLab's debugger, if it is on.
+
+    It would start in them, too, and they would wait for ever for somebody to attach.
+    """
+    skip = getattr(sys.modules.get("_pydev_bundle.pydev_monkey"), "skip_subprocess_arg_patch", contextlib.nullcontext)
+    with skip():
+        yield
+
+
+class UndebuggedProcess(AsyncProcess):
+    """The process of a worker."""
+
+    @classmethod
+    def _watch_message_queue(cls, *args: Any) -> None:
+        with undebugged():  # in the thread that starts the process
+            super()._watch_message_queue(*args)
+
+
 def reporting_to(deaths: Deaths) -> type[ReportingNanny]:
     """A nanny class for one cluster."""
+    # A nanny has no setting for it.
+    nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]
     return type("Nanny", (ReportingNanny,), {"deaths": deaths})
