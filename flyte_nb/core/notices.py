@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("flyte")
 
 _said: set[str] = set()
+#: Whether tasks run where nobody counts GPUs.
+_uncounted = False
 _lock = threading.Lock()
 
 
@@ -32,6 +34,12 @@ def notice_once(key: str, sentence: str) -> bool:
         _said.add(key)
     _log.warning(sentence)
     return True
+
+
+def gpus_are_uncounted(uncounted: bool) -> None:
+    """Say whether tasks run where nobody counts GPUs: on the embedded cluster."""
+    global _uncounted
+    _uncounted = uncounted
 
 
 def forget_notices() -> None:
@@ -60,6 +68,11 @@ _WITHOUT_EFFECT: tuple[tuple[str, Callable[[Any], object], str], ...] = (
     ("plugin_config", lambda c: c.plugin_config, "plugin_config: plugins run on Flyte's own clusters only"),
     ("task_resolver", lambda c: c.task_resolver, "task_resolver: tasks travel by value and need no resolver"),
     ("disk", lambda c: c.resources and c.resources.disk, "resources.disk: workers use the disks they have"),
+    (
+        "gpu",
+        lambda c: _uncounted and c.resources and c.resources.gpu,
+        "resources.gpu: the embedded cluster counts no GPUs; Dask workers started with --resources GPU=1 do",
+    ),
     ("shm", lambda c: c.resources and c.resources.shm, "resources.shm: workers use the shared memory they have"),
 )
 

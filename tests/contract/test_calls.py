@@ -368,3 +368,22 @@ def test_t32_two_runs_give_the_same_names(run):
     assert len(set(names)) == 4
     assert names == run(identities)
     assert run(identities_reordered) == run(identities_reordered)
+
+
+gpu_env = flyte.TaskEnvironment("gpus", resources=flyte.Resources(cpu=(1, 2), memory=("1Gi", "2Gi"), gpu="T4:1"))
+
+
+@gpu_env.task
+async def on_gpu(x: int) -> int:
+    return x
+
+
+@env.task
+async def asks_for_gpus() -> list[int]:
+    other = flyte.Resources(gpu=flyte.GPU("A100", 1))
+    return await asyncio.gather(on_gpu(1), on_gpu.override(resources=other)(2))
+
+
+def test_tasks_that_ask_for_gpus_run_where_nobody_counts_them(run):
+    """On the embedded cluster as in local mode."""
+    assert run(asks_for_gpus) == [1, 2]
