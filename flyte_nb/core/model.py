@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Phase(enum.StrEnum):
@@ -144,12 +144,33 @@ class Action:
         """The short name users see and type: ``a17``."""
         return f"a{self.number}"
 
+    def retry(self) -> None:
+        """Run it again, if it failed or is parked, with the code that its task has now: `Run.retry`."""
+        _run_of(self).retry(self)
+
+    def resume(self, value: Any) -> None:
+        """Let it succeed with a value, if it is parked: `Run.resume`."""
+        _run_of(self).resume(self, value)
+
+    def fail(self) -> None:
+        """Let it fail with its error, if it is parked: `Run.fail`."""
+        _run_of(self).fail(self)
+
     def __repr__(self) -> str:
         tries = (
             f" attempt {self.attempt.number + 1}/{self.max_attempts}" if self.attempt and self.max_attempts > 1 else ""
         )
         place = f" on {self.attempt.worker}" if self.attempt and self.attempt.worker else ""
         return f"<Action {self.run}/{self.id} {self.label} {self.phase.name}{tries}{place}>"
+
+
+def _run_of(action: Action) -> Any:
+    from flyte_nb.core.runs import runs
+
+    found = runs().get(action.run)
+    if found is None:
+        raise LookupError(f"{action.run} is not kept any more: this kernel remembers its latest runs.")
+    return found
 
 
 class RunState(NamedTuple):

@@ -111,7 +111,7 @@ def test_python_says_the_same(nb: Kernel) -> None:
     nb.run(TASKS).ok()
     nb.run(START.replace("main, 4", "main, 12")).ok()
     nb.run("await until(lambda: sum(a.phase == 'paused' for a in run.actions) == 3)").ok()
-    nb.run("run.resume(action('work(2)'), 222); run.resume(action('work(6)').id, 666)").ok()
+    nb.run("action('work(2)').resume(222); run.resume(action('work(6)').id, 666)").ok()
     nb.run(FIXED).ok()
     nb.run("run.retry_failed()").ok()
 
