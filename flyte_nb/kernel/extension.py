@@ -31,18 +31,23 @@ def load(ip: Any) -> None:
     interrupts.install()
     router = CommandRouter(lambda command: _session().handle_command(command), _post)
     router.install(ip)
-    session = ensure()
-    session.cells, session.output, session.router = cells, CellOutput(ip), router
-    session.is_attended()
-    session.cell_names = CellNames(ip)
-    session.forgotten = Forgotten(ip, session.cell_names)
-    remove_forgotten = cells.on_end(session.forgotten.cell_ended)
+    cell_names, output = CellNames(ip), CellOutput(ip)
+    forgotten = Forgotten(ip, cell_names)
+
+    def furnish(session: Session) -> None:
+        session.cells, session.output, session.router = cells, output, router
+        session.cell_names, session.forgotten = cell_names, forgotten
+        session.is_attended()
+
+    Session.furnish = furnish
+    furnish(ensure())
+    remove_forgotten = cells.on_end(forgotten.cell_ended)
     remove_stop = interrupts.on_interrupt(lambda cell: _session().interrupt_on_engine(cell), post=_post)
-    remove_start = cells.on_start(lambda _cell: _session().new_epoch())
+    remove_start = cells.on_start(_cell_started)
     remove_end = cells.on_end(_cell_ended)
     texts = Texts(ip, short_name, lambda action: standing(Session.current, action))
     texts.install()
-    undo_output = before_output(ip, lambda: _session().make_room())
+    undo_output = before_output(ip, _make_room)
     advisor = NestAdvisor(cells)
     advisor.install()
     ip.register_magics(FlyteMagics(ip))
@@ -65,6 +70,7 @@ def load(ip: Any) -> None:
 
 def unload(ip: Any) -> None:
     """Undo everything `load` did, the cluster included."""
+    Session.furnish = None
     session = Session.current
     if session is not None:
         session.close()
@@ -83,6 +89,16 @@ def _post(function: Callable[..., object], *args: Any) -> None:
     session = Session.current
     if session is not None:
         session.port.loop.call_soon_threadsafe(function, *args)
+
+
+def _cell_started(_cell: Cell) -> None:
+    if Session.current is not None:  # else `flyte_nb.shutdown()` closed it
+        Session.current.new_epoch()
+
+
+def _make_room() -> None:
+    if Session.current is not None:
+        Session.current.make_room()
 
 
 def _cell_ended(cell: Cell, error: BaseException | None) -> None:

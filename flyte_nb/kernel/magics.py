@@ -12,9 +12,15 @@ from flyte_nb.kernel import operations
 from flyte_nb.kernel.session import Session
 
 
-def help_text() -> str:
-    """All subcommands, one line each."""
-    rows = [(f"%flyte {w.name} {w.usage}".rstrip(), w.help) for w in sorted(operations.words().values())]
+#: What asks for help, in place of a subcommand or after it.
+_HELP = frozenset({"help", "-h", "--help", "?"})
+
+
+def help_text(name: str = "") -> str:
+    """The subcommands, one line each; only that of a name, if it is one."""
+    known = operations.words()
+    chosen = [known[name]] if name in known else sorted(known.values())
+    rows = [(f"%flyte {w.name} {w.usage}".rstrip(), w.help) for w in chosen]
     width = max(len(usage) for usage, _ in rows)
     return "\n".join(f"{usage:<{width}}  {text}" for usage, text in rows)
 
@@ -33,14 +39,20 @@ class FlyteMagics(Magics):
             print(text)  # noqa: T201
 
     def _answer(self, name: str, rest: str) -> str | None:
-        if name in {"help", "-h", "--help"}:
-            return help_text()
         known = operations.words()
+        if name in _HELP:
+            return help_text(rest)
+        if rest in _HELP:
+            return help_text(name)
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             meant = f" Did you mean `%flyte {close[0]}`?" if close else ""
             return f"%flyte {name}: no such subcommand.{meant}\n{help_text()}"
         if Session.current is None:
-            return "flyte_nb has no session: %load_ext flyte_nb starts one."
+            return "There is no cluster: flyte_nb.shutdown() closed it. The next task, or flyte_nb.init(n_workers=2), starts one."
         found = known[name]
-        return found.say(Session.current, *([rest] if found.raw else shlex.split(rest)))
+        try:
+            words = [rest] if found.raw else shlex.split(rest)
+        except ValueError as exc:
+            return f"%flyte {name} {rest}: {exc}."
+        return found.say(Session.current, *words)

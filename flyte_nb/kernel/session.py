@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyte_nb.core import cellrun, onfailure, rerun, runs, signalling
@@ -87,6 +87,8 @@ class Session:
     """One per process."""
 
     current: Session | None = None
+    #: Gives a new session what the notebook has for it; None outside a notebook.
+    furnish: Callable[[Session], None] | None = None
 
     def __init__(self, **cluster: Any) -> None:
         self.engine = KernelEngine()
@@ -115,6 +117,8 @@ class Session:
         self.views: dict[str, View] = {}
         #: Reads values of the user's for the views.
         self.reader = Reader()
+        #: The task that was retried with last, as it travels; hundreds of parked actions may be retried with it.
+        self._dumped: tuple[Task[..., Any], bytes] | None = None
         self._cell_runs: dict[str, CellRun] = {}
         self._by_cell: dict[int, CellRun] = {}
         self.engine.before = self._before
@@ -196,7 +200,9 @@ class Session:
         """Decide over a parked action, whoever sees it through. On the engine thread."""
         if not self.engine.controller.resolve(run, action, op, payload, task, info):
             # The redefined task travels as bytes: a link's own pickle knows nothing of the notebook.
-            blob = dump_function(task) if task is not None else None
+            if task is not None and (self._dumped is None or self._dumped[0] is not task):
+                self._dumped = (task, dump_function(task))
+            blob = self._dumped[1] if task is not None and self._dumped is not None else None
             self.engine.ask_workers("decide", run, action, op, payload, blob, info)
 
     # -- runs of cells --------------------------------------------------------------------------------------------
@@ -257,6 +263,7 @@ class Session:
     def new_epoch(self) -> None:
         """A cell begins: globals may have changed since tasks were last serialized."""
         self.is_attended()
+        self._dumped = None
         while self.late:
             display_id, bundle = self.late.popitem()
             self.output.update(self.cells.current, bundle, display_id=display_id)
@@ -427,13 +434,8 @@ class Session:
 
     def replace_cluster(self, target: Any, options: dict[str, Any]) -> Session:
         """Replace the cluster by another; what runs on the old one is cancelled. Returns the session that took over."""
-        cells, output, router = self.cells, self.output, self.router
         self.close()
-        fresh = Session(target=target, **options)
-        fresh.cells, fresh.output, fresh.router, fresh.cell_names = cells, output, router, self.cell_names
-        fresh.forgotten, fresh.attended = self.forgotten, self.attended
-        Session.current = fresh
-        return fresh
+        return ensure(target=target, **options)
 
     def _finish(self) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
@@ -475,12 +477,16 @@ def ensure(**options: Any) -> Session:
     """The session of this process, made if there is none."""
     if Session.current is None:
         Session.current = Session(**options)
+        if Session.furnish is not None:
+            Session.furnish(Session.current)
     return Session.current
 
 
 def fallback() -> Context | None:
     """Context of code outside tasks: the running cell's."""
     session = Session.current
+    if session is None and Session.furnish is not None:
+        session = ensure()  # `flyte_nb.shutdown()` closed the notebook's: a later call starts anew
     return session.context() if session is not None and session.cells is not None else None
 
 

@@ -197,6 +197,25 @@ def gone(processes: list[psutil.Process], seconds: float) -> bool:
     return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("help retry", "%flyte retry [r3 | a17]"),
+        ("retry --help", "%flyte retry [r3 | a17]"),
+        ("cluster foo", "%flyte cluster foo: the only word here is restart"),
+        ('logs "a', '%flyte logs "a: No closing quotation'),
+        ("cancel r1", "r1 has ended already: succeeded."),
+        ("cancel r1/a1", "r1/a1 square(1) has ended already: succeeded."),
+        ("resume r1/a1 3", "r1/a1 square(1) is succeeded, not parked"),
+    ],
+)
+def test_a_magic_used_wrongly_says_what_is_wrong(nb, line, answer):
+    """One or two sentences, never a traceback of ours, nor a success that was none."""
+    said = nb.run(f"%flyte {line}").ok().stdout
+    assert said.startswith(answer)
+    assert said.count("\n") == 1
+
+
 def test_unloading_leaves_nothing_behind():
     """%unload_ext ends the workers and closes their ports, and loading again works."""
     with Kernel.start() as kernel:
@@ -246,3 +265,22 @@ def test_load_ext_returns_at_once():
         ).ok()
 
         assert "False" == cell.result
+
+
+def test_after_shutdown_the_next_call_starts_a_cluster_anew():
+    """The notebook goes on as if it had just been opened: no noise, workers, a view."""
+    with Kernel.start() as kernel:
+        kernel.run("%load_ext flyte_nb").ok()
+        kernel.run(DEFINE).ok()
+        kernel.run("await square(1)").ok()
+        kernel.run("import flyte_nb\nflyte_nb.shutdown()").ok()
+        quiet = kernel.run("1 + 1").ok()
+        assert (quiet.stdout, quiet.stderr, quiet.error.name, quiet.result) == ("", "", "", "2")
+        assert "shutdown()" in kernel.run("%flyte cluster").ok().stdout
+        kernel.run("import os\n@env.task\ndef where() -> int:\n    return os.getpid()").ok()
+        cell = kernel.run("where() != os.getpid()").ok()
+        assert cell.result == "True"
+        assert [m.content["data"]["text/plain"][:4] for m in cell.of("display_data")] == ["▶ r1"]
+        kernel.run("flyte_nb.shutdown()").ok()
+        kernel.run("flyte_nb.init(n_workers=1)").ok()
+        assert "1 workers" in kernel.run("where()\n%flyte cluster").ok().stdout

@@ -21,12 +21,17 @@ def cancel(session: Session, *words: str) -> str:
 
     def cancel() -> str:
         if name in session.store.runs:
+            state = session.store.runs[name].state
+            if state.ended_at is not None:
+                return f"{name} has ended already: {state.phase.value}."
             session.abort_run(name, "%flyte cancel")
             return f"Cancelling {name}."
         found = session.store.find(name)
         if found is None:
             return f"There is no run or action {name}; `%flyte runs` lists the runs."
         record, action = found
+        if action.phase.is_terminal:
+            return f"{record.state.run}/{action.id} {action.label} has ended already: {action.phase.value}."
         session.abort_action(record.state.run, action.name, "%flyte cancel")
         return f"Cancelling {record.state.run}/{action.id} {action.label}."
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 @word("cluster", "[restart]", "which cluster, its workers and slots; restart replaces it")
 def cluster(session: Session, *words: str) -> str:
     """Describe the cluster, or replace it."""
-    if words and words[0] == "restart":
+    if words and words != ("restart",):
+        return f"%flyte cluster {' '.join(words)}: the only word here is restart. %flyte cluster restart replaces the cluster."
+    if words:
         session = session.restart_cluster()
         session.wait_ready(60)
     return session.cluster_text()

@@ -140,4 +140,5 @@ def _owed(session: Session, run: str) -> list[Action]:
 
 def _sentence(exc: BaseException) -> str:
     text = str(exc.args[0]) if exc.args else type(exc).__name__
-    return text[:1].upper() + text[1:]
+    starts_with_word = text.partition(" ")[0].isalpha()  # else with a name: "r7/a1"
+    return text[:1].upper() + text[1:] if starts_with_word else text
