@@ -29,6 +29,7 @@ from flyte_nb.core.task import Task
 from flyte_nb.engine.deaths import Death
 from flyte_nb.engine.fetching import Fetcher, away
 from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_missing, next_bundle
+from flyte_nb.engine.replicas import linger_of, replicas_of
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
 
 logger = logging.getLogger("flyte")
@@ -51,6 +52,8 @@ class Network(Protocol):
     me: str
     #: Address of the worker this process is; "" in a kernel.
     own_address: str
+    #: Workers that are given nothing new, as long as there are others.
+    resting: set[str]
 
     def send(self, address: str, message: Message) -> None:
         """Send to a worker; connects first if need be."""
@@ -150,6 +153,7 @@ class DaskExecutor:
         shape = self.shapes.get(known[1])
         if shape is None:
             shape = self.shapes[known[1]] = Shape(known[1], task.name, known[2], task.is_async, dask_resources(task))
+        shape.reuse, shape.environment = task.config.reusable, task.parent_env_name
         self._recent[task] = shape
         return shape
 
@@ -170,8 +174,8 @@ class DaskExecutor:
         if not shape.queue:
             return
         own = self.network.own_address
-        shunned = own if self._is_wary else ""
-        takers = [x for x in shape.lanes.values() if shape.room(x) > 0 and not (shunned and x.address == shunned)]
+        shunned = self._resting | ({own} if self._is_wary else set())
+        takers = [x for x in shape.lanes.values() if shape.room(x) > 0 and x.address not in shunned]
         takers.sort(key=lambda lane: (len(lane.items), lane.address == own))
         waiting = len(shape.queue)
         for place, lane in enumerate(takers):
@@ -198,8 +202,15 @@ class DaskExecutor:
             if not workers:
                 return
         slots = sum(w.nthreads for w in workers.values()) or 1
-        for _ in range(lanes_missing(shape, slots, time.monotonic(), shunned)):
+        if shape.reuse is not None:
+            workers = replicas_of(shape.environment, shape.reuse.max_replicas, workers)
+            slots = len(workers) or 1
+        for _ in range(lanes_missing(shape, slots, time.monotonic(), shunned | self._resting)):
             self._open_lane(shape, workers)
+
+    @property
+    def _resting(self) -> set[str]:
+        return self.network.resting if self.network.workers() else set()
 
     @property
     def _is_wary(self) -> bool:
@@ -217,11 +228,12 @@ class DaskExecutor:
         shape.lanes[lane_id] = lane
         self._lanes[lane_id] = (shape, lane)
         spec = LaneSpec(lane_id, self.network.me, shape.blob, shape.task_name, shape.is_async)
-        self._spawn(self._submit(spec, shape, lane, "" if shape.resources else prefer))
+        anywhere = bool(shape.resources) and shape.reuse is None
+        self._spawn(self._submit(spec, shape, lane, "" if anywhere else prefer))
 
     async def _submit(self, spec: LaneSpec, shape: Shape, lane: Lane, prefer: str) -> None:
         try:
-            lane.future = await self.network.submit_lane(spec, shape.resources, prefer, self._is_wary)
+            lane.future = await self.network.submit_lane(spec, shape.resources, prefer, self._is_wary or shape.reuse is not None)
             loop = asyncio.get_running_loop()
             lane.future.add_done_callback(lambda future: _soon(loop, self._lane_done, lane.id, future))
         except asyncio.CancelledError:
@@ -431,6 +443,8 @@ class DaskExecutor:
             now = time.monotonic()
             for shape in list(self.shapes.values()):
                 linger = LINGER_WITH_RESOURCES if shape.resources else LINGER
+                if shape.reuse is not None:
+                    linger = linger_of(shape.reuse)
                 for lane in list(shape.lanes.values()):
                     if lane.usable and not lane.items and not shape.queue and now - lane.used_at > linger:
                         lane.closing = True

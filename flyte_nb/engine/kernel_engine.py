@@ -62,6 +62,8 @@ class KernelNetwork:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.roster: dict[str, WorkerInfo] = {}
+        #: Workers that go on with what they have: paused for memory, or about to be retired.
+        self.resting: set[str] = set()
         self.links: dict[str, Link] = {}
         self.on_message: Callable[[str, Message], None] = lambda _address, _message: None
         self.on_lost: Callable[[str], None] = lambda _address: None
@@ -119,14 +121,14 @@ class KernelNetwork:
                 address, str(w["name"]), int(w["nthreads"]), 0, w.get("host", ""), tuple((w.get("resources") or {}).items())
             )
             for address, w in identity["workers"].items()
-            if w.get("status", "running") == "running"
         }  # fmt: skip
+        self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
         for address, w in identity["workers"].items():
             self.deaths.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
         # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
         # may kill it, one look later.
         young, self._young = self._young, {address for address in listed if address not in self.links}
-        fresh = [a for a in self._young - self._connecting if a in young or not self.ready.done()]
+        fresh = [a for a in self._young - self._connecting - self.resting if a in young or not self.ready.done()]
         self._listed = listed
         connecting = [asyncio.get_running_loop().create_task(self._connect(address)) for address in fresh]
         self._connecting.update(fresh)
@@ -141,7 +143,8 @@ class KernelNetwork:
             del self.unreachable[address]
 
     def _update_roster(self) -> None:
-        roster = {address: info for address, info in self._listed.items() if address in self.links}
+        usable = self.links.keys() - self.resting
+        roster = {address: info for address, info in self._listed.items() if address in usable}
         if roster != self.roster:
             self.roster = roster
             for link in self.links.values():
@@ -183,8 +186,8 @@ class KernelNetwork:
         link = self.links.pop(address, None)
         if link is not None:
             link.close()
-        if self.roster.pop(address, None) is not None or link is not None:
             self.on_lost(address)
+            self._update_roster()
 
     # -- the executor's network -----------------------------------------------------------------------------------
 

@@ -63,6 +63,8 @@ class Host:
         self.links: dict[str, Link] = {}
         self.runs: dict[str, RunInfo] = {}
         self.roster: dict[str, WorkerInfo] = {}
+        #: Workers that are linked to and no longer in the roster: they go on with what they have.
+        self.resting: set[str] = set()
         self.mailbox = Mailbox(self.loop)
         self.emitter = Emitter(self)
         self.breakpoints = Breakpoints(self)
@@ -240,6 +242,7 @@ class Host:
         self.executor.forget_run(run)
 
     def _on_roster(self, _link: Link, roster: dict[str, WorkerInfo]) -> None:
+        self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster
 
     def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Callable[[Any], None]) -> None:
@@ -345,9 +348,7 @@ class Host:
 
     def body(self, lane: Lane, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
-        return Body(
-            lane.task, self.runs[work.run], work, self.port, self.emitter.sink(work), lane.place, self.shelf
-        )
+        return Body(lane.task, self.runs[work.run], work, self.port, self.emitter.sink(work), lane.place, self.shelf)
 
     def begin(self, lane: Lane, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
