@@ -156,7 +156,7 @@ import distributed
 import flyte_nb as flyte
 {program}
     security = distributed.Security.temporary()
-    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, security=security, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, security=security, dashboard_address="127.0.0.1:0")
     try:
         flyte.init(cluster.scheduler_address)
     except flyte.errors.NoClusterError as exc:

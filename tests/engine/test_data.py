@@ -68,7 +68,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Session]:
         return
     env = {"FLYTE_NB_SHARED_FILES": "0"}
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, env=env, silence_logs=50
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", env=env, silence_logs=50
     ) as dask:
         flyte.init(dask)
         assert Session.current is not None
