@@ -232,8 +232,9 @@ class DaskExecutor:
         self._spawn(self._submit(spec, shape, lane, "" if anywhere else prefer))
 
     async def _submit(self, spec: LaneSpec, shape: Shape, lane: Lane, prefer: str) -> None:
+        only = self._is_wary or shape.reuse is not None
         try:
-            lane.future = await self.network.submit_lane(spec, shape.resources, prefer, self._is_wary or shape.reuse is not None)
+            lane.future = await self.network.submit_lane(spec, shape.resources, prefer, only)
             loop = asyncio.get_running_loop()
             lane.future.add_done_callback(lambda future: _soon(loop, self._lane_done, lane.id, future))
         except asyncio.CancelledError:
@@ -334,6 +335,12 @@ class DaskExecutor:
         lane.blocked = blocked
         self._touch(shape)
 
+    def _on_waiting(self, _address: str, lane_id: str, waiting: int) -> None:
+        shape, lane = self._lanes.get(lane_id, (None, None))
+        if shape is not None and lane is not None:
+            lane.waiting = waiting
+            self._touch(shape)
+
     def _on_closed(self, _address: str, lane_id: str) -> None:
         self._drop_lane(lane_id)
 
@@ -345,7 +352,7 @@ class DaskExecutor:
 
     _HANDLERS = {  # noqa: RUF012 - a table, never changed
         "lane": "_on_lane", "ended": "_on_ended", "returned": "_on_returned", "progress": "_on_progress",
-        "closed": "_on_closed", "began": "_on_began", "noted": "_on_noted", "ready": "_on_ready",
+        "closed": "_on_closed", "began": "_on_began", "noted": "_on_noted", "waiting": "_on_waiting", "ready": "_on_ready",
     }  # fmt: skip
 
     # -- losses ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.reuse import ReusePolicy
 
 #: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
 TARGET = 0.05
@@ -49,7 +50,7 @@ class Lane:
 
     __slots__ = (
         "address", "blocked", "busy", "closing", "finished", "future", "id", "items", "opened", "sent", "stalled",
-        "started", "used_at",
+        "started", "used_at", "waiting",
     )  # fmt: skip
 
     def __init__(self, lane_id: str, address: str, now: float) -> None:
@@ -62,6 +63,8 @@ class Lane:
         #: Handed work back because one action takes long: is sent nothing until it reports progress or room.
         self.stalled = False
         self.closing = False
+        #: Attempts that await children: they do not count against the concurrency of a warm environment.
+        self.waiting = 0
         #: Attempts sent and not ended.
         self.items: dict[Key, Item] = {}
         self.sent = 0
@@ -89,7 +92,9 @@ class Lane:
 class Shape:
     """Attempts that can share lanes: same task code, same resources."""
 
-    __slots__ = ("blob", "cost", "is_async", "lanes", "name", "queue", "resources", "seen", "task_name")
+    __slots__ = (
+        "blob", "cost", "environment", "is_async", "lanes", "name", "queue", "resources", "reuse", "seen", "task_name",
+    )  # fmt: skip
 
     def __init__(self, name: str, task_name: str, blob: bytes, is_async: bool, resources: dict[str, float]) -> None:
         self.name = name
@@ -99,6 +104,9 @@ class Shape:
         self.resources = resources
         self.queue: deque[Item] = deque()
         self.lanes: dict[str, Lane] = {}
+        #: The `ReusePolicy` of its environment, and that environment's name; None if it is not warm.
+        self.reuse: ReusePolicy | None = None
+        self.environment = ""
         #: Seconds of slot time per action; None without evidence.
         self.cost: float | None = None
         #: Actions begun so far, all lanes together.
@@ -122,6 +130,11 @@ class Shape:
         """How many more attempts a lane may be sent now."""
         if not lane.usable:
             return 0
+        if self.reuse is not None:
+            return min(self._fitting(lane), self.reuse.concurrency + lane.waiting - len(lane.items))
+        return self._fitting(lane)
+
+    def _fitting(self, lane: Lane) -> int:
         if self.cost is None:
             return 1 - lane.unstarted if lane.started == lane.finished or self.is_async else 0
         if self.cost >= TARGET and not self.is_async:

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +45,8 @@ logger = logging.getLogger("flyte")
 
 #: Seconds a lane waits for its owner to connect before it gives up.
 OWNER_TIMEOUT = 30.0
+#: Kernels that have gone, remembered so that nothing is kept for them; as many as end while one lane waits for a slot.
+MAX_DEPARTED = 256
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
 
@@ -76,6 +78,8 @@ class Host:
         self.fetcher = Fetcher(self.switchboard, self.blobs)
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
+        #: Kernels that have gone.
+        self._departed: deque[str] = deque(maxlen=MAX_DEPARTED)
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
         #: Attempts that may use so much memory only: their lane, and this process's size at which they are stopped.
@@ -127,13 +131,20 @@ class Host:
         await comm.write(HELLO)
         link = Link(peer, self._on_message, self._on_close)
         old = self.links.get(peer)
-        if old is not None:
+        if old is not None and not _is_worker(peer):  # a kernel that connects anew has given up what was here
             old.close()
-        self.links[peer] = link
+            self._on_close(old)
+        if peer in self._departed:
+            self._departed.remove(peer)
+        link.attach(comm)
+        self._use(peer, link)
+        await link.wait_closed()
+
+    def _use(self, peer: str, link: Link) -> None:
+        """Send over a link, unless there is one: of two workers that connect to each other at once, both links are read."""
+        link = self.links.setdefault(peer, link)
         for message in self._unsent.pop(peer, ()):
             link.send(message)
-        link.attach(comm)
-        await link.wait_closed()
 
     def send(self, address: str, message: Message) -> None:
         """Send to a peer; one that is a worker is connected to first."""
@@ -145,33 +156,40 @@ class Host:
             self.links[address] = LocalLink(address, self._on_message)
             self.links[address].send(message)
             return
+        if address in self._departed:
+            return
         self._unsent[address].append(message)
-        if "://" in address and address not in self._connecting:
+        if _is_worker(address) and address not in self._connecting:
             self._connecting.add(address)
             self._spawn(self._connect(address))
 
     async def _connect(self, address: str) -> None:
         try:
             args = self.worker.security.get_connection_args("worker")
-            link = await open_link(address, self.me, args, self._on_message, self._on_close)
-            self.links[address] = link
-            for message in self._unsent.pop(address, ()):
-                link.send(message)
+            self._use(address, await open_link(address, self.me, args, self._on_message, self._on_close))
         except OSError:
-            self._unsent.pop(address, None)
-            self.executor.worker_lost(address)
-            self.switchboard.lost(address)
+            self._gone(address)
         finally:
             self._connecting.discard(address)
 
     def _on_close(self, link: Link) -> None:
         if self.links.get(link.peer) is link:
             del self.links[link.peer]
-        self.executor.worker_lost(link.peer)
-        self.switchboard.lost(link.peer)
+        self._gone(link.peer)
+
+    def _gone(self, peer: str) -> None:
+        """A peer has ended, or cannot be reached."""
+        self._unsent.pop(peer, None)
+        if _is_worker(peer):
+            self.executor.worker_lost(peer)
+        else:
+            self._departed.append(peer)
+        self.switchboard.lost(peer)
         for lane in list(self.lanes.values()):
-            if lane.owner == link.peer:
+            if lane.owner == peer:
                 self._orphaned(lane)
+        for run in [run.name for run in self.runs.values() if run.home == peer]:
+            self._forget(run)
 
     def _orphaned(self, lane: Lane) -> None:
         """Its owner is gone: nobody waits for what it does."""
@@ -235,6 +253,9 @@ class Host:
             lane.wake()
 
     def _on_forget(self, _link: Link, run: str) -> None:
+        self._forget(run)
+
+    def _forget(self, run: str) -> None:
         self.runs.pop(run, None)
         self.kept.forget(run)
         self.breakpoints.forget(run)
@@ -247,6 +268,9 @@ class Host:
 
     def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Callable[[Any], None]) -> None:
         """Ask a run's home (`flyte_nb.core.home.Home`)."""
+        if run.home in self._departed:
+            self.loop.call_soon(then, None)
+            return
         self.switchboard.ask(run.home, "home", (run.name, op, args), then)
 
     def _answers(self) -> dict[str, Callable[..., None]]:
@@ -322,7 +346,17 @@ class Host:
     def lane_opened(self, lane: Lane) -> None:
         """A lane's thread has a slot."""
         self.lanes[lane.id] = lane
+        if lane.owner in self._departed:
+            self._orphaned(lane)
+            return
         self.send(lane.owner, ("lane", lane.id, "open"))
+        if not _is_worker(lane.owner) and lane.owner not in self.links:
+            self.loop.call_later(OWNER_TIMEOUT, self._expect, lane.owner)
+
+    def _expect(self, kernel: str) -> None:
+        """A kernel that has not connected by now will not."""
+        if kernel not in self.links and kernel not in self._departed:
+            self._gone(kernel)
 
     def lane_closed(self, lane: Lane) -> None:
         """A lane's thread ends."""
@@ -406,6 +440,8 @@ class Host:
                     keys = lane.take_back()
                     if keys:
                         self.send(lane.owner, ("returned", lane.id, keys))
+                if lane.task.config.reusable is not None:
+                    self._tell_waiting(lane)
                 self.emitter.announce(lane)
             self.emitter.flush()
             if self._memory_limits:
@@ -424,6 +460,14 @@ class Host:
                 del self._memory_limits[key]
                 self._stop(lane, key, "oom", OOM_GRACE)
 
+    def _tell_waiting(self, lane: Lane) -> None:
+        """Tell the owner of a warm lane how many of its attempts await children."""
+        children = self.port.controller.children
+        waiting = sum((key[0], key[1]) in children for key in list(lane.bodies))
+        if waiting != lane.told_waiting:
+            lane.told_waiting = waiting
+            self.send(lane.owner, ("waiting", lane.id, waiting))
+
     # -- the executor's network -----------------------------------------------------------------------------------
 
     def workers(self) -> dict[str, WorkerInfo]:
@@ -440,7 +484,7 @@ class Host:
         """Have Dask run a lane for a child of an action of this worker."""
         from flyte_nb.engine.client import submit_lane
 
-        if self._client is None:
+        if self._client is None or (self._client.done() and self._client.exception() is not None):
             self._client = asyncio.ensure_future(self._connect_client())
         return submit_lane(await self._client, spec, resources, prefer, only)
 
@@ -464,6 +508,11 @@ class Host:
             self._orphaned(lane)
         for link in list(self.links.values()):
             link.close()
+
+
+def _is_worker(peer: str) -> bool:
+    """Whether a peer is a worker (named by its address), and no kernel."""
+    return "://" in peer
 
 
 def slots_of_lane() -> Any:

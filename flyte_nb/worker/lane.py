@@ -56,6 +56,8 @@ class Lane:
         self._reported_at = 0.0
         self._told: tuple[int, int, bool] = (0, 0, False)
         self._seceded = False
+        #: How many of its attempts await children, as its owner was told last.
+        self.told_waiting = 0
         #: Whether work was handed back, and the owner sends nothing until it hears that there is room again.
         self.handed_back = False
         self._dask = contextvars.Context()
