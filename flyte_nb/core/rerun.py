@@ -196,12 +196,21 @@ class Result(NamedTuple):
     error: ErrorNote | None
 
 
-def results_of(engine: Engine, record: RunRecord, group: str = "") -> list[Result]:
-    """What the calls of a run's cell, or of its first task, gave, in call order. On the controller's thread."""
+def results_of(engine: Engine, record: RunRecord, group: str = "", task: str = "") -> list[Result]:
+    """What the calls of a run's cell, or of its first task, gave, in call order. On the controller's thread.
+
+    Args:
+        engine: Where the run ran.
+        record: The run.
+        group: Only calls of this group; "": of all.
+        task: Only calls of this task, by its full name or the function's; "": of all.
+    """
     kept = engine.port.controller.kept
     found = []
     for action in in_order(record.children_of(ROOT)):
         if action.kind != "task" or (group and action.group != group):
+            continue
+        if task and task not in {action.task, action.task.rpartition(".")[2]}:
             continue
         payload: Payload | None = action.output
         if payload is None and kept is not None:

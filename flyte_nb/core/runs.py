@@ -481,12 +481,13 @@ class Run:
     def _settle_again(self, _call: Call) -> Callable[[Settled], None]:
         return self._settle
 
-    def _results(self, *, return_exceptions: bool = False, group: str = "") -> list[Any]:
+    def _results(self, *, return_exceptions: bool = False, group: str = "", task: str = "") -> list[Any]:
         """What the calls that its cell (or its first task) made gave, in call order: what a gather over all of them gives.
 
         Args:
             return_exceptions: Put the error of a failed call in its place, as ``gather`` does; else the first is raised.
             group: Only calls of this group.
+            task: Only calls of this task, by its full name or the function's.
 
         Raises:
             errors.BaseRuntimeError: A call failed.
@@ -496,7 +497,7 @@ class Run:
         record = self._record
         if record is None:
             raise LookupError(f"{self.name} is not kept any more: this kernel remembers its latest 200 runs.")
-        found = self._ask(rerun.results_of, self._engine, record, group)
+        found = self._ask(rerun.results_of, self._engine, record, group, task)
         return rerun.open_results(found, self.name, return_exceptions=return_exceptions)
 
     results = Dual(_results)

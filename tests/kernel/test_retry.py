@@ -139,6 +139,14 @@ def test_one_action_can_be_retried_and_may_fail_again(nb: Kernel) -> None:
     name = nb.run("run = flyte.last_run(); next(a.id for a in run.actions if a.label == 'work(10)')").ok().result
     nb.run(f"%flyte retry {name}").ok()
     missing = nb.run("await run.results.aio()").error
+    assert (
+        "([], 1)"
+        == nb.run(
+            "await run.results.aio(task='other'), len(await run.results.aio(task='work', return_exceptions=True)) - 2"
+        )
+        .ok()
+        .result
+    )
     mixed = nb.run(
         "[v if isinstance(v, int) else type(v).__name__ for v in await run.results.aio(return_exceptions=True)]"
     )
