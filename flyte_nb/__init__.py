@@ -15,6 +15,8 @@ from flyte_nb.core import runs as _runs
 from flyte_nb.core.aliases import SUBMODULES as _SUBMODULES
 from flyte_nb.core.aliases import install_as_flyte
 from flyte_nb.core.cachepolicy import Cache, CachePolicy, CacheRequest
+from flyte_nb.core.clusteroptions import NAMES as _CLUSTER_OPTIONS
+from flyte_nb.core.clusteroptions import check as _check
 from flyte_nb.core.context import ctx, custom_context, get_custom_context, group
 from flyte_nb.core.dual import Dual as _Dual
 from flyte_nb.core.environment import Environment, TaskEnvironment
@@ -133,10 +135,6 @@ _LAZY = {
 }
 
 
-#: Options of `init` that say what the embedded cluster is like.
-_CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security")
-
-
 def version() -> str:
     """The version of this package."""
     return __version__
@@ -160,7 +158,10 @@ def _init(cluster: Any = None, **options: Any) -> None:
 
     Raises:
         errors.NoClusterError: The scheduler cannot be reached.
+        ValueError: An option about the embedded cluster has a value that it cannot have.
+        TypeError: There is no such option, but one of a similar name.
     """
+    _check(options)
     _remember(**options)
     if options.get("cache_dir") is not None:
         importlib.import_module("flyte_nb.core.caching").configure(options["cache_dir"])

@@ -64,7 +64,7 @@ def decide(
         return Fail(Phase.TIMED_OUT, overdue, "its deadline passed")
     if overdue or outcome.kind == "timeout":
         code = overdue or "MaxRuntimeExceededError"
-        why = "it waited longer than max_queued_time" if overdue else "it ran longer than max_runtime"
+        why = "it waited longer than max_queued_time" if overdue else "it ran longer than its timeout"
         if used < retries.count and not cancelled:
             return Again(_delay(retries, used), True, why)
         return Fail(Phase.TIMED_OUT, code, why)

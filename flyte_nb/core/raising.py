@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flyte_nb.core import errors
-from flyte_nb.core.call import Settled
+from flyte_nb.core import errors, presentation
+from flyte_nb.core.call import Call, Settled
 from flyte_nb.core.errors import BaseRuntimeError
 from flyte_nb.core.failure_record import FailureRecord
 from flyte_nb.core.model import ErrorNote
@@ -22,9 +22,14 @@ def exception_of(settled: Settled) -> BaseException:
     cls = _class_named(settled.code or note.code)
     if note.record is not None:
         return _from_record(note, cls)
-    notes = (f"action {call.run.name}/{call.name[:8]}: {call.label}",) if call is not None else ()
+    notes = (f"action {call.run.name}/{short_name(call)}: {call.label}",) if call is not None else ()
     made = cls or _class_of_kind(note.kind)
     return errors.raise_as(None, code=note.code, message=note.message, kind=note.kind, cls=made, notes=notes)  # type: ignore[arg-type]
+
+
+def short_name(call: Call) -> str:
+    """What people call an action: "a17" in a notebook."""
+    return presentation.current().name_of(call.name) or call.name[:8]
 
 
 def _from_record(note: ErrorNote, cls: type[BaseRuntimeError] | None) -> BaseException:

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from flyte_nb.core.attempt import GRACE
 from flyte_nb.core.collector import MANY, Collector
 from flyte_nb.core.context import RunInfo
+from flyte_nb.core.errors import BaseRuntimeError
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.serial import UnpicklableError, dump_function
@@ -240,8 +241,12 @@ class DaskExecutor:
         except asyncio.CancelledError:
             raise
         except Exception as exc:
-            logger.exception("flyte_nb could not open a lane for %s", shape.task_name)
-            self._lane_lost(lane.id, ErrorNote("system", "RuntimeSystemError", f"no lane could be opened: {exc}"))
+            if isinstance(exc, BaseRuntimeError):  # one that says it all: there is no cluster
+                note = ErrorNote(exc.kind, exc.code, str(exc), recoverable=False)
+            else:
+                logger.exception("flyte_nb could not open a lane for %s", shape.task_name)
+                note = ErrorNote("system", "RuntimeSystemError", f"no lane could be opened: {exc}")
+            self._lane_lost(lane.id, note)
 
     def _lane_done(self, lane_id: str, future: Any) -> None:
         # A lane that ended by itself has said "closed" before.

@@ -17,7 +17,7 @@ from flyte_nb.core.blobs import Blobs
 from flyte_nb.core.caching import CacheClient, CacheDesk
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
-from flyte_nb.core.errors import NoClusterError
+from flyte_nb.core.errors import NoClusterError, SchedulerLostError
 from flyte_nb.core.home import Desk
 from flyte_nb.core.kept import Kept
 from flyte_nb.core.local import LoopClock, LoopThread
@@ -207,10 +207,20 @@ class KernelNetwork:
         """Tell why a worker is gone."""
         self.deaths.cause(address, then)
 
+    def lost_text(self) -> str:
+        """What there is to say once the scheduler is gone."""
+        assert self.handle is not None
+        return (
+            f"the Dask scheduler ({self.handle.description}) went away. `%flyte cluster restart` gives a working cluster; "
+            "then run the cell again."
+        )
+
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane, once there is a cluster."""
         await asyncio.shield(self.ready)
         assert self.handle is not None
+        if self.handle.client.scheduler is None:  # Dask's client has closed itself
+            raise SchedulerLostError(self.lost_text())
         return submit_lane(self.handle.client, spec, resources, prefer, only)
 
     async def close(self) -> None:
@@ -361,16 +371,7 @@ class KernelEngine:
             then(answers)
 
     def _scheduler_lost(self) -> None:
-        assert self.network.handle is not None
-        self.executor.fail_all(
-            ErrorNote(
-                "system",
-                "SchedulerLostError",
-                f"the Dask scheduler ({self.network.handle.description}) went away. `%flyte cluster restart` gives a "
-                "working cluster; then run the cell again.",
-                recoverable=False,
-            )
-        )
+        self.executor.fail_all(ErrorNote("system", "SchedulerLostError", self.network.lost_text(), recoverable=False))
 
     def call(self, coroutine_function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
         """Run a coroutine function on the engine thread and wait for it."""

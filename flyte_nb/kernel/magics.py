@@ -11,7 +11,6 @@ from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.session import Session
 
-
 #: What asks for help, in place of a subcommand or after it.
 _HELP = frozenset({"help", "-h", "--help", "?"})
 
@@ -49,7 +48,7 @@ class FlyteMagics(Magics):
             meant = f" Did you mean `%flyte {close[0]}`?" if close else ""
             return f"%flyte {name}: no such subcommand.{meant}\n{help_text()}"
         if Session.current is None:
-            return "There is no cluster: flyte_nb.shutdown() closed it. The next task, or flyte_nb.init(n_workers=2), starts one."
+            return "No cluster: flyte_nb.shutdown() closed it. The next task starts one, or flyte_nb.init(n_workers=2)."
         found = known[name]
         try:
             words = [rest] if found.raw else shlex.split(rest)

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyte_nb.core import cellrun, onfailure, rerun, runs, signalling
@@ -87,6 +87,8 @@ class Session:
     """One per process."""
 
     current: Session | None = None
+    #: Gives a new session what the notebook has for it; None outside a notebook.
+    furnish: Callable[[Session], None] | None = None
 
     def __init__(self, **cluster: Any) -> None:
         self.engine = KernelEngine()
@@ -419,6 +421,8 @@ class Session:
         network = self.engine.network
         handle = network.handle
         assert handle is not None
+        if handle.client.scheduler is None:  # Dask's client has closed itself
+            return network.lost_text()
         what = "Embedded cluster" if handle.embedded else "Attached to"
         slots = sum(w.nthreads for w in network.roster.values())
         lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
@@ -432,13 +436,8 @@ class Session:
 
     def replace_cluster(self, target: Any, options: dict[str, Any]) -> Session:
         """Replace the cluster by another; what runs on the old one is cancelled. Returns the session that took over."""
-        cells, output, router = self.cells, self.output, self.router
         self.close()
-        fresh = Session(target=target, **options)
-        fresh.cells, fresh.output, fresh.router, fresh.cell_names = cells, output, router, self.cell_names
-        fresh.forgotten, fresh.attended = self.forgotten, self.attended
-        Session.current = fresh
-        return fresh
+        return ensure(target=target, **options)
 
     def _finish(self) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
@@ -480,12 +479,16 @@ def ensure(**options: Any) -> Session:
     """The session of this process, made if there is none."""
     if Session.current is None:
         Session.current = Session(**options)
+        if Session.furnish is not None:
+            Session.furnish(Session.current)
     return Session.current
 
 
 def fallback() -> Context | None:
     """Context of code outside tasks: the running cell's."""
     session = Session.current
+    if session is None and Session.furnish is not None:
+        session = ensure()  # `flyte_nb.shutdown()` closed the notebook's: a later call starts anew
     return session.context() if session is not None and session.cells is not None else None
 
 

@@ -161,6 +161,9 @@ if __name__ == "__main__":
     for error in run_cell(cell):
         print("ERROR", type(error).__name__, error, flush=True)
     from flyte_nb.kernel.session import Session
+    for error in run_cell(cell):
+        print("LATER", type(error).__name__, error, flush=True)
+    print("STATUS", Session.current.cluster_text(), flush=True)
     flyte.init(n_workers=1)
     Session.current.wait_ready(60)
     async def again():
@@ -219,6 +222,9 @@ def test_a_lost_scheduler_ends_every_await(tmp_path: Path) -> None:
         text = "".join(seen)
         assert text.count("ERROR SchedulerLostError") == 3, text
         assert "%flyte cluster restart" in text
+        assert text.count("LATER SchedulerLostError") == 3, text
+        assert "STATUS the Dask scheduler" in text, text
+        assert "Traceback" not in text, text
         assert "AGAIN 7" in text, text
         assert "distributed" not in text, text
         assert took < 30, text  # the promise is 10 s on a machine that has nothing else to do
