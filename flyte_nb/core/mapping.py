@@ -322,7 +322,7 @@ class _Map:
         *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
-        return_exceptions: Literal[False] = ...,
+        return_exceptions: Literal[False],
     ) -> AsyncGenerator[T, None]: ...
     @overload
     def aio(
@@ -331,7 +331,7 @@ class _Map:
         *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
-        return_exceptions: bool,
+        return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...
     @overload
     def aio(
@@ -340,12 +340,12 @@ class _Map:
         *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
-        return_exceptions: Literal[False] = ...,
+        return_exceptions: Literal[False],
     ) -> AsyncGenerator[T, None]: ...
     @overload
     def aio(
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
-        return_exceptions: bool,
+        return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
     async def aio(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,

@@ -1,7 +1,7 @@
 """Errors cross actions as errors of Flyte and of their own type, whatever is raised; nothing a task can raise hangs a run."""
 
 # Programs as users write them.
-# mypy: disable-error-code="index,misc,assignment,arg-type,unused-ignore"
+# mypy: disable-error-code="attr-defined,index,misc,assignment,arg-type,unused-ignore"
 
 from __future__ import annotations
 

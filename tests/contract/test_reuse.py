@@ -73,7 +73,7 @@ async def crossing_recursion(n: int) -> int:
 
 @env.task
 async def maps(path: str) -> list[int]:
-    return [r async for r in flyte.map.aio(one_at_a_time, [path] * 8, range(8))]
+    return [r async for r in flyte.map.aio(one_at_a_time, [path] * 8, range(8), return_exceptions=False)]
 
 
 @pytest.mark.cluster

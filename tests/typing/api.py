@@ -78,8 +78,7 @@ async def maps() -> None:
     assert_type(list(flyte.map(functools.partial(double, scale=2.0), range(3))), list[float])
     async for number in flyte.map.aio(double, range(3), return_exceptions=False, concurrency=2):
         assert_type(number, float)
-    assert_type([r async for r in flyte.map.aio(double, range(3))], list[float])
-    async for either_number in flyte.map.aio(double, range(3), group_name="g", return_exceptions=True):
+    async for either_number in flyte.map.aio(double, range(3), group_name="g"):
         assert_type(either_number, float | Exception)
     async for partial in flyte.map.aio(functools.partial(describe, times=2), ["a"], return_exceptions=False):
         assert_type(partial, str)
