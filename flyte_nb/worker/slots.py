@@ -38,41 +38,58 @@ class SlotGate:
     def __init__(self, slots: int) -> None:
         self._lock = threading.Lock()
         self._free = slots
-        self._waiting: deque[threading.Lock] = deque()
+        self._waiting: deque[tuple[SlotHolder, threading.Lock]] = deque()
         self.slots = slots
         #: Who holds a slot now.
         self.holders: set[SlotHolder] = set()
 
-    def acquire(self, impatient: bool = False) -> None:
-        """Wait for a slot, first come first served.
+    def acquire(self, holder: SlotHolder, impatient: bool = False) -> None:
+        """Wait for a slot, first come first served. Whoever hands it over says so (`SlotHolder.held`), not who waited.
+
+        The waiting thread may be interrupted at any moment, also just after its turn has come.
 
         Args:
+            holder: Who is to have it.
             impatient: Whether to take the spare slot after `PATIENCE` seconds, if it is free then and one of the others is
                 held that long: in a mere crowd everybody's turn comes.
         """
         with self._lock:
             if self._free > 0:
                 self._free -= 1
+                holder.held = True
                 return
             turn = threading.Lock()
             turn.acquire()
-            self._waiting.append(turn)
-        while not turn.acquire(timeout=PATIENCE if impatient else -1):  # handed over by `release`
+            waiter = (holder, turn)
+            self._waiting.append(waiter)
+        try:
+            while not turn.acquire(timeout=PATIENCE if impatient else -1):  # handed over by `release`
+                with self._lock:
+                    if holder.held:
+                        return  # handed over meanwhile
+                    if self._free == 0 and any(other.held_for > PATIENCE for other in list(self.holders)):
+                        self._waiting.remove(waiter)
+                        self._free = -1
+                        holder.held = True
+                        return
+        except BaseException:  # interrupted
             with self._lock:
-                if turn not in self._waiting:
-                    return  # handed over meanwhile
-                if self._free == 0 and any(holder.held_for > PATIENCE for holder in list(self.holders)):
-                    self._waiting.remove(turn)
-                    self._free = -1
-                    return
+                if not holder.held:
+                    self._waiting.remove(waiter)
+            raise
 
-    def release(self) -> None:
+    def release(self, holder: SlotHolder) -> None:
         """Give a slot back: straight to who waits longest."""
         with self._lock:
             if self._waiting and self._free == 0:
-                self._waiting.popleft().release()
+                # No call between these: an interrupt of this thread comes before all of them or after.
+                following, turn = self._waiting[0]
+                following.held, holder.held = True, False
+                del self._waiting[0]
+                turn.release()
             else:
                 self._free += 1
+                holder.held = False
 
     @property
     def contended(self) -> bool:
@@ -101,6 +118,7 @@ class SlotHolder:
         self.has_begun: Callable[[], object] = lambda: False
         #: Whether the thread itself is blocked by a synchronous wait (its loop, if it has one, stands still).
         self.blocked = False
+        #: Whether it has a slot now. Set by the gate, under its lock.
         self.held = False
         #: When it last took the slot (`time.perf_counter`).
         self.since = 0.0
@@ -113,22 +131,26 @@ class SlotHolder:
     def take(self) -> None:
         """Wait for a slot, unless it holds one."""
         if not self.held:
-            self._waiting_since = time.perf_counter()
-            self.waiting = True
-            self.gate.acquire(bool(self.has_begun()))
-            self.waiting = False
-            self.held = True
-            self.since = time.perf_counter()
-            self.gate.holders.add(self)
+            self._wait()
             self._on_take()
+
+    def _wait(self) -> None:
+        self._waiting_since = time.perf_counter()
+        self.waiting = True
+        try:
+            self.gate.acquire(self, bool(self.has_begun()))
+        finally:
+            self.waiting = False
+            if self.held:
+                self.since = time.perf_counter()
+                self.gate.holders.add(self)
 
     def give(self) -> None:
         """Give the slot back."""
         if self.held:
             self._busy += time.perf_counter() - self.since
-            self.held = False
             self.gate.holders.discard(self)
-            self.gate.release()
+            self.gate.release(self)
             self._on_release()
 
     def share(self) -> None:
