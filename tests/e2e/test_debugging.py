@@ -33,6 +33,14 @@ async def main(n: int) -> int:
     return sum(await asyncio.gather(*(work(x) for x in range(n))))
 """
 
+HALTING = """
+@env.task
+async def halting(x: int) -> int:
+    y = x * 2
+    breakpoint()
+    return y + 1
+"""
+
 FIXED = TASKS.replace("raise ValueError", "return -1; raise ValueError")
 
 
@@ -93,5 +101,18 @@ def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> Non
     value.press("Enter")
     notebook.set_source(8, "await run").run(8).wait_idle(8)
     assert "1006" == notebook.text(8)
+
+    notebook.set_source(9, HALTING + "run = flyte.run(halting, 5)").run(9).wait_idle(9)
+    standing = view(notebook, 9)
+    expect(standing.get_by_test_id("fnb-tree")).to_contain_text("breakpoint at In [")
+    standing.get_by_test_id("fnb-tree").get_by_text("halting(5)").first.click()
+    standing.get_by_test_id("fnb-detail").get_by_role("button", name="Stack").click()
+    expect(standing.get_by_test_id("fnb-detail")).to_contain_text("return y + 1")
+    notebook.screenshot(f"breakpoint-{front}", cell=9)
+    attached = ask(notebook, 10, "%flyte attach", "p y * 10", "c")
+    assert "100" in attached
+    assert "a0 goes on." in attached
+    notebook.set_source(11, "await run").run(11).wait_idle(11)
+    assert "11" == notebook.text(11)
     assert [] == [error for error in notebook.page_errors if "fnb" in error or "flyte" in error]
     notebook.save().close()

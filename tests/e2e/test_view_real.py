@@ -83,7 +83,7 @@ broken = 3
 @pytest.fixture(scope="module")
 def notebook(server: JupyterServer, browser: Browser) -> Iterator[Notebook]:
     """One notebook, with its kernel and cluster, for the tests that only look."""
-    server.write("real.ipynb", [SETUP, *[""] * 13])
+    server.write("real.ipynb", [SETUP, *[""] * 14])
     notebook = browser.open(server, "real.ipynb")
     notebook.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     notebook.run(0).wait_idle(0)
@@ -269,6 +269,21 @@ run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
     detail.get_by_test_id("fnb-resume").press("Enter")
     expect(view.locator(".fnb-state").first).to_have_text("Succeeded")
     assert "42" in run(notebook, 10, "run.outputs()").page.evaluate("() => flyteTest.text(10)")
+
+
+def test_a_running_action_is_looked_at_and_cancelled_alone(notebook: Notebook) -> None:
+    """Stack says where it is; Cancel action ends it and nothing else."""
+    notebook.set_source(14, "await asyncio.gather(nap(60.0), nap(1.5), return_exceptions=True)").run(14)
+    view = shown(notebook, 14)
+    expect(view.locator("[role=row]", has_text="nap(60.0)").locator(".fnb-stateword")).to_have_text("running")
+    detail = opened(view, "nap(60.0)")
+    detail.get_by_role("button", name="Stack").click()
+    expect(detail.get_by_test_id("fnb-answered")).to_contain_text("await asyncio.sleep(seconds)")
+    notebook.screenshot("real-stack", cell=14)
+    detail.get_by_role("button", name="Cancel action").click()
+    notebook.wait_idle(14, timeout=20)
+    expect(view.locator(".fnb-chip[data-word=cancelled]")).to_contain_text("1")
+    assert "1.5]" in notebook.text(14)
 
 
 def test_runs_outlive_their_cell_side_by_side(notebook: Notebook) -> None:

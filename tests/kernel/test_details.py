@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import threading
 
 import pandas as pd
 import pytest
 
 from flyte_nb.kernel import previews
+from flyte_nb.kernel.operations import buttons
 from flyte_nb.kernel.previews import MAX_TEXT, Reader, show, text_of
-from tests.kernel.kernelclient import Kernel
+from flyte_nb.views.replies import Replies
+from tests.kernel.kernelclient import ROOT, Kernel
 
 
 class Shown:
@@ -98,6 +101,19 @@ async def test_a_reader_goes_on_without_what_takes_too_long(monkeypatch: pytest.
     finally:
         free.set()
         reader.close()
+
+
+def test_every_command_that_the_view_sends_is_answered() -> None:
+    """What js/ sends is a request that the view answers, or a button that an operation serves."""
+    source = "".join(path.read_text() for path in (ROOT / "js" / "src").rglob("*.ts"))
+    sent = set(re.findall(r'''(?:command|request|send|ask)\("([a-z_]+)"''', source))
+    replies = Replies.__new__(Replies)
+    Replies.__init__(replies, None, None, lambda *_: None)  # type: ignore[arg-type]
+    asked = {op for op in sent if replies.answers(op)}
+
+    assert {"detail", "query", "logs", "download", "timeline", "report", "peek"} <= asked
+    assert {"cancel_run", "cancel_action", "retry_failed", "retry_action", "raise", "resume", "stack", "signal"} <= sent
+    assert {"ready", "snapshot"} == sent - asked - buttons().keys()
 
 
 @pytest.mark.kernel

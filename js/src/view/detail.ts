@@ -44,6 +44,8 @@ export class DetailView {
   /** The report on show, which outlives redraws, and its tab. */
   private page: { of: string; el: HTMLElement } = { of: "", el: h("div", {}) };
   private tab = "";
+  private answered = { of: "", text: "" };
+  private out: HTMLElement = h("pre", {});
   private reportTimer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(
@@ -172,20 +174,19 @@ export class DetailView {
   private commands(detail: Detail, row: Row): Child {
     const args = { action: detail.name };
     const code = this.model.phaseOf(row);
-    const out = h("pre", { class: "fnb-pre", hidden: true });
+    // What was answered stays over redraws, until another action is opened.
+    const kept = this.answered.of === detail.name ? this.answered.text : "";
+    const out = h("pre", { class: "fnb-pre", "data-testid": "fnb-answered", hidden: !kept }, kept);
+    this.out = out;
     const button = (label: string, run: () => void, extra = "") =>
       h("button", { class: `fnb-btn ${extra}`.trim(), type: "button", onclick: run }, label);
-    const ask = (op: string) => {
-      this.host.ask(op, args).then(
-        (text) => {
-          setText(out, text);
-          show(out, true);
-        },
-        (error: Error) => {
-          setText(out, error.message);
-          show(out, true);
-        },
-      );
+    const tell = (text: string): void => {
+      this.answered = { of: detail.name, text };
+      setText(this.out, text);
+      show(this.out, true);
+    };
+    const ask = (op: string): void => {
+      this.host.ask(op, args).then(tell, (error: Error) => tell(error.message));
     };
     const value = this.resumeForm((text) => this.host.command("resume", { ...args, value: text }));
     const buttons: Child[] = [];
