@@ -438,9 +438,10 @@ class Run:
         return found
 
     def _decide(self, action: Action, op: str, payload: Any) -> None:
-        if action.phase is not Phase.PAUSED:
+        if not rerun.is_parked(action):
+            note = f" ({action.note})" if action.phase is Phase.PAUSED else ""
             raise RuntimeError(
-                f"{self.name}/{action.id} {action.label} is {action.phase.value}, not parked: cannot {op} it."
+                f"{self.name}/{action.id} {action.label} is {action.phase.value}{note}, not parked: cannot {op} it."
             )
         self._ask(self._resolve, action, op, payload)
 

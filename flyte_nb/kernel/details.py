@@ -98,6 +98,8 @@ class KernelDetails:
             wanted += [("Run it here, step by step", "replay"), ("Run it again on the cluster", "retry")]
         if action.phase is Phase.RUNNING and action.kind in ("task", "root"):
             wanted.append(("What it is doing", "stack"))
+        if action.phase is Phase.PAUSED and action.note.startswith("breakpoint"):
+            wanted.append(("A prompt on its live frame", "attach"))
         return [{"label": label, "code": f"%flyte {word} {name}"} for label, word in wanted if word in words]
 
     async def _shelved(self, action: Action) -> dict[str, Any]:

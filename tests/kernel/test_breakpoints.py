@@ -82,6 +82,7 @@ def test_the_live_frame_is_looked_at_and_changed_and_the_action_goes_on(nb: Kern
 def test_a_sync_action_stops_again_and_quit_lets_it_go_on(nb: Kernel) -> None:
     """`q` does not end the action; the second round of its loop stops anew."""
     nb.run("run = flyte.run(sync_halting, 5); await until(lambda: at_breakpoint(run))").ok()
+    assert "(breakpoint at In [" in nb.run("%flyte resume a0 7").ok().stdout
     first = nb.run("%flyte attach a0", inputs=["p step", "q"]).ok()
     nb.run("await until(lambda: at_breakpoint(run))").ok()
     second = nb.run("%flyte attach a0", inputs=["p step * 50", "c"]).ok()
