@@ -2,7 +2,7 @@
 
 # Programs as users write them.
 # ruff: noqa: PERF401, PERF402
-# mypy: disable-error-code="attr-defined,unreachable,unused-ignore"
+# mypy: disable-error-code="attr-defined,list-item,misc,unreachable,unused-ignore"
 
 from __future__ import annotations
 
