@@ -277,7 +277,7 @@ def test_a_running_action_is_looked_at_and_cancelled_alone(notebook: Notebook) -
     view = shown(notebook, 14)
     expect(view.locator("[role=row]", has_text="nap(60.0)").locator(".fnb-stateword")).to_have_text("running")
     detail = opened(view, "nap(60.0)")
-    detail.get_by_role("button", name="Stack").click()
+    detail.get_by_role("button", name="Stack", exact=True).click()
     expect(detail.get_by_test_id("fnb-answered")).to_contain_text("await asyncio.sleep(seconds)")
     notebook.screenshot("real-stack", cell=14)
     detail.get_by_role("button", name="Cancel action").click()
