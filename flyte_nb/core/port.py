@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
     from flyte_nb.core.controller import Controller
 
 
+logger = logging.getLogger("flyte")
+
+
 class Mailbox:
     """Callbacks for one loop, posted from any thread, run in order with one wake-up per burst."""
 
     __slots__ = ("_awake", "_items", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        #: Weak: mailboxes are kept by their loops, of which ``asyncio.run`` makes one each time.
+        self._loop = weakref.ref(loop)
         self._items: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._awake = False
 
@@ -39,10 +45,15 @@ class Mailbox:
         self._items.append((function, args))
         if not self._awake:
             self._awake = True
+            loop = self._loop()
             try:
-                self._loop.call_soon_threadsafe(self._drain)
+                if loop is not None:
+                    loop.call_soon_threadsafe(self._drain)
+                    return
             except RuntimeError:
-                self._items.clear()
+                pass
+            self._awake = False
+            self._items.clear()
 
     def _drain(self) -> None:
         # First admit new wake-ups, then drain: a post that comes between costs one idle wake-up, never a lost one.
@@ -51,7 +62,10 @@ class Mailbox:
         # Not more than what is here now: a thread that posts without end must not keep the loop from its other work.
         for _ in range(len(items)):
             function, args = items.popleft()
-            function(*args)
+            try:
+                function(*args)
+            except Exception:  # the others must not wait for the next post
+                logger.exception("flyte_nb failed in %s", getattr(function, "__qualname__", function))
 
 
 _mailboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = WeakKeyDictionary()
