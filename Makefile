@@ -7,13 +7,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 # Further arguments for the command behind a target: make test ARGS="tests/core -x"
 ARGS ?=
 
-.PHONY: help demo lab test test-python test-js bench lint types format bundle js browser clean
+.PHONY: help demo lab test test-python test-js bench bench-view lint types format bundle js browser clean
 
 help:
 	@echo "make demo    run the quickstart notebook in a real kernel and show what happened"
 	@echo "make lab     open the example notebooks in JupyterLab"
 	@echo "make test    run all tests: Python, JavaScript, real kernels, real browser"
 	@echo "make bench   run the benchmarks, flyte_nb and raw Dask side by side"
+	@echo "make bench-view   what the live view costs a run, and what the browser feels"
 	@echo "make lint    check style, in Python and JavaScript, and that the committed widget is what js/ builds"
 	@echo "make types   check types, in Python and TypeScript"
 	@echo "make format  reformat the Python files"
@@ -37,6 +38,10 @@ test-js: js/node_modules/.installed
 
 bench: $(VENV)/.dev
 	$(PY) bench/compare.py $(ARGS)
+
+bench-view: $(VENV)/.dev browser
+	$(PY) bench/view_cost.py $(ARGS)
+	$(PY) bench/view.py --browser
 
 lint: $(VENV)/.dev js/node_modules/.installed
 	$(PY) -m ruff format --check .
