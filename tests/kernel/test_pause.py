@@ -190,6 +190,22 @@ def test_stop_ends_a_cell_that_waits_for_a_parked_action(nb: Kernel) -> None:
     nb.run("await until(lambda: flyte.last_run().phase == 'aborted')", timeout=20).ok()
 
 
+def test_what_is_parked_survives_the_death_of_its_parents_worker(nb: Kernel) -> None:
+    """The parent is executed again elsewhere, recalls what succeeded, and its failing child parks again."""
+    nb.run(TASKS).ok()
+    nb.run(START).ok()
+    nb.run(
+        "import signal; await until(lambda: run.action.attempt)\nfirst = run.action.attempt.pid; os.kill(first, signal.SIGKILL)\n"
+        "await until(lambda: run.action.attempt.pid not in (0, first) and len(action('work(2)').earlier) > 0\n"
+        "    and action('work(2)').phase == 'paused')"
+    ).ok()
+    nb.run(FIXED).ok()
+    nb.run("%flyte retry").ok()
+
+    assert "[0, 10, -2, 30]" == nb.run("await run").ok().result
+    assert "[0, 0, 0]" == nb.run("[len(action(f'work({x})').earlier) for x in (0, 1, 3)]").ok().result
+
+
 def test_init_makes_pausing_the_default(nb: Kernel) -> None:
     """`init(on_failure="pause")`, and back; an unknown word is refused."""
     nb.run(TASKS).ok()
