@@ -24,6 +24,7 @@ from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.home import Desk
 from flyte_nb.core.kept import Kept
+from flyte_nb.core.loopbound import allow_other_loops
 from flyte_nb.core.model import LogLine
 from flyte_nb.core.outcome import Handle, Outcome, Work
 from flyte_nb.core.port import Port
@@ -231,6 +232,7 @@ class LocalEngine:
         signalling.serve(self.desk, self)
         self._names = itertools.count(1)
         capture.install(tee=True)
+        allow_other_loops()
 
     def new_run_name(self) -> str:
         """The next of local-1, local-2, and so on."""

@@ -7,6 +7,7 @@ variables by name with their default. As *arguments* locks are refused all the s
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextvars
 import functools
@@ -116,6 +117,13 @@ def _anew(kind: Callable[..., Any], *attributes: str) -> Callable[[Any], tuple[A
     return lambda found: (kind, tuple(getattr(found, name) for name in attributes))
 
 
+def _event(is_set: bool) -> asyncio.Event:
+    made = asyncio.Event()
+    if is_set:
+        made.set()
+    return made
+
+
 #: In the code of a task only: made anew, with what they were made with.
 _FRESH: dict[type, Callable[[Any], Any]] = {
     type(threading.Lock()): _anew(threading.Lock),
@@ -128,6 +136,12 @@ _FRESH: dict[type, Callable[[Any], Any]] = {
     queue.Queue: _anew(queue.Queue, "maxsize"),
     queue.SimpleQueue: _anew(queue.SimpleQueue),
     concurrent.futures.ThreadPoolExecutor: _anew(concurrent.futures.ThreadPoolExecutor, "_max_workers"),
+    asyncio.Lock: _anew(asyncio.Lock),
+    asyncio.Condition: _anew(asyncio.Condition),
+    asyncio.Event: lambda found: (_event, (found.is_set(),)),
+    asyncio.Semaphore: _anew(asyncio.Semaphore, "_value"),
+    asyncio.BoundedSemaphore: _anew(asyncio.BoundedSemaphore, "_bound_value"),
+    asyncio.Queue: _anew(asyncio.Queue, "maxsize"),
     weakref.WeakKeyDictionary: _anew(weakref.WeakKeyDictionary),
     weakref.WeakValueDictionary: _anew(weakref.WeakValueDictionary),
     weakref.WeakSet: _anew(weakref.WeakSet),

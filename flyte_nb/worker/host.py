@@ -24,6 +24,7 @@ from flyte_nb.core.caching import CacheClient
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.controller import Controller
 from flyte_nb.core.local import LoopClock, warn_of_orphans
+from flyte_nb.core.loopbound import allow_other_loops
 from flyte_nb.core.model import Phase
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.port import Mailbox, Port
@@ -93,6 +94,7 @@ class Host:
         worker.handlers[OP] = self._accept
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         capture.install(tee=False)
+        allow_other_loops()
         aliases.install_as_fallback()
 
     @classmethod

@@ -29,6 +29,9 @@ QUANTUM = 0.02
 #: process may hold the slot for hours.
 PATIENCE = 0.2
 
+#: Seconds between two looks of who waits whether a slot is held that long.
+LOOK_EVERY = 0.02
+
 _mine = threading.local()
 
 
@@ -58,25 +61,32 @@ class SlotGate:
                 self._free -= 1
                 holder.held = True
                 return
+            if impatient and self._take_spare(holder):
+                return
             turn = threading.Lock()
             turn.acquire()
             waiter = (holder, turn)
             self._waiting.append(waiter)
         try:
-            while not turn.acquire(timeout=PATIENCE if impatient else -1):  # handed over by `release`
+            while not turn.acquire(timeout=LOOK_EVERY if impatient else -1):  # handed over by `release`
                 with self._lock:
                     if holder.held:
                         return  # handed over meanwhile
-                    if self._free == 0 and any(other.held_for > PATIENCE for other in list(self.holders)):
+                    if self._take_spare(holder):
                         self._waiting.remove(waiter)
-                        self._free = -1
-                        holder.held = True
                         return
         except BaseException:  # interrupted
             with self._lock:
                 if not holder.held:
                     self._waiting.remove(waiter)
             raise
+
+    def _take_spare(self, holder: SlotHolder) -> bool:
+        if self._free == 0 and any(other.held_for > PATIENCE for other in list(self.holders)):
+            self._free = -1
+            holder.held = True
+            return True
+        return False
 
     def release(self, holder: SlotHolder) -> None:
         """Give a slot back: straight to who waits longest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import queue
@@ -66,7 +67,8 @@ def test_what_a_tasks_code_refers_to_travels(program: Any) -> None:
     [
         threading.Lock(), threading.RLock(), threading.Event(), threading.Condition(), threading.Semaphore(3), threading.local(),
         threading.BoundedSemaphore(2), queue.Queue(5), queue.SimpleQueue(), ThreadPoolExecutor(2), weakref.WeakSet(),
-        weakref.WeakKeyDictionary(), weakref.WeakValueDictionary(),
+        weakref.WeakKeyDictionary(), weakref.WeakValueDictionary(), asyncio.Lock(), asyncio.Semaphore(2), asyncio.Event(),
+        asyncio.BoundedSemaphore(2), asyncio.Condition(), asyncio.Queue(3),
     ],
     ids=lambda made: type(made).__name__,
 )  # fmt: skip
