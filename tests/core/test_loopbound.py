@@ -23,7 +23,7 @@ async def contended(gate: asyncio.Semaphore) -> list[int]:
             await asyncio.sleep(0)
             return i
 
-    return await asyncio.gather(one(1), one(2))
+    return list(await asyncio.gather(one(1), one(2)))
 
 
 def test_a_semaphore_serves_one_loop_after_another() -> None:

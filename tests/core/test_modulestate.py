@@ -70,7 +70,7 @@ def test_what_a_tasks_code_refers_to_travels(program: Any) -> None:
         weakref.WeakKeyDictionary(), weakref.WeakValueDictionary(), asyncio.Lock(), asyncio.Semaphore(2), asyncio.Event(),
         asyncio.BoundedSemaphore(2), asyncio.Condition(), asyncio.Queue(3),
     ],
-    ids=lambda made: type(made).__name__,
+    ids=lambda made: f"{type(made).__module__}.{type(made).__name__}",
 )  # fmt: skip
 def test_locks_arrive_anew_in_code_and_not_as_data(made: Any) -> None:
     """As an argument a copy of a lock would lock nothing: refused as ever."""
