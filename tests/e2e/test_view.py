@@ -127,6 +127,8 @@ def test_nested_run_is_seen_live_and_stays_when_reopened_without_kernel(
     expect(static).to_contain_text("KeyError: 'discount'")
     expect(static).to_contain_text("read 1,204,332 rows")
     assert 0 == reopened.page.get_by_text("Error displaying widget").count()
+    static.locator("summary", has_text="KeyError").click()
+    expect(static.locator("details[open] pre").first).to_contain_text("'discount'")
     reopened.screenshot(f"view-nested-{front}-no-kernel", cell=2)
     reopened.close()
 

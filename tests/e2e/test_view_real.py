@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,8 @@ def test_a_panel_shows_inputs_output_picture_and_the_frame_that_failed(notebook:
     expect(frame.locator(".fnb-failing")).to_contain_text("total += weights[region]")
     expect(frame.locator(".fnb-locals")).to_contain_text("'amer'")
     expect(frame.locator("summary")).to_contain_text("Cell In[1]:")
+    (saved,) = [output["data"]["text/html"] for output in notebook.outputs(1) if "text/html" in output.get("data", {})]
+    assert "Cell In[1], line 28, in fit\n    total += weights[region]\nKeyError: " in unescape("".join(saved))
     name = re.search(r"a\d+", detail.locator(".fnb-run").inner_text())
     assert name is not None
     expect(detail.locator(".fnb-hint").first).to_contain_text(f"%flyte debug {name[0]}")

@@ -44,6 +44,9 @@ export class DetailView {
   /** The report on show, which outlives redraws, and its tab. */
   private page: { of: string; el: HTMLElement } = { of: "", el: h("div", {}) };
   private tab = "";
+  /** Draws the time of an action that goes on, once a second. */
+  private clock: (() => void) | null = null;
+  private second = -1;
   private answered = { of: "", text: "" };
   private out: HTMLElement = h("pre", {});
   private reportTimer: ReturnType<typeof setTimeout> | null = null;
@@ -107,6 +110,9 @@ export class DetailView {
   }
 
   tick(): void {
+    const second = Math.floor(this.model.elapsed());
+    if (this.clock && second !== this.second) this.clock();
+    this.second = second;
     const row = this.shown ? this.model.rows.get(this.shown.name) : undefined;
     if (!row || row.started === undefined) setText(this.time, "");
     else
@@ -366,7 +372,18 @@ export class DetailView {
   }
 
   private times(detail: Detail): Child {
+    this.clock = null;
     if (detail.started === null) return null;
+    const box = h("div", {});
+    const draw = (): void => box.replaceChildren(...this.timeBar(detail));
+    draw();
+    if (detail.ended === null) this.clock = draw;
+    return section("Time", box);
+  }
+
+  /** Where its time went, as a bar and in words. */
+  private timeBar(detail: Detail): HTMLElement[] {
+    if (detail.started === null) return [];
     const end = detail.ended ?? this.model.elapsed();
     const queued = Math.max(0, detail.started - detail.queued);
     const ran = Math.max(0, end - detail.started);
@@ -401,7 +418,7 @@ export class DetailView {
         `${word} ${duration(seconds)}`,
       ),
     );
-    return section("Time", bar, h("div", { class: "fnb-keys" }, words));
+    return [bar, h("div", { class: "fnb-keys" }, words)];
   }
 
   private attempts(detail: Detail): Child {
