@@ -96,9 +96,9 @@ def _cell_started(_cell: Cell) -> None:
         Session.current.new_epoch()
 
 
-def _make_room() -> None:
+def _make_room(*, done: bool) -> None:
     if Session.current is not None:
-        Session.current.make_room()
+        Session.current.make_room(done=done)
 
 
 def _cell_ended(cell: Cell, error: BaseException | None) -> None:

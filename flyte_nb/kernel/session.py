@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import dataclasses
 import itertools
 import sys
@@ -243,15 +244,16 @@ class Session:
             self.port.run_soon(self._wind_up, run)
             # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
             if not run.closed.wait(WIND_UP) and run.info.name in self.views:
-                self.port.run_soon(self.views[run.info.name].leave)
+                with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
+                    self.port.ask(self.views[run.info.name].leave, timeout=WIND_UP)
 
-    def make_room(self) -> None:
-        """The running cell is about to show its value: a live tree on the terminal steps aside. From the main thread."""
+    def make_room(self, *, done: bool = False) -> None:
+        """The running cell is about to show its value, or has: a live tree on a terminal steps aside. On the main thread."""
         cell = self.cells.current if self.cells is not None else None
         run = self._by_cell.get(id(cell)) if cell is not None else None
         view = self.views.get(run.info.name) if run is not None else None
         if view is not None:
-            self.port.ask(view.pause)
+            self.port.ask(view.resume if done else view.pause)
 
     def interrupt_on_engine(self, cell: Any) -> None:
         """Stop was pressed: cancel everything of the cell, whatever asyncio would leave running. On the engine thread."""

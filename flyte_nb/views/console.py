@@ -38,6 +38,8 @@ class ConsoleTree:
         self.console = Console(file=stream, highlight=False, markup=False)
         self._live = self._new_live()
         self._started = False
+        #: Whether something else is being printed: nothing is drawn meanwhile.
+        self._paused = False
 
     def _new_live(self) -> Live:
         # What the program prints (a traceback, say) goes above the tree, not through it; unless it goes elsewhere already.
@@ -46,6 +48,10 @@ class ConsoleTree:
 
     def flush(self) -> None:
         """Take what changed and redraw."""
+        if not self._paused:
+            self._draw()
+
+    def _draw(self) -> None:
         self._print_logs()
         if not self._started:
             self._started = True
@@ -64,11 +70,12 @@ class ConsoleTree:
 
     def finish(self) -> None:
         """Draw for the last time and leave the tree where it is."""
-        self.flush()
+        self._draw()
         self._live.stop()
 
     def pause(self) -> None:
-        """Take the tree away, for something else to be printed in its place; the next flush draws it again, below that."""
+        """Take the tree away, for something else to be printed in its place."""
+        self._paused = True
         self._print_logs()
         if self._started:
             self._started = False
@@ -76,9 +83,13 @@ class ConsoleTree:
             self._live.stop()
             self._live = self._new_live()  # one that has stopped would go up over what is printed in its place
 
+    def resume(self) -> None:
+        """It has been printed: the next flush draws the tree again, below that."""
+        self._paused = False
+
     def leave(self) -> None:
         """Leave the terminal to the prompt: the run goes on without being shown."""
-        self.flush()
+        self._draw()
         self._live.stop()
         run = self._picture.record.state.run
         self.console.print(Text(f"  {run} goes on; %flyte show {run} shows it", style="dim"))

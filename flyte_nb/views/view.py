@@ -265,6 +265,11 @@ class View:
         if self.mode is Mode.CONSOLE and not self._finished:
             self._console_tree().pause()
 
+    def resume(self) -> None:
+        """On a terminal: that has been printed."""
+        if self.mode is Mode.CONSOLE and not self._finished:
+            self._console_tree().resume()
+
     def leave(self) -> None:
         """The cell is over and the run goes on: a terminal is the prompt's again. Elsewhere the view stays."""
         if self.mode is not Mode.CONSOLE or self._finished:

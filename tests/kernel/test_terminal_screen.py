@@ -16,7 +16,7 @@ from tests.kernel.kernelclient import PATIENCE, kernel_environment
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
 TASKS = """
-import asyncio, os
+import asyncio, os, time
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 env = flyte.TaskEnvironment("screen")
@@ -30,6 +30,11 @@ async def work(i: int, gate: str = "") -> int:
     if i == 7:
         raise ValueError("seven")
     return i * i
+
+class Slow(list):
+    def __repr__(self):
+        time.sleep(0.5)  # the tree is redrawn several times in it
+        return "slow " + super().__repr__()
 """
 
 
@@ -89,6 +94,13 @@ def test_value_logs_and_tree_stand_one_below_the_other(screen: Screen) -> None:
     assert sorted(lines[asked + 1 : value]) == [f"work({i}): hello {i}" for i in range(4)]
     assert lines[value + 1].startswith("✓ r1 succeeded")
     assert [line.split()[1] for line in lines[value + 3 : value + 7]] == [f"work({i})" for i in range(4)]
+
+
+def test_the_tree_waits_until_a_value_is_written(screen: Screen) -> None:
+    """Between the prompt Out[3] and a value whose repr takes long nothing is drawn."""
+    screen.run("Slow(await asyncio.gather(*(work(i) for i in range(4))))", 4)
+    value = screen.lines.index("Out[3]: slow [0, 1, 4, 9]")
+    assert screen.lines[value + 1].startswith("✓ r1 succeeded")
 
 
 def test_a_traceback_is_not_drawn_over(screen: Screen, tmp_path: Path) -> None:
