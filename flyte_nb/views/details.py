@@ -24,6 +24,8 @@ DETAIL_LINES = 1_000
 DOWNLOAD_CHARS = 16_000_000
 #: Longest HTML report sent, in characters.
 REPORT_CHARS = 1_000_000
+#: Children whose times are looked at one by one.
+MAX_CHILDREN = 5_000
 #: Frames of a failure in a snapshot.
 MAX_FRAMES = 20
 
@@ -83,12 +85,31 @@ def base_detail(record: RunRecord, action: Action) -> Json:
         "reports": [tab for name, tab in record.reports if name == action.name],
         "path": [[a.number, cut(a.label or a.task, 80)] for a in _ancestors(record, action)],
     }
+    if waited := _waited(record, action):
+        out["waited"] = round(waited, 3)
     if action.preview:
         out["output"] = {"text": cut(action.preview, 20_000)}
     error = action.error or (action.attempt.error if action.attempt else None)
     if error is not None:
         out["error"] = _error(error)
     return out
+
+
+def _waited(record: RunRecord, action: Action) -> float:
+    """Seconds in which it had actions of its own under way: what it awaits, it holds no slot for."""
+    if action.started_at is None:
+        return 0.0
+    last = action.ended_at or float("inf")
+    children = record.children_of(action.name)
+    if len(children) > MAX_CHILDREN:
+        children = [children[0], max(children, key=lambda child: child.ended_at or float("inf"))]
+    waited, until = 0.0, action.started_at
+    for child in sorted(children, key=lambda child: child.queued_at):
+        # One that goes on is counted as far as anything is known.
+        end = min(child.ended_at or child.queued_at, last)
+        waited += max(0.0, end - max(until, child.queued_at))
+        until = max(until, end)
+    return waited
 
 
 def _ancestors(record: RunRecord, action: Action) -> list[Action]:

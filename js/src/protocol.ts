@@ -219,6 +219,8 @@ export interface Detail {
   ended: number | null;
   max_attempts: number;
   cached: boolean;
+  /** Seconds in which actions of its own were under way. */
+  waited?: number;
   attempts: Attempt[];
   reports: string[];
   path: [number, string][];

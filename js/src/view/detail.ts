@@ -391,22 +391,25 @@ export class DetailView {
       ran,
       detail.attempts.reduce((sum, one) => sum + one.busy, 0),
     );
+    const waited = Math.min(ran, detail.waited ?? 0);
     // While it runs nobody has said yet how much of it was spent suspended.
-    const running = detail.ended === null && busy === 0 ? ran : busy;
+    const held = detail.ended === null && busy === 0 ? ran : busy;
+    const running = Math.max(0, held - waited);
     const parts = [
       { word: "queued", seconds: queued, look: P.QUEUED },
       { word: "running", seconds: running, look: P.RUNNING },
-      { word: "suspended", seconds: ran - running, look: P.PAUSED },
+      { word: "awaiting its actions", seconds: waited, look: P.PAUSED },
+      { word: "suspended", seconds: ran - running - waited, look: P.PAUSED },
     ].filter(({ seconds }) => seconds > 0.004 * (queued + ran) && seconds >= 0.005);
     const bar = h("div", {
       class: "fnb-bar fnb-times",
       role: "img",
       "aria-label": parts.map(({ word, seconds }) => `${word} ${duration(seconds)}`).join(", "),
     });
-    for (const { word, seconds, look } of parts)
+    for (const { seconds, look } of parts)
       bar.append(
         h("span", {
-          class: `fnb-b-${look}${word === "suspended" ? " fnb-hatch" : ""}`,
+          class: `fnb-b-${look}${look === P.PAUSED ? " fnb-hatch" : ""}`,
           style: { flexGrow: String(1000 * seconds) },
         }),
       );
@@ -414,7 +417,7 @@ export class DetailView {
       h(
         "span",
         { class: "fnb-key" },
-        h("i", { class: `fnb-b-${look}${word === "suspended" ? " fnb-hatch" : ""}` }),
+        h("i", { class: `fnb-b-${look}${look === P.PAUSED ? " fnb-hatch" : ""}` }),
         `${word} ${duration(seconds)}`,
       ),
     );

@@ -186,7 +186,7 @@ export class TimelineView {
         // An action that awaits its children holds no slot: it is a line below them.
         if (code >= PARENT !== parents) continue;
         const inView = b > a ? Math.max(0, Math.min(b, high) - Math.max(a, low)) / (b - a) : 0;
-        busy[row] = (busy[row] ?? 0) + held * inView;
+        if (!parents) busy[row] = (busy[row] ?? 0) + held * inView;
         if (b < low || a > high) continue;
         const left = this.x(a, width);
         const wide = Math.max(1, this.x(b, width) - left);
