@@ -8,7 +8,7 @@ from flyte_nb.core.model import Phase
 from flyte_nb.core.outcome import Outcome
 from flyte_nb.core.retry import RetryStrategy
 
-#: Times an attempt may be lost with its worker before its action fails: one is bad luck, three in a row is the action.
+#: Times an attempt may be lost with its worker before that uses up retries: one is bad luck, three in a row is the action.
 MAX_LOSSES = 3
 
 
@@ -75,6 +75,8 @@ def decide(
             return Again(_delay(retries, used), True, "out of memory")
         return Fail(Phase.FAILED, "OOMError", "it used more memory than its resources allow")
     if outcome.kind == "lost":
+        if losses >= MAX_LOSSES and used < retries.count:
+            return Again(_delay(retries, used), True, "its worker was lost")
         if losses >= MAX_LOSSES:
             return Fail(Phase.FAILED, outcome.error.code if outcome.error else "WorkerLostError")
         return Again(0.0, False, "its worker was lost")

@@ -87,6 +87,8 @@ class DaskExecutor:
         self._lost: deque[str] = deque(maxlen=64)
         #: When a worker was lost (`time.monotonic`); 0 for never.
         self._lost_at = 0.0
+        #: When a shape lost what had begun, by its name.
+        self._suspects: dict[str, float] = {}
         self._blobs: WeakKeyDictionary[Task[..., Any], tuple[Any, str, bytes]] = WeakKeyDictionary()
         self._collector = Collector()
         self._counter = itertools.count()
@@ -175,7 +177,7 @@ class DaskExecutor:
         if not shape.queue:
             return
         own = self.network.own_address
-        shunned = self._resting | ({own} if self._is_wary else set())
+        shunned = self._resting | ({own} if self._is_wary(shape) else set())
         takers = [x for x in shape.lanes.values() if shape.room(x) > 0 and x.address not in shunned]
         takers.sort(key=lambda lane: (len(lane.items), lane.address == own))
         waiting = len(shape.queue)
@@ -197,7 +199,7 @@ class DaskExecutor:
 
     def _open_lanes(self, shape: Shape) -> None:
         workers = self.network.workers()
-        shunned = {self.network.own_address, *self._lost} if self._is_wary else set()
+        shunned = {self.network.own_address, *self._lost} if self._is_wary(shape) else set()
         if shunned:  # none left: `_sweep` looks again
             workers = {address: w for address, w in workers.items() if address not in shunned}
             if not workers:
@@ -213,9 +215,13 @@ class DaskExecutor:
     def _resting(self) -> set[str]:
         return self.network.resting if self.network.workers() else set()
 
-    @property
-    def _is_wary(self) -> bool:
-        return bool(self._lost_at and self.network.own_address) and time.monotonic() - self._lost_at < WARY
+    def _is_wary(self, shape: Shape) -> bool:
+        """Whether a shape's lanes are kept off this worker: it may be what ended another, or there is no other just now."""
+        own, now = self.network.own_address, time.monotonic()
+        if not own or not self._lost_at or now - self._lost_at > WARY:
+            return False
+        others = self.network.workers().keys() - {own, *self._lost}
+        return not others or now - self._suspects.get(shape.name, 0.0) < WARY
 
     def _open_lane(self, shape: Shape, workers: dict[str, WorkerInfo]) -> None:
         load = dict.fromkeys(workers, 0.0)
@@ -233,7 +239,7 @@ class DaskExecutor:
         self._spawn(self._submit(spec, shape, lane, "" if anywhere else prefer))
 
     async def _submit(self, spec: LaneSpec, shape: Shape, lane: Lane, prefer: str) -> None:
-        only = self._is_wary or shape.reuse is not None
+        only = self._is_wary(shape) or shape.reuse is not None
         try:
             lane.future = await self.network.submit_lane(spec, shape.resources, prefer, only)
             loop = asyncio.get_running_loop()
@@ -278,6 +284,7 @@ class DaskExecutor:
         if lane.opened and lane.items:  # Dask runs it again elsewhere: its worker was lost
             self._lost.append(lane.address)
             self._lost_at = time.monotonic()
+            self._suspect(shape, lane)
             self._requeue(shape, lane, None)
             if address == self.network.own_address:
                 self.network.send(address, ("close", lane_id))
@@ -370,10 +377,17 @@ class DaskExecutor:
         begun: list[Item] = []
         for lane_id, (shape, lane) in list(self._lanes.items()):
             if lane.address == address:
+                self._suspect(shape, lane)
                 begun += self._salvage(shape, lane)
                 self._lane_lost(lane_id, None)
         if begun:
             self.network.cause(address, begun[0].run, lambda death: self._explain(begun, death))
+
+    def _suspect(self, shape: Shape, lane: Lane) -> None:
+        now = time.monotonic()
+        self._suspects = {name: at for name, at in self._suspects.items() if now - at < WARY}
+        if lane.items:
+            self._suspects[shape.name] = now
 
     def _salvage(self, shape: Shape, lane: Lane) -> list[Item]:
         """Take what had not begun back to the queue; returns what had, as far as the lane had told."""

@@ -331,3 +331,18 @@ def test_a_cell_gets_the_same_errors(mode):
 
         with pytest.raises(flyte.errors.RuntimeUserError):
             run_cell(cell, mode=mode)
+
+
+@env.task(retries=4)
+async def crashes_often() -> int:
+    attempt = flyte.ctx().attempt_number or 0
+    if attempt < 4:
+        os._exit(7)
+    return attempt
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_retries_serve_a_task_that_goes_on_ending_its_process(cluster):
+    """After two that cost nothing, a lost process uses up a retry."""
+    assert flyte.run(crashes_often).outputs()[0] == 4
