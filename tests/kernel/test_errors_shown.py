@@ -62,8 +62,8 @@ def test_an_error_of_a_gather_says_how_many_failed_where_the_others_stand_and_wh
 
     assert "ValueError: bad" in lines
     at = lines.index("3 of 20 failed:")
-    assert re.fullmatch(r"  2 x ValueError: bad - first: a\d+ work\(3, 0\.0\)", lines[at + 1])
-    assert re.fullmatch(r"  KeyError: 7 - a\d+ work\(7, 0\.0\)", lines[at + 2])
+    assert re.fullmatch(r"  2 x ValueError: bad - first: a\d+ work\(3(, 0\.0)?\)", lines[at + 1])
+    assert re.fullmatch(r"  KeyError: 7 - a\d+ work\(7(, 0\.0)?\)", lines[at + 2])
     assert "the others: 17 succeeded" == lines[at + 3]
     assert all(f"%flyte {command}" in lines[-1] for command in ("debug a", "replay a", "retry r")), lines[-1]
     assert lines[-1].startswith("%debug opens the frame that failed")
