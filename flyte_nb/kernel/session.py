@@ -475,6 +475,7 @@ class Session:
         runs.forget(self)
         if Session.current is self:
             Session.current = None
+            runs.provide("remote", ensure)  # a later run starts anew
 
 
 def ensure(**options: Any) -> Session:

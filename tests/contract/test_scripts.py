@@ -148,6 +148,22 @@ if __name__ == "__main__":
     import sys
     print(flyte.run(writes, path=sys.argv[1]).url)
 """,
+    "again.py": """
+import flyte_nb as flyte
+
+env = flyte.TaskEnvironment("again")
+
+
+@env.task
+def two() -> int:
+    return 2
+
+
+if __name__ == "__main__":
+    first = flyte.run(two).outputs()[0]
+    flyte.shutdown()
+    print("RESULT", first + flyte.run(two).outputs()[0])
+""",
     "waits.py": """
 import asyncio
 import flyte_nb as flyte
@@ -219,3 +235,11 @@ def test_ctrl_c_ends_the_run_that_is_waited_for(program, tmp_path):
 
     assert "KeyboardInterrupt" in said
     assert (tmp_path / "started.cancelled").exists()
+
+
+@pytest.mark.cluster
+def test_after_a_shutdown_a_run_starts_anew(program):
+    """With a new cluster."""
+    said, _ = program("again.py").communicate(timeout=100)
+
+    assert "RESULT 4" in said, said
