@@ -181,7 +181,7 @@ class Run:
         info, port = self._info, self._engine.port
         payload = dumps(self._bound, port.blobs)
         call = Call(
-            self._task, info, ROOT, "", payload, label_of(self._task.short_name, self._bound), "", self._custom, kind="root",
+            self._task, info, ROOT, "", payload, label_of(self._task.short_name, self._bound, self._task.input_names), "", self._custom, kind="root",
             cache_key=cache_key_of(self._task, info, self._bound),
         )  # fmt: skip
         opened = ev.RunOpened(info.name, title, "run", info.started_at.timestamp(), recovers=info.recovers)
@@ -503,8 +503,8 @@ class Run:
 
     results = Dual(_results)
 
-    get = dual.Dual(lambda name: _find(name), name="get")
-    listall = dual.DualIterator(lambda **wanted: _listed(**wanted), name="listall")
+    get = dual.Dual(lambda name: _find(name), name="get")  # noqa: PLW0108 - it is defined below
+    listall = dual.DualIterator(lambda **wanted: _listed(**wanted), name="listall")  # noqa: PLW0108 - as above
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.to_thread(self._value).__await__()
