@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flyte_nb.core import errors
+from flyte_nb.core import errors, redact
 from flyte_nb.core.model import ErrorNote
 from flyte_nb.core.notices import announce_defined
 from flyte_nb.core.serial import Payload, UnpicklableError, can_pickle, describe_culprit, dumps_call, key_bytes
@@ -113,8 +113,9 @@ def prepare(
     group = group or context.group
     inputs = payload if not task.ignored_inputs else task.key_payload(bound)
     name = name_call(context, as_it_was(context, task.identity), inputs, group)
+    label = label_of(task.short_name, (args, kwargs), task.input_names)
     return Call(
-        task, context.run, name, context.action, payload, label_of(task.short_name, (args, kwargs)), group, context.custom,
+        task, context.run, name, context.action, payload, label, group, context.custom,
         context.frame.records.get(name), cache_key=cache_key_of(task, context.run, bound),
     )  # fmt: skip
 
@@ -158,19 +159,29 @@ def place_of(name: str) -> str:
     return name[:PLACE_DIGITS]
 
 
-def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
-    """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code."""
+def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tuple[str, ...] = ()) -> str:
+    """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code.
+
+    Args:
+        name: What is called.
+        bound: Its arguments.
+        names: Names of the positional ones: what goes by a secret's name is masked, since labels are kept in notebooks.
+    """
     args, kwargs = bound
     if len(args) == 1 and not kwargs and type(args[0]) is int:
         return f"{name}({args[0]})"  # the commonest call, a map over numbers
-    parts = [brief(value) for value in args[:6]]
-    parts += [f"{key}={brief(value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]
+    parts = [_shown(names[i] if i < len(names) else "", value) for i, value in enumerate(args[:6])]
+    parts += [f"{key}={_shown(key, value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]
     if len(args) + len(kwargs) > 6:
         parts.append("...")
     text = ", ".join(parts)
     if len(text) > LABEL_CHARS:
         text = text[: LABEL_CHARS - 3] + "..."
     return f"{name}({text})"
+
+
+def _shown(name: str, value: object) -> str:
+    return redact.MASK if name and redact.hides(name, value) else brief(value)
 
 
 def brief(value: object, limit: int = VALUE_CHARS) -> str:

@@ -70,6 +70,8 @@ class Task(TaskTemplate[P, R]):
         REGISTRY.add(self)
 
     def _dress(self) -> None:
+        #: Names of the inputs, in order.
+        self.input_names = tuple(self.interface.inputs)
         functools.update_wrapper(self, self.func)
         if self.is_async:
             # asyncio.iscoroutinefunction looks for this marker; inspect's own exists from 3.12 on.

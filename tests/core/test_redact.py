@@ -125,3 +125,11 @@ def test_a_broken_pattern_is_refused_at_once() -> None:
     """Not at the first failure on a worker."""
     with pytest.raises(ValueError, match="not a regular expression"):
         redact.configure(Redaction(names=("(",)))
+
+
+def test_labels_mask_what_goes_by_a_secrets_name() -> None:
+    """Labels are kept in saved notebooks: a password is not in them, given by position or by name."""
+    from flyte_nb.core.call import label_of
+
+    assert label_of("login", (("me", "hunter2"), {}), ("user", "password")) == f"login('me', {redact.MASK})"
+    assert label_of("login", (("me",), {"api_key": "abc"}), ("user",)) == f"login('me', api_key={redact.MASK})"
