@@ -373,3 +373,40 @@ def test_retries_are_attempts_of_one_action(mode):
         "2 2", ("ValueError", "always", True), ("NonRecoverableError", "never", False),
     ]  # fmt: skip
     assert [len(a.earlier) + 1 for a in run.actions[1:]] == [3, 3, 1]
+
+
+@env.task
+async def handles_a_run() -> list:
+    run = await flyte.run.aio(slow)
+    await run.wait.aio(wait_for="running")
+    seen: list = [run.done(), run.phase.value]
+    for refused in (run.raise_for_status.aio(), flyte.remote.Run.get.aio("nobody")):
+        try:
+            await refused
+        except (flyte.errors.RunNotDoneError, flyte.errors.ActionNotFoundError) as exc:
+            seen.append(type(exc).__name__)
+    await run.abort.aio(reason="enough")
+    await run.wait.aio()
+    try:
+        await run.outputs.aio()
+    except flyte.errors.ActionAbortedError as exc:
+        seen.append(str(exc))
+    return seen
+
+
+@env.task
+async def gives_a_run() -> flyte.Run:
+    return await flyte.with_runcontext(custom_context={"k": "v"}).run.aio(custom)
+
+
+@pytest.mark.cluster
+def test_a_task_handles_runs_as_a_script_does(cluster):
+    """Phases, refusals and aborts are the same; a handle travels."""
+    assert flyte.run(handles_a_run).outputs()[0] == [
+        False,
+        "running",
+        "RunNotDoneError",
+        "ActionNotFoundError",
+        "enough",
+    ]
+    assert flyte.run(gives_a_run).outputs()[0].outputs()[0] == {"k": "v"}
