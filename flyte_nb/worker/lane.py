@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core.attempt import Body
+from flyte_nb.core.attempt import Body, broken
 from flyte_nb.core.local import interrupt_thread
 from flyte_nb.core.outcome import Outcome, Work
 from flyte_nb.core.task import Task
@@ -169,11 +169,15 @@ class Lane:
             self._reported_at = time.perf_counter()
             self.host.post(self.host.report, self, outcomes, (*counters[:2], self.holder.busy, counters[2]))
 
-    def new_body(self, work: Work) -> Body:
-        """An attempt, about to begin."""
-        body = self.host.body(self, work)
-        self.bodies[work.key] = body
+    def new_body(self, work: Work) -> Body | None:
+        """An attempt, about to begin; None if it cannot (its run was forgotten meanwhile), which is its end."""
         self.started += 1
+        try:
+            body = self.host.body(self, work)
+        except Exception as exc:
+            self.ended(Outcome(*work[:3], "error", error=broken(exc)))
+            return None
+        self.bodies[work.key] = body
         self.host.begin(self, body)
         return body
 
@@ -213,13 +217,14 @@ class SyncLane(Lane):
 
     def _work(self) -> None:
         while True:
+            self.holder.take()
+            self.holder.share()  # first: what is in the queue meanwhile can be handed back, or cancelled
             try:
                 work = self.queue.popleft()
             except IndexError:
                 if not self._wait():
                     return
                 continue
-            self.holder.share()
             try:
                 self._execute(work)
             except asyncio.CancelledError:  # an interrupt that came as its body was ending
@@ -238,14 +243,23 @@ class SyncLane(Lane):
 
     def _execute(self, work: Work) -> None:
         body = self.new_body(work)
-        with self._guard:
-            self._current = work.key
-            self._began = time.perf_counter()
+        if body is None:
+            return
         try:
-            body.run_sync()
-        finally:
             with self._guard:
-                self._current = None
+                self._current = work.key
+                self._began = time.perf_counter()
+            if not body.stop:
+                body.run_sync()
+        finally:
+            while True:
+                try:
+                    with self._guard:
+                        self._current = None
+                    time.sleep(0)  # an interrupt that was on its way is raised by the next call: by this one
+                    break
+                except asyncio.CancelledError:
+                    continue
             del self.bodies[work.key]
             self.host.finish(body)
             stopped = Outcome(
@@ -316,6 +330,9 @@ class AsyncLane(Lane):
                 self.loop.stop()
             return
         body = self.new_body(work)
+        if body is None:
+            self.loop.call_soon(self._pump)
+            return
         task = asyncio.Task(body.run_async(), loop=self.loop, context=body.variables)
         self._tasks[work.key] = task
         task.add_done_callback(lambda task: self._done(body, task))

@@ -1,0 +1,153 @@
+"""A lane's thread under cancellations: every attempt ends, whenever it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.worker.lane import AsyncLane, Lane, SyncLane
+from flyte_nb.worker.slots import SlotGate
+
+#: Seconds after which something counts as never happening.
+NEVER = 60.0
+
+
+class FakeBody:
+    """An attempt that takes a moment."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.stop = ""
+        self.started_at = 0.0
+        self.outcome: Outcome | None = None
+        self.variables: Any = None
+
+    def run_sync(self) -> None:
+        """Compute for a moment."""
+        try:
+            for _ in range(300):
+                time.perf_counter()
+            self.outcome = Outcome(*self.work.key, "ok")
+        except asyncio.CancelledError:
+            self.outcome = Outcome(*self.work.key, self.stop)
+
+    async def run_async(self) -> None:
+        """End at once."""
+        self.outcome = Outcome(*self.work.key, "ok")
+
+
+class FakeHost:
+    """What a lane needs of its worker; collects what lanes say."""
+
+    address = "here"
+
+    def __init__(self) -> None:
+        self.gate = SlotGate(1)
+        self.outcomes: list[Outcome] = []
+        self.failing: set[str] = set()
+        #: Set when an attempt ended.
+        self.news = threading.Event()
+
+    def post(self, function: Any, *args: Any) -> None:
+        """At once, on the lane's thread."""
+        function(*args)
+
+    def body(self, _lane: Lane, work: Work) -> Any:
+        """An attempt."""
+        if work.action in self.failing:
+            raise KeyError(work.run)
+        return FakeBody(work)
+
+    def report(self, _lane: Lane, outcomes: list[Outcome], _counters: Any) -> None:
+        """What ended."""
+        self.outcomes += outcomes
+        self.news.set()
+
+    def nothing(self, *_args: Any) -> None:
+        """Nobody listens."""
+
+    secede = begin = finish = lane_opened = lane_closed = send = nothing
+
+
+def run(lane: Lane) -> threading.Thread:
+    """Have it work on a thread."""
+    thread = threading.Thread(target=lane.run, daemon=True)
+    thread.start()
+    return thread
+
+
+def close(lane: Lane, thread: threading.Thread) -> None:
+    """Have it end."""
+    lane.closed = True
+    lane.wake()
+    thread.join(NEVER)
+    assert not thread.is_alive()
+
+
+def wait_for(host: FakeHost, number: int) -> None:
+    """Return once so many have ended."""
+    end = time.monotonic() + NEVER
+    while len(host.outcomes) < number:
+        assert time.monotonic() < end, f"{len(host.outcomes)} of {number} ended"
+        host.news.wait(0.05)
+        host.news.clear()
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Threads take turns all the time: an interrupt may fall between any two calls."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("eager")
+def test_every_attempt_ends_whenever_it_is_interrupted() -> None:
+    """An interrupt that arrives as its body ends takes neither its outcome along nor the next attempt's."""
+    dice = random.Random(7)
+    host = FakeHost()
+    lane = SyncLane(host, "lane", "owner", None)  # type: ignore[arg-type]
+    thread = run(lane)
+    works = [Work("r", f"a{i}", 0, b"") for i in range(3_000)]
+    for number, work in enumerate(works, 1):
+        lane.add([work])
+        while work.key not in lane.bodies and len(host.outcomes) < number and thread.is_alive():
+            pass
+        for _ in range(dice.randrange(300)):
+            time.perf_counter()
+        with contextlib.suppress(KeyError):
+            lane.interrupt(work.key, "cancelled")
+        end = time.monotonic() + 10
+        while len(host.outcomes) < number and thread.is_alive() and time.monotonic() < end:
+            pass
+        assert len(host.outcomes) == number, (number, host.outcomes[-1:], lane.bodies)
+        assert thread.is_alive() or len(host.outcomes) == number, f"{work.action} never ended"
+    wait_for(host, len(works))
+    assert [outcome[:3] for outcome in host.outcomes] == [work.key for work in works]
+    assert not lane.bodies
+    close(lane, thread)
+    assert host.gate.free == 1
+
+
+def test_an_attempt_that_cannot_begin_fails_alone() -> None:
+    """Those behind it run, on both kinds of lane."""
+    for kind in (SyncLane, AsyncLane):
+        host = FakeHost()
+        host.failing = {"a1"}
+        lane = kind(host, "lane", "owner", None)  # type: ignore[arg-type]
+        thread = run(lane)
+        lane.add([Work("r", f"a{i}", 0, b"") for i in range(3)])
+        wait_for(host, 3)
+        kinds = {outcome.action: outcome.kind for outcome in host.outcomes}
+        assert kinds == {"a0": "ok", "a1": "error", "a2": "ok"}
+        close(lane, thread)
