@@ -389,7 +389,11 @@ class LateCallError(_NamedUserError):
 
 def _public() -> list[str]:
     """Names that ``from flyte.errors import *`` gives: the classes, and the kinds."""
-    classes = [name for name, value in globals().items() if isinstance(value, type) and value is not Any and not name.startswith("_")]
+    classes = [
+        name
+        for name, value in globals().items()
+        if isinstance(value, type) and value is not Any and not name.startswith("_")
+    ]
     return sorted([*classes, "ErrorKind"])
 
 

@@ -7,6 +7,7 @@ defaults are filled in, and obvious mismatches with the annotations are refused.
 from __future__ import annotations
 
 import contextlib
+import dis
 import hashlib
 import inspect
 import logging
@@ -106,6 +107,8 @@ class Interface:
         if missing:
             _mention(name, missing)
         returns = resolved.get("return", EMPTY) if signature.return_annotation is not EMPTY else EMPTY
+        if returns is EMPTY and _returns_something(func):
+            _mention_return(name)
         return cls(name, inputs, outputs_of(returns, name), signature, returns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -421,6 +424,36 @@ def _mention(name: str, missing: list[str]) -> None:
         name,
         ", ".join(missing),
     )
+
+
+def _mention_return(name: str) -> None:
+    key = f"{name} ->"
+    if key in _mentioned or len(_mentioned) >= MAX_MENTIONED:
+        return
+    _mentioned.add(key)
+    _log.warning(
+        "Task %s returns a value and has no return annotation: as in Flyte, the value will be refused. Write `-> int`, or "
+        "whatever it returns.",
+        name,
+    )
+
+
+def _returns_something(func: Callable[..., Any]) -> bool:
+    """Whether a function has a `return` with a value, as far as its bytecode tells."""
+    code = getattr(inspect.unwrap(func), "__code__", None)
+    if code is None:
+        return False
+    before = None
+    for step in dis.get_instructions(code):
+        if step.opname == "RETURN_CONST":  # since Python 3.12
+            if step.argval is not None:
+                return True
+        elif step.opname == "RETURN_VALUE" and not (
+            before is not None and before.opname == "LOAD_CONST" and before.argval is None
+        ):
+            return True
+        before = step
+    return False
 
 
 def _kinds(signature: inspect.Signature) -> tuple[tuple[str, int], ...]:

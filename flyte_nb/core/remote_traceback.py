@@ -201,12 +201,12 @@ def without_machinery(tb: TracebackType | None) -> TracebackType | None:
 
 
 def shown_frames(record: FailureRecord) -> tuple[FrameRecord, ...]:
-    """The user's frames; where there are none, those of libraries; where there are none either, all."""
+    """The user's frames; where there are none, those of libraries; the machinery's alone say nothing."""
     for kinds in ((frames.USER,), (frames.USER, frames.LIBRARY)):
         chosen = tuple(frame for frame in record.frames if frame.kind in kinds)
         if chosen:
             return chosen
-    return record.frames
+    return ()
 
 
 def _make(frame: FrameRecord, filename: str, classes: dict[str, bytes]) -> TracebackType:

@@ -180,8 +180,9 @@ class Run:
         announce_defined(self._task.config)
         info, port = self._info, self._engine.port
         payload = dumps(self._bound, port.blobs)
+        label = label_of(self._task.short_name, self._bound, self._task.input_names)
         call = Call(
-            self._task, info, ROOT, "", payload, label_of(self._task.short_name, self._bound, self._task.input_names), "", self._custom, kind="root",
+            self._task, info, ROOT, "", payload, label, "", self._custom, kind="root",
             cache_key=cache_key_of(self._task, info, self._bound),
         )  # fmt: skip
         opened = ev.RunOpened(info.name, title, "run", info.started_at.timestamp(), recovers=info.recovers)

@@ -108,6 +108,8 @@ class KernelNetwork:
                 misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
             except OSError:
                 misses += BUSY_MISSES // MISSES
+            except Exception:  # the next look may do better: without looks, no new worker would get work
+                logger.exception("flyte_nb could not look at the workers")
             if misses >= BUSY_MISSES:
                 self.on_scheduler_lost()
                 return

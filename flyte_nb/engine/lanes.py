@@ -22,6 +22,8 @@ from flyte_nb.core.reuse import ReusePolicy
 TARGET = 0.05
 #: Seconds within which Dask starts a lane. One that takes longer waits behind something else: another one is opened.
 OPENS_WITHIN = 0.5
+#: Lanes of one task, opened or not, for each slot of the cluster.
+MAX_LANES_PER_SLOT = 4
 #: How fast bundles may grow.
 GROWTH = 8
 #: Most attempts handed to one lane and not yet begun.
@@ -181,4 +183,7 @@ def lanes_missing(shape: Shape, slots: int, now: float, shunned: Container[str] 
         elif lane.address not in shunned:
             open_now += 1
             busy += bool(lane.items)
-    return min(slots, busy + max(coming, len(shape.queue))) - open_now - coming
+    missing = min(slots, busy + max(coming, len(shape.queue))) - open_now - coming
+    # Lanes that Dask cannot start (no GPU there, or long tasks of the user's own) are not opened for ever.
+    unblocked = sum(1 for lane in shape.lanes.values() if not lane.blocked)
+    return min(missing, MAX_LANES_PER_SLOT * slots - unblocked)

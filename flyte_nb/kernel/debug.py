@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flyte_nb.core import failure_text, presentation, remote_traceback
+from flyte_nb.core import errors, failure_text, presentation, remote_traceback
 from flyte_nb.core.errors import BaseRuntimeError
 from flyte_nb.core.failure_record import FailureRecord, record_of
 from flyte_nb.core.presentation import Standing
@@ -105,8 +105,12 @@ def remember(error: BaseException, tb: types.TracebackType | None) -> None:
         sys.last_exc = error
 
 
-#: Exceptions that are shown without the machinery's frames: groups of failures, and what the stop button raises.
-_HANDLED = (BaseExceptionGroup, KeyboardInterrupt, asyncio.CancelledError)
+#: Exceptions that are shown without the machinery's frames: groups of failures, what the stop button and time limits raise,
+#: and what is refused before anything runs.
+_HANDLED = (
+    BaseExceptionGroup, KeyboardInterrupt, asyncio.CancelledError, TimeoutError, errors.ArgumentError,
+    errors.SerializationError, errors.InlineIOMaxBytesBreached, errors.InitializationError, errors.NoClusterError,
+)  # fmt: skip
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -116,6 +120,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _is_ours(tb: types.TracebackType | None) -> bool:
+    """Whether a traceback passes through flyte_nb."""
+    while tb is not None:
+        if str(tb.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == "flyte_nb":
+            return True
+        tb = tb.tb_next
+    return False
 
 
 def _present_shell() -> Any:
@@ -180,6 +193,9 @@ class Texts:
     def _show(self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None = None) -> list[str] | None:
         if isinstance(value, BaseExceptionGroup):
             return self._show_group(shell, etype, value, tb, tb_offset)
+        if isinstance(value, TimeoutError) and not any(_is_ours(each.__traceback__) for each in _chain(value)):
+            shell.showtraceback((etype, value, tb), tb_offset=tb_offset)  # somebody else's
+            return None
         for each in _chain(value):
             each.__traceback__ = remote_traceback.without_machinery(each.__traceback__)
         shell.showtraceback((etype, value, remote_traceback.without_machinery(tb) or tb), tb_offset=0)

@@ -50,6 +50,8 @@ OWNER_TIMEOUT = 30.0
 MAX_DEPARTED = 256
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
+#: Stops kept for attempts that are about to begin; a stop that came when its attempt had ended stays here, too.
+MAX_EARLY = 1_000
 
 
 class Host:
@@ -83,6 +85,8 @@ class Host:
         self._departed: deque[str] = deque(maxlen=MAX_DEPARTED)
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
+        #: Attempts that were stopped while their lane was about to begin them, and why.
+        self.stopped_early: dict[Key, str] = {}
         #: Attempts that may use so much memory only: their lane, and this process's size at which they are stopped.
         self._memory_limits: dict[Key, tuple[Lane, int]] = {}
         self._process = psutil.Process()
@@ -224,7 +228,12 @@ class Host:
     def _arrived(self, link: Link, lane_id: str, works: list[Work]) -> None:
         """The arguments of a bundle are on this machine; some of its attempts may have been cancelled meanwhile."""
         stopped = [Outcome(*work.key, why) for work in works if (why := self._arriving.pop(work.key))]
-        if stopped:
+        lane = self.lanes.get(lane_id)
+        if stopped and lane is not None:
+            lane.started += len(stopped)
+            lane.finished += len(stopped)
+            self.report(lane, stopped, None)
+        elif stopped:
             link.send(("ended", lane_id, stopped))
         gone = {outcome[:3] for outcome in stopped}
         self._deliver(link, lane_id, [work for work in works if work.key not in gone])
@@ -247,6 +256,13 @@ class Host:
             if lane.take_out(key):
                 self.report(lane, [Outcome(*key, "cancelled")], None)
                 return
+        # Off the queue and not begun yet: its lane's thread, which is between the two, looks here; unless it just did.
+        self.stopped_early[key] = why
+        for lane in list(self.lanes.values()):
+            if key in lane.bodies and self.stopped_early.pop(key, ""):
+                self._stop(lane, key, why, grace)
+        while len(self.stopped_early) > MAX_EARLY:
+            del self.stopped_early[next(iter(self.stopped_early))]
 
     def _on_close_lane(self, _link: Link, lane_id: str) -> None:
         lane = self.lanes.get(lane_id)
@@ -340,6 +356,8 @@ class Host:
     def _replace_process(self) -> None:
         if self.worker.nanny:
             os._exit(1)  # its nanny starts another
+        if self.address.startswith("inproc://"):
+            return  # a worker in the user's own process, which goes on; so does the body
         # Without one: become a fresh worker, of the same command line.
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
@@ -389,6 +407,8 @@ class Host:
     def begin(self, lane: Lane, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
         work = body.work
+        if self.stopped_early and (why := self.stopped_early.pop(work.key, None)):
+            self.post(self._stop, lane, work.key, why, GRACE)
         resources = body.task.config.resources
         if resources is not None and (limit := resources.memory_bytes):
             self._memory_limits[work.key] = (lane, self._rss() + limit)

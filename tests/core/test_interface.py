@@ -157,7 +157,11 @@ def test_missing_annotation_is_mentioned_once(caplog: pytest.LogCaptureFixture) 
         Interface.of(f, task="once.f")
         Interface.of(f, task="once.f")
 
-    assert ["Task once.f has no type annotation for a"] == [r.getMessage().partition(":")[0] for r in caplog.records]
+    said = [r.getMessage().partition(":")[0] for r in caplog.records]
+    assert [
+        "Task once.f has no type annotation for a",
+        "Task once.f returns a value and has no return annotation",
+    ] == said
     assert Any is Interface.of(f, task="once.f").inputs["a"][0]
 
 
@@ -406,3 +410,20 @@ def test_result_that_does_not_fit_is_a_data_validation_error(returns: Any, value
         checked(returns, value)
     assert ("DataValidationError", "user") == (caught.value.code, caught.value.kind)
     assert "e.f" in str(caught.value)
+
+
+def test_a_value_without_a_return_annotation_is_mentioned_at_definition(caplog: pytest.LogCaptureFixture) -> None:
+    """Before anything is computed in vain; a task that returns nothing is left in peace."""
+
+    def gives(x: int):
+        return x
+
+    def silent(x: int):
+        if x:
+            return
+        print(x)
+
+    with caplog.at_level("WARNING", "flyte"):
+        Interface.of(gives, task="mention.gives")
+        Interface.of(silent, task="mention.silent")
+    assert ["mention.gives" in r.getMessage() for r in caplog.records] == [True]

@@ -321,7 +321,7 @@ async def test_deploy_at_the_end_of_a_program_does_no_harm(
     assert "dep" in first.summary_repr()
     assert [[("environment", "dep"), ("deployed", "no")]] == first.table_repr()
     with pytest.raises(TypeError, match="takes environments"):
-        outofscope.deploy(3)
+        outofscope.deploy(3)  # type: ignore[arg-type]
 
 
 def test_build_gives_names_of_images_that_do_not_exist(fresh_notices: None) -> None:

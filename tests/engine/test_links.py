@@ -40,8 +40,9 @@ async def ask_another(other: str, late: bool, dask_worker: Any) -> tuple[bool, b
     """Ask another worker; `late`: while its own link is being accepted here. Returns (answered, somebody seemed lost)."""
     import asyncio
 
-    from flyte_nb.worker import host as module
+    from flyte_nb.worker import host as host_module
 
+    module: Any = host_module
     host = dask_worker._flyte_nb_host
     connect, answer = module.open_link, asyncio.get_running_loop().create_future()
 
@@ -50,7 +51,7 @@ async def ask_another(other: str, late: bool, dask_worker: Any) -> tuple[bool, b
             await asyncio.sleep(0.001)
         return await connect(*args)
 
-    module.open_link = connect_late if late else connect  # type: ignore[assignment]
+    module.open_link = connect_late if late else connect
     try:
         host.switchboard.ask(other, "stacks", ("no-run", ""), answer.set_result)
         if not late:
@@ -68,9 +69,12 @@ def test_workers_that_connect_to_each_other_at_once_lose_nobody(session: Session
 
     async def both() -> list[Any]:
         first, second = session.engine.network.roster
-        return await asyncio.gather(
-            on_worker(session, first, ask_another, second, True), on_worker(session, second, ask_another, first, False)
-        )
+        return [
+            *await asyncio.gather(
+                on_worker(session, first, ask_another, second, True),
+                on_worker(session, second, ask_another, first, False),
+            )
+        ]
 
     assert session.engine.call(both, timeout=NEVER) == [(True, False), (True, False)]
 

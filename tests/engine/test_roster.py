@@ -40,7 +40,7 @@ def hold(mark: str) -> str:
 
 
 def _address() -> str:
-    return next(iter(distributed.worker.Worker._instances)).address  # type: ignore[no-any-return]
+    return next(iter(distributed.worker.Worker._instances)).address
 
 
 def on_workers(session: Session, function: Callable[..., Any], *args: Any, workers: list[str] | None = None) -> Any:

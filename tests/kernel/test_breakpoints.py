@@ -71,6 +71,7 @@ def test_the_live_frame_is_looked_at_and_changed_and_the_action_goes_on(nb: Kern
 
     cell = nb.run("%flyte attach", inputs=["p x, y", "n", "y = 100", "n", "p z", "list", "n", "where", "n", "c"]).ok()
 
+    assert note is not None
     assert ".py:4" in note or "In [" in note or ":1" in note
     assert "(21, 42)" in cell.stdout
     assert "\n101\n" in cell.stdout

@@ -40,7 +40,7 @@ def test_a_call_that_was_not_awaited_is_told_with_cell_and_line(nb: Kernel, code
     cell = nb.run("gc.collect()\n" + code + "\n").ok()
 
     line = 2 + code.count("\n")
-    prompt = cell.reply["execution_count"]
+    prompt = (cell.reply or {})["execution_count"]
     assert f"square(...), called at In [{prompt}]:{line}, was never awaited, so it did not run" in cell.stderr
     assert "`await square(...)`" in cell.stderr
     assert "never awaited" not in nb.run("1").ok().stderr
@@ -83,7 +83,7 @@ def test_a_background_failure_is_told_under_the_next_cell(nb: Kernel) -> None:
     nb.run("1").ok()
     told = "".join(execution.stderr for execution in nb._executions.values())
 
-    prompt = started.reply["execution_count"]
+    prompt = (started.reply or {})["execution_count"]
     line = next(line for line in told.splitlines() if "no 7" in line)
     assert f"bad(7), started at In [{prompt}]:2, failed in the background" in line
     assert "ValueError: no 7" in line
