@@ -90,9 +90,9 @@ def test_a_parked_action_is_decided_over_from_another_thread() -> None:
     runner = flyte.with_runcontext(mode="local", on_failure="pause", interactive_mode=True)
     values: list[Any] = []
     thread = threading.Thread(target=lambda: values.append(runner.run(tree, 4).outputs().o0), daemon=True)
-    before = len(runs.runs())
+    before = set(runs.runs())
     thread.start()
-    until(lambda: len(runs.runs()) > before and [a for a in runs.last_run().actions if a.phase is Phase.PAUSED])
+    until(lambda: set(runs.runs()) - before and [a for a in runs.last_run().actions if a.phase is Phase.PAUSED])
     run = runs.last_run()
     leaf2 = next(a for a in run.actions if a.phase is Phase.PAUSED)
     with pytest.raises(RuntimeError, match="not parked"):

@@ -264,8 +264,9 @@ def test_link_is_anything_with_a_name_and_an_address() -> None:
 
 
 @pytest.fixture
-def fresh_notices() -> Any:
-    """Nothing has been said yet."""
+def fresh_notices(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Nothing has been said yet, and no cluster is there."""
+    monkeypatch.setattr(notices, "_uncounted", False)
     notices.forget_notices()
     yield
     notices.forget_notices()
