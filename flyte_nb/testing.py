@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from flyte_nb.core import context as ctx
 from flyte_nb.core import events as ev
 from flyte_nb.core import runs
+from flyte_nb.core.attempt import GRACE
 from flyte_nb.core.context import RunInfo
 from flyte_nb.core.local import InlineExecutor, LocalEngine
 from flyte_nb.core.model import Phase
@@ -140,12 +142,12 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
         error = exc
         raise
     finally:
-        _close(port, info.name, error)
+        _close(port, engine.store, info.name, error)
 
 
-def _close(port: Any, run: str, error: BaseException | None) -> None:
+def _close(port: Any, store: Any, run: str, error: BaseException | None) -> None:
     """Close a cell's run once nothing of it executes."""
-    quiet = asyncio.run_coroutine_threadsafe(_quiet(port, run), port.loop)
+    quiet = asyncio.run_coroutine_threadsafe(_quiet(port, store.runs.get(run), run), port.loop)
     quiet.result(30)
     phase = Phase.FAILED if error is not None else Phase.SUCCEEDED
     now = port.controller.clock.time()
@@ -153,7 +155,11 @@ def _close(port: Any, run: str, error: BaseException | None) -> None:
     port.ask(port.controller.emit, ev.RunClosed(run, phase, now))
 
 
-async def _quiet(port: Any, run: str) -> None:
+async def _quiet(port: Any, record: Any, run: str) -> None:
     port.controller.cancel_run(run, "its cell ended")
     while port.controller.unfinished(run):  # noqa: ASYNC110 - the controller tells nobody; a few turns
+        await asyncio.sleep(0.01)
+    # Actions that workers see through end there, cancelled by a parent that has ended.
+    until = time.monotonic() + GRACE + 2.0
+    while record is not None and record.unfinished and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.01)

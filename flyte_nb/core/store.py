@@ -122,12 +122,9 @@ class RunRecord:
 
     @property
     def unfinished(self) -> bool:
-        """Whether an action has not ended; from the groups' tallies, so the size of the run does not matter."""
+        """Whether an action (the root of a cell aside) has not ended; from the groups' tallies, whatever the run's size."""
         grouped = sum(len(group.members) for group in self.groups.values())
-        ended = sum(group.counts[code] for group in self.groups.values() for code in TERMINAL_CODES)
-        if ended < grouped:
-            return True
-        return any(not self.actions[name].phase.is_terminal for name in self.numbered[:1])  # the root is in no group
+        return grouped > sum(group.counts[code] for group in self.groups.values() for code in TERMINAL_CODES)
 
     def apply(self, event: ev.Event) -> None:
         """Fold one event about an action's state."""

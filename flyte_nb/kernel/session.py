@@ -19,6 +19,7 @@ from typing import Any
 from flyte_nb.core import cellrun, onfailure, rerun, runs, signalling
 from flyte_nb.core import context as ctx
 from flyte_nb.core import events as ev
+from flyte_nb.core.attempt import GRACE
 from flyte_nb.core.context import Context, Frame, RunInfo
 from flyte_nb.core.model import ErrorNote, Phase
 from flyte_nb.core.serial import Payload, dump_function
@@ -36,6 +37,8 @@ from flyte_nb.views.view import View
 
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
+#: Seconds that a run stays open for actions which workers are ending: their grace period, and some.
+WORKERS_PATIENCE = GRACE + 2.0
 #: Runs that have ended and keep a live view (a widget of 100 kB, and what the picture remembers); older ones keep their static
 #: picture, and `%flyte show` brings them back.
 MAX_ENDED_VIEWS = 30
@@ -283,8 +286,11 @@ class Session:
             return
         if run.interrupted and not waited:
             self._cancel_run(name, "stop was pressed")
-        if self.engine.controller.unfinished(name):
-            # Actions that a failed gather left behind, or background tasks: the run stays open for them.
+        record = self.store.runs.get(name)
+        ending = record is not None and record.unfinished and waited < WORKERS_PATIENCE
+        if self.engine.controller.unfinished(name) or ending:
+            # Actions that a failed gather left behind, or background tasks: the run stays open for them; and for those that
+            # workers see through, which a parent that ended has cancelled.
             self.engine.thread.loop.call_later(0.02, self._wind_up, run, waited + 0.02)
             return
         if run.run.retried:

@@ -146,7 +146,8 @@ def ends(cluster: Session, monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str
     append = cluster.store.append
 
     def counting(event: ev.Event) -> None:
-        if type(event) is ev.ActionEnded and event.phase is not Phase.ABANDONED:
+        # One whose parent is executed again ends again: recalled, or after it was abandoned.
+        if type(event) is ev.ActionEnded and event.phase not in {Phase.ABANDONED, Phase.RECOVERED}:
             counted[event.run, event.action] += 1
         append(event)
 
