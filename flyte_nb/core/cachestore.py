@@ -101,7 +101,10 @@ class CacheStore:
         oldest = 0.0 if max_age is None else time.time() - max_age
         pending = self._pending.get(key)
         if pending is not None:
-            then(pending[1] if pending[0] >= oldest else None)
+            fresh = pending[1] if pending[0] >= oldest else None
+            if fresh is not None:
+                self._count(key, fresh)
+            then(fresh)
             return
         try:
             row = self._read(
