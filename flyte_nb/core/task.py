@@ -167,7 +167,7 @@ class Task(TaskTemplate[P, R]):
             warnings.warn(
                 f"the sync task {self.name} was called plainly inside the async task {context.task} and blocks it until it "
                 f"is done; Flyte refuses this. Write `await {self.short_name}.aio(...)`.",
-                stacklevel=4,
+                stacklevel=3,
             )
 
     # -- facts ----------------------------------------------------------------------------------------------------
