@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import flyte_nb as flyte
-from flyte_nb.core import caching
-from flyte_nb.core.cachestore import CacheStore
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.serial import dumps
+from flyte_nb.core.cache import key, location
+from flyte_nb.core.cache.store import CacheStore
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport.payload import dumps
 from flyte_nb.testing import run_cell
 
 env = flyte.TaskEnvironment("bench")
@@ -69,10 +69,10 @@ async def at_once(task, start, n):
 
 def main() -> None:
     mode = "local" if "local" in sys.argv else "remote"
-    caching.configure(tempfile.mkdtemp())
+    location.configure(tempfile.mkdtemp())
     store_alone(Path(tempfile.mkdtemp()))
     info = RunInfo(name="r1")
-    print(f"key of a call:               {timed(lambda i: caching.key_of(cached, info, ((i,), {})), 5_000):8.1f} us")
+    print(f"key of a call:               {timed(lambda i: key.key_of(cached, info, ((i,), {})), 5_000):8.1f} us")
 
     async def cell():
         await plain(0)

@@ -23,12 +23,13 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import flyte_nb as flyte
-from flyte_nb.core import context as ctx
-from flyte_nb.core import events as ev
-from flyte_nb.core import failure_text, runs
-from flyte_nb.core.call import prepare
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.model import Phase
+from flyte_nb.core.failures import traceback_text
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs import engine, start
+from flyte_nb.core.tasks import context as ctx
+from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.kernel import session as sessions
 from flyte_nb.kernel.cellnames import CellNames
 from flyte_nb.kernel.forgotten import Forgotten
@@ -54,9 +55,9 @@ def cell(session: Any) -> Any:
     info = RunInfo(name=session.new_run_name(), home=session.home)
     now = time.time()
     opened = ev.RunOpened(info.name, "bench", "cell", now)
-    root = ev.ActionQueued(info.name, runs.ROOT, "", "bench", "bench", "", now, "root")
-    session.port.ask(session.store.extend, [opened, root])
-    return runs.cell_context(session, info)
+    root = ev.ActionQueued(info.name, engine.ROOT, "", "bench", "bench", "", now, "root")
+    session.gateway.ask(session.store.extend, [opened, root])
+    return start.cell_context(session, info)
 
 
 def gather(session: Any, task: Any, count: int) -> tuple[float, list[Any]]:
@@ -115,7 +116,7 @@ def main() -> None:
     seconds, errors = gather(session, fails, options.failing)
     assert all(isinstance(error, KeyError) for error in errors)
     shown = time.perf_counter()
-    text = failure_text.render(errors[0])
+    text = traceback_text.render(errors[0])
     shown = time.perf_counter() - shown
     grown = (process.memory_info().rss - before) / 1e6
     print(f"{options.failing:,} failing actions: {seconds:.2f} s, {grown:.0f} MB more in this process")

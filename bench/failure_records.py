@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from flyte_nb.core import failure, failure_text, remote_traceback
+from flyte_nb.core.failures import capture as failure
+from flyte_nb.core.failures import rebuild as remote_traceback
+from flyte_nb.core.failures import traceback_text
 
 ACTIONS = 1_000
 
@@ -94,7 +96,7 @@ def measure(name: str, function: Callable[[int], object], actions: int) -> Row:
     shipped = timed(lambda: [record.dumps() for record in records])
     del records
     errors = timed(lambda: [remote_traceback.to_exception(failure.load_record(data)) for data in shipped])
-    timed(lambda: [failure_text.render(error) for error in errors])
+    timed(lambda: [traceback_text.render(error) for error in errors])
     size = sum(map(len, shipped)) // actions
     del errors, failed
     tracemalloc.start()

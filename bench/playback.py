@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flyte_nb.core import events as ev
-from flyte_nb.core.store import RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.view import View
 
 Bundle = Mapping[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import ErrorNote, LogLine, Phase
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import ErrorNote, LogLine, Phase
 
 Event = ev.Event
 T0 = 1_760_000_000.0

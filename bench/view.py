@@ -19,8 +19,8 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.store import RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.view import Mode, View
 
 #: Events per turn of the engine's loop: what its inbox takes in 10 ms at full speed.

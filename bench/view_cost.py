@@ -70,13 +70,13 @@ def engine_seconds():
     return time.clock_gettime(time.pthread_getcpuclockid(Session.current.engine.thread.thread.ident))
 
 async def timed(work):
-    Session.current.port.ask(forget)
+    Session.current.gateway.ask(forget)
     gc.collect()
     engine, started = engine_seconds(), time.perf_counter()
     tasks = await work or 0.0
     took, spent = time.perf_counter() - started, engine_seconds() - engine
     session = Session.current
-    shown = session.port.ask(lambda: next(reversed(session.views.values())).stats["seconds"] if session.views else 0.0)
+    shown = session.gateway.ask(lambda: next(reversed(session.views.values())).stats["seconds"] if session.views else 0.0)
     print("RESULT", took, spent, shown, tasks)
 """
 

@@ -10,21 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from flyte_nb import errors
-from flyte_nb.core import logs as _logs
-from flyte_nb.core import runs as _runs
-from flyte_nb.core.aliases import SUBMODULES as _SUBMODULES
-from flyte_nb.core.aliases import install_as_flyte
-from flyte_nb.core.cachepolicy import Cache, CachePolicy, CacheRequest
-from flyte_nb.core.clusteroptions import NAMES as _CLUSTER_OPTIONS
-from flyte_nb.core.clusteroptions import check as _check
-from flyte_nb.core.context import ctx, custom_context, get_custom_context, group
-from flyte_nb.core.dual import Dual as _Dual
-from flyte_nb.core.environment import Environment, TaskEnvironment
-from flyte_nb.core.initialized import current_domain, current_project
-from flyte_nb.core.initialized import read_config as _read_config
-from flyte_nb.core.initialized import remember as _remember
-from flyte_nb.core.mapping import map  # noqa: A004 - Flyte's name
-from flyte_nb.core.resources import (
+from flyte_nb.core.attempts import logging as _logs
+from flyte_nb.core.runs import run_registry as _runs
+from flyte_nb.core.runs.cluster_options import NAMES as _CLUSTER_OPTIONS
+from flyte_nb.core.runs.cluster_options import check as _check
+from flyte_nb.core.runs.defaults import current_domain, current_project
+from flyte_nb.core.runs.defaults import read_config as _read_config
+from flyte_nb.core.runs.defaults import remember as _remember
+from flyte_nb.core.runs.run import Run
+from flyte_nb.core.runs.start import run, with_runcontext
+from flyte_nb.core.settings.cache import Cache, CachePolicy, CacheRequest
+from flyte_nb.core.settings.resources import (
     AMD_GPU,
     APPLE_SILICON,
     GPU,
@@ -35,11 +31,17 @@ from flyte_nb.core.resources import (
     Neuron,
     Resources,
 )
-from flyte_nb.core.retry import Backoff, RetryStrategy, Timeout, TimeoutType
-from flyte_nb.core.reuse import ReusePolicy
-from flyte_nb.core.runs import Run, run, with_runcontext
-from flyte_nb.core.task import AsyncFunctionTaskTemplate, Task, TaskTemplate
-from flyte_nb.core.trace import trace
+from flyte_nb.core.settings.retry import Backoff, RetryStrategy, Timeout, TimeoutType
+from flyte_nb.core.settings.reuse import ReusePolicy
+from flyte_nb.core.steps.ctx import ctx
+from flyte_nb.core.steps.trace import trace
+from flyte_nb.core.tasks.context import custom_context, get_custom_context, group
+from flyte_nb.core.tasks.environment import Environment, TaskEnvironment
+from flyte_nb.core.tasks.map import map  # noqa: A004 - Flyte's name
+from flyte_nb.core.tasks.task import AsyncFunctionTaskTemplate, Task, TaskTemplate
+from flyte_nb.core.values.aio import Dual as _Dual
+from flyte_nb.import_alias import SUBMODULES as _SUBMODULES
+from flyte_nb.import_alias import install_as_flyte
 
 if TYPE_CHECKING:
     from flyte_nb import (
@@ -59,23 +61,24 @@ if TYPE_CHECKING:
         testing,
         types,
     )
-    from flyte_nb.core.accepted import (
+    from flyte_nb.core.runs.on_failure import on_failure
+    from flyte_nb.core.runs.run_registry import last_run, runs
+    from flyte_nb.core.settings.documentation import Documentation, Link
+    from flyte_nb.core.settings.image import Image
+    from flyte_nb.core.settings.pods import PodTemplate
+    from flyte_nb.core.settings.secret import Secret, SecretRequest
+    from flyte_nb.core.settings.triggers import (
         ConditionWebhook,
         Cron,
-        Documentation,
         FixedRate,
-        Link,
         OnArtifact,
-        PodTemplate,
         Trigger,
         TriggeredArtifact,
         TriggerTime,
     )
-    from flyte_nb.core.condition import new_condition
-    from flyte_nb.core.image import Image
-    from flyte_nb.core.lookups import last_run, runs
-    from flyte_nb.core.onfailure import on_failure
-    from flyte_nb.core.outofscope import (
+    from flyte_nb.core.steps.conditions import new_condition
+    from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
+    from flyte_nb.unsupported import (
         ImageBuild,
         build,
         build_images,
@@ -86,8 +89,6 @@ if TYPE_CHECKING:
         serve,
         with_servecontext,
     )
-    from flyte_nb.core.secret import Secret, SecretRequest
-    from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
 
 __version__ = "0.1.0"
 
@@ -100,37 +101,37 @@ system_logger = _logs.system_logger
 _LAZY = {
     "BaseCheckpoint": ("flyte_nb.io.checkpoint", "BaseCheckpoint"),
     "Checkpoint": ("flyte_nb.io.checkpoint", "Checkpoint"),
-    "ConditionWebhook": ("flyte_nb.core.accepted", "ConditionWebhook"),
-    "Cron": ("flyte_nb.core.accepted", "Cron"),
-    "Documentation": ("flyte_nb.core.accepted", "Documentation"),
-    "FixedRate": ("flyte_nb.core.accepted", "FixedRate"),
-    "Image": ("flyte_nb.core.image", "Image"),
-    "ImageBuild": ("flyte_nb.core.outofscope", "ImageBuild"),
-    "Link": ("flyte_nb.core.accepted", "Link"),
-    "OnArtifact": ("flyte_nb.core.accepted", "OnArtifact"),
-    "PodTemplate": ("flyte_nb.core.accepted", "PodTemplate"),
-    "Secret": ("flyte_nb.core.secret", "Secret"),
-    "SecretRequest": ("flyte_nb.core.secret", "SecretRequest"),
-    "Trigger": ("flyte_nb.core.accepted", "Trigger"),
-    "TriggerTime": ("flyte_nb.core.accepted", "TriggerTime"),
-    "TriggeredArtifact": ("flyte_nb.core.accepted", "TriggeredArtifact"),
-    "_cache": ("flyte_nb.core.cachepolicy", None),
+    "ConditionWebhook": ("flyte_nb.core.settings.triggers", "ConditionWebhook"),
+    "Cron": ("flyte_nb.core.settings.triggers", "Cron"),
+    "Documentation": ("flyte_nb.core.settings.documentation", "Documentation"),
+    "FixedRate": ("flyte_nb.core.settings.triggers", "FixedRate"),
+    "Image": ("flyte_nb.core.settings.image", "Image"),
+    "ImageBuild": ("flyte_nb.unsupported", "ImageBuild"),
+    "Link": ("flyte_nb.core.settings.documentation", "Link"),
+    "OnArtifact": ("flyte_nb.core.settings.triggers", "OnArtifact"),
+    "PodTemplate": ("flyte_nb.core.settings.pods", "PodTemplate"),
+    "Secret": ("flyte_nb.core.settings.secret", "Secret"),
+    "SecretRequest": ("flyte_nb.core.settings.secret", "SecretRequest"),
+    "Trigger": ("flyte_nb.core.settings.triggers", "Trigger"),
+    "TriggerTime": ("flyte_nb.core.settings.triggers", "TriggerTime"),
+    "TriggeredArtifact": ("flyte_nb.core.settings.triggers", "TriggeredArtifact"),
+    "_cache": ("flyte_nb.core.settings.cache", None),
     "cache": ("flyte_nb.cache", None),
-    "build": ("flyte_nb.core.outofscope", "build"),
-    "build_images": ("flyte_nb.core.outofscope", "build_images"),
-    "deploy": ("flyte_nb.core.outofscope", "deploy"),
-    "last_run": ("flyte_nb.core.lookups", "last_run"),
+    "build": ("flyte_nb.unsupported", "build"),
+    "build_images": ("flyte_nb.unsupported", "build_images"),
+    "deploy": ("flyte_nb.unsupported", "deploy"),
+    "last_run": ("flyte_nb.core.runs.run.run_registry", "last_run"),
     "latest_checkpoint": ("flyte_nb.io.checkpoint", "latest_checkpoint"),
-    "load_interactive_ctx": ("flyte_nb.core.outofscope", "load_interactive_ctx"),
-    "load_plugin_config": ("flyte_nb.core.outofscope", "load_plugin_config"),
-    "new_condition": ("flyte_nb.core.condition", "new_condition"),
-    "on_failure": ("flyte_nb.core.onfailure", "on_failure"),
-    "rerun": ("flyte_nb.core.recover", "rerun"),
-    "run_python_script": ("flyte_nb.core.outofscope", "run_python_script"),
-    "runs": ("flyte_nb.core.lookups", "runs"),
-    "serve": ("flyte_nb.core.outofscope", "serve"),
+    "load_interactive_ctx": ("flyte_nb.unsupported", "load_interactive_ctx"),
+    "load_plugin_config": ("flyte_nb.unsupported", "load_plugin_config"),
+    "new_condition": ("flyte_nb.core.steps.conditions", "new_condition"),
+    "on_failure": ("flyte_nb.core.runs.run.on_failure", "on_failure"),
+    "rerun": ("flyte_nb.core.runs.run.rerun", "rerun"),
+    "run_python_script": ("flyte_nb.unsupported", "run_python_script"),
+    "runs": ("flyte_nb.core.runs.run.run_registry", "runs"),
+    "serve": ("flyte_nb.unsupported", "serve"),
     "testing": ("flyte_nb.testing", None),
-    "with_servecontext": ("flyte_nb.core.outofscope", "with_servecontext"),
+    "with_servecontext": ("flyte_nb.unsupported", "with_servecontext"),
     **{name: (f"flyte_nb.{name}", None) for name in _SUBMODULES},
 }
 
@@ -164,9 +165,9 @@ def _init(cluster: Any = None, **options: Any) -> None:
     _check(options)
     _remember(**options)
     if options.get("cache_dir") is not None:
-        importlib.import_module("flyte_nb.core.caching").configure(options["cache_dir"])
+        importlib.import_module("flyte_nb.core.cache.service").configure(options["cache_dir"])
     if "on_failure" in options or "breakpoint_wait" in options:
-        onfailure = importlib.import_module("flyte_nb.core.onfailure")
+        onfailure = importlib.import_module("flyte_nb.core.runs.on_failure")
         onfailure.remember(options.get("on_failure"), options.get("breakpoint_wait"))
     ours = {key: options[key] for key in _CLUSTER_OPTIONS if key in options}
     if cluster is None and not ours:

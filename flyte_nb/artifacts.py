@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flyte_nb.core.notices import notice_once
+from flyte_nb.core.settings.notices import notice_once
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flyte_nb.core.cachestore import TaskEntries
-from flyte_nb.core.caching import folder_and_bound, opened
+from flyte_nb.core.cache.location import folder_and_bound, opened
+from flyte_nb.core.cache.store import TaskEntries
 
 __all__ = ["TaskEntries", "clear", "entries", "folder"]
 

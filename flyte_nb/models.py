@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.context import ActionID, CheckpointPaths, GroupData, RawDataPath, TaskContext
-from flyte_nb.core.interface import Interface as NativeInterface
-from flyte_nb.core.model import Phase as ActionPhase
-from flyte_nb.core.taskconfig import MAX_INLINE_IO_BYTES
+from flyte_nb.core.history.facts import Phase as ActionPhase
+from flyte_nb.core.interface.interface import Interface as NativeInterface
+from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
+from flyte_nb.core.steps.ctx import ActionID, CheckpointPaths, GroupData, RawDataPath, TaskContext
 
 __all__ = [
     "MAX_INLINE_IO_BYTES",

@@ -1,7 +1,83 @@
-"""``flyte.notify``: notifications, which are accepted and sent to nobody. Runs in: everywhere."""
+"""Whom Flyte would tell that a run ended: accepted, nobody is told. Runs in: everywhere."""
 
 from __future__ import annotations
 
-from flyte_nb.core.notify import Email, NamedDelivery, NamedRule, Notification, Slack, Teams, Webhook
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Email", "NamedDelivery", "NamedRule", "Notification", "Slack", "Teams", "Webhook"]
+from flyte_nb.core.history.facts import Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notification:
+    """Base of the notifications. No effect here: nothing is sent.
+
+    Args:
+        on_phase: The phase, or phases, at which it is sent.
+
+    Raises:
+        ValueError: There is none.
+    """
+
+    on_phase: Phase | str | tuple[Phase | str, ...]
+
+    def __post_init__(self) -> None:
+        phases = self.on_phase if isinstance(self.on_phase, tuple | list) else (self.on_phase,)
+        if not phases:
+            raise ValueError("A notification needs at least one phase.")
+        object.__setattr__(self, "on_phase", tuple(phases))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Email(Notification):
+    """Mail."""
+
+    recipients: tuple[str, ...]
+    cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
+    subject: str = "Run {{.Run.Name}} {{.Phase}}"
+    body: str = ""
+    html_body: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slack(Notification):
+    """A message on Slack."""
+
+    webhook_url: str
+    message: str | None = None
+    blocks: tuple[dict[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teams(Notification):
+    """A message on Teams."""
+
+    webhook_url: str
+    title: str = "Run {{.Run.Name}} {{.Phase}}"
+    message: str | None = None
+    card: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook(Notification):
+    """A call of an address."""
+
+    url: str
+    method: str = "POST"
+    headers: dict[str, str] | None = None
+    body: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedDelivery(Notification):
+    """A way of delivery that Flyte's server knows by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class NamedRule:
+    """A rule that Flyte's server knows by name."""
+
+    name: str

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.outofscope import prefetch_hf_model as hf_model
+from flyte_nb.unsupported import prefetch_hf_model as hf_model
 
 __all__ = ["hf_model"]

@@ -14,14 +14,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from flyte_nb.core import context as ctx
-from flyte_nb.core import events as ev
-from flyte_nb.core import runs
-from flyte_nb.core.attempt import GRACE
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.local import InlineExecutor, LocalEngine
-from flyte_nb.core.model import Phase
-from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.attempts.body import GRACE
+from flyte_nb.core.attempts.inline import InlineExecutor
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs import engine as runs_engine
+from flyte_nb.core.runs import run_registry
+from flyte_nb.core.runs import start as runs_start
+from flyte_nb.core.runs.local import LocalEngine
+from flyte_nb.core.tasks import context as ctx
 
 T = TypeVar("T")
 
@@ -93,7 +96,7 @@ class ScriptedExecutor:
 @contextlib.contextmanager
 def record() -> Iterator[list[ev.Event]]:
     """Collect the events of runs on the local engine (``mode="local"``) while the block runs."""
-    engine = runs.engine_for("local")
+    engine = run_registry.engine_for("local")
     events: list[ev.Event] = []
     original = engine.store.append
 
@@ -102,7 +105,7 @@ def record() -> Iterator[list[ev.Event]]:
         original(event)
 
     engine.store.append = append  # type: ignore[method-assign]
-    controller = engine.port.controller
+    controller = engine.gateway.controller
     emit, controller.emit = controller.emit, append
     try:
         yield events
@@ -121,18 +124,18 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
     Returns:
         What the function returns; what it raises is raised.
     """
-    engine: Any = runs.engine_for(mode)
+    engine: Any = run_registry.engine_for(mode)
     info = RunInfo(
         name=engine.new_run_name(), home=getattr(engine, "home", "local"), mode="local" if mode == "local" else "remote"
     )
-    port = engine.port
-    emit = port.controller.emit
+    gateway = engine.gateway
+    emit = gateway.controller.emit
     started = info.started_at.timestamp()
-    port.run_soon(emit, ev.RunOpened(info.name, getattr(function, "__name__", "cell"), "cell", started))
-    port.run_soon(emit, ev.ActionQueued(info.name, runs.ROOT, "", "cell", "cell", "", started, "root"))
+    gateway.run_soon(emit, ev.RunOpened(info.name, getattr(function, "__name__", "cell"), "cell", started))
+    gateway.run_soon(emit, ev.ActionQueued(info.name, runs_engine.ROOT, "", "cell", "cell", "", started, "root"))
 
     async def body() -> T:
-        with ctx.using(runs.cell_context(engine, info)):
+        with ctx.using(runs_start.cell_context(engine, info)):
             return await function()
 
     error: BaseException | None = None
@@ -142,22 +145,22 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
         error = exc
         raise
     finally:
-        _close(port, engine.store, info.name, error)
+        _close(gateway, engine.store, info.name, error)
 
 
-def _close(port: Any, store: Any, run: str, error: BaseException | None) -> None:
+def _close(gateway: Any, store: Any, run: str, error: BaseException | None) -> None:
     """Close a cell's run once nothing of it executes."""
-    quiet = asyncio.run_coroutine_threadsafe(_quiet(port, store.runs.get(run), run), port.loop)
+    quiet = asyncio.run_coroutine_threadsafe(_quiet(gateway, store.runs.get(run), run), gateway.loop)
     quiet.result(30)
     phase = Phase.FAILED if error is not None else Phase.SUCCEEDED
-    now = port.controller.clock.time()
-    port.ask(port.controller.emit, ev.ActionEnded(run, runs.ROOT, 1, phase, now))
-    port.ask(port.controller.emit, ev.RunClosed(run, phase, now))
+    now = gateway.controller.clock.time()
+    gateway.ask(gateway.controller.emit, ev.ActionEnded(run, runs_engine.ROOT, 1, phase, now))
+    gateway.ask(gateway.controller.emit, ev.RunClosed(run, phase, now))
 
 
-async def _quiet(port: Any, record: Any, run: str) -> None:
-    port.controller.cancel_run(run, "its cell ended")
-    while port.controller.unfinished(run):  # noqa: ASYNC110 - the controller tells nobody; a few turns
+async def _quiet(gateway: Any, record: Any, run: str) -> None:
+    gateway.controller.cancel_run(run, "its cell ended")
+    while gateway.controller.unfinished(run):  # noqa: ASYNC110 - the controller tells nobody; a few turns
         await asyncio.sleep(0.01)
     # Actions that workers see through end there, cancelled by a parent that has ended.
     until = time.monotonic() + GRACE + 2.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.apps import (
+from flyte_nb.app.environment import (
     AppEndpoint,
     AppEnvironment,
     ArtifactValue,
@@ -15,8 +15,8 @@ from flyte_nb.core.apps import (
     Timeouts,
     get_parameter,
 )
-from flyte_nb.core.apps import AppLink as Link
-from flyte_nb.core.context import ctx
+from flyte_nb.app.environment import AppLink as Link
+from flyte_nb.core.steps.ctx import ctx
 
 __all__ = [
     "AppEndpoint",

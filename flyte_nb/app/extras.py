@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flyte_nb.core.apps import AppEnvironment
+from flyte_nb.app.environment import AppEnvironment
 
 
 @dataclass(eq=False)

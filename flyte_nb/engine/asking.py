@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core.home import respond
+from flyte_nb.core.control.questions import respond
 from flyte_nb.engine.wire import Message
 
 Then = Callable[[Any], None]

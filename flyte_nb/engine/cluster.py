@@ -14,8 +14,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import notices
-from flyte_nb.core.errors import NoClusterError
+from flyte_nb.core.settings import notices
+from flyte_nb.errors import NoClusterError
 
 if TYPE_CHECKING:
     from flyte_nb.engine.deaths import Deaths

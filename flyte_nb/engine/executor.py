@@ -19,19 +19,20 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from flyte_nb.core.attempt import GRACE
-from flyte_nb.core.collector import MANY, Collector
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.errors import BaseRuntimeError
-from flyte_nb.core.model import ErrorNote, Phase
-from flyte_nb.core.outcome import Outcome, Work
-from flyte_nb.core.serial import UnpicklableError, dump_function
-from flyte_nb.core.task import Task
+from flyte_nb.core.attempts.body import GRACE
+from flyte_nb.core.control.gc_pacing import MANY, GcPacing
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.payload import UnpicklableError
+from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.deaths import Death
 from flyte_nb.engine.fetching import Fetcher, away
 from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_missing, next_bundle
 from flyte_nb.engine.replicas import linger_of, replicas_of
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.errors import BaseRuntimeError
 
 logger = logging.getLogger("flyte")
 
@@ -90,7 +91,7 @@ class DaskExecutor:
         #: When a shape lost what had begun, by its name.
         self._suspects: dict[str, float] = {}
         self._blobs: WeakKeyDictionary[Task[..., Any], tuple[Any, str, bytes]] = WeakKeyDictionary()
-        self._collector = Collector()
+        self._collector = GcPacing()
         self._counter = itertools.count()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._epoch = 0
@@ -109,7 +110,7 @@ class DaskExecutor:
         try:
             shape = self._recent.get(task) or self._shape(task)
         except UnpicklableError as exc:
-            from flyte_nb.core.attempt import note_of
+            from flyte_nb.core.attempts.body import note_of
 
             note = note_of(exc, task.name, work)._replace(recoverable=False)
             asyncio.get_running_loop().call_soon(done, Outcome(*work[:3], "error", error=note))

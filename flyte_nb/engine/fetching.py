@@ -1,6 +1,6 @@
 """Bring large buffers from another machine before who needs them goes on. Runs in: engine thread; worker loop.
 
-On one machine nothing is brought: files are mapped where they lie (`flyte_nb.core.blobs`). Across machines an argument comes
+On one machine nothing is brought: files are mapped where they lie (`flyte_nb.core.transport.blobs`). Across machines an argument comes
 once per worker, whatever number of actions it is for, and a result when its awaiting owner is told of it.
 """
 
@@ -10,9 +10,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core.blobs import Blob, Blobs, Borrowed, Received
-from flyte_nb.core.outcome import Outcome, Work
-from flyte_nb.core.serial import Packed
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received
+from flyte_nb.core.transport.payload import Packed
 from flyte_nb.engine.asking import Switchboard
 
 

@@ -11,22 +11,23 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core import bereaved, blobs, farrun
-from flyte_nb.core import events as ev
-from flyte_nb.core.blobs import Blobs
-from flyte_nb.core.caching import CacheClient, CacheDesk
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.controller import Controller
-from flyte_nb.core.errors import NoClusterError, SchedulerLostError
-from flyte_nb.core.home import Desk
-from flyte_nb.core.kept import Kept
-from flyte_nb.core.local import LoopClock, LoopThread
-from flyte_nb.core.model import ErrorNote, Phase
-from flyte_nb.core.port import Port
-from flyte_nb.core.recall import Recall, Results
-from flyte_nb.core.runs import ROOT
-from flyte_nb.core.serial import Payload
-from flyte_nb.core.store import RunStore
+from flyte_nb.core.attempts.threads import LoopClock, LoopThread
+from flyte_nb.core.cache.service import CacheClient, CacheService
+from flyte_nb.core.control import orphans
+from flyte_nb.core.control.controller import Controller
+from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.questions import Answers
+from flyte_nb.core.control.replay import Replay, Results
+from flyte_nb.core.control.retained import Retained
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.store import RunStore
+from flyte_nb.core.runs import worker_run
+from flyte_nb.core.runs.engine import ROOT
+from flyte_nb.core.transport import blobs
+from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.payload import Payload
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.client import submit_lane
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
@@ -36,6 +37,7 @@ from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import Link, open_link
 from flyte_nb.engine.postmortem import examine
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.errors import NoClusterError, SchedulerLostError
 
 logger = logging.getLogger("flyte")
 
@@ -243,7 +245,7 @@ class KernelEngine:
         self.store = RunStore()
         #: Called on the engine thread with every event before it is folded: what it returns is.
         self.before: Callable[[ev.Event], ev.Event] = lambda event: event
-        self.port: Port
+        self.gateway: Gateway
         self.network: KernelNetwork
         self.executor: DaskExecutor
         self.controller: Controller
@@ -253,27 +255,27 @@ class KernelEngine:
         loop = asyncio.get_running_loop()
         self.network = KernelNetwork()
         #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
-        self.desk = Desk()
-        farrun.serve(self.desk, loop)
+        self.answers = Answers()
+        worker_run.serve(self.answers, loop)
         self.switchboard = Switchboard(self.network.send)
         self.blobs = Blobs(self.network.me)
         self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
         self.network.deaths.settle = self._settle_death
-        self.desk.answers["death"] = self._death
-        self.switchboard.answers["home"] = lambda then, run, op, args: self.desk.answer(run, op, args, then)
+        self.answers.serve("death", self._death)
+        self.switchboard.answers["home"] = lambda then, run, op, args: self.answers.answer(run, op, args, then)
         self.executor = DaskExecutor(self.network, Fetcher(self.switchboard, self.blobs))
-        self.kept = Kept()
-        self.recall = Recall(self.store, self.kept, self._settle)
-        self.recall.serve(self.desk)
-        self.cache = CacheDesk(self.thread.post, self.store)
-        self.cache.serve(self.desk)
+        self.retained = Retained()
+        self.replay = Replay(self.store, self.retained, self._settle)
+        self.replay.serve(self.answers)
+        self.cache = CacheService(self.thread.post, self.store)
+        self.cache.serve(self.answers)
         self.controller = Controller(
-            self.executor, self.emit, LoopClock(loop), home=self.desk, kept=self.kept,
-            cache=CacheClient(self.desk, self.network.me),
+            self.executor, self.emit, LoopClock(loop), home=self.answers, retained=self.retained,
+            cache=CacheClient(self.answers, self.network.me),
         )  # fmt: skip
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
-        self.port = Port(loop, self.controller, self.blobs)
+        self.gateway = Gateway(loop, self.controller, self.blobs)
         self.network.on_message = self._message
         self.network.on_lost = self._worker_lost
         self.network.on_roster = self.executor.look_again
@@ -296,9 +298,9 @@ class KernelEngine:
     def _settle_death(self, death: Death) -> Death:
         """Name who computed on a worker that died, and close the actions that were awaited there and nowhere else."""
         death = examine(self.store, self.emit, death)
-        computing = bereaved.computing(self.store, death.worker) if death.for_memory else []
+        computing = orphans.computing(self.store, death.worker) if death.for_memory else []
         death = death._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
-        for record, action in bereaved.orphans(self.store, death.worker):
+        for record, action in orphans.orphans(self.store, death.worker):
             error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {death}")
             if len(computing) == 1 and computing[0][1] is action:
                 error = ErrorNote("user", "OOMError", str(death), death.worker)

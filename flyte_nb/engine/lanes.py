@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any
 
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.outcome import Outcome, Work
-from flyte_nb.core.reuse import ReusePolicy
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.settings.reuse import ReusePolicy
 
 #: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
 TARGET = 0.05

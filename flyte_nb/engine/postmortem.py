@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import Action, LogLine, Phase
-from flyte_nb.core.store import RunRecord, RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Action, LogLine, Phase
+from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.engine.deaths import Death
 
 #: Actions that are named in an error.

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flyte_nb.core.context import CheckpointPaths, Context
+from flyte_nb.core.steps.ctx import CheckpointPaths
+from flyte_nb.core.tasks.context import Context
 from flyte_nb.io import places
 
 #: What a checkpoint that was no folder is called once it is loaded.
@@ -187,7 +188,7 @@ _FOLDER, _NEW = ".tar", ".new"
 
 
 def _local_folder() -> str:
-    from flyte_nb.core.scratch import session_folder
+    from flyte_nb.core.transport.process_folder import session_folder
 
     return session_folder()
 
@@ -209,7 +210,7 @@ def paths_of(context: Context) -> CheckpointPaths:
 
 def of(context: Context) -> Checkpoint:
     """The checkpoint of an attempt: the same object each time."""
-    attachments = context.frame.attachments
+    attachments = context.scope.attachments
     if "checkpoint" not in attachments:
         attachments["checkpoint"] = Checkpoint(*paths_of(context))
     return attachments["checkpoint"]  # type: ignore[no-any-return]

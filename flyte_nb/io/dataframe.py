@@ -13,7 +13,7 @@ import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
-from flyte_nb.core.contenthash import content_hash
+from flyte_nb.core.values.value_hash import content_hash
 from flyte_nb.io import places
 from flyte_nb.io.hashing import HashMethod
 

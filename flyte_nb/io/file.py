@@ -112,7 +112,7 @@ class File(Generic[T]):
         Args:
             name: Last part of the address.
         """
-        from flyte_nb.core.context import ctx
+        from flyte_nb.core.steps.ctx import ctx
 
         below = ctx().output_path or places.raw_data_path()
         place = places.join(below, name)

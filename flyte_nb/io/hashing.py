@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from flyte_nb.core.contenthash import HashFunction
+from flyte_nb.core.values.value_hash import HashFunction
 
 #: Bytes read at a time.
 CHUNK = 1024 * 1024

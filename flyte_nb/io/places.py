@@ -13,9 +13,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from flyte_nb.core.context import current
-from flyte_nb.core.notices import notice_once
-from flyte_nb.core.scratch import session_folder
+from flyte_nb.core.settings.notices import notice_once
+from flyte_nb.core.tasks.context import current
+from flyte_nb.core.transport.process_folder import session_folder
 
 _MEMORY = (
     "memory:// is the memory of one process: what one worker writes there, another and the notebook do not see. "

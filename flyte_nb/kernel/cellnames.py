@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import Attempt, ErrorNote
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Attempt, ErrorNote
 
 #: As `FrameRecord.where` has it for a cell: ipykernel's files are named by a hash, IPython's by the prompt and a hash.
 _PLACE = re.compile(r"(?:\b(?P<hash>\d+)\.py|<ipython-input-(?P<prompt>\d+)-\w+>):(?P<line>\d+)")

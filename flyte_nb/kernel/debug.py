@@ -1,7 +1,7 @@
 """The debugger at a remote frame, and the short texts of failures in this kernel. Runs in: kernel main thread.
 
 IPython's own ``%debug`` needs none of this: the errors that a cell gets carry real tracebacks (see
-`flyte_nb.core.remote_traceback`). Here is what opens at any failed action later, and what tells the core's texts how actions
+`flyte_nb.core.failures.rebuild`). Here is what opens at any failed action later, and what tells the core's texts how actions
 and cells are called in this kernel.
 """
 
@@ -13,10 +13,11 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flyte_nb.core import errors, failure_text, presentation, remote_traceback
-from flyte_nb.core.errors import BaseRuntimeError
-from flyte_nb.core.failure_record import FailureRecord, record_of
-from flyte_nb.core.presentation import Standing
+from flyte_nb import errors
+from flyte_nb.core.failures import rebuild, traceback_text, wording
+from flyte_nb.core.failures.record import FailureRecord, record_of
+from flyte_nb.core.failures.wording import Standing
+from flyte_nb.errors import BaseRuntimeError
 from flyte_nb.kernel.prompts import PromptRefusedError, can_prompt, debugger, demand_prompt
 
 __all__ = ["Lookup", "PromptRefusedError", "Texts", "can_prompt", "debug", "post_mortem"]
@@ -64,13 +65,13 @@ def post_mortem(
     """
     shell = shell or _present_shell()
     demand_prompt(shell, what)
-    error, tb = remote_traceback.rebuild(record, all_frames=all_frames)
+    error, tb = rebuild.rebuild(record, all_frames=all_frames)
     if tb is None:
         raise LookupError(
             f"{record.type_name} has no frames to look at: {record.message or 'it did not fail in Python code'}"
         )
     print(f"{record.type_name}: {record.message}"[:500])  # noqa: T201 - the answer to a command
-    for note in remote_traceback.describe(record):
+    for note in rebuild.describe(record):
         print(note)  # noqa: T201
     remember(error, tb)
     interact(shell, tb)
@@ -161,15 +162,15 @@ class Texts:
         self._shell = shell
         self._name_of = name_of
         self._standing = standing
-        self._before: presentation.Presentation | None = None
+        self._before: wording.Presentation | None = None
         self._handles = False
 
     def install(self) -> None:
         """Start. Where somebody else handles exceptions in IPython already, groups are left to them."""
-        self._before = presentation.current()
+        self._before = wording.current()
         color = getattr(self._shell, "colors", "nocolor").lower() != "nocolor"
-        presentation.configure(
-            presentation.Presentation(self._name_of, self._file, color, commands=True, standing=self._standing)
+        wording.configure(
+            wording.Presentation(self._name_of, self._file, color, commands=True, standing=self._standing)
         )
         if not getattr(self._shell, "custom_exceptions", ()):
             self._shell.set_custom_exc(_HANDLED, self._show)
@@ -178,7 +179,7 @@ class Texts:
     def uninstall(self) -> None:
         """Stop, and leave IPython as it was found."""
         if self._before is not None:
-            presentation.configure(self._before)
+            wording.configure(self._before)
         if self._handles and self._shell.custom_exceptions == _HANDLED:
             self._shell.set_custom_exc((), None)
         self._handles = False
@@ -188,7 +189,7 @@ class Texts:
         found = describe(filename) if describe else None
         if found:
             return " ".join(str(part) for part in found)  # ("Cell", "In[5]")
-        return presentation.Presentation().file(filename)
+        return wording.Presentation().file(filename)
 
     def _show(self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None = None) -> list[str] | None:
         if isinstance(value, BaseExceptionGroup):
@@ -197,19 +198,19 @@ class Texts:
             shell.showtraceback((etype, value, tb), tb_offset=tb_offset)  # somebody else's
             return None
         for each in _chain(value):
-            each.__traceback__ = remote_traceback.without_machinery(each.__traceback__)
-        shell.showtraceback((etype, value, remote_traceback.without_machinery(tb) or tb), tb_offset=0)
+            each.__traceback__ = rebuild.without_machinery(each.__traceback__)
+        shell.showtraceback((etype, value, rebuild.without_machinery(tb) or tb), tb_offset=0)
         return None
 
     def _show_group(
         self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None = None
     ) -> list[str] | None:
-        ours = [error for error in failure_text.leaves([value]) if isinstance(error, BaseRuntimeError)]
+        ours = [error for error in traceback_text.leaves([value]) if isinstance(error, BaseRuntimeError)]
         first = next((error for error in ours if record_of(error) is not None), ours[0] if ours else None)
         if first is None:
             shell.showtraceback((etype, value, tb), tb_offset=tb_offset)
             return None
-        lines = failure_text.render_group(value)
+        lines = traceback_text.render_group(value)
         shell._showtraceback(etype, value, lines)
         # ``%debug`` opens the first failure: the group itself was raised by asyncio, far from any of them.
         remember(first, first.__traceback__)

@@ -12,14 +12,15 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import failure_text, presentation, redact
-from flyte_nb.core.failure_record import FailureRecord, FrameRecord
-from flyte_nb.core.frames import Source
-from flyte_nb.core.model import Action, Phase
-from flyte_nb.core.registry import REGISTRY
-from flyte_nb.core.serial import Payload, loads
-from flyte_nb.core.snapshot import restore
-from flyte_nb.core.store import RunRecord
+from flyte_nb.core.failures import traceback_text, wording
+from flyte_nb.core.failures.record import FailureRecord, FrameRecord
+from flyte_nb.core.failures.snapshot import restore
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.transport.payload import Payload, loads
+from flyte_nb.core.values import redact
+from flyte_nb.core.values.source_lines import Source
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.previews import Shown, show, text_of
 from flyte_nb.views.details import log_text
@@ -229,7 +230,7 @@ def _failure(data: bytes | None, unread: str = "") -> dict[str, Any]:
     try:
         record = FailureRecord.loads(data)
         frames = [_frame(frame, record, unread) for frame in record.frames]
-        return {"failure": {"frames": frames, "text": redact.scrub(failure_text.full_text(record))}}
+        return {"failure": {"frames": frames, "text": redact.scrub(traceback_text.full_text(record))}}
     except Exception as exc:
         logger.debug("a failure record cannot be read", exc_info=True)
         return {"failure": {"frames": [], "text": f"its record cannot be read: {type(exc).__name__}: {exc}"}}
@@ -244,7 +245,7 @@ def _frame(frame: FrameRecord, record: FailureRecord, unread: str) -> dict[str, 
     # What a body imports is seldom what went wrong in it.
     variables = dict(sorted(variables.items(), key=lambda item: item[1].startswith(_IMPORTED)))
     return {
-        "file": presentation.current().file(frame.filename),
+        "file": wording.current().file(frame.filename),
         "line": frame.lineno,
         "function": frame.name,
         "source": _source(frame, record.sources),

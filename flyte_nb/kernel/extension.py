@@ -88,7 +88,7 @@ def _session() -> Session:
 def _post(function: Callable[..., object], *args: Any) -> None:
     session = Session.current
     if session is not None:
-        session.port.loop.call_soon_threadsafe(function, *args)
+        session.gateway.loop.call_soon_threadsafe(function, *args)
 
 
 def _cell_started(_cell: Cell) -> None:

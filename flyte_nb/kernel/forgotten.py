@@ -16,13 +16,13 @@ from collections.abc import Coroutine, Iterator
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flyte_nb.core import presentation
-from flyte_nb.core.failure_record import record_of, summary_of
+from flyte_nb.core.failures import wording
+from flyte_nb.core.failures.record import record_of, summary_of
 from flyte_nb.kernel.cellnames import CellNames
 from flyte_nb.kernel.cells import Cell
 
 if TYPE_CHECKING:
-    from flyte_nb.core.task import Task
+    from flyte_nb.core.tasks.task import Task
 
 #: Calls that may be pending between cells: coroutines that the user keeps in variables.
 MAX_PENDING = 10_000
@@ -45,7 +45,7 @@ class Failed(NamedTuple):
 
 
 class Forgotten:
-    """Watches the calls of all cells (`flyte_nb.core.context.Frame.watch`).
+    """Watches the calls of all cells (`flyte_nb.core.tasks.context.CallScope.watch`).
 
     Args:
         shell: IPython's shell.
@@ -60,7 +60,7 @@ class Forgotten:
         self._tokens = itertools.count(1)
         self._failed: OrderedDict[int, Failed] = OrderedDict()
 
-    # -- from `flyte_nb.core.task`; a microsecond here is a percent of an action --------------------------------------
+    # -- from `flyte_nb.core.tasks.task`; a microsecond here is a percent of an action --------------------------------------
 
     def made(self, task: Task[..., Any], coroutine: Coroutine[Any, Any, Any], token: int, frame: FrameType) -> None:
         """A call was made: its coroutine must begin some time."""
@@ -119,7 +119,7 @@ class Forgotten:
             holder._log_traceback = False  # said once, here
             record = record_of(error)
             origin = record.origin if record is not None else None
-            short = presentation.current().name_of(origin.action) if origin is not None else ""
+            short = wording.current().name_of(origin.action) if origin is not None else ""
             what = f"{short} {origin.label}".strip() if origin is not None else "a call"
             at = f", started at {self._place(made)}" if made is not None else ""
             opens = f"; `%flyte debug {short}` opens it" if short else ""
@@ -131,4 +131,4 @@ class Forgotten:
     def _place(self, made: Made) -> str:
         filename, line = made[2].co_filename, made[3]
         where = self._names.place(f"{filename.rpartition('/')[2]}:{line}")
-        return where if where.startswith("In [") else f"{presentation.current().file(filename)}:{line}"
+        return where if where.startswith("In [") else f"{wording.current().file(filename)}:{line}"

@@ -17,9 +17,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flyte_nb.core import redact
-from flyte_nb.core.stand_in import describe
-from flyte_nb.core.tables import table_of
+from flyte_nb.core.values import redact
+from flyte_nb.core.values.describe import describe
+from flyte_nb.core.values.tables import table_of
 
 logger = logging.getLogger("flyte")
 

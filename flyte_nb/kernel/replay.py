@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from flyte_nb.core import failure_text
+from flyte_nb.core.failures import traceback_text
 from flyte_nb.kernel.debug import _present_shell, interact, remember
 from flyte_nb.kernel.prompts import can_prompt, debugger, demand_prompt, run_private
 
@@ -97,7 +97,7 @@ def _call(
 
 def _shorten(exc: BaseException) -> None:
     """Have IPython show an error that leaves a replay with the body's frames only."""
-    text = failure_text.render(exc.with_traceback(_own_frames(exc.__traceback__)))
+    text = traceback_text.render(exc.with_traceback(_own_frames(exc.__traceback__)))
     with contextlib.suppress(AttributeError, TypeError):  # an exception without a dictionary
         exc._render_traceback_ = lambda: text  # type: ignore[attr-defined]  # IPython's protocol
 
@@ -105,7 +105,7 @@ def _shorten(exc: BaseException) -> None:
 def _show(shell: Any, exc: BaseException) -> None:
     tb = _own_frames(exc.__traceback__)
     exc = exc.with_traceback(tb)
-    print("\n".join(failure_text.render(exc)))  # noqa: T201 - the answer to a command
+    print("\n".join(traceback_text.render(exc)))  # noqa: T201 - the answer to a command
     remember(exc, tb)
     if tb is not None:
         interact(shell, tb)
@@ -113,12 +113,12 @@ def _show(shell: Any, exc: BaseException) -> None:
 
 def _own_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
     """The traceback without the frames that called the body: from its first frame that is not the machinery's."""
-    from flyte_nb.core import frames
+    from flyte_nb.core.values import source_lines
 
     start = tb
     while start is not None:
         module = str(start.tb_frame.f_globals.get("__name__", ""))
-        if frames.kind_of(start.tb_frame.f_code.co_filename, module) != frames.MACHINE:
+        if source_lines.kind_of(start.tb_frame.f_code.co_filename, module) != source_lines.MACHINE:
             return start
         start = start.tb_next
     return tb

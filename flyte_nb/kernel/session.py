@@ -16,15 +16,18 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flyte_nb.core import cellrun, onfailure, rerun, runs, signalling
-from flyte_nb.core import context as ctx
-from flyte_nb.core import events as ev
-from flyte_nb.core.attempt import GRACE
-from flyte_nb.core.context import Context, Frame, RunInfo
-from flyte_nb.core.model import ErrorNote, Phase
-from flyte_nb.core.serial import Payload, dump_function
-from flyte_nb.core.task import Task
-from flyte_nb.core.trace import close_lost
+from flyte_nb.core.attempts.body import GRACE
+from flyte_nb.core.control.orphans import close_lost
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs import cell_run as cellrun
+from flyte_nb.core.runs import conditions, engine, on_failure, retry, run_registry, start
+from flyte_nb.core.tasks import context as ctx
+from flyte_nb.core.tasks.context import CallScope, Context
+from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.payload import Payload
+from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.cellnames import CellNames
@@ -96,15 +99,15 @@ class Session:
 
     def __init__(self, **cluster: Any) -> None:
         self.engine = KernelEngine()
-        self.port = self.engine.port
+        self.gateway = self.engine.gateway
         self.store = self.engine.store
-        self.recall = self.engine.recall
+        self.replay = self.engine.replay
         self.home = self.engine.network.me
         self._names = itertools.count(1)
         self._target = cluster.pop("target", None)
         self._options = {"n_workers": None, "threads_per_worker": 1, "dashboard": False, **cluster}
         self.starting = self.engine.start(self._target, **self._options)
-        self.starting.add_done_callback(lambda _future: self.port.run_soon(self._started))
+        self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: Set by the notebook extension.
         self.cells: Any = None
         self.output: Any = None
@@ -127,8 +130,8 @@ class Session:
         self._by_cell: dict[int, CellRun] = {}
         self.engine.before = self._before
         self.store.listeners.append(self._run_changed)
-        runs.provide("remote", lambda: self)
-        signalling.serve(self.engine.desk, self)
+        run_registry.provide("remote", lambda: self)
+        conditions.serve(self.engine.answers, self)
         # Before the executors of threads shut down, which comes before all of atexit: without them Dask stands still.
         threading._register_atexit(self._finish)  # type: ignore[attr-defined]
         atexit.register(self.close)
@@ -153,11 +156,11 @@ class Session:
                 name=self.new_run_name(),
                 home=self.home,
                 interactive_mode=attended,
-                on_failure=onfailure.way_of(None, attended),
-                breakpoint_wait=onfailure.wait_of(None, attended),
+                on_failure=on_failure.way_of(None, attended),
+                breakpoint_wait=on_failure.wait_of(None, attended),
             )
-            found = CellRun(self, cell, info, runs.cell_context(self, info))
-            found.context.frame.watch = self.forgotten
+            found = CellRun(self, cell, info, start.cell_context(self, info))
+            found.context.scope.watch = self.forgotten
             self._by_cell[id(cell)] = self._cell_runs[info.name] = found
         return found
 
@@ -175,17 +178,17 @@ class Session:
             RuntimeError: The cell has called tasks already.
         """
         found = self.cell_run(cell)
-        if self.port.ask(lambda: found.opened):
+        if self.gateway.ask(lambda: found.opened):
             raise RuntimeError("the cell has called tasks already: put %%flyte recover into its first line.")
-        records = self.port.ask(self.recall.recovered, older, runs.ROOT)
+        records = self.gateway.ask(self.replay.recovered, older, engine.ROOT)
         info = dataclasses.replace(found.info, recovers=older)
-        context = dataclasses.replace(found.context, run=info, frame=Frame(dict(records)))
+        context = dataclasses.replace(found.context, run=info, scope=CallScope(dict(records)))
         found.info, found.context, found.run = info, context, cellrun.CellRun(self, info)
         return len(records)
 
     def info_of(self, run: str) -> RunInfo | None:
         """What a run's actions know of it; None if it is forgotten."""
-        known = runs.runs().get(run)
+        known = run_registry.runs().get(run)
         return known._info if known is not None else None
 
     def is_open(self, run: str) -> bool:
@@ -219,7 +222,7 @@ class Session:
         if run is None or run.opened:
             return event
         run.opened = True
-        runs.remember(run.run)
+        run_registry.remember(run.run)
         cell = run.cell
         title = getattr(cell, "title", "") or "cell"
         self.store.append(
@@ -233,7 +236,7 @@ class Session:
                 run.info.recovers,
             )
         )
-        self.store.append(ev.ActionQueued(event.run, runs.ROOT, "", title, title, "", event.at, "root"))
+        self.store.append(ev.ActionQueued(event.run, engine.ROOT, "", title, title, "", event.at, "root"))
         return event
 
     def cell_ended(self, cell: Any, error: BaseException | None, *, interrupted: bool = False) -> None:
@@ -244,11 +247,11 @@ class Session:
                 error,
                 interrupted or isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)),
             )
-            self.port.run_soon(self._wind_up, run)
+            self.gateway.run_soon(self._wind_up, run)
             # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
             if not run.closed.wait(WIND_UP) and run.info.name in self.views:
                 with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
-                    self.port.ask(self.views[run.info.name].leave, timeout=WIND_UP)
+                    self.gateway.ask(self.views[run.info.name].leave, timeout=WIND_UP)
 
     def make_room(self, *, done: bool = False) -> None:
         """The running cell is about to show its value, or has: a live tree on a terminal steps aside. On the main thread."""
@@ -256,7 +259,7 @@ class Session:
         run = self._by_cell.get(id(cell)) if cell is not None else None
         view = self.views.get(run.info.name) if run is not None else None
         if view is not None:
-            self.port.ask(view.resume if done else view.pause)
+            self.gateway.ask(view.resume if done else view.pause)
 
     def interrupt_on_engine(self, cell: Any) -> None:
         """Stop was pressed: cancel everything of the cell, whatever asyncio would leave running. On the engine thread."""
@@ -272,7 +275,7 @@ class Session:
         while self.late:
             display_id, bundle = self.late.popitem()
             self.output.update(self.cells.current, bundle, display_id=display_id)
-        self.port.run_soon(self.engine.executor.new_epoch)
+        self.gateway.run_soon(self.engine.executor.new_epoch)
 
     def _cancel_run(self, name: str, reason: str) -> None:
         self.engine.controller.cancel_run(name, reason)
@@ -295,7 +298,7 @@ class Session:
             return
         if run.run.retried:
             if (record := self.store.runs.get(name)) is not None and record.state.ended_at is None:
-                rerun.close_cell(self, record)
+                retry.close_cell(self, record)
             run.closed.set()
             self._cell_runs.pop(name, None)
             return
@@ -307,7 +310,7 @@ class Session:
         elif run.error is not None:
             phase = Phase.FAILED
             note = ErrorNote("user", type(run.error).__name__, str(run.error)[:500])
-        self.store.append(ev.ActionEnded(name, runs.ROOT, 1, phase, now, note))
+        self.store.append(ev.ActionEnded(name, engine.ROOT, 1, phase, now, note))
         self.store.append(ev.RunClosed(name, phase, now, note))
         run.closed.set()
         self._cell_runs.pop(name, None)
@@ -335,10 +338,10 @@ class Session:
             else:
                 self.show(event.run, self.cells.current if self.cells is not None else None)
         elif type(event) is ev.RunClosed:
-            known = runs.runs().get(event.run)
+            known = run_registry.runs().get(event.run)
             if isinstance(known, cellrun.CellRun):
                 known.finished()
-            self.engine.kept.forget_others(set(self.store.runs))
+            self.engine.retained.forget_others(set(self.store.runs))
             view = self.views.pop(event.run, None)
             if view is not None:
                 self.views[event.run] = view
@@ -377,7 +380,7 @@ class Session:
         """Show a run under the cell that is executing. From the kernel's main thread."""
         cell = self.cells.current if self.cells is not None else None
         if cell is not None:
-            self.port.ask(self.show, run, cell)
+            self.gateway.ask(self.show, run, cell)
 
     def _close_old_views(self) -> None:
         """Close the views of runs that the store has forgotten, and of the oldest that have ended."""
@@ -449,7 +452,7 @@ class Session:
 
     def _finish(self) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
-        waiting = list(runs.unfinished())
+        waiting = list(run_registry.unfinished())
         if waiting and threading.current_thread() is threading.main_thread() and self.cells is None:
             print(  # noqa: T201 - a script's user must know why it does not end
                 f"flyte_nb: waiting for {len(waiting)} unfinished run{'s' * (len(waiting) > 1)} "
@@ -473,15 +476,15 @@ class Session:
         atexit.unregister(self.close)
         if self.engine.thread.thread.is_alive():
             try:
-                self.port.ask(self._close_views, timeout=5)
+                self.gateway.ask(self._close_views, timeout=5)
             except TimeoutError:
                 pass
             self.engine.close()
         self.reader.close()
-        runs.forget(self)
+        run_registry.forget(self)
         if Session.current is self:
             Session.current = None
-            runs.provide("remote", ensure)  # a later run starts anew
+            run_registry.provide("remote", ensure)  # a later run starts anew
 
 
 def ensure(**options: Any) -> Session:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyte_nb.core.failure_text import fold_texts
-from flyte_nb.core.model import Action, Phase
-from flyte_nb.core.presentation import Standing
-from flyte_nb.core.store import PHASE_CODES, Group, RunRecord
+from flyte_nb.core.failures.traceback_text import fold_texts
+from flyte_nb.core.failures.wording import Standing
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.groups import PHASE_CODES, Group
+from flyte_nb.core.history.store import RunRecord
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session
@@ -37,7 +38,7 @@ def standing(session: Session | None, action: str) -> Standing:
     if session is None:
         return Standing()
     try:
-        return session.port.ask(_standing, session, action, timeout=ANSWER_WITHIN)  # type: ignore[no-any-return]
+        return session.gateway.ask(_standing, session, action, timeout=ANSWER_WITHIN)  # type: ignore[no-any-return]
     except (TimeoutError, RuntimeError):
         return Standing()
 

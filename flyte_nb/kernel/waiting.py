@@ -6,10 +6,11 @@ import linecache
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from flyte_nb.core.model import Action, Phase
-from flyte_nb.core.rerun import ROOT
-from flyte_nb.core.stacks import Stack, format_stack
-from flyte_nb.core.store import Group, RunRecord
+from flyte_nb.core.attempts.stacks import Stack, format_stack
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.groups import Group
+from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.runs.retry import ROOT
 
 #: Lines of a tree: one screen.
 MAX_LINES = 45

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from flyte_nb.core.model import Phase
+from flyte_nb.core.history.facts import Phase
 from flyte_nb.views.outline import Line, outline
 from flyte_nb.views.picture import Picture
 from flyte_nb.views.text import action_text, fold_text, log_line

@@ -10,11 +10,11 @@ import linecache
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
-from flyte_nb.core import presentation
-from flyte_nb.core.failure_record import FailureRecord
-from flyte_nb.core.model import Action, Attempt, ErrorNote
-from flyte_nb.core.remote_traceback import shown_frames
-from flyte_nb.core.store import RunRecord
+from flyte_nb.core.failures import wording
+from flyte_nb.core.failures.rebuild import shown_frames
+from flyte_nb.core.failures.record import FailureRecord
+from flyte_nb.core.history.facts import Action, Attempt, ErrorNote
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.rows import LINE_CHARS, Json, is_implied, since
 from flyte_nb.views.words import cut, place, plain
 
@@ -146,7 +146,7 @@ def failure_text(data: bytes) -> str:
         record = FailureRecord.loads(data)
         out = []
         for frame in shown_frames(record)[-MAX_FRAMES:]:
-            file = presentation.current().file(frame.filename)
+            file = wording.current().file(frame.filename)
             out.append(f"{file}, line {frame.lineno}, in {frame.name}")
             line = frame.line or linecache.getline(frame.filename, frame.lineno).strip()
             if line:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.model import Action
+from flyte_nb.core.history.facts import Action
 from flyte_nb.views.rows import Json
 from flyte_nb.views.words import cut, error_line, place
 

@@ -12,8 +12,8 @@ import struct
 import zlib
 from html import escape
 
-from flyte_nb.core.model import Action, Phase
-from flyte_nb.core.store import PHASE_CODES, Group
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.groups import PHASE_CODES, Group
 from flyte_nb.views.outline import Line, outline
 from flyte_nb.views.picture import HEAT_MIN, Picture
 from flyte_nb.views.rows import Json, is_implied

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flyte_nb.core.store import RunRecord
+from flyte_nb.core.history.store import RunRecord
 
 #: Rows one view may ask for at once: a tall screen, several times over.
 MAX_ROWS = 200

@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import Action, LogLine, Phase
-from flyte_nb.core.store import PHASE_CODES, TERMINAL_CODES, Group, RunRecord
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Action, LogLine, Phase
+from flyte_nb.core.history.groups import PHASE_CODES, TERMINAL_CODES, Group
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views import rows
 from flyte_nb.views.errors import ErrorFolds
 from flyte_nb.views.interest import MAX_ROWS, Interest, Interests

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flyte_nb.core.model import Action, Attempt, LogLine, Phase
-from flyte_nb.core.store import PHASE_CODES, RunRecord
+from flyte_nb.core.history.facts import Action, Attempt, LogLine, Phase
+from flyte_nb.core.history.groups import PHASE_CODES
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.errors import ErrorFolds
 from flyte_nb.views.rows import Json, is_implied
 from flyte_nb.views.words import error_line, plain

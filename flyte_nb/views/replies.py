@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from flyte_nb.core.model import Action
+from flyte_nb.core.history.facts import Action
 from flyte_nb.views import query
 from flyte_nb.views.details import REPORT_CHARS, Details, action_log, base_detail
 from flyte_nb.views.interest import parse_interest

@@ -10,8 +10,9 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from flyte_nb.core.model import Action, LogLine, Phase
-from flyte_nb.core.store import PHASE_CODES, Group, RunRecord
+from flyte_nb.core.history.facts import Action, LogLine, Phase
+from flyte_nb.core.history.groups import PHASE_CODES, Group
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.words import cut, error_line
 
 #: Version of the protocol: the browser says so if it was built for another.
@@ -90,7 +91,7 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
 
 
 def asks(action: Action) -> Json:
-    """What a condition wants to know, from the arguments that `flyte_nb.core.condition` gave it (plain built-in values)."""
+    """What a condition wants to know, from the arguments that `flyte_nb.core.steps.conditions` gave it (plain built-in values)."""
     try:
         about = pickle.loads(action.inputs)[1] if action.inputs is not None else {}
     except Exception:  # Another version's, or cut: it can still be answered with text.

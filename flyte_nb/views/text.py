@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from flyte_nb.core.model import Action, LogLine, Phase
-from flyte_nb.core.store import Group
+from flyte_nb.core.history.facts import Action, LogLine, Phase
+from flyte_nb.core.history.groups import Group
 from flyte_nb.views.outline import Line, outline
 from flyte_nb.views.picture import Picture
 from flyte_nb.views.rows import Json, is_implied

@@ -20,8 +20,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TextIO, TypeVar
 
-from flyte_nb.core.model import Phase
-from flyte_nb.core.store import RunRecord
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views import html, text
 from flyte_nb.views.details import Details, StoreDetails, failure_text
 from flyte_nb.views.display import WIDGET_MIME, Bundle, Display, is_noninteractive

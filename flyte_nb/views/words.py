@@ -8,9 +8,9 @@ import re
 import tempfile
 from typing import NamedTuple
 
-from flyte_nb.core import presentation
-from flyte_nb.core.model import Action, Phase, RunState
-from flyte_nb.core.store import PHASE_CODES
+from flyte_nb.core.failures import wording
+from flyte_nb.core.history.facts import Action, Phase, RunState
+from flyte_nb.core.history.groups import PHASE_CODES
 
 
 class Look(NamedTuple):
@@ -129,7 +129,7 @@ def place(where: str) -> str:
     if found is None:
         return where
     # ipykernel's name for the file of a cell; only the kernel whose cell it is knows the rest.
-    known = presentation.current().file(f"{tempfile.gettempdir()}{os.sep}ipykernel_{os.getpid()}{os.sep}{found[1]}")
+    known = wording.current().file(f"{tempfile.gettempdir()}{os.sep}ipykernel_{os.getpid()}{os.sep}{found[1]}")
     return known + where[found.end() :] if known.startswith("Cell ") else where
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import context as ctx
-from flyte_nb.core import frames
-from flyte_nb.core.attempt import Body
-from flyte_nb.core.context import Context
-from flyte_nb.core.model import Phase
+from flyte_nb.core.attempts.body import Body
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.tasks import context as ctx
+from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.values import source_lines
 
 if TYPE_CHECKING:
     from flyte_nb.worker.host import Host
@@ -88,7 +88,7 @@ class Stop:
         self.waiting = True
         self._host.post(self._deliver, "prompt")
         try:
-            with self._host.port.blocking():
+            with self._host.gateway.blocking():
                 return self._next_line()
         finally:
             self.waiting = False
@@ -121,7 +121,7 @@ class Stop:
     def attach(self, then: Then, sources: dict[str, str]) -> None:
         """Somebody attaches: `then` is told where it stands."""
         for filename, text in sources.items():
-            frames.register_source(filename, text)
+            source_lines.register_source(filename, text)
         self.attached = True
         self._tell(Phase.PAUSED, f"breakpoint at {self.where}, attached")
         self._text, self._size = [], 0
@@ -238,10 +238,10 @@ class Breakpoints:
     def _hit(self, frame: FrameType, context: Context, body: Body) -> None:
         wait = context.run.breakpoint_wait
         file = frame.f_code.co_filename
-        in_cell = frames.is_notebook_file(file)  # the worker doesn't know which
+        in_cell = source_lines.is_notebook_file(file)  # the worker doesn't know which
         where = f"line {frame.f_lineno} of its cell" if in_cell else f"{Path(file).name}:{frame.f_lineno}"
         if wait <= 0 or context.run.name in self._off:
-            seen = context.frame.attachments.setdefault("breakpoints", set())
+            seen = context.scope.attachments.setdefault("breakpoints", set())
             if where not in seen and wait <= 0:
                 seen.add(where)
                 logger.warning("breakpoint, %s, is passed over: nobody can attach in this run", where)

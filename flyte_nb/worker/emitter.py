@@ -8,9 +8,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import LogLine
-from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import LogLine
 from flyte_nb.worker.logfile import EARLY, LogFile, LogFiles
 
 if TYPE_CHECKING:

@@ -17,19 +17,23 @@ from typing import Any
 import distributed
 import psutil
 
-from flyte_nb.core import aliases, blobs, capture
-from flyte_nb.core.attempt import GRACE, Body
-from flyte_nb.core.blobs import Blobs
-from flyte_nb.core.caching import CacheClient
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.controller import Controller
-from flyte_nb.core.local import LoopClock, warn_of_orphans
-from flyte_nb.core.loopbound import allow_other_loops
-from flyte_nb.core.model import Phase
-from flyte_nb.core.outcome import Outcome, Work
-from flyte_nb.core.port import Mailbox, Port
-from flyte_nb.core.recall import FarKept
-from flyte_nb.core.serial import Packed
+from flyte_nb import import_alias
+from flyte_nb.core.attempts import output
+from flyte_nb.core.attempts.asyncio_locks import allow_other_loops
+from flyte_nb.core.attempts.body import GRACE, Body
+from flyte_nb.core.attempts.inline import warn_of_orphans
+from flyte_nb.core.attempts.threads import LoopClock
+from flyte_nb.core.cache.service import CacheClient
+from flyte_nb.core.control.controller import Controller
+from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.replay import FarRetained
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport import blobs
+from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.mailbox import Mailbox
+from flyte_nb.core.transport.payload import Packed
 from flyte_nb.engine.asking import Switchboard
 from flyte_nb.engine.deaths import Death
 from flyte_nb.engine.executor import DaskExecutor
@@ -77,7 +81,7 @@ class Host:
         self.shelf = Shelf()
         self.blobs = Blobs(self.me)
         self.switchboard = Switchboard(self.send)
-        self.kept = FarKept(self)
+        self.retained = FarRetained(self)
         self.fetcher = Fetcher(self.switchboard, self.blobs)
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
@@ -93,13 +97,13 @@ class Host:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._client: Any = None
         self._monitor: asyncio.Task[None] | None = None
-        self.port: Port
+        self.gateway: Gateway
         self.executor: DaskExecutor
         worker.handlers[OP] = self._accept
         asyncio.set_event_loop_policy(slots.SlotPolicy())
-        capture.install(tee=False)
+        output.install(tee=False)
         allow_other_loops()
-        aliases.install_as_fallback()
+        import_alias.install_as_fallback()
 
     @classmethod
     def of(cls, worker: Any) -> Host:
@@ -118,11 +122,11 @@ class Host:
             LoopClock(self.loop),
             home=self,
             cache=CacheClient(self, self.me, far=True),
-            kept=self.kept,
+            retained=self.retained,
         )  # fmt: skip
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
-        self.port = Port(self.loop, controller, self.blobs, slots_of_lane)
+        self.gateway = Gateway(self.loop, controller, self.blobs, slots_of_lane)
         self.switchboard.answers.update(self._answers())
         self._monitor = self.loop.create_task(self._watch())
 
@@ -215,7 +219,7 @@ class Host:
 
     def _on_run(self, _link: Link, run: RunInfo) -> None:
         if run.as_flyte:
-            aliases.install_as_flyte()
+            import_alias.install_as_flyte()
         self.runs[run.name] = run
 
     def _on_bundle(self, link: Link, lane_id: str, bundle: list[Work]) -> None:
@@ -275,7 +279,7 @@ class Host:
 
     def _forget(self, run: str) -> None:
         self.runs.pop(run, None)
-        self.kept.forget(run)
+        self.retained.forget(run)
         self.breakpoints.forget(run)
         self.blobs.trim()
         self.executor.forget_run(run)
@@ -285,7 +289,7 @@ class Host:
         self.roster = roster
 
     def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Callable[[Any], None]) -> None:
-        """Ask a run's home (`flyte_nb.core.home.Home`)."""
+        """Ask a run's home (`flyte_nb.core.control.questions.Home`)."""
         if run.home in self._departed:
             self.loop.call_soon(then, None)
             return
@@ -293,7 +297,7 @@ class Host:
 
     def _answers(self) -> dict[str, Callable[..., None]]:
         """What this worker can be asked: to decide over actions it sees through, and to look at those it runs."""
-        controller = self.port.controller
+        controller = self.gateway.controller
 
         def cancel_run(then: Callable[[Any], None], run: str, reason: str) -> None:
             controller.cancel_run(run, reason)
@@ -301,7 +305,7 @@ class Host:
 
         def sync(then: Callable[[Any], None], run: str, parent: str) -> None:
             self.emitter.flush()
-            then(self.kept.results(run, parent))
+            then(self.retained.results(run, parent))
 
         return {
             "sync": sync,
@@ -330,14 +334,14 @@ class Host:
         if body is None or body.stop:
             return
         body.stop = why  # first: a child's end must not be taken for the reason why the body ended
-        self.port.controller.close_parent(key[0], key[1], "its parent was cancelled")
+        self.gateway.controller.close_parent(key[0], key[1], "its parent was cancelled")
         lane.interrupt(key, why)
         self.loop.call_later(grace, self._insist, lane, key)
 
     def _insist(self, lane: Lane, key: Key) -> None:
         """It did not end within its grace: interrupt its thread; then replace the process."""
         if key in lane.bodies:
-            from flyte_nb.core.local import interrupt_thread
+            from flyte_nb.core.attempts.threads import interrupt_thread
 
             if lane.holder.held or lane.holder.waiting:
                 interrupt_thread(lane.thread_id, asyncio.CancelledError)
@@ -402,7 +406,7 @@ class Host:
 
     def body(self, lane: Lane, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
-        return Body(lane.task, self.runs[work.run], work, self.port, self.emitter.sink(work), lane.place, self.shelf)
+        return Body(lane.task, self.runs[work.run], work, self.gateway, self.emitter.sink(work), lane.place, self.shelf)
 
     def begin(self, lane: Lane, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
@@ -425,11 +429,11 @@ class Host:
         work = body.work
         if self.breakpoints.stops:
             self.post(self.breakpoints.ended, work.key)
-        if self.kept.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
-            self.post(self.kept.forget, work.run, work.action)
+        if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
+            self.post(self.retained.forget, work.run, work.action)
         # A call that it made last may not have reached the controller yet.
-        if body.context.frame.has_called or (work.run, work.action) in self.port.controller.children:
-            self.post(warn_of_orphans, self.port.controller, self.emitter.emit, work)
+        if body.context.scope.has_called or (work.run, work.action) in self.gateway.controller.children:
+            self.post(warn_of_orphans, self.gateway.controller, self.emitter.emit, work)
 
     def lane_of(self, run: str, action: str) -> tuple[Lane, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
@@ -484,7 +488,7 @@ class Host:
 
     def _tell_waiting(self, lane: Lane) -> None:
         """Tell the owner of a warm lane how many of its attempts await children."""
-        children = self.port.controller.children
+        children = self.gateway.controller.children
         waiting = sum((key[0], key[1]) in children for key in list(lane.bodies))
         if waiting != lane.told_waiting:
             lane.told_waiting = waiting

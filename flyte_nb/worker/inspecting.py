@@ -8,9 +8,9 @@ import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import stacks
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.serial import Payload
+from flyte_nb.core.attempts import stacks
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport.payload import Payload
 
 if TYPE_CHECKING:
     from flyte_nb.worker.host import Host
@@ -145,7 +145,7 @@ def decide(
     Returns:
         Whether such an action is parked here.
     """
-    controller = host.port.controller
+    controller = host.gateway.controller
     flight = controller.flights.get((run, action))
     if flight is None or flight.paused is None:
         return False

@@ -15,10 +15,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core.attempt import Body, broken
-from flyte_nb.core.local import interrupt_thread
-from flyte_nb.core.outcome import Outcome, Work
-from flyte_nb.core.task import Task
+from flyte_nb.core.attempts.body import Body, broken
+from flyte_nb.core.attempts.threads import interrupt_thread
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.tasks.task import Task
 from flyte_nb.worker import slots
 
 if TYPE_CHECKING:

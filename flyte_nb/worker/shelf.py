@@ -11,10 +11,10 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from flyte_nb.core import redact
-from flyte_nb.core.call import brief
-from flyte_nb.core.serial import Packed, Payload
-from flyte_nb.core.tables import MAX_COLUMNS, Table, table_of
+from flyte_nb.core.transport.payload import Packed, Payload
+from flyte_nb.core.values import redact
+from flyte_nb.core.values.brief import brief
+from flyte_nb.core.values.tables import MAX_COLUMNS, Table, table_of
 
 logger = logging.getLogger("flyte")
 

@@ -2,7 +2,7 @@
 
 export const PROTOCOL = 1;
 
-/** Phases by code, in the order of flyte_nb.core.model.Phase. */
+/** Phases by code, in the order of flyte_nb.core.history.facts.Phase. */
 export const PHASES = [
   "queued",
   "waiting",

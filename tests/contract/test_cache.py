@@ -11,9 +11,9 @@ from typing import Annotated
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core import caching
-from flyte_nb.core.contenthash import HashFunction
-from flyte_nb.core.model import Phase
+from flyte_nb.core.cache import location
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.values.value_hash import HashFunction
 from flyte_nb.io import File
 
 env = flyte.TaskEnvironment("cachecontract")
@@ -22,9 +22,9 @@ env = flyte.TaskEnvironment("cachecontract")
 @pytest.fixture(autouse=True)
 def folder(tmp_path):
     """A cache of the test's own."""
-    caching.configure(tmp_path / "cache")
+    location.configure(tmp_path / "cache")
     yield tmp_path / "cache"
-    caching.configure(None)
+    location.configure(None)
 
 
 @pytest.fixture
@@ -378,7 +378,7 @@ async def points() -> Point:
 def test_classes_survive(start, folder):
     """An object from the cache is of its class, also after the store was opened anew."""
     start(points)
-    caching.configure(folder)
+    location.configure(folder)
     run = start(points)
 
     assert Point(2, [1]) == run.outputs()[0]
@@ -401,7 +401,7 @@ async def sums(n: int) -> int:
 def test_arrays_of_every_size(start, folder, n):
     """Small ones, pickles read apart, and buffers that travel beside their pickle."""
     start(sums, n)
-    caching.configure(folder)
+    location.configure(folder)
     run = start(sums, n)
 
     assert n * (n - 1) // 2 == run.outputs()[0]
@@ -429,7 +429,7 @@ def test_a_reference_to_a_file_that_is_gone_is_no_result(start, marks, folder):
     for _ in range(2):
         content, address = start(read, 1, str(marks)).outputs()
         assert "content" == content
-        caching.configure(folder)
+        location.configure(folder)
     assert 1 == len(executed(marks))
     Path(address).unlink()
 

@@ -12,7 +12,7 @@ import pytest
 
 import flyte_nb as flyte
 from flyte_nb import remote
-from flyte_nb.core.model import Phase
+from flyte_nb.core.history.facts import Phase
 
 env = flyte.TaskEnvironment("conditions")
 
@@ -265,7 +265,7 @@ def test_outside_a_task_a_condition_is_made_and_cannot_be_waited_for():
 
 def test_typed_answers_are_read_as_the_conditions_type():
     """What a person types into the view or after %flyte signal."""
-    from flyte_nb.core.condition import answer_from_text
+    from flyte_nb.core.steps.conditions import answer_from_text
 
     assert (True, False, 3, 0.5, " as it is ") == (
         answer_from_text("Yes", bool),
@@ -295,7 +295,7 @@ def test_the_magic_and_the_button_answer(cluster):
         assert "5" in say(cluster, f"{condition.run_name}/answer", "5")
 
     def by_button(condition):
-        press = lambda value: cluster.port.ask(  # noqa: E731
+        press = lambda value: cluster.gateway.ask(  # noqa: E731
             pressed, cluster, condition.run_name, {"action": condition.action_name, "value": value}
         )
         assert "whole number" in press("x")["error"]

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core import caching
+from flyte_nb.core.cache import location
 from flyte_nb.io import DataFrame, Dir, File, HashFunction
 
 env = flyte.TaskEnvironment("io")
@@ -315,7 +315,7 @@ async def shout(file: File, table: DataFrame) -> str:
 
 def test_references_are_cached_by_their_content(mode, tmp_path):
     """Equal content at another address is a hit; other content at the same address is none."""
-    caching.configure(tmp_path / "cache")
+    location.configure(tmp_path / "cache")
     try:
         hits = []
         for name, content in (("a", "text"), ("b", "text"), ("b", "other")):
@@ -326,7 +326,7 @@ def test_references_are_cached_by_their_content(mode, tmp_path):
             assert content.upper() == done.outputs()[0]
             hits.append(done.action.cached)
     finally:
-        caching.configure(None)
+        location.configure(None)
 
     assert [False, True, False] == hits
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.aliases import SUBMODULES
+from flyte_nb.import_alias import SUBMODULES
 
 STATES = {"supported", "accepted", "not here", "ours"}
 

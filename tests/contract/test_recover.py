@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.model import Phase
+from flyte_nb.core.history.facts import Phase
 
 env = flyte.TaskEnvironment("recovercontract")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.model import Phase
+from flyte_nb.core.history.facts import Phase
 
 env = flyte.TaskEnvironment("replaycontract")
 
@@ -127,13 +127,13 @@ def test_large_results_are_recalled(start, path, task, n):
 
 def told_home() -> None:
     """Wait until this process has sent its events: a thread that dies in the same millisecond takes them along."""
-    from flyte_nb.core.context import current
+    from flyte_nb.core.tasks.context import current
 
     context = current()
     assert context is not None
     answered = threading.Event()
-    home: Any = context.port.controller.home
-    context.port.run_soon(home.ask, context.run, "records", (context.action, False), lambda _answer: answered.set())
+    home: Any = context.gateway.controller.home
+    context.gateway.run_soon(home.ask, context.run, "records", (context.action, False), lambda _answer: answered.set())
     answered.wait(10)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.notices import forget_notices
+from flyte_nb.core.settings.notices import forget_notices
 
 env = flyte.TaskEnvironment("surroundings", env_vars={"FROM_ENV": "env", "BOTH": "env"})
 

@@ -6,8 +6,8 @@ import pickle
 from collections.abc import Iterator
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import ErrorNote, Phase
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import ErrorNote, Phase
 
 EVIL = "<img src=x onerror=window.__pwned=1>"
 

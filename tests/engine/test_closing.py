@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.model import Phase
+from flyte_nb.core.history.facts import Phase
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core import blobs
+from flyte_nb.core.transport import blobs
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
 
@@ -145,7 +145,7 @@ def test_memory_is_given_back(cluster: Session) -> None:
 
     before = own_files()
     run_cell(cell)
-    cluster.port.ask(lambda: None)
+    cluster.gateway.ask(lambda: None)
     gc.collect()
     assert own_files() <= before
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.outcome import Work
+from flyte_nb.core.control.work import Work
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.lanes import MAX_BUNDLE, Item, Lane, Shape, lanes_missing, next_bundle
 
 

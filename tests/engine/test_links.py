@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.context import RunInfo
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.link import open_link
 from flyte_nb.kernel.session import Session
 

@@ -82,7 +82,7 @@ def stalled(session: Session, task_name: str) -> bool:
         ]
         return bool(lanes) and all(lane.stalled for lane in lanes)
 
-    return bool(session.port.ask(look))
+    return bool(session.gateway.ask(look))
 
 
 def test_what_was_handed_back_is_taken_up_again(cluster: Session, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flyte_nb as flyte
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import Phase
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Phase
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
 
@@ -133,10 +133,10 @@ def look(session: Session) -> tuple[str, list[Any]]:
 
 def check(session: Session, ends: Counter[tuple[str, str]]) -> None:
     """Every action of the latest run has ended, with one result at most; nothing of it executes."""
-    run, actions = session.port.ask(look, session)
+    run, actions = session.gateway.ask(look, session)
     assert [action for action in actions if not action.phase.is_terminal] == []
     assert {name: n for (of, name), n in ends.items() if of == run and n != 1} == {}
-    assert session.port.ask(session.engine.controller.unfinished, run) == []
+    assert session.gateway.ask(session.engine.controller.unfinished, run) == []
 
 
 @pytest.fixture

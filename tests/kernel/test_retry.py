@@ -161,7 +161,7 @@ def test_the_retry_button_does_the_same(nb: Kernel) -> None:
     nb.run(BROKEN).ok()
     nb.run("await asyncio.gather(*(work(x) for x in (1, 3, 10)))").wait()
     nb.run(FIXED).ok()
-    press = "session = flyte.kernel.session.Session.current; run = flyte.last_run(); session.port.ask(session.command, run.name, {op!r}, {args})"
+    press = "session = flyte.kernel.session.Session.current; run = flyte.last_run(); session.gateway.ask(session.command, run.name, {op!r}, {args})"
 
     first = nb.run(
         press.format(op="retry_action", args="{'action': [a.name for a in run.actions if a.label == 'work(3)'][0]}")

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, assert_type
 
 import flyte_nb as flyte
-from flyte_nb.core.task import Task
+from flyte_nb.core.tasks.task import Task
 
 env = flyte.TaskEnvironment("typed")
 

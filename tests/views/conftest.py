@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.store import RunRecord, RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.views.picture import Picture
 
 

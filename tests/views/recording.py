@@ -7,9 +7,10 @@ import heapq
 from typing import Any
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import Phase
-from flyte_nb.core.store import PHASE_CODES, RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.groups import PHASE_CODES
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.picture import Message, Picture
 
 

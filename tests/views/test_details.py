@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.failure import capture
-from flyte_nb.core.model import Phase
-from flyte_nb.core.store import RunRecord, RunStore
+from flyte_nb.core.failures.capture import capture
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.views.details import base_detail, failure_text
 from flyte_nb.views.replies import answer_of, bounded_detail
 from flyte_nb.views.rows import asks

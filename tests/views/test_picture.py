@@ -9,9 +9,10 @@ import pathlib
 import pytest
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import ErrorNote, Phase
-from flyte_nb.core.store import PHASE_CODES, RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.groups import PHASE_CODES
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.interest import MAX_ROWS, parse_interest
 from flyte_nb.views.picture import LOG_LINES, PHASE_BYTES, TAIL_LINES, Picture
 from tests.views.recording import record as record_stream

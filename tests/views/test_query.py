@@ -9,8 +9,9 @@ import itertools
 import pytest
 
 from bench import synthetic as syn
-from flyte_nb.core.model import Phase
-from flyte_nb.core.store import PHASE_CODES, RunStore
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.groups import PHASE_CODES
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.views import query
 from flyte_nb.views.picture import Picture
 

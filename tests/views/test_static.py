@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import pytest
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import ErrorNote, Phase
-from flyte_nb.core.store import RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.views import html, text
 from flyte_nb.views.console import ConsoleTree
 from flyte_nb.views.picture import Picture

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bench import synthetic as syn
-from flyte_nb.core import events as ev
-from flyte_nb.core.model import Phase
-from flyte_nb.core.store import RunStore
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.views import view as view_module
 from flyte_nb.views.display import WIDGET_MIME
 from flyte_nb.views.view import Mode, View, choose_mode

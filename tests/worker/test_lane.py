@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.core.outcome import Outcome, Work
+from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.worker.lane import AsyncLane, Lane, SyncLane
 from flyte_nb.worker.slots import SlotGate
 

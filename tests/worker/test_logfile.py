@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flyte_nb.core.blobs import Blobs
-from flyte_nb.core.serial import Packed, dumps
-from flyte_nb.core.tables import MAX_COLUMNS, MAX_ROWS, table_of
+from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.payload import Packed, dumps
+from flyte_nb.core.values.tables import MAX_COLUMNS, MAX_ROWS, table_of
 from flyte_nb.worker import logfile, shelf
 from flyte_nb.worker.logfile import LogFiles
 from flyte_nb.worker.shelf import Shelf

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 
-from flyte_nb.core.local import interrupt_thread
+from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.worker.slots import SlotGate, SlotHolder
 
 #: Seconds after which something counts as never happening.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import linecache
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core.model import Action, Phase
-from flyte_nb.core.port import Slot
-from flyte_nb.core.store import RunRecord
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.operations import word
 from flyte_nb.kernel.operations.looking import find
 from flyte_nb.kernel.prompts import demand_prompt
@@ -32,7 +32,7 @@ def attach(session: Session, *words: str) -> str | None:
     """Attach to an action at a breakpoint; the first that stands at one, without a name."""
     if words[:1] == ("off",):
         return _off(session, *words[1:])
-    found = find(session, words[0]) if words else session.port.ask(_first, session)
+    found = find(session, words[0]) if words else session.gateway.ask(_first, session)
     if found is None:
         return f"There is no action {words[0]}." if words else "No action stands at a breakpoint."
     record, action = found
@@ -60,7 +60,7 @@ def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[st
                 line = "continue"
             answer = _ask(session, address, "type", (*key, line))
     except KeyboardInterrupt:
-        session.port.run_soon(session.engine.switchboard.ask, address, "detach", key, lambda _answer: None)
+        session.gateway.run_soon(session.engine.switchboard.ask, address, "detach", key, lambda _answer: None)
         return f"Detached: {action.id} goes on."
     if answer is None:
         return f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."
@@ -70,14 +70,14 @@ def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[st
 
 
 def _ask(session: Session, address: str, op: str, args: tuple[Any, ...]) -> Any:
-    slot = Slot()
-    session.port.run_soon(session.engine.switchboard.ask, address, op, args, slot.put)
+    slot = OneShot()
+    session.gateway.run_soon(session.engine.switchboard.ask, address, op, args, slot.put)
     return slot.get()  # The stop button ends it.
 
 
 def _place(session: Session, run: str, action: str) -> Any:
-    slot = Slot()
-    session.port.run_soon(session.engine.ask_all, "standing", (run, action), slot.put)
+    slot = OneShot()
+    session.gateway.run_soon(session.engine.ask_all, "standing", (run, action), slot.put)
     answers = slot.get(ANSWER_WITHIN)
     return answers[0] if answers else None
 
@@ -95,5 +95,5 @@ def _off(session: Session, *words: str) -> str:
     name = words[0] if words else next((r for r in reversed(session.store.runs)), "")
     if name not in session.store.runs:
         return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
-    session.port.run_soon(session.engine.ask_workers, "breakpoints_off", name)
+    session.gateway.run_soon(session.engine.ask_workers, "breakpoints_off", name)
     return f"Nothing of {name} stops at a breakpoint any more."

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flyte_nb import cache as store
-from flyte_nb.core.caching import folder_and_bound
+from flyte_nb.core.cache.location import folder_and_bound
 from flyte_nb.kernel.operations import word
 
 if TYPE_CHECKING:

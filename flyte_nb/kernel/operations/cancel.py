@@ -35,7 +35,7 @@ def cancel(session: Session, *words: str) -> str:
         session.abort_action(record.state.run, action.name, "%flyte cancel")
         return f"Cancelling {record.state.run}/{action.id} {action.label}."
 
-    return session.port.ask(cancel)  # type: ignore[no-any-return]
+    return session.gateway.ask(cancel)  # type: ignore[no-any-return]
 
 
 @button("cancel_run")

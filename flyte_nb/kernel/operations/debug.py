@@ -23,7 +23,7 @@ def debug(session: Session, *words: str) -> str | None:
     error = error_of(action)
     if error is None or error.record is None:
         return f"{action.label} has no failure record: it is {action.phase.value.replace('_', ' ')}."
-    from flyte_nb.core.failure_record import FailureRecord
+    from flyte_nb.core.failures.record import FailureRecord
     from flyte_nb.kernel.debug import post_mortem
 
     post_mortem(FailureRecord.loads(error.record))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyte_nb.core.links import links_of
+from flyte_nb.core.tasks.links import links_of
 from flyte_nb.kernel.operations import word
 from flyte_nb.kernel.operations.looking import find
 

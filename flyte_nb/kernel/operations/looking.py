@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flyte_nb.core.model import Action, ErrorNote
-from flyte_nb.core.store import RunRecord
+from flyte_nb.core.history.facts import Action, ErrorNote
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel.operations import word
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def find(session: Session, name: str) -> tuple[RunRecord, Action] | None:
     """The action called "a17" (in the latest run that has it) or "r3/a17"."""
-    return session.port.ask(session.store.find, name)  # type: ignore[no-any-return]
+    return session.gateway.ask(session.store.find, name)  # type: ignore[no-any-return]
 
 
 def latest(session: Session) -> str:
@@ -45,7 +45,7 @@ def _lines(session: Session) -> list[str]:
             )
         return lines
 
-    return session.port.ask(rows)  # type: ignore[no-any-return]
+    return session.gateway.ask(rows)  # type: ignore[no-any-return]
 
 
 @word("show", "[r3]", "show a run here")
@@ -56,7 +56,7 @@ def show(session: Session, *words: str) -> str | None:
         return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
     cell = session.cells.current
 
-    session.port.ask(session.show, name, cell)
+    session.gateway.ask(session.show, name, cell)
     return None
 
 
@@ -88,7 +88,7 @@ def _traceback(action: Action) -> str:
         return f"{action.label} has no error."
     if error.record is None:
         return f"{error.code}: {error.message}"
-    from flyte_nb.core.failure_record import FailureRecord
-    from flyte_nb.core.failure_text import full_text
+    from flyte_nb.core.failures.record import FailureRecord
+    from flyte_nb.core.failures.traceback_text import full_text
 
     return str(full_text(FailureRecord.loads(error.record)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def recover(session: Session, *words: str) -> str:
     """Have the running cell reuse results of its previous run, or of the run that is named."""
     cell = session.cells.current
-    older = words[0] if words else session.port.ask(previous_run, session, cell)
+    older = words[0] if words else session.gateway.ask(previous_run, session, cell)
     if not older:
         return "There is no previous run of this cell to recover from: it runs in full."
     if older not in session.store.runs:

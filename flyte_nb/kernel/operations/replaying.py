@@ -13,16 +13,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import context as ctx
-from flyte_nb.core import events as ev
-from flyte_nb.core import rerun
-from flyte_nb.core.attempt import Body
-from flyte_nb.core.call import Call, brief
-from flyte_nb.core.context import RunInfo
-from flyte_nb.core.failure_record import summary_of
-from flyte_nb.core.model import Action, ErrorNote, LogLine, Phase
-from flyte_nb.core.outcome import Work
-from flyte_nb.core.serial import loads
+from flyte_nb.core.attempts.body import Body
+from flyte_nb.core.control.calls import Call
+from flyte_nb.core.control.work import Work
+from flyte_nb.core.failures.record import summary_of
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Action, ErrorNote, LogLine, Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs import retry
+from flyte_nb.core.tasks import context as ctx
+from flyte_nb.core.transport.payload import loads
+from flyte_nb.core.values.brief import brief
 from flyte_nb.kernel.operations import word
 from flyte_nb.kernel.operations.looking import find
 from flyte_nb.kernel.prompts import can_prompt
@@ -54,8 +55,8 @@ def replay(session: Session, *words: str) -> str:
         return f"There is no action {names[0]}; `%flyte status` shows the latest run."
     record, action = found
     try:
-        call = session.port.ask(rerun.call_of, session, record, action)
-    except rerun.CannotRetryError as exc:
+        call = session.gateway.ask(retry.call_of, session, record, action)
+    except retry.CannotRetryError as exc:
         return str(exc).replace("call the task again", "call its task again")
     title = f"replay of {record.state.run}/{action.id}"
     with _run(session, call, action, title) as body:
@@ -66,7 +67,7 @@ def replay(session: Session, *words: str) -> str:
             body.task.func, args, kwargs, context=variables, step="--step" in words, shell=session.cells.ip,
             what=f"%flyte replay {names[0]}",
         )  # fmt: skip
-        body.context.frame.attachments["replayed"] = done
+        body.context.scope.attachments["replayed"] = done
     if done.quit:
         return f"{action.label}: left by `quit`."
     if done.error is not None:
@@ -82,18 +83,18 @@ def _run(session: Session, call: Call, action: Action, title: str) -> Iterator[B
         interactive_mode=can_prompt(session.cells.ip),
     )  # fmt: skip
     attempt = action.attempt.number if action.attempt is not None else 0
-    work = Work(info.name, rerun.ROOT, attempt, call.payload, call.label, call.group, call.custom)
-    body = Body(rerun.renewed(call.task), info, work, session.port, _Silent(), ("kernel", 0, ""))
-    session.port.ask(_open, session, info, work, body, title)
+    work = Work(info.name, retry.ROOT, attempt, call.payload, call.label, call.group, call.custom)
+    body = Body(retry.renewed(call.task), info, work, session.gateway, _Silent(), ("kernel", 0, ""))
+    session.gateway.ask(_open, session, info, work, body, title)
     restore = body._begin()
     try:
         yield body
     except Exception as exc:
-        body.context.frame.attachments["replayed"] = Replayed(error=exc)
+        body.context.scope.attachments["replayed"] = Replayed(error=exc)
         raise
     finally:
         body._finish(restore)
-        session.port.ask(_close, session, info, body)
+        session.gateway.ask(_close, session, info, body)
 
 
 def _open(session: Session, info: RunInfo, work: Work, body: Body, title: str) -> None:
@@ -104,24 +105,24 @@ def _open(session: Session, info: RunInfo, work: Work, body: Body, title: str) -
             info.name, title, "replay", now, getattr(cell, "cell_id", "") or "", getattr(cell, "prompt", 0) or 0
         )
     )
-    session.store.append(ev.ActionQueued(info.name, rerun.ROOT, "", body.task.name, work.label, "", now, "root"))
-    session.store.append(ev.AttemptStarted(info.name, rerun.ROOT, work.attempt, now, "kernel"))
+    session.store.append(ev.ActionQueued(info.name, retry.ROOT, "", body.task.name, work.label, "", now, "root"))
+    session.store.append(ev.AttemptStarted(info.name, retry.ROOT, work.attempt, now, "kernel"))
 
 
 def _close(session: Session, info: RunInfo, body: Body) -> None:
     """Cancel what the body left behind, and close the run once that has ended. On the engine thread."""
     controller = session.engine.controller
-    controller.close_parent(info.name, rerun.ROOT, "the replay ended")
+    controller.close_parent(info.name, retry.ROOT, "the replay ended")
     session.engine.ask_workers("cancel_run", info.name, "the replay ended")
-    done = body.context.frame.attachments.get("replayed")
+    done = body.context.scope.attachments.get("replayed")
     note = _note(done)
     phase = Phase.FAILED if note else Phase.SUCCEEDED if done is not None and not done.quit else Phase.ABORTED
     now = time.time()
     ended = ev.AttemptEnded(
-        info.name, rerun.ROOT, body.work.attempt, body.started_at, now, phase is Phase.SUCCEEDED, "kernel", error=note
+        info.name, retry.ROOT, body.work.attempt, body.started_at, now, phase is Phase.SUCCEEDED, "kernel", error=note
     )
     session.store.append(ended)
-    session.store.append(ev.ActionEnded(info.name, rerun.ROOT, 1, phase, now, note))
+    session.store.append(ev.ActionEnded(info.name, retry.ROOT, 1, phase, now, note))
     _close_when_quiet(session, info.name, phase, note)
 
 

@@ -6,9 +6,10 @@ import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import rerun, runs
-from flyte_nb.core.model import Action, Phase
-from flyte_nb.core.runs import Run
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.runs import retry as rerun
+from flyte_nb.core.runs import run_registry
+from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.operations import button, word
 from flyte_nb.kernel.operations.looking import find
 
@@ -22,10 +23,10 @@ MAX_NAMED = 5
 @word("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action")
 def retry(session: Session, *words: str) -> str:
     """Retry a run's failed actions, or one action; the latest run without a name."""
-    name = words[0] if words else next(reversed(runs.runs()), "")
+    name = words[0] if words else next(reversed(run_registry.runs()), "")
     try:
         run, action = _named(session, name)
-        before = [action] if action is not None else session.port.ask(_owed, session, run.name)
+        before = [action] if action is not None else session.gateway.ask(_owed, session, run.name)
         if action is None:
             run.retry_failed()
         else:
@@ -106,7 +107,7 @@ def raise_action(_session: Session, run: str, args: Mapping[str, Any]) -> Any:
 
 
 def _do(run: str, what: Any) -> dict[str, Any]:
-    found = runs.runs().get(run)
+    found = run_registry.runs().get(run)
     if found is None:
         return {"ok": False, "error": f"{run} is not kept any more."}
     try:
@@ -120,13 +121,13 @@ def _named(session: Session, name: str) -> tuple[Run, Action | None]:
     """The run "r3", or the run and the action of "a17" or "r3/a17"."""
     if not name:
         raise LookupError("no runs yet.")
-    found = runs.runs().get(name)
+    found = run_registry.runs().get(name)
     return (found, None) if found is not None else _action(session, name)
 
 
 def _action(session: Session, name: str) -> tuple[Run, Action]:
     found = find(session, name)
-    run = runs.runs().get(found[0].state.run) if found is not None else None
+    run = run_registry.runs().get(found[0].state.run) if found is not None else None
     if found is None or run is None:
         raise LookupError(f"there is no run or action {name}; `%flyte runs` lists the runs.")
     return run, found[1]

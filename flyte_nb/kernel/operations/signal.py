@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core import signalling
-from flyte_nb.core.condition import answer_from_text
-from flyte_nb.core.model import Phase
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.runs import conditions
+from flyte_nb.core.steps.conditions import answer_from_text
 from flyte_nb.kernel.operations import button, word
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def signal(session: Session, *words: str) -> str:
     """Answer the condition of a name; list what waits without one."""
     if len(words) < 2:
-        return session.port.ask(_waiting, session)  # type: ignore[no-any-return]
+        return session.gateway.ask(_waiting, session)  # type: ignore[no-any-return]
     run, _, name = words[0].rpartition("/")
-    return session.port.ask(_signal, session, run, name, " ".join(words[1:]))  # type: ignore[no-any-return]
+    return session.gateway.ask(_signal, session, run, name, " ".join(words[1:]))  # type: ignore[no-any-return]
 
 
 def _waiting(session: Session) -> str:
@@ -28,7 +28,7 @@ def _waiting(session: Session) -> str:
         f"%flyte signal {record.state.run}/{asked.name} <{asked.data_type}>    {asked.prompt}"
         for record in session.store.runs.values()
         if record.state.ended_at is None
-        for asked in signalling.conditions_of(record)
+        for asked in conditions.conditions_of(record)
         if asked.phase is Phase.PAUSED
     ]
     return "\n".join(lines) or "No condition waits."
@@ -36,7 +36,7 @@ def _waiting(session: Session) -> str:
 
 def _signal(session: Session, run: str, name: str, text: str) -> str:
     records = [session.store.runs[run]] if run in session.store.runs else list(reversed(session.store.runs.values()))
-    found = [asked for record in records if (asked := signalling.waiting(record, name)) is not None]
+    found = [asked for record in records if (asked := conditions.waiting(record, name)) is not None]
     if run and run not in session.store.runs:
         return f"There is no run {run}; `%flyte runs` lists them."
     asked = next((each for each in found if each.phase is Phase.PAUSED), None)
@@ -50,14 +50,14 @@ def _signal(session: Session, run: str, name: str, text: str) -> str:
         value = answer_from_text(text, asked.type)
     except TypeError as exc:
         return str(exc)
-    signalling.answer(session, asked, value)
+    conditions.answer(session, asked, value)
     return f"{asked.run}/{asked.name}: {value!r}."
 
 
 @button("signal")
 def pressed(session: Session, run: str, args: Mapping[str, Any]) -> Any:
     """The answer that was typed into the view."""
-    asked = signalling.waiting(session.store.runs[run], str(args.get("action", "")))
+    asked = conditions.waiting(session.store.runs[run], str(args.get("action", "")))
     if asked is None or asked.phase is not Phase.PAUSED:
         return {"ok": False, "error": "this condition does not wait any more"}
     value = args.get("value")
@@ -65,4 +65,4 @@ def pressed(session: Session, run: str, args: Mapping[str, Any]) -> Any:
         answer = answer_from_text(value if isinstance(value, str) else str(value), asked.type)
     except TypeError as exc:
         return {"ok": False, "error": str(exc)}
-    return {"ok": signalling.answer(session, asked, answer)}
+    return {"ok": conditions.answer(session, asked, answer)}

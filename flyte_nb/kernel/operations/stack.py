@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flyte_nb.core.model import Action
-from flyte_nb.core.store import RunRecord
+from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel import waiting
 from flyte_nb.kernel.operations import button, word
 
@@ -22,7 +22,7 @@ ANSWER_WITHIN = 5.0
 @word("stack", "[a17 | r3]", "where an action is right now; of a run: who waits for whom")
 def stack(session: Session, *words: str) -> str:
     """The Python stack of a running action with the actions it waits for, or the tree of a run's unfinished actions."""
-    found = session.port.ask(_named, session, words[0] if words else "")
+    found = session.gateway.ask(_named, session, words[0] if words else "")
     if found is None:
         return f"There is no run or action {words[0]}; `%flyte runs` lists the runs." if words else "No runs yet."
     return str(session.engine.call(_text, session, *found))

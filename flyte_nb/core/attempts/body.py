@@ -1,0 +1,208 @@
+"""Execute one attempt of an action: set its context, run the body, say how it ended. Runs in: the thread of a lane.
+
+Whoever calls this (a worker's lane, the local executor) decides on which thread and loop; what an attempt *is* is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import pickle
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from flyte_nb import errors
+from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
+from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.tasks import context as ctx
+from flyte_nb.core.tasks.context import CallScope, Context
+from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError, dumps, loads
+from flyte_nb.core.values.brief import brief
+
+_NONE = pickle.dumps(None, 5)
+
+#: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller goes on without it,
+#: and a worker process that it still holds is replaced.
+GRACE = 3.0
+
+#: Longest text of a result kept with its action, in characters.
+PREVIEW_CHARS = 300
+#: Results of more bytes are not kept with their action.
+LARGE = 64 * 1024
+
+
+class Shelf(Protocol):
+    """Keeps what a reader may want to see of large values."""
+
+    def put_inputs(self, key: tuple[str, str], named: dict[str, Any], payload: Payload) -> None:
+        """Take the arguments of (run, action), as values and as they came."""
+
+    def put(self, key: tuple[str, str], value: object, payload: Payload) -> None:
+        """Take the result of (run, action)."""
+
+
+class Body:
+    """One attempt, from its arguments to its outcome."""
+
+    __slots__ = (
+        "context", "outcome", "output", "place", "run", "shelf", "started_at", "stop", "task", "variables", "work",
+    )  # fmt: skip
+
+    def __init__(
+        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, place: tuple[str, int, str],
+        shelf: Shelf | None = None,
+    ) -> None:  # fmt: skip
+        if work.on_failure and work.on_failure != run.on_failure:
+            run = replace(run, on_failure=work.on_failure)
+        self.task = task
+        self.run = run
+        self.work = work
+        self.place = place
+        #: Told of values that are too large to be kept with their action, so that they can be shown all the same.
+        self.shelf = shelf
+        #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
+        self.stop = ""
+        self.started_at = 0.0
+        self.output = Output(sink)
+        self.outcome: Outcome | None = None
+        self.context = Context(
+            gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name, attempt=work.attempt,
+            own_group=work.group, custom=work.custom, is_async=task.is_async,
+        )  # fmt: skip
+        #: The `contextvars.Context` in which everything of the body runs.
+        self.variables = contextvars.Context()
+        self.variables.run(self._enter)
+
+    def _enter(self) -> None:
+        ctx.enter(self.context)
+        OUTPUT.set(self.output)
+
+    def run_sync(self) -> Outcome:
+        """Execute a plain ``def`` body on this thread."""
+        restore = self._begin()
+        try:
+            args, kwargs = self._arguments()
+            value = self.variables.run(self.task.func, *args, **kwargs)
+            return self._returned(value)
+        except BaseException as exc:
+            return self._raised(exc)
+        finally:
+            self._finish(restore)
+
+    async def run_async(self) -> Outcome:
+        """Execute an ``async def`` body on the running loop; the asyncio task must use `variables` as its context."""
+        restore = self._begin()
+        try:
+            args, kwargs = self._arguments()
+            value = await self.task.func(*args, **kwargs)
+            return self._returned(value)
+        except BaseException as exc:
+            return self._raised(exc)
+        finally:
+            self._finish(restore)
+
+    def _begin(self) -> Callable[[], None] | None:
+        self.started_at = time.time()
+        env = dict(self.run.env_vars)
+        if self.task.config.env_vars:
+            env.update(self.task.config.env_vars)
+        if self.work.attempt or "FLYTE_ATTEMPT_NUMBER" in os.environ:
+            env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
+        return set_environment(env) if env else None
+
+    def _finish(self, restore: Callable[[], None] | None) -> None:
+        if restore is not None:
+            restore()
+        attachments = self.context.scope.attachments
+        for close in attachments.pop("on_end", ()):
+            close()
+        attachments["closed"] = True
+        self.output.close()
+
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        payload = self.work.payload
+        args, kwargs = loads(payload)
+        if self.shelf is not None and (type(payload) is Packed or len(payload) > LARGE):
+            named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
+            self.shelf.put_inputs((self.work.run, self.work.action), named, payload)
+        return args, kwargs
+
+    def _returned(self, value: Any) -> Outcome:
+        if self.stop:
+            return self._ended(self.stop)
+        value = self.task.interface.check_outputs(value)
+        if value is None:
+            return self._ended("ok", _NONE)
+        try:
+            payload = dumps(value, self.context.gateway.blobs.results)
+        except UnpicklableError as exc:
+            raise UnpicklableError(
+                f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."
+            ) from exc.__cause__
+        inline = len(payload.data) if type(payload) is Packed else len(payload)
+        if inline > self.task.config.max_inline_io_bytes:
+            raise errors.InlineIOMaxBytesBreached(
+                f"the result of {self.task.name} is {inline:,} bytes, more than max_inline_io_bytes="
+                f"{self.task.config.max_inline_io_bytes:,}. Return a flyte.io.File, a DataFrame or an array (they travel "
+                "apart), or raise the limit in @env.task(max_inline_io_bytes=...)."
+            )
+        if self.shelf is not None and (type(payload) is Packed or len(payload) > LARGE):
+            self.shelf.put((self.work.run, self.work.action), value, payload)
+        return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
+
+    def _raised(self, exc: BaseException) -> Outcome:
+        if self.stop:
+            return self._ended(self.stop)
+        if isinstance(exc, asyncio.CancelledError):
+            return self._ended("cancelled")
+        try:
+            note = note_of(exc, self.task.name, self.work, self.place[0])
+        except Exception as fault:
+            note = broken(fault)
+        return self._ended("error", error=note)
+
+    def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
+        run, action, attempt = self.work[:3]
+        self.outcome = Outcome(
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.place
+        )
+        return self.outcome
+
+
+def broken(exc: BaseException) -> ErrorNote:
+    """The note of a fault of ours, where even the failure record could not be made: nothing may be taken for a cancellation."""
+    text = "".join(traceback.format_exception(exc))
+    message = f"flyte_nb failed while running the task: {text}"[-MAX_MESSAGE:]
+    return ErrorNote("system", "RuntimeSystemError", message, recoverable=False)
+
+
+def note_of(exc: BaseException, task: str, work: Work, worker: str = "") -> ErrorNote:
+    """The small note, with its failure record, of an exception that ended an attempt."""
+    from flyte_nb.core.failures.capture import capture
+
+    record = capture(exc, task=task, action=work.action, label=work.label, attempt=work.attempt, worker=worker)
+    recoverable = not isinstance(exc, errors.NonRecoverableError)
+    return ErrorNote(record.kind, record.code, record.message[:MAX_MESSAGE], record.where, record.dumps(), recoverable)
+
+
+def set_environment(env: dict[str, str]) -> Callable[[], None]:
+    """Set environment variables of this process; returns what puts the old values back."""
+    before = {name: os.environ.get(name) for name in env}
+    os.environ.update(env)
+
+    def restore() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    return restore

@@ -1,0 +1,61 @@
+"""Threads with an event loop: start, post to, stop and interrupt them. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.core.control.work import Handle
+
+
+class LoopClock:
+    """The controller's clock on an asyncio loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Handle:
+        """Call back after `delay` seconds on the loop."""
+        return self._loop.call_later(delay, callback)
+
+
+class LoopThread:
+    """A daemon thread that runs an asyncio loop until it is stopped."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # JupyterLab's debugger stops all threads at a breakpoint but those that say so: the cluster goes on.
+        self.thread.pydev_do_not_trace = self.thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+        self.thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the thread; from any thread. Silently dropped once it has stopped."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function, *args)
+
+    def stop(self) -> None:
+        """Stop the loop and wait for the thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self.thread:
+            self.thread.join(timeout=5)
+            if not self.thread.is_alive():
+                self.loop.close()
+
+
+def interrupt_thread(thread_id: int, exception: type[BaseException]) -> None:
+    """Raise an exception in another thread, at its next bytecode; a call that blocks in C is not disturbed."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(exception))

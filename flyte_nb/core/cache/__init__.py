@@ -1,0 +1,1 @@
+"""Results found again, on disk."""

@@ -1,0 +1,82 @@
+"""Key of a call in the result cache. Runs in: the thread of the calling code."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core.settings.notices import notice_once
+from flyte_nb.core.values.value_hash import content_hash
+
+if TYPE_CHECKING:
+    from flyte_nb.core.history.run_info import RunInfo
+    from flyte_nb.core.tasks.task import Task
+
+
+#: Names the layout of keys; a change makes all earlier entries unreachable, never wrong.
+KEY_FORMAT = "1"
+#: Versions remembered, so that a map computes its task's once: the tasks of a run, and their overrides.
+MAX_REMEMBERED = 256
+#: A result made by one Python may be pickled in a way that another cannot read.
+_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+_Prefix = tuple[Any, tuple[str, Any], "hashlib.blake2b"]
+_prefixes: OrderedDict[int, _Prefix] = OrderedDict()
+
+
+def key_of(task: Task[..., Any], run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+    """What identifies a call for the cache: inputs, task, interface, version.
+
+    Args:
+        task: The task, whose cache is enabled.
+        run: The run: within one, versions are computed once.
+        bound: Its arguments, bound.
+
+    Returns:
+        20 bytes; none if an input cannot be hashed, and then the call takes no part in the cache.
+
+    Raises:
+        Exception: What a cache policy or a hash function of the user's raises.
+    """
+    found = _prefix(task, run).copy()
+    named = task.interface.named(*bound)
+    for name in task.ignored_inputs:
+        named.pop(name, None)
+    for name, hint in task.interface.get_input_types().items():
+        method = _hash_method(hint)
+        if method is not None and name in named:
+            method.update(named[name])
+            named[name] = f"hash:{method.result()}"
+    try:
+        found.update(content_hash(named))
+    except Exception as exc:
+        notice_once(
+            f"cache-key-{task.name}"[:100], f"Calls of {task.name} are not cached: an input cannot be hashed ({exc})."
+        )
+        return b""
+    return found.digest()
+
+
+def _hash_method(hint: Any) -> Any:
+    """The hash method in an ``Annotated``, by shape; None if there is none."""
+    for each in getattr(hint, "__metadata__", ()):
+        if callable(getattr(each, "update", None)) and callable(getattr(each, "result", None)):
+            return each
+    return None
+
+
+def _prefix(task: Task[..., Any], run: RunInfo) -> hashlib.blake2b:
+    """Everything of a key but the inputs."""
+    known = _prefixes.get(id(task))
+    now = (run.name, run.started_at)
+    if known is not None and known[0] is task and known[1] == now:
+        return known[2]
+    # Local mode is for unit tests, which replace parts of the world: what they compute is no result for anybody else.
+    place = "local" if run.mode == "local" else "cluster"
+    parts = (KEY_FORMAT, _PYTHON, place, task.name, task.interface.signature_text(), task.cache_version())
+    made = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=20)
+    _prefixes[id(task)] = (task, now, made)
+    while len(_prefixes) > MAX_REMEMBERED:
+        _prefixes.popitem(last=False)
+    return made

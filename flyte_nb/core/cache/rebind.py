@@ -1,0 +1,84 @@
+"""Make a pickle from disk fit this kernel: classes of the notebook are this notebook's. Runs in: the cache's thread.
+
+A class defined in a notebook is pickled with its definition. Read in another kernel, or after its cell ran again, such a pickle
+would make a second class of the same name, and ``isinstance`` would deny it. So it is opened once, with the notebook's own
+classes in their place, and pickled anew. A pickle that cannot be opened here (a package is missing, or another version) is no
+result.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+import re
+import sys
+from typing import Any
+
+from flyte_nb.core.transport.payload import BLOB_BYTES, Packed, Payload
+from flyte_nb.core.values import pickler
+
+logger = logging.getLogger("flyte")
+
+#: Addresses below the folder of a session's large data (`flyte_nb.core.transport.process_folder`): they go with their session, and a reference
+#: to them, a `flyte.io.File` say, is no result without them.
+_SCRATCH = re.compile(rb"/[\w./-]*?/flyte_nb-[\w.-]+/[\w./-]*")
+
+
+def has_globals(data: bytes) -> bool:
+    """Whether a pickle may name a class or function; one of plain values doesn't."""
+    return b"\x93" in data  # the opcode STACK_GLOBAL, the only one that protocol 5 is written with
+
+
+def renewed(payload: Payload) -> Payload | None:
+    """The payload as this kernel would have made it; None if it cannot be opened here."""
+    packed = type(payload) is Packed
+    data: bytes = payload.data if type(payload) is Packed else payload  # type: ignore[assignment]
+    if not has_globals(data):
+        return payload
+    if any(not os.path.exists(os.fsdecode(path)) for path in _SCRATCH.findall(data)):  # noqa: PTH110 - bytes
+        return None
+    try:
+        buffers = [blob.get() for blob in payload.blobs] if type(payload) is Packed else []
+        value = _Unpickler(io.BytesIO(data), buffers=buffers).load()
+        if b"_make_skeleton" not in data:
+            return payload
+        return _again(value, payload) if packed else pickler.dumps(value)
+    except Exception:
+        logger.debug("a cached result cannot be opened here", exc_info=True)
+        return None
+
+
+def _again(value: object, payload: Any) -> Payload:
+    with io.BytesIO() as file:
+        # The same buffers in the same order: they stay as they are.
+        pickler.Pickler(file, protocol=5, buffer_callback=_is_small).dump(value)
+        return payload._replace(data=file.getvalue())  # type: ignore[no-any-return]
+
+
+def _is_small(buffer: pickle.PickleBuffer) -> bool:
+    try:
+        return buffer.raw().nbytes < BLOB_BYTES
+    except BufferError:
+        return True
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts this process's classes where the pickle brings its own definition of them."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module.startswith("cloudpickle"):
+            if name == "_make_skeleton_class":
+                return lambda *args: _own(str(args[3].get("__module__")), args[1]) or found(*args)
+            if name == "_make_skeleton_enum":
+                return lambda *args: _own(args[4], args[1]) or found(*args)
+            if name == "_class_setstate":
+                return lambda cls, state: cls if _own(cls.__module__, cls.__qualname__) is cls else found(cls, state)
+        return found
+
+
+def _own(module: str, name: str) -> type | None:
+    cls = getattr(sys.modules.get(module), name, None)
+    return cls if isinstance(cls, type) and cls.__module__ == module and cls.__qualname__ == name else None

@@ -1,0 +1,182 @@
+"""The result cache's SQLite file: made, marked as ours, put aside when it is damaged. Runs in: a run's home."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from flyte_nb.core.settings.notices import notice_once
+
+logger = logging.getLogger("flyte")
+
+#: Name of the file; another layout of the tables is another file.
+FILE_NAME = "results-1.sqlite"
+#: Marks the file as ours (``PRAGMA application_id``): "fnb1".
+APPLICATION_ID = 0x666E6231
+#: Times a damaged file is replaced; a disk that damages every one is not written to any more.
+MAX_DAMAGES = 3
+#: Seconds between two attempts to make the tables while another kernel does.
+LOCKED_EVERY_S = 0.05
+#: What SQLite says of a file that it will not be able to write later either.
+_HOPELESS = ("readonly", "unable to open")
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, task TEXT NOT NULL, made_at REAL NOT NULL, used_at REAL NOT NULL,
+    hits INTEGER NOT NULL DEFAULT 0, nbytes INTEGER NOT NULL, checksum BLOB NOT NULL, data BLOB);
+CREATE INDEX IF NOT EXISTS entries_used ON entries (used_at);
+CREATE INDEX IF NOT EXISTS entries_task ON entries (task);
+CREATE TABLE IF NOT EXISTS parts (
+    id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS parts_entry ON parts (entry, number);
+CREATE TRIGGER IF NOT EXISTS parts_go AFTER DELETE ON entries BEGIN DELETE FROM parts WHERE entry = OLD.id; END;
+"""
+
+
+class ForeignFileError(Exception):
+    """The file is a database of somebody else's."""
+
+
+class CacheFile:
+    """The file in a folder.
+
+    Args:
+        folder: Where it is; made if need be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        #: Why it is not used; "" while all is well.
+        self.off = ""
+        self._damages = 0
+
+    def open_or_none(self, timeout: float) -> Any:
+        """`open`; None where that fails, which has been said."""
+        if self.off:
+            return None
+        try:
+            return self.open(timeout)
+        except Exception as exc:
+            self.trouble(exc)
+            return None
+
+    def open(self, timeout: float) -> Any:
+        """A connection; a damaged file is put aside first.
+
+        Args:
+            timeout: Seconds to wait for another kernel, here and at each statement.
+
+        Raises:
+            ForeignFileError: The file is somebody else's.
+            Exception: What `sqlite3` and the file system raise.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                return self._connect(timeout)
+            except Exception as exc:
+                if is_damage(exc) and self._damages < MAX_DAMAGES:
+                    self._damages += 1
+                    self._put_aside(exc)
+                elif "locked" not in str(exc) or time.monotonic() + LOCKED_EVERY_S > until:
+                    raise
+                else:  # SQLite itself does not wait where the journal's mode is set
+                    time.sleep(LOCKED_EVERY_S)
+
+    def _connect(self, timeout: float) -> Any:
+        import sqlite3
+
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        db = sqlite3.connect(self.path, timeout=timeout, check_same_thread=False)
+        try:
+            mark = db.execute("PRAGMA application_id").fetchone()[0]
+            tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if tables and mark != APPLICATION_ID:
+                raise ForeignFileError(f"{self.path} is a database of another program")
+            if not tables:
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute("PRAGMA journal_mode = WAL")
+                db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA journal_size_limit = 33554432")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _put_aside(self, exc: BaseException) -> None:
+        aside = self.path.with_name(f"{FILE_NAME}.damaged-{int(time.time())}")
+        try:
+            self.path.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
+        except FileNotFoundError:
+            return  # another kernel was faster
+        except OSError as fault:  # Windows renames no file that another kernel has open
+            self.off = f"{exc}; {fault}"
+            notice_once(
+                "cache-off", f"Results are not cached: {self.path} is damaged and in use. Close the other kernels."
+            )
+            return
+        notice_once(
+            "cache-damaged",
+            f"The result cache was damaged ({exc}) and starts anew; the old file is {aside}. Delete it unless you need it.",
+        )
+
+    def trouble(self, exc: BaseException) -> None:
+        """Something failed: say so once, and go without where it will not get better."""
+        damage = is_damage(exc)
+        if damage and self._damages < MAX_DAMAGES:
+            self._damages += 1
+            self._put_aside(exc)
+        elif (
+            damage or isinstance(exc, ForeignFileError | OSError | ImportError) or any(x in str(exc) for x in _HOPELESS)
+        ):
+            self.off = str(exc)
+            notice_once(
+                "cache-off",
+                f"Results are not cached: {exc}. Tasks run as if cache= were off; set FLYTE_NB_CACHE_DIR to a folder that can "
+                "be written, or `flyte_nb.init(cache_dir=...)`.",
+            )
+        elif "locked" not in str(exc):
+            notice_once("cache-trouble", f"A result could not be cached, or looked up: {type(exc).__name__}: {exc}.")
+        logger.debug("result cache", exc_info=exc)
+
+
+def is_damage(exc: BaseException) -> bool:
+    """Whether an error speaks of the file's content."""
+    try:
+        import sqlite3
+    except ImportError:  # a Python that was built without it
+        return False
+    # OperationalError: locked, disk full, no permission.
+    return isinstance(exc, sqlite3.DatabaseError) and not isinstance(
+        exc, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
+    )
+
+
+class Nothing:
+    """Stands for a database that cannot be opened: takes everything, keeps nothing."""
+
+    lastrowid = rowcount = 0
+
+    def execute(self, *_args: Any) -> Nothing:
+        """Do nothing."""
+        return self
+
+    executemany = execute
+
+    def fetchall(self) -> list[Any]:
+        """No rows."""
+        return []
+
+    def fetchone(self) -> None:
+        """No row."""
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    rollback = commit

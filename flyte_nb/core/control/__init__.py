@@ -1,0 +1,1 @@
+"""Which attempt runs next, and what an attempt's end means for its action."""

@@ -1,0 +1,63 @@
+"""What a worker's death means for the actions of all runs: who computed there, who is left without an owner. Runs in: home.
+
+An owner that dies (a worker whose action awaited others) leaves actions behind that nobody sees through any more; their home
+closes them, so that no run shows what does not happen. Where the worker was ended for memory, the one action that computed
+on it is to blame, and not its parents, which only waited there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.store import RunRecord, RunStore
+
+
+def _open(store: RunStore) -> Iterator[RunRecord]:
+    return (record for record in store.runs.values() if record.state.ended_at is None)
+
+
+def computing(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
+    """Actions under way on a worker that awaited no other action."""
+    return [
+        (record, action)
+        for record in _open(store)
+        for action in record.actions.values()
+        if action.phase is Phase.RUNNING
+        and action.attempt is not None
+        and action.attempt.worker == worker
+        and action.attempt.ok is None
+        and all(child.phase.is_terminal for child in record.children_of(action.name))
+    ]
+
+
+def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
+    """Unfinished actions whose parent ran on a worker."""
+    found = []
+    for record in _open(store):
+        for action in record.actions.values():
+            if action.phase.is_terminal or action.number < 0:
+                continue
+            parent = record.actions.get(action.parent)
+            if parent is not None and parent.attempt is not None and parent.attempt.worker == worker:
+                found.append((record, action))
+    return found
+
+
+def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) -> None:
+    """Close steps, sleeps and conditions of actions that have ended: they were lost with a process, and not executed again.
+
+    On the controller's thread, at home.
+
+    Args:
+        record: A run.
+        emit: Folds an event.
+        now: Seconds since the epoch.
+    """
+    for action in list(record.actions.values()):
+        parent = record.actions.get(action.parent)
+        if action.kind not in {"trace", "sleep", "condition"} or action.phase.is_terminal:
+            continue
+        if parent is not None and parent.phase.is_terminal:
+            emit(ev.ActionEnded(action.run, action.name, action.said[0] + 1, Phase.ABANDONED, now))

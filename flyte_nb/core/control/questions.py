@@ -1,0 +1,61 @@
+"""Questions to a run's home: the process that keeps its store, its cache, and what must be decided once. Runs in: everywhere.
+
+Every run has one home (the kernel, or this process in local mode). A controller on a worker, and code inside a task, ask it
+with `Home.ask`; the answer comes as a callback on the asking controller's thread. At home a `Answers` answers at once; on a
+worker `flyte_nb.engine.asking` carries the question over the link.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from flyte_nb.core.history.run_info import RunInfo
+
+logger = logging.getLogger("flyte")
+
+Then = Callable[[Any], None]
+#: Answers one kind of question: called with the run's name, the question's arguments, and whom to tell, once.
+Answer = Callable[..., None]
+
+
+class Home(Protocol):
+    """Where questions go. All calls and callbacks are on the controller's thread."""
+
+    def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then) -> None:
+        """Ask the run's home; `then` gets the answer, or None if the home is gone or does not know the question."""
+
+
+class Answers:
+    """Answers questions at home.
+
+    Example:
+        >>> answers.answers["double"] = lambda run, then, number: then(2 * number)
+    """
+
+    def __init__(self) -> None:
+        #: By the question's name. The value is called as ``answer(run_name, then, *args)``.
+        self.answers: dict[str, Answer] = {}
+
+    def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then) -> None:
+        """Answer a question of this process."""
+        self.answer(run.name, op, args, then)
+
+    def answer(self, run: str, op: str, args: tuple[Any, ...], then: Then) -> None:
+        """Answer a question; an unknown one, or one whose answer fails, is answered with None."""
+        respond(op, self.answers.get(op), then, run, then, *args)
+
+
+def respond(op: str, answer: Callable[..., None] | None, then: Then, *args: Any) -> None:
+    """Have a question answered; where nobody can, or the answer fails, `then` gets None."""
+    if answer is None:
+        logger.error("flyte_nb: nobody answers %r here", op)
+        then(None)
+        return
+    try:
+        answer(*args)
+    except Exception:
+        logger.exception("flyte_nb could not answer %r", op)
+        then(None)

@@ -1,0 +1,89 @@
+"""How an attempt is asked for and how it ended: what executor and controller say to each other. Runs in: everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from flyte_nb.core.control.calls import ResumePoint
+from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.transport.payload import Payload
+
+if TYPE_CHECKING:
+    from flyte_nb.core.history.run_info import RunInfo
+    from flyte_nb.core.tasks.task import Task
+
+
+class Work(NamedTuple):
+    """One attempt to execute: everything a worker must know beside the task itself and the run."""
+
+    run: str
+    action: str
+    attempt: int
+    #: Serialized (args, kwargs).
+    payload: Payload
+    label: str = ""
+    group: str = ""
+    custom: tuple[tuple[str, str], ...] = ()
+    #: Seconds the body may run; 0 = no bound.
+    max_runtime: float = 0.0
+    #: Children of this action that completed in an earlier attempt: (name, result) pairs, to be replayed.
+    records: tuple[tuple[str, Payload | ResumePoint], ...] = ()
+    parent: str = ""
+    #: What it does when it fails, where that differs from its run's: "raise" or "pause".
+    on_failure: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Unique over all runs."""
+        return (self.run, self.action, self.attempt)
+
+
+#: Place of an attempt that was not executed.
+NOWHERE = ("", 0, "")
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended."""
+
+    run: str
+    action: str
+    attempt: int
+    #: "ok", "error", "cancelled", "timeout" (max_runtime), "oom" (too much memory), or "lost" (its worker went away).
+    kind: str
+    value: Payload | None = None
+    error: ErrorNote | None = None
+    #: Seconds since the epoch; 0 if the body never began.
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    #: Bounded text of the value.
+    preview: str = ""
+    #: Where it was executed: address of the worker, its process number, and the slot; one tuple for all of a lane.
+    place: tuple[str, int, str] = NOWHERE
+
+
+class Executor(Protocol):
+    """Who executes attempts. Lives on the controller's thread."""
+
+    def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+        """Execute an attempt some time; `done` is called exactly once, on the controller's thread."""
+
+    def cancel(self, work: Work, reason: str) -> None:
+        """Have a started attempt end early: its `done` is still called, with kind "cancelled" if it obeyed."""
+
+
+class Handle(Protocol):
+    """Something scheduled that can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
+class Clock(Protocol):
+    """Time, as the controller sees it."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Handle:
+        """Call back after `delay` seconds, on the controller's thread."""

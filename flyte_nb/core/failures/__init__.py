@@ -1,0 +1,1 @@
+"""An exception as a record: captured where it is raised, shown and raised again elsewhere."""

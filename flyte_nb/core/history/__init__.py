@@ -1,0 +1,1 @@
+"""What happened: events, and the fold that makes runs and actions of them."""

@@ -1,0 +1,155 @@
+"""Everything that can happen to a run, as small frozen facts. Runs in: everywhere.
+
+Each event has one author: `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted` the session;
+`ActionQueued`/`ActionNoted`/`ActionEnded` the controller that awaits the action (it numbers what it says about one action
+with ``seq``), and `AttemptEnded`, from what the worker told it; `AttemptStarted`/`Logged`/`Reported` the worker. Authors
+race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flyte_nb.core.history.facts import Attempt, ErrorNote, LogLine, Phase
+
+
+class RunOpened(NamedTuple):
+    """A cell awaited its first task, or ``flyte.run`` was called."""
+
+    run: str
+    title: str
+    kind: str
+    at: float
+    cell: str = ""
+    prompt: int = 0
+    recovers: str = ""
+
+
+class RunClosed(NamedTuple):
+    """Nothing of the run executes any more."""
+
+    run: str
+    phase: Phase
+    at: float
+    error: ErrorNote | None = None
+
+
+class RunReopened(NamedTuple):
+    """Actions of a closed run are executed again."""
+
+    run: str
+    at: float
+
+
+class RunNoted(NamedTuple):
+    """All of the run waits for something; or, with an empty note, does not any more."""
+
+    run: str
+    note: str
+
+
+class ActionQueued(NamedTuple):
+    """A task call was awaited. Always the controller's first word (sequence number 0)."""
+
+    run: str
+    action: str
+    parent: str
+    task: str
+    label: str
+    group: str
+    at: float
+    kind: str = "task"
+    max_attempts: int = 1
+    inputs: bytes | None = None
+
+
+class ActionNoted(NamedTuple):
+    """The action's phase changed without ending: paused, resumed, cancelling, waiting, backing off."""
+
+    run: str
+    action: str
+    seq: int
+    phase: Phase
+    at: float
+    note: str = ""
+    #: The attempt it speaks of: QUEUED for attempt 1 is outdated once attempt 1 has started.
+    attempt: int = 0
+
+
+class ActionEnded(NamedTuple):
+    """The controller's last word."""
+
+    run: str
+    action: str
+    seq: int
+    phase: Phase
+    at: float
+    error: ErrorNote | None = None
+    cached: bool = False
+    output: bytes | None = None
+    preview: str = ""
+    #: Its last attempt, where that has not been told of yet.
+    attempt: Attempt | None = None
+
+
+class AttemptStarted(NamedTuple):
+    """The body began on a worker. Left out when the attempt ends within the same flush (`AttemptEnded` implies it)."""
+
+    run: str
+    action: str
+    attempt: int
+    at: float
+    worker: str = ""
+    pid: int = 0
+    slot: str = ""
+
+
+class AttemptEnded(NamedTuple):
+    """The body returned or raised."""
+
+    run: str
+    action: str
+    attempt: int
+    started_at: float
+    at: float
+    ok: bool
+    worker: str = ""
+    pid: int = 0
+    slot: str = ""
+    busy: float = 0.0
+    error: ErrorNote | None = None
+
+
+class Logged(NamedTuple):
+    """Lines that an attempt printed, in order."""
+
+    run: str
+    action: str
+    attempt: int
+    lines: tuple[LogLine, ...]
+    #: Lines left out before these because too many came at once (they are in the worker's file).
+    hidden: int = 0
+
+
+class Reported(NamedTuple):
+    """The whole current HTML of one tab of an action's report."""
+
+    run: str
+    action: str
+    tab: str
+    html: str
+
+
+Event = (
+    RunOpened
+    | RunClosed
+    | RunReopened
+    | RunNoted
+    | ActionQueued
+    | ActionNoted
+    | ActionEnded
+    | AttemptStarted
+    | AttemptEnded
+    | Logged
+    | Reported
+)

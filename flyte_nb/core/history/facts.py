@@ -1,0 +1,211 @@
+r"""What is known about runs, actions and attempts. Runs in: everywhere.
+
+Facts that travel are ``NamedTuple``\\ s: as frozen as frozen dataclasses, and several times cheaper to make and to pickle.
+`Action` is the one exception: the reducer folds every event into it, and making a new 22-field value per event took 25 us
+per action where changing it in place takes 12, which is what lets a run hold 100,000 actions. Only
+`flyte_nb.core.history.reducer` writes it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Phase(enum.StrEnum):
+    """Where an action or a run stands. Flyte 2's phases, and two of ours (`CANCELLING`, `ABANDONED`)."""
+
+    #: Known, not yet given to a worker.
+    QUEUED = "queued"
+    #: Waits for a resource (a GPU, say) that no worker has free.
+    WAITING_FOR_RESOURCES = "waiting_for_resources"
+    #: Given to a worker, its body has not begun.
+    INITIALIZING = "initializing"
+    #: Its body has begun.
+    RUNNING = "running"
+    #: Parked: a condition, a failure under ``on_failure="pause"``, or a breakpoint.
+    PAUSED = "paused"
+    #: Asked to stop, has not confirmed yet.
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    #: Cancelled, and confirmed so: nothing of it executes any more.
+    ABORTED = "aborted"
+    TIMED_OUT = "timed_out"
+    #: Taken from an earlier run's record instead of executed.
+    RECOVERED = "recovered"
+    #: Asked to stop, but its worker could not be reached to confirm.
+    ABANDONED = "abandoned"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self in TERMINAL
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it ended with an error of its own (a cancelled action did not)."""
+        return self is Phase.FAILED or self is Phase.TIMED_OUT
+
+
+TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED, Phase.TIMED_OUT, Phase.RECOVERED, Phase.ABANDONED})
+
+
+class ErrorNote(NamedTuple):
+    """A failure, small enough to travel with every event and to be shown in a row."""
+
+    #: "user", "system" or "unknown", as in Flyte.
+    kind: str
+    #: Name of the exception class, or of Flyte's error.
+    code: str
+    #: ``str(exception)``, cut at `MAX_MESSAGE` characters.
+    message: str
+    #: "file.py:12 in work", the innermost frame of the user's code; "" if unknown.
+    where: str = ""
+    #: The bounded failure record (`flyte_nb.core.failures.capture.FailureRecord`), pickled; None where there is none.
+    record: bytes | None = None
+    #: False for an error that no retry may follow (`flyte.errors.NonRecoverableError`).
+    recoverable: bool = True
+
+
+#: Longest message kept in an `ErrorNote`, in characters: two screens of text; the full one is in the record.
+MAX_MESSAGE = 4_000
+
+
+class Attempt(NamedTuple):
+    """One execution of an action on a worker. All times are seconds since the epoch."""
+
+    #: Counts from 0.
+    number: int
+    started_at: float | None = None
+    ended_at: float | None = None
+    #: Address of the Dask worker, or "local".
+    worker: str = ""
+    pid: int = 0
+    #: Name of the compute lane in that worker ("0", "1", ...): the row in a timeline.
+    slot: str = ""
+    #: Seconds it held a compute slot (a suspended action holds none).
+    busy: float = 0.0
+    #: None while it runs; then whether it returned.
+    ok: bool | None = None
+    error: ErrorNote | None = None
+
+
+@dataclass(slots=True, eq=True, repr=False)
+class Action:
+    """One awaited task call; written by the reducer only. All times are seconds since the epoch."""
+
+    run: str
+    #: Deterministic within the run; "a0" is the root.
+    name: str
+    #: Order of arrival in this kernel's store: users see ``a<number>``.
+    number: int
+    #: Name of the parent action; "" for the root.
+    parent: str
+    #: Full task name, "env.function".
+    task: str
+    #: "square(3)": bounded, known before it starts.
+    label: str
+    #: Name of the group it belongs to (``flyte.group``, ``flyte.map``); "" for none.
+    group: str
+    #: "task", "trace", "condition", "sleep" or "root".
+    kind: str
+    phase: Phase
+    queued_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    #: Attempts it may use in all.
+    max_attempts: int = 1
+    #: The latest attempt; None before the first one starts.
+    attempt: Attempt | None = None
+    #: Attempts before the latest, oldest first.
+    earlier: tuple[Attempt, ...] = ()
+    error: ErrorNote | None = None
+    #: Whether the result came from the cache.
+    cached: bool = False
+    #: A word on the phase: "backing off 2.0 s", "breakpoint at cell.py:4".
+    note: str = ""
+    #: Serialized arguments, for replay and retry; None once dropped.
+    inputs: bytes | None = None
+    #: Serialized small result, for replay; None if there is none or it is large.
+    output: bytes | None = None
+    #: Bounded text of the result; "" if none.
+    preview: str = ""
+    #: What its controller last said: (sequence number, phase, attempt it speaks of). -1: nothing yet.
+    said: tuple[int, Phase, int] = (-1, Phase.QUEUED, 0)
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.phase.is_terminal
+
+    @property
+    def id(self) -> str:
+        """The short name users see and type: ``a17``."""
+        return f"a{self.number}"
+
+    def retry(self) -> None:
+        """Run it again, if it failed or is parked, with the code that its task has now: `Run.retry`."""
+        _run_of(self).retry(self)
+
+    def resume(self, value: Any) -> None:
+        """Let it succeed with a value, if it is parked: `Run.resume`."""
+        _run_of(self).resume(self, value)
+
+    def fail(self) -> None:
+        """Let it fail with its error, if it is parked: `Run.fail`."""
+        _run_of(self).fail(self)
+
+    def __repr__(self) -> str:
+        tries = (
+            f" attempt {self.attempt.number + 1}/{self.max_attempts}" if self.attempt and self.max_attempts > 1 else ""
+        )
+        place = f" on {self.attempt.worker}" if self.attempt and self.attempt.worker else ""
+        return f"<Action {self.run}/{self.id} {self.label} {self.phase.name}{tries}{place}>"
+
+
+def _run_of(action: Action) -> Any:
+    from flyte_nb.core.runs.run_registry import runs
+
+    found = runs().get(action.run)
+    if found is None:
+        raise LookupError(f"{action.run} is not kept any more: this kernel remembers its latest runs.")
+    return found
+
+
+class RunState(NamedTuple):
+    """One run: a cell that awaited tasks, or a ``flyte.run(...)``."""
+
+    #: Short name, unique in this kernel: "r3".
+    run: str
+    #: What the user sees beside it: the first line of the cell, or the task's name.
+    title: str
+    #: "cell", "run", or "replay" of an action in the kernel.
+    kind: str
+    phase: Phase
+    started_at: float
+    ended_at: float | None = None
+    #: Notebook cell id; "" elsewhere.
+    cell: str = ""
+    #: The prompt number of the cell, as in ``In [7]``; 0 if none.
+    prompt: int = 0
+    error: ErrorNote | None = None
+    #: Name of the run this one recovers; "" for none.
+    recovers: str = ""
+    #: What all of it waits for: "the cluster is starting"; "" for nothing.
+    note: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The title, after what it waits for."""
+        return f"{self.note} · {self.title}" if self.note else self.title
+
+
+class LogLine(NamedTuple):
+    """One line that an action printed."""
+
+    #: Seconds since the epoch, on the worker's clock.
+    at: float
+    #: "stdout", "stderr", "warning", or a logging level name in lower case ("info", "error", ...).
+    stream: str
+    text: str

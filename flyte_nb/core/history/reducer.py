@@ -1,0 +1,128 @@
+"""Fold events into actions: the only place where a phase is decided. Runs in: everywhere.
+
+Theory of operation. An action has two kinds of author: its controller (queued, noted, ended; numbered by ``seq``) and the
+workers that execute its attempts (started, ended; numbered by attempt). Their events race through different pipes, so
+nothing here depends on the order of arrival: per action we keep what the controller *last* said and what is known of each
+attempt, and `phase_of` is a table over the two. ``fold(shuffle(events)) == fold(events)``, numbers of arrival aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import TERMINAL, Action, Attempt, Phase
+
+_QUEUED = (0, Phase.QUEUED, 0)
+
+#: Phases in which the controller's word stands whatever the worker says.
+_CONTROLLER_DECIDES = TERMINAL | {Phase.PAUSED, Phase.CANCELLING, Phase.WAITING_FOR_RESOURCES}
+
+
+def placeholder(run: str, name: str) -> Action:
+    """An action of which only a worker has spoken so far (number -1: not yet shown)."""
+    return Action(run, name, -1, "", "", "", "", "task", Phase.QUEUED, 0.0)
+
+
+def phase_of(said: tuple[int, Phase, int], attempt: Attempt | None) -> Phase:
+    """The phase, from what the controller last said and the latest attempt."""
+    _, phase, speaks_of = said
+    if phase in _CONTROLLER_DECIDES:
+        return phase
+    if attempt is None or attempt.number < speaks_of:
+        return Phase.QUEUED
+    # An attempt that ended leaves its action RUNNING until the controller has decided what follows.
+    return Phase.RUNNING
+
+
+def _queued(action: Action, event: ev.ActionQueued) -> None:
+    (_, _, action.parent, action.task, action.label, action.group, action.queued_at, action.kind,
+     action.max_attempts, action.inputs) = event  # fmt: skip
+    if action.said[0] < 0:
+        action.said = _QUEUED
+    action.phase = phase_of(action.said, action.attempt)
+
+
+def _noted(action: Action, event: ev.ActionNoted) -> None:
+    if event.seq > action.said[0]:
+        action.said = (event.seq, event.phase, event.attempt)
+        action.note = event.note
+        action.phase = phase_of(action.said, action.attempt)
+        # It may have ended before: whoever retries by hand lets it begin again.
+        action.ended_at = action.error = action.output = None
+        action.cached, action.preview = False, ""
+
+
+def _ended(action: Action, event: ev.ActionEnded) -> None:
+    _, _, seq, phase, at, error, cached, output, preview, attempt = event
+    if attempt is not None:
+        _with_attempt(action, attempt)
+    if seq > action.said[0]:
+        action.said = (seq, phase, 0)
+        action.phase = phase
+        action.ended_at = at
+        action.error = error
+        action.cached = cached
+        action.output = output
+        action.preview = preview
+        action.note = ""
+
+
+def _started(action: Action, event: ev.AttemptStarted) -> None:
+    _, _, number, at, worker, pid, slot = event
+    _with_attempt(action, Attempt(number, at, None, worker, pid, slot))
+
+
+def _attempt_ended(action: Action, event: ev.AttemptEnded) -> None:
+    _, _, number, started_at, at, ok, worker, pid, slot, busy, error = event
+    _with_attempt(action, Attempt(number, started_at, at, worker, pid, slot, busy, ok, error))
+
+
+def _with_attempt(action: Action, new: Attempt) -> None:
+    latest = action.attempt
+    if latest is None:
+        action.attempt = new
+        action.started_at = new.started_at
+    elif new.number == latest.number:
+        action.attempt = _fuller(latest, new)
+    else:
+        known = {a.number: a for a in (*action.earlier, latest)}
+        known[new.number] = _fuller(known[new.number], new) if new.number in known else new
+        *earlier, action.attempt = (known[n] for n in sorted(known))
+        action.earlier = tuple(earlier)
+        action.started_at = earlier[0].started_at
+    action.phase = phase_of(action.said, action.attempt)
+
+
+def _fuller(a: Attempt, b: Attempt) -> Attempt:
+    """Of two reports on one attempt, the one that knows its end."""
+    return a if a.ok is not None else b
+
+
+_FOLDS: dict[type, Callable[[Action, Any], None]] = {
+    ev.ActionQueued: _queued,
+    ev.ActionNoted: _noted,
+    ev.ActionEnded: _ended,
+    ev.AttemptStarted: _started,
+    ev.AttemptEnded: _attempt_ended,
+}
+
+
+def fold(action: Action | None, event: ev.Event) -> Action:
+    """Fold an event into an action, in place.
+
+    Args:
+        action: The action so far, None if unheard of.
+        event: One of the five action events; order of arrival does not matter.
+
+    Returns:
+        `action`, or a new one if there was none.
+
+    Raises:
+        KeyError: The event is not about an action's state.
+    """
+    if action is None:
+        action = placeholder(event.run, event.action)  # type: ignore[union-attr]
+    _FOLDS[type(event)](action, event)
+    return action

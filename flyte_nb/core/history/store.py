@@ -1,0 +1,256 @@
+"""The only mutable truth about runs: folds events, tallies groups, tells views what changed. Runs in: engine thread."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+
+from flyte_nb.core.control.calls import ResumePoint
+from flyte_nb.core.control.replay import resume_point
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Action, Phase, RunState
+from flyte_nb.core.history.groups import PHASE_CODES, TERMINAL_CODES, Group, Watch
+from flyte_nb.core.history.logbook import LogBook
+from flyte_nb.core.history.reducer import fold
+from flyte_nb.core.transport.payload import Payload
+
+#: Closed runs kept; the oldest beyond it are forgotten, with their logs and inputs.
+MAX_RUNS = 200
+#: Actions kept over all closed runs: about 1 kB each.
+MAX_ACTIONS = 1_000_000
+#: Longest report kept per tab, in characters.
+MAX_REPORT = 2_000_000
+
+
+class RunRecord:
+    """Everything known of one run."""
+
+    def __init__(self, state: RunState) -> None:
+        self.state = state
+        #: By name, in order of arrival; includes actions not yet announced by their controller (number -1).
+        self.actions: dict[str, Action] = {}
+        #: Names by number: ``numbered[17]`` is the name of ``a17``.
+        self.numbered: list[str] = []
+        #: By `Group.key`, in order of first member.
+        self.groups: dict[str, Group] = {}
+        #: Names of children by parent's name, as group keys in order.
+        self.children: dict[str, list[str]] = {}
+        self.logs = LogBook()
+        #: HTML by (action name, tab).
+        self.reports: dict[tuple[str, str], str] = {}
+        self.watches: list[Watch] = []
+        self._places: dict[str, tuple[Group, int]] = {}
+
+    def watch(self) -> Watch:
+        """A new change set that this record fills from now on; `unwatch` it when done."""
+        watch = Watch()
+        self.watches.append(watch)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Stop filling it."""
+        if watch in self.watches:
+            self.watches.remove(watch)
+
+    def find(self, name: str) -> Action | None:
+        """The action of this name or number (``"a17"``); None if there is none."""
+        if name in self.actions:
+            return self.actions[name]
+        if name[:1] == "a" and name[1:].isdigit() and int(name[1:]) < len(self.numbered):
+            return self.actions[self.numbered[int(name[1:])]]
+        return None
+
+    def group_of(self, name: str) -> tuple[Group, int] | None:
+        """The group of an action and its place in it; None for a root."""
+        return self._places.get(name)
+
+    def children_of(self, name: str) -> list[Action]:
+        """Children of an action, group by group, each in order of arrival."""
+        return [self.actions[m] for key in self.children.get(name, ()) for m in self.groups[key].members]
+
+    def count(self, *phases: Phase) -> int:
+        """How many actions (the root aside) are in one of these phases."""
+        return sum(group.count(*phases) for group in self.groups.values())
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an action (the root of a cell aside) has not ended; from the groups' tallies, whatever the run's size."""
+        grouped = sum(len(group.members) for group in self.groups.values())
+        return grouped > sum(group.counts[code] for group in self.groups.values() for code in TERMINAL_CODES)
+
+    def apply(self, event: ev.Event) -> None:
+        """Fold one event about an action's state."""
+        name: str = event.action  # type: ignore[union-attr]
+        action = self.actions.get(name)
+        if action is None:
+            action = self.actions[name] = fold(None, event)
+        else:
+            fold(action, event)
+        place = self._places.get(name)
+        if place is not None:
+            group, index = place
+            code, old = PHASE_CODES[action.phase], group.phases[index]
+            if code == old:
+                place = None  # Its group's tally stands.
+            else:
+                group.phases[index] = code
+                group.counts[old] -= 1
+                group.counts[code] += 1
+        elif type(event) is ev.ActionQueued and action.number < 0:
+            action.number = len(self.numbered)
+            self.numbered.append(name)
+            # The root of a cell is implied; that of a `flyte.run` is an action like any other.
+            if event.kind != "root" or self.state.kind == "run":
+                place = self._join(action)
+        for watch in self.watches:
+            watch.actions.add(name)
+            if place is not None:
+                watch.groups.add(place[0].key)
+
+    def _join(self, action: Action) -> tuple[Group, int]:
+        key = f"{action.parent}/{'g:' + action.group if action.group else 't:' + action.task}"
+        group = self.groups.get(key)
+        if group is None:
+            group = Group(key, action.parent, action.group or action.task, action.task, bool(action.group))
+            self.groups[key] = group
+            self.children.setdefault(action.parent, []).append(key)
+        place = self._places[action.name] = (group, len(group.members))
+        group.members.append(action.name)
+        code = PHASE_CODES[action.phase]
+        group.phases.append(code)
+        group.counts[code] += 1
+        return place
+
+
+class RunStore:
+    r"""Folds events into `RunRecord`\\ s. One thread writes; others ask that thread.
+
+    Listeners are told of every event after it is folded, on the writing thread.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, RunRecord] = {}
+        #: Called with each `RunOpened`, `RunClosed` and `RunReopened`, after folding.
+        self.listeners: list[Callable[[ev.Event], None]] = []
+
+    def extend(self, events: Iterable[ev.Event]) -> None:
+        """Fold events, in any order of arrival."""
+        for event in events:
+            self.append(event)
+
+    def append(self, event: ev.Event) -> None:
+        """Fold one event. Events of a run that is unknown (dropped, or not yet opened) are ignored."""
+        kind = type(event)
+        if kind is ev.RunOpened:
+            self._open(event)  # type: ignore[arg-type]
+            return
+        record = self.runs.get(event.run)
+        if record is None:
+            return
+        if kind is ev.Logged:
+            record.logs.add(event.action, event.lines, event.hidden)  # type: ignore[union-attr]
+            for watch in record.watches:
+                watch.logs.append(event)  # type: ignore[arg-type]
+            return
+        if kind is ev.RunClosed:
+            self._close(record, event)  # type: ignore[arg-type]
+        elif kind is ev.RunNoted:
+            record.state = record.state._replace(note=event.note)  # type: ignore[union-attr]
+            for watch in record.watches:
+                watch.run = True
+        elif kind is ev.RunReopened:
+            self._reopen(record, event)  # type: ignore[arg-type]
+        elif kind is ev.Reported:
+            key = (event.action, event.tab)  # type: ignore[union-attr]
+            record.reports[key] = event.html[:MAX_REPORT]  # type: ignore[union-attr]
+            for watch in record.watches:
+                watch.reports.add(key)
+        else:
+            record.apply(event)
+
+    def _open(self, event: ev.RunOpened) -> None:
+        state = RunState(
+            event.run,
+            event.title,
+            event.kind,
+            Phase.RUNNING,
+            event.at,
+            None,
+            event.cell,
+            event.prompt,
+            recovers=event.recovers,
+        )
+        self.runs[event.run] = RunRecord(state)
+        self._forget_old()
+        for listener in list(self.listeners):
+            listener(event)
+
+    def _close(self, record: RunRecord, event: ev.RunClosed) -> None:
+        record.state = record.state._replace(note="", phase=event.phase, ended_at=event.at, error=event.error)
+        for watch in record.watches:
+            watch.run = True
+        for listener in list(self.listeners):
+            listener(event)
+
+    def _reopen(self, record: RunRecord, event: ev.RunReopened) -> None:
+        record.state = record.state._replace(phase=Phase.RUNNING, ended_at=None, error=None)
+        for watch in record.watches:
+            watch.run = True
+        for listener in list(self.listeners):
+            listener(event)
+
+    def _forget_old(self) -> None:
+        closed = [r for r in self.runs.values() if r.state.ended_at is not None]
+        surplus = len(self.runs) - MAX_RUNS
+        actions = sum(len(r.actions) for r in self.runs.values())
+        for record in closed:
+            if surplus <= 0 and actions <= MAX_ACTIONS:
+                return
+            surplus -= 1
+            actions -= len(record.actions)
+            del self.runs[record.state.run]
+
+    def results_of_children(self, run: str, parent: str) -> tuple[tuple[str, Payload | ResumePoint], ...]:
+        """What became of the children of an action.
+
+        Returns:
+            The result of each that succeeded and whose result was kept; of every other task, where its numbers stand, since it
+            will be executed again under the same name.
+        """
+        record = self.runs.get(run)
+        if record is None:
+            return ()
+        found: list[tuple[str, Payload | ResumePoint]] = []
+        for action in record.children_of(parent):
+            if action.kind == "sleep":  # slept or not, it counts from its first call
+                found.append((action.name, pickle.dumps(action.queued_at)))
+                continue
+            if action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
+                found.append((action.name, action.output))
+            elif action.kind in {"task", "trace", "condition"}:  # one that still seems to run was lost with its owner
+                found.append((action.name, resume_point(action)))
+        return tuple(found)
+
+    def find(self, name: str, default_run: str = "") -> tuple[RunRecord, Action] | None:
+        """The action called ``a17`` (in `default_run`, or the latest run that has it) or ``r3/a17``."""
+        run, _, action = name.rpartition("/")
+        if run:
+            records = [self.runs[run]] if run in self.runs else []
+        elif default_run in self.runs:
+            records = [self.runs[default_run]]
+        else:
+            # A replay is of an action that somebody still talks about: its own actions come last.
+            records = list(reversed(self.runs.values()))
+            records.sort(key=lambda record: record.state.kind == "replay")
+        for record in records:
+            found = record.find(action)
+            if found is not None:
+                return record, found
+        return None
+
+
+def replay(events: Iterable[ev.Event]) -> RunStore:
+    """A store rebuilt from recorded events: what a bug report holds."""
+    store = RunStore()
+    store.extend(events)
+    return store

@@ -1,0 +1,1 @@
+"""A task's inputs and outputs, by its annotations."""

@@ -1,0 +1,102 @@
+"""Make the value that an annotation asks for out of the plain data it was given as. Runs in: everywhere.
+
+Flyte builds dataclasses and pydantic models from dicts, enums from their values and NamedTuples from tuples, so that a
+caller needs none of the task's classes; and a table stands for a reference to it (`flyte_nb.io.DataFrame`) and the other way
+round. Nothing else is changed; a value that fits as it is never comes here.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import dataclasses
+import enum
+import types
+import typing
+from typing import Any
+
+from flyte_nb.core.interface import type_check
+
+#: Nesting followed, in annotation and value: as deep as annotations are checked.
+MAX_DEPTH = type_check.MAX_DEPTH
+
+
+def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
+    """The value, with plain data replaced by what the annotation names.
+
+    Args:
+        annotation: A resolved type hint.
+        value: What was given. Not changed.
+        depth: How deep in another value it stands.
+
+    Returns:
+        A new value, or the same one where nothing can be built of it.
+    """
+    annotation = type_check.strip(annotation)
+    if depth > MAX_DEPTH or value is None or annotation is Any:
+        return value
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Union or origin is types.UnionType:
+        return _of_union(args, value, depth)
+    if origin in _LISTS and type(value) is list and args:
+        return [coerce(args[0], item, depth + 1) for item in value]
+    if origin is tuple and type(value) is tuple and args:
+        members = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        return (
+            tuple(coerce(a, v, depth + 1) for a, v in zip(members, value, strict=True))
+            if _same(members, value)
+            else value
+        )
+    if origin in _DICTS and type(value) is dict and len(args) == 2:
+        return {coerce(args[0], k, depth + 1): coerce(args[1], v, depth + 1) for k, v in value.items()}
+    return _of_class(annotation, value, depth) if isinstance(annotation, type) else value
+
+
+_LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)
+_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def _same(members: typing.Sequence[Any], value: tuple[Any, ...]) -> bool:
+    return len(members) == len(value)
+
+
+def _of_union(args: tuple[Any, ...], value: Any, depth: int) -> Any:
+    checks = [(arg, type_check.compile_check(arg)) for arg in args]
+    if any(check is not None and check(value) for _, check in checks):
+        return value
+    for arg, check in checks:
+        with contextlib.suppress(Exception):
+            made = coerce(arg, value, depth + 1)
+            if check is not None and check(made):
+                return made
+    return value
+
+
+def _of_class(cls: Any, value: Any, depth: int) -> Any:
+    if isinstance(value, cls):
+        return value
+    if hasattr(value, "__flyte_as__"):  # a reference to a table, where the table is wanted
+        return value.__flyte_as__(cls)
+    if hasattr(cls, "__flyte_of__"):  # a table, where a reference to it is wanted
+        return cls.__flyte_of__(value)
+    if issubclass(cls, enum.Enum) and isinstance(value, str | int):
+        return cls(value)
+    if hasattr(cls, "_fields") and type(value) in (tuple, list) and len(value) == len(cls._fields):
+        hints = _hints(cls)
+        return cls(*(coerce(hints.get(n, Any), v, depth + 1) for n, v in zip(cls._fields, value, strict=True)))
+    if type(value) is not dict:
+        return value
+    if hasattr(cls, "model_validate"):
+        return cls.model_validate(value)
+    if dataclasses.is_dataclass(cls):
+        made: Any = cls
+        hints = _hints(made)
+        return made(**{name: coerce(hints.get(name, Any), item, depth + 1) for name, item in value.items()})
+    return value
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except Exception:
+        return {}

@@ -1,0 +1,476 @@
+"""What a task takes and gives back: `Interface`. Runs in: everywhere.
+
+Calls are checked here, on the side of the caller, before anything is submitted: arguments are bound as Python binds them,
+defaults are filled in, and obvious mismatches with the annotations are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import hashlib
+import inspect
+import logging
+import reprlib
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from flyte_nb.core.interface import json_schema as jsonschema
+from flyte_nb.core.interface import type_check, type_hints
+from flyte_nb.core.interface.coerce import coerce
+from flyte_nb.errors import ArgumentError, RuntimeDataValidationError
+
+#: What stands for "no default" and "no annotation", as in `inspect`.
+EMPTY = inspect.Parameter.empty
+
+_log = logging.getLogger("flyte")
+
+#: Functions whose missing annotations have been mentioned. Bounded: a notebook may make functions for ever.
+MAX_MENTIONED = 1_000
+_mentioned: set[str] = set()
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 6
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Interface:
+    """Inputs and outputs of a task.
+
+    Attributes:
+        name: Full name of the task, for messages.
+        inputs: Per parameter, in order: (type, default); `EMPTY` for no default.
+        outputs: Per result: its type. ``{"o0": T}``, ``o0, o1, ...`` for a tuple, the fields of a NamedTuple, ``{}`` for none.
+        signature: Python's signature of the function.
+        returns: The return annotation; `EMPTY` if there is none.
+    """
+
+    __slots__ = (
+        "_by_keyword",
+        "_check_returned",
+        "_checks",
+        "_count",
+        "_exact",
+        "_has_checks",
+        "_keyword_checks",
+        "_positional",
+        "_single_type",
+        "inputs",
+        "name",
+        "outputs",
+        "returns",
+        "signature",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Mapping[str, tuple[Any, Any]],
+        outputs: Mapping[str, Any],
+        signature: inspect.Signature,
+        returns: Any = EMPTY,
+    ) -> None:
+        self.name = name
+        self.inputs = dict(inputs)
+        self.outputs = dict(outputs)
+        self.signature = signature
+        self.returns = returns
+        self._compile()
+
+    @classmethod
+    def of(cls, func: Callable[..., Any], task: str | None = None) -> Interface:
+        """The interface of a function.
+
+        Args:
+            func: The task's function.
+            task: Full name of the task; the function's own by default.
+
+        Raises:
+            ValueError: The function takes ``*args`` or ``**kwargs``.
+            TypeError: Its return annotation is a tuple of one, or of any length.
+        """
+        name = task or str(getattr(func, "__qualname__", repr(func)))
+        signature = inspect.signature(func)
+        resolved = type_hints.resolve_hints(func)
+        inputs: dict[str, tuple[Any, Any]] = {}
+        for parameter in signature.parameters.values():
+            if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                stars = "*" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else "**"
+                raise ValueError(
+                    f"Task {name} takes {stars}{parameter.name}: the inputs of a task must have names. "
+                    "Take a list or a dict instead."
+                )
+            inputs[parameter.name] = (resolved.get(parameter.name, Any), parameter.default)
+        missing = [n for n, p in signature.parameters.items() if p.annotation is EMPTY]
+        if missing:
+            _mention(name, missing)
+        returns = resolved.get("return", EMPTY) if signature.return_annotation is not EMPTY else EMPTY
+        if returns is EMPTY and _returns_something(func):
+            _mention_return(name)
+        return cls(name, inputs, outputs_of(returns, name), signature, returns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.name, self.inputs, self.outputs, _kinds(self.signature), self.returns)
+
+    def __repr__(self) -> str:
+        return f"{self._takes()} -> {self._gives()}"
+
+    def _takes(self, *, defaults: bool = True) -> str:
+        parts = []
+        for name, (hint, default) in self.inputs.items():
+            if self._by_keyword and name == self._by_keyword[0][0]:
+                parts.append("*")
+            shown = "" if default is EMPTY or not defaults else f" = {_short.repr(default)}"
+            parts.append(f"{name}: {type_check.display(hint)}{shown}")
+        return f"({', '.join(parts)})"
+
+    def _gives(self) -> str:
+        if not self.outputs:
+            return "None"
+        return f"({', '.join(f'{name}: {type_check.display(hint)}' for name, hint in self.outputs.items())})"
+
+    def signature_text(self) -> str:
+        """Names and types of inputs and outputs, the same in every process. Defaults are left out: they may be any object."""
+        return f"{self._takes(defaults=False)} -> {self._gives()}"
+
+    def json_schema(self) -> dict[str, Any]:
+        """A JSON schema of the inputs."""
+        return jsonschema.schema_of_inputs(self.inputs)
+
+    # -- Binding -------------------------------------------------------------------------------------------------------
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Bind a call's arguments as Python would, fill in the defaults, and refuse what obviously does not fit.
+
+        Args:
+            args: Positional arguments.
+            kwargs: Keyword arguments; not changed.
+
+        Returns:
+            Every parameter's value: the positional ones as a tuple, in order, the keyword-only ones as a dict. Unchanged,
+            but for plain data where the annotation names a class: a dict for a dataclass or a pydantic model, a value for
+            an enum, a tuple for a NamedTuple.
+
+        Raises:
+            ArgumentError: They fit neither the signature (the text is Python's, with the task's name) nor the
+                annotations. It is a `TypeError` and a `ValueError`.
+        """
+        # The commonest call, a map over one list, takes the first line and the last: well under a microsecond.
+        if kwargs or len(args) != self._count or self._by_keyword:
+            args, kwargs = self._bind_slowly(args, kwargs)
+        if self._has_checks and (kwargs or tuple(map(type, args)) != self._exact):
+            return self._checked(args, kwargs)
+        return args, kwargs
+
+    def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if len(args) > self._count:
+            self._refuse(args, kwargs)
+        left = dict(kwargs)
+        values = list(args)
+        for name, default, by_keyword in self._positional[len(args) :]:
+            value = left.pop(name, default) if by_keyword else default
+            if value is EMPTY:
+                self._refuse(args, kwargs)
+            values.append(value)
+        named: dict[str, Any] = {}
+        for name, default in self._by_keyword:
+            value = left.pop(name, default)
+            if value is EMPTY:
+                self._refuse(args, kwargs)
+            named[name] = value
+        if left:
+            self._refuse(args, kwargs)
+        return tuple(values), named
+
+    def _refuse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.name}() {error}. It takes {self._takes()}.") from None
+        raise ArgumentError(f"{self.name}() does not take these arguments. It takes {self._takes()}.")
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by parameter name, of arguments that `bind` has bound.
+
+        Args:
+            args: The tuple from `bind`.
+            kwargs: The dict from `bind`.
+        """
+        found = dict(zip((p[0] for p in self._positional), args, strict=False))
+        found.update(kwargs)
+        return found
+
+    # -- Checking ------------------------------------------------------------------------------------------------------
+
+    def _checked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, each as it is if it fits, else built of plain data (a model of a dict), else refused."""
+        for place, (value, row) in enumerate(zip(args, self._checks, strict=False)):
+            if not _fits(value, row):
+                args = (*args[:place], self._built(row, value), *args[place + 1 :])
+        for key, value in kwargs.items():
+            if not _fits(value, self._keyword_checks[key]):
+                kwargs = {**kwargs, key: self._built(self._keyword_checks[key], value)}
+        return args, kwargs
+
+    def _built(self, row: _Row, value: Any) -> Any:
+        name, _exact, check, _default = row
+        try:
+            made = coerce(self.inputs[name][0], value)
+        except Exception as error:
+            self._refuse_value(name, value, f" ({type(error).__name__}: {error})")
+        if check is not None and not check(made):
+            self._refuse_value(name, value)
+        return made
+
+    def _refuse_value(self, name: str, value: Any, why: str = "") -> NoReturn:
+        expected = type_check.display(self.inputs[name][0])
+        raise ArgumentError(
+            f"Type conversion failed for variable '{name}': expected {expected}, got {describe(value)}{why}. "
+            f"Task {self.name} takes {self._takes()}."
+        )
+
+    def check_outputs(self, value: Any) -> Any:
+        """Refuse a result that obviously does not fit the return annotation.
+
+        Args:
+            value: What the function returned.
+
+        Returns:
+            The same; built of plain data where the annotation asks for it, as arguments are.
+
+        Raises:
+            RuntimeDataValidationError: It does not fit, or there is no return annotation and it is not None.
+        """
+        if type(value) is self._single_type:
+            return value
+        if not self.outputs:
+            if value is None or self.returns is Any:
+                return value
+            shown = value if isinstance(value, tuple) else (value,)
+            raise RuntimeDataValidationError(
+                "o0",
+                f"Expected no outputs but got {_short.repr(shown)},did you miss a return type annotation?",
+                self.name,
+            )
+        if self._check_returned is None or self._check_returned(value):
+            return value
+        with contextlib.suppress(Exception):
+            made = coerce(_one_hint(self.returns), value)
+            if self._check_returned(made):
+                return made
+        expected = type_check.display(self.returns)
+        if len(self.outputs) > 1 and (not isinstance(value, tuple | list) or len(value) != len(self.outputs)):
+            got = f"{len(value)}" if isinstance(value, tuple | list) else "1"
+            raise RuntimeDataValidationError(
+                ", ".join(self.outputs), f"Expected {len(self.outputs)} outputs ({expected}), but got {got}", self.name
+            )
+        raise RuntimeDataValidationError(
+            next(iter(self.outputs)),
+            f"expected {expected}, got {describe(value)}. Return such a value, or change the annotation.",
+            self.name,
+        )
+
+    # -- Description ---------------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash over names and types of inputs and outputs, the same in every process; defaults do not count."""
+        return hashlib.sha256(self.signature_text().encode()).hexdigest()[:16]
+
+    def has_default(self, name: str) -> bool:
+        """Whether an input may be left out.
+
+        Args:
+            name: Name of the input.
+        """
+        return self.inputs[name][1] is not EMPTY
+
+    def required_inputs(self) -> list[str]:
+        """Names of the inputs that have no default."""
+        return [name for name in self.inputs if not self.has_default(name)]
+
+    def num_required_inputs(self) -> int:
+        """How many inputs have no default."""
+        return len(self.required_inputs())
+
+    def get_input_types(self) -> dict[str, Any]:
+        """Type by name of input."""
+        return {name: hint for name, (hint, _) in self.inputs.items()}
+
+    def has_outputs(self) -> bool:
+        """Whether there is a result."""
+        return bool(self.outputs)
+
+    def convert_to_kwargs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """A call's arguments by name, defaults filled in.
+
+        Raises:
+            ArgumentError: They do not fit the signature.
+        """
+        return self.named(*self.bind(args, kwargs))
+
+    def _compile(self) -> None:
+        parameters = self.signature.parameters.values()
+        #: (name, default, whether it may be given by keyword)
+        self._positional = tuple(
+            (p.name, p.default, p.kind is not inspect.Parameter.POSITIONAL_ONLY)
+            for p in parameters
+            if p.kind in _POSITIONAL
+        )
+        self._by_keyword = tuple((p.name, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+        rows = {name: (name, *_row(hint), default) for name, (hint, default) in self.inputs.items()}
+        self._count = len(self._positional)
+        #: Per parameter: (name, type that needs no check, check or None, default, which always fits: ``x: int = None``).
+        self._checks = tuple(rows[name] for name, _, _ in self._positional)
+        self._keyword_checks = {name: rows[name] for name, _ in self._by_keyword}
+        self._exact = tuple(row[1] for row in self._checks)
+        self._has_checks = any(row[2] is not None for row in rows.values())
+        self._single_type = (
+            self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _NEVER
+        )
+        self._check_returned = _returned_check(self.returns) if self.outputs else None
+
+
+#: Of a parameter: its name, the type that needs no check, its check, and its default, which always fits.
+_Row = tuple[str, Any, type_check.Check | None, Any]
+
+
+def _fits(value: Any, row: _Row) -> bool:
+    _name, exact, check, default = row
+    return check is None or type(value) is exact or value is default or check(value)
+
+
+class _Never:
+    """Type of no value."""
+
+
+_NEVER = _Never
+
+
+def _row(hint: Any) -> tuple[Any, type_check.Check | None]:
+    check = type_check.compile_check(hint)
+    return (hint if check is not None and _is_exact(hint) else _NEVER), check
+
+
+def _is_exact(hint: Any) -> bool:
+    return isinstance(hint, type) and typing.get_origin(hint) is None
+
+
+def _returned_check(returns: Any) -> type_check.Check | None:
+    return type_check.compile_check(_one_hint(returns))
+
+
+def _one_hint(returns: Any) -> Any:
+    """``-> (int, str)``, which Flyte takes, as Python writes it."""
+    return tuple.__class_getitem__(returns) if isinstance(returns, tuple) else returns
+
+
+def outputs_of(returns: Any, name: str = "") -> dict[str, Any]:
+    """Names and types of the results that a return annotation means.
+
+    Args:
+        returns: The resolved annotation; `EMPTY` for none.
+        name: Full name of the task, for messages.
+
+    Raises:
+        TypeError: It is a tuple of one, or of any length.
+    """
+    returns = type_check.strip(returns) if not isinstance(returns, tuple) else returns
+    if returns in _NOTHING:
+        return {}
+    if isinstance(returns, tuple):
+        members: tuple[Any, ...] = returns
+    elif typing.get_origin(returns) is tuple and typing.get_args(returns):
+        members = typing.get_args(returns)
+    elif isinstance(returns, type) and issubclass(returns, tuple) and hasattr(returns, "_fields"):
+        types = typing.get_type_hints(returns) if hasattr(returns, "__annotations__") else {}
+        return {field: types.get(field, Any) for field in returns._fields}
+    else:
+        return {"o0": returns}
+    if len(members) == 1:
+        raise TypeError(
+            f"Task {name} returns a tuple of one, {type_check.display(returns)}: a single result has no tuple. "
+            "Annotate the value itself."
+        )
+    if Ellipsis in members:
+        raise TypeError(
+            f"Task {name} returns a tuple of any length, {type_check.display(returns)}: a task has a fixed number of results. "
+            "Return a list instead."
+        )
+    return {f"o{i}": member for i, member in enumerate(members)}
+
+
+#: Annotations of a function without a result.
+_NOTHING = (None, type(None), EMPTY, typing.NoReturn, typing.Never)
+
+
+def describe(value: object) -> str:
+    """A value and its type, bounded: ``'a' (str)``."""
+    try:
+        text = _short.repr(value)
+    except Exception:
+        text = "a value"
+    return f"{text} ({type(value).__name__})"
+
+
+def _mention(name: str, missing: list[str]) -> None:
+    if name in _mentioned or len(_mentioned) >= MAX_MENTIONED:
+        return
+    _mentioned.add(name)
+    _log.warning(
+        "Task %s has no type annotation for %s: any value is taken, and pickled. Annotate it to have calls checked.",
+        name,
+        ", ".join(missing),
+    )
+
+
+def _mention_return(name: str) -> None:
+    key = f"{name} ->"
+    if key in _mentioned or len(_mentioned) >= MAX_MENTIONED:
+        return
+    _mentioned.add(key)
+    _log.warning(
+        "Task %s returns a value and has no return annotation: as in Flyte, the value will be refused. Write `-> int`, or "
+        "whatever it returns.",
+        name,
+    )
+
+
+def _returns_something(func: Callable[..., Any]) -> bool:
+    """Whether a function has a `return` with a value, as far as its bytecode tells."""
+    code = getattr(inspect.unwrap(func), "__code__", None)
+    if code is None:
+        return False
+    before = None
+    for step in dis.get_instructions(code):
+        if step.opname == "RETURN_CONST":  # since Python 3.12
+            if step.argval is not None:
+                return True
+        elif step.opname == "RETURN_VALUE" and not (
+            before is not None and before.opname == "LOAD_CONST" and before.argval is None
+        ):
+            return True
+        before = step
+    return False
+
+
+def _kinds(signature: inspect.Signature) -> tuple[tuple[str, int], ...]:
+    return tuple((p.name, int(p.kind)) for p in signature.parameters.values())
+
+
+def _rebuild(
+    name: str,
+    inputs: dict[str, tuple[Any, Any]],
+    outputs: dict[str, Any],
+    kinds: tuple[tuple[str, int], ...],
+    returns: Any,
+) -> Interface:
+    by_value = {int(kind): kind for kind in inspect._ParameterKind}
+    parameters = [
+        inspect.Parameter(each, by_value[kind], default=inputs[each][1], annotation=inputs[each][0])
+        for each, kind in kinds
+    ]
+    return Interface(name, inputs, outputs, inspect.Signature(parameters), returns)

@@ -1,0 +1,1 @@
+"""Start, find, retry and rerun runs."""

@@ -1,0 +1,83 @@
+"""What ``flyte.init`` and its relatives were told: project, domain, where data goes. Runs in: the user's process."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from flyte_nb.core.attempts import logging
+from flyte_nb.errors import InitializationError
+
+DEFAULT_PROJECT = "flyte_nb"
+DEFAULT_DOMAIN = "development"
+
+#: What runs take where they are not told otherwise.
+_given: dict[str, str] = {}
+
+
+def remember(**options: Any) -> None:
+    """Note the keywords of an ``init``; those that are None change nothing.
+
+    Args:
+        **options: ``project domain org version log_level user_log_level``, and Flyte's others, which have no effect.
+    """
+    for name in ("project", "domain", "org", "version"):
+        if options.get(name):
+            _given[name] = str(options[name])
+    if options.get("log_level") is not None or options.get("user_log_level") is not None:
+        logging.set_levels(options.get("log_level"), options.get("user_log_level"))
+
+
+def project() -> str:
+    """Project of runs that name none."""
+    return _given.get("project", DEFAULT_PROJECT)
+
+
+def domain() -> str:
+    """Domain of runs that name none."""
+    return _given.get("domain", DEFAULT_DOMAIN)
+
+
+def current_project() -> str:
+    """The project that `init` was given; "flyte_nb" without one, where Flyte raises an error."""
+    return project()
+
+
+def current_domain() -> str:
+    """The domain that `init` was given; "development" without one, where Flyte raises an error."""
+    return domain()
+
+
+def read_config(path: object) -> dict[str, str]:
+    """Project, domain and organisation of a Flyte configuration file (YAML, or the older INI form).
+
+    Args:
+        path: Its path; an object with a ``source`` (`flyte.config.Config`), or None, for no file.
+
+    Raises:
+        InitializationError: There is no such file (code "ConfigFileNotFoundError").
+    """
+    found = getattr(path, "source", path)
+    if found is None:
+        return {}
+    file = Path(os.fspath(found)).expanduser()  # type: ignore[call-overload]
+    if not file.is_file():
+        raise InitializationError(
+            "ConfigFileNotFoundError",
+            "user",
+            f"There is no configuration file {str(file)!r}. Call init() without one: nothing here needs it.",
+        )
+    text = file.read_text()
+    if file.suffix in {".yaml", ".yml"}:
+        # Three plain values under "task:" are all that matters here: not worth a YAML parser.
+        return {key: value.strip("'\"") for key, value in _PLAIN_VALUE.findall(text)}
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    return {key: value for part in parser.sections() for key, value in parser[part].items() if key in _KEYS}
+
+
+_KEYS = frozenset({"project", "domain", "org"})
+_PLAIN_VALUE = re.compile(r"^\s+(project|domain|org):[ \t]*([^\s#]+)", re.MULTILINE)

@@ -1,0 +1,39 @@
+"""What a run needs of the process that it runs in. Runs in: everywhere."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.replay import Replay
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.store import RunStore
+from flyte_nb.core.runs import retry
+
+#: Name of the action that a run begins with.
+ROOT = retry.ROOT
+#: Seconds between two looks of `Run.watch`.
+WATCH_EVERY = 0.05
+
+
+class Engine(Protocol):
+    """Where runs run."""
+
+    gateway: Gateway
+    store: RunStore
+    replay: Replay
+
+    def new_run_name(self) -> str:
+        """A name that no other run here has."""
+
+    def info_of(self, run: str) -> RunInfo | None:
+        """What a run's actions know of it; None if it is forgotten."""
+
+    def is_open(self, run: str) -> bool:
+        """Whether the cell of a run is still at it: more calls may come."""
+
+    def is_attended(self) -> bool:
+        """Whether a person can decide over parked actions and attach to breakpoints."""
+
+    def resolve(self, run: str, action: str, op: str, payload: Any, task: Any, info: RunInfo) -> None:
+        """Decide over a parked action, whoever sees it through: `Controller.resolve`. On the controller's thread."""

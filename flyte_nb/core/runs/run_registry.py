@@ -1,0 +1,133 @@
+"""Registry of the runs and engines of this process. Runs in: the user's process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flyte_nb.core.runs.engine import Engine
+from flyte_nb.core.runs.run import Run
+from flyte_nb.core.tasks.context import current
+
+#: Runs that `runs()` knows, at most as many as the store keeps.
+MAX_KNOWN = 200
+KNOWN: OrderedDict[str, Run] = OrderedDict()
+UNFINISHED: dict[str, Run] = {}
+_engines: dict[str, Callable[[], Engine]] = {}
+_local: list[Engine] = []
+
+
+def keep_until_done(run: Run) -> None:
+    for name in [name for name, old in UNFINISHED.items() if old.done()]:
+        del UNFINISHED[name]
+    UNFINISHED[run.name] = run
+
+
+def remember(run: Run) -> None:
+    """Have `runs` and `last_run` know a run."""
+    KNOWN[run.name] = run
+    while len(KNOWN) > MAX_KNOWN:
+        KNOWN.popitem(last=False)
+
+
+def find(name: str) -> Run:
+    """A run of this process, by name.
+
+    Raises:
+        errors.ActionNotFoundError: There is none, or it is forgotten.
+    """
+    from flyte_nb.errors import ActionNotFoundError
+
+    found = KNOWN.get(name)
+    context = current()
+    if found is None and context is not None and context.in_task:
+        from flyte_nb.core.runs import worker_run
+
+        if worker_run.is_far(context):
+            return worker_run.find(context, name)
+    if found is None:
+        latest = ", ".join(list(KNOWN)[-5:]) or "none"
+        raise ActionNotFoundError(f"There is no run {name!r} in this process; the latest are: {latest}.")
+    return found
+
+
+def known(name: str) -> Run | None:
+    """A run of this process; None if there is none of that name, or it is forgotten."""
+    return KNOWN.get(name)
+
+
+def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 100, **_ignored: Any) -> Iterator[Run]:
+    """Runs of this process, oldest first.
+
+    Args:
+        in_phase: Only those in this phase, or one of these.
+        task_name: Only those of this task.
+        limit: Most runs to give: the latest.
+    """
+    phases = {str(phase) for phase in ([in_phase] if isinstance(in_phase, str) else in_phase)} if in_phase else None
+    found = [
+        run
+        for run in list(KNOWN.values())
+        if (phases is None or str(run.phase) in phases)
+        and (task_name is None or (run._task is not None and run._task.name == task_name))
+    ]
+    return iter(found[-limit:])
+
+
+def forget(engine: Engine) -> None:
+    """An engine was closed: its runs are not found any more."""
+    for name in [name for name, run in KNOWN.items() if run._engine is engine]:
+        KNOWN.pop(name)._finished.set()  # its thread closes no run any more
+
+
+def runs() -> dict[str, Run]:
+    """The runs of this process by name, oldest first: those of cells that awaited tasks, and those of `run`.
+
+    Example:
+        >>> await flyte_nb.runs()["r3"].retry_failed()
+    """
+    return dict(KNOWN)
+
+
+def last_run() -> Run:
+    """The run that began last: of a cell that awaited tasks, or of `run`.
+
+    Raises:
+        LookupError: There is none yet.
+    """
+    if not KNOWN:
+        raise LookupError("there is no run yet: await a task in a cell, or call flyte_nb.run(task, ...)")
+    return next(reversed(KNOWN.values()))
+
+
+def unfinished() -> Iterator[Run]:
+    """Runs started with `run` that have not ended."""
+    return (run for run in list(UNFINISHED.values()) if not run.done())
+
+
+def provide(mode: str, engine: Callable[[], Engine]) -> None:
+    """Say who runs runs of a mode."""
+    _engines[mode] = engine
+
+
+def default_mode() -> str:
+    """The mode of a plain `run`: "remote" where a cluster can be had, "local" otherwise."""
+    return "remote" if "remote" in _engines else "local"
+
+
+def engine_for(mode: str) -> Engine:
+    """The engine of a mode ("local", "remote" or "hybrid").
+
+    Raises:
+        ValueError: There is no such mode.
+    """
+    if mode in {"remote", "hybrid"} and "remote" in _engines:
+        return _engines["remote"]()
+    if mode not in {"local", "remote", "hybrid"}:
+        raise ValueError(f"mode must be 'local', 'remote' or 'hybrid', not {mode!r}")
+    if not _local:
+        from flyte_nb.core.runs.local import LocalEngine
+
+        _local.append(LocalEngine())
+    return _local[0]

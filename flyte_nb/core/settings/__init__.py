@@ -1,0 +1,1 @@
+"""What an author can say about a task, as checked values."""

@@ -1,0 +1,248 @@
+"""How a task is to be run: `TaskConfig`, resolved from environment, decorator and override. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from flyte_nb.core.settings.cache import Cache
+from flyte_nb.core.settings.documentation import Documentation, Link
+from flyte_nb.core.settings.image import Image
+from flyte_nb.core.settings.pods import PodTemplate
+from flyte_nb.core.settings.resources import Resources
+from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, Timeout
+from flyte_nb.core.settings.reuse import ReusePolicy
+from flyte_nb.core.settings.secret import SecretRequest
+from flyte_nb.core.settings.triggers import Trigger
+
+if TYPE_CHECKING:
+    from flyte_nb.core.tasks.environment import TaskEnvironment
+
+#: Largest inputs, and outputs, that travel by value, in bytes: Flyte's default.
+MAX_INLINE_IO_BYTES = 10 * 1024 * 1024
+
+
+class Unset(enum.Enum):
+    """Type of `UNSET`, for annotations."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+#: "Not given": so that 0, False and "" can be given.
+UNSET: Final = Unset.UNSET
+
+#: What an override of a warm task may change only together with ``reusable="off"``: it is fixed when a replica starts.
+FIXED_IN_A_REPLICA = ("resources", "env_vars", "secrets", "service_account")
+
+#: What an override may not change at all.
+NEVER_OVERRIDDEN = ("name", "image", "docs", "interface")
+
+#: Keywords of `TaskConfig.overridden`.
+OVERRIDABLE = (
+    "short_name",
+    "resources",
+    "cache",
+    "retries",
+    "timeout",
+    "reusable",
+    "env_vars",
+    "secrets",
+    "service_account",
+    "max_inline_io_bytes",
+    "pod_template",
+    "queue",
+    "interruptible",
+    "entrypoint",
+    "produces_artifacts",
+    "links",
+    "plugin_config",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """Everything about a task but its function. The override's value decides, then the decorator's, then the environment's."""
+
+    #: Name in views, the function's by default.
+    short_name: str = ""
+    #: Whether results are kept.
+    cache: Cache = dataclasses.field(default_factory=lambda: Cache("disable"))
+    #: How often a failed attempt is followed by another.
+    retries: RetryStrategy = NO_RETRIES
+    #: How long it may take.
+    timeout: Timeout = NO_TIMEOUT
+    #: Text for people.
+    docs: Documentation | str | None = None
+    #: No effect here.
+    pod_template: str | PodTemplate | None = None
+    #: Whether the task makes a report.
+    report: bool = False
+    #: No effect here.
+    interruptible: bool = False
+    #: Largest inputs, and outputs, in bytes.
+    max_inline_io_bytes: int = MAX_INLINE_IO_BYTES
+    #: No effect here.
+    queue: str | None = None
+    #: No effect here.
+    service_account: str | None = None
+    #: No effect here: nothing runs on a schedule.
+    triggers: tuple[Trigger, ...] = ()
+    #: Shown beside the action.
+    links: tuple[Link, ...] = ()
+    #: No effect here: tasks travel by value.
+    task_resolver: Any = None
+    #: Whether people are to start it. No effect here.
+    entrypoint: bool = False
+    #: No effect here.
+    produces_artifacts: bool = False
+    #: What an attempt needs.
+    resources: Resources | None = None
+    #: Whether, and how, processes are kept warm.
+    reusable: ReusePolicy | None = None
+    #: Set in ``os.environ`` while an attempt runs.
+    env_vars: Mapping[str, str] | None = None
+    #: No effect here: secrets are the process's own environment variables.
+    secrets: SecretRequest | None = None
+    #: No effect here.
+    plugin_config: Any = None
+    #: No effect here: the workers' own packages are used.
+    image: str | Image | None = "auto"
+    #: Whether `notices.announce` has looked at it.
+    _announced: bool = dataclasses.field(default=False, repr=False, compare=False)
+
+    @classmethod
+    def resolve(cls, env: TaskEnvironment, function_name: str, given: Mapping[str, Any]) -> TaskConfig:
+        """The configuration of a task: what its decorator gives, else what its environment has.
+
+        Args:
+            env: The environment.
+            function_name: Name of the function, the default of ``short_name``.
+            given: Keywords of ``env.task(...)``; None means "not given".
+
+        Raises:
+            ValueError: A value is out of range, or does not go with a warm environment.
+            TypeError: A value is of a wrong type.
+        """
+
+        def choose(name: str, inherited: Any) -> Any:
+            value = given.get(name)
+            return inherited if value is None else value
+
+        reusable = env.reusable
+        account = given.get("service_account")
+        if reusable is not None and given.get("pod_template") is not None:
+            raise ValueError(
+                f"Task {function_name!r} has a pod_template, but environment {env.name!r} is reusable: its processes are "
+                "shared by tasks. Set the pod_template on the environment."
+            )
+        if reusable is not None and account is not None and account != env.service_account:
+            raise ValueError(
+                f"Task {function_name!r} has service account {account!r}, but environment {env.name!r} is reusable: its "
+                "processes are shared by tasks. Set the service_account on the environment."
+            )
+        return cls(
+            short_name=given.get("short_name") or function_name,
+            cache=Cache.of(choose("cache", env.cache)),
+            retries=RetryStrategy.of(given.get("retries")),
+            timeout=Timeout.of(given.get("timeout")),
+            docs=given.get("docs"),
+            pod_template=choose("pod_template", env.pod_template),
+            report=bool(given.get("report")),
+            interruptible=bool(choose("interruptible", env.interruptible)),
+            max_inline_io_bytes=_bytes(choose("max_inline_io_bytes", MAX_INLINE_IO_BYTES)),
+            queue=choose("queue", env.queue),
+            service_account=choose("service_account", env.service_account),
+            triggers=_as_tuple(given.get("triggers")),
+            links=_as_tuple(given.get("links")),
+            task_resolver=given.get("task_resolver"),
+            entrypoint=bool(given.get("entrypoint")),
+            produces_artifacts=bool(given.get("produces_artifacts")),
+            resources=env.resources,
+            reusable=reusable,
+            env_vars=env.env_vars,
+            secrets=env.secrets,
+            plugin_config=env.plugin_config,
+            image=env.image,
+        )
+
+    def overridden(self, **given: Any) -> TaskConfig:
+        """A configuration with some values replaced.
+
+        Args:
+            given: Keywords of ``task.override(...)``. `UNSET` and None mean "keep"; 0, False, "" and empty collections
+                replace. ``reusable="off"`` makes the task a plain one.
+
+        Raises:
+            ValueError: It may not be overridden (`NEVER_OVERRIDDEN`), not for a warm task (`FIXED_IN_A_REPLICA`), or is
+                out of range.
+            TypeError: There is no such setting.
+        """
+        for name in given:
+            if name in NEVER_OVERRIDDEN:
+                raise ValueError(f"{name.capitalize()} cannot be overridden. Define another task instead.")
+            if name not in OVERRIDABLE:
+                raise TypeError(
+                    f"override() got an unexpected keyword argument {name!r}. It takes: {', '.join(OVERRIDABLE)}."
+                )
+        changes = {name: value for name, value in given.items() if value is not UNSET and value is not None}
+        if self.reusable is not None and changes.get("reusable") != "off":
+            fixed = [name for name in FIXED_IN_A_REPLICA if name in changes]
+            if fixed:
+                raise ValueError(
+                    f"Cannot override {' and '.join(fixed)} of a reusable task: its processes have started with "
+                    'other values. Give reusable="off" in the same call.'
+                )
+        return dataclasses.replace(
+            self, _announced=False, **{name: _converted(name, value) for name, value in changes.items()}
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What never has an effect stays at home: it may hold anything, a pod specification of another package say.
+        return {**self.__dict__, "triggers": (), "pod_template": None, "task_resolver": None, "plugin_config": None}
+
+
+def _converted(name: str, value: Any) -> Any:
+    match name:
+        case "cache":
+            return Cache.of(value)
+        case "retries":
+            return RetryStrategy.of(value)
+        case "timeout":
+            return Timeout.of(value)
+        case "links":
+            return _as_tuple(value)
+        case "max_inline_io_bytes":
+            return _bytes(value)
+        case "resources":
+            return _instance("resources", value, Resources)
+        case "reusable":
+            return None if value == "off" else _instance("reusable", value, ReusePolicy)
+        case _:
+            return value
+
+
+def _instance(name: str, value: Any, expected: type) -> Any:
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} must be a {expected.__name__}, not {value!r}.")
+    return value
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"max_inline_io_bytes must be a whole number of bytes, not {value!r}.")
+    return value
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+#: What ``reusable=`` of an override takes.
+ReusableOverride = ReusePolicy | Literal["off"]

@@ -1,0 +1,111 @@
+"""Say, once a process, that a setting was accepted and has no effect. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flyte_nb.core.settings.config import TaskConfig
+
+_log = logging.getLogger("flyte")
+
+_said: set[str] = set()
+#: Whether tasks run where nobody counts GPUs.
+_uncounted = False
+_lock = threading.Lock()
+
+
+def notice_once(key: str, sentence: str) -> bool:
+    """Log a notice, unless one of the same key has been logged by this process.
+
+    Args:
+        key: What it is about: one of a fixed set of words, so the memory of it is bounded.
+        sentence: The notice.
+
+    Returns:
+        Whether it was logged.
+    """
+    with _lock:
+        if key in _said:
+            return False
+        _said.add(key)
+    _log.warning(sentence)
+    return True
+
+
+def gpus_are_uncounted(uncounted: bool) -> None:
+    """Say whether tasks run where nobody counts GPUs: on the embedded cluster."""
+    global _uncounted
+    _uncounted = uncounted
+
+
+def forget_notices() -> None:
+    """Forget what has been said: for tests."""
+    with _lock:
+        _said.clear()
+
+
+def _is_image(config: TaskConfig) -> bool:
+    return config.image not in (None, "auto")
+
+
+#: Per setting: whether a task uses it, and what becomes of it.
+_WITHOUT_EFFECT: tuple[tuple[str, Callable[[Any], object], str], ...] = (
+    ("image", _is_image, "image: no image is built or pulled; tasks run with the packages that the workers have"),
+    ("pod_template", lambda c: c.pod_template, "pod_template: there are no pods; tasks run in Dask workers"),
+    (
+        "secrets",
+        lambda c: c.secrets,
+        "secrets: there is no secret store; set the environment variables before the cluster starts, or give env_vars",
+    ),
+    ("service_account", lambda c: c.service_account, "service_account: tasks run as the user who started the workers"),
+    ("interruptible", lambda c: c.interruptible, "interruptible: workers are the cluster's, whether cheap or not"),
+    ("queue", lambda c: c.queue, "queue: there is one queue, the cluster's"),
+    ("triggers", lambda c: c.triggers, "triggers: nothing runs on a schedule; call the task"),
+    ("plugin_config", lambda c: c.plugin_config, "plugin_config: plugins run on Flyte's own clusters only"),
+    ("task_resolver", lambda c: c.task_resolver, "task_resolver: tasks travel by value and need no resolver"),
+    ("disk", lambda c: c.resources and c.resources.disk, "resources.disk: workers use the disks they have"),
+    (
+        "gpu",
+        lambda c: _uncounted and c.resources and c.resources.gpu,
+        "resources.gpu: the embedded cluster counts no GPUs; Dask workers started with --resources GPU=1 do",
+    ),
+    ("shm", lambda c: c.resources and c.resources.shm, "resources.shm: workers use the shared memory they have"),
+)
+
+
+def without_effect(config: TaskConfig) -> list[str]:
+    """The settings of a task that have no effect, each as a sentence without a full stop.
+
+    Args:
+        config: The task's configuration, not yet pickled (a worker's copy has lost some of it).
+    """
+    return [sentence for _, uses, sentence in _WITHOUT_EFFECT if uses(config)]
+
+
+def announce_defined(config: TaskConfig) -> None:
+    """As `announce`, for a task and for all that are defined in this process: it may call any of them, on a worker."""
+    from flyte_nb.core.tasks.registry import REGISTRY
+
+    announce(config)
+    for task in REGISTRY:
+        announce(task.config)
+
+
+def announce(config: TaskConfig) -> None:
+    """Give the notices that are due when a task runs; at most one per setting and process.
+
+    Cheap after the first call for a configuration: call it wherever a task is submitted.
+
+    Args:
+        config: The configuration of the task that runs.
+    """
+    if config._announced:
+        return
+    object.__setattr__(config, "_announced", True)
+    for key, uses, sentence in _WITHOUT_EFFECT:
+        if uses(config):
+            notice_once(key, f"Accepted without effect: {sentence}.")

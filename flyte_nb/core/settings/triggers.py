@@ -1,0 +1,189 @@
+"""Triggers and schedules: accepted and checked, without effect. Runs in: everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from flyte_nb.core.settings.documentation import MAX_DESCRIPTION
+from flyte_nb.notify import NamedRule, Notification
+
+
+class _TriggerTime:
+    """Stands for the time at which a trigger fires, in a trigger's inputs."""
+
+    def __repr__(self) -> str:
+        return "TriggerTime"
+
+    def __reduce__(self) -> str:
+        return "TriggerTime"
+
+
+TriggerTime: Final = _TriggerTime()
+
+
+class _TriggeredArtifact:
+    """Stands for the artifact that fires a trigger, in a trigger's inputs."""
+
+    def __repr__(self) -> str:
+        return "TriggeredArtifact"
+
+    def __reduce__(self) -> str:
+        return "TriggeredArtifact"
+
+
+TriggeredArtifact: Final = _TriggeredArtifact()
+#: Fields of a crontab line.
+_CRON_FIELDS = 5
+
+
+@dataclass(frozen=True)
+class Cron:
+    """Fire at the times of a crontab line. No effect here: nothing runs on a schedule.
+
+    Args:
+        expression: Five fields, "0 * * * *" say, or a word such as "@daily".
+        timezone: Name of the time zone.
+
+    Raises:
+        ValueError: ``expression`` is neither.
+    """
+
+    expression: str
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if not self.expression.startswith("@") and len(self.expression.split()) != _CRON_FIELDS:
+            raise ValueError(f"A cron expression has five fields, such as '0 9 * * *', not {self.expression!r}.")
+
+    @property
+    def timezone_expression(self) -> str:
+        """The line, with its time zone before it."""
+        return f"CRON_TZ={self.timezone} {self.expression}"
+
+    def __str__(self) -> str:
+        return f"Cron Trigger: {self.timezone_expression}"
+
+
+@dataclass(frozen=True)
+class FixedRate:
+    """Fire every so many minutes. No effect here: nothing runs on a schedule.
+
+    Args:
+        interval_minutes: Minutes between two firings, at least 1.
+        start_time: When it begins; at once by default.
+
+    Raises:
+        ValueError: ``interval_minutes`` is not positive.
+    """
+
+    interval_minutes: int
+    start_time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.interval_minutes <= 0:
+            raise ValueError(f"interval_minutes must be at least 1, not {self.interval_minutes!r}.")
+
+    def __str__(self) -> str:
+        start = f" starting at {self.start_time}" if self.start_time else ""
+        return f"FixedRate Trigger: every {self.interval_minutes} minutes{start}"
+
+
+@dataclass(frozen=True, init=False)
+class OnArtifact:
+    """Fire when an artifact appears. No effect here: there are no artifacts."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        object.__setattr__(self, "args", args)
+        object.__setattr__(self, "kwargs", kwargs)
+
+
+Automation: TypeAlias = Cron | FixedRate | OnArtifact
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """When Flyte would start a task by itself. No effect here: nothing runs on a schedule.
+
+    Args:
+        name: Name of the trigger.
+        automation: A `Cron`, a `FixedRate` or an `OnArtifact`.
+        description: Text for people, cut at 255 characters.
+        auto_activate: Whether it is on after a deploy.
+        inputs: Arguments of the task; `TriggerTime` stands for the time.
+
+    Raises:
+        ValueError: ``name`` is empty.
+    """
+
+    name: str
+    automation: Automation | None = None
+    description: str = ""
+    auto_activate: bool = True
+    inputs: dict[str, Any] | None = None
+    env_vars: dict[str, str] | None = None
+    interruptible: bool | None = None
+    overwrite_cache: bool = False
+    queue: str | None = None
+    max_action_concurrency: int | None = None
+    labels: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] | None = None
+    notifications: NamedRule | Notification | tuple[Notification, ...] | None = None
+    custom_context: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("A trigger needs a name.")
+        object.__setattr__(self, "description", self.description[:MAX_DESCRIPTION])
+
+    @classmethod
+    def _every(cls, name: str, expression: str, time_input: str | None, options: dict[str, Any]) -> Trigger:
+        inputs = dict(options.pop("inputs", None) or {})
+        if time_input is not None:
+            inputs[time_input] = TriggerTime
+        options.setdefault("description", f"A trigger that runs {name}")
+        options.setdefault("name", name)
+        return cls(automation=Cron(expression), inputs=inputs or None, **options)
+
+    @classmethod
+    def minutely(cls, trigger_time_input_key: str | None = None, **options: Any) -> Trigger:
+        """Every minute."""
+        return cls._every("minutely", "* * * * *", trigger_time_input_key, options)
+
+    @classmethod
+    def hourly(cls, trigger_time_input_key: str | None = None, **options: Any) -> Trigger:
+        """Every hour."""
+        return cls._every("hourly", "0 * * * *", trigger_time_input_key, options)
+
+    @classmethod
+    def daily(cls, trigger_time_input_key: str | None = None, **options: Any) -> Trigger:
+        """Every day at midnight."""
+        return cls._every("daily", "0 0 * * *", trigger_time_input_key, options)
+
+    @classmethod
+    def weekly(cls, trigger_time_input_key: str | None = None, **options: Any) -> Trigger:
+        """Every Sunday at midnight."""
+        return cls._every("weekly", "0 0 * * 0", trigger_time_input_key, options)
+
+    @classmethod
+    def monthly(cls, trigger_time_input_key: str | None = None, **options: Any) -> Trigger:
+        """Every first of the month at midnight."""
+        return cls._every("monthly", "0 0 1 * *", trigger_time_input_key, options)
+
+
+@dataclass(frozen=True)
+class ConditionWebhook:
+    """Where Flyte would announce that a condition waits. No effect here: the view shows it.
+
+    Args:
+        url: The address.
+        payload: What is sent.
+    """
+
+    url: str
+    payload: dict[str, Any] | None = None

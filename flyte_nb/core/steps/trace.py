@@ -1,0 +1,340 @@
+"""``@flyte.trace``: record calls of plain helper functions, and give their results again when the task is retried.
+
+A traced call is a child action of the running task that is executed in place. Its name is deterministic, as a child task's is,
+so a later attempt of the task finds its result in ``context.scope.records`` and does not execute it again. Outside tasks and
+cells the decorator does nothing. Runs in: the calling code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import replace
+from typing import Any, TypeVar, overload
+
+from flyte_nb.core.control.calls import ResumePoint
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote, Phase
+from flyte_nb.core.tasks.context import Context, current, using
+from flyte_nb.core.tasks.prepare import label_of, name_call
+from flyte_nb.core.transport.payload import Payload, dumps, loads
+from flyte_nb.core.values import code_hash
+from flyte_nb.core.values.brief import brief
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: Results up to this size travel in the action's event; larger ones are kept beside it (`recall`).
+SMALL_BYTES = 64 * 1024
+#: Largest result that is recorded, in bytes; a call with a larger one is executed again.
+MAX_BYTES = 8 * 1024 * 1024
+#: Longest text of a result, in characters.
+PREVIEW_CHARS = 300
+
+
+class _Traced:
+    """What the decorator knows of a function."""
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self.func = func
+        self.name = str(getattr(func, "__qualname__", type(func).__qualname__)).replace("<locals>.", "")
+        # Now, where the source is at hand: a worker has no notebook to read it from.
+        self.version = code_hash.function_version(func)
+        try:
+            self.signature: inspect.Signature | None = inspect.signature(func)
+        except (TypeError, ValueError):
+            self.signature = None
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments in one form, however they were given; as given where they do not fit (the function will say so)."""
+        if self.signature is None:
+            return args, kwargs
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:
+            return args, kwargs
+        bound.apply_defaults()
+        return bound.args, bound.kwargs
+
+
+class _Step:
+    """One traced call."""
+
+    def __init__(self, traced: _Traced, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._context = context
+        self._run = context.run.name
+        self._traced = traced
+        bound = traced.bind(args, kwargs)
+        try:
+            inputs: Payload | None = dumps(bound)
+        except Exception:
+            inputs = None  # a connection, say: the call is shown, but what was computed with it is not given again
+        key = inputs if inputs is not None else b"unpicklable"
+        self.name = name_call(context, f"trace:{context.trace}:{traced.name}:{traced.version}", key, context.group)
+        self._replayable = inputs is not None
+        self._inputs = inputs if type(inputs) is bytes and len(inputs) <= SMALL_BYTES else None
+        self._label = label_of(traced.name.rpartition(".")[2], bound)
+        #: What the body sees: `flyte.ctx()` names this action, and tasks refuse to be called.
+        self.inside = replace(context, trace=self.name)
+        self._seq, self._attempt = 0, 0
+        self._began = 0.0
+        self._found = context.scope.records.get(self.name)
+
+    @property
+    def record(self) -> Payload | None:
+        """The result of the same call in an earlier attempt, serialized; None if there is none."""
+        found = self._found
+        return found if self._replayable and found is not None and type(found) is not ResumePoint else None
+
+    def replayed(self, record: Payload) -> Any:
+        """The recorded value. It is shown as recovered where this run doesn't show it yet."""
+        value = loads(record)
+        if self._context.attempt == 0:
+            now = time.time()
+            self._emit(self._queued(now))
+            self._end(Phase.RECOVERED, now, record, brief(value, PREVIEW_CHARS))
+        return value
+
+    def begin(self) -> None:
+        """The body begins."""
+        now = self._began = time.time()
+        if type(self._found) is ResumePoint:  # it failed in an earlier attempt of the task
+            self._seq, self._attempt = self._found.seq + 1, self._found.attempts
+            self._emit(ev.ActionNoted(self._run, self.name, self._seq, Phase.QUEUED, now, "", self._attempt))
+        else:
+            self._emit(self._queued(now))
+        self._emit(ev.AttemptStarted(self._run, self.name, self._attempt, now))
+
+    def returned(self, value: Any, shown: Any = None) -> None:
+        """The body has returned: record what.
+
+        Args:
+            value: What is recorded.
+            shown: What is shown of it; the value itself by default.
+        """
+        now = time.time()
+        try:
+            payload: Payload | None = dumps(value) if self._replayable else None
+        except Exception:
+            payload = None  # it is the caller's all the same; a retry executes the call again
+        self._emit(ev.AttemptEnded(self._run, self.name, self._attempt, self._began, now, True))
+        self._end(Phase.SUCCEEDED, now, payload, brief(value if shown is None else shown, PREVIEW_CHARS))
+
+    def raised(self, exc: BaseException) -> None:
+        """The body has raised, or was given up before its end."""
+        now = time.time()
+        if isinstance(exc, GeneratorExit | asyncio.CancelledError):
+            phase, error = Phase.ABORTED, None
+        else:
+            phase, error = Phase.FAILED, ErrorNote("user", type(exc).__name__, str(exc)[:MAX_MESSAGE])
+        ended = ev.AttemptEnded(self._run, self.name, self._attempt, self._began, now, False, error=error)
+        self._emit(ended)
+        self._emit(ev.ActionEnded(self._run, self.name, self._seq + 1, phase, now, error))
+
+    def _queued(self, now: float) -> ev.ActionQueued:
+        context = self._context
+        return ev.ActionQueued(
+            self._run,
+            self.name,
+            context.action,
+            self._traced.name,
+            self._label,
+            context.group,
+            now,
+            "trace",
+            1,
+            self._inputs,
+        )
+
+    def _end(self, phase: Phase, now: float, payload: Payload | None, preview: str) -> None:
+        small = payload if type(payload) is bytes and len(payload) <= SMALL_BYTES else None
+        self._emit(ev.ActionEnded(self._run, self.name, self._seq + 1, phase, now, None, output=small, preview=preview))
+        if payload is not None and small is None and len(payload) <= MAX_BYTES:
+            gateway, run = self._context.gateway, self._context.run
+            gateway.run_soon(_keep, gateway.controller, run, self.name, payload)
+
+    def _emit(self, event: ev.Event) -> None:
+        gateway = self._context.gateway
+        gateway.run_soon(gateway.controller.emit, event)
+
+
+def _keep(controller: Any, run: Any, name: str, payload: Payload) -> None:
+    if controller.home is not None:
+        controller.home.ask(run, "keep_result", (name, payload), lambda _answer: None)
+
+
+@overload
+def trace(func: F) -> F: ...
+
+
+@overload
+def trace(func: None = None) -> Callable[[F], F]: ...
+
+
+def trace(func: Any = None) -> Any:
+    """Record calls of a plain function made inside tasks: inputs, result, time and error, as an action of their own.
+
+    When the task is retried or recovered, calls that succeeded are not executed again: their recorded results are returned.
+    All kinds of function are taken: ``def``, generators, ``async def`` and asynchronous generators; a generator's items pass
+    through as they come, and are recorded once it is exhausted. Exceptions are raised as they are. Outside tasks and cells
+    the function is called as if it were not decorated.
+
+    Args:
+        func: The function; ``@flyte.trace`` and ``@flyte.trace()`` are the same.
+
+    Raises:
+        TypeError: It is a task, which is recorded anyway, or nothing that can be called.
+
+    Example:
+        >>> @flyte.trace
+        ... async def ask_model(prompt: str) -> str: ...
+    """
+    if func is None:
+        return trace
+    if code_hash.is_task(func):
+        raise TypeError(f"@flyte.trace is for plain functions: {func.name} is a task, whose calls are recorded anyway.")
+    if not callable(func):
+        raise TypeError(f"@flyte.trace takes a function, not {func!r}.")
+    if inspect.isasyncgenfunction(func):
+        return _trace_async_generator(_Traced(func))
+    if inspect.iscoroutinefunction(func):
+        return _trace_coroutine(_Traced(func))
+    if inspect.isgeneratorfunction(func):
+        return _trace_generator(_Traced(func))
+    return _trace_function(_Traced(func))
+
+
+def _trace_function(traced: _Traced) -> Callable[..., Any]:
+    func = traced.func
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        context = current()
+        if context is None:
+            return func(*args, **kwargs)
+        step = _Step(traced, context, args, kwargs)
+        if (record := step.record) is not None:
+            return step.replayed(record)
+        step.begin()
+        try:
+            with using(step.inside):
+                value = func(*args, **kwargs)
+        except BaseException as exc:
+            step.raised(exc)
+            raise
+        step.returned(value)
+        return value
+
+    return wrapper
+
+
+def _trace_coroutine(traced: _Traced) -> Callable[..., Any]:
+    func = traced.func
+
+    @functools.wraps(func)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        context = current()
+        if context is None:
+            return await func(*args, **kwargs)
+        step = _Step(traced, context, args, kwargs)
+        if (record := step.record) is not None:
+            return step.replayed(record)
+        step.begin()
+        try:
+            with using(step.inside):
+                value = await func(*args, **kwargs)
+        except BaseException as exc:
+            step.raised(exc)
+            raise
+        step.returned(value)
+        return value
+
+    return wrapper
+
+
+def _trace_generator(traced: _Traced) -> Callable[..., Any]:
+    func = traced.func
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        __tracebackhide__ = True
+        context = current()
+        if context is None:
+            return (yield from func(*args, **kwargs))
+        step = _Step(traced, context, args, kwargs)
+        if (record := step.record) is not None:
+            items, value = step.replayed(record)
+            yield from items
+            return value
+        step.begin()
+        items = []
+        generator = func(*args, **kwargs)
+        advance: Callable[[Any], Any] = generator.send
+        given: Any = None
+        try:
+            while True:
+                with using(step.inside):  # not around the yield: there the consumer's code runs
+                    item = advance(given)
+                items.append(item)
+                try:
+                    advance, given = generator.send, (yield item)
+                except GeneratorExit:
+                    with using(step.inside):
+                        generator.close()
+                    raise
+                except BaseException as exc:
+                    advance, given = generator.throw, exc
+        except StopIteration as stop:
+            step.returned((items, stop.value), items)
+            return stop.value
+        except BaseException as exc:
+            step.raised(exc)
+            raise
+
+    return wrapper
+
+
+def _trace_async_generator(traced: _Traced) -> Callable[..., Any]:
+    func = traced.func
+
+    @functools.wraps(func)
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        __tracebackhide__ = True
+        context = current()
+        if context is None:
+            async for item in func(*args, **kwargs):
+                yield item
+            return
+        step = _Step(traced, context, args, kwargs)
+        if (record := step.record) is not None:
+            for item in step.replayed(record)[0]:
+                yield item
+            return
+        step.begin()
+        items = []
+        generator = func(*args, **kwargs)
+        advance: Callable[[Any], Any] = generator.asend
+        given: Any = None
+        try:
+            while True:
+                with using(step.inside):
+                    item = await advance(given)
+                items.append(item)
+                try:
+                    advance, given = generator.asend, (yield item)
+                except GeneratorExit:
+                    with using(step.inside):
+                        await generator.aclose()
+                    raise
+                except BaseException as exc:
+                    advance, given = generator.athrow, exc
+        except StopAsyncIteration:
+            step.returned((items, None), items)
+        except BaseException as exc:
+            step.raised(exc)
+            raise
+
+    return wrapper

@@ -1,0 +1,1 @@
+"""Authoring: environments, tasks, and how a call of a task becomes an action."""

@@ -1,0 +1,156 @@
+"""Context of the running code: one immutable value in one ContextVar. Runs in: everywhere.
+
+It says which controller, which parent action and which group calls belong to; `flyte_nb.core.steps.ctx` is the user's view of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.history.run_info import RunInfo
+
+
+class CallScope:
+    """The mutable side of one attempt (or cell): how often it made which call, and what it shares with its code."""
+
+    __slots__ = ("_sequences", "attachments", "records", "watch")
+
+    def __init__(self, records: dict[str, Any] | None = None) -> None:
+        self._sequences: dict[bytes, itertools.count[int]] = {}
+        #: Results of children that completed in an earlier attempt, by action name (see SEMANTICS of replay in `controller`).
+        self.records: dict[str, Any] = records or {}
+        #: ``ctx().data`` and the like.
+        self.attachments: dict[str, Any] = {}
+        #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.forgotten.Forgotten`); None in tasks.
+        self.watch: Any = None
+
+    @property
+    def has_called(self) -> bool:
+        """Whether anything was called so far."""
+        return bool(self._sequences)
+
+    def next(self, key: bytes) -> int:
+        """How often this call was made so far, from 1."""
+        counter = self._sequences.get(key)
+        if counter is None:
+            counter = self._sequences.setdefault(key, itertools.count(1))
+        return next(counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Where the running code stands. Never mutated: a change is a new value set in the ContextVar."""
+
+    #: How to reach the controller of this process.
+    gateway: Gateway
+    run: RunInfo
+    #: Name of the running action: "a0" in a cell.
+    action: str
+    scope: CallScope
+    #: Name of the running task; "" in a cell.
+    task: str = ""
+    attempt: int = 0
+    #: Group that calls made now belong to.
+    group: str = ""
+    #: Group that this action itself belongs to.
+    own_group: str = ""
+    custom: tuple[tuple[str, str], ...] = ()
+    #: Name of the enclosing ``@trace`` function; "" outside.
+    trace: str = ""
+    #: Whether this is the body of a task (else: a cell).
+    in_task: bool = True
+    #: Whether the running body is an ``async def`` task.
+    is_async: bool = False
+
+
+_CURRENT: ContextVar[Context | None] = ContextVar("flyte_nb_context", default=None)
+_fallback: Callable[[], Context | None] | None = None
+
+
+def current() -> Context | None:
+    """The context of the running code: that of its task, else that of the notebook cell, else None."""
+    context = _CURRENT.get()
+    if context is None and _fallback is not None:
+        return _fallback()
+    return context
+
+
+def set_fallback(provider: Callable[[], Context | None] | None) -> None:
+    """Say who provides a context outside tasks (the notebook session: its current cell)."""
+    global _fallback
+    _fallback = provider
+
+
+@contextlib.contextmanager
+def using(context: Context | None) -> Iterator[None]:
+    """Run a block under `context`."""
+    token = _CURRENT.set(context)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # closed from another Context (a generator finalised elsewhere)
+            _CURRENT.reset(token)
+
+
+def enter(context: Context | None) -> None:
+    """Set the context for the rest of the current `contextvars.Context`."""
+    _CURRENT.set(context)
+
+
+@contextlib.contextmanager
+def group(name: str) -> Iterator[None]:
+    """Tag the actions started inside the block with a group name; the innermost name wins.
+
+    Purely organisational: it shows in views and is part of an action's identity. Outside a task and a notebook cell it does
+    nothing. A call joins the group that is current when its coroutine *first runs* (or is made into an asyncio task).
+
+    Args:
+        name: What to call the group.
+
+    Example:
+        >>> with flyte.group("features"):
+        ...     await asyncio.gather(*(feature(c) for c in columns))
+    """
+    context = current()
+    if context is None:
+        yield
+        return
+    with using(replace(context, group=name)):
+        yield
+
+
+@contextlib.contextmanager
+def custom_context(**values: str) -> Iterator[None]:
+    """Overlay key-value pairs that travel with every action started inside the block, and show in the current code.
+
+    Args:
+        **values: Text values; they replace equal keys of the surrounding context.
+
+    Raises:
+        TypeError: A value is not text.
+    """
+    for key, value in values.items():
+        if not isinstance(value, str):
+            raise TypeError(
+                f"custom_context takes text: {key}={value!r} is {type(value).__name__}. Use {key}=str(...)."
+            )
+    context = current()
+    if context is None:
+        yield
+        return
+    merged = tuple({**dict(context.custom), **values}.items())
+    with using(replace(context, custom=merged)):
+        yield
+
+
+def get_custom_context() -> dict[str, str]:
+    """The custom context of the running code; empty outside a task."""
+    context = current()
+    return dict(context.custom) if context else {}

@@ -1,0 +1,149 @@
+"""Prepare a task call: bind, check, serialize and name it. Runs in: the thread of the calling code."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb import errors
+from flyte_nb.core.settings.notices import announce_defined
+from flyte_nb.core.transport.payload import (
+    Payload,
+    UnpicklableError,
+    can_pickle,
+    describe_culprit,
+    dumps_call,
+    key_bytes,
+)
+from flyte_nb.core.values import redact
+
+if TYPE_CHECKING:
+    from flyte_nb.core.history.run_info import RunInfo
+    from flyte_nb.core.tasks.context import Context
+    from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.control.calls import PLACE_DIGITS, Call, place_of
+from flyte_nb.core.values.brief import brief
+
+#: Longest label, in characters: one row of a view.
+LABEL_CHARS = 100
+#: Digits of an action's name that tell versions of its code apart.
+CODE_DIGITS = 6
+
+
+def prepare(
+    context: Context, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+) -> Call:
+    """Bind, check, serialize and name a call.
+
+    Args:
+        context: Where the calling code stands.
+        task: What is called.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        group: Group of the call; "" takes the context's.
+
+    Raises:
+        errors.ArgumentError: The arguments do not fit the task's signature or types.
+        UnpicklableError: An argument cannot be sent; the message names it.
+        errors.InlineIOMaxBytesBreached: They are larger than the task's ``max_inline_io_bytes`` (large buffers aside).
+        errors.LateCallError: The calling action has ended.
+    """
+    if context.scope.attachments.get("closed"):
+        raise errors.LateCallError(
+            f"{task.name} was called after its calling action {context.action} had ended. "
+            "Await your children before you return."
+        )
+    if not task.config._announced and not (context.in_task and context.run.mode == "remote"):
+        announce_defined(task.config)
+    bound = task.interface.bind(args, kwargs)
+    try:
+        payload = dumps_call(bound, context.gateway.blobs)
+    except UnpicklableError as exc:
+        raise UnpicklableError(_which_argument(task, bound, exc)) from exc.__cause__
+    inline = len(payload) if type(payload) is bytes else len(payload.data)  # type: ignore[union-attr]
+    if inline > task.config.max_inline_io_bytes:
+        raise errors.InlineIOMaxBytesBreached(
+            f"the inputs of {task.name} are {inline:,} bytes, more than max_inline_io_bytes="
+            f"{task.config.max_inline_io_bytes:,}. Pass a flyte.io.File, a DataFrame or an array (they travel apart), "
+            "or raise the limit in @env.task(max_inline_io_bytes=...)."
+        )
+    group = group or context.group
+    inputs = payload if not task.ignored_inputs else task.key_payload(bound)
+    name = name_call(context, as_it_was(context, task.identity), inputs, group)
+    label = label_of(task.short_name, (args, kwargs), task.input_names)
+    return Call(
+        task, context.run, name, context.action, payload, label, group, context.custom,
+        context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound),
+    )  # fmt: skip
+
+
+def cache_key_of(task: Task[..., Any], run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+    """`caching.key_of`, where the cache is on for the task and the run; else empty.
+
+    Raises:
+        Exception: What a cache policy or a hash function of the user's raises.
+    """
+    if not task.config.cache.is_enabled() or run.disable_run_cache:
+        return b""
+    from flyte_nb.core.cache.key import key_of
+
+    return key_of(task, run, bound)
+
+
+def as_it_was(context: Context, identity: str) -> str:
+    """The identity that a task had when its run began: a retry with new code finds what the old code computed."""
+    aliases = context.run.aliases
+    return dict(aliases).get(identity, identity) if aliases else identity
+
+
+def name_call(context: Context, identity: str, payload: Payload, group: str) -> str:
+    """The deterministic name of a call: parent, task, inputs, group, and how often the parent made this very call.
+
+    Its last digits are the code's, and children's names are made of the others: under a parent whose code was mended they are
+    what they were.
+    """
+    stem, _, code = identity.rpartition(":")
+    place = f"{place_of(context.action)}\0{stem}\0{group}\0"
+    base = hashlib.blake2b(place.encode() + key_bytes(payload), digest_size=PLACE_DIGITS // 2)
+    nth = context.scope.next(base.digest())
+    if nth > 1:
+        base.update(b"\0%d" % nth)
+    return base.hexdigest() + code[:CODE_DIGITS]
+
+
+def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tuple[str, ...] = ()) -> str:
+    """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code.
+
+    Args:
+        name: What is called.
+        bound: Its arguments.
+        names: Names of the positional ones: what goes by a secret's name is masked, since labels are kept in notebooks.
+    """
+    args, kwargs = bound
+    if len(args) == 1 and not kwargs and type(args[0]) is int:
+        return f"{name}({args[0]})"  # the commonest call, a map over numbers
+    parts = [_shown(names[i] if i < len(names) else "", value) for i, value in enumerate(args[:6])]
+    parts += [f"{key}={_shown(key, value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]
+    if len(args) + len(kwargs) > 6:
+        parts.append("...")
+    text = ", ".join(parts)
+    if len(text) > LABEL_CHARS:
+        text = text[: LABEL_CHARS - 3] + "..."
+    return f"{name}({text})"
+
+
+def _shown(name: str, value: object) -> str:
+    return redact.MASK if name and redact.hides(name, value) else brief(value)
+
+
+def _which_argument(task: Task[..., Any], bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:
+    names = list(task.interface.inputs)
+    named = {**dict(zip(names, bound[0], strict=False)), **bound[1]}
+    for name, value in named.items():
+        if not can_pickle(value):
+            return (
+                f"argument {name!r} of {task.name} cannot be sent to a worker: {describe_culprit(value)} cannot be "
+                f"pickled ({exc.__cause__}). Pass what it is made from (a path, a query, a configuration) and create it "
+                "inside the task."
+            )
+    return f"the arguments of {task.name} cannot be sent to a worker: {exc}"

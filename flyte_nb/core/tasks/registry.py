@@ -1,0 +1,75 @@
+"""The tasks defined in this process: the latest of each name, and which code a name had when. Runs in: where tasks are defined.
+
+A notebook redefines tasks. Retrying and replaying an action take the code that its task's name has *now*; and an action that
+is executed again must still find the results of its children, whose names were made with the code of *then*.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from flyte_nb.core.tasks.task import Task
+
+#: Task names remembered; a notebook defines dozens. The name defined longest ago goes first.
+MAX_NAMES = 2_000
+#: Versions of one name remembered: somebody who edits a cell a hundred times retries what ran minutes ago.
+MAX_VERSIONS = 100
+
+
+class Version(NamedTuple):
+    """What a task's name meant from a moment on."""
+
+    #: Seconds since the epoch.
+    since: float
+    #: `Task.identity`: name, interface and code.
+    identity: str
+
+
+class Registry:
+    """Tasks by full name."""
+
+    def __init__(self) -> None:
+        self._latest: OrderedDict[str, Task[..., Any]] = OrderedDict()
+        self._versions: dict[str, list[Version]] = {}
+
+    def add(self, task: Task[..., Any]) -> None:
+        """A task was defined: it is what its name means from now on."""
+        self._latest[task.name] = task
+        self._latest.move_to_end(task.name)
+        versions = self._versions.setdefault(task.name, [])
+        if not versions or versions[-1].identity != task.identity:
+            versions.append(Version(time.time(), task.identity))
+            del versions[:-MAX_VERSIONS]
+        while len(self._latest) > MAX_NAMES:
+            name, _ = self._latest.popitem(last=False)
+            del self._versions[name]
+
+    def __iter__(self) -> Iterator[Task[..., Any]]:
+        """The latest task of each name."""
+        return iter(list(self._latest.values()))
+
+    def latest(self, name: str) -> Task[..., Any] | None:
+        """The task that was defined last under a full name; None if there is none."""
+        return self._latest.get(name)
+
+    def aliases(self, since: float) -> tuple[tuple[str, str], ...]:
+        """Which code stands in for which: (identity now, identity that the name had at `since`) of every name redefined after.
+
+        Args:
+            since: Seconds since the epoch: when a run began.
+        """
+        found = {}
+        for versions in self._versions.values():
+            before = [version for version in versions if version.since <= since]
+            first = before[-1] if before else versions[0]
+            for version in versions[versions.index(first) :]:
+                if version.identity != first.identity:
+                    found[version.identity] = first.identity
+        return tuple(found.items())
+
+
+REGISTRY = Registry()

@@ -1,0 +1,303 @@
+"""A task: a function whose calls become actions. Runs in: everywhere.
+
+A task carries no machinery (no loop, no lock, no client): it is pickled by value from the notebook, and finds its
+controller through the context at call time. Called outside any run, it is the plain function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from flyte_nb import errors
+from flyte_nb.core.interface.interface import Interface
+from flyte_nb.core.settings.cache import VersionParameters
+from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.tasks.prepare import prepare
+from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.transport.mailbox import running_loop
+from flyte_nb.core.transport.payload import Payload, dumps
+from flyte_nb.core.values.code_hash import code_version, function_version
+
+if TYPE_CHECKING:
+    from flyte_nb.core.settings.cache import Cache
+    from flyte_nb.core.settings.config import TaskConfig
+    from flyte_nb.core.settings.retry import RetryStrategy, Timeout
+    from flyte_nb.core.tasks.environment import TaskEnvironment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class TaskTemplate(Generic[P, R]):
+    """Base of everything that can be called as a task; ``isinstance(t, flyte.TaskTemplate)`` is true of all tasks."""
+
+
+class Task(TaskTemplate[P, R]):
+    """What ``@env.task`` makes of a function.
+
+    Attributes:
+        func: The function.
+        name: "<environment>.<function>".
+        config: Retries, timeout, cache, resources and the rest, resolved.
+        is_async: Whether the function is an ``async def``.
+    """
+
+    def __init__(self, *, func: Callable[P, R], name: str, env: TaskEnvironment | None, config: TaskConfig) -> None:
+        self.func = func
+        self.name = name
+        self.config = config
+        self.is_async = inspect.iscoroutinefunction(func)
+        self.interface = Interface.of(func, task=name)
+        #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
+        self.identity = f"{name}:{self.interface.signature_text()}:{function_version(func)}"
+        self.ignored_inputs = config.cache.ignored_inputs
+        #: What `override` changed; empty on a worker.
+        self.overrides: dict[str, Any] = {}
+        self._env = env
+        #: Computed where the function is at hand, and carried along: a worker has no notebook to read the source from.
+        self._code_version = ""
+        self._cache_version = ""
+        self._dress()
+        REGISTRY.add(self)
+
+    def _dress(self) -> None:
+        #: Names of the inputs, in order.
+        self.input_names = tuple(self.interface.inputs)
+        functools.update_wrapper(self, self.func)
+        if self.is_async:
+            # asyncio.iscoroutinefunction looks for this marker; inspect's own exists from 3.12 on.
+            self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
+
+    # -- calling --------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the task.
+
+        Inside a run: an ``async def`` task gives a coroutine that submits an action when it first runs; a ``def`` task
+        submits one and blocks until it is done. Outside a run: calls the function.
+
+        Raises:
+            errors.TraceDoesNotAllowNestedTasksError: Inside a ``@flyte.trace`` function; use `forward` there.
+            errors.BaseRuntimeError: The action failed (of a class that also derives from the original exception's).
+        """
+        context = current()
+        if context is None:
+            return self.func(*args, **kwargs)
+        if context.trace:
+            raise self._inside_trace(context)
+        if self.is_async:
+            if context.scope.watch is not None:
+                return self._watched(context.scope.watch, args, kwargs)  # type: ignore[return-value]
+            return self._submit(args, kwargs)  # type: ignore[return-value]
+        if context.is_async and running_loop() is not None:
+            self._sync_in_async(context)
+        return context.gateway.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
+
+    def _watched(self, watch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        """A call in a cell: whoever forgets to await it, or to look at its error, is told."""
+        token = watch.token()
+        coroutine = self._watched_submit(watch, token, args, kwargs)
+        coroutine.__qualname__ = self.name  # type: ignore[attr-defined]  # for Python's own warning
+        watch.made(self, coroutine, token, sys._getframe(2))
+        return coroutine
+
+    async def _watched_submit(self, watch: Any, token: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
+        made = watch.begun(token)
+        try:
+            return await self._submit(args, kwargs)
+        except Exception as exc:
+            watch.failed(exc, made)
+            raise
+
+    async def _submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
+        # Read again: group, custom context and run are those in force when the coroutine first runs.
+        context = current()
+        if context is None:
+            return await self.func(*args, **kwargs)  # type: ignore[misc]
+        if context.trace:
+            raise self._inside_trace(context)
+        return await context.gateway.wait(prepare(context, self, args, kwargs))
+
+    @overload
+    def aio(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the task from async code, be it ``def`` or ``async def``.
+
+        Example:
+            >>> await asyncio.gather(*(sync_task.aio(i) for i in range(5)))
+        """
+        context = current()
+        if context is not None:
+            return await self._submit(args, kwargs)
+        if self.is_async:
+            return await self.func(*args, **kwargs)  # type: ignore[misc]
+        return await asyncio.to_thread(self.func, *args, **kwargs)
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, in this process: no action, no record."""
+        return self.func(*args, **kwargs)
+
+    def _inside_trace(self, context: Context) -> errors.TraceDoesNotAllowNestedTasksError:
+        return errors.TraceDoesNotAllowNestedTasksError(
+            f"{self.name} was called inside a @flyte.trace function of {context.task}: a trace cannot start actions. "
+            f"Call it from the task itself, or use {self.short_name}.forward(...) to run it in place."
+        )
+
+    def _sync_in_async(self, context: Context) -> None:
+        if context.run.strict_sync:
+            raise errors.SyncTaskCallInAsyncContextError(
+                f"the sync task {self.name} was called plainly inside the async task {context.task}, which blocks it. "
+                f"Write `await {self.short_name}.aio(...)`."
+            )
+        if not context.scope.attachments.get("warned_sync"):
+            context.scope.attachments["warned_sync"] = True
+            warnings.warn(
+                f"the sync task {self.name} was called plainly inside the async task {context.task} and blocks it until it "
+                f"is done; Flyte refuses this. Write `await {self.short_name}.aio(...)`.",
+                stacklevel=3,
+            )
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    def code_version(self) -> str:
+        """Hash of all that decides what the task does (`identity.code_version`), as of now."""
+        return self._code_version or code_version(self.func)
+
+    def cache_version(self) -> str:
+        """The version under which its results are kept, as of now: an edited helper is another version.
+
+        Raises:
+            Exception: What a `CachePolicy` of the user's raises.
+        """
+        if self._cache_version:
+            return self._cache_version
+        image = self.config.image
+        return self.config.cache.get_version(VersionParameters(self.func, image, code_version=self._code_version))
+
+    @property
+    def short_name(self) -> str:
+        """What views call it: ``short_name=`` of the decorator, else the function's name."""
+        return self.config.short_name or self.name.rpartition(".")[2]
+
+    @property
+    def native_interface(self) -> Interface:
+        """Inputs and outputs."""
+        return self.interface
+
+    @property
+    def cache(self) -> Cache:
+        """Its cache policy."""
+        return self.config.cache
+
+    @property
+    def retries(self) -> RetryStrategy:
+        """Its retry policy."""
+        return self.config.retries
+
+    @property
+    def timeout(self) -> Timeout:
+        """Its time limits."""
+        return self.config.timeout
+
+    @property
+    def parent_env_name(self) -> str:
+        """Name of its environment."""
+        return self._env.name if self._env is not None else self.name.rpartition(".")[0]
+
+    @property
+    def parent_env(self) -> Callable[[], TaskEnvironment | None]:
+        """A weak reference to its environment."""
+        return weakref.ref(self._env) if self._env is not None else lambda: None
+
+    @property
+    def source_file(self) -> str | None:
+        """File that defines it."""
+        return inspect.getsourcefile(self.func)
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """A JSON schema of its inputs."""
+        return self.interface.json_schema()
+
+    def __getattr__(self, name: str) -> Any:
+        # The rest (resources, env_vars, report, queue, ...) are settings.
+        if name.startswith("_") or name in {"config", "func"}:
+            raise AttributeError(name)
+        try:
+            return getattr(self.config, name)
+        except AttributeError:
+            raise AttributeError(f"task {self.name} has no attribute {name!r}") from None
+
+    def override(self, **changes: Any) -> Task[P, R]:
+        """A copy of the task with other settings; the original is untouched.
+
+        Args:
+            **changes: Any of ``short_name resources cache retries timeout reusable env_vars secrets service_account
+                max_inline_io_bytes pod_template queue interruptible entrypoint produces_artifacts links plugin_config``.
+
+        Raises:
+            ValueError: ``name``, ``image``, ``docs`` or ``interface`` cannot be overridden.
+            TypeError: An unknown setting.
+
+        Example:
+            >>> await train.override(retries=3)(data)
+        """
+        other: Task[P, R] = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.config = self.config.overridden(**changes)
+        other.overrides = {**self.overrides, **changes}
+        other.ignored_inputs = other.config.cache.ignored_inputs
+        if other.config.cache is not self.config.cache:
+            other._cache_version = ""
+        return other
+
+    def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
+        """The call's inputs without those that the cache ignores."""
+        names = list(self.interface.inputs)
+        args = tuple(None if names[i] in self.ignored_inputs else value for i, value in enumerate(bound[0]))
+        kwargs = {key: value for key, value in bound[1].items() if key not in self.ignored_inputs}
+        context = current()
+        return dumps((args, kwargs), context.gateway.blobs if context else None)
+
+    # -- travelling -----------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {k: v for k, v in self.__dict__.items() if k in _TRAVELS}
+        state["_code_version"] = self.code_version()
+        if self.config.cache.is_enabled():
+            # A policy that fails is told of where the task is called.
+            with contextlib.suppress(Exception):
+                state["_cache_version"] = self.cache_version()
+        return (_blank, (type(self),), state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.overrides = {}
+        self._dress()
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}{'' if self.is_async else ' (sync)'}>"
+
+
+AsyncFunctionTaskTemplate = Task
+
+_TRAVELS = frozenset(
+    {"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env", "_code_version", "_cache_version"}
+)  # fmt: skip
+
+
+def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:
+    return object.__new__(cls)

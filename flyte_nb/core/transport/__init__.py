@@ -1,0 +1,1 @@
+"""Arguments, results, code and large blobs, between processes and between threads."""

@@ -1,0 +1,54 @@
+"""Serialize the code of a task by value, with the user's modules that it needs. Runs in: where tasks are submitted."""
+
+from __future__ import annotations
+
+import sys
+
+import cloudpickle
+
+from flyte_nb.core.transport.payload import UnpicklableError
+from flyte_nb.core.values import pickler
+
+
+def dump_function(task: object) -> bytes:
+    """Serialize a task by value, with the user's modules that live beside the notebook.
+
+    Raises:
+        UnpicklableError: It (or a global it uses) cannot be pickled.
+    """
+    register_user_modules()
+    try:
+        return pickler.dumps(task, fresh=True)
+    except Exception as exc:
+        name = getattr(task, "name", task)
+        raise UnpicklableError(
+            f"task {name} cannot be sent to a worker: {type(exc).__name__}: {exc}. "
+            "A global or closure variable that it uses cannot be pickled; create it inside the task instead."
+        ) from exc
+
+
+_SYSTEM = tuple({sys.prefix, sys.base_prefix, sys.exec_prefix})
+_checked: set[str] = set()
+
+
+def register_user_modules() -> None:
+    """Have the user's own modules (not installed ones) pickled by value: workers cannot import them, and they are edited."""
+    for name, module in list(sys.modules.items()):
+        if name in _checked:
+            continue
+        _checked.add(name)
+        if is_user_module(module):
+            try:
+                cloudpickle.register_pickle_by_value(module)
+            except ValueError:  # removed from sys.modules meanwhile
+                continue
+
+
+def is_user_module(module: object) -> bool:
+    """Whether a module is the user's own file: imported, not installed, not part of this package."""
+    file = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "__main__")
+    root = name.partition(".")[0]
+    if not isinstance(file, str) or root in {"__main__", "flyte_nb", "flyte_nb_kernel", "conftest"}:
+        return False
+    return not (file.startswith(_SYSTEM) or "site-packages" in file or "dist-packages" in file or "<frozen" in file)

@@ -1,0 +1,1 @@
+"""What can be done with any Python value or function, without Flyte: pickle, hash, describe, mask."""

@@ -1,0 +1,130 @@
+"""Exception classes with two parents: Flyte's error and the task's own type, picklable by their parts. Runs in: everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+from flyte_nb.core.values import exception_parts
+
+if TYPE_CHECKING:
+    from flyte_nb.errors import BaseRuntimeError
+
+
+#: Types that must never be a base of what a parent gets: they would end a loop, a generator or a process, instead of
+#: being an error that the parent may handle.
+NEVER_A_BASE = (
+    SystemExit,
+    KeyboardInterrupt,
+    GeneratorExit,
+    asyncio.CancelledError,
+    StopIteration,
+    StopAsyncIteration,
+)
+#: Classes kept for re-use. A notebook that redefines its exceptions would otherwise keep every generation alive.
+MAX_DUAL_CLASSES = 256
+
+
+class _Own:
+    """An attribute that lives in the instance's ``__dict__``, whatever the original class has under that name.
+
+    ``code`` of `SystemExit` is a slot in C, ``code`` of a user's exception may be a property without a setter.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: BaseException | None, owner: type) -> Any:
+        return self if instance is None else instance.__dict__.get(self.name)
+
+    def __set__(self, instance: BaseException, value: object) -> None:
+        instance.__dict__[self.name] = value
+
+
+def _dual_str(self: BaseException) -> str:
+    message = self.__dict__.get("_flyte_message")
+    return message if isinstance(message, str) else BaseException.__str__(self)
+
+
+def dual(error_class: type[BaseRuntimeError], original_type: type[BaseException]) -> type[BaseRuntimeError]:
+    """Make (or find) the class that derives from an error of Flyte and from the type of the original exception.
+
+    Args:
+        error_class: A class of `flyte_nb.errors`, `RuntimeUserError` say.
+        original_type: Type of the exception that the task raised, `ValueError` say.
+
+    Returns:
+        A class deriving from both; ``error_class`` itself where that is impossible (the two have conflicting layouts) or
+        would be harmful (`SystemExit`, `StopIteration` and the like).
+    """
+    original_type = original_of(original_type) or original_type
+    if issubclass(error_class, original_type) or issubclass(original_type, NEVER_A_BASE):
+        return error_class
+    return _make_dual(error_class, original_type)  # type: ignore[arg-type]  # mypy #11470: a class is hashable
+
+
+@functools.lru_cache(maxsize=MAX_DUAL_CLASSES)
+def _make_dual(error_class: type[BaseRuntimeError], original_type: type[BaseException]) -> type[BaseRuntimeError]:
+    namespace: dict[str, Any] = {
+        "__doc__": f"{original_type.__name__} of a task, as the task that awaits it sees it.",
+        "__module__": error_class.__module__,
+        # Programs print ``type(e).__name__``, which is the tree's class in Flyte; tracebacks show the qualified name.
+        "__qualname__": f"{error_class.__name__}[{original_type.__name__}]",
+        "__str__": _dual_str,
+        "code": _Own("code"),
+        "kind": _Own("kind"),
+        "worker": _Own("worker"),
+        "_flyte_error_class": error_class,
+        "_flyte_original_type": original_type,
+    }
+    is_group = issubclass(original_type, BaseExceptionGroup)
+    try:
+        metaclass: Any = type(original_type)
+        made: type[BaseRuntimeError] = metaclass(error_class.__name__, (error_class, original_type), namespace)
+        exception_parts.blank(made, ("", [Exception()]) if is_group else ())
+    except Exception:
+        return error_class
+    return made
+
+
+def original_of(error_type: type[BaseException]) -> type[BaseException] | None:
+    """The task's own exception type inside a dual class; None if the class is not one."""
+    found: type[BaseException] | None = getattr(error_type, "_flyte_original_type", None)
+    return found
+
+
+def reduce_error(error: BaseRuntimeError) -> tuple[Any, ...]:
+    """How an error of the tree, dual or not, is pickled: as its parts."""
+    error_class = getattr(type(error), "_flyte_error_class", type(error))
+    original_type = original_of(type(error))
+    outside = dict(exception_parts.members(error))
+    cause = None
+    if original_type is not None and error.__cause__ is not None:
+        cause = exception_parts.pack(error.__cause__)
+    args: tuple[Any, ...] = error.args
+    packed: list[tuple[bytes | None, str]] | None = None
+    if isinstance(error, BaseExceptionGroup):
+        # The exceptions of a group may have constructors of any shape: each travels as its parts, or as its text.
+        args, outside = (error.message,), {}
+        packed = [(exception_parts.pack(each), f"{type(each).__name__}: {each}") for each in error.exceptions]
+    return rebuild_error, (error_class, original_type, args, outside, dict(error.__dict__), cause, packed)
+
+
+def rebuild_error(
+    error_class: type[BaseRuntimeError],
+    original_type: type[BaseException] | None,
+    args: tuple[Any, ...],
+    outside: dict[str, Any],
+    attributes: dict[str, Any],
+    cause: bytes | None,
+    packed: list[tuple[bytes | None, str]] | None,
+) -> BaseRuntimeError:
+    made = error_class if original_type is None else dual(error_class, original_type)
+    if packed is not None:
+        args = (*args, [(each and exception_parts.unpack(each)) or Exception(text) for each, text in packed])
+    error: BaseRuntimeError = exception_parts.blank(made, args)
+    exception_parts.fill(error, args, outside, attributes)
+    if cause is not None:
+        error.__cause__ = exception_parts.unpack(cause)
+    return error

@@ -1,0 +1,154 @@
+"""Take exceptions apart and put them together again without calling their constructors. Runs in: everywhere.
+
+Python pickles an exception as "call the class with ``args``", which fails for every class whose constructor takes
+something else than it hands to ``super().__init__``. Here an exception is its class, its ``args``, its attributes (in
+``__dict__``, in ``__slots__`` and in C) and its cause.
+"""
+
+from __future__ import annotations
+
+import io
+import types
+from collections.abc import Iterator
+from typing import Any
+
+#: Set by the raising, or by us: never copied as a plain attribute.
+_NOT_COPIED = frozenset({"args", "__traceback__", "__context__", "__cause__", "__suppress_context__", "__dict__"})
+
+_HEAP_TYPE = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE: a class made by a ``class`` statement
+
+#: Longest pickled exception, in bytes. One that drags a data frame along travels as its text.
+MAX_PACKED = 4 * 1024 * 1024
+
+
+def blank(made: type[Any], args: tuple[Any, ...]) -> Any:
+    """An instance of an exception class, without running a constructor of the user's.
+
+    Args:
+        made: The class.
+        args: Arguments of the original, which an exception group needs to exist at all.
+
+    Returns:
+        The instance; its ``args`` and attributes are still to be set.
+    """
+    # ``__base__`` is the base that decides the memory layout; CPython insists on the ``__new__`` of the nearest in C.
+    native: Any = made
+    while native.__flags__ & _HEAP_TYPE:
+        native = native.__base__  # Only ``object`` has none, and it is not a heap type.
+    if issubclass(native, BaseExceptionGroup):
+        return native.__new__(made, *args[:2])
+    return native.__new__(made)
+
+
+def members(error: BaseException) -> Iterator[tuple[str, Any]]:
+    """Attributes that live outside ``__dict__``: in C (``errno`` of OSError), or in ``__slots__``."""
+    for base in type(error).__mro__:
+        if base in (BaseException, object):
+            break
+        for name, value in vars(base).items():
+            if name in _NOT_COPIED or not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+                continue
+            try:
+                yield name, value.__get__(error)
+            except (AttributeError, ValueError):
+                continue  # an unset slot
+
+
+def fill(error: BaseException, args: tuple[Any, ...], outside: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Give a blank exception its parts.
+
+    Args:
+        error: From `blank`.
+        args: Its ``args``.
+        outside: From `members`.
+        attributes: Its ``__dict__``.
+    """
+    error.args = args
+    for name, value in outside.items():
+        if value is None and getattr(error, name, None) is None:
+            continue  # in C, "unset" and "set to None" differ: OSError would print a second file name
+        try:
+            setattr(error, name, value)
+        except (AttributeError, TypeError):
+            continue  # read-only, ``exceptions`` of a group say: set when the instance was made
+    error.__dict__.update(attributes)
+
+
+def put_together(
+    made: type[BaseException],
+    args: tuple[Any, ...],
+    outside: dict[str, Any],
+    attributes: dict[str, Any],
+    cause: BaseException | None,
+) -> BaseException:
+    """Make an exception from its parts; called by pickle."""
+    error: BaseException = blank(made, args)
+    fill(error, args, outside, attributes)
+    if cause is not None:
+        error.__cause__ = cause
+    return error
+
+
+def pack(error: BaseException) -> bytes | None:
+    """Pickle any exception, whatever its constructor looks like, with its cause and the exceptions of a group.
+
+    Args:
+        error: The exception. Attributes that cannot be pickled are left out.
+
+    Returns:
+        What `unpack` takes; None if it cannot be pickled, or is larger than `MAX_PACKED`.
+    """
+    for keep in (_keep_all, _keep_picklable):
+        try:
+            packed = _dump(error, keep)
+        except Exception:  # noqa: S112 - pickling runs the user's code; the second try is more modest
+            continue
+        if len(packed) <= MAX_PACKED:
+            return packed
+    return None
+
+
+def unpack(packed: bytes) -> BaseException | None:
+    """The exception that `pack` pickled; None if this process lacks what it takes, the module of its class say."""
+    import pickle
+
+    try:
+        error = pickle.loads(packed)
+    except Exception:
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _keep_all(attributes: dict[str, Any]) -> dict[str, Any]:
+    return attributes
+
+
+def _keep_picklable(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in attributes.items() if _is_picklable(value)}
+
+
+def _is_picklable(value: object) -> bool:
+    try:
+        return len(_dump(value, _keep_all)) <= MAX_PACKED
+    except Exception:
+        return False
+
+
+def _dump(value: object, keep: Any) -> bytes:
+    # Not imported at the top: the module is needed on the way of failures only, and takes 10 ms to import.
+    from flyte_nb.core.values.pickler import Pickler
+
+    class ErrorPickler(Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            if not isinstance(obj, BaseException) or hasattr(type(obj), "_flyte_original_type"):
+                return super().reducer_override(obj)  # a dual error pickles itself
+            outside, attributes = keep(dict(members(obj))), keep(dict(obj.__dict__))
+            args = obj.args if keep is _keep_all else tuple(a if _is_picklable(a) else repr(a)[:200] for a in obj.args)
+            if isinstance(obj, BaseExceptionGroup):
+                args = (obj.message, list(obj.exceptions))
+                outside = {}
+            return put_together, (type(obj), args, outside, attributes, obj.__cause__)
+
+    stream = io.BytesIO()
+    ErrorPickler(stream).dump(value)
+    return stream.getvalue()

@@ -1,0 +1,209 @@
+"""Hash values by content: equal values hash alike in every process and kernel. Runs in: the thread of the calling code.
+
+A pickle will not do: its bytes depend on which equal strings are the same object, and on the order of a set, which differs
+from process to process. Here every value is taken apart, as pickle would, and its parts are hashed with their types.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import marshal
+import pickle
+import types
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from flyte_nb.core.values import code_hash
+
+#: Types that `marshal` writes canonically in its version 0, which shares no references.
+_ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
+
+#: Values nested deeper than this are hashed as one pickle.
+MAX_DEPTH = 200
+
+
+class HashFunction:
+    """Says how inputs are told apart: ``df: Annotated[pd.DataFrame, HashFunction.from_fn(f)]``, where ``f(df)`` is text.
+
+    Args:
+        fn: Called with the value; returns what stands for it in cache keys.
+    """
+
+    def __init__(self, fn: Callable[[Any], str]) -> None:
+        self._fn = fn
+        self._value = ""
+
+    @classmethod
+    def from_fn(cls, fn: Callable[[Any], str]) -> HashFunction:
+        """A hash method that is a function."""
+        return cls(fn)
+
+    def update(self, data: Any) -> None:
+        """Hash a value; `result` has the hash."""
+        self._value = self._fn(data)
+
+    def result(self) -> str:
+        """The hash of the latest `update`."""
+        return self._value
+
+    def reset(self) -> None:
+        """Forget the latest hash."""
+        self._value = ""
+
+    def __call__(self, data: Any) -> str:
+        """The hash of a value."""
+        return str(self._fn(data))
+
+
+def content_hash(value: object) -> bytes:
+    """Hash of a value.
+
+    An object may say what stands for it: ``_flyte_content_hash_()``, which returns text (a file's, its address or digest).
+
+    Args:
+        value: Anything that can be pickled.
+
+    Returns:
+        16 bytes.
+
+    Raises:
+        Exception: Whatever pickling it raises.
+    """
+    return _Feeder().digest(value)
+
+
+class _Feeder:
+    """Feeds one value into one hash."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        #: Containers and objects that are being taken apart: their place, by id. Ends cycles.
+        self._path: dict[int, int] = {}
+
+    def digest(self, value: object) -> bytes:
+        """The hash of a value."""
+        self._feed(value)
+        return self._hash.digest()
+
+    def _tag(self, tag: bytes, number: int = 0) -> None:
+        self._hash.update(b"%b%d;" % (tag, number))
+
+    def _feed(self, value: Any) -> None:
+        kind = type(value)
+        if kind in _ATOMS:
+            self._hash.update(marshal.dumps(value, 0))
+        elif kind is tuple or kind is list:
+            if _ATOMS.issuperset(map(type, value)):
+                self._hash.update(marshal.dumps(value, 0))
+            else:
+                self._inside(value, self._items)
+        elif kind is dict:
+            self._inside(value, self._pairs)
+        elif kind is set or kind is frozenset:
+            self._tag(b"set", len(value))
+            for each in sorted(content_hash(item) for item in value):
+                self._hash.update(each)
+        else:
+            self._inside(value, self._other)
+
+    def _inside(self, value: Any, feed: Callable[[Any], None]) -> None:
+        place = self._path.get(id(value))
+        if place is not None:
+            self._tag(b"cycle", len(self._path) - place)
+        elif len(self._path) >= MAX_DEPTH:
+            self._bytes(b"deep", cloudpickle.dumps(value, protocol=5))
+        else:
+            self._path[id(value)] = len(self._path)
+            try:
+                feed(value)
+            finally:
+                del self._path[id(value)]
+
+    def _items(self, value: list[Any] | tuple[Any, ...]) -> None:
+        self._tag(b"list" if type(value) is list else b"tuple", len(value))
+        for item in value:
+            self._feed(item)
+
+    def _pairs(self, value: dict[Any, Any]) -> None:
+        # In their order, which the program can see.
+        self._tag(b"dict", len(value))
+        for key, item in value.items():
+            self._feed(key)
+            self._feed(item)
+
+    def _bytes(self, tag: bytes, data: Any) -> None:
+        view = memoryview(data)
+        self._tag(tag, view.nbytes)
+        self._hash.update(view)
+
+    def _text(self, tag: bytes, text: str) -> None:
+        self._bytes(tag, text.encode("utf-8", "surrogatepass"))
+
+    def _other(self, value: Any) -> None:
+        own = getattr(type(value), "_flyte_content_hash_", None)
+        if own is not None:
+            self._text(b"own", f"{type(value).__qualname__}:{own(value)}")
+        elif isinstance(value, type):
+            self._text(b"class", _class_text(value))
+        elif isinstance(value, types.FunctionType):
+            self._function(value)
+        elif isinstance(value, types.ModuleType):
+            self._text(b"module", value.__name__)
+        elif isinstance(value, enum.Enum):
+            self._text(b"enum", f"{_class_text(type(value))}.{value.name}")
+        elif isinstance(value, bytearray):
+            self._bytes(b"bytearray", value)
+        elif isinstance(value, pickle.PickleBuffer):
+            self._bytes(b"buffer", value.raw())
+        elif code_hash.is_task(value):
+            self._text(b"task", f"{value.name}:{value.code_version()}")
+        elif isinstance(value, functools.partial):
+            self._tag(b"partial")
+            self._feed((value.func, value.args, value.keywords))
+        else:
+            self._reduced(value)
+
+    def _function(self, func: types.FunctionType) -> None:
+        if not code_hash.is_user_code(func):
+            self._text(b"function", f"{func.__module__}.{func.__qualname__}")
+            return
+        self._text(b"function", code_hash.code_version(func))
+        self._feed(func.__defaults__)
+        self._feed([cell.cell_contents for cell in func.__closure__ or () if _is_filled(cell)])
+
+    def _reduced(self, value: Any) -> None:
+        """Take an object apart as pickle does."""
+        try:
+            parts = value.__reduce_ex__(5)
+        except TypeError:
+            self._bytes(b"pickle", cloudpickle.dumps(value, protocol=5))  # what only cloudpickle knows about
+            return
+        if isinstance(parts, str):
+            self._text(b"global", f"{type(value).__module__}.{parts}")
+            return
+        maker, args, *more = parts
+        state, items, pairs = (*more, None, None, None)[:3]
+        self._tag(b"object")
+        self._feed(maker)
+        self._feed(args)
+        self._feed(state)
+        if items is not None:
+            self._feed(list(items))
+        if pairs is not None:
+            self._feed(list(pairs))
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _class_text(cls: type) -> str:
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    return f"{name}:{code_hash.class_version(cls)}" if code_hash.is_user_code(cls) else name

@@ -1,0 +1,41 @@
+"""The folder for a session's data: private, and gone with its process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+MAKE = """
+import os, sys
+from flyte_nb.core.transport.process_folder import session_folder
+folder = session_folder()
+assert folder == session_folder()
+open(os.path.join(folder, "data"), "w").write("x")
+print(folder, oct(os.stat(folder).st_mode & 0o777), flush=True)
+"""
+
+
+def run(code: str) -> tuple[Path, str]:
+    """Run a program that makes the folder; its path and its mode."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    folder, mode = done.stdout.split()
+    return Path(folder), mode
+
+
+def test_it_is_private_and_removed_at_the_end():
+    """Readable by its user only; nothing is left when the process has ended."""
+    folder, mode = run(MAKE)
+
+    assert "0o700" == mode
+    assert not folder.exists()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next():
+    """A process that could not clean up is found dead, and its folder removed."""
+    killed, _ = run(MAKE + "os._exit(1)")
+    assert killed.exists()
+
+    run(MAKE)
+
+    assert not killed.exists()
