@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flyte_nb import errors
 from flyte_nb.core.attempts import logging as _logs
 from flyte_nb.core.runs import run_registry as _runs
+from flyte_nb.core.runs import worker_run as _worker_run
 from flyte_nb.core.runs.cluster_options import NAMES as _CLUSTER_OPTIONS
 from flyte_nb.core.runs.cluster_options import check as _check
 from flyte_nb.core.runs.defaults import current_domain, current_project
@@ -34,11 +35,13 @@ from flyte_nb.core.settings.resources import (
 from flyte_nb.core.settings.retry import Backoff, RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.steps.ctx import ctx
+from flyte_nb.core.steps.ctx import provide as _provide_to_ctx
 from flyte_nb.core.steps.trace import trace
 from flyte_nb.core.tasks.context import custom_context, get_custom_context, group
-from flyte_nb.core.tasks.environment import Environment, TaskEnvironment
+from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.map import map  # noqa: A004 - Flyte's name
 from flyte_nb.core.tasks.task import AsyncFunctionTaskTemplate, Task, TaskTemplate
+from flyte_nb.core.tasks.task_environment import TaskEnvironment
 from flyte_nb.core.values.aio import Dual as _Dual
 from flyte_nb.import_alias import SUBMODULES as _SUBMODULES
 from flyte_nb.import_alias import install_as_flyte
@@ -61,7 +64,6 @@ if TYPE_CHECKING:
         testing,
         types,
     )
-    from flyte_nb.core.runs.on_failure import on_failure
     from flyte_nb.core.runs.run_registry import last_run, runs
     from flyte_nb.core.settings.documentation import Documentation, Link
     from flyte_nb.core.settings.image import Image
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
         TriggerTime,
     )
     from flyte_nb.core.steps.conditions import new_condition
+    from flyte_nb.core.steps.on_failure import on_failure
     from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
     from flyte_nb.unsupported import (
         ImageBuild,
@@ -120,15 +123,15 @@ _LAZY = {
     "build": ("flyte_nb.unsupported", "build"),
     "build_images": ("flyte_nb.unsupported", "build_images"),
     "deploy": ("flyte_nb.unsupported", "deploy"),
-    "last_run": ("flyte_nb.core.runs.run.run_registry", "last_run"),
+    "last_run": ("flyte_nb.core.runs.run_registry", "last_run"),
     "latest_checkpoint": ("flyte_nb.io.checkpoint", "latest_checkpoint"),
     "load_interactive_ctx": ("flyte_nb.unsupported", "load_interactive_ctx"),
     "load_plugin_config": ("flyte_nb.unsupported", "load_plugin_config"),
     "new_condition": ("flyte_nb.core.steps.conditions", "new_condition"),
-    "on_failure": ("flyte_nb.core.runs.run.on_failure", "on_failure"),
-    "rerun": ("flyte_nb.core.runs.run.rerun", "rerun"),
+    "on_failure": ("flyte_nb.core.steps.on_failure", "on_failure"),
+    "rerun": ("flyte_nb.core.runs.rerun", "rerun"),
     "run_python_script": ("flyte_nb.unsupported", "run_python_script"),
-    "runs": ("flyte_nb.core.runs.run.run_registry", "runs"),
+    "runs": ("flyte_nb.core.runs.run_registry", "runs"),
     "serve": ("flyte_nb.unsupported", "serve"),
     "testing": ("flyte_nb.testing", None),
     "with_servecontext": ("flyte_nb.unsupported", "with_servecontext"),
@@ -165,9 +168,9 @@ def _init(cluster: Any = None, **options: Any) -> None:
     _check(options)
     _remember(**options)
     if options.get("cache_dir") is not None:
-        importlib.import_module("flyte_nb.core.cache.service").configure(options["cache_dir"])
+        importlib.import_module("flyte_nb.core.cache.location").configure(options["cache_dir"])
     if "on_failure" in options or "breakpoint_wait" in options:
-        onfailure = importlib.import_module("flyte_nb.core.runs.on_failure")
+        onfailure = importlib.import_module("flyte_nb.core.steps.on_failure")
         onfailure.remember(options.get("on_failure"), options.get("breakpoint_wait"))
     ours = {key: options[key] for key in _CLUSTER_OPTIONS if key in options}
     if cluster is None and not ours:
@@ -226,7 +229,21 @@ def _cluster_engine() -> Any:
     return importlib.import_module("flyte_nb.kernel.session").ensure()
 
 
+class _Provider:
+    """What ``ctx()`` finds above the core; imported when it is used."""
+
+    report_of = staticmethod(lambda context: importlib.import_module("flyte_nb.report").report_of(context))
+    checkpoint_of = staticmethod(lambda context: importlib.import_module("flyte_nb.io.checkpoint").of(context))
+    checkpoint_paths_of = staticmethod(
+        lambda context: importlib.import_module("flyte_nb.io.checkpoint").paths_of(context)
+    )
+
+
 _runs.provide("remote", _cluster_engine)
+_runs.provide("local", lambda: importlib.import_module("flyte_nb.core.runs.local").LocalEngine())
+_runs.provide_elsewhere(_worker_run.is_far, _worker_run)
+_provide_to_ctx(_Provider())
+errors.render_with(lambda error: importlib.import_module("flyte_nb.core.failures.traceback_text").render(error))
 
 
 def load_ipython_extension(ip: Any) -> None:

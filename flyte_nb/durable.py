@@ -134,3 +134,6 @@ def _now() -> dt.datetime:
 sleep = Dual(_sleep, _sleep_aio, name="sleep")
 time = Dual(_time, name="time")
 now = Dual(_now, name="now")
+
+
+__all__ = ["now", "sleep", "time"]

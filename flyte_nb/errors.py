@@ -6,11 +6,22 @@ exception's own type (see `flyte_nb.core.failures.reraise`): ``except ValueError
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from typing import Any, Literal, NoReturn
 
 from flyte_nb.core.values.dual_class import reduce_error
 
 ErrorKind = Literal["system", "unknown", "user"]
+
+
+_render: Callable[[BaseException], list[str]] = traceback.format_exception
+
+
+def render_with(render: Callable[[BaseException], list[str]]) -> None:
+    """Say how IPython shows an error of this tree: as a list of lines. The rendering knows failure records, this module does not."""
+    global _render
+    _render = render
 
 
 class BaseRuntimeError(RuntimeError):
@@ -38,9 +49,7 @@ class BaseRuntimeError(RuntimeError):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: the user's frames, local and remote, and where the others are."""
-        from flyte_nb.core.failures import traceback_text
-
-        return traceback_text.render(self)
+        return _render(self)
 
     def _raise(self, _other: object) -> NoReturn:
         """Arithmetic on an error raises it, so that ``sum(flyte.map(...))`` surfaces the failure of an item."""
@@ -366,11 +375,60 @@ class LateCallError(_NamedUserError):
     """An action that has ended tried to start another one."""
 
 
-def _public() -> list[str]:
-    """Names that ``from flyte.errors import *`` gives: the classes, and the kinds."""
-    classes = [
-        name
-        for name, value in globals().items()
-        if isinstance(value, type) and value is not Any and not name.startswith("_")
-    ]
-    return sorted([*classes, "ErrorKind"])
+__all__ = [
+    "ActionAbortedError",
+    "ActionNotFoundError",
+    "ArgumentError",
+    "BaseRuntimeError",
+    "CodeBundleError",
+    "ConditionAlreadyExistsError",
+    "ConditionFailedError",
+    "ConditionNotFoundError",
+    "ConditionTimedoutError",
+    "CustomError",
+    "DeadlineExceededError",
+    "DeploymentError",
+    "ErrorKind",
+    "GPUFaultError",
+    "GPUFaultSystemError",
+    "GPUFaultUserError",
+    "ImageBuildError",
+    "ImagePullBackOffError",
+    "InitializationError",
+    "InlineIOMaxBytesBreached",
+    "InvalidImageNameError",
+    "InvalidPackageError",
+    "LateCallError",
+    "LogsNotYetAvailableError",
+    "MaxQueuedTimeExceededError",
+    "MaxRuntimeExceededError",
+    "ModuleLoadError",
+    "NoClusterError",
+    "NonRecoverableError",
+    "NotInTaskContextError",
+    "OOMError",
+    "OnlyAsyncIOSupportedError",
+    "OutOfScopeError",
+    "ParameterMaterializationError",
+    "PrimaryContainerNotFoundError",
+    "RemoteTaskNotFoundError",
+    "RemoteTaskUsageError",
+    "ResourceExhaustedError",
+    "RestrictedTypeError",
+    "RetriesExhaustedError",
+    "RunNotDoneError",
+    "RuntimeDataValidationError",
+    "RuntimeSystemError",
+    "RuntimeUnknownError",
+    "RuntimeUserError",
+    "SchedulerLostError",
+    "SerializationError",
+    "SlowDownError",
+    "SyncTaskCallInAsyncContextError",
+    "TaskInterruptedError",
+    "TaskTimeoutError",
+    "TraceDoesNotAllowNestedTasksError",
+    "UnionRpcError",
+    "VersionMismatchError",
+    "WorkerLostError",
+]

@@ -1,4 +1,4 @@
-"""Collect what many coroutines of one process submit into batches for one function: `DynamicBatcher`. Runs in: one event loop.
+"""``flyte.extras``: `DynamicBatcher` collects records of many coroutines into batches for one function. Runs in: one event loop.
 
 One worker coroutine: it waits for a first record, then for more until the batch is full (in cost or number) or the time is
 up, and calls the function. While that runs, records gather for the next batch. Flyte's loops that prefetch are not needed.
@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
+
+from flyte_nb.unsupported import ContainerTask
 
 RecordT = TypeVar("RecordT")
 ResultT = TypeVar("ResultT")
@@ -317,3 +319,14 @@ class TokenBatcher(DynamicBatcher[RecordT, ResultT]):
         if given is None and self._estimator is None and isinstance(record, TokenEstimator):
             return record.estimate_tokens()
         return super()._cost_of(record, given)
+
+
+__all__ = [
+    "BatchStats",
+    "ContainerTask",
+    "CostEstimator",
+    "DynamicBatcher",
+    "Prompt",
+    "TokenBatcher",
+    "TokenEstimator",
+]

@@ -81,3 +81,6 @@ class NamedRule:
     """A rule that Flyte's server knows by name."""
 
     name: str
+
+
+__all__ = ["Email", "NamedDelivery", "NamedRule", "Notification", "Slack", "Teams", "Webhook"]

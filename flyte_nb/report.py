@@ -9,15 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import html
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.report_page import MAIN, page
 from flyte_nb.core.tasks.context import Context, current
 from flyte_nb.core.values.aio import Dual
-
-if TYPE_CHECKING:
-    pass
-from flyte_nb.core.history.report_page import MAIN, page
 
 #: Longest HTML of one tab that is sent, in characters: the store keeps no more.
 MAX_TAB = 2_000_000
@@ -244,3 +240,17 @@ class Timeline:
         if error:
             parts.append(f'<span style="color:#c33">{abbreviate(error, 200)}</span>')
         get_tab(self._tab).log(f"<div>{' '.join(parts)}</div>")
+
+
+__all__ = [
+    "Report",
+    "Tab",
+    "Timeline",
+    "abbreviate",
+    "current_report",
+    "duration_ms",
+    "flush",
+    "get_tab",
+    "log",
+    "replace",
+]

@@ -73,3 +73,6 @@ class Syncify:
 
 
 syncify = Syncify()
+
+
+__all__ = ["Syncify", "syncify"]

@@ -22,7 +22,7 @@ from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.runs import engine as runs_engine
 from flyte_nb.core.runs import run_registry
-from flyte_nb.core.runs import start as runs_start
+from flyte_nb.core.runs.engine import cell_context
 from flyte_nb.core.runs.local import LocalEngine
 from flyte_nb.core.tasks import context as ctx
 
@@ -135,7 +135,7 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
     gateway.run_soon(emit, ev.ActionQueued(info.name, runs_engine.ROOT, "", "cell", "cell", "", started, "root"))
 
     async def body() -> T:
-        with ctx.using(runs_start.cell_context(engine, info)):
+        with ctx.using(cell_context(engine, info)):
             return await function()
 
     error: BaseException | None = None

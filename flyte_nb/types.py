@@ -50,3 +50,6 @@ class Renderable(Protocol):
     def to_html(self, python_value: Any) -> str:
         """The HTML of a value."""
         ...
+
+
+__all__ = ["FlytePickle", "Renderable", "TypeEngine", "TypeTransformer", "TypeTransformerFailedError"]

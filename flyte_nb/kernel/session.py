@@ -22,7 +22,9 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.runs import cell_run as cellrun
-from flyte_nb.core.runs import conditions, engine, on_failure, retry, run_registry, start
+from flyte_nb.core.runs import conditions, engine, retry, run_registry
+from flyte_nb.core.runs.engine import cell_context
+from flyte_nb.core.steps import on_failure
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.task import Task
@@ -159,7 +161,7 @@ class Session:
                 on_failure=on_failure.way_of(None, attended),
                 breakpoint_wait=on_failure.wait_of(None, attended),
             )
-            found = CellRun(self, cell, info, start.cell_context(self, info))
+            found = CellRun(self, cell, info, cell_context(self, info))
             found.context.scope.watch = self.forgotten
             self._by_cell[id(cell)] = self._cell_runs[info.name] = found
         return found

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: `asyncio.sleep` stands in for the awaiting of a child that runs elsewhere.
 PREPARE = """
 import asyncio, contextvars, sys
-from flyte_nb.core import failure, remote_traceback
+from flyte_nb.core.failures import capture as failure, rebuild as remote_traceback
 from flyte_nb.kernel import debug
 from flyte_nb.kernel.replay import replay
 get_ipython().colors = "nocolor"

@@ -39,7 +39,9 @@ async def parent(n: int) -> int:
 """
 
 #: Frames of ours, of asyncio or IPython, as any traceback would name them.
-MACHINERY = re.compile(r"(port|task|call|mapping|runs|sigint|loop|taskgroups|tasks|interactiveshell|threading)\.py")
+MACHINERY = re.compile(
+    r"(gateway|mailbox|task|prepare|calls|map|run|start|sigint|interrupts|loop|taskgroups|tasks|interactiveshell|threading)\.py"
+)
 
 
 @pytest.fixture(scope="module")

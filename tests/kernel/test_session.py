@@ -95,7 +95,7 @@ def test_a_failure_shows_the_users_frames_and_names_the_action(nb):
     assert "no 8" in text
     assert "fail(4)" in text
     assert "doubled = x * 2" in text
-    assert "port.py" not in text
+    assert "gateway.py" not in text
     assert "ValueError" in text
 
 

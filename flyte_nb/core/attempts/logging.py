@@ -12,7 +12,7 @@ import sys
 from typing import Any, TextIO
 
 from flyte_nb.core.attempts.output import OUTPUT, LogHandler, StreamProxy
-from flyte_nb.core.tasks.context import _CURRENT
+from flyte_nb.core.tasks.context import of_task
 
 DEFAULT_LEVEL = logging.WARNING
 DEFAULT_USER_LEVEL = logging.INFO
@@ -34,10 +34,9 @@ _made_before = logging.getLogRecordFactory()
 
 def _stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
     record = _made_before(*args, **kwargs)
-    context = _CURRENT.get()
-    inside = context is not None and context.in_task
-    record.run_name = context.run.name if inside else None  # type: ignore[union-attr]
-    record.action_name = (context.trace or context.action) if inside else None  # type: ignore[union-attr]
+    context = of_task()
+    record.run_name = context.run.name if context else None
+    record.action_name = (context.trace or context.action) if context else None
     name = record.name
     record.is_flyte_internal = name == "flyte" or (name.startswith("flyte.") and not name.startswith("flyte.user"))
     return record

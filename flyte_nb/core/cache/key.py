@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from flyte_nb.core.control.calls import TaskSpec
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.interface.interface import Interface
 from flyte_nb.core.settings.notices import notice_once
 from flyte_nb.core.values.value_hash import content_hash
 
-if TYPE_CHECKING:
-    from flyte_nb.core.history.run_info import RunInfo
-    from flyte_nb.core.tasks.task import Task
-
-
 #: Names the layout of keys; a change makes all earlier entries unreachable, never wrong.
-KEY_FORMAT = "1"
+KEY_FORMAT = "2"
 #: Versions remembered, so that a map computes its task's once: the tasks of a run, and their overrides.
 MAX_REMEMBERED = 256
 #: A result made by one Python may be pickled in a way that another cannot read.
@@ -25,7 +23,17 @@ _Prefix = tuple[Any, tuple[str, Any], "hashlib.blake2b"]
 _prefixes: OrderedDict[int, _Prefix] = OrderedDict()
 
 
-def key_of(task: Task[..., Any], run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+class CachedTask(TaskSpec, Protocol):
+    """What a key needs of a task."""
+
+    interface: Interface
+    ignored_inputs: tuple[str, ...] | str
+
+    def cache_version(self) -> str:
+        """The version under which its results are kept, as of now."""
+
+
+def key_of(task: CachedTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
     """What identifies a call for the cache: inputs, task, interface, version.
 
     Args:
@@ -66,7 +74,7 @@ def _hash_method(hint: Any) -> Any:
     return None
 
 
-def _prefix(task: Task[..., Any], run: RunInfo) -> hashlib.blake2b:
+def _prefix(task: CachedTask, run: RunInfo) -> hashlib.blake2b:
     """Everything of a key but the inputs."""
     known = _prefixes.get(id(task))
     now = (run.name, run.started_at)

@@ -11,17 +11,15 @@ from pathlib import Path
 
 from flyte_nb.core.cache.store import MAX_BYTES, CacheStore
 
-
-
 #: Stores of this process's engines.
-_open_stores: weakref.WeakSet[CacheStore] = weakref.WeakSet()
+open_stores: weakref.WeakSet[CacheStore] = weakref.WeakSet()
 
 
-class _Place:
-    """Where results are kept, if the user said so."""
+class Configured:
+    """Folder of the results, if the user gave one."""
 
     folder: Path | None = None
-    #: How often it was said.
+    #: How often it was given: a service opens its store anew after each.
     changes = 0
 
 
@@ -31,16 +29,16 @@ def configure(folder: str | os.PathLike[str] | None) -> None:
     Args:
         folder: A folder, made if need be; None for the default: ``FLYTE_NB_CACHE_DIR``, else the user's cache folder.
     """
-    _Place.folder = None if folder is None else Path(folder).expanduser().absolute()
-    _Place.changes += 1
+    Configured.folder = None if folder is None else Path(folder).expanduser().absolute()
+    Configured.changes += 1
 
 
 def folder_and_bound() -> tuple[Path, int]:
     """The folder of the store, and the bytes it may take (``FLYTE_NB_CACHE_BYTES``)."""
     bound = os.environ.get("FLYTE_NB_CACHE_BYTES", "")
     max_bytes = int(bound) if bound.isdigit() else MAX_BYTES
-    if _Place.folder is not None:
-        return _Place.folder, max_bytes
+    if Configured.folder is not None:
+        return Configured.folder, max_bytes
     given = os.environ.get("FLYTE_NB_CACHE_DIR")
     return (Path(given).expanduser().absolute() if given else _user_cache() / "flyte_nb"), max_bytes
 
@@ -49,7 +47,7 @@ def folder_and_bound() -> tuple[Path, int]:
 def opened() -> Iterator[CacheStore]:
     """The store of the configured folder, for looking and clearing; what engines of this process have pending is on disk."""
     folder, max_bytes = folder_and_bound()
-    for store in list(_open_stores):
+    for store in list(open_stores):
         if store.folder == folder:
             store.flush()
     own = CacheStore(folder, max_bytes=max_bytes)

@@ -10,16 +10,14 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from flyte_nb.core.cache.location import Configured, folder_and_bound, open_stores
 from flyte_nb.core.cache.store import CacheStore
+from flyte_nb.core.control.calls import Call
+from flyte_nb.core.control.questions import Answers, Home
+from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.transport.payload import Payload, carried
-
-if TYPE_CHECKING:
-    from flyte_nb.core.control.calls import Call
-    from flyte_nb.core.control.questions import Answers, Home
-    from flyte_nb.core.history.store import RunStore
-from flyte_nb.core.cache.location import _open_stores, _Place, folder_and_bound
 
 logger = logging.getLogger("flyte")
 
@@ -109,12 +107,12 @@ class CacheService:
     @property
     def store(self) -> CacheStore:
         """The store of the configured folder, opened on first use."""
-        if self._store is None or self._configured != _Place.changes:
+        if self._store is None or self._configured != Configured.changes:
             self.close()
-            self._configured = _Place.changes
+            self._configured = Configured.changes
             folder, max_bytes = folder_and_bound()
             self._store = CacheStore(folder, self._post, max_bytes=max_bytes)
-            _open_stores.add(self._store)
+            open_stores.add(self._store)
         return self._store
 
     def _look_up(

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.transport.payload import (
     Payload,
 )
-
-if TYPE_CHECKING:
-    from flyte_nb.core.history.run_info import RunInfo
-    from flyte_nb.core.tasks.task import Task
-
 
 #: Digits of an action's name that say which call of which parent it is: with a million actions, one chance in 10 million that
 #: two are alike.
 PLACE_DIGITS = 16
 
 
-class ResumePoint(NamedTuple):
-    """Where an action stands that has ended before and is to be executed again."""
+class TaskSpec(Protocol):
+    """What a controller and an executor know of a task: `flyte_nb.core.tasks.task.Task`, or a condition's stand-in for one."""
 
-    #: Number of its controller's last word.
+    name: str
+    config: TaskConfig
+
+    @property
+    def short_name(self) -> str:
+        """What views call it."""
+
+
+class ResumePoint(NamedTuple):
+    """State from which an action that has ended is executed again."""
+
+    #: Sequence number of the last state that its controller published.
     seq: int
     #: Attempts it has had.
     attempts: int
@@ -39,7 +47,7 @@ class Call:
     )  # fmt: skip
 
     def __init__(
-        self, task: Task[..., Any], run: RunInfo, name: str, parent: str, payload: Payload, label: str, group: str,
+        self, task: TaskSpec, run: RunInfo, name: str, parent: str, payload: Payload, label: str, group: str,
         custom: tuple[tuple[str, str], ...], record: Payload | ResumePoint | None = None, kind: str = "task",
         cache_key: bytes = b"",
     ) -> None:  # fmt: skip

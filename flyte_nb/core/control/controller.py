@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.control.calls import Call, ResumePoint, Settled
 from flyte_nb.core.control.decide import Again, Cancelled, Fail, Succeed, decide
+from flyte_nb.core.control.flight import ActionInFlight, Cache, Records, Ticket
 from flyte_nb.core.control.questions import Home
 from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.retained import Retained
@@ -24,12 +25,8 @@ from flyte_nb.core.control.work import Clock, Executor, Outcome, Work
 from flyte_nb.core.failures.record import FailureRecord
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Attempt, ErrorNote, Phase
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload
-
-if TYPE_CHECKING:
-    from flyte_nb.core.control.gateway import Ticket
-    from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.control.flight import ActionInFlight, Cache, Records
 
 #: Results up to this size are kept in the action's record (for replay when its parent is retried); larger ones stay where
 #: they were made.
@@ -51,7 +48,7 @@ class Controller:
         *,
         cache: Cache | None = None,
         home: Home | None = None,
-        kept: Retained | FarRetained | None = None,
+        retained: Retained | FarRetained | None = None,
     ) -> None:
         self.executor = executor
         self.emit = emit
@@ -60,7 +57,7 @@ class Controller:
         #: Where runs keep what must be known in one place: results of children, for a parent that is executed again.
         self.home = home
         #: Calls that failed and large results, for retrying by hand and for parents that are executed again.
-        self.retained = kept
+        self.retained = retained
         #: Flights by (run, action).
         self.flights: dict[tuple[str, str], ActionInFlight] = {}
         #: Names of unfinished children by (run, parent).

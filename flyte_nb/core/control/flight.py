@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from flyte_nb.core.control.calls import Call, ResumePoint, Settled
 from flyte_nb.core.control.decide import Fail
 from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history.facts import Attempt
 from flyte_nb.core.transport.payload import Payload
-
-
 
 #: (name, result) of every child of an action that succeeded in an earlier attempt of it; of every other child, where it stands.
 Records = tuple[tuple[str, "Payload | ResumePoint"], ...]
@@ -70,3 +68,15 @@ class ActionInFlight:
 
     def __repr__(self) -> str:
         return f"<ActionInFlight {self.call.run.name}/{self.call.name} {self.call.label} attempt {self.attempt}>"
+
+
+class Ticket:
+    """One submitted call, as its caller holds it."""
+
+    __slots__ = ("call", "deliver", "flight")
+
+    def __init__(self, call: Call, deliver: Callable[[Settled], None]) -> None:
+        self.call = call
+        self.deliver = deliver
+        #: The controller's side; None until it has taken the call.
+        self.flight: Any = None

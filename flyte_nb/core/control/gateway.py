@@ -12,29 +12,17 @@ import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.control.calls import Call, Settled
+from flyte_nb.core.control.controller import Controller
+from flyte_nb.core.control.flight import Ticket
+from flyte_nb.core.control.raise_settled import exception_of
 from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.mailbox import Mailbox, OneShot, mailbox_of, running_loop
 from flyte_nb.core.transport.payload import loads
 
-if TYPE_CHECKING:
-    from flyte_nb.core.control.controller import Controller
-from flyte_nb.core.transport.mailbox import Mailbox, OneShot, mailbox_of, running_loop
-
 logger = logging.getLogger("flyte")
-
-
-class Ticket:
-    """One submitted call, as its caller holds it."""
-
-    __slots__ = ("call", "deliver", "flight")
-
-    def __init__(self, call: Call, deliver: Callable[[Settled], None]) -> None:
-        self.call = call
-        self.deliver = deliver
-        #: The controller's side; None until it has taken the call.
-        self.flight: Any = None
 
 
 class Gateway:
@@ -110,8 +98,6 @@ class Gateway:
             raise asyncio.CancelledError(settled.message)
         if settled.kind == "raised":
             raise settled.error
-        from flyte_nb.core.control.raise_settled import exception_of
-
         raise exception_of(settled)
 
     def run_soon(self, function: Callable[..., object], *args: Any) -> None:

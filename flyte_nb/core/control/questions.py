@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.run_info import RunInfo
 
 logger = logging.getLogger("flyte")
 
@@ -32,12 +31,15 @@ class Answers:
     """Answers questions at home.
 
     Example:
-        >>> answers.answers["double"] = lambda run, then, number: then(2 * number)
+        >>> answers.serve("double", lambda run, then, number: then(2 * number))
     """
 
     def __init__(self) -> None:
-        #: By the question's name. The value is called as ``answer(run_name, then, *args)``.
-        self.answers: dict[str, Answer] = {}
+        self._answers: dict[str, Answer] = {}
+
+    def serve(self, op: str, answer: Answer) -> None:
+        """Have a kind of question answered: ``answer(run_name, then, *args)``."""
+        self._answers[op] = answer
 
     def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then) -> None:
         """Answer a question of this process."""
@@ -45,7 +47,7 @@ class Answers:
 
     def answer(self, run: str, op: str, args: tuple[Any, ...], then: Then) -> None:
         """Answer a question; an unknown one, or one whose answer fails, is answered with None."""
-        respond(op, self.answers.get(op), then, run, then, *args)
+        respond(op, self._answers.get(op), then, run, then, *args)
 
 
 def respond(op: str, answer: Callable[..., None] | None, then: Then, *args: Any) -> None:

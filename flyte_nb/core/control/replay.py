@@ -8,19 +8,17 @@ names. Runs in: controller's thread.
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from flyte_nb.core.control.calls import ResumePoint, place_of
-from flyte_nb.core.transport.payload import Packed, Payload, carried, nbytes
-
-if TYPE_CHECKING:
-    from flyte_nb.core.control.calls import Call
-    from flyte_nb.core.control.questions import Answers, Home
-    from flyte_nb.core.control.retained import Retained
-    from flyte_nb.core.history.store import RunRecord, RunStore
+from flyte_nb.core.control.calls import Call, ResumePoint, place_of
+from flyte_nb.core.control.questions import Answers, Home
+from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.store import RunRecord, RunStore
+from flyte_nb.core.transport.payload import Packed, Payload, carried, nbytes
 
 #: Largest result of a nested call that a worker sends to its run's home for the case that the parent is executed again. Larger
 #: ones stay with the worker that executes the parent, and are asked for then: sending each twice would double the traffic.
@@ -33,7 +31,7 @@ MAX_CHAIN = 100
 MAX_FORCED = 200
 
 #: (name, result) of each child that succeeded; of the others, where their numbers stand.
-Records = tuple[tuple[str, "Payload | ResumePoint"], ...]
+Records = tuple[tuple[str, Payload | ResumePoint], ...]
 Results = tuple[tuple[str, Payload], ...]
 
 
@@ -141,7 +139,7 @@ class Replay:
         return parents.get(place_of(parent), "")
 
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | ResumePoint]]:
-        for name, result in self._store.results_of_children(run, parent):
+        for name, result in results_of_children(self._store.runs.get(run), parent):
             large = self._kept.result(run, name) if isinstance(result, ResumePoint) else None
             yield name, (result if large is None else large)
 
@@ -204,6 +202,24 @@ class FarRetained:
         gone = [key for key in self._large if key[0] == run and parent in ("", key[1])]
         for key in gone:
             self._nbytes -= sum(nbytes(result) for result in self._large.pop(key).values())
+
+
+def results_of_children(record: RunRecord | None, parent: str) -> Records:
+    """What became of the children of an action.
+
+    Returns:
+        The result of each that succeeded and whose result was kept; of every other task, where its numbers stand, since it
+        will be executed again under the same name.
+    """
+    found: list[tuple[str, Payload | ResumePoint]] = []
+    for action in record.children_of(parent) if record is not None else ():
+        if action.kind == "sleep":  # slept or not, it counts from its first call
+            found.append((action.name, pickle.dumps(action.queued_at)))
+        elif action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
+            found.append((action.name, action.output))
+        elif action.kind in {"task", "trace", "condition"}:  # one that still seems to run was lost with its owner
+            found.append((action.name, resume_point(action)))
+    return tuple(found)
 
 
 def _ran_out(action: Action) -> bool:

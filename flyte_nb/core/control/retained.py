@@ -7,12 +7,9 @@ is given up with its run, or when it is too much.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
+from flyte_nb.core.control.calls import Call
 from flyte_nb.core.transport.payload import Payload, nbytes
-
-if TYPE_CHECKING:
-    from flyte_nb.core.control.calls import Call
 
 #: Bytes of arguments and results kept in all, over what events hold. The oldest go first.
 MAX_BYTES = 512 * 1024 * 1024

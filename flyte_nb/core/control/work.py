@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.control.calls import ResumePoint
 from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload
-
-if TYPE_CHECKING:
-    from flyte_nb.core.history.run_info import RunInfo
-    from flyte_nb.core.tasks.task import Task
 
 
 class Work(NamedTuple):
@@ -65,7 +62,7 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """Who executes attempts. Lives on the controller's thread."""
 
-    def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+    def start(self, task: Any, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Execute an attempt some time; `done` is called exactly once, on the controller's thread."""
 
     def cancel(self, work: Work, reason: str) -> None:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from flyte_nb import errors
 from flyte_nb.core.values import exception_parts
-
-if TYPE_CHECKING:
-    from flyte_nb.errors import BaseRuntimeError, ErrorKind
 from flyte_nb.core.values.dual_class import dual, original_of
+from flyte_nb.errors import BaseRuntimeError, ErrorKind
 
 
 def code_of(exception: BaseException) -> str:
     """The code under which an exception of a task is known: Flyte's own code, else the name of its class."""
-    from flyte_nb import errors
-
     if isinstance(exception, errors.BaseRuntimeError):
         return str(getattr(exception, "code", None) or type(exception).__name__)
     if isinstance(exception, errors.ArgumentError):
@@ -26,8 +22,6 @@ def code_of(exception: BaseException) -> str:
 
 def kind_of(exception: BaseException) -> ErrorKind:
     """Whose fault an exception is: the kind that Flyte's own errors say, "user" for every other."""
-    from flyte_nb import errors
-
     if isinstance(exception, errors.BaseRuntimeError):
         return getattr(exception, "kind", None) or "user"
     return "user"
@@ -69,8 +63,6 @@ def raise_as(
         A picklable exception that is an instance of ``cls`` and, where possible, of the original's type, with the
         original's arguments and attributes.
     """
-    from flyte_nb import errors
-
     cls = cls or errors.RuntimeUserError
     if isinstance(original, errors.BaseRuntimeError):
         code, kind = code_of(original), kind_of(original)
@@ -100,8 +92,6 @@ def _class_for(
     cls: type[BaseRuntimeError],
     fallback: type[BaseException] | None,
 ) -> type[BaseRuntimeError]:
-    from flyte_nb import errors
-
     if isinstance(original, errors.BaseRuntimeError):
         own = type(original)
         return own if issubclass(own, cls) or cls is errors.RuntimeUserError else dual(cls, own)

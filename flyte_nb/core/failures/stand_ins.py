@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from flyte_nb.core.values.describe import _SAID_BY_THE_TEXT, _short
+from flyte_nb.core.values.describe import ATOMS, type_name
+
+#: Attributes of arrays that `describe` has in its text already.
+_SAID_BY_THE_TEXT = frozenset({"shape", "dtype", "columns"})
 
 
 class Summary:
@@ -102,3 +105,8 @@ def lost_class(name: str) -> type[Lost]:
     """
     short = name.rpartition(".")[2]
     return type(short, (Lost,), {"_name": short})
+
+
+def _short(value: object) -> str:
+    text = repr(value) if isinstance(value, (*ATOMS, str, bytes, Summary, Redacted)) else f"<{type_name(value)}>"
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -9,6 +9,7 @@ per action where changing it in place takes 12, which is what lets a run hold 10
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -146,15 +147,15 @@ class Action:
 
     def retry(self) -> None:
         """Run it again, if it failed or is parked, with the code that its task has now: `Run.retry`."""
-        _run_of(self).retry(self)
+        _command(self, "retry")
 
     def resume(self, value: Any) -> None:
         """Let it succeed with a value, if it is parked: `Run.resume`."""
-        _run_of(self).resume(self, value)
+        _command(self, "resume", value)
 
     def fail(self) -> None:
         """Let it fail with its error, if it is parked: `Run.fail`."""
-        _run_of(self).fail(self)
+        _command(self, "fail")
 
     def __repr__(self) -> str:
         tries = (
@@ -164,13 +165,16 @@ class Action:
         return f"<Action {self.run}/{self.id} {self.label} {self.phase.name}{tries}{place}>"
 
 
-def _run_of(action: Action) -> Any:
-    from flyte_nb.core.runs.run_registry import runs
+_command: Callable[..., None]
 
-    found = runs().get(action.run)
-    if found is None:
-        raise LookupError(f"{action.run} is not kept any more: this kernel remembers its latest runs.")
-    return found
+
+def command_with(command: Callable[..., None]) -> None:
+    """Say who carries out what people ask of an action: ``command(action, "retry" | "resume" | "fail", *args)``.
+
+    Facts know nothing of the runs that they belong to (`flyte_nb.core.runs`), which are above them.
+    """
+    global _command
+    _command = command
 
 
 class RunState(NamedTuple):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from flyte_nb.core.history.store import RunRecord
-
+from flyte_nb.core.history.store import RunRecord
 
 #: Name of the tab that `log` and `replace` write to.
 MAIN = "main"

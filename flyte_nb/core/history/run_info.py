@@ -9,7 +9,6 @@ from flyte_nb import import_alias
 from flyte_nb.core.transport.process_folder import session_folder
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """What every action of a run knows about it; sent to each worker once per run."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable
 
-from flyte_nb.core.control.calls import ResumePoint
-from flyte_nb.core.control.replay import resume_point
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, Phase, RunState
 from flyte_nb.core.history.groups import PHASE_CODES, TERMINAL_CODES, Group, Watch
 from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.reducer import fold
-from flyte_nb.core.transport.payload import Payload
 
 #: Closed runs kept; the oldest beyond it are forgotten, with their logs and inputs.
 MAX_RUNS = 200
@@ -209,27 +205,6 @@ class RunStore:
             surplus -= 1
             actions -= len(record.actions)
             del self.runs[record.state.run]
-
-    def results_of_children(self, run: str, parent: str) -> tuple[tuple[str, Payload | ResumePoint], ...]:
-        """What became of the children of an action.
-
-        Returns:
-            The result of each that succeeded and whose result was kept; of every other task, where its numbers stand, since it
-            will be executed again under the same name.
-        """
-        record = self.runs.get(run)
-        if record is None:
-            return ()
-        found: list[tuple[str, Payload | ResumePoint]] = []
-        for action in record.children_of(parent):
-            if action.kind == "sleep":  # slept or not, it counts from its first call
-                found.append((action.name, pickle.dumps(action.queued_at)))
-                continue
-            if action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
-                found.append((action.name, action.output))
-            elif action.kind in {"task", "trace", "condition"}:  # one that still seems to run was lost with its owner
-                found.append((action.name, resume_point(action)))
-        return tuple(found)
 
     def find(self, name: str, default_run: str = "") -> tuple[RunRecord, Action] | None:
         """The action called ``a17`` (in `default_run`, or the latest run that has it) or ``r3/a17``."""

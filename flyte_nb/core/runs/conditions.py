@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flyte_nb.core.control.questions import Answers
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.runs.engine import Engine
 from flyte_nb.core.steps.conditions import TYPES
 from flyte_nb.core.transport.payload import dumps, loads
-
-if TYPE_CHECKING:
-    from flyte_nb.core.history.store import RunRecord
-    from flyte_nb.core.runs.engine import Engine
 
 
 class Asked(NamedTuple):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import configparser
+import datetime as dt
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from flyte_nb.core.attempts import logging
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs.engine import Engine
+from flyte_nb.core.steps import on_failure
+from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.errors import InitializationError
 
 DEFAULT_PROJECT = "flyte_nb"
@@ -81,3 +86,46 @@ def read_config(path: object) -> dict[str, str]:
 
 _KEYS = frozenset({"project", "domain", "org"})
 _PLAIN_VALUE = re.compile(r"^\s+(project|domain|org):[ \t]*([^\s#]+)", re.MULTILINE)
+
+
+def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
+    """Facts of a new run: what its options say, else the defaults.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+    limit = options.get("max_action_concurrency") or 0
+    if limit < 0:
+        raise ValueError(f"max_action_concurrency must be 0 or more, not {limit}")
+    interactive = options.get("interactive_mode")
+    if interactive is None:
+        interactive = mode != "local" and engine.is_attended()
+    interactive = bool(interactive)
+    started = options.get("run_start_time") or dt.datetime.now(dt.UTC)
+    return RunInfo(
+        name=options.get("name") or engine.new_run_name(),
+        home=getattr(engine, "home", "local"),
+        started_at=started,
+        mode="local" if mode == "local" else "remote",
+        project=options.get("project") or project(),
+        domain=options.get("domain") or domain(),
+        version=options.get("version") or "",
+        raw_data_path=_place(options.get("raw_data_path")),
+        run_base_dir=options.get("run_base_dir") or "",
+        interactive_mode=interactive,
+        disable_run_cache=bool(options.get("disable_run_cache")),
+        overwrite_cache=bool(options.get("overwrite_cache")),
+        env_vars=tuple((options.get("env_vars") or {}).items()),
+        labels=tuple((options.get("labels") or {}).items()),
+        annotations=tuple((options.get("annotations") or {}).items()),
+        max_action_concurrency=limit,
+        on_failure=on_failure.way_of(options.get("on_failure"), interactive),
+        breakpoint_wait=on_failure.wait_of(options.get("breakpoint_wait"), interactive),
+        strict_sync=bool(options.get("strict_sync")),
+    )
+
+
+def _place(path: Any) -> str:
+    """Where a run's large data goes: a path, or Flyte's `RawDataPath`."""
+    path = getattr(path, "path", path)
+    return os.fspath(path) if path else session_folder()

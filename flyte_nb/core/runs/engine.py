@@ -8,10 +8,10 @@ from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.replay import Replay
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.core.runs import retry
+from flyte_nb.core.tasks.context import CallScope, Context
 
 #: Name of the action that a run begins with.
-ROOT = retry.ROOT
+ROOT = "a0"
 #: Seconds between two looks of `Run.watch`.
 WATCH_EVERY = 0.05
 
@@ -37,3 +37,8 @@ class Engine(Protocol):
 
     def resolve(self, run: str, action: str, op: str, payload: Any, task: Any, info: RunInfo) -> None:
         """Decide over a parked action, whoever sees it through: `Controller.resolve`. On the controller's thread."""
+
+
+def cell_context(engine: Engine, info: RunInfo) -> Context:
+    """The context of a notebook cell: its calls are children of an implicit root."""
+    return Context(gateway=engine.gateway, run=info, action=ROOT, scope=CallScope(), in_task=False)

@@ -11,8 +11,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs import defaults, run_registry
 from flyte_nb.core.runs import retry as retrying
-from flyte_nb.core.runs import run_registry, start
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.transport.payload import loads
@@ -60,6 +60,7 @@ def rerun_with(
     if recover:
         names = [found.name for each in force_rerun_actions or () if (found := record.find(each)) is not None]
         engine.gateway.run_soon(engine.replay.force, run.name, names)
+    run_registry.remember(run)
     run._launch(task.name)
     if run._info.mode == "local":
         run._value()
@@ -76,7 +77,7 @@ def _info(source: Run, options: Mapping[str, Any], recovers: str) -> RunInfo:
         raise ValueError(
             f"run {old.name} was a {old.mode} run, and can be run again as such only: leave out mode={mode!r}."
         )
-    fresh = start.info_for(source._engine, mode, dict(options))
+    fresh = defaults.info_for(source._engine, mode, dict(options))
     known = {field.name for field in fields(RunInfo)}
     given = {name: getattr(fresh, name) for name, value in options.items() if name in known and value is not None}
     given |= {"name": fresh.name, "started_at": fresh.started_at, "mode": fresh.mode, "recovers": recovers}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flyte_nb.core.control.calls import Call, Settled
 from flyte_nb.core.control.raise_settled import exception_of
@@ -17,14 +17,10 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.runs.engine import ROOT, Engine
 from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload, loads
-
-if TYPE_CHECKING:
-    from flyte_nb.core.runs.engine import Engine
-    from flyte_nb.core.tasks.task import Task
-
-ROOT = "a0"
 
 
 class CannotRetryError(LookupError):
@@ -38,11 +34,11 @@ class Plan(NamedTuple):
     actions: tuple[Action, ...]
 
 
-def renewed(task: Task[..., Any]) -> Task[..., Any]:
+def renewed(task: Any) -> Task[..., Any]:
     """The task that a task's name means now, with the overrides that it was called with."""
-    latest = REGISTRY.latest(task.name)
+    latest: Task[..., Any] | None = REGISTRY.latest(task.name)
     if latest is None or latest is task:
-        return task
+        return task  # type: ignore[no-any-return]
     return latest.override(**task.overrides) if task.overrides else latest
 
 

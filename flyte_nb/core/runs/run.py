@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from flyte_nb.core.control.calls import Call, Settled
 from flyte_nb.core.control.orphans import close_lost
@@ -16,16 +16,13 @@ from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.report_page import page_of
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.core.runs import retry as rerun
+from flyte_nb.core.runs import retry
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY, Engine
 from flyte_nb.core.runs.outputs import ActionOutputs
-from flyte_nb.core.runs.run_registry import find, listed, remember
-from flyte_nb.core.settings.notices import announce_defined
 from flyte_nb.core.tasks.prepare import cache_key_of, label_of
-from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
-from flyte_nb.core.values import aio as dual
 from flyte_nb.core.values.aio import DualIterator
 
 #: Looks (20 ms apart) at a run whose root has ended after which a step that still seems to run was lost with its process.
@@ -99,7 +96,6 @@ class Run:
     # -- life -----------------------------------------------------------------------------------------------------
 
     def _launch(self, title: str) -> None:
-        remember(self)
         assert self._task is not None
         announce_defined(self._task.config)
         info, gateway = self._info, self._engine.gateway
@@ -358,7 +354,7 @@ class Run:
             raise LookupError(f"{self.name} ran on a cluster that was closed since: run its cell again.")
         return self._engine.gateway.ask(function, *args)
 
-    def find(self, action: Action | str) -> Action:
+    def _find(self, action: Action | str) -> Action:
         name = action if isinstance(action, str) else action.name
         record = self._record
         found = record.find(name.rpartition("/")[2]) if record else None
@@ -367,7 +363,7 @@ class Run:
         return found
 
     def _decide(self, action: Action, op: str, payload: Any) -> None:
-        if not rerun.is_parked(action):
+        if not retry.is_parked(action):
             note = f" ({action.note})" if action.phase is Phase.PAUSED else ""
             raise RuntimeError(
                 f"{self.name}/{action.id} {action.label} is {action.phase.value}{note}, not parked: cannot {op} it."
@@ -379,7 +375,7 @@ class Run:
         assert record is not None
         task = None
         if op == "retry":
-            task, info = REGISTRY.latest(action.task), rerun.renewed_run(record, info)
+            task, info = REGISTRY.latest(action.task), retry.renewed_run(record, info)
         self._engine.resolve(self.name, action.name, op, payload, task, info)
 
     def _retry(self, only: Action | None) -> None:
@@ -388,7 +384,7 @@ class Run:
         if record is None:
             raise LookupError(f"{self.name} is not kept any more: this kernel remembers its latest 200 runs.")
         wanted = [only] if only is not None else [record.actions[name] for name in record.numbered]
-        parked = [action for action in wanted if rerun.is_parked(action)]
+        parked = [action for action in wanted if retry.is_parked(action)]
         for action in parked:
             self._resolve(action, "retry")
         if parked:
@@ -398,11 +394,11 @@ class Run:
                 f"{self.name} is still running; what failed can be retried when it has ended. Under on_failure='pause' a "
                 "failed action waits to be retried while its run goes on."
             )
-        made = rerun.plan(self._engine, record, only)
+        made = retry.plan(self._engine, record, only)
         if any(not action.phase.is_terminal for action in made.actions):
             raise RuntimeError(f"{made.actions[0].id} {made.actions[0].label} is still {made.actions[0].phase.value}.")
         self._begin_again()
-        rerun.start(self._engine, made, self._settle_again)
+        retry.start(self._engine, made, self._settle_again)
 
     def _begin_again(self) -> None:
         self._settled = None
@@ -427,13 +423,14 @@ class Run:
         record = self._record
         if record is None:
             raise LookupError(f"{self.name} is not kept any more: this kernel remembers its latest 200 runs.")
-        found = self._ask(rerun.results_of, self._engine, record, group, task)
-        return rerun.open_results(found, self.name, return_exceptions=return_exceptions)
+        found = self._ask(retry.results_of, self._engine, record, group, task)
+        return retry.open_results(found, self.name, return_exceptions=return_exceptions)
 
     results = Dual(_results)
 
-    get = dual.Dual(lambda name: find(name), name="get")  # noqa: PLW0108 - it is defined below
-    listall = dual.DualIterator(lambda **wanted: listed(**wanted), name="listall")  # noqa: PLW0108 - as above
+    #: Find runs by name: set by `flyte_nb.core.runs.run_registry`, which knows them.
+    get: ClassVar[Any]
+    listall: ClassVar[Any]
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.to_thread(self._value).__await__()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
+from flyte_nb.core.history import facts
 from flyte_nb.core.runs.engine import Engine
 from flyte_nb.core.runs.run import Run
-from flyte_nb.core.tasks.context import current
+from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.values import aio
+from flyte_nb.errors import ActionNotFoundError
 
 #: Runs that `runs()` knows, at most as many as the store keeps.
 MAX_KNOWN = 200
@@ -18,7 +21,31 @@ _engines: dict[str, Callable[[], Engine]] = {}
 _local: list[Engine] = []
 
 
+class Elsewhere(Protocol):
+    """Runs whose home is another process: `flyte_nb.core.runs.worker_run`."""
+
+    def start(self, context: Context, task: Any, bound: Any, options: Any, /) -> Run:
+        """Have that home start a run."""
+
+    def find(self, context: Context, name: str, /) -> Run:
+        """A run that it knows."""
+
+
+_elsewhere: list[tuple[Callable[[Context | None], bool], Elsewhere]] = []
+
+
+def provide_elsewhere(is_elsewhere: Callable[[Context | None], bool], runs: Elsewhere) -> None:
+    """Say who starts and finds runs for code whose runs have their home in another process."""
+    _elsewhere[:] = [(is_elsewhere, runs)]
+
+
+def home_elsewhere(context: Context | None) -> Elsewhere | None:
+    """Who starts and finds runs for the running code, if their home is another process."""
+    return next((runs for is_elsewhere, runs in _elsewhere if is_elsewhere(context)), None)
+
+
 def keep_until_done(run: Run) -> None:
+    """Keep a run that was started with `run` from being garbage-collected before it is done."""
     for name in [name for name, old in UNFINISHED.items() if old.done()]:
         del UNFINISHED[name]
     UNFINISHED[run.name] = run
@@ -37,15 +64,12 @@ def find(name: str) -> Run:
     Raises:
         errors.ActionNotFoundError: There is none, or it is forgotten.
     """
-    from flyte_nb.errors import ActionNotFoundError
-
     found = KNOWN.get(name)
     context = current()
     if found is None and context is not None and context.in_task:
-        from flyte_nb.core.runs import worker_run
-
-        if worker_run.is_far(context):
-            return worker_run.find(context, name)
+        elsewhere = home_elsewhere(context)
+        if elsewhere is not None:
+            return elsewhere.find(context, name)
     if found is None:
         latest = ", ".join(list(KNOWN)[-5:]) or "none"
         raise ActionNotFoundError(f"There is no run {name!r} in this process; the latest are: {latest}.")
@@ -127,7 +151,17 @@ def engine_for(mode: str) -> Engine:
     if mode not in {"local", "remote", "hybrid"}:
         raise ValueError(f"mode must be 'local', 'remote' or 'hybrid', not {mode!r}")
     if not _local:
-        from flyte_nb.core.runs.local import LocalEngine
-
-        _local.append(LocalEngine())
+        _local.append(_engines["local"]())
     return _local[0]
+
+
+def _command(action: facts.Action, op: str, *args: Any) -> None:
+    found = KNOWN.get(action.run)
+    if found is None:
+        raise LookupError(f"{action.run} is not kept any more: this kernel remembers its latest runs.")
+    getattr(found, op)(action, *args)
+
+
+facts.command_with(_command)
+Run.get = aio.Dual(find, name="get")
+Run.listall = aio.DualIterator(listed, name="listall")

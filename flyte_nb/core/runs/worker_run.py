@@ -17,10 +17,10 @@ from flyte_nb import errors
 from flyte_nb.core.control.calls import Settled
 from flyte_nb.core.control.questions import Answers
 from flyte_nb.core.history.facts import Action, Phase
-from flyte_nb.core.runs import outputs as runs_outputs
-from flyte_nb.core.runs import run as runs_run
 from flyte_nb.core.runs import run_registry
-from flyte_nb.core.runs import start as runs_start
+from flyte_nb.core.runs.outputs import ActionOutputs
+from flyte_nb.core.runs.run import Dual, Run
+from flyte_nb.core.runs.start import with_runcontext
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.core.transport.payload import carried
@@ -39,23 +39,23 @@ def is_far(context: Context | None) -> bool:
 # -- on the worker -----------------------------------------------------------------------------------------------------
 
 
-def start(context: Context, task: Any, bound: Any, options: Mapping[str, Any]) -> FarRun:
+def start(context: Context, task: Any, bound: Any, options: Mapping[str, Any]) -> WorkerRun:
     """Have the home of the running task's run start a run.
 
     Raises:
         Exception: What `flyte.run` raises there.
     """
     blob = pickler.dumps((task, bound, dict(options)))
-    return FarRun(context, _ask(context, "run.start", blob), task, bound)
+    return WorkerRun(context, _ask(context, "run.start", blob), task, bound)
 
 
-def find(context: Context, name: str) -> FarRun:
+def find(context: Context, name: str) -> WorkerRun:
     """A run that the home knows.
 
     Raises:
         errors.ActionNotFoundError: There is none.
     """
-    run = FarRun(context, name, None, None)
+    run = WorkerRun(context, name, None, None)
     run._facts()
     return run
 
@@ -73,7 +73,7 @@ def _ask(context: Context, op: str, *args: Any) -> Any:
     return value
 
 
-class FarRun(runs_run.Run):
+class WorkerRun(Run):
     """A run, as a task on a worker sees it."""
 
     def __init__(self, context: Context, name: str, task: Any, bound: Any) -> None:
@@ -116,7 +116,7 @@ class FarRun(runs_run.Run):
         if answer is not None:
             self._settled = Settled(answer[0], None, *answer[1:])
 
-    wait = runs_run.Dual(_wait)
+    wait = Dual(_wait)
 
     def _value(self) -> Any:
         self._wait()
@@ -126,21 +126,21 @@ class FarRun(runs_run.Run):
     def _abort(self, reason: str = "aborted") -> None:
         _ask(self._context, "run.abort", self._name, reason)
 
-    abort = cancel = runs_run.Dual(_abort)
+    abort = cancel = Dual(_abort)
 
     def _inputs(self) -> Mapping[str, Any]:
         if self._task is None:
             self._task, self._bound = cloudpickle.loads(_ask(self._context, "run.inputs", self._name))
         return super()._inputs()
 
-    inputs = runs_run.Dual(_inputs)
+    inputs = Dual(_inputs)
 
-    def _outputs(self) -> runs_outputs.ActionOutputs:
+    def _outputs(self) -> ActionOutputs:
         if self._task is None:
             self._inputs()
         return super()._outputs()
 
-    outputs = runs_run.Dual(_outputs)
+    outputs = Dual(_outputs)
 
     def _get_logs(self, **_ignored: Any) -> list[str]:
         return self._facts()[3]
@@ -150,7 +150,7 @@ class FarRun(runs_run.Run):
     def _get_report(self, **_ignored: Any) -> str:
         return self._facts()[4]
 
-    get_report = runs_run.Dual(_get_report)
+    get_report = Dual(_get_report)
 
     def __repr__(self) -> str:
         return f"<Run {self._name} {self._task.name if self._task else ''}>"
@@ -160,7 +160,7 @@ class FarRun(runs_run.Run):
 
 
 def _by_name(name: str) -> Any:
-    return runs_run.Run.get(name)
+    return Run.get(name)
 
 
 # -- at home -----------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def serve(answers: Answers, loop: asyncio.AbstractEventLoop) -> None:
     def wait(_run: str, then: Callable[[Any], None], name: str, wait_for: str) -> None:
         run = run_registry.known(name)
         if run is None:
-            in_a_thread(then, runs_run.Run.get, name)  # raises
+            in_a_thread(then, Run.get, name)  # raises
         elif run.done():
             in_a_thread(then, _settled, run)
         elif wait_for == "running" and run.phase is Phase.RUNNING:
@@ -191,35 +191,35 @@ def serve(answers: Answers, loop: asyncio.AbstractEventLoop) -> None:
         else:
             loop.call_later(LOOK_EVERY, wait, _run, then, name, wait_for)
 
-    answers.answers["run.start"] = lambda _run, then, blob: in_a_thread(then, _start, blob)
-    answers.answers["run.facts"] = lambda _run, then, name: in_a_thread(then, _facts, name)
-    answers.answers["run.inputs"] = lambda _run, then, name: in_a_thread(then, _inputs, name)
-    answers.answers["run.abort"] = lambda _run, then, name, reason: in_a_thread(then, _abort, name, reason)
+    answers.serve("run.start", lambda _run, then, blob: in_a_thread(then, _start, blob))
+    answers.serve("run.facts", lambda _run, then, name: in_a_thread(then, _facts, name))
+    answers.serve("run.inputs", lambda _run, then, name: in_a_thread(then, _inputs, name))
+    answers.serve("run.abort", lambda _run, then, name, reason: in_a_thread(then, _abort, name, reason))
     answers.serve("run.wait", wait)
 
 
 def _start(blob: bytes) -> str:
     task, (args, kwargs), options = cloudpickle.loads(blob)
-    run: runs_run.Run = runs_start.with_runcontext(**options).run(task, *args, **kwargs)
+    run: Run = with_runcontext(**options).run(task, *args, **kwargs)
     return run.name
 
 
 def _facts(name: str) -> tuple[str, bool, list[Action], list[str], str]:
-    run = runs_run.Run.get(name)
+    run = Run.get(name)
     return run.phase.value, run.done(), run.actions, list(run.get_logs()), run.get_report()
 
 
 def _inputs(name: str) -> bytes:
-    run = runs_run.Run.get(name)
+    run = Run.get(name)
     return pickler.dumps((run._task, run._bound))
 
 
 def _abort(name: str, reason: str) -> str:
-    runs_run.Run.get(name).abort(reason)
+    Run.get(name).abort(reason)
     return name
 
 
-def _settled(run: runs_run.Run) -> tuple[Any, ...]:
+def _settled(run: Run) -> tuple[Any, ...]:
     settled = run._settled
     assert settled is not None
     payload = settled.payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from flyte_nb.core.settings.cache import Cache
 from flyte_nb.core.settings.documentation import Documentation, Link
@@ -16,9 +16,6 @@ from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, 
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import SecretRequest
 from flyte_nb.core.settings.triggers import Trigger
-
-if TYPE_CHECKING:
-    from flyte_nb.core.tasks.environment import TaskEnvironment
 
 #: Largest inputs, and outputs, that travel by value, in bytes: Flyte's default.
 MAX_INLINE_IO_BYTES = 10 * 1024 * 1024
@@ -115,61 +112,6 @@ class TaskConfig:
     #: Whether `notices.announce` has looked at it.
     _announced: bool = dataclasses.field(default=False, repr=False, compare=False)
 
-    @classmethod
-    def resolve(cls, env: TaskEnvironment, function_name: str, given: Mapping[str, Any]) -> TaskConfig:
-        """The configuration of a task: what its decorator gives, else what its environment has.
-
-        Args:
-            env: The environment.
-            function_name: Name of the function, the default of ``short_name``.
-            given: Keywords of ``env.task(...)``; None means "not given".
-
-        Raises:
-            ValueError: A value is out of range, or does not go with a warm environment.
-            TypeError: A value is of a wrong type.
-        """
-
-        def choose(name: str, inherited: Any) -> Any:
-            value = given.get(name)
-            return inherited if value is None else value
-
-        reusable = env.reusable
-        account = given.get("service_account")
-        if reusable is not None and given.get("pod_template") is not None:
-            raise ValueError(
-                f"Task {function_name!r} has a pod_template, but environment {env.name!r} is reusable: its processes are "
-                "shared by tasks. Set the pod_template on the environment."
-            )
-        if reusable is not None and account is not None and account != env.service_account:
-            raise ValueError(
-                f"Task {function_name!r} has service account {account!r}, but environment {env.name!r} is reusable: its "
-                "processes are shared by tasks. Set the service_account on the environment."
-            )
-        return cls(
-            short_name=given.get("short_name") or function_name,
-            cache=Cache.of(choose("cache", env.cache)),
-            retries=RetryStrategy.of(given.get("retries")),
-            timeout=Timeout.of(given.get("timeout")),
-            docs=given.get("docs"),
-            pod_template=choose("pod_template", env.pod_template),
-            report=bool(given.get("report")),
-            interruptible=bool(choose("interruptible", env.interruptible)),
-            max_inline_io_bytes=_bytes(choose("max_inline_io_bytes", MAX_INLINE_IO_BYTES)),
-            queue=choose("queue", env.queue),
-            service_account=choose("service_account", env.service_account),
-            triggers=_as_tuple(given.get("triggers")),
-            links=_as_tuple(given.get("links")),
-            task_resolver=given.get("task_resolver"),
-            entrypoint=bool(given.get("entrypoint")),
-            produces_artifacts=bool(given.get("produces_artifacts")),
-            resources=env.resources,
-            reusable=reusable,
-            env_vars=env.env_vars,
-            secrets=env.secrets,
-            plugin_config=env.plugin_config,
-            image=env.image,
-        )
-
     def overridden(self, **given: Any) -> TaskConfig:
         """A configuration with some values replaced.
 
@@ -215,9 +157,9 @@ def _converted(name: str, value: Any) -> Any:
         case "timeout":
             return Timeout.of(value)
         case "links":
-            return _as_tuple(value)
+            return as_tuple(value)
         case "max_inline_io_bytes":
-            return _bytes(value)
+            return checked_bytes(value)
         case "resources":
             return _instance("resources", value, Resources)
         case "reusable":
@@ -232,13 +174,13 @@ def _instance(name: str, value: Any, expected: type) -> Any:
     return value
 
 
-def _bytes(value: Any) -> int:
+def checked_bytes(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"max_inline_io_bytes must be a whole number of bytes, not {value!r}.")
     return value
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
+def as_tuple(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     return tuple(value) if isinstance(value, tuple | list) else (value,)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from flyte_nb.core.settings.config import TaskConfig
+from flyte_nb.core.settings.config import TaskConfig
 
 _log = logging.getLogger("flyte")
 
@@ -84,15 +83,6 @@ def without_effect(config: TaskConfig) -> list[str]:
         config: The task's configuration, not yet pickled (a worker's copy has lost some of it).
     """
     return [sentence for _, uses, sentence in _WITHOUT_EFFECT if uses(config)]
-
-
-def announce_defined(config: TaskConfig) -> None:
-    """As `announce`, for a task and for all that are defined in this process: it may call any of them, on a worker."""
-    from flyte_nb.core.tasks.registry import REGISTRY
-
-    announce(config)
-    for task in REGISTRY:
-        announce(task.config)
 
 
 def announce(config: TaskConfig) -> None:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import uuid
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from flyte_nb.core.tasks.context import _CURRENT, Context
+from flyte_nb.core.tasks.context import Context, of_task
+
+
+class Provider(Protocol):
+    """What is above this room and is found through ``ctx()``."""
+
+    def report_of(self, context: Context) -> Any:
+        """The action's report (`flyte_nb.report`)."""
+
+    def checkpoint_of(self, context: Context) -> Any:
+        """The attempt's checkpoint (`flyte_nb.io.checkpoint`)."""
+
+    def checkpoint_paths_of(self, context: Context) -> CheckpointPaths:
+        """Where it is."""
+
+
+_provider: Provider
+
+
+def provide(provider: Provider) -> None:
+    """Say who provides reports and checkpoints: they need rooms above this one, and fsspec."""
+    global _provider
+    _provider = provider
 
 
 class ActionID(NamedTuple):
@@ -122,24 +143,17 @@ class TaskContext:
     @property
     def report(self) -> Any:
         """The action's report (see ``flyte.report``)."""
-        from flyte_nb.report import report_of
-
-        return report_of(self._context) if self._context else _NOTHING
+        return _provider.report_of(self._context) if self._context else _NOTHING
 
     @property
     def checkpoint(self) -> Any:
         """What an attempt saves for the next one, should it fail (see `flyte_nb.io.checkpoint`)."""
-        return self._checkpoints.of(self._context) if self._context else _NOTHING
+        return _provider.checkpoint_of(self._context) if self._context else _NOTHING
 
     @property
     def checkpoint_paths(self) -> CheckpointPaths:
         """Where this attempt's checkpoint is, and where that of the one before it."""
-        return self._checkpoints.paths_of(self._context) if self._context else _NOTHING  # type: ignore[no-any-return]
-
-    @property
-    def _checkpoints(self) -> Any:
-        # By name: they need fsspec, which the core does not import.
-        return importlib.import_module("flyte_nb.io.checkpoint")
+        return _provider.checkpoint_paths_of(self._context) if self._context else _NOTHING
 
     @property
     def run_base_dir(self) -> str:
@@ -196,5 +210,4 @@ _ABSENT = frozenset(
 
 def ctx() -> TaskContext:
     """The context of the running task; a falsy one, whose fields are None, outside a task."""
-    context = _CURRENT.get()
-    return TaskContext(context if context is not None and context.in_task else None)
+    return TaskContext(of_task())

@@ -10,10 +10,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
 
 
@@ -24,7 +23,7 @@ class CallScope:
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         self._sequences: dict[bytes, itertools.count[int]] = {}
-        #: Results of children that completed in an earlier attempt, by action name (see SEMANTICS of replay in `controller`).
+        #: Results of children that completed in an earlier attempt, by action name (`flyte_nb.core.control.replay`).
         self.records: dict[str, Any] = records or {}
         #: ``ctx().data`` and the like.
         self.attachments: dict[str, Any] = {}
@@ -80,6 +79,12 @@ def current() -> Context | None:
     if context is None and _fallback is not None:
         return _fallback()
     return context
+
+
+def of_task() -> Context | None:
+    """The context of the running task; None in a cell, and outside both."""
+    context = _CURRENT.get()
+    return context if context is not None and context.in_task else None
 
 
 def set_fallback(provider: Callable[[], Context | None] | None) -> None:

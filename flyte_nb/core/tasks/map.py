@@ -18,7 +18,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from flyte_nb.core.control.calls import Settled
-from flyte_nb.core.control.gateway import Gateway, Ticket
+from flyte_nb.core.control.flight import Ticket
+from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.tasks.context import Context, current
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.core.tasks.task import Task

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flyte_nb import errors
-from flyte_nb.core.settings.notices import announce_defined
+from flyte_nb.core.cache.key import CachedTask, key_of
+from flyte_nb.core.control.calls import PLACE_DIGITS, Call, place_of
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.registry import announce_defined
 from flyte_nb.core.transport.payload import (
     Payload,
     UnpicklableError,
@@ -16,12 +20,6 @@ from flyte_nb.core.transport.payload import (
     key_bytes,
 )
 from flyte_nb.core.values import redact
-
-if TYPE_CHECKING:
-    from flyte_nb.core.history.run_info import RunInfo
-    from flyte_nb.core.tasks.context import Context
-    from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.control.calls import PLACE_DIGITS, Call, place_of
 from flyte_nb.core.values.brief import brief
 
 #: Longest label, in characters: one row of a view.
@@ -30,8 +28,20 @@ LABEL_CHARS = 100
 CODE_DIGITS = 6
 
 
+class CallableTask(CachedTask, Protocol):
+    """What a call needs of a task: `flyte_nb.core.tasks.task.Task`."""
+
+    #: Full name, interface and code: what names of its calls are derived from.
+    identity: str
+    #: Names of its inputs, in order.
+    input_names: tuple[str, ...]
+
+    def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
+        """A call's inputs without those that the cache ignores."""
+
+
 def prepare(
-    context: Context, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
+    context: Context, task: CallableTask, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
 ) -> Call:
     """Bind, check, serialize and name a call.
 
@@ -77,7 +87,7 @@ def prepare(
     )  # fmt: skip
 
 
-def cache_key_of(task: Task[..., Any], run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
     """`caching.key_of`, where the cache is on for the task and the run; else empty.
 
     Raises:
@@ -85,8 +95,6 @@ def cache_key_of(task: Task[..., Any], run: RunInfo, bound: tuple[tuple[Any, ...
     """
     if not task.config.cache.is_enabled() or run.disable_run_cache:
         return b""
-    from flyte_nb.core.cache.key import key_of
-
     return key_of(task, run, bound)
 
 
@@ -136,7 +144,7 @@ def _shown(name: str, value: object) -> str:
     return redact.MASK if name and redact.hides(name, value) else brief(value)
 
 
-def _which_argument(task: Task[..., Any], bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:
+def _which_argument(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:
     names = list(task.interface.inputs)
     named = {**dict(zip(names, bound[0], strict=False)), **bound[1]}
     for name, value in named.items():

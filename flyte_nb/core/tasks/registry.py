@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.settings.config import TaskConfig
+from flyte_nb.core.settings.notices import announce
 
 #: Task names remembered; a notebook defines dozens. The name defined longest ago goes first.
 MAX_NAMES = 2_000
@@ -29,14 +29,22 @@ class Version(NamedTuple):
     identity: str
 
 
+class NamedTask(Protocol):
+    """What the registry knows of a task: `flyte_nb.core.tasks.task.Task`, which is above it."""
+
+    name: str
+    identity: str
+    config: TaskConfig
+
+
 class Registry:
     """Tasks by full name."""
 
     def __init__(self) -> None:
-        self._latest: OrderedDict[str, Task[..., Any]] = OrderedDict()
+        self._latest: OrderedDict[str, NamedTask] = OrderedDict()
         self._versions: dict[str, list[Version]] = {}
 
-    def add(self, task: Task[..., Any]) -> None:
+    def add(self, task: NamedTask) -> None:
         """A task was defined: it is what its name means from now on."""
         self._latest[task.name] = task
         self._latest.move_to_end(task.name)
@@ -48,12 +56,12 @@ class Registry:
             name, _ = self._latest.popitem(last=False)
             del self._versions[name]
 
-    def __iter__(self) -> Iterator[Task[..., Any]]:
+    def __iter__(self) -> Iterator[NamedTask]:
         """The latest task of each name."""
         return iter(list(self._latest.values()))
 
-    def latest(self, name: str) -> Task[..., Any] | None:
-        """The task that was defined last under a full name; None if there is none."""
+    def latest(self, name: str) -> Any:
+        """The `Task` that was defined last under a full name; None if there is none."""
         return self._latest.get(name)
 
     def aliases(self, since: float) -> tuple[tuple[str, str], ...]:
@@ -73,3 +81,14 @@ class Registry:
 
 
 REGISTRY = Registry()
+
+
+def announce_defined(config: TaskConfig) -> None:
+    """Give the notices that are due when a task runs, and those of all tasks of this process: it may call any of them, elsewhere.
+
+    Args:
+        config: The configuration of the task that runs.
+    """
+    announce(config)
+    for task in REGISTRY:
+        announce(task.config)

@@ -14,23 +14,19 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb import errors
 from flyte_nb.core.interface.interface import Interface
-from flyte_nb.core.settings.cache import VersionParameters
+from flyte_nb.core.settings.cache import Cache, VersionParameters
+from flyte_nb.core.settings.config import TaskConfig
+from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import prepare
-from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.transport.payload import Payload, dumps
 from flyte_nb.core.values.code_hash import code_version, function_version
-
-if TYPE_CHECKING:
-    from flyte_nb.core.settings.cache import Cache
-    from flyte_nb.core.settings.config import TaskConfig
-    from flyte_nb.core.settings.retry import RetryStrategy, Timeout
-    from flyte_nb.core.tasks.environment import TaskEnvironment
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,7 +47,7 @@ class Task(TaskTemplate[P, R]):
         is_async: Whether the function is an ``async def``.
     """
 
-    def __init__(self, *, func: Callable[P, R], name: str, env: TaskEnvironment | None, config: TaskConfig) -> None:
+    def __init__(self, *, func: Callable[P, R], name: str, env: Environment | None, config: TaskConfig) -> None:
         self.func = func
         self.name = name
         self.config = config
@@ -67,7 +63,6 @@ class Task(TaskTemplate[P, R]):
         self._code_version = ""
         self._cache_version = ""
         self._dress()
-        REGISTRY.add(self)
 
     def _dress(self) -> None:
         #: Names of the inputs, in order.
@@ -218,7 +213,7 @@ class Task(TaskTemplate[P, R]):
         return self._env.name if self._env is not None else self.name.rpartition(".")[0]
 
     @property
-    def parent_env(self) -> Callable[[], TaskEnvironment | None]:
+    def parent_env(self) -> Callable[[], Environment | None]:
         """A weak reference to its environment."""
         return weakref.ref(self._env) if self._env is not None else lambda: None
 

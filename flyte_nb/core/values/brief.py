@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
-
 #: Longest text of one argument in a label.
 VALUE_CHARS = 40
 

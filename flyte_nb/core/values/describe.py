@@ -6,7 +6,6 @@ import sys
 import types
 from typing import Any
 
-from flyte_nb.core.failures.stand_ins import Redacted, Summary
 from flyte_nb.core.values import redact
 
 #: Longest text of one value in a summary, in characters: a line on the screen.
@@ -14,14 +13,7 @@ MAX_TEXT = 120
 #: Attributes of an object shown by a summary. More are seldom looked at, and a model may have thousands.
 MAX_ATTRIBUTES = 40
 SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, range, memoryview)
-#: Attributes of arrays that `describe` has in its text already.
-_SAID_BY_THE_TEXT = frozenset({"shape", "dtype", "columns"})
 ATOMS = (int, float, complex, bool, type(None))
-
-
-def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, (*ATOMS, str, bytes, Summary, Redacted)) else f"<{type_name(value)}>"
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def type_name(value: object) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from flyte_nb.core.values import exception_parts
 
-if TYPE_CHECKING:
-    from flyte_nb.errors import BaseRuntimeError
-
+E = TypeVar("E", bound=BaseException)
 
 #: Types that must never be a base of what a parent gets: they would end a loop, a generator or a process, instead of
 #: being an error that the parent may handle.
@@ -47,7 +45,7 @@ def _dual_str(self: BaseException) -> str:
     return message if isinstance(message, str) else BaseException.__str__(self)
 
 
-def dual(error_class: type[BaseRuntimeError], original_type: type[BaseException]) -> type[BaseRuntimeError]:
+def dual(error_class: type[E], original_type: type[BaseException]) -> type[E]:
     """Make (or find) the class that derives from an error of Flyte and from the type of the original exception.
 
     Args:
@@ -61,11 +59,11 @@ def dual(error_class: type[BaseRuntimeError], original_type: type[BaseException]
     original_type = original_of(original_type) or original_type
     if issubclass(error_class, original_type) or issubclass(original_type, NEVER_A_BASE):
         return error_class
-    return _make_dual(error_class, original_type)  # type: ignore[arg-type]  # mypy #11470: a class is hashable
+    return _make_dual(error_class, original_type)  # type: ignore[arg-type,return-value]  # mypy #11470: a class is hashable; it derives from both
 
 
 @functools.lru_cache(maxsize=MAX_DUAL_CLASSES)
-def _make_dual(error_class: type[BaseRuntimeError], original_type: type[BaseException]) -> type[BaseRuntimeError]:
+def _make_dual(error_class: type[BaseException], original_type: type[BaseException]) -> type[BaseException]:
     namespace: dict[str, Any] = {
         "__doc__": f"{original_type.__name__} of a task, as the task that awaits it sees it.",
         "__module__": error_class.__module__,
@@ -81,7 +79,7 @@ def _make_dual(error_class: type[BaseRuntimeError], original_type: type[BaseExce
     is_group = issubclass(original_type, BaseExceptionGroup)
     try:
         metaclass: Any = type(original_type)
-        made: type[BaseRuntimeError] = metaclass(error_class.__name__, (error_class, original_type), namespace)
+        made: type[BaseException] = metaclass(error_class.__name__, (error_class, original_type), namespace)
         exception_parts.blank(made, ("", [Exception()]) if is_group else ())
     except Exception:
         return error_class
@@ -94,7 +92,7 @@ def original_of(error_type: type[BaseException]) -> type[BaseException] | None:
     return found
 
 
-def reduce_error(error: BaseRuntimeError) -> tuple[Any, ...]:
+def reduce_error(error: BaseException) -> tuple[Any, ...]:
     """How an error of the tree, dual or not, is pickled: as its parts."""
     error_class = getattr(type(error), "_flyte_error_class", type(error))
     original_type = original_of(type(error))
@@ -112,18 +110,18 @@ def reduce_error(error: BaseRuntimeError) -> tuple[Any, ...]:
 
 
 def rebuild_error(
-    error_class: type[BaseRuntimeError],
+    error_class: type[BaseException],
     original_type: type[BaseException] | None,
     args: tuple[Any, ...],
     outside: dict[str, Any],
     attributes: dict[str, Any],
     cause: bytes | None,
     packed: list[tuple[bytes | None, str]] | None,
-) -> BaseRuntimeError:
+) -> BaseException:
     made = error_class if original_type is None else dual(error_class, original_type)
     if packed is not None:
         args = (*args, [(each and exception_parts.unpack(each)) or Exception(text) for each, text in packed])
-    error: BaseRuntimeError = exception_parts.blank(made, args)
+    error: BaseException = exception_parts.blank(made, args)
     exception_parts.fill(error, args, outside, attributes)
     if cause is not None:
         error.__cause__ = exception_parts.unpack(cause)

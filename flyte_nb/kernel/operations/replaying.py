@@ -21,6 +21,7 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, ErrorNote, LogLine, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.runs import retry
+from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.transport.payload import loads
 from flyte_nb.core.values.brief import brief
@@ -83,7 +84,7 @@ def _run(session: Session, call: Call, action: Action, title: str) -> Iterator[B
         interactive_mode=can_prompt(session.cells.ip),
     )  # fmt: skip
     attempt = action.attempt.number if action.attempt is not None else 0
-    work = Work(info.name, retry.ROOT, attempt, call.payload, call.label, call.group, call.custom)
+    work = Work(info.name, ROOT, attempt, call.payload, call.label, call.group, call.custom)
     body = Body(retry.renewed(call.task), info, work, session.gateway, _Silent(), ("kernel", 0, ""))
     session.gateway.ask(_open, session, info, work, body, title)
     restore = body._begin()
@@ -105,24 +106,24 @@ def _open(session: Session, info: RunInfo, work: Work, body: Body, title: str) -
             info.name, title, "replay", now, getattr(cell, "cell_id", "") or "", getattr(cell, "prompt", 0) or 0
         )
     )
-    session.store.append(ev.ActionQueued(info.name, retry.ROOT, "", body.task.name, work.label, "", now, "root"))
-    session.store.append(ev.AttemptStarted(info.name, retry.ROOT, work.attempt, now, "kernel"))
+    session.store.append(ev.ActionQueued(info.name, ROOT, "", body.task.name, work.label, "", now, "root"))
+    session.store.append(ev.AttemptStarted(info.name, ROOT, work.attempt, now, "kernel"))
 
 
 def _close(session: Session, info: RunInfo, body: Body) -> None:
     """Cancel what the body left behind, and close the run once that has ended. On the engine thread."""
     controller = session.engine.controller
-    controller.close_parent(info.name, retry.ROOT, "the replay ended")
+    controller.close_parent(info.name, ROOT, "the replay ended")
     session.engine.ask_workers("cancel_run", info.name, "the replay ended")
     done = body.context.scope.attachments.get("replayed")
     note = _note(done)
     phase = Phase.FAILED if note else Phase.SUCCEEDED if done is not None and not done.quit else Phase.ABORTED
     now = time.time()
     ended = ev.AttemptEnded(
-        info.name, retry.ROOT, body.work.attempt, body.started_at, now, phase is Phase.SUCCEEDED, "kernel", error=note
+        info.name, ROOT, body.work.attempt, body.started_at, now, phase is Phase.SUCCEEDED, "kernel", error=note
     )
     session.store.append(ended)
-    session.store.append(ev.ActionEnded(info.name, retry.ROOT, 1, phase, now, note))
+    session.store.append(ev.ActionEnded(info.name, ROOT, 1, phase, now, note))
     _close_when_quiet(session, info.name, phase, note)
 
 

@@ -48,7 +48,7 @@ class World:
         self.blobs = Blobs()
         self.store.append(ev.RunOpened("r1", "t", "cell", 0.0))
         self.settled: list[Any] = []
-        self.frame = CallScope()
+        self.scope = CallScope()
 
     def submit(self, peer: str, x: int, parent: str = "a0") -> Any:
         context = Context(gateway=self, run=RunInfo(name="r1"), action=parent, scope=self.scope)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from flyte_nb.core.failures import rebuild
 from flyte_nb.core.failures import record as failure_record
 from flyte_nb.core.failures.capture import FailureRecord, Redacted, Summary, capture
 from flyte_nb.core.values import redact, source_lines
-from tests.core import failing
+from tests.core.failures import failing
 
 SOURCE = Path(failing.__file__).read_text().splitlines()
 

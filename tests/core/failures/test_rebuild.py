@@ -20,7 +20,7 @@ from flyte_nb.core.failures import rebuild as remote_traceback
 from flyte_nb.core.failures.capture import FailureRecord
 from flyte_nb.core.failures.rebuild import rebuild, to_exception
 from flyte_nb.core.values import source_lines
-from tests.core import failing
+from tests.core.failures import failing
 
 
 @pytest.fixture(autouse=True)

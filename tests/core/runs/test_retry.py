@@ -196,6 +196,6 @@ def test_the_registry_knows_which_code_a_name_had_when() -> None:
     for identity in ("three", "four"):
         registry.add(Stub("t", identity))  # type: ignore[arg-type]
 
-    assert "four" == registry.latest("t").identity  # type: ignore[union-attr]
+    assert "four" == registry.latest("t").identity
     assert {"three": "two", "four": "two"} == dict(registry.aliases(since))
     assert registry.latest("nobody") is None

@@ -24,7 +24,7 @@ from flyte_nb.core.settings.retry import Backoff, RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import Secret, as_secrets
 from flyte_nb.core.settings.triggers import Cron, FixedRate, Trigger, TriggerTime
-from flyte_nb.core.tasks.environment import TaskEnvironment
+from flyte_nb.core.tasks.task_environment import TaskEnvironment
 from flyte_nb.errors import OutOfScopeError
 from flyte_nb.notify import Email, Slack
 

@@ -18,8 +18,9 @@ from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import Secret
 from flyte_nb.core.settings.triggers import Trigger
-from flyte_nb.core.tasks.environment import Environment, TaskEnvironment
+from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.task import Task, TaskTemplate
+from flyte_nb.core.tasks.task_environment import TaskEnvironment
 from flyte_nb.errors import OutOfScopeError
 
 WARM = ReusePolicy(replicas=2)

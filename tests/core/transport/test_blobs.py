@@ -113,7 +113,7 @@ def test_a_carried_payload_needs_no_file() -> None:
 def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
     """A process that was killed cannot clean up; the next one does."""
     child = """if True:
-        from flyte_nb.core import blobs
+        from flyte_nb.core.transport import blobs
         import os, signal
         b = blobs.Blobs().put(memoryview(b'q' * 300000))
         print(b.path, flush=True)
@@ -127,7 +127,7 @@ def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_removes_its_folder() -> None:
     """Nothing is left of a process that ended by itself."""
-    child = "from flyte_nb.core import blobs; b = blobs.Blobs().put(memoryview(b'q' * 300000)); print(b.path)"
+    child = "from flyte_nb.core.transport import blobs; b = blobs.Blobs().put(memoryview(b'q' * 300000)); print(b.path)"
     done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
     assert not Path(done.stdout.strip()).parent.exists()
 

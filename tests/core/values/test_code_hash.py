@@ -249,7 +249,7 @@ def test_helper_in_a_closure_counts() -> None:
 def test_callee_task_counts() -> None:
     """A task that a cached task calls is a helper like any other."""
     cell = """
-    from flyte_nb.core.tasks.environment import TaskEnvironment
+    from flyte_nb.core.tasks.task_environment import TaskEnvironment
     env = TaskEnvironment("e")
 
     @env.task

@@ -22,7 +22,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     def reduce(code: Any) -> Any:
         return plain(code.replace(co_filename="<dynamic-code>"))
 
-    monkeypatch.setattr(codepickle, "_as_cloudpickle", reduce)
+    monkeypatch.setattr(pickler, "_as_cloudpickle", reduce)
 
 
 def made_in_cell(source: str) -> dict[str, Any]:
