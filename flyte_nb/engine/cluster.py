@@ -18,7 +18,7 @@ from flyte_nb.core.settings import notices
 from flyte_nb.errors import NoClusterError
 
 if TYPE_CHECKING:
-    from flyte_nb.engine.deaths import Deaths
+    from flyte_nb.engine.worker_exits import Deaths
 
 #: GPUs that each process of the embedded cluster says it has: tasks that ask for some run all the same, as they do in Flyte's
 #: local mode. Who wants them counted attaches to workers started with ``--resources GPU=1``.

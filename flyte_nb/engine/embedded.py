@@ -13,7 +13,7 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.process import AsyncProcess
 
-from flyte_nb.engine.deaths import Deaths
+from flyte_nb.engine.worker_exits import Deaths
 
 #: Seconds after which a nanny must have started another worker.
 REVIVE_AFTER = 6.0

@@ -27,11 +27,11 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import UnpicklableError
 from flyte_nb.core.transport.task_code import dump_function
-from flyte_nb.engine.deaths import Death
-from flyte_nb.engine.fetching import Fetcher, away
+from flyte_nb.engine.blob_fetch import Fetcher, away
 from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_missing, next_bundle
 from flyte_nb.engine.replicas import linger_of, replicas_of
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.engine.worker_exits import Death
 from flyte_nb.errors import BaseRuntimeError
 
 logger = logging.getLogger("flyte")

@@ -28,15 +28,15 @@ from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import blobs
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import Payload
-from flyte_nb.engine.asking import Switchboard
-from flyte_nb.engine.client import submit_lane
+from flyte_nb.engine.blob_fetch import Fetcher
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
-from flyte_nb.engine.deaths import MEMORY_TOPIC, Death, Deaths
 from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import Link, open_link
 from flyte_nb.engine.postmortem import examine
+from flyte_nb.engine.questions import Switchboard
+from flyte_nb.engine.submit import submit_lane
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.engine.worker_exits import MEMORY_TOPIC, Death, Deaths
 from flyte_nb.errors import NoClusterError, SchedulerLostError
 
 logger = logging.getLogger("flyte")

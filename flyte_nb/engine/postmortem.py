@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.engine.deaths import Death
+from flyte_nb.engine.worker_exits import Death
 
 #: Actions that are named in an error.
 MAX_NAMED = 5

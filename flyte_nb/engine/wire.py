@@ -20,7 +20,7 @@ host -> owner
     ("began", key)                              an attempt with a max_queued_time has begun
     ("events", [Event, ...])                    to the run's home: what happened
 both ways
-    ("ask", number, op, args)                   a question, see `flyte_nb.engine.asking`
+    ("ask", number, op, args)                   a question, see `flyte_nb.engine.questions`
     ("answer", number, value)                   its answer
 """
 

@@ -34,17 +34,17 @@ from flyte_nb.core.transport import blobs
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.core.transport.payload import Packed
-from flyte_nb.engine.asking import Switchboard
-from flyte_nb.engine.deaths import Death
+from flyte_nb.engine.blob_fetch import Fetcher
 from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.fetching import Fetcher
 from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
+from flyte_nb.engine.questions import Switchboard
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.worker import inspecting, slots
+from flyte_nb.engine.worker_exits import Death
+from flyte_nb.worker import answers, slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.emitter import Emitter
 from flyte_nb.worker.lane import PATIENCE, Key, Lane
-from flyte_nb.worker.shelf import Shelf
+from flyte_nb.worker.preview_store import Shelf
 
 logger = logging.getLogger("flyte")
 
@@ -315,7 +315,7 @@ class Host:
             "abort": lambda then, *args: then(controller.abort(*args) or None),
             "cancel_run": cancel_run,
             "goodbye": self._goodbye,
-            **inspecting.answers(self),
+            **answers.answers(self),
         }
 
     def _goodbye(self, then: Callable[[Any], None]) -> None:
@@ -508,7 +508,7 @@ class Host:
 
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane for a child of an action of this worker."""
-        from flyte_nb.engine.client import submit_lane
+        from flyte_nb.engine.submit import submit_lane
 
         if self._client is None or (self._client.done() and self._client.exception() is not None):
             self._client = asyncio.ensure_future(self._connect_client())

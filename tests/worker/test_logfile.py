@@ -13,9 +13,9 @@ import pytest
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import Packed, dumps
 from flyte_nb.core.values.tables import MAX_COLUMNS, MAX_ROWS, table_of
-from flyte_nb.worker import logfile, shelf
+from flyte_nb.worker import logfile, preview_store
 from flyte_nb.worker.logfile import LogFiles
-from flyte_nb.worker.shelf import Shelf
+from flyte_nb.worker.preview_store import Shelf
 
 KEY = ("r1", "a", 0)
 
@@ -81,8 +81,8 @@ def test_old_logs_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_shelf_keeps_tables_and_short_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame as a table, other results as they are; the oldest go, too large ones never come."""
-    monkeypatch.setattr(shelf, "MAX_BYTES", 100_000)
-    monkeypatch.setattr(shelf, "MAX_ONE", 50_000)
+    monkeypatch.setattr(preview_store, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(preview_store, "MAX_ONE", 50_000)
     kept = Shelf()
     kept.put(("r1", "frame"), pd.DataFrame({"a": range(1000)}), b"x" * 200_000)
     kept.put(("r1", "text"), "t", pickle.dumps("t" * 40_000))
@@ -104,7 +104,7 @@ def test_large_arguments_are_tables_made_once(monkeypatch: pytest.MonkeyPatch) -
         made.append(value)
         return table_of(value)
 
-    monkeypatch.setattr(shelf, "table_of", counted)
+    monkeypatch.setattr(preview_store, "table_of", counted)
     frame = pd.DataFrame({"a": range(100_000), "b": 0.5})
     kept = Shelf()
     for n in range(3):

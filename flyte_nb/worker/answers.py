@@ -27,7 +27,7 @@ MAX_FILES = 20
 
 
 def answers(host: Host) -> dict[str, Callable[..., None]]:
-    """Questions by name; see `flyte_nb.engine.asking.Switchboard.answers`."""
+    """Questions by name; see `flyte_nb.engine.questions.Switchboard.answers`."""
     return {
         "decide": lambda then, *args: then(decide(host, *args) or None),
         "stacks": lambda then, *args: look(host, then, *args),

@@ -13,7 +13,7 @@ from typing import Any
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received
 from flyte_nb.core.transport.payload import Packed
-from flyte_nb.engine.asking import Switchboard
+from flyte_nb.engine.questions import Switchboard
 
 
 class Fetcher:
