@@ -18,7 +18,7 @@ from flyte_nb.core.settings import notices
 from flyte_nb.errors import NoClusterError
 
 if TYPE_CHECKING:
-    from flyte_nb.engine.worker_exits import Deaths
+    from flyte_nb.engine.worker_exits import WorkerExits
 
 #: GPUs that each process of the embedded cluster says it has: tasks that ask for some run all the same, as they do in Flyte's
 #: local mode. Who wants them counted attaches to workers started with ``--resources GPU=1``.
@@ -51,7 +51,7 @@ class ClusterHandle:
 
 
 async def open_cluster(
-    target: Any, deaths: Deaths, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
+    target: Any, deaths: WorkerExits, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
     memory_limit: str | float | None = "auto", security: Any = None,
 ) -> ClusterHandle:  # fmt: skip
     """Start or attach.
@@ -92,7 +92,7 @@ async def open_cluster(
 
 
 async def _embedded(
-    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, deaths: Deaths
+    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, deaths: WorkerExits
 ) -> ClusterHandle:
     import dask
     import distributed

@@ -13,7 +13,7 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.process import AsyncProcess
 
-from flyte_nb.engine.worker_exits import Deaths
+from flyte_nb.engine.worker_exits import WorkerExits
 
 #: Seconds after which a nanny must have started another worker.
 REVIVE_AFTER = 6.0
@@ -57,7 +57,7 @@ class ReportingNanny(Nanny):
     """A nanny that tells how its worker ended."""
 
     #: Set before the cluster starts.
-    deaths: Deaths
+    deaths: WorkerExits
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
         self.deaths.exited(self.worker_address, exitcode)
@@ -92,7 +92,7 @@ class UndebuggedProcess(AsyncProcess):
             super()._watch_message_queue(*args)
 
 
-def reporting_to(deaths: Deaths) -> type[ReportingNanny]:
+def reporting_to(deaths: WorkerExits) -> type[ReportingNanny]:
     """A nanny class for one cluster."""
     # A nanny has no setting for it.
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]

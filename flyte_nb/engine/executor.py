@@ -31,7 +31,7 @@ from flyte_nb.engine.blob_fetch import Fetcher, away
 from flyte_nb.engine.lanes import Item, Lane, Shape, lanes_missing, next_bundle
 from flyte_nb.engine.replicas import linger_of, replicas_of
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.engine.worker_exits import Death
+from flyte_nb.engine.worker_exits import WorkerExit
 from flyte_nb.errors import BaseRuntimeError
 
 logger = logging.getLogger("flyte")
@@ -66,7 +66,7 @@ class Network(Protocol):
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane, best (or only) on the worker `prefer`; returns its future."""
 
-    def cause(self, address: str, run: RunInfo, then: Callable[[Death], None]) -> None:
+    def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Tell why a worker is gone."""
 
 
@@ -399,7 +399,7 @@ class DaskExecutor:
             shape.queue.appendleft(item)
         return items[:begun]
 
-    def _explain(self, lost: list[Item], death: Death) -> None:
+    def _explain(self, lost: list[Item], death: WorkerExit) -> None:
         """Tell the controller what was lost with a worker, and why; it decides whether to try again."""
         # Of several that computed there it is not known which one used the memory: they are tried again.
         suspects = death.culprits or frozenset(item.work.key[:2] for item in lost)

@@ -31,12 +31,12 @@ from flyte_nb.core.transport.payload import Payload
 from flyte_nb.engine.blob_fetch import Fetcher
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.link import Link, open_link
+from flyte_nb.engine.link import PeerLink, open_link
 from flyte_nb.engine.postmortem import examine
 from flyte_nb.engine.questions import Switchboard
 from flyte_nb.engine.submit import submit_lane
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.engine.worker_exits import MEMORY_TOPIC, Death, Deaths
+from flyte_nb.engine.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.errors import NoClusterError, SchedulerLostError
 
 logger = logging.getLogger("flyte")
@@ -66,12 +66,12 @@ class KernelNetwork:
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that go on with what they have: paused for memory, or about to be retired.
         self.resting: set[str] = set()
-        self.links: dict[str, Link] = {}
+        self.links: dict[str, PeerLink] = {}
         self.on_message: Callable[[str, Message], None] = lambda _address, _message: None
         self.on_lost: Callable[[str], None] = lambda _address: None
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
-        self.deaths = Deaths()
+        self.deaths = WorkerExits()
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         #: Workers seen for the first time at the last look.
         self._young: set[str] = set()
@@ -180,10 +180,10 @@ class KernelNetwork:
             "them, or have the workers listen on addresses that it can reach (`dask worker --contact-address`)."
         )
 
-    def _message(self, link: Link, message: Message) -> None:
+    def _message(self, link: PeerLink, message: Message) -> None:
         self.on_message(link.peer, message)
 
-    def _closed(self, link: Link) -> None:
+    def _closed(self, link: PeerLink) -> None:
         self._forget(link.peer)
 
     def _forget(self, address: str) -> None:
@@ -207,7 +207,7 @@ class KernelNetwork:
         """The roster."""
         return self.roster
 
-    def cause(self, address: str, _run: RunInfo, then: Callable[[Death], None]) -> None:
+    def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Tell why a worker is gone."""
         self.deaths.cause(address, then)
 
@@ -295,7 +295,7 @@ class KernelEngine:
     def _death(self, _run: str, then: Callable[[Any], None], address: str) -> None:
         self.network.deaths.cause(address, then)
 
-    def _settle_death(self, death: Death) -> Death:
+    def _settle_death(self, death: WorkerExit) -> WorkerExit:
         """Name who computed on a worker that died, and close the actions that were awaited there and nowhere else."""
         death = examine(self.store, self.emit, death)
         computing = orphans.computing(self.store, death.worker) if death.for_memory else []

@@ -30,11 +30,11 @@ CONNECT_TIMEOUT = 10.0
 MAX_BATCH = 2_000
 
 
-class Link:
+class PeerLink:
     """One peer, as seen from here."""
 
     def __init__(
-        self, peer: str, on_message: Callable[[Link, Message], None], on_close: Callable[[Link], None]
+        self, peer: str, on_message: Callable[[PeerLink, Message], None], on_close: Callable[[PeerLink], None]
     ) -> None:
         self.peer = peer
         self._on_message = on_message
@@ -116,10 +116,10 @@ class Link:
             await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
 
 
-class LocalLink(Link):
+class LocalLink(PeerLink):
     """A link to this very process: messages arrive on the next turn of the loop."""
 
-    def __init__(self, peer: str, deliver: Callable[[Link, Message], None]) -> None:
+    def __init__(self, peer: str, deliver: Callable[[PeerLink, Message], None]) -> None:
         super().__init__(peer, deliver, lambda _link: None)
         self._loop = asyncio.get_running_loop()
 
@@ -134,9 +134,9 @@ class LocalLink(Link):
 
 
 async def open_link(
-    address: str, me: str, connection_args: dict[str, Any], on_message: Callable[[Link, Message], None],
-    on_close: Callable[[Link], None],
-) -> Link:  # fmt: skip
+    address: str, me: str, connection_args: dict[str, Any], on_message: Callable[[PeerLink, Message], None],
+    on_close: Callable[[PeerLink], None],
+) -> PeerLink:  # fmt: skip
     """Connect to a worker.
 
     Args:
@@ -161,6 +161,6 @@ async def open_link(
     except OSError:
         comm.abort()
         raise
-    link = Link(address, on_message, on_close)
+    link = PeerLink(address, on_message, on_close)
     link.attach(comm)
     return link

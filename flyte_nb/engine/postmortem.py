@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.engine.worker_exits import Death
+from flyte_nb.engine.worker_exits import WorkerExit
 
 #: Actions that are named in an error.
 MAX_NAMED = 5
@@ -20,7 +20,7 @@ LAST_LINES = 3
 LINE_CHARS = 200
 
 
-def examine(store: RunStore, emit: Callable[[ev.Event], None], death: Death) -> Death:
+def examine(store: RunStore, emit: Callable[[ev.Event], None], death: WorkerExit) -> WorkerExit:
     """Add to a death what ran there, and have the logs of those actions say it.
 
     Args:

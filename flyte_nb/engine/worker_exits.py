@@ -17,11 +17,11 @@ from dask.utils import format_bytes
 MEMORY_TOPIC = "worker-restart-memory"
 #: Seconds within which the cause of a loss is known, if it will be.
 PATIENCE = 0.4
-#: Deaths remembered; the oldest beyond are forgotten.
+#: Exits remembered; the oldest beyond are forgotten.
 MAX_DEATHS = 1_000
 
 
-class Death(NamedTuple):
+class WorkerExit(NamedTuple):
     """What is known of a worker's end."""
 
     #: Address of the worker.
@@ -68,16 +68,16 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-class Deaths:
+class WorkerExits:
     """Collects what is said about ended workers, and tells the cause of a loss."""
 
     def __init__(self) -> None:
         #: By address.
-        self._known: dict[str, Death] = {}
+        self._known: dict[str, WorkerExit] = {}
         self._memory: dict[str, tuple[int, int]] = {}
-        self._settled: dict[str, Death] = {}
+        self._settled: dict[str, WorkerExit] = {}
         #: Called once for each, when all is known; what it returns is what is told.
-        self.settle: Callable[[Death], Death] = lambda death: death
+        self.settle: Callable[[WorkerExit], WorkerExit] = lambda death: death
 
     def seen(self, worker: str, memory: int, limit: int) -> None:
         """A worker is alive and uses so many bytes."""
@@ -96,21 +96,21 @@ class Deaths:
 
     def _note(self, worker: str, **facts: Any) -> None:
         memory, limit = self._memory.get(worker, (0, 0))
-        known = self._known.get(worker) or Death(worker, memory=memory, limit=limit)
+        known = self._known.get(worker) or WorkerExit(worker, memory=memory, limit=limit)
         self._known[worker] = known._replace(**facts)
         while len(self._known) > MAX_DEATHS:
             del self._known[next(iter(self._known))]
 
-    def of(self, worker: str) -> Death:
+    def of(self, worker: str) -> WorkerExit:
         """What is known of a worker's end now."""
         memory, limit = self._memory.get(worker, (0, 0))
-        return self._known.get(worker) or Death(worker, memory=memory, limit=limit)
+        return self._known.get(worker) or WorkerExit(worker, memory=memory, limit=limit)
 
-    def cause(self, worker: str, then: Callable[[Death], None]) -> None:
+    def cause(self, worker: str, then: Callable[[WorkerExit], None]) -> None:
         """Tell why a worker is gone, as soon as everybody who may know has spoken."""
         asyncio.get_running_loop().call_later(PATIENCE, self._tell, worker, then)
 
-    def _tell(self, worker: str, then: Callable[[Death], None]) -> None:
+    def _tell(self, worker: str, then: Callable[[WorkerExit], None]) -> None:
         death = self._settled.get(worker)
         if death is None:
             death = self._settled[worker] = self.settle(self.of(worker))

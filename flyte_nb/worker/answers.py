@@ -14,7 +14,7 @@ from flyte_nb.core.transport.payload import Payload
 
 if TYPE_CHECKING:
     from flyte_nb.worker.host import Host
-    from flyte_nb.worker.lane import Key, Lane
+    from flyte_nb.worker.lane import Key, LaneThread
 
 Then = Callable[[Any], None]
 
@@ -70,7 +70,7 @@ def look(host: Host, then: Then, run: str, first: str) -> None:
         tell()
 
 
-def _look_at(host: Host, lane: Lane, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
+def _look_at(host: Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
     task = lane.task_of(key)
     if task is None:  # a sync body is what its thread does
         seen(key, stacks.thread_stack(lane.thread_id))

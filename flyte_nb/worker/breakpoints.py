@@ -1,6 +1,6 @@
 """``breakpoint()`` inside an action: it stops, says so, and waits for somebody to attach. Runs in: worker, lane's thread.
 
-Theory of operation. The body's thread runs an ordinary pdb whose input and output are a `Stop`. Where pdb would read a line,
+Theory of operation. The body's thread runs an ordinary pdb whose input and output are a `PausedAttempt`. Where pdb would read a line,
 the thread gives its compute slot back and waits; lines come from the kernel (``%flyte attach``) through the worker's loop, and
 what pdb printed goes back when it asks for the next one. An async body holds its lane's loop meanwhile: other attempts on the
 same lane stand still with it, as under any debugger.
@@ -44,7 +44,7 @@ STEPPED_OVER = (
 )  # fmt: skip
 
 
-class Stop:
+class PausedAttempt:
     """One attempt that stands at a breakpoint: pdb's input and output. Its thread waits; the worker's loop talks."""
 
     def __init__(self, host: Host, body: Body, wait: float) -> None:
@@ -149,9 +149,9 @@ class Stop:
 
 
 class RemotePdb(pdb.Pdb):
-    """pdb on a `Stop`. Leaving it, in whatever way, lets the action go on."""
+    """pdb on a `PausedAttempt`. Leaving it, in whatever way, lets the action go on."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: PausedAttempt) -> None:
         super().__init__(stdin=stop, stdout=stop, nosigint=True, readrc=False)  # type: ignore[arg-type]  # as much of a file
         self.use_rawinput = False
         self.prompt = ""
@@ -218,7 +218,7 @@ class Breakpoints:
     def __init__(self, host: Host) -> None:
         self._host = host
         #: Attempts that have stopped, by key; they stay until they end.
-        self.stops: dict[tuple[str, str, int], Stop] = {}
+        self.stops: dict[tuple[str, str, int], PausedAttempt] = {}
         #: Runs in which nothing stops any more.
         self._off: set[str] = set()
         self._before = sys.breakpointhook
@@ -249,12 +249,12 @@ class Breakpoints:
         key = body.work.key
         stop = self.stops.get(key)
         if stop is None:
-            stop = self.stops[key] = Stop(self._host, body, wait)
+            stop = self.stops[key] = PausedAttempt(self._host, body, wait)
         if not stop.over:
             logger.warning("stopped at breakpoint, %s: `%%flyte attach` opens it, within %g s", where, wait)
             RemotePdb(stop).set_trace(frame)
 
-    def find(self, run: str, action: str) -> Stop | None:
+    def find(self, run: str, action: str) -> PausedAttempt | None:
         """The stop of an action that waits at pdb's prompt; None if there is none."""
         found = (s for (r, a, _), s in self.stops.items() if r == run and a == action and s.waiting)
         return next(found, None)

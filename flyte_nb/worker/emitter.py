@@ -15,7 +15,7 @@ from flyte_nb.worker.logfile import EARLY, LogFile, LogFiles
 
 if TYPE_CHECKING:
     from flyte_nb.worker.host import Host
-    from flyte_nb.worker.lane import Lane
+    from flyte_nb.worker.lane import LaneThread
 
 #: Lines of one attempt that travel per second; what is printed faster is counted as hidden.
 LINES_PER_SECOND = 500
@@ -25,7 +25,7 @@ FLOOD_LINES = 50
 LINE_CHARS = 2_000
 
 
-class Sink:
+class LineBuffer:
     """The lines of one attempt, until the next flush; takes them from any thread."""
 
     __slots__ = ("_early", "_emitter", "_file", "_since", "_spent", "hidden", "lines", "lock", "queued", "work")
@@ -82,7 +82,7 @@ class Emitter:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._events: dict[str, list[ev.Event]] = defaultdict(list)
-        self._printing: list[Sink] = []
+        self._printing: list[LineBuffer] = []
         self._announced: set[tuple[str, str, int]] = set()
         self._pid = os.getpid()
         self.files = LogFiles(Path(host.worker.local_directory) / "flyte-nb-logs")
@@ -95,15 +95,15 @@ class Emitter:
                 self._host.loop.call_soon(self.flush)
             self._events[run.home].append(event)
 
-    def sink(self, work: Work) -> Sink:
+    def sink(self, work: Work) -> LineBuffer:
         """Where an attempt's lines go."""
-        return Sink(self, work)
+        return LineBuffer(self, work)
 
-    def printing(self, sink: Sink) -> None:
+    def printing(self, sink: LineBuffer) -> None:
         """A sink has lines. From any thread."""
         self._printing.append(sink)
 
-    def announce(self, lane: Lane) -> None:
+    def announce(self, lane: LaneThread) -> None:
         """Tell of attempts that have begun and go on."""
         for key, body in list(lane.bodies.items()):
             if key not in self._announced and body.started_at:

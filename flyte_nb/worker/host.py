@@ -36,15 +36,15 @@ from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.core.transport.payload import Packed
 from flyte_nb.engine.blob_fetch import Fetcher
 from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.link import HELLO, OP, Link, LocalLink, open_link
+from flyte_nb.engine.link import HELLO, OP, LocalLink, PeerLink, open_link
 from flyte_nb.engine.questions import Switchboard
 from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.engine.worker_exits import Death
+from flyte_nb.engine.worker_exits import WorkerExit
 from flyte_nb.worker import answers, slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.emitter import Emitter
-from flyte_nb.worker.lane import PATIENCE, Key, Lane
-from flyte_nb.worker.preview_store import Shelf
+from flyte_nb.worker.lane import HAND_BACK_AFTER_S, Key, LaneThread
+from flyte_nb.worker.preview_store import PreviewStore
 
 logger = logging.getLogger("flyte")
 
@@ -68,8 +68,8 @@ class Host:
         self.me = self.address
         self.own_address = self.address
         self.gate = slots.SlotGate(worker.state.nthreads)
-        self.lanes: dict[str, Lane] = {}
-        self.links: dict[str, Link] = {}
+        self.lanes: dict[str, LaneThread] = {}
+        self.links: dict[str, PeerLink] = {}
         self.runs: dict[str, RunInfo] = {}
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that are linked to and no longer in the roster: they go on with what they have.
@@ -78,7 +78,7 @@ class Host:
         self.emitter = Emitter(self)
         self.breakpoints = Breakpoints(self)
         #: Large results that a view may be asked to show.
-        self.shelf = Shelf()
+        self.shelf = PreviewStore()
         self.blobs = Blobs(self.me)
         self.switchboard = Switchboard(self.send)
         self.retained = FarRetained(self)
@@ -92,7 +92,7 @@ class Host:
         #: Attempts that were stopped while their lane was about to begin them, and why.
         self.stopped_early: dict[Key, str] = {}
         #: Attempts that may use so much memory only: their lane, and this process's size at which they are stopped.
-        self._memory_limits: dict[Key, tuple[Lane, int]] = {}
+        self._memory_limits: dict[Key, tuple[LaneThread, int]] = {}
         self._process = psutil.Process()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._client: Any = None
@@ -139,7 +139,7 @@ class Host:
     async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> None:
         """A peer connects: serve it until it goes."""
         await comm.write(HELLO)
-        link = Link(peer, self._on_message, self._on_close)
+        link = PeerLink(peer, self._on_message, self._on_close)
         old = self.links.get(peer)
         if old is not None and not _is_worker(peer):  # a kernel that connects anew has given up what was here
             old.close()
@@ -150,7 +150,7 @@ class Host:
         self._use(peer, link)
         await link.wait_closed()
 
-    def _use(self, peer: str, link: Link) -> None:
+    def _use(self, peer: str, link: PeerLink) -> None:
         """Send over a link, unless there is one: of two workers that connect to each other at once, both links are read."""
         link = self.links.setdefault(peer, link)
         for message in self._unsent.pop(peer, ()):
@@ -182,7 +182,7 @@ class Host:
         finally:
             self._connecting.discard(address)
 
-    def _on_close(self, link: Link) -> None:
+    def _on_close(self, link: PeerLink) -> None:
         if self.links.get(link.peer) is link:
             del self.links[link.peer]
         self._gone(link.peer)
@@ -201,7 +201,7 @@ class Host:
         for run in [run.name for run in self.runs.values() if run.home == peer]:
             self._forget(run)
 
-    def _orphaned(self, lane: Lane) -> None:
+    def _orphaned(self, lane: LaneThread) -> None:
         """Its owner is gone: nobody waits for what it does."""
         lane.take_back()
         for key in list(lane.bodies):
@@ -209,7 +209,7 @@ class Host:
         lane.closed = True
         lane.wake()
 
-    def _on_message(self, link: Link, message: Message) -> None:
+    def _on_message(self, link: PeerLink, message: Message) -> None:
         if self.executor.handle(link.peer, message) or self.switchboard.handle(link.peer, message):
             return
         name = "close_lane" if message[0] == "close" else message[0]
@@ -217,19 +217,19 @@ class Host:
 
     # -- what owners say ------------------------------------------------------------------------------------------
 
-    def _on_run(self, _link: Link, run: RunInfo) -> None:
+    def _on_run(self, _link: PeerLink, run: RunInfo) -> None:
         if run.as_flyte:
             import_alias.install_as_flyte()
         self.runs[run.name] = run
 
-    def _on_bundle(self, link: Link, lane_id: str, bundle: list[Work]) -> None:
+    def _on_bundle(self, link: PeerLink, lane_id: str, bundle: list[Work]) -> None:
         if any(type(work.payload) is Packed for work in bundle):
             self._arriving.update((work.key, "") for work in bundle)
             self.fetcher.arguments(bundle, lambda works: self._arrived(link, lane_id, works))
         else:
             self._deliver(link, lane_id, bundle)
 
-    def _arrived(self, link: Link, lane_id: str, works: list[Work]) -> None:
+    def _arrived(self, link: PeerLink, lane_id: str, works: list[Work]) -> None:
         """The arguments of a bundle are on this machine; some of its attempts may have been cancelled meanwhile."""
         stopped = [Outcome(*work.key, why) for work in works if (why := self._arriving.pop(work.key))]
         lane = self.lanes.get(lane_id)
@@ -242,14 +242,14 @@ class Host:
         gone = {outcome[:3] for outcome in stopped}
         self._deliver(link, lane_id, [work for work in works if work.key not in gone])
 
-    def _deliver(self, link: Link, lane_id: str, bundle: list[Work]) -> None:
+    def _deliver(self, link: PeerLink, lane_id: str, bundle: list[Work]) -> None:
         lane = self.lanes.get(lane_id)
         if lane is None or lane.closed:
             link.send(("returned", lane_id, [work.key for work in bundle]))
         else:
             lane.add(bundle)
 
-    def _on_cancel(self, link: Link, key: Key, why: str, grace: float) -> None:
+    def _on_cancel(self, link: PeerLink, key: Key, why: str, grace: float) -> None:
         if key in self._arriving:
             self._arriving[key] = why
             return
@@ -268,13 +268,13 @@ class Host:
         while len(self.stopped_early) > MAX_EARLY:
             del self.stopped_early[next(iter(self.stopped_early))]
 
-    def _on_close_lane(self, _link: Link, lane_id: str) -> None:
+    def _on_close_lane(self, _link: PeerLink, lane_id: str) -> None:
         lane = self.lanes.get(lane_id)
         if lane is not None:
             lane.closed = True
             lane.wake()
 
-    def _on_forget(self, _link: Link, run: str) -> None:
+    def _on_forget(self, _link: PeerLink, run: str) -> None:
         self._forget(run)
 
     def _forget(self, run: str) -> None:
@@ -284,7 +284,7 @@ class Host:
         self.blobs.trim()
         self.executor.forget_run(run)
 
-    def _on_roster(self, _link: Link, roster: dict[str, WorkerInfo]) -> None:
+    def _on_roster(self, _link: PeerLink, roster: dict[str, WorkerInfo]) -> None:
         self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster
 
@@ -329,7 +329,7 @@ class Host:
 
     # -- stopping attempts ----------------------------------------------------------------------------------------
 
-    def _stop(self, lane: Lane, key: Key, why: str, grace: float) -> None:
+    def _stop(self, lane: LaneThread, key: Key, why: str, grace: float) -> None:
         body = lane.bodies.get(key)
         if body is None or body.stop:
             return
@@ -338,7 +338,7 @@ class Host:
         lane.interrupt(key, why)
         self.loop.call_later(grace, self._insist, lane, key)
 
-    def _insist(self, lane: Lane, key: Key) -> None:
+    def _insist(self, lane: LaneThread, key: Key) -> None:
         """It did not end within its grace: interrupt its thread; then replace the process."""
         if key in lane.bodies:
             from flyte_nb.core.attempts.threads import interrupt_thread
@@ -347,7 +347,7 @@ class Host:
                 interrupt_thread(lane.thread_id, asyncio.CancelledError)
             self.loop.call_later(0.2, self._recycle, lane, key)
 
-    def _recycle(self, lane: Lane, key: Key) -> None:
+    def _recycle(self, lane: LaneThread, key: Key) -> None:
         if key not in lane.bodies:
             return
         body = lane.bodies[key]
@@ -367,7 +367,7 @@ class Host:
 
     # -- lanes ----------------------------------------------------------------------------------------------------
 
-    def lane_opened(self, lane: Lane) -> None:
+    def lane_opened(self, lane: LaneThread) -> None:
         """A lane's thread has a slot."""
         self.lanes[lane.id] = lane
         if lane.owner in self._departed:
@@ -382,7 +382,7 @@ class Host:
         if kernel not in self.links and kernel not in self._departed:
             self._gone(kernel)
 
-    def lane_closed(self, lane: Lane) -> None:
+    def lane_closed(self, lane: LaneThread) -> None:
         """A lane's thread ends."""
         self.lanes.pop(lane.id, None)
         keys = lane.take_back()
@@ -390,7 +390,7 @@ class Host:
             self.send(lane.owner, ("returned", lane.id, keys))
         self.send(lane.owner, ("closed", lane.id))
 
-    def report(self, lane: Lane, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
+    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
         """Send what ended, and the counters, to the lane's owner; attempts' events to their home."""
         if progress is not None:
             self.send(lane.owner, ("progress", lane.id, *progress))
@@ -404,11 +404,11 @@ class Host:
         """Tell Dask that the calling task waits, so that it may start another. On the lane's thread."""
         distributed.secede()
 
-    def body(self, lane: Lane, work: Work) -> Body:
+    def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
         return Body(lane.task, self.runs[work.run], work, self.gateway, self.emitter.sink(work), lane.place, self.shelf)
 
-    def begin(self, lane: Lane, body: Body) -> None:
+    def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
         work = body.work
         if self.stopped_early and (why := self.stopped_early.pop(work.key, None)):
@@ -421,7 +421,7 @@ class Host:
         if body.task.config.timeout.max_queued_time is not None:
             self.post(self.send, lane.owner, ("began", work.key))
 
-    def _limit(self, lane: Lane, key: Key, seconds: float) -> None:
+    def _limit(self, lane: LaneThread, key: Key, seconds: float) -> None:
         self.loop.call_later(seconds, self._stop, lane, key, "timeout", GRACE)
 
     def finish(self, body: Body) -> None:
@@ -435,7 +435,7 @@ class Host:
         if body.context.scope.has_called or (work.run, work.action) in self.gateway.controller.children:
             self.post(warn_of_orphans, self.gateway.controller, self.emitter.emit, work)
 
-    def lane_of(self, run: str, action: str) -> tuple[Lane, Body] | None:
+    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
         for lane in list(self.lanes.values()):
             for (of_run, of_action, _), body in list(lane.bodies.items()):
@@ -457,7 +457,7 @@ class Host:
     async def _watch(self) -> None:
         """Hand back what waits behind long attempts; announce attempts that go on."""
         while True:
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(HAND_BACK_AFTER_S)
             for lane in list(self.lanes.values()):
                 if lane.untold:
                     lane.report()
@@ -486,7 +486,7 @@ class Host:
                 del self._memory_limits[key]
                 self._stop(lane, key, "oom", OOM_GRACE)
 
-    def _tell_waiting(self, lane: Lane) -> None:
+    def _tell_waiting(self, lane: LaneThread) -> None:
         """Tell the owner of a warm lane how many of its attempts await children."""
         children = self.gateway.controller.children
         waiting = sum((key[0], key[1]) in children for key in list(lane.bodies))
@@ -502,9 +502,9 @@ class Host:
             return self.roster
         return {self.address: WorkerInfo(self.address, str(self.worker.name), self.gate.slots, os.getpid(), "")}
 
-    def cause(self, address: str, run: RunInfo, then: Callable[[Death], None]) -> None:
+    def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Tell why a worker is gone: a run's home knows."""
-        self.ask(run, "death", (address,), lambda death: then(death or Death(address)))
+        self.ask(run, "death", (address,), lambda death: then(death or WorkerExit(address)))
 
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane for a child of an action of this worker."""

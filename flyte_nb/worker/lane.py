@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flyte_nb.worker.host import Host
 
 #: Seconds after which attempts that wait behind one that computes are handed back to their owner.
-PATIENCE = 0.03
+HAND_BACK_AFTER_S = 0.03
 #: Seconds between two reports of a lane that ends one attempt after another: a bundle of no-ops reports once.
 REPORT_EVERY = 0.01
 
@@ -39,7 +39,7 @@ def _checkpoint() -> None:
     """
 
 
-class Lane:
+class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
     def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
@@ -121,7 +121,7 @@ class Lane:
     def stuck(self) -> bool:
         """Whether what waits here waits for one long computation, or for a slot that does not come."""
         holder = self.holder
-        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > PATIENCE)
+        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > HAND_BACK_AFTER_S)
 
     # -- on the lane's thread -------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Lane:
         return body
 
 
-class SyncLane(Lane):
+class SyncLane(LaneThread):
     """One attempt at a time."""
 
     def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
@@ -208,8 +208,8 @@ class SyncLane(Lane):
     def stuck(self) -> bool:
         """Whether the running body has taken long, computing or waiting, or the next one waits long for its slot."""
         if self._current is None:
-            return bool(self.queue) and self.holder.waited_for > PATIENCE
-        return bool(self.queue) and time.perf_counter() - self._began > PATIENCE
+            return bool(self.queue) and self.holder.waited_for > HAND_BACK_AFTER_S
+        return bool(self.queue) and time.perf_counter() - self._began > HAND_BACK_AFTER_S
 
     def wake(self) -> None:
         """Have the thread look."""
@@ -276,7 +276,7 @@ class SyncLane(Lane):
             self.ended(outcome)
 
 
-class AsyncLane(Lane):
+class AsyncLane(LaneThread):
     """Attempts that overlap on one loop."""
 
     def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:

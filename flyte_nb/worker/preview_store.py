@@ -30,7 +30,7 @@ TABLE_BYTES = 20_000
 Key = tuple[str, str]
 
 
-class Shelf:
+class PreviewStore:
     """Large values by (run, action), the oldest first."""
 
     def __init__(self) -> None:

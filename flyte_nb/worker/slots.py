@@ -7,7 +7,7 @@ action, an async lane whose loop has nothing to do. The latter is seen where eve
 a loop that user code makes itself (``asyncio.run`` in a sync body) behaves the same.
 
 Slots are handed over in order of arrival, so that a thousand coroutines that wake together compute at most `nthreads`
-at a time and none starves. One exception: a body that has begun and wants to go on waits at most `PATIENCE`, then it takes
+at a time and none starves. One exception: a body that has begun and wants to go on waits at most `SPARE_AFTER_S`, then it takes
 the one spare slot. Otherwise a parent could not cancel, or time out, a child that computes in its own process.
 """
 
@@ -27,7 +27,7 @@ QUANTUM = 0.02
 
 #: Seconds that a body which has begun waits for a slot before it takes the spare one: a child that computes in the same
 #: process may hold the slot for hours.
-PATIENCE = 0.2
+SPARE_AFTER_S = 0.2
 
 #: Seconds between two looks of who waits whether a slot is held that long.
 LOOK_EVERY = 0.02
@@ -53,7 +53,7 @@ class SlotGate:
 
         Args:
             holder: Who is to have it.
-            impatient: Whether to take the spare slot after `PATIENCE` seconds, if it is free then and one of the others is
+            impatient: Whether to take the spare slot after `SPARE_AFTER_S` seconds, if it is free then and one of the others is
                 held that long: in a mere crowd everybody's turn comes.
         """
         with self._lock:
@@ -82,7 +82,7 @@ class SlotGate:
             raise
 
     def _take_spare(self, holder: SlotHolder) -> bool:
-        if self._free == 0 and any(other.held_for > PATIENCE for other in list(self.holders)):
+        if self._free == 0 and any(other.held_for > SPARE_AFTER_S for other in list(self.holders)):
             self._free = -1
             holder.held = True
             return True

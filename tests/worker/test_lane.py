@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.worker.lane import AsyncLane, Lane, SyncLane
+from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
 from flyte_nb.worker.slots import SlotGate
 
 #: Seconds after which something counts as never happening.
@@ -61,13 +61,13 @@ class FakeHost:
         """At once, on the lane's thread."""
         function(*args)
 
-    def body(self, _lane: Lane, work: Work) -> Any:
+    def body(self, _lane: LaneThread, work: Work) -> Any:
         """An attempt."""
         if work.action in self.failing:
             raise KeyError(work.run)
         return FakeBody(work)
 
-    def report(self, _lane: Lane, outcomes: list[Outcome], _counters: Any) -> None:
+    def report(self, _lane: LaneThread, outcomes: list[Outcome], _counters: Any) -> None:
         """What ended."""
         self.outcomes += outcomes
         self.news.set()
@@ -78,14 +78,14 @@ class FakeHost:
     secede = begin = finish = lane_opened = lane_closed = send = nothing
 
 
-def run(lane: Lane) -> threading.Thread:
+def run(lane: LaneThread) -> threading.Thread:
     """Have it work on a thread."""
     thread = threading.Thread(target=lane.run, daemon=True)
     thread.start()
     return thread
 
 
-def close(lane: Lane, thread: threading.Thread) -> None:
+def close(lane: LaneThread, thread: threading.Thread) -> None:
     """Have it end."""
     lane.closed = True
     lane.wake()

@@ -15,7 +15,7 @@ from flyte_nb.core.transport.payload import Packed, dumps
 from flyte_nb.core.values.tables import MAX_COLUMNS, MAX_ROWS, table_of
 from flyte_nb.worker import logfile, preview_store
 from flyte_nb.worker.logfile import LogFiles
-from flyte_nb.worker.preview_store import Shelf
+from flyte_nb.worker.preview_store import PreviewStore
 
 KEY = ("r1", "a", 0)
 
@@ -83,7 +83,7 @@ def test_the_shelf_keeps_tables_and_short_pickles(monkeypatch: pytest.MonkeyPatc
     """A frame as a table, other results as they are; the oldest go, too large ones never come."""
     monkeypatch.setattr(preview_store, "MAX_BYTES", 100_000)
     monkeypatch.setattr(preview_store, "MAX_ONE", 50_000)
-    kept = Shelf()
+    kept = PreviewStore()
     kept.put(("r1", "frame"), pd.DataFrame({"a": range(1000)}), b"x" * 200_000)
     kept.put(("r1", "text"), "t", pickle.dumps("t" * 40_000))
     kept.put(("r1", "huge"), "h", b"x" * 60_000)
@@ -106,7 +106,7 @@ def test_large_arguments_are_tables_made_once(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(preview_store, "table_of", counted)
     frame = pd.DataFrame({"a": range(100_000), "b": 0.5})
-    kept = Shelf()
+    kept = PreviewStore()
     for n in range(3):
         named = {"frame": frame, "depth": n, "password": "hunter22"}
         payload = dumps(named, Blobs())
