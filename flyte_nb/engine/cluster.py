@@ -51,14 +51,14 @@ class ClusterHandle:
 
 
 async def open_cluster(
-    target: Any, deaths: WorkerExits, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
+    target: Any, exits: WorkerExits, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
     memory_limit: str | float | None = "auto", security: Any = None,
 ) -> ClusterHandle:  # fmt: skip
     """Start or attach.
 
     Args:
         target: None starts the embedded cluster; else an address, scheduler file, `distributed.Client` or Dask cluster.
-        deaths: Told how workers of the embedded cluster end.
+        exits: Collects how workers of the embedded cluster end.
         n_workers: Processes of the embedded cluster; None = one per core.
         threads_per_worker: Compute slots per process.
         memory_limit: What a process of the embedded cluster may use ("2 GiB", bytes, a fraction of the machine's); its
@@ -74,7 +74,7 @@ async def open_cluster(
 
     quiet_loggers()
     if target is None:
-        return await _embedded(n_workers, threads_per_worker, dashboard, memory_limit, deaths)
+        return await _embedded(n_workers, threads_per_worker, dashboard, memory_limit, exits)
     if isinstance(target, distributed.Client):
         address, security = target.scheduler_info()["address"], security or target.security
     elif isinstance(target, (str, os.PathLike)) and _is_file(target):
@@ -92,7 +92,7 @@ async def open_cluster(
 
 
 async def _embedded(
-    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, deaths: WorkerExits
+    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, exits: WorkerExits
 ) -> ClusterHandle:
     import dask
     import distributed
@@ -125,7 +125,7 @@ async def _embedded(
             silence_logs=logging.CRITICAL,
             preload=["flyte_nb.worker.preload"],
         )
-        nanny = reporting_to(deaths)
+        nanny = reporting_to(exits)
         for spec in (cluster.new_spec, *cluster.worker_spec.values()):
             spec["cls"] = nanny
         if not dashboard:

@@ -1,4 +1,4 @@
-"""The embedded cluster's own cluster and nanny: they keep their workers, and tell how one ended. Runs in: engine thread."""
+"""The embedded cluster's own cluster and nanny: they keep their workers, and report how one ended. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def leave_main_alone() -> None:
 
 
 class ReportingNanny(Nanny):
-    """A nanny that tells how its worker ended."""
+    """A nanny that reports how its worker ended."""
 
     #: Set before the cluster starts.
-    deaths: WorkerExits
+    exits: WorkerExits
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
-        self.deaths.exited(self.worker_address, exitcode)
+        self.exits.exited(self.worker_address, exitcode)
         super()._on_worker_exit_sync(exitcode)
         self.loop.asyncio_loop.call_later(REVIVE_AFTER, self._ongoing_background_tasks.call_soon, self._revive)  # type: ignore[attr-defined]
 
@@ -92,8 +92,8 @@ class UndebuggedProcess(AsyncProcess):
             super()._watch_message_queue(*args)
 
 
-def reporting_to(deaths: WorkerExits) -> type[ReportingNanny]:
+def reporting_to(exits: WorkerExits) -> type[ReportingNanny]:
     """A nanny class for one cluster."""
     # A nanny has no setting for it.
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]
-    return type("Nanny", (ReportingNanny,), {"deaths": deaths})
+    return type("Nanny", (ReportingNanny,), {"exits": exits})

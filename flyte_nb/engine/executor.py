@@ -268,14 +268,6 @@ class DaskExecutor:
 
     # -- what lanes say -------------------------------------------------------------------------------------------
 
-    def handle(self, address: str, message: Message) -> bool:
-        """Take a host's message; False if it is none of the executor's."""
-        handler = self._HANDLERS.get(message[0])
-        if handler is None:
-            return False
-        getattr(self, handler)(address, *message[1:])
-        return True
-
     def _on_lane(self, address: str, lane_id: str, _state: str) -> None:
         found = self._lanes.get(lane_id)
         if found is None:
@@ -362,11 +354,6 @@ class DaskExecutor:
 
     def _on_noted(self, _address: str, key: tuple[str, str, int], phase: Phase, note: str) -> None:
         self.on_noted(key[0], key[1], phase, note)
-
-    _HANDLERS = {  # noqa: RUF012 - a table, never changed
-        "lane": "_on_lane", "ended": "_on_ended", "returned": "_on_returned", "progress": "_on_progress",
-        "closed": "_on_closed", "began": "_on_began", "noted": "_on_noted", "waiting": "_on_waiting", "ready": "_on_ready",
-    }  # fmt: skip
 
     # -- losses ---------------------------------------------------------------------------------------------------
 

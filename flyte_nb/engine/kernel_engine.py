@@ -1,13 +1,11 @@
-"""The kernel's side of the cluster: links to all workers, roster, losses; and the controller on top. Runs in: engine thread."""
+"""The engine of a kernel: links to all workers, roster, losses; and the controller on top. Runs in: engine thread."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
+import itertools
 import logging
 import uuid
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -27,16 +25,14 @@ from flyte_nb.core.runs import worker_run
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import blobs
 from flyte_nb.core.transport.blobs import Blobs
-from flyte_nb.core.transport.payload import Payload
 from flyte_nb.engine.blob_fetch import Fetcher
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.link import PeerLink, open_link
-from flyte_nb.engine.postmortem import examine
-from flyte_nb.engine.questions import Switchboard
-from flyte_nb.engine.submit import submit_lane
-from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.engine.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
+from flyte_nb.engine.link import PeerLink
+from flyte_nb.engine.peers import Peers
+from flyte_nb.engine.submit import RunLane, submit_lane
+from flyte_nb.engine.wire import LaneSpec, ToHome, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits, examine
 from flyte_nb.errors import NoClusterError, SchedulerLostError
 
 logger = logging.getLogger("flyte")
@@ -45,8 +41,8 @@ logger = logging.getLogger("flyte")
 ROSTER_EVERY = 0.5
 #: Seconds that a worker may take to send its last events before an action of it is executed again without them.
 SETTLE_S = 5.0
-#: Seconds that workers have to say goodbye.
-GOODBYE = 0.7
+#: Seconds to wait for workers to acknowledge the close.
+CLOSE_ACK_S = 0.7
 #: Seconds a look may take.
 LOOK_TIMEOUT = 2.0
 #: Looks that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
@@ -54,11 +50,16 @@ MISSES = 3
 BUSY_MISSES = 12
 
 
-class KernelNetwork:
-    """Links from the kernel to every worker."""
+class KernelNetwork(Peers):
+    """Links from the kernel to every worker, and Dask's client; what the executor of a kernel reaches workers through.
 
-    def __init__(self) -> None:
-        self.me = f"kernel-{uuid.uuid4().hex[:12]}"
+    Args:
+        run_lane: Dask's task function of a lane.
+        plugin: Makes the Dask plugin that has a worker accept links.
+    """
+
+    def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
+        super().__init__(f"kernel-{uuid.uuid4().hex[:12]}")
         self.own_address = ""
         self.handle: ClusterHandle | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,29 +67,23 @@ class KernelNetwork:
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that go on with what they have: paused for memory, or about to be retired.
         self.resting: set[str] = set()
-        self.links: dict[str, PeerLink] = {}
-        self.on_message: Callable[[str, Message], None] = lambda _address, _message: None
-        self.on_lost: Callable[[str], None] = lambda _address: None
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
-        self.deaths = WorkerExits()
-        self._unsent: dict[str, list[Message]] = defaultdict(list)
+        self.exits = WorkerExits()
         #: Workers seen for the first time at the last look.
         self._young: set[str] = set()
         self._listed: dict[str, WorkerInfo] = {}
-        self._connecting: set[str] = set()
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
         self.unreachable: dict[str, str] = {}
-        self._poller: asyncio.Task[None] | None = None
+        self._run_lane = run_lane
+        self._plugin = plugin
 
     async def start(self, target: Any, **options: Any) -> None:
         """Open the cluster and link to its workers."""
-        from flyte_nb.worker.entry import HostPlugin
-
         try:
-            self.handle = await open_cluster(target, self.deaths, **options)
-            self.handle.client.subscribe_topic(MEMORY_TOPIC, self.deaths.told)
-            await self.handle.client.register_plugin(HostPlugin())
+            self.handle = await open_cluster(target, self.exits, **options)
+            self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
+            await self.handle.client.register_plugin(self._plugin())
             await self._refresh()
         except BaseException as exc:
             if not self.ready.done():
@@ -96,7 +91,7 @@ class KernelNetwork:
             raise
         if not self.ready.done():
             self.ready.set_result(None)
-        self._poller = asyncio.get_running_loop().create_task(self._poll())
+        self.spawn(self._poll())
 
     async def _poll(self) -> None:
         misses = 0
@@ -120,29 +115,23 @@ class KernelNetwork:
         """Look at the scheduler's list of workers: link to those that are new, give up those that are gone."""
         assert self.handle is not None
         identity = await self.handle.client.scheduler.identity(n_workers=-1)
-        listed = {
-            address: WorkerInfo(
-                address, str(w["name"]), int(w["nthreads"]), 0, w.get("host", ""), tuple((w.get("resources") or {}).items())
-            )
-            for address, w in identity["workers"].items()
-        }  # fmt: skip
+        listed = {address: WorkerInfo(address, int(w["nthreads"])) for address, w in identity["workers"].items()}
         self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
         for address, w in identity["workers"].items():
-            self.deaths.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
+            self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
         # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
         # may kill it, one look later.
         young, self._young = self._young, {address for address in listed if address not in self.links}
         fresh = [a for a in self._young - self._connecting - self.resting if a in young or not self.ready.done()]
         self._listed = listed
-        connecting = [asyncio.get_running_loop().create_task(self._connect(address)) for address in fresh]
-        self._connecting.update(fresh)
+        connecting = [self.connect(address) for address in fresh]
         if connecting and not self.ready.done():
             await asyncio.wait(connecting)
             if not self.links:
                 raise NoClusterError(self._unreachable_text())
         self._update_roster()
         for address in [a for a in self.links if a not in listed]:
-            self._forget(address)
+            self.drop(address)
         for address in [a for a in self.unreachable if a not in listed]:
             del self.unreachable[address]
 
@@ -155,20 +144,20 @@ class KernelNetwork:
                 link.send(("roster", roster))
             self.on_roster()
 
-    async def _connect(self, address: str) -> None:
+    def _credentials(self) -> dict[str, Any]:
         assert self.handle is not None
-        args = self.handle.client.security.get_connection_args("client")
-        try:
-            link = await open_link(address, self.me, args, self._message, self._closed)
-        except OSError as exc:
-            self.unreachable[address] = str(exc) or type(exc).__name__
-            return
-        finally:
-            self._connecting.discard(address)
-        self.unreachable.pop(address, None)
-        self.links[address] = link
-        for message in self._unsent.pop(address, ()):
-            link.send(message)
+        return dict(self.handle.client.security.get_connection_args("client"))
+
+    def _linked(self, peer: str, link: PeerLink) -> None:
+        self.unreachable.pop(peer, None)
+        super()._linked(peer, link)
+        self._update_roster()
+
+    def _refused(self, address: str, why: OSError) -> None:
+        self.unreachable[address] = str(why) or type(why).__name__
+
+    def _lost(self, peer: str) -> None:
+        super()._lost(peer)
         self._update_roster()
 
     def _unreachable_text(self) -> str:
@@ -180,36 +169,15 @@ class KernelNetwork:
             "them, or have the workers listen on addresses that it can reach (`dask worker --contact-address`)."
         )
 
-    def _message(self, link: PeerLink, message: Message) -> None:
-        self.on_message(link.peer, message)
-
-    def _closed(self, link: PeerLink) -> None:
-        self._forget(link.peer)
-
-    def _forget(self, address: str) -> None:
-        link = self.links.pop(address, None)
-        if link is not None:
-            link.close()
-            self.on_lost(address)
-            self._update_roster()
-
     # -- the executor's network -----------------------------------------------------------------------------------
-
-    def send(self, address: str, message: Message) -> None:
-        """Send to a worker; kept for it if its link is not there yet."""
-        link = self.links.get(address)
-        if link is not None:
-            link.send(message)
-        else:
-            self._unsent[address].append(message)
 
     def workers(self) -> dict[str, WorkerInfo]:
         """The roster."""
         return self.roster
 
     def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
-        """Tell why a worker is gone."""
-        self.deaths.cause(address, then)
+        """Call `then` with the cause of a worker's exit."""
+        self.exits.cause(address, then)
 
     def lost_text(self) -> str:
         """What there is to say once the scheduler is gone."""
@@ -225,22 +193,24 @@ class KernelNetwork:
         assert self.handle is not None
         if self.handle.client.scheduler is None:  # Dask's client has closed itself
             raise SchedulerLostError(self.lost_text())
-        return submit_lane(self.handle.client, spec, resources, prefer, only)
+        return submit_lane(self.handle.client, self._run_lane, spec, resources, prefer, only)
 
     async def close(self) -> None:
         """Close links and cluster."""
-        if self._poller is not None:
-            self._poller.cancel()
-        for link in list(self.links.values()):
-            link.close()
+        self.close_links()
         if self.handle is not None:
             await self.handle.close()
 
 
 class KernelEngine:
-    """Controller, store and cluster of a kernel, on a thread of their own."""
+    """Controller, store and cluster of a kernel, on a thread of their own.
 
-    def __init__(self) -> None:
+    Args:
+        run_lane: Dask's task function of a lane.
+        plugin: Makes the Dask plugin that has a worker accept links.
+    """
+
+    def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
         self.thread = LoopThread("flyte-engine")
         self.store = RunStore()
         #: Called on the engine thread with every event before it is folded: what it returns is.
@@ -249,21 +219,21 @@ class KernelEngine:
         self.network: KernelNetwork
         self.executor: DaskExecutor
         self.controller: Controller
-        self.call(self._build)
+        self.call(self._build, run_lane, plugin)
 
-    async def _build(self) -> None:
+    async def _build(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
         loop = asyncio.get_running_loop()
-        self.network = KernelNetwork()
+        self.network = network = KernelNetwork(run_lane, plugin)
         #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
         self.answers = Answers()
         worker_run.serve(self.answers, loop)
-        self.switchboard = Switchboard(self.network.send)
-        self.blobs = Blobs(self.network.me)
+        self.switchboard = network.questions
+        self.blobs = Blobs(network.me)
         self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
-        self.network.deaths.settle = self._settle_death
-        self.answers.serve("death", self._death)
         self.switchboard.answers["home"] = lambda then, run, op, args: self.answers.answer(run, op, args, then)
-        self.executor = DaskExecutor(self.network, Fetcher(self.switchboard, self.blobs))
+        network.exits.settle = self._settle_exit
+        self.answers.answers["worker_exit"] = lambda _run, then, address: network.exits.cause(address, then)
+        self.executor = DaskExecutor(network, Fetcher(self.switchboard, self.blobs))
         self.retained = Retained()
         self.replay = Replay(self.store, self.retained, self._settle)
         self.replay.serve(self.answers)
@@ -271,47 +241,40 @@ class KernelEngine:
         self.cache.serve(self.answers)
         self.controller = Controller(
             self.executor, self.emit, LoopClock(loop), home=self.answers, retained=self.retained,
-            cache=CacheClient(self.answers, self.network.me),
+            cache=CacheClient(self.answers, network.me),
         )  # fmt: skip
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
         self.gateway = Gateway(loop, self.controller, self.blobs)
-        self.network.on_message = self._message
-        self.network.on_lost = self._worker_lost
-        self.network.on_roster = self.executor.look_again
-        self.network.on_scheduler_lost = self._scheduler_lost
+        network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
+        network.on_lost = self._worker_lost
+        network.on_roster = self.executor.look_again
+        network.on_scheduler_lost = self._scheduler_lost
 
     def emit(self, event: ev.Event) -> None:
         """Fold an event."""
         self.store.append(self.before(event))
 
-    def _message(self, address: str, message: Message) -> None:
-        if message[0] == "events":
-            for event in message[1]:
-                self.emit(event)
-        elif not self.executor.handle(address, message):
-            self.switchboard.handle(address, message)
+    def _on_events(self, _peer: str, events: list[ev.Event]) -> None:
+        for event in events:
+            self.emit(event)
 
-    def _death(self, _run: str, then: Callable[[Any], None], address: str) -> None:
-        self.network.deaths.cause(address, then)
-
-    def _settle_death(self, death: WorkerExit) -> WorkerExit:
-        """Name who computed on a worker that died, and close the actions that were awaited there and nowhere else."""
-        death = examine(self.store, self.emit, death)
-        computing = orphans.computing(self.store, death.worker) if death.for_memory else []
-        death = death._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
-        for record, action in orphans.orphans(self.store, death.worker):
-            error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {death}")
+    def _settle_exit(self, lost: WorkerExit) -> WorkerExit:
+        """Name who computed on a worker that is gone, and close the actions that were awaited there and nowhere else."""
+        lost = examine(self.store, self.emit, lost)
+        computing = orphans.computing(self.store, lost.worker) if lost.for_memory else []
+        lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
+        for record, action in orphans.orphans(self.store, lost.worker):
+            error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
             if len(computing) == 1 and computing[0][1] is action:
-                error = ErrorNote("user", "OOMError", str(death), death.worker)
+                error = ErrorNote("user", "OOMError", str(lost), lost.worker)
             run, now = record.state.run, self.controller.clock.time()
             self.emit(ev.ActionEnded(run, action.name, action.said[0] + 1, Phase.ABANDONED, now, error))
-        return death
+        return lost
 
     def _worker_lost(self, address: str) -> None:
         self.executor.worker_lost(address)
-        self.network.deaths.cause(address, lambda _death: None)  # whoever else asks
-        self.switchboard.lost(address)
+        self.network.exits.cause(address, lambda _lost: None)  # settled even if nothing was lost there
         self.cache.peer_lost(address)
         blobs.sweep()
 
@@ -320,30 +283,10 @@ class KernelEngine:
 
         With the answers come large results of the parent's children that the workers keep.
         """
-        waiting = set(self.network.links)
-        found: list[tuple[str, Payload]] = []
-        if not waiting:
-            then(())
-            return
-
-        def answered(address: str, results: Results | None) -> None:
-            if address in waiting:
-                waiting.discard(address)
-                found.extend(results or ())
-                if not waiting:
-                    timer.cancel()
-                    then(tuple(found))
-
-        def late() -> None:
-            for address in list(waiting):
-                answered(address, None)
-
-        timer = self.thread.loop.call_later(SETTLE_S, late)
-        for address in list(waiting):
-            self.switchboard.ask(address, "sync", (run, parent), functools.partial(answered, address))
+        self.ask_all("sync", (run, parent), lambda found: then(tuple(itertools.chain(*found))), SETTLE_S)
 
     def ask_workers(self, op: str, *args: Any, then: Callable[[Any], None] = lambda _answer: None) -> None:
-        """Ask every worker; `then` is told each answer that is not None (as when an action is not seen through there)."""
+        """Ask every worker; `then` gets each answer that is not None (as when an action is not owned there)."""
 
         def heard(answer: Any) -> None:
             if answer is not None:
@@ -352,27 +295,47 @@ class KernelEngine:
         for address in list(self.network.links):
             self.switchboard.ask(address, op, args, heard)
 
-    def ask_all(self, op: str, args: tuple[Any, ...], then: Callable[[list[Any]], None]) -> None:
-        """Ask every worker, and tell `then` all the answers together; those that are None are left out.
+    def ask_all(
+        self, op: str, args: tuple[Any, ...], then: Callable[[list[Any]], None], within: float | None = None
+    ) -> None:
+        """Ask every worker, and call `then` with all the answers together; those that are None are left out.
 
         A worker that is lost meanwhile answers None.
+
+        Args:
+            op: The question.
+            args: Its arguments.
+            then: Called once.
+            within: Seconds after which `then` gets the answers that have arrived; None = it waits for all.
         """
         asked = list(self.network.links)
+        pending = len(asked)
         answers: list[Any] = []
-        left = len(asked)
+        timer: asyncio.TimerHandle | None = None
+
+        def finish() -> None:
+            nonlocal pending
+            pending = 0
+            if timer is not None:
+                timer.cancel()
+            then(answers)
 
         def heard(answer: Any) -> None:
-            nonlocal left
-            left -= 1
+            nonlocal pending
+            if not pending:
+                return  # too late
             if answer is not None:
                 answers.append(answer)
-            if not left:
-                then(answers)
+            pending -= 1
+            if not pending:
+                finish()
 
-        for address in asked:
-            self.switchboard.ask(address, op, args, heard)
         if not asked:
             then(answers)
+        elif within is not None:
+            timer = self.thread.loop.call_later(within, finish)
+        for address in asked:
+            self.switchboard.ask(address, op, args, heard)
 
     def _scheduler_lost(self) -> None:
         self.executor.fail_all(ErrorNote("system", "SchedulerLostError", self.network.lost_text(), recoverable=False))
@@ -403,7 +366,7 @@ class KernelEngine:
         self.abort_all()
         self.cache.close()
         await self.executor.close()
-        await self._say_goodbye()
+        await self._close_idle_lanes()
         await self.network.close()
 
     def abort_all(self) -> None:
@@ -421,17 +384,14 @@ class KernelEngine:
                 self.emit(ev.ActionEnded(run, one.name, one.said[0] + 1, phase, now, error))
             self.emit(ev.RunClosed(run, Phase.ABORTED, now, error))
 
-    async def _say_goodbye(self) -> None:
+    async def _close_idle_lanes(self) -> None:
         """Have workers close the idle lanes of their own actions, too."""
-        waiting = set(self.network.links)
-        heard = asyncio.Event()
+        closed = asyncio.get_running_loop().create_future()
+        self.ask_all("close_idle", (), closed.set_result, CLOSE_ACK_S)
+        await closed
 
-        def gone(address: str, _answer: Any) -> None:
-            waiting.discard(address)
-            if not waiting:
-                heard.set()
-
-        for address in list(waiting):
-            self.switchboard.ask(address, "goodbye", (), functools.partial(gone, address))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(heard.wait() if waiting else asyncio.sleep(0), GOODBYE)
+    def __repr__(self) -> str:
+        handle = self.network.handle
+        where = handle.description if handle is not None else "cluster that starts"
+        counts = f"{len(self.network.links)} workers, {len(self.controller.flights)} actions in flight"
+        return f"<KernelEngine on {where} [{counts}]>"

@@ -15,42 +15,35 @@ Answer = Callable[..., None]
 
 
 class Switchboard:
-    """One peer's questions under way, and its answers to others."""
+    """One peer's pending questions, and its answers to others."""
 
     def __init__(self, send: Callable[[str, Message], None]) -> None:
         self._send = send
         self._numbers = itertools.count(1)
-        self._asked: dict[int, tuple[str, Then]] = {}
+        self._pending: dict[int, tuple[str, Then]] = {}
         #: By the question's name. The value is called as ``answer(then, *args)``.
         self.answers: dict[str, Answer] = {}
 
     def ask(self, peer: str, op: str, args: tuple[Any, ...], then: Then) -> None:
         """Ask a peer; `then` gets its answer, or None if it goes away or does not know."""
         number = next(self._numbers)
-        self._asked[number] = (peer, then)
+        self._pending[number] = (peer, then)
         self._send(peer, ("ask", number, op, args))
 
-    def handle(self, peer: str, message: Message) -> bool:
-        """Take a message; False if it is neither a question nor an answer."""
-        if message[0] == "ask":
-            _, number, op, args = message
+    def _on_ask(self, peer: str, number: int, op: str, args: tuple[Any, ...]) -> None:
+        def then(value: Any) -> None:
+            self._send(peer, ("answer", number, value))
 
-            def then(value: Any) -> None:
-                self._send(peer, ("answer", number, value))
+        respond(op, self.answers.get(op), then, then, *args)
 
-            respond(op, self.answers.get(op), then, then, *args)
-            return True
-        if message[0] == "answer":
-            _, number, value = message
-            asked = self._asked.pop(number, None)
-            if asked is not None:
-                asked[1](value)
-            return True
-        return False
+    def _on_answer(self, _peer: str, number: int, value: Any) -> None:
+        pending = self._pending.pop(number, None)
+        if pending is not None:
+            pending[1](value)
 
     def lost(self, peer: str) -> None:
-        """A peer is gone: what it was asked is answered with None."""
-        for number, (asked, then) in list(self._asked.items()):
+        """A peer disconnected: what it was asked is answered with None."""
+        for number, (asked, then) in list(self._pending.items()):
             if asked == peer:
-                del self._asked[number]
+                del self._pending[number]
                 then(None)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.engine.wire import LaneSpec
 
+#: What Dask executes for a lane: the worker's side of it, until it is closed.
+RunLane = Callable[[LaneSpec], None]
 
-def submit_lane(client: Any, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool = False) -> Any:
+
+def submit_lane(
+    client: Any, run_lane: RunLane, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool = False
+) -> Any:
     """Submit the Dask task of a lane.
 
     Args:
         client: An asynchronous `distributed.Client`.
+        run_lane: The task function.
         spec: The lane.
         resources: Dask resources it holds.
         prefer: Address of the worker it had best run on; "" leaves it to Dask.
@@ -20,8 +27,6 @@ def submit_lane(client: Any, spec: LaneSpec, resources: dict[str, float], prefer
     Returns:
         Its `distributed.Future`.
     """
-    from flyte_nb.worker.entry import run_lane
-
     return client.submit(
         run_lane,
         spec,

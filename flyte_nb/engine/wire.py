@@ -1,47 +1,31 @@
-"""The messages between owners of actions and the workers that execute them. Runs in: both ends of a link.
+"""The message table: what owners of actions and the workers that execute them send to each other. Runs in: both ends of a link.
 
-A message is a tuple whose first item names it; a link carries lists of them, pickled together. An *owner* is a kernel, or a
-worker whose action awaits children. Every message is one line here, with its fields:
-
-owner -> host (worker)
-    ("run", RunInfo)                            what all actions of a run know; before its first bundle
-    ("bundle", lane, [Work, ...])               execute these in that lane
-    ("cancel", key, why, grace)                 end an attempt early: why is "cancelled" or "timeout"; grace in seconds
-    ("close", lane)                             the lane is not needed any more
-    ("forget", run)                             the run is over: drop what is kept for it
-    ("roster", {address: WorkerInfo})           who is in the cluster
-host -> owner
-    ("lane", lane, "open")                      the lane's thread has a slot
-    ("ended", lane, [Outcome, ...])             attempts that ended
-    ("returned", lane, [key, ...])              not begun: they waited behind a long one; run them elsewhere
-    ("ready", lane)                             it has room again after it returned work
-    ("progress", lane, started, finished, busy, blocked)   counters of a lane, for sizing bundles
-    ("closed", lane)                            the lane has ended by itself
-    ("began", key)                              an attempt with a max_queued_time has begun
-    ("events", [Event, ...])                    to the run's home: what happened
-both ways
-    ("ask", number, op, args)                   a question, see `flyte_nb.engine.questions`
-    ("answer", number, value)                   its answer
+A message is a plain tuple (quick to make, to pickle and to unpack) whose first item names it; a link carries lists of them,
+pickled together. An *owner* is a kernel, or a worker whose action awaits children. The tables below are types: mypy holds every
+send to them, and `handlers_of` every receiver, when it is made. To add a message, add its line here, an ``_on_<name>`` to the
+receiver, and send it.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
-Message = tuple[Any, ...]
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history.events import Event
+from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.run_info import RunInfo
+
+#: An attempt: run, action, number of the attempt.
+Key: TypeAlias = tuple[str, str, int]
 
 
 class WorkerInfo(NamedTuple):
     """A Dask worker, as the roster tells."""
 
     address: str
-    name: str
     nthreads: int
-    pid: int
-    host: str
-    resources: tuple[tuple[str, float], ...] = ()
 
 
 class LaneSpec(NamedTuple):
@@ -55,6 +39,75 @@ class LaneSpec(NamedTuple):
     task: bytes
     task_name: str
     is_async: bool
+
+
+#: Owner -> host (worker).
+ToHost: TypeAlias = (
+    # What all actions of a run know; before the run's first bundle, and again when it has changed.
+    tuple[Literal["run"], RunInfo]
+    # lane, attempts: execute them in that lane.
+    | tuple[Literal["bundle"], str, list[Work]]
+    # attempt, why ("cancelled" or "timeout"), grace in seconds: end it early.
+    | tuple[Literal["cancel"], Key, str, float]
+    # lane: it is not needed any more.
+    | tuple[Literal["close"], str]
+    # run: it is over, drop what is kept for it.
+    | tuple[Literal["forget"], str]
+    # Workers by address: who is in the cluster. From the kernel.
+    | tuple[Literal["roster"], dict[str, WorkerInfo]]
+)
+
+#: Host -> owner.
+ToOwner: TypeAlias = (
+    # lane, "open": its thread has a slot.
+    tuple[Literal["lane"], str, str]
+    # lane, outcomes of attempts that ended.
+    | tuple[Literal["ended"], str, list[Outcome]]
+    # lane, attempts that have not begun: they waited behind a long one; run them elsewhere.
+    | tuple[Literal["returned"], str, list[Key]]
+    # lane: it has room again after it returned work.
+    | tuple[Literal["ready"], str]
+    # lane, attempts started, attempts finished, seconds of slot held, blocked: its counters, for sizing bundles.
+    | tuple[Literal["progress"], str, int, int, float, bool]
+    # lane, number of its attempts that await children: they do not count against a warm environment's concurrency.
+    | tuple[Literal["waiting"], str, int]
+    # lane: it has ended by itself.
+    | tuple[Literal["closed"], str]
+    # attempt: one with a max_queued_time has begun.
+    | tuple[Literal["began"], Key]
+    # attempt, phase, note: what it does now (it is paused at a breakpoint, or goes on).
+    | tuple[Literal["noted"], Key, Phase, str]
+)
+
+#: Host -> the home of a run (its kernel).
+ToHome: TypeAlias = tuple[Literal["events"], list[Event]]
+
+#: Both ways; see `flyte_nb.engine.questions`.
+ToPeer: TypeAlias = (
+    # number, question, its arguments.
+    tuple[Literal["ask"], int, str, tuple[Any, ...]]
+    # number of the question, answer.
+    | tuple[Literal["answer"], int, Any]
+)
+
+Message: TypeAlias = ToHost | ToOwner | ToHome | ToPeer
+#: Called with the sender, and the fields of one kind of message.
+Handler: TypeAlias = Callable[..., None]
+
+
+def fields_of(table: Any) -> dict[str, tuple[Any, ...]]:
+    """The types of the fields of each message in a table, by the message's name."""
+    kinds = [table] if get_origin(table) is tuple else get_args(table)
+    return {get_args(get_args(kind)[0])[0]: get_args(kind)[1:] for kind in kinds}
+
+
+def handlers_of(receiver: object, table: Any) -> dict[str, Handler]:
+    """The methods of a receiver that take the messages in a table: ``_on_<name>(sender, *fields)``.
+
+    Raises:
+        AttributeError: It has none for one of them.
+    """
+    return {name: getattr(receiver, f"_on_{name}") for name in fields_of(table)}
 
 
 def encode(messages: Iterable[Message]) -> bytes:

@@ -1,24 +1,35 @@
-"""How workers ended: killed for memory, by a signal, with an exit status. Runs in: engine thread.
+"""Worker exits: killed for memory, by a signal, with an exit status; and what ran there. Runs in: engine thread.
 
-A link that closes says that a worker is gone, not why. Dask's nannies know: one that ends its worker for memory says so
-through the scheduler, and those of the embedded cluster, which live in this process, tell the exit status too.
+A link that closes says that a worker is gone, not why. Dask's nannies know: one that ends its worker for memory publishes that
+through the scheduler, and those of the embedded cluster, which live in this process, report the exit status too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dask.utils import format_bytes
 
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Action, LogLine, Phase
+from flyte_nb.core.history.store import RunRecord, RunStore
+
 #: Dask's topic for workers that their nanny ended for memory.
 MEMORY_TOPIC = "worker-restart-memory"
-#: Seconds within which the cause of a loss is known, if it will be.
-PATIENCE = 0.4
+#: Seconds after a loss until its cause is settled: nannies have reported it by then, if they will.
+CAUSE_AFTER_S = 0.4
 #: Exits remembered; the oldest beyond are forgotten.
-MAX_DEATHS = 1_000
+MAX_EXITS = 1_000
+#: Actions that are named in an error.
+MAX_NAMED = 5
+#: Actions that get a line in their log.
+MAX_LOGGED = 200
+#: Last log lines of the actions on a lost worker that an error quotes, and the longest of them, in characters.
+LAST_LINES, LINE_CHARS = 3, 200
 
 
 class WorkerExit(NamedTuple):
@@ -38,7 +49,7 @@ class WorkerExit(NamedTuple):
     culprits: frozenset[tuple[str, str]] = frozenset()
     #: The actions that ran there, as people know them.
     ran: tuple[str, ...] = ()
-    #: What they said last.
+    #: Their last log lines.
     said: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -69,21 +80,21 @@ def _signal_name(number: int) -> str:
 
 
 class WorkerExits:
-    """Collects what is said about ended workers, and tells the cause of a loss."""
+    """Collects what nannies and the scheduler report about ended workers, and settles the cause of each loss."""
 
     def __init__(self) -> None:
         #: By address.
         self._known: dict[str, WorkerExit] = {}
         self._memory: dict[str, tuple[int, int]] = {}
         self._settled: dict[str, WorkerExit] = {}
-        #: Called once for each, when all is known; what it returns is what is told.
-        self.settle: Callable[[WorkerExit], WorkerExit] = lambda death: death
+        #: Called once for each exit, when its cause is known; what it returns is passed on.
+        self.settle: Callable[[WorkerExit], WorkerExit] = lambda lost: lost
 
     def seen(self, worker: str, memory: int, limit: int) -> None:
         """A worker is alive and uses so many bytes."""
         self._memory[worker] = (memory, limit)
 
-    def told(self, event: tuple[float, dict[str, Any]]) -> None:
+    def killed_for_memory(self, event: tuple[float, dict[str, Any]]) -> None:
         """Take an event of `MEMORY_TOPIC`."""
         _, what = event
         worker = str(what.get("worker") or "")
@@ -95,26 +106,64 @@ class WorkerExits:
             self._note(worker, exitcode=exitcode)
 
     def _note(self, worker: str, **facts: Any) -> None:
-        memory, limit = self._memory.get(worker, (0, 0))
-        known = self._known.get(worker) or WorkerExit(worker, memory=memory, limit=limit)
-        self._known[worker] = known._replace(**facts)
-        while len(self._known) > MAX_DEATHS:
+        self._known[worker] = self._of(worker)._replace(**facts)
+        while len(self._known) > MAX_EXITS:
             del self._known[next(iter(self._known))]
 
-    def of(self, worker: str) -> WorkerExit:
-        """What is known of a worker's end now."""
+    def _of(self, worker: str) -> WorkerExit:
         memory, limit = self._memory.get(worker, (0, 0))
         return self._known.get(worker) or WorkerExit(worker, memory=memory, limit=limit)
 
     def cause(self, worker: str, then: Callable[[WorkerExit], None]) -> None:
-        """Tell why a worker is gone, as soon as everybody who may know has spoken."""
-        asyncio.get_running_loop().call_later(PATIENCE, self._tell, worker, then)
+        """Call `then` with the cause of a worker's exit, once all reports of it have arrived."""
+        asyncio.get_running_loop().call_later(CAUSE_AFTER_S, self._settle, worker, then)
 
-    def _tell(self, worker: str, then: Callable[[WorkerExit], None]) -> None:
-        death = self._settled.get(worker)
-        if death is None:
-            death = self._settled[worker] = self.settle(self.of(worker))
+    def _settle(self, worker: str, then: Callable[[WorkerExit], None]) -> None:
+        lost = self._settled.get(worker)
+        if lost is None:
+            lost = self._settled[worker] = self.settle(self._of(worker))
             self._memory.pop(worker, None)
-            while len(self._settled) > MAX_DEATHS:
+            while len(self._settled) > MAX_EXITS:
                 del self._settled[next(iter(self._settled))]
-        then(death)
+        then(lost)
+
+
+def examine(store: RunStore, emit: Callable[[ev.Event], None], lost: WorkerExit) -> WorkerExit:
+    """Add to an exit the actions that ran there and their last log lines, and write its cause into the logs of those actions.
+
+    Args:
+        store: All runs.
+        emit: Takes events.
+        lost: What is known so far.
+    """
+    ran = _running_on(store, lost.worker)
+    names = [f"{action.id} {action.label}" for _, action in ran]
+    if len(names) > MAX_NAMED:
+        names = [*names[:MAX_NAMED], f"and {len(names) - MAX_NAMED} more"]
+    said = [line for record, action in ran[:MAX_NAMED] for line in _last_lines(record, action)]
+    lost = lost._replace(ran=tuple(names), said=tuple(said[-LAST_LINES:]))
+    now = time.time()
+    for record, action in ran[:MAX_LOGGED]:
+        line = LogLine(now, "warning", str(lost._replace(said=())))
+        number = action.attempt.number if action.attempt is not None else 0
+        emit(ev.Logged(record.state.run, action.name, number, (line,)))
+    return lost
+
+
+def _running_on(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
+    """Actions whose latest attempt was under way on a worker, of all open runs."""
+    return [
+        (record, action)
+        for record in store.runs.values()
+        if record.state.ended_at is None
+        for action in record.actions.values()
+        if action.attempt is not None
+        and action.attempt.worker == worker
+        and action.attempt.ok is None
+        and action.phase in {Phase.RUNNING, Phase.CANCELLING, Phase.PAUSED}
+    ]
+
+
+def _last_lines(record: RunRecord, action: Action) -> list[str]:
+    lines = list(record.logs.of(action.name))[-LAST_LINES:]
+    return [f"{action.id}: {line.text[:LINE_CHARS]}" for line in lines]

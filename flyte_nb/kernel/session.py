@@ -39,6 +39,7 @@ from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.prompts import can_prompt
 from flyte_nb.views.display import WIDGET_MIME
 from flyte_nb.views.view import View
+from flyte_nb.worker.entry import HostPlugin, run_lane
 
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
@@ -100,7 +101,7 @@ class Session:
     furnish: Callable[[Session], None] | None = None
 
     def __init__(self, **cluster: Any) -> None:
-        self.engine = KernelEngine()
+        self.engine = KernelEngine(run_lane, HostPlugin)
         self.gateway = self.engine.gateway
         self.store = self.engine.store
         self.replay = self.engine.replay

@@ -1,4 +1,4 @@
-"""What the kernel may ask about what runs here, and have decided about it. Runs in: worker loop."""
+"""Answers to what the kernel and other workers ask about attempts here, or order to be done to them. Runs in: worker loop."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import asyncio
 import contextlib
 import pickle
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flyte_nb.core.attempts import stacks
+from flyte_nb.core.attempts.body import Body
+from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport import blobs
 from flyte_nb.core.transport.payload import Payload
+from flyte_nb.engine.executor import DaskExecutor
+from flyte_nb.engine.peers import Peers
+from flyte_nb.engine.questions import Answer, Then
+from flyte_nb.engine.wire import Key
+from flyte_nb.worker.breakpoints import Breakpoints
+from flyte_nb.worker.emitter import Emitter
+from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.slots import SlotGate
 
-if TYPE_CHECKING:
-    from flyte_nb.worker.host import Host
-    from flyte_nb.worker.lane import Key, LaneThread
-
-Then = Callable[[Any], None]
-
-#: Stacks that are looked at in one worker: more than fit on a screen.
+#: Stacks that are taken in one worker: more than fit on a screen.
 MAX_STACKS = 200
 #: Seconds after which a loop that does not answer is looked at from outside.
 LOOP_ANSWERS_WITHIN = 0.3
@@ -26,10 +33,46 @@ LOOP_ANSWERS_WITHIN = 0.3
 MAX_FILES = 20
 
 
-def answers(host: Host) -> dict[str, Callable[..., None]]:
-    """Questions by name; see `flyte_nb.engine.questions.Switchboard.answers`."""
+class AskedHost(Protocol):
+    """What the answers need of their worker."""
+
+    address: str
+    gate: SlotGate
+    lanes: dict[str, LaneThread]
+    runs: dict[str, RunInfo]
+    emitter: Emitter
+    breakpoints: Breakpoints
+    previews: PreviewStore
+    kept: FarRetained
+    gateway: Gateway
+    executor: DaskExecutor
+
+    @property
+    def network(self) -> Peers:
+        """Links to others."""
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the worker's loop; from any thread."""
+
+    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
+        """The lane and the attempt of an action that is under way here. From any thread."""
+
+
+def answers_of(host: AskedHost) -> dict[str, Answer]:
+    """Answers by question; see `flyte_nb.engine.questions.Switchboard.answers`."""
+    controller = host.gateway.controller
     return {
+        # Data that is kept here.
+        "blob": lambda then, path, given: then(blobs.take(path, given=given)),
+        "shelved": lambda then, *args: then(host.previews.get(*args)),
+        "log_file": lambda then, *args: then(host.emitter.files.read(*args)),
+        "sync": lambda then, *args: then(sync(host, *args)),
+        # Actions that this worker's controller owns.
+        "abort": lambda then, *args: then(controller.abort(*args) or None),
+        "cancel_run": lambda then, *args: cancel_run(host, then, *args),
         "decide": lambda then, *args: then(decide(host, *args) or None),
+        "close_idle": lambda then: close_idle(host, then),
+        # Attempts that are executed here.
         "stacks": lambda then, *args: look(host, then, *args),
         "standing": lambda then, *args: then(standing(host, *args)),
         "attach": lambda then, *args: attach(host, then, *args),
@@ -39,12 +82,34 @@ def answers(host: Host) -> dict[str, Callable[..., None]]:
     }
 
 
-def look(host: Host, then: Then, run: str, first: str) -> None:
-    """Where the actions of a run that are under way here are right now.
+def sync(host: AskedHost, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
+    """Send all events before the answer: large results, kept here, of an action's children."""
+    host.emitter.flush()
+    return host.retained.results(run, parent)
+
+
+def cancel_run(host: AskedHost, then: Then, run: str, reason: str) -> None:
+    """Cancel every action of a run that this worker's controller owns."""
+    host.gateway.controller.cancel_run(run, reason)
+    then(None)
+
+
+def close_idle(host: AskedHost, then: Then) -> None:
+    """Close the idle lanes of actions that this worker's controller owns: the kernel ends. `then` gets True after that."""
+
+    async def close() -> None:
+        await host.executor.close_idle()
+        then(True)
+
+    host.network.spawn(close())
+
+
+def look(host: AskedHost, then: Then, run: str, first: str) -> None:
+    """Take the current stacks of the actions of a run that are under way here.
 
     Args:
         host: This worker.
-        then: Told once: ``{"address", "slots", "free", "stacks": {action: Stack}}``.
+        then: Called once, with ``{"address", "slots", "free", "stacks": {action: Stack}}``.
         run: The run.
         first: An action to be looked at in any case; there may be more than `MAX_STACKS`.
     """
@@ -70,7 +135,7 @@ def look(host: Host, then: Then, run: str, first: str) -> None:
         tell()
 
 
-def _look_at(host: Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
+def _look_at(host: AskedHost, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
     task = lane.task_of(key)
     if task is None:  # a sync body is what its thread does
         seen(key, stacks.thread_stack(lane.thread_id))
@@ -81,7 +146,7 @@ def _look_at(host: Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks
         host.post(seen, key, stacks.coroutine_stack(task))
 
     def from_outside() -> None:
-        # The loop does not get to it: it computes, or stands still. Whatever is not running now is held still by that.
+        # The loop does not get to it: it computes, or is blocked. So whatever does not run now will not either.
         if asyncio.current_task(loop) is task:
             seen(key, stacks.thread_stack(lane.thread_id))
         else:
@@ -89,11 +154,11 @@ def _look_at(host: Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks
 
     with contextlib.suppress(RuntimeError):  # closed meanwhile
         loop.call_soon_threadsafe(on_its_loop)
-    host.loop.call_later(LOOP_ANSWERS_WITHIN, from_outside)
+    host.gateway.loop.call_later(LOOP_ANSWERS_WITHIN, from_outside)
 
 
-def standing(host: Host, run: str, action: str) -> dict[str, Any] | None:
-    """Where an action stands at a breakpoint, and which files one needs to see it; None if it doesn't."""
+def standing(host: AskedHost, run: str, action: str) -> dict[str, Any] | None:
+    """Where an action is paused at a breakpoint, and which files a debugger shows; None if it is not."""
     stop = host.breakpoints.find(run, action)
     found = host.lane_of(run, action)
     if stop is None or found is None:
@@ -102,8 +167,8 @@ def standing(host: Host, run: str, action: str) -> dict[str, Any] | None:
     return {"address": host.address, "where": stop.where, "files": sorted(files)[:MAX_FILES], "attached": stop.attached}
 
 
-def attach(host: Host, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
-    """Attach to an action at a breakpoint: `then` is told what pdb shows, or None if it has gone on."""
+def attach(host: AskedHost, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
+    """Attach to an action at a breakpoint: `then` gets what pdb shows, or None if it has gone on."""
     stop = host.breakpoints.find(run, action)
     if stop is None:
         then(None)
@@ -111,8 +176,8 @@ def attach(host: Host, then: Then, run: str, action: str, sources: dict[str, str
         stop.attach(then, sources)
 
 
-def type_line(host: Host, then: Then, run: str, action: str, line: str) -> None:
-    """A line for pdb: `then` is told what it printed once it asks for the next, or has gone on."""
+def type_line(host: AskedHost, then: Then, run: str, action: str, line: str) -> None:
+    """Type a line for pdb: `then` gets what it printed once it asks for the next, or has gone on."""
     stop = host.breakpoints.find(run, action)
     if stop is None:
         then(None)
@@ -120,7 +185,7 @@ def type_line(host: Host, then: Then, run: str, action: str, line: str) -> None:
         stop.type(then, line)
 
 
-def detach(host: Host, run: str, action: str) -> bool:
+def detach(host: AskedHost, run: str, action: str) -> bool:
     """Let an action go on, now or at its next stop."""
     stops = [stop for key, stop in host.breakpoints.stops.items() if key[:2] == (run, action)]
     for stop in stops:
@@ -129,9 +194,9 @@ def detach(host: Host, run: str, action: str) -> bool:
 
 
 def decide(
-    host: Host, run: str, action: str, op: str, payload: Payload | None, task: bytes | None, info: RunInfo
+    host: AskedHost, run: str, action: str, op: str, payload: Payload | None, task: bytes | None, info: RunInfo
 ) -> bool:
-    """Decide over a parked action that this worker's controller sees through.
+    """Retry, resume or fail a parked action that this worker's controller owns.
 
     Args:
         host: This worker.

@@ -1,9 +1,9 @@
-"""``breakpoint()`` inside an action: it stops, says so, and waits for somebody to attach. Runs in: worker, lane's thread.
+"""Breakpoints: ``breakpoint()`` in an action pauses it until a debugger is attached. Runs in: worker, lane's thread.
 
-Theory of operation. The body's thread runs an ordinary pdb whose input and output are a `PausedAttempt`. Where pdb would read a line,
-the thread gives its compute slot back and waits; lines come from the kernel (``%flyte attach``) through the worker's loop, and
-what pdb printed goes back when it asks for the next one. An async body holds its lane's loop meanwhile: other attempts on the
-same lane stand still with it, as under any debugger.
+Theory of operation. The body's thread runs an ordinary pdb whose input and output are a `PausedAttempt`. Where pdb would read
+a line, the thread releases its compute slot and waits; lines come from the kernel (``%flyte attach``) through the worker's
+loop, and what pdb printed goes back when it asks for the next one. An async body blocks its lane's loop meanwhile: other
+attempts on the same lane are paused with it, as under any debugger.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flyte_nb.core.attempts.body import Body
+from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.values import source_lines
-
-if TYPE_CHECKING:
-    from flyte_nb.worker.host import Host
+from flyte_nb.engine.questions import Then
+from flyte_nb.engine.wire import Key, Message
+from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")
 
-Then = Callable[[Any], None]
-
-#: Seconds between two looks of a waiting thread at whether it was asked to stop.
+#: Seconds between two checks of a waiting thread whether its attempt was stopped.
 LOOK_EVERY = 0.2
-#: Most text that waits to be fetched, in characters: ``p`` of a large table.
+#: Characters of pdb's output that wait to be fetched; the rest is left out: ``p`` of a large table.
 MAX_TEXT = 100_000
 #: Modules that the debugger steps over.
 STEPPED_OVER = (
@@ -44,19 +43,35 @@ STEPPED_OVER = (
 )  # fmt: skip
 
 
-class PausedAttempt:
-    """One attempt that stands at a breakpoint: pdb's input and output. Its thread waits; the worker's loop talks."""
+class BreakpointHost(Protocol):
+    """What breakpoints need of their worker."""
 
-    def __init__(self, host: Host, body: Body, wait: float) -> None:
+    gateway: Gateway
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the worker's loop; from any thread."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Send a message. On the loop."""
+
+    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
+        """The lane and the attempt of an action that is under way here. From any thread."""
+
+
+class PausedAttempt:
+    """An attempt at a breakpoint: pdb's input and output. Its thread waits; the worker's loop answers the kernel."""
+
+    def __init__(self, host: BreakpointHost, body: Body, wait: float) -> None:
         self._host = host
         self.body = body
+        #: Seconds to wait for a debugger, and for its next line.
         self.wait = wait
-        #: "12.py:4 in work", where it stands.
+        #: "12.py:4 in work", where it is paused.
         self.where = ""
         self.attached = False
-        #: Whether it stands at pdb's prompt.
+        #: Whether it is at pdb's prompt.
         self.waiting = False
-        #: Nobody wants to stop here again.
+        #: Whether its breakpoints are passed over from now on.
         self.over = False
         #: Its attempt has ended.
         self.done = False
@@ -80,11 +95,11 @@ class PausedAttempt:
         """Nothing to do: text is fetched when pdb asks for a line."""
 
     def readline(self) -> str:
-        """The next line for pdb: waits for it, without holding a slot; "continue" if nobody comes."""
+        """The next line for pdb: waits for it, without holding a slot; "continue" if no debugger is attached in time."""
         if self.over or self.body.stop:
             return "continue\n"
         if not self.attached:
-            self._tell(Phase.PAUSED, f"breakpoint at {self.where}")
+            self._note(Phase.PAUSED, f"breakpoint at {self.where}")
         self.waiting = True
         self._host.post(self._deliver, "prompt")
         try:
@@ -110,30 +125,37 @@ class PausedAttempt:
     def left(self) -> None:
         """Pdb was told to go on."""
         self.attached = False
-        self._tell(Phase.RUNNING, "")
+        self._note(Phase.RUNNING, "")
         self._host.post(self._deliver, "left")
 
-    def _tell(self, phase: Phase, note: str) -> None:
-        self._host.post(self._host.tell_owner, self.body.work.key, phase, note)
+    def _note(self, phase: Phase, note: str) -> None:
+        self._host.post(self._send_note, phase, note)
+
+    def _send_note(self, phase: Phase, note: str) -> None:
+        """Have the owner note what the attempt does now."""
+        key = self.body.work.key
+        found = self._host.lane_of(key[0], key[1])
+        if found is not None:
+            self._host.send(found[0].owner, ("noted", key, phase, note))
 
     # -- the kernel's side: the worker's loop ---------------------------------------------------------------------
 
     def attach(self, then: Then, sources: dict[str, str]) -> None:
-        """Somebody attaches: `then` is told where it stands."""
+        """Attach a debugger: `then` gets where the attempt is paused."""
         for filename, text in sources.items():
             source_lines.register_source(filename, text)
         self.attached = True
-        self._tell(Phase.PAUSED, f"breakpoint at {self.where}, attached")
+        self._note(Phase.PAUSED, f"breakpoint at {self.where}, attached")
         self._text, self._size = [], 0
         self.type(then, "here")
 
     def type(self, then: Then, line: str) -> None:
-        """A line for pdb: `then` is told what it printed, when it asks for the next one or was told to go on."""
+        """Type a line for pdb: `then` gets what it printed, when it asks for the next one or goes on."""
         self._then = then
         self._inbox.put(line + "\n")
 
     def detach(self) -> None:
-        """Whoever was attached has gone: go on at once, or at the next prompt."""
+        """Detach the debugger: the attempt goes on at once, or at its next prompt."""
         self.attached, self._then, self.over = False, None, True
 
     def _deliver(self, state: str) -> None:
@@ -174,7 +196,7 @@ class RemotePdb(pdb.Pdb):
         return bool(super().stop_here(frame))
 
     def interaction(self, frame: FrameType | None, traceback: Any) -> None:
-        """Say where it stands, then talk; where the body is over, go on."""
+        """Note where it is paused, then prompt; where the body is over, go on."""
         if frame is None or _is_machinery(frame):
             self.set_continue()
             return
@@ -188,7 +210,7 @@ class RemotePdb(pdb.Pdb):
         self._stop.left()
 
     def do_here(self, _arg: str) -> None:
-        """Print where it stands."""
+        """Print where it is paused."""
         self.lastcmd = ""
         self.print_stack_entry(self.stack[self.curindex])
 
@@ -215,11 +237,11 @@ def _is_machinery(frame: FrameType) -> bool:
 class Breakpoints:
     """The breakpoints of one worker."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: BreakpointHost) -> None:
         self._host = host
-        #: Attempts that have stopped, by key; they stay until they end.
-        self.stops: dict[tuple[str, str, int], PausedAttempt] = {}
-        #: Runs in which nothing stops any more.
+        #: Attempts that have been paused, by key; they stay until they end.
+        self.stops: dict[Key, PausedAttempt] = {}
+        #: Runs in which breakpoints are passed over.
         self._off: set[str] = set()
         self._before = sys.breakpointhook
         sys.breakpointhook = self._hook
@@ -230,9 +252,9 @@ class Breakpoints:
         if context is None or not context.in_task or os.environ.get("PYTHONBREAKPOINT") == "0":
             return self._before(*args, **kwargs)
         frame = sys._getframe().f_back
-        body = self._host.body_of(context.run.name, context.action)
-        if frame is not None and body is not None:
-            self._hit(frame, context, body)
+        found = self._host.lane_of(context.run.name, context.action)
+        if frame is not None and found is not None:
+            self._hit(frame, context, found[1])
         return None
 
     def _hit(self, frame: FrameType, context: Context, body: Body) -> None:
@@ -255,18 +277,18 @@ class Breakpoints:
             RemotePdb(stop).set_trace(frame)
 
     def find(self, run: str, action: str) -> PausedAttempt | None:
-        """The stop of an action that waits at pdb's prompt; None if there is none."""
+        """An action that waits at pdb's prompt; None if it does not."""
         found = (s for (r, a, _), s in self.stops.items() if r == run and a == action and s.waiting)
         return next(found, None)
 
-    def ended(self, key: tuple[str, str, int]) -> None:
+    def ended(self, key: Key) -> None:
         """An attempt has ended."""
         stop = self.stops.pop(key, None)
         if stop is not None:
             stop.ended()
 
     def turn_off(self, run: str) -> int:
-        """Let everything of a run go on, and stop nothing of it any more; returns how many waited."""
+        """Let all paused attempts of a run go on, and pass over its breakpoints; returns how many were paused."""
         self._off.add(run)
         waiting = [stop for key, stop in self.stops.items() if key[0] == run and stop.waiting]
         for stop in waiting:
@@ -278,6 +300,6 @@ class Breakpoints:
         self._off.discard(run)
 
     def close(self) -> None:
-        """Give ``breakpoint()`` back."""
+        """Restore ``breakpoint()``."""
         if sys.breakpointhook == self._hook:
             sys.breakpointhook = self._before

@@ -1,21 +1,20 @@
-"""Collect what happens on a worker and send it to each run's home, in batches and bounded. Runs in: worker loop."""
+"""Events and log lines of a worker, sent to each run's home in batches, bounded. Runs in: worker loop."""
 
 from __future__ import annotations
 
-import os
+import asyncio
 import threading
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.engine.wire import Key, Message
+from flyte_nb.worker.lane import LaneThread
 from flyte_nb.worker.logfile import EARLY, LogFile, LogFiles
-
-if TYPE_CHECKING:
-    from flyte_nb.worker.host import Host
-    from flyte_nb.worker.lane import LaneThread
 
 #: Lines of one attempt that travel per second; what is printed faster is counted as hidden.
 LINES_PER_SECOND = 500
@@ -57,7 +56,7 @@ class LineBuffer:
                     self._file = self._emitter.files.open(self.work.key, self._early)
                     self._early = []
             if self._spent > LINES_PER_SECOND and len(self.lines) >= FLOOD_LINES:
-                # The newest lines matter most: a flood leaves its end, and a count.
+                # Over the limit, drop the oldest lines and count them: the newest matter most.
                 del self.lines[0]
                 self.hidden += 1
             if len(line.text) > LINE_CHARS:
@@ -77,22 +76,34 @@ class LineBuffer:
 
 
 class Emitter:
-    """Events on their way home."""
+    """Events to be sent home.
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    Args:
+        loop: The worker's.
+        runs: Runs that are known here; an event of another one is dropped.
+        send: Sends a message to a peer.
+        log_folder: Where whole logs are kept.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, runs: Mapping[str, RunInfo], send: Callable[[str, Message], None],
+        log_folder: Path,
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._runs = runs
+        self._send = send
         self._events: dict[str, list[ev.Event]] = defaultdict(list)
         self._printing: list[LineBuffer] = []
-        self._announced: set[tuple[str, str, int]] = set()
-        self._pid = os.getpid()
-        self.files = LogFiles(Path(host.worker.local_directory) / "flyte-nb-logs")
+        #: Attempts whose start has been sent.
+        self._announced: set[Key] = set()
+        self.files = LogFiles(log_folder)
 
     def emit(self, event: ev.Event) -> None:
         """Send an event home with the next flush."""
-        run = self._host.runs.get(event.run)
+        run = self._runs.get(event.run)
         if run is not None:
             if not self._events:
-                self._host.loop.call_soon(self.flush)
+                self._loop.call_soon(self.flush)
             self._events[run.home].append(event)
 
     def sink(self, work: Work) -> LineBuffer:
@@ -104,14 +115,14 @@ class Emitter:
         self._printing.append(sink)
 
     def announce(self, lane: LaneThread) -> None:
-        """Tell of attempts that have begun and go on."""
+        """Send the start of attempts that have begun and go on."""
         for key, body in list(lane.bodies.items()):
             if key not in self._announced and body.started_at:
                 self._announced.add(key)
                 self.emit(ev.AttemptStarted(*key, body.started_at, *lane.place))
 
     def ended(self, outcome: Outcome) -> None:
-        """An attempt ended: its owner tells of it."""
+        """An attempt ended: its owner emits the event."""
         self._announced.discard(outcome[:3])
         self.files.ended(outcome[:3])
 
@@ -120,9 +131,9 @@ class Emitter:
         sinks, self._printing = self._printing, []
         for sink in sinks:
             logged = sink.take()
-            run = logged and self._host.runs.get(logged.run)
+            run = logged and self._runs.get(logged.run)
             if logged and run:
                 self._events[run.home].append(logged)
         events, self._events = self._events, defaultdict(list)
         for home, batch in events.items():
-            self._host.send(home, ("events", batch))
+            self._send(home, ("events", batch))

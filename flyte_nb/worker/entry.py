@@ -1,4 +1,4 @@
-"""What Dask runs: the task function of a lane, and the plugin that makes a worker a host. Runs in: worker process."""
+"""Entry points for Dask: the task function of a lane, and the plugin that makes a worker a host. Runs in: worker process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_task(blob: bytes) -> Any:
 
 def run_lane(spec: LaneSpec) -> None:
     """Be a lane until it is closed. A plain ``def``: Dask would run a coroutine on the worker's own loop."""
-    host = Host.of(get_worker())
+    host = Host.of(get_worker(), run_lane)
     kind = AsyncLane if spec.is_async else SyncLane
     kind(host, spec.lane, spec.owner, load_task(spec.task)).run()
 
@@ -39,11 +39,11 @@ class HostPlugin(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Listen for links."""
-        Host.of(worker)
+        Host.of(worker, run_lane)
 
     def teardown(self, worker: Any) -> None:
         """Close the links."""
-        Host.of(worker).close()
+        Host.of(worker, run_lane).close()
 
 
 def ignore_interrupts() -> None:

@@ -1,4 +1,4 @@
-"""Execute attempts of one task, on one thread, holding a slot only while computing. Runs in: worker process, task thread.
+"""Lane threads: execute attempts of one task, holding a slot only while computing. Runs in: worker process, task thread.
 
 A sync lane runs its attempts one after another. An async lane has a loop on which its attempts overlap; the next one is
 begun only after the one before has had its first step, so that what waits behind a long step can still be handed back.
@@ -13,23 +13,54 @@ import os
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Container
+from typing import Any, Protocol
 
 from flyte_nb.core.attempts.body import Body, broken
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.engine.wire import Key, Message
 from flyte_nb.worker import slots
 
-if TYPE_CHECKING:
-    from flyte_nb.worker.host import Host
-
-#: Seconds after which attempts that wait behind one that computes are handed back to their owner.
+#: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
 #: Seconds between two reports of a lane that ends one attempt after another: a bundle of no-ops reports once.
 REPORT_EVERY = 0.01
 
-Key = tuple[str, str, int]
+
+class LaneHost(Protocol):
+    """What a lane needs of its worker. What it calls there with `post` runs on the worker's loop."""
+
+    address: str
+    gate: slots.SlotGate
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the worker's loop; from any thread."""
+
+    def send(self, peer: str, message: Message) -> None:
+        """Send a message. On the loop."""
+
+    def lane_opened(self, lane: LaneThread) -> None:
+        """A lane's thread has a slot. On the loop."""
+
+    def lane_closed(self, lane: LaneThread) -> None:
+        """A lane's thread ends. On the loop."""
+
+    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
+        """Send what ended, and the counters, to the lane's owner. On the loop."""
+
+    def secede(self) -> None:
+        """Tell Dask that the calling task waits, so that it may start another. On the lane's thread."""
+
+    def body(self, lane: LaneThread, work: Work) -> Body:
+        """An attempt of a lane. On the lane's thread."""
+
+    def begin(self, lane: LaneThread, body: Body) -> None:
+        """An attempt begins. On the lane's thread."""
+
+    def finish(self, body: Body) -> None:
+        """An attempt has ended. On the lane's thread."""
 
 
 def _checkpoint() -> None:
@@ -42,7 +73,7 @@ def _checkpoint() -> None:
 class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
-    def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+    def __init__(self, host: LaneHost, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         self.host = host
         self.id = lane_id
         self.owner = owner
@@ -58,14 +89,15 @@ class LaneThread:
         self.thread_id = 0
         #: Where its attempts are executed: worker, process, slot.
         self.place = (host.address, os.getpid(), lane_id[-6:])
-        #: Ended and not yet told of. The thread appends; it and the host's loop take away.
+        #: Ended and not yet reported. The thread appends; it and the host's loop take away.
         self._outcomes: deque[Outcome] = deque()
         self._reported_at = 0.0
-        self._told: tuple[int, int, bool] = (0, 0, False)
+        #: Counters as reported last: started, finished, blocked.
+        self._reported: tuple[int, int, bool] = (0, 0, False)
         self._seceded = False
-        #: How many of its attempts await children, as its owner was told last.
-        self.told_waiting = 0
-        #: Whether work was handed back, and the owner sends nothing until it hears that there is room again.
+        #: How many of its attempts await children, as reported last.
+        self._reported_waiting = 0
+        #: Whether work was handed back, and the owner sends nothing until the lane reports that it is ready again.
         self.handed_back = False
         self._dask = contextvars.Context()
 
@@ -107,14 +139,21 @@ class LaneThread:
         """The asyncio task of an attempt under way; None where its body is what the thread does."""
         return None
 
+    def report_waiting(self, parents: Container[tuple[str, str]]) -> None:
+        """Report to the owner of a warm lane how many of its attempts await children, which those actions do."""
+        waiting = sum((key[0], key[1]) in parents for key in list(self.bodies))
+        if waiting != self._reported_waiting:
+            self._reported_waiting = waiting
+            self.host.send(self.owner, ("waiting", self.id, waiting))
+
     @property
     def blocked(self) -> bool:
         """Whether its thread waits for a child action inside a body, so that nothing else can run on it."""
         return self.holder.blocked
 
     @property
-    def untold(self) -> bool:
-        """Whether outcomes wait to be told of: those that ended just before a long one began."""
+    def unreported(self) -> bool:
+        """Whether outcomes wait to be reported: those that ended just before a long one began."""
         return bool(self._outcomes)
 
     @property
@@ -144,7 +183,7 @@ class LaneThread:
         raise NotImplementedError
 
     def _released(self) -> None:
-        """The slot was given back: let Dask start other work, and tell the owner how far we are."""
+        """The slot was released: let Dask start other work, and report how far the lane is."""
         if not self._seceded:
             self._seceded = True
             self._dask.run(self.host.secede)
@@ -154,7 +193,7 @@ class LaneThread:
             self.host.post(self.host.send, self.owner, ("ready", self.id))
 
     def _taken(self) -> None:
-        if self._told[2] and not self.blocked:
+        if self._reported[2] and not self.blocked:
             self.report()
 
     def ended(self, outcome: Outcome) -> None:
@@ -165,14 +204,14 @@ class LaneThread:
             self.report()
 
     def report(self) -> None:
-        """Tell the owner what ended and how far the lane is. Also from the host's loop."""
+        """Report to the owner what ended and how far the lane is. Also from the host's loop."""
         outcomes = []
         with contextlib.suppress(IndexError):
             while True:
                 outcomes.append(self._outcomes.popleft())
         counters = (self.started, self.finished, self.blocked)
-        if outcomes or counters != self._told:
-            self._told = counters
+        if outcomes or counters != self._reported:
+            self._reported = counters
             self._reported_at = time.perf_counter()
             self.host.post(self.host.report, self, outcomes, (*counters[:2], self.holder.busy, counters[2]))
 
@@ -188,11 +227,15 @@ class LaneThread:
         self.host.begin(self, body)
         return body
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.queue)} queued, {len(self.bodies)} under way, {self.finished} finished"
+        return f"<{type(self).__name__} {self.id} of {self.owner} [{counts}]>"
+
 
 class SyncLane(LaneThread):
     """One attempt at a time."""
 
-    def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+    def __init__(self, host: LaneHost, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         super().__init__(host, lane_id, owner, task)
         self._ready = threading.Event()
         self._guard = threading.Lock()
@@ -279,7 +322,7 @@ class SyncLane(LaneThread):
 class AsyncLane(LaneThread):
     """Attempts that overlap on one loop."""
 
-    def __init__(self, host: Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+    def __init__(self, host: LaneHost, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         super().__init__(host, lane_id, owner, task)
         self.loop = slots.new_loop()
         self._tasks: dict[Key, asyncio.Task[Outcome]] = {}

@@ -1,4 +1,4 @@
-"""Keep the whole log of attempts that print a lot, on the worker's disk, bounded. Runs in: worker; lanes write, the loop reads.
+"""Log files of attempts that print a lot, on the worker's disk, bounded. Runs in: worker; lanes write, the loop reads.
 
 The kernel keeps the first and the last lines of an action. An attempt that prints more than `EARLY` lines also writes them all
 to files here, which a reader fetches when they ask for the full log. Files are opened for each write and closed again: a
@@ -8,10 +8,11 @@ thousand attempts may print at once.
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections import OrderedDict
 from pathlib import Path
+
+from flyte_nb.engine.wire import Key
 
 #: Lines that an attempt prints before it gets a file; until then the kernel has them all.
 EARLY = 200
@@ -23,8 +24,6 @@ SEGMENT = 8 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
 #: Bytes per answer.
 CHUNK = 512 * 1024
-
-Key = tuple[str, str, int]
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
@@ -157,7 +156,3 @@ class LogFiles:
         file = self._files.get((run, action, attempt))
         place = at if isinstance(at, tuple) else (0, 0)
         return file.read(place) if file is not None else None
-
-    def close(self) -> None:
-        """Delete all."""
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Keep what a reader may want to see of large values for a while, bounded. Runs in: worker; lane threads put, the loop gets.
+"""Previews of large arguments and results, kept for a while, bounded. Runs in: worker; lane threads put, the loop gets.
 
 Arguments and results of more than 64 kB are not kept with their action in the kernel. Its worker keeps the pickle where it is
 short enough, and of data frames a table of their first and last rows; a view asks for them when somebody opens the action.
@@ -31,10 +31,10 @@ Key = tuple[str, str]
 
 
 class PreviewStore:
-    """Large values by (run, action), the oldest first."""
+    """Previews by (run, action), the oldest first."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Key, tuple[int, dict[str, Any]]] = OrderedDict()
+        self._previews: OrderedDict[Key, tuple[int, dict[str, Any]]] = OrderedDict()
         self._bytes = 0
         #: Tables of arguments, by what they were made of.
         self._tables: dict[Any, Table | None] = {}
@@ -44,7 +44,7 @@ class PreviewStore:
         """Keep what can be shown of arguments. From any thread; calls no code of the user's."""
         if type(payload) is not Packed:
             if len(payload) <= MAX_ONE:
-                self._keep(key, len(payload), {"inputs": payload})
+                self._add(key, len(payload), {"inputs": payload})
             return
         # Their buffers go when the call has ended, and often serve thousands of calls: a table each, made once.
         blobs = tuple(blob.name for blob in payload.blobs)
@@ -53,7 +53,7 @@ class PreviewStore:
         except Exception:  # A value that cannot be shown must not fail the action that takes it.
             logger.debug("arguments of %s cannot be shown", key, exc_info=True)
         else:
-            self._keep(key, 500 * len(shown), {"arguments": shown})
+            self._add(key, 500 * len(shown), {"arguments": shown})
 
     def _argument(self, blobs: tuple[str, ...], name: str, value: object) -> dict[str, Any]:
         if redact.hides(name, value):
@@ -75,22 +75,22 @@ class PreviewStore:
         """Keep what can be shown of a result. From any thread; calls no code of the user's."""
         table = table_of(value)
         if table is not None:
-            self._keep(key, TABLE_BYTES, {"table": table})
+            self._add(key, TABLE_BYTES, {"table": table})
         elif type(payload) is bytes and len(payload) <= MAX_ONE:
-            self._keep(key, len(payload), {"output": payload})
+            self._add(key, len(payload), {"output": payload})
 
-    def _keep(self, key: Key, size: int, what: dict[str, Any]) -> None:
+    def _add(self, key: Key, size: int, what: dict[str, Any]) -> None:
         with self._lock:
-            had, before = self._kept.pop(key, (0, {}))
+            had, before = self._previews.pop(key, (0, {}))
             # An attempt that follows another one brings the same arguments.
             self._bytes += size if before.keys().isdisjoint(what) else 0
-            self._kept[key] = (had + size if before.keys().isdisjoint(what) else had, {**before, **what})
+            self._previews[key] = (had + size if before.keys().isdisjoint(what) else had, {**before, **what})
             while self._bytes > MAX_BYTES:
-                _, (freed, _) = self._kept.popitem(last=False)
+                _, (freed, _) = self._previews.popitem(last=False)
                 self._bytes -= freed
 
     def get(self, run: str, action: str) -> dict[str, Any] | None:
         """Any of ``inputs`` and ``output`` (payloads), ``arguments`` (name, text, table), ``table``; None for nothing."""
         with self._lock:
-            found = self._kept.get((run, action))
+            found = self._previews.get((run, action))
         return found[1] if found else None

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.engine import kernel_engine
+from flyte_nb.engine import peers
 from flyte_nb.testing import run_cell
 
 pytestmark = pytest.mark.cluster
@@ -185,7 +185,7 @@ def test_workers_that_cannot_be_reached_are_named(scheduler: str, monkeypatch: p
     async def refused(*_args: Any) -> Any:
         raise OSError("No route to host")
 
-    monkeypatch.setattr(kernel_engine, "open_link", refused)  # a firewall between kernel and workers
+    monkeypatch.setattr(peers, "open_link", refused)  # a firewall between kernel and workers
     with pytest.raises(flyte.errors.NoClusterError, match=r"none of the 1 workers .*No route to host.*contact-address"):
         flyte.init(scheduler)
     flyte.shutdown()

@@ -40,22 +40,22 @@ async def ask_another(other: str, late: bool, dask_worker: Any) -> tuple[bool, b
     """Ask another worker; `late`: while its own link is being accepted here. Returns (answered, somebody seemed lost)."""
     import asyncio
 
-    from flyte_nb.worker import host as host_module
+    from flyte_nb.engine import peers
 
-    module: Any = host_module
-    host = dask_worker._flyte_nb_host
+    module: Any = peers
+    host, links = dask_worker._flyte_nb_host, dask_worker._flyte_nb_host.network.links
     connect, answer = module.open_link, asyncio.get_running_loop().create_future()
 
     async def connect_late(*args: Any) -> Any:
-        while other not in host.links:  # noqa: ASYNC110 - nothing tells
+        while other not in links:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.001)
         return await connect(*args)
 
     module.open_link = connect_late if late else connect
     try:
-        host.switchboard.ask(other, "stacks", ("no-run", ""), answer.set_result)
+        host.network.questions.ask(other, "stacks", ("no-run", ""), answer.set_result)
         if not late:
-            while other not in host.links:  # noqa: ASYNC110
+            while other not in links:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         answered = await asyncio.wait_for(answer, 20)
         await asyncio.sleep(0.05)  # a link that is closed by mistake is closed by now, or never
@@ -96,7 +96,7 @@ def test_a_kernel_that_ends_is_no_lost_worker(session: Session) -> None:
         def state(dask_worker: Any) -> tuple[bool, bool]:
             host = dask_worker._flyte_nb_host
             host.send("kernel-other", ("closed", "some-lane"))
-            return bool(host.executor._lost_at), bool(host._unsent)
+            return bool(host.executor._lost_at), bool(host.network._unsent)
 
         async def until(known: bool) -> None:
             while await on_worker(session, address, knows) is not known:  # noqa: ASYNC110 - nothing tells

@@ -103,7 +103,9 @@ def test_workers_hear_who_has_left(tmp_path: Path) -> None:
         assert session is not None
 
         def rosters() -> list[set[str]]:
-            return list(on_workers(session, lambda dask_worker: set(dask_worker._flyte_nb_host.roster)).values())
+            return list(
+                on_workers(session, lambda dask_worker: set(dask_worker._flyte_nb_host.network.roster)).values()
+            )
 
         async def cell() -> list[set[str]]:
             await until(lambda: len(session.engine.network.roster) == 2)

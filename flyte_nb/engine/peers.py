@@ -1,0 +1,129 @@
+"""Peers: links to other processes, what waits to be sent, and dispatch of what arrives. Runs in: engine thread; worker loop.
+
+A kernel is linked to every worker; a worker to the kernels that connected to it, and to the workers that it has sent something
+to. What differs is when a link is opened: `flyte_nb.engine.kernel_engine` and `flyte_nb.worker.network`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from flyte_nb.engine.link import PeerLink, open_link
+from flyte_nb.engine.questions import Switchboard
+from flyte_nb.engine.wire import Handler, Message, ToPeer, handlers_of
+
+#: Disconnected kernels, remembered so that nothing is queued for them; as many as end while one lane waits for a slot.
+MAX_DEPARTED = 256
+
+
+class Peers:
+    """The links of one process.
+
+    Args:
+        me: This process's name as a peer: a worker's address, or any other name of a kernel.
+    """
+
+    def __init__(self, me: str) -> None:
+        self.me = me
+        self.links: dict[str, PeerLink] = {}
+        #: What takes a message, by its name (`flyte_nb.engine.wire.handlers_of`).
+        self.handlers: dict[str, Handler] = {}
+        self.questions = Switchboard(self.send)
+        #: Called with the name of a peer that disconnected, or could not be reached.
+        self.on_lost: Callable[[str], None] = lambda _peer: None
+        self._unsent: dict[str, list[Message]] = defaultdict(list)
+        self._connecting: set[str] = set()
+        #: Kernels that have disconnected.
+        self._departed: deque[str] = deque(maxlen=MAX_DEPARTED)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.handlers.update(handlers_of(self.questions, ToPeer))
+
+    def send(self, peer: str, message: Message) -> None:
+        """Send to a peer, as soon as it is linked; dropped for a kernel that has disconnected."""
+        link = self.links.get(peer)
+        if link is not None and not link.closed:
+            link.send(message)
+        elif peer not in self._departed:
+            self._unsent[peer].append(message)
+            self._link_needed(peer)
+
+    def _link_needed(self, peer: str) -> None:
+        """A message waits for a link to this peer."""
+
+    def connect(self, address: str) -> asyncio.Task[None]:
+        """Open a link to a worker in the background."""
+        self._connecting.add(address)
+        return self.spawn(self._connect(address))
+
+    async def _connect(self, address: str) -> None:
+        try:
+            link = await open_link(address, self.me, self._credentials(), self._dispatch, self._closed)
+        except OSError as exc:
+            self._refused(address, exc)
+        else:
+            self._linked(address, link)
+        finally:
+            self._connecting.discard(address)
+
+    def _credentials(self) -> dict[str, Any]:
+        """Dask's arguments for connecting to a worker."""
+        raise NotImplementedError
+
+    def _linked(self, peer: str, link: PeerLink) -> None:
+        """Send over a link, unless there is one: of two workers that connect to each other at once, both links are read."""
+        link = self.links.setdefault(peer, link)
+        for message in self._unsent.pop(peer, ()):
+            link.send(message)
+
+    def _refused(self, address: str, _why: OSError) -> None:
+        """A worker could not be reached."""
+        self._lost(address)
+
+    def _dispatch(self, link: PeerLink, message: Message) -> None:
+        self.handlers[message[0]](link.peer, *message[1:])
+
+    def _closed(self, link: PeerLink) -> None:
+        if self.links.get(link.peer) is link:
+            del self.links[link.peer]
+        self._lost(link.peer)
+
+    def _lost(self, peer: str) -> None:
+        self._unsent.pop(peer, None)
+        if not is_worker(peer):
+            self._departed.append(peer)
+        self.on_lost(peer)
+        self.questions.lost(peer)
+
+    def drop(self, peer: str) -> None:
+        """Close the link to a peer that is known to be gone."""
+        link = self.links.pop(peer, None)
+        if link is not None:
+            link.close()
+            self._lost(peer)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine until it ends or the links are closed."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def close_links(self) -> None:
+        """Close all links, and cancel what `spawn` runs."""
+        for task in self._tasks:
+            task.cancel()
+        for link in list(self.links.values()):
+            link.close()
+
+    def __repr__(self) -> str:
+        waiting = sum(map(len, self._unsent.values()))
+        counts = f"{len(self.links)} linked, {len(self._connecting)} connecting, {waiting} unsent"
+        return f"<{type(self).__name__} {self.me} [{counts}]>"
+
+
+def is_worker(peer: str) -> bool:
+    """Whether a peer is a worker (named by its address), and no kernel."""
+    return "://" in peer

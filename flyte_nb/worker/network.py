@@ -1,0 +1,123 @@
+"""Network of a worker: its links, the roster, and a Dask client for the lanes of children. Runs in: worker loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import distributed
+
+from flyte_nb.core.control.questions import Then
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.engine.link import HELLO, OP, LocalLink, PeerLink
+from flyte_nb.engine.peers import Peers, is_worker
+from flyte_nb.engine.submit import RunLane, submit_lane
+from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.engine.worker_exits import WorkerExit
+
+#: Seconds that a lane waits for its kernel to connect before it gives up.
+OWNER_TIMEOUT = 30.0
+
+
+class WorkerNetwork(Peers):
+    """Links to the kernels that have connected, and to the workers that something is sent to.
+
+    It is the `flyte_nb.engine.executor.Network` of this worker's executor, and the `flyte_nb.core.control.questions.Home` of its controller.
+
+    Args:
+        worker: Dask's.
+        run_lane: Dask's task function of a lane.
+    """
+
+    def __init__(self, worker: Any, run_lane: RunLane) -> None:
+        super().__init__(worker.address)
+        self.own_address = self.me
+        self.roster: dict[str, WorkerInfo] = {}
+        #: Workers that are linked to and no longer in the roster: they go on with what they have.
+        self.resting: set[str] = set()
+        self._worker = worker
+        self._run_lane = run_lane
+        self._client: asyncio.Future[Any] | None = None
+
+    def listen(self) -> None:
+        """Accept links from now on."""
+        self._worker.handlers[OP] = self._accept
+
+    async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> None:
+        """A peer connects: serve it until it goes."""
+        await comm.write(HELLO)
+        link = PeerLink(peer, self._dispatch, self._closed)
+        old = self.links.get(peer)
+        if old is not None and not is_worker(peer):  # a kernel that connects anew has given up what was here
+            old.close()
+            self._closed(old)
+        if peer in self._departed:
+            self._departed.remove(peer)
+        link.attach(comm)
+        self._linked(peer, link)
+        await link.wait_closed()
+
+    def _link_needed(self, peer: str) -> None:
+        """Connect to a worker; a kernel connects by itself."""
+        if peer == self.me:
+            self.links.pop(peer, None)
+            self._linked(peer, LocalLink(peer, self._dispatch))
+        elif is_worker(peer) and peer not in self._connecting:
+            self.connect(peer)
+
+    def _credentials(self) -> dict[str, Any]:
+        return dict(self._worker.security.get_connection_args("worker"))
+
+    def reply(self, peer: str, message: Message) -> None:
+        """Send over the link to a peer; dropped if the peer has disconnected meanwhile."""
+        link = self.links.get(peer)
+        if link is not None:
+            link.send(message)
+
+    def has_departed(self, kernel: str) -> bool:
+        """Whether a kernel has disconnected, or did not come."""
+        return kernel in self._departed
+
+    def expect(self, peer: str) -> None:
+        """Count a kernel as lost if it does not connect in time."""
+        if not is_worker(peer) and peer not in self.links:
+            asyncio.get_running_loop().call_later(OWNER_TIMEOUT, self._check_arrival, peer)
+
+    def _check_arrival(self, kernel: str) -> None:
+        if kernel not in self.links and kernel not in self._departed:
+            self._lost(kernel)
+
+    def set_roster(self, roster: dict[str, WorkerInfo]) -> None:
+        """Take the kernel's list of workers."""
+        self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
+        self.roster = roster
+
+    # -- the home of the controller, the network of the executor --------------------------------------------------
+
+    def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then) -> None:
+        """Ask a run's home (`flyte_nb.core.control.questions.Home`)."""
+        if run.home in self._departed:
+            asyncio.get_running_loop().call_soon(then, None)
+            return
+        self.questions.ask(run.home, "home", (run.name, op, args), then)
+
+    def workers(self) -> dict[str, WorkerInfo]:
+        """The roster, as the kernel sent it; this worker alone before that."""
+        return self.roster or {self.me: WorkerInfo(self.me, self._worker.state.nthreads)}
+
+    def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
+        """Call `then` with the cause of a worker's exit: a run's home knows it."""
+        self.ask(run, "worker_exit", (address,), lambda found: then(found or WorkerExit(address)))
+
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
+        """Have Dask run a lane for a child of an action of this worker."""
+        if self._client is None or (self._client.done() and self._client.exception() is not None):
+            self._client = asyncio.ensure_future(self._connect_client())
+        return submit_lane(await self._client, self._run_lane, spec, resources, prefer, only)
+
+    async def _connect_client(self) -> Any:
+        return await distributed.Client(
+            self._worker.scheduler.address, security=self._worker.security, asynchronous=True, set_as_default=False,
+            name="flyte_nb",
+        )  # fmt: skip

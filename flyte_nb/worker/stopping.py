@@ -1,0 +1,165 @@
+"""Stop attempts before their end: cancelled, out of time, or using more memory than allowed. Runs in: worker loop.
+
+An attempt may be stopped at any moment: while its arguments are on their way, in its lane's queue, between the queue and its
+first instruction, and while it is under way. A body that does not end within its grace is interrupted by an exception in its
+thread; then its worker process is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import psutil
+
+from flyte_nb.core.attempts.body import GRACE
+from flyte_nb.core.attempts.threads import interrupt_thread
+from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.engine.wire import Key
+from flyte_nb.worker.lane import LaneThread
+
+logger = logging.getLogger("flyte")
+
+#: Seconds that a body has to give memory back before its process is replaced.
+OOM_GRACE = 0.5
+#: Seconds between the exception that is raised in a body's thread and the replacement of the process.
+INTERRUPTED_GRACE = 0.2
+#: Seconds for the outcome to leave before the process is replaced.
+REPORT_S = 0.1
+#: Stops kept for attempts that are about to begin; one that came when its attempt had ended stays here, too.
+MAX_EARLY = 1_000
+
+
+class StoppingHost(Protocol):
+    """What stopping needs of its worker."""
+
+    lanes: dict[str, LaneThread]
+    gateway: Gateway
+
+    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
+        """Send what ended to the lane's owner."""
+
+
+class Stopping:
+    """Ends attempts of one worker early.
+
+    Args:
+        host: Has the lanes.
+        worker: Dask's.
+    """
+
+    def __init__(self, host: StoppingHost, worker: Any) -> None:
+        self._host = host
+        self._worker = worker
+        self.memory = MemoryLimits(self.stop)
+        #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
+        self._arriving: dict[Key, str] = {}
+        #: Attempts that were stopped while their lane was about to begin them, and why.
+        self.early: dict[Key, str] = {}
+
+    def cancel(self, key: Key, why: str, grace: float) -> None:
+        """Stop an attempt, wherever it is on its way."""
+        if key in self._arriving:
+            self._arriving[key] = why
+            return
+        lanes = self._host.lanes
+        for lane in lanes.values():
+            if key in lane.bodies:
+                self.stop(lane, key, why, grace)
+                return
+            if lane.take_out(key):
+                self._host.report(lane, [Outcome(*key, "cancelled")], None)
+                return
+        # Off the queue and not begun yet: its lane's thread, which is between the two, looks here; unless it just did.
+        self.early[key] = why
+        for lane in list(lanes.values()):
+            if key in lane.bodies and self.early.pop(key, ""):
+                self.stop(lane, key, why, grace)
+        while len(self.early) > MAX_EARLY:
+            del self.early[next(iter(self.early))]
+
+    def expect(self, bundle: Iterable[Work]) -> None:
+        """The arguments of these attempts are on their way."""
+        self._arriving.update((work.key, "") for work in bundle)
+
+    def arrived(self, bundle: Iterable[Work]) -> list[Outcome]:
+        """The arguments of these attempts have arrived; returns the outcomes of those that were stopped meanwhile."""
+        return [Outcome(*work.key, why) for work in bundle if (why := self._arriving.pop(work.key))]
+
+    def stop(self, lane: LaneThread, key: Key, why: str, grace: float) -> None:
+        """Stop an attempt under way: "cancelled", "timeout" or "oom"."""
+        body = lane.bodies.get(key)
+        if body is None or body.stop:
+            return
+        body.stop = why  # first: a child's end must not be taken for the reason why the body ended
+        self._host.gateway.controller.close_parent(key[0], key[1], "its parent was cancelled")
+        lane.interrupt(key, why)
+        self._host.gateway.loop.call_later(grace, self._escalate_stop, lane, key)
+
+    def stop_later(self, lane: LaneThread, key: Key, why: str, seconds: float) -> None:
+        """Stop an attempt under way after a time, unless it has ended."""
+        self._host.gateway.loop.call_later(seconds, self.stop, lane, key, why, GRACE)
+
+    def _escalate_stop(self, lane: LaneThread, key: Key) -> None:
+        """It did not end within its grace: interrupt its thread; then replace the process."""
+        if key in lane.bodies:
+            if lane.holder.held or lane.holder.waiting:
+                interrupt_thread(lane.thread_id, asyncio.CancelledError)
+            self._host.gateway.loop.call_later(INTERRUPTED_GRACE, self._give_up, lane, key)
+
+    def _give_up(self, lane: LaneThread, key: Key) -> None:
+        """Nothing ends it: report it as ended, and replace the process."""
+        body = lane.bodies.get(key)
+        if body is None:
+            return
+        logger.warning("%s did not stop: its worker process is replaced", body.work.label)
+        outcome = Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time(), place=lane.place)
+        self._host.report(lane, [outcome], None)
+        self._host.gateway.loop.call_later(REPORT_S, self._replace_process)
+
+    def _replace_process(self) -> None:
+        if self._worker.nanny:
+            os._exit(1)  # its nanny starts another
+        if self._worker.address.startswith("inproc://"):
+            return  # a worker in the user's own process, which goes on; so does the body
+        # Without one: become a fresh worker, of the same command line.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+
+
+class MemoryLimits:
+    """Stops attempts under which this process has grown by more than their tasks' ``Resources(memory=...)``.
+
+    Args:
+        stop: Called with the lane, the attempt, why, and seconds of grace.
+    """
+
+    def __init__(self, stop: Callable[[LaneThread, Key, str, float], None]) -> None:
+        self._stop = stop
+        self._process = psutil.Process()
+        #: By attempt: its lane, and the size of this process, in bytes, at which it is stopped.
+        self._limits: dict[Key, tuple[LaneThread, int]] = {}
+
+    def add(self, lane: LaneThread, key: Key, nbytes: int) -> None:
+        """An attempt begins that may use so many bytes. From any thread."""
+        self._limits[key] = (lane, self._used() + nbytes)
+
+    def check(self) -> None:
+        """Stop what uses more than it may."""
+        if not self._limits:
+            return
+        used = self._used()
+        for key, (lane, limit) in list(self._limits.items()):
+            if key not in lane.bodies:
+                self._limits.pop(key, None)
+            elif used > limit:
+                del self._limits[key]
+                self._stop(lane, key, "oom", OOM_GRACE)
+
+    def _used(self) -> int:
+        return int(self._process.memory_info().rss)
