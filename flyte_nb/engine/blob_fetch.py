@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received
+from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received, take
 from flyte_nb.core.transport.payload import Packed
 from flyte_nb.engine.questions import Switchboard
 
@@ -24,6 +24,7 @@ class Fetcher:
         self._blobs = blobs
         #: Who waits for an argument that is on its way, by content name.
         self._coming: dict[str, list[Callable[[Blob | None], None]]] = {}
+        switchboard.answers["blob"] = lambda then, path, given: then(take(path, given=given))
 
     def arguments(self, works: list[Work], then: Callable[[list[Work]], None]) -> None:
         """Call `then` with the attempts once the buffers of their arguments are on this machine."""

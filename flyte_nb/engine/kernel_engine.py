@@ -229,7 +229,6 @@ class KernelEngine:
         worker_run.serve(self.answers, loop)
         self.switchboard = network.questions
         self.blobs = Blobs(network.me)
-        self.switchboard.answers["blob"] = lambda then, path, given: then(blobs.take(path, given=given))
         self.switchboard.answers["home"] = lambda then, run, op, args: self.answers.answer(run, op, args, then)
         network.exits.settle = self._settle_exit
         self.answers.answers["worker_exit"] = lambda _run, then, address: network.exits.cause(address, then)

@@ -13,10 +13,8 @@ from flyte_nb.core.attempts.body import Body
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.transport import blobs
 from flyte_nb.core.transport.payload import Payload
 from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.peers import Peers
 from flyte_nb.engine.questions import Answer, Then
 from flyte_nb.engine.wire import Key
 from flyte_nb.worker.breakpoints import Breakpoints
@@ -33,7 +31,7 @@ LOOP_ANSWERS_WITHIN = 0.3
 MAX_FILES = 20
 
 
-class AskedHost(Protocol):
+class _Host(Protocol):
     """What the answers need of their worker."""
 
     address: str
@@ -47,64 +45,48 @@ class AskedHost(Protocol):
     gateway: Gateway
     executor: DaskExecutor
 
-    @property
-    def network(self) -> Peers:
-        """Links to others."""
-
-    def post(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function on the worker's loop; from any thread."""
-
-    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
-        """The lane and the attempt of an action that is under way here. From any thread."""
+    def post(self, function: Callable[..., object], *args: Any) -> None: ...
+    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None: ...
 
 
-def answers_of(host: AskedHost) -> dict[str, Answer]:
+def answers_of(host: _Host) -> dict[str, Answer]:
     """Answers by question; see `flyte_nb.engine.questions.Switchboard.answers`."""
-    controller = host.gateway.controller
+    controller, breakpoints, closing = host.gateway.controller, host.breakpoints, set[asyncio.Task[None]]()
+
+    def sync(then: Then, run: str, parent: str) -> None:
+        host.emitter.flush()  # the answer comes behind all events
+        then(host.retained.results(run, parent))
+
+    def cancel_run(then: Then, run: str, reason: str) -> None:
+        controller.cancel_run(run, reason)
+        then(None)
+
+    def close_idle(then: Then) -> None:
+        task = asyncio.ensure_future(host.executor.close_idle())
+        closing.add(task)
+        task.add_done_callback(lambda _task: then(True))
+
     return {
         # Data that is kept here.
-        "blob": lambda then, path, given: then(blobs.take(path, given=given)),
         "shelved": lambda then, *args: then(host.previews.get(*args)),
         "log_file": lambda then, *args: then(host.emitter.files.read(*args)),
-        "sync": lambda then, *args: then(sync(host, *args)),
+        "sync": sync,
         # Actions that this worker's controller owns.
         "abort": lambda then, *args: then(controller.abort(*args) or None),
-        "cancel_run": lambda then, *args: cancel_run(host, then, *args),
+        "cancel_run": cancel_run,
         "decide": lambda then, *args: then(decide(host, *args) or None),
-        "close_idle": lambda then: close_idle(host, then),
+        "close_idle": close_idle,
         # Attempts that are executed here.
         "stacks": lambda then, *args: look(host, then, *args),
         "standing": lambda then, *args: then(standing(host, *args)),
-        "attach": lambda then, *args: attach(host, then, *args),
-        "type": lambda then, *args: type_line(host, then, *args),
-        "detach": lambda then, *args: then(detach(host, *args)),
-        "breakpoints_off": lambda then, run: then(host.breakpoints.turn_off(run) or None),
+        "attach": breakpoints.attach,
+        "type": breakpoints.type_line,
+        "detach": lambda then, *args: then(breakpoints.detach(*args)),
+        "breakpoints_off": lambda then, run: then(breakpoints.turn_off(run) or None),
     }
 
 
-def sync(host: AskedHost, run: str, parent: str) -> tuple[tuple[str, Payload], ...]:
-    """Send all events before the answer: large results, kept here, of an action's children."""
-    host.emitter.flush()
-    return host.retained.results(run, parent)
-
-
-def cancel_run(host: AskedHost, then: Then, run: str, reason: str) -> None:
-    """Cancel every action of a run that this worker's controller owns."""
-    host.gateway.controller.cancel_run(run, reason)
-    then(None)
-
-
-def close_idle(host: AskedHost, then: Then) -> None:
-    """Close the idle lanes of actions that this worker's controller owns: the kernel ends. `then` gets True after that."""
-
-    async def close() -> None:
-        await host.executor.close_idle()
-        then(True)
-
-    host.network.spawn(close())
-
-
-def look(host: AskedHost, then: Then, run: str, first: str) -> None:
+def look(host: _Host, then: Then, run: str, first: str) -> None:
     """Take the current stacks of the actions of a run that are under way here.
 
     Args:
@@ -135,7 +117,7 @@ def look(host: AskedHost, then: Then, run: str, first: str) -> None:
         tell()
 
 
-def _look_at(host: AskedHost, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
+def _look_at(host: _Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
     task = lane.task_of(key)
     if task is None:  # a sync body is what its thread does
         seen(key, stacks.thread_stack(lane.thread_id))
@@ -157,7 +139,7 @@ def _look_at(host: AskedHost, lane: LaneThread, key: Key, seen: Callable[[Key, s
     host.gateway.loop.call_later(LOOP_ANSWERS_WITHIN, from_outside)
 
 
-def standing(host: AskedHost, run: str, action: str) -> dict[str, Any] | None:
+def standing(host: _Host, run: str, action: str) -> dict[str, Any] | None:
     """Where an action is paused at a breakpoint, and which files a debugger shows; None if it is not."""
     stop = host.breakpoints.find(run, action)
     found = host.lane_of(run, action)
@@ -167,34 +149,8 @@ def standing(host: AskedHost, run: str, action: str) -> dict[str, Any] | None:
     return {"address": host.address, "where": stop.where, "files": sorted(files)[:MAX_FILES], "attached": stop.attached}
 
 
-def attach(host: AskedHost, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
-    """Attach to an action at a breakpoint: `then` gets what pdb shows, or None if it has gone on."""
-    stop = host.breakpoints.find(run, action)
-    if stop is None:
-        then(None)
-    else:
-        stop.attach(then, sources)
-
-
-def type_line(host: AskedHost, then: Then, run: str, action: str, line: str) -> None:
-    """Type a line for pdb: `then` gets what it printed once it asks for the next, or has gone on."""
-    stop = host.breakpoints.find(run, action)
-    if stop is None:
-        then(None)
-    else:
-        stop.type(then, line)
-
-
-def detach(host: AskedHost, run: str, action: str) -> bool:
-    """Let an action go on, now or at its next stop."""
-    stops = [stop for key, stop in host.breakpoints.stops.items() if key[:2] == (run, action)]
-    for stop in stops:
-        stop.detach()
-    return bool(stops)
-
-
 def decide(
-    host: AskedHost, run: str, action: str, op: str, payload: Payload | None, task: bytes | None, info: RunInfo
+    host: _Host, run: str, action: str, op: str, payload: Payload | None, task: bytes | None, info: RunInfo
 ) -> bool:
     """Retry, resume or fail a parked action that this worker's controller owns.
 

@@ -43,25 +43,20 @@ STEPPED_OVER = (
 )  # fmt: skip
 
 
-class BreakpointHost(Protocol):
+class _Host(Protocol):
     """What breakpoints need of their worker."""
 
     gateway: Gateway
 
-    def post(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function on the worker's loop; from any thread."""
-
-    def send(self, peer: str, message: Message) -> None:
-        """Send a message. On the loop."""
-
-    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
-        """The lane and the attempt of an action that is under way here. From any thread."""
+    def post(self, function: Callable[..., object], *args: Any) -> None: ...
+    def send(self, peer: str, message: Message) -> None: ...
+    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None: ...
 
 
 class PausedAttempt:
     """An attempt at a breakpoint: pdb's input and output. Its thread waits; the worker's loop answers the kernel."""
 
-    def __init__(self, host: BreakpointHost, body: Body, wait: float) -> None:
+    def __init__(self, host: _Host, body: Body, wait: float) -> None:
         self._host = host
         self.body = body
         #: Seconds to wait for a debugger, and for its next line.
@@ -237,7 +232,7 @@ def _is_machinery(frame: FrameType) -> bool:
 class Breakpoints:
     """The breakpoints of one worker."""
 
-    def __init__(self, host: BreakpointHost) -> None:
+    def __init__(self, host: _Host) -> None:
         self._host = host
         #: Attempts that have been paused, by key; they stay until they end.
         self.stops: dict[Key, PausedAttempt] = {}
@@ -280,6 +275,29 @@ class Breakpoints:
         """An action that waits at pdb's prompt; None if it does not."""
         found = (s for (r, a, _), s in self.stops.items() if r == run and a == action and s.waiting)
         return next(found, None)
+
+    def attach(self, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
+        """Attach to an action: `then` gets what pdb shows, or None if it has gone on."""
+        paused = self.find(run, action)
+        if paused is None:
+            then(None)
+        else:
+            paused.attach(then, sources)
+
+    def type_line(self, then: Then, run: str, action: str, line: str) -> None:
+        """Type a line for pdb: `then` gets what it printed once it asks for the next, or has gone on."""
+        paused = self.find(run, action)
+        if paused is None:
+            then(None)
+        else:
+            paused.type(then, line)
+
+    def detach(self, run: str, action: str) -> bool:
+        """Let an action go on, now or at its next breakpoint."""
+        found = [paused for key, paused in self.stops.items() if key[:2] == (run, action)]
+        for paused in found:
+            paused.detach()
+        return bool(found)
 
     def ended(self, key: Key) -> None:
         """An attempt has ended."""

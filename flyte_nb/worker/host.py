@@ -35,7 +35,7 @@ from flyte_nb.worker import slots
 from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.emitter import Emitter
-from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread
+from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread, Progress
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.stopping import Stopping
@@ -192,7 +192,7 @@ class Host:
         if keys:
             self.send(lane.owner, ("returned", lane.id, keys))
 
-    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
+    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None:
         """Send what ended, and the counters, to the lane's owner; attempts' events to their home."""
         if progress is not None:
             self.send(lane.owner, ("progress", lane.id, *progress))

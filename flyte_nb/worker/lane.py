@@ -28,39 +28,30 @@ HAND_BACK_AFTER_S = 0.03
 #: Seconds between two reports of a lane that ends one attempt after another: a bundle of no-ops reports once.
 REPORT_EVERY = 0.01
 
+#: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
+Progress = tuple[int, int, float, bool]
 
-class LaneHost(Protocol):
-    """What a lane needs of its worker. What it calls there with `post` runs on the worker's loop."""
+
+class _Host(Protocol):
+    """What a lane needs of its worker."""
 
     address: str
     gate: slots.SlotGate
 
-    def post(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function on the worker's loop; from any thread."""
+    # From any thread: have the worker's loop call a function.
+    def post(self, function: Callable[..., object], *args: Any) -> None: ...
 
-    def send(self, peer: str, message: Message) -> None:
-        """Send a message. On the loop."""
+    # On the worker's loop.
+    def send(self, peer: str, message: Message) -> None: ...
+    def lane_opened(self, lane: LaneThread) -> None: ...
+    def lane_closed(self, lane: LaneThread) -> None: ...
+    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
 
-    def lane_opened(self, lane: LaneThread) -> None:
-        """A lane's thread has a slot. On the loop."""
-
-    def lane_closed(self, lane: LaneThread) -> None:
-        """A lane's thread ends. On the loop."""
-
-    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
-        """Send what ended, and the counters, to the lane's owner. On the loop."""
-
-    def secede(self) -> None:
-        """Tell Dask that the calling task waits, so that it may start another. On the lane's thread."""
-
-    def body(self, lane: LaneThread, work: Work) -> Body:
-        """An attempt of a lane. On the lane's thread."""
-
-    def begin(self, lane: LaneThread, body: Body) -> None:
-        """An attempt begins. On the lane's thread."""
-
-    def finish(self, body: Body) -> None:
-        """An attempt has ended. On the lane's thread."""
+    # On the lane's thread.
+    def secede(self) -> None: ...
+    def body(self, lane: LaneThread, work: Work) -> Body: ...
+    def begin(self, lane: LaneThread, body: Body) -> None: ...
+    def finish(self, body: Body) -> None: ...
 
 
 def _checkpoint() -> None:
@@ -73,7 +64,7 @@ def _checkpoint() -> None:
 class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
-    def __init__(self, host: LaneHost, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+    def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         self.host = host
         self.id = lane_id
         self.owner = owner
@@ -235,7 +226,7 @@ class LaneThread:
 class SyncLane(LaneThread):
     """One attempt at a time."""
 
-    def __init__(self, host: LaneHost, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+    def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         super().__init__(host, lane_id, owner, task)
         self._ready = threading.Event()
         self._guard = threading.Lock()
@@ -322,7 +313,7 @@ class SyncLane(LaneThread):
 class AsyncLane(LaneThread):
     """Attempts that overlap on one loop."""
 
-    def __init__(self, host: LaneHost, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+    def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         super().__init__(host, lane_id, owner, task)
         self.loop = slots.new_loop()
         self._tasks: dict[Key, asyncio.Task[Outcome]] = {}

@@ -22,7 +22,7 @@ from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.engine.wire import Key
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lane import LaneThread, Progress
 
 logger = logging.getLogger("flyte")
 
@@ -36,14 +36,13 @@ REPORT_S = 0.1
 MAX_EARLY = 1_000
 
 
-class StoppingHost(Protocol):
+class _Host(Protocol):
     """What stopping needs of its worker."""
 
     lanes: dict[str, LaneThread]
     gateway: Gateway
 
-    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: tuple[int, int, float, bool] | None) -> None:
-        """Send what ended to the lane's owner."""
+    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
 
 
 class Stopping:
@@ -54,7 +53,7 @@ class Stopping:
         worker: Dask's.
     """
 
-    def __init__(self, host: StoppingHost, worker: Any) -> None:
+    def __init__(self, host: _Host, worker: Any) -> None:
         self._host = host
         self._worker = worker
         self.memory = MemoryLimits(self.stop)
