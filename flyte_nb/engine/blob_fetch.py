@@ -1,7 +1,7 @@
-"""Bring large buffers from another machine before who needs them goes on. Runs in: engine thread; worker loop.
+"""Blob fetch: large buffers are copied from another machine before they are needed. Runs in: engine thread; worker loop.
 
-On one machine nothing is brought: files are mapped where they lie (`flyte_nb.core.transport.blobs`). Across machines an argument comes
-once per worker, whatever number of actions it is for, and a result when its awaiting owner is told of it.
+On one machine nothing is copied: files are mapped where they lie (`flyte_nb.core.transport.blobs`). Across machines an argument is
+fetched once per worker, whatever number of actions it is for, and a result before its owner settles the await.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from flyte_nb.engine.questions import Switchboard
 
 
 class Fetcher:
-    """Fetches over a process's links."""
+    """Fetches blobs over a process's links, and serves those that are here."""
 
     def __init__(self, switchboard: Switchboard, blobs: Blobs) -> None:
         self._switchboard = switchboard
         self._blobs = blobs
-        #: Who waits for an argument that is on its way, by content name.
+        #: Callbacks that wait for an argument that is on its way, by content name.
         self._coming: dict[str, list[Callable[[Blob | None], None]]] = {}
         switchboard.answers["blob"] = lambda then, path, given: then(take(path, given=given))
 

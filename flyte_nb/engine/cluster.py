@@ -203,17 +203,23 @@ async def _ship_package(client: Any) -> None:
     if all(v == flyte_nb.__version__ for v in found.values()) and found:
         return
     import tempfile
-    import zipfile
 
-    root = Path(flyte_nb.__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flyte_nb.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            for part in ("*.py", "app/**/*.py", "core/**/*.py", "engine/**/*.py", "io/**/*.py", "worker/**/*.py"):
-                files = sorted(root.glob(part))
-                for file in files:
-                    archive.write(file, f"flyte_nb/{file.relative_to(root)}")
+        pack_worker_side(path)
         await client.upload_file(str(path))
+
+
+def pack_worker_side(path: Path) -> None:
+    """Write the package into a zip file, without what needs Jupyter."""
+    import zipfile
+
+    root = Path(__file__).parent.parent
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*.py")):
+            inside = file.relative_to(root)
+            if inside.parts[0] not in {"kernel", "views"}:
+                archive.write(file, f"flyte_nb/{inside}")
 
 
 def quiet_loggers() -> None:

@@ -37,15 +37,15 @@ from flyte_nb.errors import NoClusterError, SchedulerLostError
 
 logger = logging.getLogger("flyte")
 
-#: Seconds between two looks at the scheduler's list of workers.
+#: Seconds between two requests of the scheduler's list of workers.
 ROSTER_EVERY = 0.5
-#: Seconds that a worker may take to send its last events before an action of it is executed again without them.
+#: Seconds to wait for a worker's last events; after it, an action is executed again without them.
 SETTLE_S = 5.0
 #: Seconds to wait for workers to acknowledge the close.
 CLOSE_ACK_S = 0.7
-#: Seconds a look may take.
+#: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
-#: Looks that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
+#: Requests that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
 MISSES = 3
 BUSY_MISSES = 12
 
@@ -70,7 +70,7 @@ class KernelNetwork(Peers):
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
         self.exits = WorkerExits()
-        #: Workers seen for the first time at the last look.
+        #: Workers listed for the first time in the last answer.
         self._young: set[str] = set()
         self._listed: dict[str, WorkerInfo] = {}
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
@@ -105,14 +105,14 @@ class KernelNetwork(Peers):
                 misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
             except OSError:
                 misses += BUSY_MISSES // MISSES
-            except Exception:  # the next look may do better: without looks, no new worker would get work
+            except Exception:  # the next request may succeed: without them, no new worker would get work
                 logger.exception("flyte_nb could not look at the workers")
             if misses >= BUSY_MISSES:
                 self.on_scheduler_lost()
                 return
 
     async def _refresh(self) -> None:
-        """Look at the scheduler's list of workers: link to those that are new, give up those that are gone."""
+        """Get the scheduler's list of workers: link to those that are new, drop those that are gone."""
         assert self.handle is not None
         identity = await self.handle.client.scheduler.identity(n_workers=-1)
         listed = {address: WorkerInfo(address, int(w["nthreads"])) for address, w in identity["workers"].items()}
@@ -120,7 +120,7 @@ class KernelNetwork(Peers):
         for address, w in identity["workers"].items():
             self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
         # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
-        # may kill it, one look later.
+        # may kill it, one request later.
         young, self._young = self._young, {address for address in listed if address not in self.links}
         fresh = [a for a in self._young - self._connecting - self.resting if a in young or not self.ready.done()]
         self._listed = listed
@@ -180,7 +180,7 @@ class KernelNetwork(Peers):
         self.exits.cause(address, then)
 
     def lost_text(self) -> str:
-        """What there is to say once the scheduler is gone."""
+        """The message of the error once the scheduler is gone."""
         assert self.handle is not None
         return (
             f"the Dask scheduler ({self.handle.description}) went away. `%flyte cluster restart` gives a working cluster; "
@@ -369,7 +369,7 @@ class KernelEngine:
         await self.network.close()
 
     def abort_all(self) -> None:
-        """Tell everybody who waits, and close all runs; workers stop what they do when their links close. Idempotent."""
+        """End every await with an error, and close all runs; workers stop when their links close. Idempotent."""
         why = "its cluster was closed"
         for run, action in list(self.controller.flights):
             self.controller.abort(run, action, why)

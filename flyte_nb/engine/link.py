@@ -1,4 +1,4 @@
-"""A two-way stream of messages between two peers, over one Dask comm. Runs in: engine thread; worker loop.
+"""Link: a two-way stream of messages between two peers, over one Dask comm. Runs in: engine thread; worker loop.
 
 Direct, beside the scheduler: an ordinary Dask message takes two hops through streams that send at most every 2-10 ms, which
 alone makes a sequential await cost 10 ms. A link writes at once, and while a write is under way everything new collects
@@ -55,7 +55,7 @@ class PeerLink:
         self._kick()
 
     def send(self, message: Message) -> None:
-        """Send soon, in order. Dropped when the link is closed: its owner has been told."""
+        """Send soon, in order. Dropped when the link is closed, which `on_close` has reported."""
         if not self.closed:
             self._out.append(message)
             self._kick()
@@ -98,7 +98,7 @@ class PeerLink:
             self._on_close(self)
 
     def close(self) -> None:
-        """Close without telling `on_close`."""
+        """Close without calling `on_close`."""
         self.closed = True
         if self._comm is not None:
             self._comm.abort()
@@ -152,7 +152,7 @@ async def open_link(
     comm = await connect(address, timeout=CONNECT_TIMEOUT, **connection_args)
     await comm.write({"op": OP, "peer": me, "reply": False})
     try:
-        # A worker whose plugin is not set up yet knows no such operation, and would leave us talking to nobody.
+        # A worker whose plugin is not set up yet has no such handler, and would drop all messages.
         if await asyncio.wait_for(comm.read(), HELLO_TIMEOUT) != HELLO:
             raise OSError(f"{address} is no host of lanes yet")
     except (TimeoutError, CommClosedError) as exc:

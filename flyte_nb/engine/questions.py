@@ -10,7 +10,7 @@ from flyte_nb.core.control.questions import respond
 from flyte_nb.engine.wire import Message
 
 Then = Callable[[Any], None]
-#: Answers one kind of question: called with whom to tell (once), and the question's arguments.
+#: Answers one kind of question: called with a callback for the answer (to be called once), and the question's arguments.
 Answer = Callable[..., None]
 
 

@@ -22,7 +22,7 @@ Key: TypeAlias = tuple[str, str, int]
 
 
 class WorkerInfo(NamedTuple):
-    """A Dask worker, as the roster tells."""
+    """A Dask worker, as the roster lists it."""
 
     address: str
     nthreads: int

@@ -100,7 +100,7 @@ def look(host: _Host, then: Then, run: str, first: str) -> None:
     found: dict[str, stacks.Stack] = {}
     left = {key for _, key in wanted}
 
-    def tell() -> None:
+    def answer() -> None:
         then({"address": host.address, "slots": host.gate.slots, "free": host.gate.free, "stacks": found})
 
     def seen(key: Key, stack: stacks.Stack | None) -> None:
@@ -109,12 +109,12 @@ def look(host: _Host, then: Then, run: str, first: str) -> None:
             if stack is not None:
                 found[key[1]] = stack
             if not left:
-                tell()
+                answer()
 
     for lane, key in wanted:
         _look_at(host, lane, key, seen)
     if not wanted:
-        tell()
+        answer()
 
 
 def _look_at(host: _Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:

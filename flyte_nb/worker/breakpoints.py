@@ -118,7 +118,7 @@ class PausedAttempt:
                     return "continue\n"
 
     def left(self) -> None:
-        """Pdb was told to go on."""
+        """Pdb continues."""
         self.attached = False
         self._note(Phase.RUNNING, "")
         self._host.post(self._deliver, "left")
@@ -175,7 +175,7 @@ class RemotePdb(pdb.Pdb):
         self._stop = stop
 
     def trace_dispatch(self, frame: FrameType, event: str, arg: Any) -> Any:
-        """As the base class, until the attempt has ended: the thread goes on to others."""
+        """As the base class, until the attempt has ended: its thread then executes others."""
         if self._stop.done:
             sys.settrace(None)
             return None

@@ -100,7 +100,7 @@ class LaneThread:
         self.wake()
 
     def wake(self) -> None:
-        """Have the lane's thread look at its queue."""
+        """Have the lane's thread check its queue."""
         raise NotImplementedError
 
     def take_back(self) -> list[Key]:
@@ -246,7 +246,7 @@ class SyncLane(LaneThread):
         return bool(self.queue) and time.perf_counter() - self._began > HAND_BACK_AFTER_S
 
     def wake(self) -> None:
-        """Have the thread look."""
+        """Have the thread check its queue."""
         self._ready.set()
 
     def interrupt(self, key: Key, why: str) -> None:
@@ -320,7 +320,7 @@ class AsyncLane(LaneThread):
         self._pumping = False
 
     def wake(self) -> None:
-        """Have the loop look."""
+        """Have the loop check its queue."""
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             self.loop.call_soon_threadsafe(self._start_pump)
 

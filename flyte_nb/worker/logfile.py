@@ -131,7 +131,7 @@ class LogFiles:
         self._made = 0
 
     def open(self, key: Key, early: list[str]) -> LogFile:
-        """The file of an attempt that goes on printing, with what it has printed so far. From any thread."""
+        """Make the file of an attempt that prints on, with what it has printed so far. From any thread."""
         with self._lock:
             if not self._made:
                 self._folder.mkdir(parents=True, exist_ok=True)

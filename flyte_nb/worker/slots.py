@@ -1,4 +1,4 @@
-"""Compute slots: who may compute now in this process. Runs in: worker process.
+"""Compute slots: the right of a thread to compute in this process. Runs in: worker process.
 
 Theory of operation. A worker has as many slots as Dask gave it threads. Every lane (`flyte_nb.worker.lane`) owns one
 thread; it must hold a slot while it runs user code, and gives it back whenever it waits: a sync lane that blocks on a child
@@ -29,7 +29,7 @@ QUANTUM = 0.02
 #: process may hold the slot for hours.
 SPARE_AFTER_S = 0.2
 
-#: Seconds between two looks of who waits whether a slot is held that long.
+#: Seconds between two checks of a waiting thread whether a slot is held that long.
 LOOK_EVERY = 0.02
 
 _mine = threading.local()
@@ -43,18 +43,18 @@ class SlotGate:
         self._free = slots
         self._waiting: deque[tuple[SlotHolder, threading.Lock]] = deque()
         self.slots = slots
-        #: Who holds a slot now.
+        #: Holders of a slot now.
         self.holders: set[SlotHolder] = set()
 
     def acquire(self, holder: SlotHolder, impatient: bool = False) -> None:
-        """Wait for a slot, first come first served. Whoever hands it over says so (`SlotHolder.held`), not who waited.
+        """Wait for a slot, first come first served. `SlotHolder.held` is set by the thread that hands it over.
 
         The waiting thread may be interrupted at any moment, also just after its turn has come.
 
         Args:
-            holder: Who is to have it.
+            holder: Gets it.
             impatient: Whether to take the spare slot after `SPARE_AFTER_S` seconds, if it is free then and one of the others is
-                held that long: in a mere crowd everybody's turn comes.
+                held that long: in a mere crowd every holder's turn comes.
         """
         with self._lock:
             if self._free > 0:
@@ -89,7 +89,7 @@ class SlotGate:
         return False
 
     def release(self, holder: SlotHolder) -> None:
-        """Give a slot back: straight to who waits longest."""
+        """Release a slot: hand it to the holder that waits longest."""
         with self._lock:
             if self._waiting and self._free == 0:
                 # No call between these: an interrupt of this thread comes before all of them or after.
@@ -103,12 +103,12 @@ class SlotGate:
 
     @property
     def contended(self) -> bool:
-        """Whether somebody waits for a slot."""
+        """Whether a holder waits for a slot."""
         return bool(self._waiting)
 
     @property
     def free(self) -> int:
-        """Slots that nobody holds."""
+        """Number of slots that are not held."""
         return max(self._free, 0)
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class SlotHolder:
         self._on_take = on_take
         #: Whether what would go on has begun before: it does not wait for long.
         self.has_begun: Callable[[], object] = lambda: False
-        #: Whether the thread itself is blocked by a synchronous wait (its loop, if it has one, stands still).
+        #: Whether the thread itself is blocked by a synchronous wait (its loop, if it has one, is blocked).
         self.blocked = False
         #: Whether it has a slot now. Set by the gate, under its lock.
         self.held = False

@@ -1,0 +1,26 @@
+"""The package as it travels to workers that do not have it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from flyte_nb.engine.cluster import pack_worker_side
+
+
+def test_the_worker_side_works_from_the_archive_alone(tmp_path: Path) -> None:
+    """Dask's entry points are imported from it, and nothing of Jupyter's."""
+    archive = tmp_path / "flyte_nb.zip"
+    pack_worker_side(archive)
+    code = (
+        "import sys, flyte_nb, flyte_nb.worker.entry, flyte_nb.worker.preload, flyte_nb.io; "
+        "print(flyte_nb.__file__, [name for name in ('IPython', 'anywidget') if name in sys.modules])"
+    )
+    env = {**os.environ, "PYTHONPATH": str(archive)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path, check=False
+    )
+
+    assert f"{archive}/flyte_nb/__init__.py []\n" == done.stdout, done.stderr
