@@ -392,5 +392,5 @@ class KernelEngine:
     def __repr__(self) -> str:
         handle = self.network.handle
         where = handle.description if handle is not None else "cluster that starts"
-        counts = f"{len(self.network.links)} workers, {len(self.controller.flights)} actions in flight"
+        counts = f"{len(self.network.links)} workers, {len(self.controller.flights)} in flight"
         return f"<KernelEngine on {where} [{counts}]>"

@@ -268,5 +268,5 @@ class Host:
 
     def __repr__(self) -> str:
         under_way = sum(len(lane.bodies) for lane in self.lanes.values())
-        slots_held = f"{self.gate.slots - self.gate.free}/{self.gate.slots} slots held"
-        return f"<Host {self.address} [{len(self.lanes)} lanes, {under_way} attempts, {slots_held}]>"
+        held = f"{self.gate.slots - self.gate.free}/{self.gate.slots}"
+        return f"<Host {self.address} [{len(self.lanes)} lanes, {under_way} under way, {held} slots held]>"

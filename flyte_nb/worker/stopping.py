@@ -130,6 +130,9 @@ class Stopping:
         # Without one: become a fresh worker, of the same command line.
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
+    def __repr__(self) -> str:
+        return f"<Stopping [{len(self._arriving)} arriving, {len(self.early)} early]>"
+
 
 class MemoryLimits:
     """Stops attempts under which this process has grown by more than their tasks' ``Resources(memory=...)``.

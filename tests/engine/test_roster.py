@@ -79,12 +79,18 @@ def test_a_paused_worker_ends_what_it_has_and_is_given_nothing_new(session: Sess
     def pause(status: str, dask_worker: Any) -> None:
         dask_worker.status = distributed.core.Status[status]
 
+    def host_on(address: str) -> str:
+        hosts = on_workers(session, lambda dask_worker: repr(dask_worker._flyte_nb_host), workers=[address])
+        return str(hosts[address])
+
     async def cell() -> tuple[str, str, set[str]]:
         held = asyncio.ensure_future(hold.aio(str(mark)))
         await until(mark.exists)
         address = mark.read_text()
         await asyncio.to_thread(on_workers, session, pause, "paused", workers=[address])
         await until(lambda: address in session.engine.network.resting and address not in session.engine.network.roster)
+        assert "<KernelEngine on embedded cluster [2 workers, 1 in flight]>" == repr(session.engine)
+        assert f"<Host {address} [1 lanes, 1 under way, 1/1 slots held]>" == await asyncio.to_thread(host_on, address)
         elsewhere = set(await asyncio.gather(*(where.aio(i) for i in range(20))))
         Path(f"{mark}.go").touch()
         return address, await held, elsewhere

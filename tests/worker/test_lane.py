@@ -151,3 +151,4 @@ def test_an_attempt_that_cannot_begin_fails_alone() -> None:
         kinds = {outcome.action: outcome.kind for outcome in host.outcomes}
         assert kinds == {"a0": "ok", "a1": "error", "a2": "ok"}
         close(lane, thread)
+        assert f"<{kind.__name__} lane of owner [0 queued, 0 under way, 3 finished]>" == repr(lane)
