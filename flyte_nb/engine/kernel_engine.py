@@ -284,15 +284,10 @@ class KernelEngine:
         """
         self.ask_all("sync", (run, parent), lambda found: then(tuple(itertools.chain(*found))), SETTLE_S)
 
-    def ask_workers(self, op: str, *args: Any, then: Callable[[Any], None] = lambda _answer: None) -> None:
-        """Ask every worker; `then` gets each answer that is not None (as when an action is not owned there)."""
-
-        def heard(answer: Any) -> None:
-            if answer is not None:
-                then(answer)
-
+    def ask_workers(self, op: str, *args: Any) -> None:
+        """Ask every worker, and ignore the answers: have those that it concerns do something."""
         for address in list(self.network.links):
-            self.switchboard.ask(address, op, args, heard)
+            self.switchboard.ask(address, op, args, lambda _answer: None)
 
     def ask_all(
         self, op: str, args: tuple[Any, ...], then: Callable[[list[Any]], None], within: float | None = None

@@ -41,53 +41,38 @@ class LaneSpec(NamedTuple):
     is_async: bool
 
 
+# Each line: the message's name and the types of its fields; then its fields, and what it means.
+
 #: Owner -> host (worker).
 ToHost: TypeAlias = (
-    # What all actions of a run know; before the run's first bundle, and again when it has changed.
-    tuple[Literal["run"], RunInfo]
-    # lane, attempts: execute them in that lane.
-    | tuple[Literal["bundle"], str, list[Work]]
-    # attempt, why ("cancelled" or "timeout"), grace in seconds: end it early.
-    | tuple[Literal["cancel"], Key, str, float]
-    # lane: it is not needed any more.
-    | tuple[Literal["close"], str]
-    # run: it is over, drop what is kept for it.
-    | tuple[Literal["forget"], str]
-    # Workers by address: who is in the cluster. From the kernel.
-    | tuple[Literal["roster"], dict[str, WorkerInfo]]
+    tuple[Literal["run"], RunInfo]  # what all actions of a run know; before its first bundle, and when it has changed
+    | tuple[Literal["bundle"], str, list[Work]]  # lane, attempts: execute them in that lane
+    | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
+    | tuple[Literal["close"], str]  # lane: it is not needed any more
+    | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
+    | tuple[Literal["roster"], dict[str, WorkerInfo]]  # all workers, by address; from the kernel
 )
 
 #: Host -> owner.
 ToOwner: TypeAlias = (
-    # lane, "open": its thread has a slot.
-    tuple[Literal["lane"], str, str]
-    # lane, outcomes of attempts that ended.
-    | tuple[Literal["ended"], str, list[Outcome]]
-    # lane, attempts that have not begun: they waited behind a long one; run them elsewhere.
-    | tuple[Literal["returned"], str, list[Key]]
-    # lane: it has room again after it returned work.
-    | tuple[Literal["ready"], str]
-    # lane, attempts started, attempts finished, seconds of slot held, blocked: its counters, for sizing bundles.
-    | tuple[Literal["progress"], str, int, int, float, bool]
-    # lane, number of its attempts that await children: they do not count against a warm environment's concurrency.
-    | tuple[Literal["waiting"], str, int]
-    # lane: it has ended by itself.
-    | tuple[Literal["closed"], str]
-    # attempt: one with a max_queued_time has begun.
-    | tuple[Literal["began"], Key]
-    # attempt, phase, note: what it does now (it is paused at a breakpoint, or goes on).
-    | tuple[Literal["noted"], Key, Phase, str]
+    tuple[Literal["lane"], str, str]  # lane, "open": its thread has a slot
+    | tuple[Literal["ended"], str, list[Outcome]]  # lane, outcomes of attempts that ended
+    | tuple[Literal["returned"], str, list[Key]]  # lane, attempts not begun, behind a long one: run them elsewhere
+    | tuple[Literal["ready"], str]  # lane: it has room again after it returned work
+    | tuple[Literal["progress"], str, int, int, float, bool]  # lane, started, finished, busy in s, blocked: counters
+    | tuple[Literal["waiting"], str, int]  # lane, how many of its attempts await children: they take no room in it
+    | tuple[Literal["closed"], str]  # lane: it has ended by itself
+    | tuple[Literal["began"], Key]  # attempt: one with a max_queued_time has begun
+    | tuple[Literal["noted"], Key, Phase, str]  # attempt, phase, note: it is paused at a breakpoint, or resumed
 )
 
-#: Host -> the home of a run (its kernel).
+#: Host -> home of a run (its kernel): what happened.
 ToHome: TypeAlias = tuple[Literal["events"], list[Event]]
 
 #: Both ways; see `flyte_nb.engine.questions`.
 ToPeer: TypeAlias = (
-    # number, question, its arguments.
-    tuple[Literal["ask"], int, str, tuple[Any, ...]]
-    # number of the question, answer.
-    | tuple[Literal["answer"], int, Any]
+    tuple[Literal["ask"], int, str, tuple[Any, ...]]  # number, question, its arguments
+    | tuple[Literal["answer"], int, Any]  # number of the question, answer
 )
 
 Message: TypeAlias = ToHost | ToOwner | ToHome | ToPeer

@@ -141,12 +141,13 @@ def _look_at(host: _Host, lane: LaneThread, key: Key, seen: Callable[[Key, stack
 
 def standing(host: _Host, run: str, action: str) -> dict[str, Any] | None:
     """Where an action is paused at a breakpoint, and which files a debugger shows; None if it is not."""
-    stop = host.breakpoints.find(run, action)
+    paused = host.breakpoints.find(run, action)
     found = host.lane_of(run, action)
-    if stop is None or found is None:
+    if paused is None or found is None:
         return None
     files = {frame.filename for frame in stacks.thread_stack(found[0].thread_id).frames if frame.is_user}
-    return {"address": host.address, "where": stop.where, "files": sorted(files)[:MAX_FILES], "attached": stop.attached}
+    files_of = sorted(files)[:MAX_FILES]
+    return {"address": host.address, "where": paused.where, "files": files_of, "attached": paused.attached}
 
 
 def decide(

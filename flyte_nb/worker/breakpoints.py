@@ -168,15 +168,15 @@ class PausedAttempt:
 class RemotePdb(pdb.Pdb):
     """pdb on a `PausedAttempt`. Leaving it, in whatever way, lets the action go on."""
 
-    def __init__(self, stop: PausedAttempt) -> None:
-        super().__init__(stdin=stop, stdout=stop, nosigint=True, readrc=False)  # type: ignore[arg-type]  # as much of a file
+    def __init__(self, paused: PausedAttempt) -> None:
+        super().__init__(stdin=paused, stdout=paused, nosigint=True, readrc=False)  # type: ignore[arg-type]  # as much of a file
         self.use_rawinput = False
         self.prompt = ""
-        self._stop = stop
+        self._paused = paused
 
     def trace_dispatch(self, frame: FrameType, event: str, arg: Any) -> Any:
         """As the base class, until the attempt has ended: its thread then executes others."""
-        if self._stop.done:
+        if self._paused.done:
             sys.settrace(None)
             return None
         return super().trace_dispatch(frame, event, arg)
@@ -186,7 +186,7 @@ class RemotePdb(pdb.Pdb):
         if _is_machinery(frame):
             return False
         context = ctx.current()
-        if context is None or context.action != self._stop.body.work.action:
+        if context is None or context.action != self._paused.body.work.action:
             return False
         return bool(super().stop_here(frame))
 
@@ -196,13 +196,13 @@ class RemotePdb(pdb.Pdb):
             self.set_continue()
             return
         code = frame.f_code
-        self._stop.where = f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}"
+        self._paused.where = f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}"
         super().interaction(frame, traceback)
 
     def set_continue(self) -> None:
         """Go on."""
         super().set_continue()
-        self._stop.left()
+        self._paused.left()
 
     def do_here(self, _arg: str) -> None:
         """Print where it is paused."""
@@ -235,7 +235,7 @@ class Breakpoints:
     def __init__(self, host: _Host) -> None:
         self._host = host
         #: Attempts that have been paused, by key; they stay until they end.
-        self.stops: dict[Key, PausedAttempt] = {}
+        self.paused: dict[Key, PausedAttempt] = {}
         #: Runs in which breakpoints are passed over.
         self._off: set[str] = set()
         self._before = sys.breakpointhook
@@ -264,16 +264,16 @@ class Breakpoints:
                 logger.warning("breakpoint, %s, is passed over: nobody can attach in this run", where)
             return
         key = body.work.key
-        stop = self.stops.get(key)
-        if stop is None:
-            stop = self.stops[key] = PausedAttempt(self._host, body, wait)
-        if not stop.over:
+        paused = self.paused.get(key)
+        if paused is None:
+            paused = self.paused[key] = PausedAttempt(self._host, body, wait)
+        if not paused.over:
             logger.warning("stopped at breakpoint, %s: `%%flyte attach` opens it, within %g s", where, wait)
-            RemotePdb(stop).set_trace(frame)
+            RemotePdb(paused).set_trace(frame)
 
     def find(self, run: str, action: str) -> PausedAttempt | None:
         """An action that waits at pdb's prompt; None if it does not."""
-        found = (s for (r, a, _), s in self.stops.items() if r == run and a == action and s.waiting)
+        found = (paused for key, paused in self.paused.items() if key[:2] == (run, action) and paused.waiting)
         return next(found, None)
 
     def attach(self, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
@@ -294,23 +294,23 @@ class Breakpoints:
 
     def detach(self, run: str, action: str) -> bool:
         """Let an action go on, now or at its next breakpoint."""
-        found = [paused for key, paused in self.stops.items() if key[:2] == (run, action)]
+        found = [paused for key, paused in self.paused.items() if key[:2] == (run, action)]
         for paused in found:
             paused.detach()
         return bool(found)
 
     def ended(self, key: Key) -> None:
         """An attempt has ended."""
-        stop = self.stops.pop(key, None)
-        if stop is not None:
-            stop.ended()
+        paused = self.paused.pop(key, None)
+        if paused is not None:
+            paused.ended()
 
     def turn_off(self, run: str) -> int:
         """Let all paused attempts of a run go on, and pass over its breakpoints; returns how many were paused."""
         self._off.add(run)
-        waiting = [stop for key, stop in self.stops.items() if key[0] == run and stop.waiting]
-        for stop in waiting:
-            stop.detach()
+        waiting = [paused for key, paused in self.paused.items() if key[0] == run and paused.waiting]
+        for paused in waiting:
+            paused.detach()
         return len(waiting)
 
     def forget(self, run: str) -> None:

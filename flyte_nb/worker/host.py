@@ -227,7 +227,7 @@ class Host:
     def finish(self, body: Body) -> None:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
-        if self.breakpoints.stops:
+        if self.breakpoints.paused:
             self.post(self.breakpoints.ended, work.key)
         if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
             self.post(self.retained.forget, work.run, work.action)

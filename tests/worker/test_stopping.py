@@ -83,7 +83,7 @@ async def test_a_body_that_does_not_end_is_reported_after_its_grace(monkeypatch:
     for _ in range(2):
         stopping.cancel(KEY, "timeout", 0.0)
     assert [(KEY, "timeout")] == lane.interrupted
-    while not host.outcomes:
+    while not host.outcomes:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(0)
 
     assert [(*KEY, "timeout")] == [outcome[:4] for outcome in host.outcomes]
