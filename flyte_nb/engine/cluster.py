@@ -52,7 +52,7 @@ class ClusterHandle:
 
 async def open_cluster(
     target: Any, exits: WorkerExits, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
-    memory_limit: str | float | None = "auto", security: Any = None,
+    memory_limit: str | float | None = "auto", security: Any = None, preload: str = "",
 ) -> ClusterHandle:  # fmt: skip
     """Start or attach.
 
@@ -66,6 +66,7 @@ async def open_cluster(
         security: TLS credentials of an existing cluster, a `distributed.Security`; None = the cluster object's, or those of
             Dask's configuration.
         dashboard: Whether Dask's dashboard is served, on 127.0.0.1 and a free port.
+        preload: Module that worker processes of the embedded cluster import first.
 
     Raises:
         NoClusterError: The scheduler cannot be reached within `CONNECT_TIMEOUT` seconds.
@@ -74,7 +75,7 @@ async def open_cluster(
 
     quiet_loggers()
     if target is None:
-        return await _embedded(n_workers, threads_per_worker, dashboard, memory_limit, exits)
+        return await _embedded(n_workers, threads_per_worker, dashboard, memory_limit, exits, preload)
     if isinstance(target, distributed.Client):
         address, security = target.scheduler_info()["address"], security or target.security
     elif isinstance(target, (str, os.PathLike)) and _is_file(target):
@@ -92,7 +93,7 @@ async def open_cluster(
 
 
 async def _embedded(
-    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, exits: WorkerExits
+    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, exits: WorkerExits, preload: str
 ) -> ClusterHandle:
     import dask
     import distributed
@@ -104,7 +105,7 @@ async def _embedded(
     leave_main_alone()
     security = distributed.Security.temporary()
     settings = {
-        "distributed.worker.preload": ["flyte_nb.worker.preload"],
+        "distributed.worker.preload": [preload],
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "10s",
         "distributed.admin.system-monitor.gil.enabled": False,
@@ -123,7 +124,7 @@ async def _embedded(
             resources={"GPU": UNCOUNTED},
             asynchronous=True,
             silence_logs=logging.CRITICAL,
-            preload=["flyte_nb.worker.preload"],
+            preload=[preload],
         )
         nanny = reporting_to(exits)
         for spec in (cluster.new_spec, *cluster.worker_spec.values()):

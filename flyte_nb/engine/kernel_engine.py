@@ -231,7 +231,7 @@ class KernelEngine:
         self.blobs = Blobs(network.me)
         self.switchboard.answers["home"] = lambda then, run, op, args: self.answers.answer(run, op, args, then)
         network.exits.settle = self._settle_exit
-        self.answers.answers["worker_exit"] = lambda _run, then, address: network.exits.cause(address, then)
+        self.answers.serve("worker_exit", lambda _run, then, address: network.exits.cause(address, then))
         self.executor = DaskExecutor(network, Fetcher(self.switchboard, self.blobs))
         self.retained = Retained()
         self.replay = Replay(self.store, self.retained, self._settle)

@@ -109,7 +109,7 @@ class Session:
         self._names = itertools.count(1)
         self._target = cluster.pop("target", None)
         self._options = {"n_workers": None, "threads_per_worker": 1, "dashboard": False, **cluster}
-        self.starting = self.engine.start(self._target, **self._options)
+        self.starting = self.engine.start(self._target, preload="flyte_nb.worker.preload", **self._options)
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: Set by the notebook extension.
         self.cells: Any = None

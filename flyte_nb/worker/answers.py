@@ -41,7 +41,7 @@ class _Host(Protocol):
     emitter: Emitter
     breakpoints: Breakpoints
     previews: PreviewStore
-    kept: FarRetained
+    retained: FarRetained
     gateway: Gateway
     executor: DaskExecutor
 
