@@ -396,7 +396,7 @@ class DaskExecutor:
         for item in lost:
             if self._items.pop(item.work.key, None) is not None:
                 kind = "oom" if item.work.key[:2] in blamed else "lost"
-                item.done(Outcome(*item.work[:3], kind, error=error, place=(death.worker, 0, "")))
+                item.done(Outcome(*item.work[:3], kind, error=error, location=(death.worker, 0, "")))
 
     def _lane_lost(self, lane_id: str, error: ErrorNote | None) -> None:
         found = self._lanes.get(lane_id)
@@ -419,7 +419,7 @@ class DaskExecutor:
         items, lane.items = list(lane.items.values()), {}
         for item in items:
             self._items.pop(item.work.key, None)
-            item.done(Outcome(*item.work[:3], "lost", error=error, place=(lane.address, 0, "")))
+            item.done(Outcome(*item.work[:3], "lost", error=error, location=(lane.address, 0, "")))
 
     def fail_all(self, error: ErrorNote) -> None:
         """The cluster is gone: every attempt ends with `error`."""

@@ -1,6 +1,6 @@
 """Keep up with one run and say what changed in it, in messages of bounded size. Runs in: engine thread.
 
-Theory of operation. A `Picture` owns a `Watch`. `patch()` empties it and returns what the views on screen need: the header,
+Theory of operation. A `Picture` empties its `Changes` with `patch()`, which returns what the views on screen need: the header,
 tallies of groups they show, rows they show, changed stretches of the phase arrays behind the heat strips, new log lines. Runs
 of up to `SMALL` actions are sent whole; of larger ones only what an `Interest` names. Every message carries the next sequence
 number; a view that misses one asks for `snapshot()`, which is complete and replaces what it had. A patch costs what changed,
@@ -82,7 +82,7 @@ class Picture:
     def __init__(self, record: RunRecord, clock: Callable[[], float] = time.time) -> None:
         self.record = record
         self.clock = clock
-        self.watch = record.watch()
+        self.changes = record.subscribe()
         self.interests = Interests()
         self.errors = ErrorFolds()
         self.workers = rows.Workers()
@@ -102,14 +102,14 @@ class Picture:
         self._errors_changed = False
         self._reports: set[tuple[str, str]] = set()
         # What happened before this view was made.
-        self.watch.actions.update(record.actions)
-        self.watch.groups.update(record.groups)
+        self.changes.actions.update(record.actions)
+        self.changes.groups.update(record.groups)
         for name, line in _latest(record, RING_LINES):
             self.ring.append((name, line))
 
     def close(self) -> None:
         """Stop watching."""
-        self.record.unwatch(self.watch)
+        self.record.unsubscribe(self.changes)
 
     # -- what changed ---------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Picture:
             for key in self.record.children.get(parent, ())[:MAX_GROUPS]:
                 if key not in self._known:
                     self._known.add(key)
-                    self.watch.groups.add(key)
+                    self.changes.groups.add(key)
 
     @property
     def small(self) -> bool:
@@ -131,21 +131,21 @@ class Picture:
     @property
     def changed(self) -> bool:
         """Whether a patch would say anything."""
-        watch = self.watch
+        changes = self.changes
         return bool(
-            watch.run or watch.actions or watch.groups or watch.logs or watch.reports
+            changes.run or changes.actions or changes.groups or changes.logs or changes.reports
             or self._backlog or self._behind or self._fresh
         )  # fmt: skip
 
     def take(self) -> tuple[set[str], set[str], list[tuple[str, LogLine]], int]:
-        """Empty the watch: (names of changed actions, keys of changed groups, latest new lines, how many others)."""
-        watch = self.watch
-        actions, watch.actions = watch.actions, set()
-        groups, watch.groups = watch.groups, set()
-        logs, watch.logs = watch.logs, []
-        watch.run = False
-        self._reports |= watch.reports
-        watch.reports.clear()
+        """Empty the changes: (names of changed actions, keys of changed groups, latest new lines, how many others)."""
+        changes = self.changes
+        actions, changes.actions = changes.actions, set()
+        groups, changes.groups = changes.groups, set()
+        logs, changes.logs = changes.logs, []
+        changes.run = False
+        self._reports |= changes.reports
+        changes.reports.clear()
         self._tally(groups)
         self._look_at(actions)
         new = sum([len(event.lines) + event.hidden for event in logs])
@@ -290,7 +290,7 @@ class Picture:
         known = [record.groups[key] for key in changed & self._known]
         self._behind.update(group.key for group in known if len(group.members) >= HEAT_MIN)
         if len(known) > MAX_GROUPS:
-            self.watch.groups.update(group.key for group in known[MAX_GROUPS:])
+            self.changes.groups.update(group.key for group in known[MAX_GROUPS:])
             known = known[:MAX_GROUPS]
         if len(known) > 1:
             known.sort(key=lambda group: record.actions[group.members[0]].number)

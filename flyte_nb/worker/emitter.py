@@ -119,7 +119,7 @@ class Emitter:
         for key, body in list(lane.bodies.items()):
             if key not in self._announced and body.started_at:
                 self._announced.add(key)
-                self.emit(ev.AttemptStarted(*key, body.started_at, *lane.place))
+                self.emit(ev.AttemptStarted(*key, body.started_at, *lane.location))
 
     def ended(self, outcome: Outcome) -> None:
         """An attempt ended: its owner emits the event."""

@@ -307,7 +307,7 @@ async def test_closed_view_watches_no_more(store: RunStore, board: Board, widget
     await until(lambda: widgets)
     view.close()
 
-    assert [] == record.watches
+    assert [] == record.subscribers
     assert widgets[0].closed
     assert Phase.RUNNING is record.state.phase
 

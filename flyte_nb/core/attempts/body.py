@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from flyte_nb import errors
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.control.gateway import Gateway
-from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks import context as ctx
@@ -53,11 +53,11 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "context", "outcome", "output", "place", "run", "shelf", "started_at", "stop", "task", "variables", "work",
+        "context", "location", "outcome", "output", "run", "shelf", "started_at", "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
-        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, place: tuple[str, int, str],
+        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
         shelf: Shelf | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
@@ -65,7 +65,7 @@ class Body:
         self.task = task
         self.run = run
         self.work = work
-        self.place = place
+        self.location = location
         #: Told of values that are too large to be kept with their action, so that they can be shown all the same.
         self.shelf = shelf
         #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
@@ -164,7 +164,7 @@ class Body:
         if isinstance(exc, asyncio.CancelledError):
             return self._ended("cancelled")
         try:
-            note = note_of(exc, self.task.name, self.work, self.place[0])
+            note = note_of(exc, self.task.name, self.work, self.location[0])
         except Exception as fault:
             note = broken(fault)
         return self._ended("error", error=note)
@@ -172,7 +172,7 @@ class Body:
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.place
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location
         )
         return self.outcome
 

@@ -311,7 +311,7 @@ class Controller:
             flight.timer = None
         if outcome.started_at:
             flight.untold = Attempt(
-                outcome.attempt, outcome.started_at, outcome.ended_at, *outcome.place,
+                outcome.attempt, outcome.started_at, outcome.ended_at, *outcome.location,
                 outcome.ended_at - outcome.started_at, outcome.kind == "ok", outcome.error,
             )  # fmt: skip
         if outcome.kind == "lost":

@@ -60,4 +60,4 @@ def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) 
         if action.kind not in {"trace", "sleep", "condition"} or action.phase.is_terminal:
             continue
         if parent is not None and parent.phase.is_terminal:
-            emit(ev.ActionEnded(action.run, action.name, action.said[0] + 1, Phase.ABANDONED, now))
+            emit(ev.ActionEnded(action.run, action.name, action.next_seq, Phase.ABANDONED, now))

@@ -229,4 +229,4 @@ def _ran_out(action: Action) -> bool:
 def resume_point(action: Action) -> ResumePoint:
     """Where the numbers of an action stand that has ended."""
     attempts = action.attempt.number + 1 if action.attempt is not None else 0
-    return ResumePoint(action.said[0], attempts, action.error if _ran_out(action) else None)
+    return ResumePoint(action.controller_state[0], attempts, action.error if _ran_out(action) else None)

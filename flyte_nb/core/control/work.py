@@ -1,4 +1,4 @@
-"""How an attempt is asked for and how it ended: what executor and controller say to each other. Runs in: everywhere."""
+"""Work and its outcome: how a controller asks an executor for an attempt, and how that ended. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flyte_nb.core.transport.payload import Payload
 
 
 class Work(NamedTuple):
-    """One attempt to execute: everything a worker must know beside the task itself and the run."""
+    """One attempt to execute: everything a worker needs beside the task and the run."""
 
     run: str
     action: str
@@ -36,8 +36,11 @@ class Work(NamedTuple):
         return (self.run, self.action, self.attempt)
 
 
-#: Place of an attempt that was not executed.
-NOWHERE = ("", 0, "")
+#: Where an attempt is executed: address of the worker ("local" without a cluster), its process number, and the compute slot's
+#: name. One tuple for all attempts of a lane; no class, which would be pickled with every message.
+Location = tuple[str, int, str]
+#: Location of an attempt that was not executed.
+NOWHERE: Location = ("", 0, "")
 
 
 class Outcome(NamedTuple):
@@ -55,25 +58,24 @@ class Outcome(NamedTuple):
     ended_at: float = 0.0
     #: Bounded text of the value.
     preview: str = ""
-    #: Where it was executed: address of the worker, its process number, and the slot; one tuple for all of a lane.
-    place: tuple[str, int, str] = NOWHERE
+    location: Location = NOWHERE
 
 
 class Executor(Protocol):
-    """Who executes attempts. Lives on the controller's thread."""
+    """Executes attempts. Called on the controller's thread."""
 
     def start(self, task: Any, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Execute an attempt some time; `done` is called exactly once, on the controller's thread."""
 
     def cancel(self, work: Work, reason: str) -> None:
-        """Have a started attempt end early: its `done` is still called, with kind "cancelled" if it obeyed."""
+        """Stop a started attempt early: its `done` is still called, with kind "cancelled" if it was stopped."""
 
 
 class Handle(Protocol):
-    """Something scheduled that can be called off."""
+    """A scheduled callback."""
 
     def cancel(self) -> None:
-        """Call it off."""
+        """Cancel it."""
 
 
 class Clock(Protocol):

@@ -1,8 +1,8 @@
 """Everything that can happen to a run, as small frozen facts. Runs in: everywhere.
 
 Each event has one author: `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted` the session;
-`ActionQueued`/`ActionNoted`/`ActionEnded` the controller that awaits the action (it numbers what it says about one action
-with ``seq``), and `AttemptEnded`, from what the worker told it; `AttemptStarted`/`Logged`/`Reported` the worker. Authors
+`ActionQueued`/`ActionNoted`/`ActionEnded` the controller that awaits the action (it numbers the states of one action
+with ``seq``), and `AttemptEnded`, from the worker's outcome; `AttemptStarted`/`Logged`/`Reported` the worker. Authors
 race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
 """
 
@@ -49,7 +49,7 @@ class RunNoted(NamedTuple):
 
 
 class ActionQueued(NamedTuple):
-    """A task call was awaited. Always the controller's first word (sequence number 0)."""
+    """A task call was awaited: the controller's first event of the action (sequence number 0)."""
 
     run: str
     action: str
@@ -72,12 +72,12 @@ class ActionNoted(NamedTuple):
     phase: Phase
     at: float
     note: str = ""
-    #: The attempt it speaks of: QUEUED for attempt 1 is outdated once attempt 1 has started.
+    #: The attempt it refers to: QUEUED for attempt 1 is outdated once attempt 1 has started.
     attempt: int = 0
 
 
 class ActionEnded(NamedTuple):
-    """The controller's last word."""
+    """The action has ended: the controller's last event of it."""
 
     run: str
     action: str
@@ -88,7 +88,7 @@ class ActionEnded(NamedTuple):
     cached: bool = False
     output: bytes | None = None
     preview: str = ""
-    #: Its last attempt, where that has not been told of yet.
+    #: Its last attempt, where no `AttemptEnded` has reported it.
     attempt: Attempt | None = None
 
 

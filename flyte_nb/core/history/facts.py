@@ -51,6 +51,8 @@ class Phase(enum.StrEnum):
 
 
 TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED, Phase.TIMED_OUT, Phase.RECOVERED, Phase.ABANDONED})
+#: Phases that the controller alone decides: they hold whatever a worker reports of the attempt.
+CONTROLLER_DECIDES = TERMINAL | {Phase.PAUSED, Phase.CANCELLING, Phase.WAITING_FOR_RESOURCES}
 
 
 class ErrorNote(NamedTuple):
@@ -133,12 +135,17 @@ class Action:
     output: bytes | None = None
     #: Bounded text of the result; "" if none.
     preview: str = ""
-    #: What its controller last said: (sequence number, phase, attempt it speaks of). -1: nothing yet.
-    said: tuple[int, Phase, int] = (-1, Phase.QUEUED, 0)
+    #: The last state that its controller published: (sequence number, phase, attempt that it refers to). -1: none yet.
+    controller_state: tuple[int, Phase, int] = (-1, Phase.QUEUED, 0)
 
     def done(self) -> bool:
         """Whether it has ended."""
         return self.phase.is_terminal
+
+    @property
+    def next_seq(self) -> int:
+        """Sequence number of the next state that a controller publishes of it."""
+        return self.controller_state[0] + 1
 
     @property
     def id(self) -> str:

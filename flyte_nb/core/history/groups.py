@@ -1,4 +1,4 @@
-"""Groups of actions with a phase count each, and the changes that a view has not seen. Runs in: engine thread."""
+"""Groups of actions with a phase count each, and the changes that a view has not shown yet. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Group:
         return sum(self.counts[PHASE_CODES[phase]] for phase in phases)
 
 
-class Watch:
-    """What changed in one run since a view last looked. Each view has its own."""
+class Changes:
+    """What changed in one run since its subscriber, a view, last emptied this. Each subscriber has its own."""
 
     __slots__ = ("actions", "groups", "logs", "reports", "run")
 
@@ -51,7 +51,7 @@ class Watch:
         self.actions: set[str] = set()
         #: Keys of groups whose tally changed.
         self.groups: set[str] = set()
-        #: Names of actions that printed, with the lines since last look.
+        #: Lines printed since then.
         self.logs: list[ev.Logged] = []
         #: (action, tab) of changed reports.
         self.reports: set[tuple[str, str]] = set()

@@ -2,7 +2,7 @@
 
 Theory of operation. An action has two kinds of author: its controller (queued, noted, ended; numbered by ``seq``) and the
 workers that execute its attempts (started, ended; numbered by attempt). Their events race through different pipes, so
-nothing here depends on the order of arrival: per action we keep what the controller *last* said and what is known of each
+nothing here depends on the order of arrival: per action we keep the controller's *last* state and what is known of each
 attempt, and `phase_of` is a table over the two. ``fold(shuffle(events)) == fold(events)``, numbers of arrival aside.
 """
 
@@ -12,25 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import TERMINAL, Action, Attempt, Phase
+from flyte_nb.core.history.facts import CONTROLLER_DECIDES, Action, Attempt, Phase
 
 _QUEUED = (0, Phase.QUEUED, 0)
 
-#: Phases in which the controller's word stands whatever the worker says.
-_CONTROLLER_DECIDES = TERMINAL | {Phase.PAUSED, Phase.CANCELLING, Phase.WAITING_FOR_RESOURCES}
-
 
 def placeholder(run: str, name: str) -> Action:
-    """An action of which only a worker has spoken so far (number -1: not yet shown)."""
+    """An action of which only a worker's events have arrived so far (number -1: not yet shown)."""
     return Action(run, name, -1, "", "", "", "", "task", Phase.QUEUED, 0.0)
 
 
-def phase_of(said: tuple[int, Phase, int], attempt: Attempt | None) -> Phase:
-    """The phase, from what the controller last said and the latest attempt."""
-    _, phase, speaks_of = said
-    if phase in _CONTROLLER_DECIDES:
+def phase_of(controller_state: tuple[int, Phase, int], attempt: Attempt | None) -> Phase:
+    """The phase, from the controller's last state and the latest attempt."""
+    _, phase, refers_to = controller_state
+    if phase in CONTROLLER_DECIDES:
         return phase
-    if attempt is None or attempt.number < speaks_of:
+    if attempt is None or attempt.number < refers_to:
         return Phase.QUEUED
     # An attempt that ended leaves its action RUNNING until the controller has decided what follows.
     return Phase.RUNNING
@@ -39,17 +36,17 @@ def phase_of(said: tuple[int, Phase, int], attempt: Attempt | None) -> Phase:
 def _queued(action: Action, event: ev.ActionQueued) -> None:
     (_, _, action.parent, action.task, action.label, action.group, action.queued_at, action.kind,
      action.max_attempts, action.inputs) = event  # fmt: skip
-    if action.said[0] < 0:
-        action.said = _QUEUED
-    action.phase = phase_of(action.said, action.attempt)
+    if action.controller_state[0] < 0:
+        action.controller_state = _QUEUED
+    action.phase = phase_of(action.controller_state, action.attempt)
 
 
 def _noted(action: Action, event: ev.ActionNoted) -> None:
-    if event.seq > action.said[0]:
-        action.said = (event.seq, event.phase, event.attempt)
+    if event.seq > action.controller_state[0]:
+        action.controller_state = (event.seq, event.phase, event.attempt)
         action.note = event.note
-        action.phase = phase_of(action.said, action.attempt)
-        # It may have ended before: whoever retries by hand lets it begin again.
+        action.phase = phase_of(action.controller_state, action.attempt)
+        # It may have ended before: a retry by hand starts it again.
         action.ended_at = action.error = action.output = None
         action.cached, action.preview = False, ""
 
@@ -58,8 +55,8 @@ def _ended(action: Action, event: ev.ActionEnded) -> None:
     _, _, seq, phase, at, error, cached, output, preview, attempt = event
     if attempt is not None:
         _with_attempt(action, attempt)
-    if seq > action.said[0]:
-        action.said = (seq, phase, 0)
+    if seq > action.controller_state[0]:
+        action.controller_state = (seq, phase, 0)
         action.phase = phase
         action.ended_at = at
         action.error = error
@@ -92,7 +89,7 @@ def _with_attempt(action: Action, new: Attempt) -> None:
         *earlier, action.attempt = (known[n] for n in sorted(known))
         action.earlier = tuple(earlier)
         action.started_at = earlier[0].started_at
-    action.phase = phase_of(action.said, action.attempt)
+    action.phase = phase_of(action.controller_state, action.attempt)
 
 
 def _fuller(a: Attempt, b: Attempt) -> Attempt:

@@ -1,12 +1,13 @@
-"""The only mutable truth about runs: folds events, tallies groups, tells views what changed. Runs in: engine thread."""
+"""The run store: applies events, counts phases by group, and collects changes for views. Runs in: engine thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, Phase, RunState
-from flyte_nb.core.history.groups import PHASE_CODES, TERMINAL_CODES, Group, Watch
+from flyte_nb.core.history.groups import PHASE_CODES, TERMINAL_CODES, Changes, Group
 from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.reducer import fold
 
@@ -34,19 +35,25 @@ class RunRecord:
         self.logs = LogBook()
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
-        self.watches: list[Watch] = []
-        self._places: dict[str, tuple[Group, int]] = {}
+        self.subscribers: list[Changes] = []
+        self._positions: dict[str, tuple[Group, int]] = {}
 
-    def watch(self) -> Watch:
-        """A new change set that this record fills from now on; `unwatch` it when done."""
-        watch = Watch()
-        self.watches.append(watch)
-        return watch
+    def subscribe(self) -> Changes:
+        """A change set that this record fills from now on; `unsubscribe` it when done."""
+        changes = Changes()
+        self.subscribers.append(changes)
+        return changes
 
-    def unwatch(self, watch: Watch) -> None:
+    def unsubscribe(self, changes: Changes) -> None:
         """Stop filling it."""
-        if watch in self.watches:
-            self.watches.remove(watch)
+        if changes in self.subscribers:
+            self.subscribers.remove(changes)
+
+    def update(self, **fields: Any) -> None:
+        """Replace fields of the run's state."""
+        self.state = self.state._replace(**fields)
+        for changes in self.subscribers:
+            changes.run = True
 
     def find(self, name: str) -> Action | None:
         """The action of this name or number (``"a17"``); None if there is none."""
@@ -57,8 +64,8 @@ class RunRecord:
         return None
 
     def group_of(self, name: str) -> tuple[Group, int] | None:
-        """The group of an action and its place in it; None for a root."""
-        return self._places.get(name)
+        """The group of an action and its index among the members; None for a root."""
+        return self._positions.get(name)
 
     def children_of(self, name: str) -> list[Action]:
         """Children of an action, group by group, each in order of arrival."""
@@ -82,12 +89,12 @@ class RunRecord:
             action = self.actions[name] = fold(None, event)
         else:
             fold(action, event)
-        place = self._places.get(name)
-        if place is not None:
-            group, index = place
+        position = self._positions.get(name)
+        if position is not None:
+            group, index = position
             code, old = PHASE_CODES[action.phase], group.phases[index]
             if code == old:
-                place = None  # Its group's tally stands.
+                position = None  # the group's counts are unchanged
             else:
                 group.phases[index] = code
                 group.counts[old] -= 1
@@ -97,11 +104,11 @@ class RunRecord:
             self.numbered.append(name)
             # The root of a cell is implied; that of a `flyte.run` is an action like any other.
             if event.kind != "root" or self.state.kind == "run":
-                place = self._join(action)
-        for watch in self.watches:
-            watch.actions.add(name)
-            if place is not None:
-                watch.groups.add(place[0].key)
+                position = self._join(action)
+        for changes in self.subscribers:
+            changes.actions.add(name)
+            if position is not None:
+                changes.groups.add(position[0].key)
 
     def _join(self, action: Action) -> tuple[Group, int]:
         key = f"{action.parent}/{'g:' + action.group if action.group else 't:' + action.task}"
@@ -110,12 +117,12 @@ class RunRecord:
             group = Group(key, action.parent, action.group or action.task, action.task, bool(action.group))
             self.groups[key] = group
             self.children.setdefault(action.parent, []).append(key)
-        place = self._places[action.name] = (group, len(group.members))
+        position = self._positions[action.name] = (group, len(group.members))
         group.members.append(action.name)
         code = PHASE_CODES[action.phase]
         group.phases.append(code)
         group.counts[code] += 1
-        return place
+        return position
 
 
 class RunStore:
@@ -145,55 +152,35 @@ class RunStore:
             return
         if kind is ev.Logged:
             record.logs.add(event.action, event.lines, event.hidden)  # type: ignore[union-attr]
-            for watch in record.watches:
-                watch.logs.append(event)  # type: ignore[arg-type]
-            return
-        if kind is ev.RunClosed:
-            self._close(record, event)  # type: ignore[arg-type]
-        elif kind is ev.RunNoted:
-            record.state = record.state._replace(note=event.note)  # type: ignore[union-attr]
-            for watch in record.watches:
-                watch.run = True
-        elif kind is ev.RunReopened:
-            self._reopen(record, event)  # type: ignore[arg-type]
+            for changes in record.subscribers:
+                changes.logs.append(event)  # type: ignore[arg-type]
         elif kind is ev.Reported:
             key = (event.action, event.tab)  # type: ignore[union-attr]
             record.reports[key] = event.html[:MAX_REPORT]  # type: ignore[union-attr]
-            for watch in record.watches:
-                watch.reports.add(key)
+            for changes in record.subscribers:
+                changes.reports.add(key)
+        elif kind is ev.RunNoted:
+            record.update(note=event.note)  # type: ignore[union-attr]
+        elif kind is ev.RunClosed:
+            record.update(note="", phase=event.phase, ended_at=event.at, error=event.error)  # type: ignore[union-attr]
+            self._announce(event)
+        elif kind is ev.RunReopened:
+            record.update(phase=Phase.RUNNING, ended_at=None, error=None)
+            self._announce(event)
         else:
             record.apply(event)
 
+    def _announce(self, event: ev.Event) -> None:
+        for listener in list(self.listeners):
+            listener(event)
+
     def _open(self, event: ev.RunOpened) -> None:
         state = RunState(
-            event.run,
-            event.title,
-            event.kind,
-            Phase.RUNNING,
-            event.at,
-            None,
-            event.cell,
-            event.prompt,
-            recovers=event.recovers,
-        )
+            event.run, event.title, event.kind, Phase.RUNNING, event.at, None, event.cell, event.prompt, recovers=event.recovers
+        )  # fmt: skip
         self.runs[event.run] = RunRecord(state)
         self._forget_old()
-        for listener in list(self.listeners):
-            listener(event)
-
-    def _close(self, record: RunRecord, event: ev.RunClosed) -> None:
-        record.state = record.state._replace(note="", phase=event.phase, ended_at=event.at, error=event.error)
-        for watch in record.watches:
-            watch.run = True
-        for listener in list(self.listeners):
-            listener(event)
-
-    def _reopen(self, record: RunRecord, event: ev.RunReopened) -> None:
-        record.state = record.state._replace(phase=Phase.RUNNING, ended_at=None, error=None)
-        for watch in record.watches:
-            watch.run = True
-        for listener in list(self.listeners):
-            listener(event)
+        self._announce(event)
 
     def _forget_old(self) -> None:
         closed = [r for r in self.runs.values() if r.state.ended_at is not None]

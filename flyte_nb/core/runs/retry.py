@@ -162,7 +162,7 @@ def start(engine: Engine, plan: Plan, settle: Callable[[Call], Callable[[Settled
     root = record.actions.get(ROOT)
     if record.state.kind == "cell" and root is not None and root.phase.is_terminal:
         now = controller.clock.time()
-        controller.emit(ev.ActionNoted(record.state.run, ROOT, root.said[0] + 1, Phase.QUEUED, now, "retried by hand"))
+        controller.emit(ev.ActionNoted(record.state.run, ROOT, root.next_seq, Phase.QUEUED, now, "retried by hand"))
     for call, action in zip(plan.calls, plan.actions, strict=True):
         controller.resubmit(call, settle(call), lived=resume_point(action))
 
@@ -178,7 +178,7 @@ def close_cell(engine: Engine, record: RunRecord) -> None:
     phase = (Phase.FAILED if any(a.phase.is_failure for a in failed) else Phase.ABORTED) if failed else Phase.SUCCEEDED
     note = next((a.error for a in failed if a.error is not None), None)
     root = record.actions[ROOT]
-    controller.emit(ev.ActionEnded(record.state.run, ROOT, root.said[0] + 1, phase, now, note))
+    controller.emit(ev.ActionEnded(record.state.run, ROOT, root.next_seq, phase, now, note))
     controller.emit(ev.RunClosed(record.state.run, phase, now, note))
 
 
