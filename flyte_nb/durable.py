@@ -40,11 +40,6 @@ def _record(context: Context, name: str) -> Payload | None:
     return None if type(found) is ResumePoint else found
 
 
-def _emit(context: Context, *events: ev.Event) -> None:
-    for event in events:
-        context.gateway.run_soon(context.gateway.controller.emit, event)
-
-
 def _queued(context: Context, name: str, label: str, kind: str, at: float) -> ev.ActionQueued:
     task = label.partition("(")[0]
     attempts = context.attempt + 1 if kind == "sleep" else 1
@@ -63,7 +58,7 @@ def _recorded(label: str, make: Callable[[], Any]) -> Any:
         phase = Phase.SUCCEEDED if record is None else Phase.RECOVERED
         now = clock.time()
         ended = ev.ActionEnded(context.run.name, name, 1, phase, now, output=bytes(payload), preview=repr(value))  # type: ignore[arg-type]
-        _emit(context, _queued(context, name, label, "trace", now), ended)
+        context.gateway.emit(_queued(context, name, label, "trace", now), ended)
     return value
 
 
@@ -80,18 +75,17 @@ def _sleeping(seconds: float) -> Iterator[float]:
     now = clock.time()
     began = now if record is None else float(loads(record))
     number, sequence = context.attempt, 2 * context.attempt
-    _emit(context, _queued(context, name, label, "sleep", began))
+    context.gateway.emit(_queued(context, name, label, "sleep", began))
     if sequence:
-        _emit(context, ev.ActionNoted(run, name, sequence, Phase.QUEUED, now, "sleeps on", number))
-    _emit(context, ev.AttemptStarted(run, name, number, now))
+        context.gateway.emit(ev.ActionNoted(run, name, sequence, Phase.QUEUED, now, "sleeps on", number))
+    context.gateway.emit(ev.AttemptStarted(run, name, number, now))
     phase = Phase.ABORTED
     try:
         yield began + seconds - now
         phase = Phase.SUCCEEDED
     finally:
         end = clock.time()
-        _emit(
-            context,
+        context.gateway.emit(
             ev.AttemptEnded(run, name, number, now, end, phase is Phase.SUCCEEDED),
             ev.ActionEnded(run, name, sequence + 1, phase, end),
         )

@@ -112,10 +112,9 @@ def report_of(context: Context) -> Report:
 
 
 def _send(context: Context, report: Report) -> None:
-    emit = context.gateway.controller.emit
     for tab in report._take_changed():
         event = ev.Reported(context.run.name, context.action, tab.name, tab.get_html()[:MAX_TAB])
-        context.gateway.run_soon(emit, event)
+        context.gateway.emit(event)
 
 
 def _of_task() -> Context | None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.inline import InlineExecutor
+from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
@@ -105,12 +106,12 @@ def record() -> Iterator[list[ev.Event]]:
         original(event)
 
     engine.store.append = append  # type: ignore[method-assign]
-    controller = engine.gateway.controller
-    emit, controller.emit = controller.emit, append
+    controller = engine.controller
+    controller.emit = controller.reporter.emit = append
     try:
         yield events
     finally:
-        controller.emit = emit
+        controller.emit = controller.reporter.emit = original
         del engine.store.append
 
 
@@ -129,10 +130,11 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
         name=engine.new_run_name(), home=getattr(engine, "home", "local"), mode="local" if mode == "local" else "remote"
     )
     gateway = engine.gateway
-    emit = gateway.controller.emit
     started = info.started_at.timestamp()
-    gateway.run_soon(emit, ev.RunOpened(info.name, getattr(function, "__name__", "cell"), "cell", started))
-    gateway.run_soon(emit, ev.ActionQueued(info.name, runs_engine.ROOT, "", "cell", "cell", "", started, "root"))
+    gateway.emit(
+        ev.RunOpened(info.name, getattr(function, "__name__", "cell"), "cell", started),
+        ev.ActionQueued(info.name, runs_engine.ROOT, "", "cell", "cell", "", started, "root"),
+    )
 
     async def body() -> T:
         with ctx.using(cell_context(engine, info)):
@@ -145,24 +147,24 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
         error = exc
         raise
     finally:
-        _close(gateway, engine.store, info.name, error)
+        _close(engine, info.name, error)
 
 
-def _close(gateway: Any, store: Any, run: str, error: BaseException | None) -> None:
+def _close(engine: runs_engine.Engine, run: str, error: BaseException | None) -> None:
     """Close a cell's run once nothing of it executes."""
-    quiet = asyncio.run_coroutine_threadsafe(_quiet(gateway, store.runs.get(run), run), gateway.loop)
+    gateway = engine.gateway
+    quiet = asyncio.run_coroutine_threadsafe(_quiet(engine.controller, engine.store.runs.get(run), run), gateway.loop)
     quiet.result(30)
-    phase = Phase.FAILED if error is not None else Phase.SUCCEEDED
-    now = gateway.controller.clock.time()
-    gateway.ask(gateway.controller.emit, ev.ActionEnded(run, runs_engine.ROOT, 1, phase, now))
-    gateway.ask(gateway.controller.emit, ev.RunClosed(run, phase, now))
+    phase, now = (Phase.FAILED if error is not None else Phase.SUCCEEDED), gateway.now()
+    gateway.emit(ev.ActionEnded(run, runs_engine.ROOT, 1, phase, now), ev.RunClosed(run, phase, now))
+    gateway.ask(lambda: None)  # they are folded
 
 
-async def _quiet(gateway: Any, record: Any, run: str) -> None:
-    gateway.controller.cancel_run(run, "its cell ended")
-    while gateway.controller.unfinished(run):  # noqa: ASYNC110 - the controller tells nobody; a few turns
+async def _quiet(controller: Controller, record: Any, run: str) -> None:
+    controller.cancel_run(run, "its cell ended")
+    while controller.unfinished(run):  # noqa: ASYNC110 - there is no event for it; a few turns
         await asyncio.sleep(0.01)
-    # Actions that workers see through end there, cancelled by a parent that has ended.
+    # Actions that workers' controllers drive end there, cancelled by a parent that has ended.
     until = time.monotonic() + GRACE + 2.0
     while record is not None and record.unfinished and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.01)

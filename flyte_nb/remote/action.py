@@ -162,7 +162,7 @@ class Action:
     def runtime(self) -> dt.timedelta:
         """How long it has taken since then, up to its end."""
         facts = self._facts
-        end = facts.ended_at or self._run._engine.gateway.controller.clock.time()
+        end = facts.ended_at or self._run._engine.gateway.now()
         return dt.timedelta(seconds=max(0.0, end - (facts.started_at or facts.queued_at)))
 
     @property
@@ -208,7 +208,7 @@ class Action:
         elif hasattr(engine, "abort_action"):
             engine.gateway.run_soon(engine.abort_action, self.run_name, self._name, reason)
         else:
-            engine.gateway.run_soon(engine.gateway.controller.abort, self.run_name, self._name, reason)
+            engine.gateway.abort(self.run_name, self._name, reason)
 
     def _get_logs(self, **_ignored: Any) -> list[str]:
         """What it printed, line by line."""

@@ -10,7 +10,6 @@ from flyte_nb.core.runs.run import Run
 from flyte_nb.core.runs.run_registry import runs
 from flyte_nb.core.steps.conditions import answer_of
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.core.values.aio import Dual, DualIterator
 
 
@@ -117,7 +116,4 @@ def _ask_home(run_name: str, op: str, *args: Any) -> Any:
         gateway, info = context.gateway, context.run
     else:
         gateway, info = Run.get(run_name)._engine.gateway, None  # raises: it is unknown
-    box = OneShot()
-    gateway.run_soon(lambda: gateway.controller.home.ask(info, op, args, box.put))  # type: ignore[union-attr,arg-type]
-    with gateway.blocking():
-        return box.get()
+    return gateway.wait_for_home(info, op, args)  # type: ignore[arg-type]

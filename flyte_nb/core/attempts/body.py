@@ -24,7 +24,7 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError, dumps, loads
+from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError, dumps, loads, small
 from flyte_nb.core.values.brief import brief
 
 _NONE = pickle.dumps(None, 5)
@@ -35,8 +35,6 @@ GRACE = 3.0
 
 #: Longest text of a result kept with its action, in characters.
 PREVIEW_CHARS = 300
-#: Results of more bytes are not kept with their action.
-LARGE = 64 * 1024
 
 
 class Shelf(Protocol):
@@ -130,7 +128,7 @@ class Body:
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         payload = self.work.payload
         args, kwargs = loads(payload)
-        if self.shelf is not None and (type(payload) is Packed or len(payload) > LARGE):
+        if self.shelf is not None and small(payload) is None:
             named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
             self.shelf.put_inputs((self.work.run, self.work.action), named, payload)
         return args, kwargs
@@ -154,7 +152,7 @@ class Body:
                 f"{self.task.config.max_inline_io_bytes:,}. Return a flyte.io.File, a DataFrame or an array (they travel "
                 "apart), or raise the limit in @env.task(max_inline_io_bytes=...)."
             )
-        if self.shelf is not None and (type(payload) is Packed or len(payload) > LARGE):
+        if self.shelf is not None and small(payload) is None:
             self.shelf.put((self.work.run, self.work.action), value, payload)
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 

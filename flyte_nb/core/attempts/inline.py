@@ -45,12 +45,13 @@ class InlineExecutor:
     def __init__(self, loop: asyncio.AbstractEventLoop, emit: Callable[[ev.Event], None]) -> None:
         self._loop = loop
         self._emit = emit
-        self.gateway: Gateway | None = None
+        #: Set by the engine that it belongs to.
+        self.gateway: Gateway
+        self.controller: Controller
         self._running: dict[tuple[str, str, int], _Running] = {}
 
     def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Execute an attempt in a thread of its own."""
-        assert self.gateway is not None
         output.install(tee=True)  # test runners replace the streams for each test
         body = Body(task, run, work, self.gateway, _EventSink(self.gateway, work), ("local", os.getpid(), ""))
         running = self._running[work.key] = _Running(body, done)
@@ -60,7 +61,7 @@ class InlineExecutor:
         target = self._run_async if task.is_async else self._run_sync
         running.thread = threading.Thread(target=target, args=(running,), name=f"flyte-{work.label[:40]}", daemon=True)
         running.thread.start()
-        self.gateway.controller.started(work.run, work.action)
+        self.controller.started(work.run, work.action)
 
     def cancel(self, work: Work, reason: str) -> None:
         """Interrupt an attempt: an async body at its next await, a sync one at its next bytecode."""
@@ -71,8 +72,7 @@ class InlineExecutor:
         if running is None or running.body.stop:
             return
         running.body.stop = why
-        assert self.gateway is not None
-        self.gateway.controller.close_parent(work.run, work.action, "its parent was cancelled")
+        self.controller.close_parent(work.run, work.action, "its parent was cancelled")
         if running.task is not None and running.loop is not None:
             with contextlib.suppress(RuntimeError):
                 running.loop.call_soon_threadsafe(running.task.cancel)
@@ -109,7 +109,6 @@ class InlineExecutor:
             loop.close()
 
     def _report(self, running: _Running, outcome: Outcome) -> None:
-        assert self.gateway is not None
         self.gateway.run_soon(self._ended, running, outcome)
 
     def _ended(self, running: _Running, outcome: Outcome) -> None:
@@ -118,8 +117,7 @@ class InlineExecutor:
             return
         if running.timer is not None:
             running.timer.cancel()
-        assert self.gateway is not None
-        warn_of_orphans(self.gateway.controller, self._emit, work)
+        warn_of_orphans(self.controller, self._emit, work)
         running.done(outcome)
 
 
@@ -146,9 +144,9 @@ class _EventSink:
     """Turns an attempt's lines into events, from any thread."""
 
     def __init__(self, gateway: Gateway, work: Work) -> None:
-        self._port = gateway
+        self._gateway = gateway
         self._work = work
 
     def line(self, line: LogLine) -> None:
         """Send one line."""
-        self._port.run_soon(self._port.controller.emit, ev.Logged(*self._work[:3], (line,)))
+        self._gateway.emit(ev.Logged(*self._work[:3], (line,)))

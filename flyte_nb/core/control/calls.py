@@ -1,31 +1,32 @@
-"""A task call on its way to the controller, and what its caller gets back. Runs in: everywhere."""
+"""Calls of tasks, and their results as callers get them: a value or an exception. Runs in: everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from typing import Any, NamedTuple, Protocol
 
+from flyte_nb import errors
+from flyte_nb.core.failures import reraise, wording
+from flyte_nb.core.failures.record import FailureRecord
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import TaskConfig
-from flyte_nb.core.transport.payload import (
-    Payload,
-)
+from flyte_nb.core.transport.payload import Payload, loads
+from flyte_nb.errors import BaseRuntimeError
 
-#: Digits of an action's name that say which call of which parent it is: with a million actions, one chance in 10 million that
-#: two are alike.
-PLACE_DIGITS = 16
+#: Digits of an action's name that identify its call site: with a million actions, one chance in 10 million that two are alike.
+CALL_SITE_DIGITS = 16
 
 
 class TaskSpec(Protocol):
-    """What a controller and an executor know of a task: `flyte_nb.core.tasks.task.Task`, or a condition's stand-in for one."""
+    """A task, as controllers and executors need it: `flyte_nb.core.tasks.task.Task`, or a condition's stand-in for one."""
 
     name: str
     config: TaskConfig
 
     @property
     def short_name(self) -> str:
-        """What views call it."""
+        """Its name in views."""
 
 
 class ResumePoint(NamedTuple):
@@ -35,7 +36,7 @@ class ResumePoint(NamedTuple):
     seq: int
     #: Attempts it has had.
     attempts: int
-    #: What its last attempt came to where nobody was left to hear of it (its worker, and its owner's, ran out of memory).
+    #: Error of its last attempt, where it was lost with its owner (its worker, and its owner's, ran out of memory).
     error: ErrorNote | None = None
 
 
@@ -63,7 +64,7 @@ class Call:
         self.label = label
         self.group = group
         self.custom = custom
-        #: What became of the same call in an earlier attempt of the parent: its result, or where it stands; None: it is new.
+        #: From an earlier attempt of the parent: the call's result, or the state to resume it from; None for a new call.
         self.record = record
         self.kind = kind
         self._cache_key = cache_key
@@ -71,16 +72,13 @@ class Call:
 
     @property
     def cache_key(self) -> bytes:
-        """What identifies the call for the cache (`caching.key_of`); empty: it takes no part, as with other code."""
+        """Its key in the cache (`flyte_nb.core.cache.key`); empty if it takes no part, or if its task was replaced."""
         return self._cache_key if self.task is self._keyed_task else b""
 
 
-def place_of(name: str) -> str:
-    """The part of an action's name that its code has no part in."""
-    return name[:PLACE_DIGITS]
-
-
-Deliver = Callable[["Settled"], None]
+def call_site_of(name: str) -> str:
+    """The part of an action's name that identifies the call, whatever its task's code: parent, task, inputs and order."""
+    return name[:CALL_SITE_DIGITS]
 
 
 class Settled:
@@ -92,12 +90,59 @@ class Settled:
         self, kind: str, call: Call | None, payload: Payload | None = None, error: Any = None, code: str = "",
         message: str = "",
     ) -> None:  # fmt: skip
-        #: "ok", "error", "cancelled" or "aborted".
+        #: "ok", "error", "cancelled", "aborted", or "raised" (the call could not be made).
         self.kind = kind
         self.call = call
         self.payload = payload
-        #: The `ErrorNote` of the last attempt, if it failed.
+        #: The `ErrorNote` of the last attempt, if it failed; with "raised", the exception.
         self.error = error
         #: Class name in `flyte_nb.errors` that the caller gets, where it is not the error's own.
         self.code = code
         self.message = message
+
+    def result(self) -> Any:
+        """The value, or its error raised. To be called in the caller's thread: unpickling may take long."""
+        __tracebackhide__ = True
+        if self.kind == "ok":
+            assert self.payload is not None
+            return loads(self.payload)
+        raise self.exception()
+
+    def exception(self) -> BaseException:
+        """The exception to raise for a call that did not succeed.
+
+        Its class derives from `errors.RuntimeUserError` (or the error that says what became of the action, such as
+        `errors.RetriesExhaustedError`) and, where the body raised, from the type of its exception.
+        """
+        if self.kind == "cancelled":
+            return asyncio.CancelledError(self.message)
+        if self.kind == "raised":
+            return self.error  # type: ignore[no-any-return]
+        if self.kind == "aborted":
+            return errors.ActionAbortedError(self.message or "the action was aborted")
+        note: ErrorNote = self.error or ErrorNote("system", "RuntimeSystemError", self.message)
+        cls = _class_named(self.code or note.code)
+        if note.record is not None:
+            from flyte_nb.core.failures.rebuild import to_exception
+
+            return to_exception(FailureRecord.loads(note.record), error_class=cls)
+        call = self.call
+        notes = (f"action {call.run.name}/{_shown_name(call)}: {call.label}",) if call is not None else ()
+        made = cls or _CLASS_OF_KIND.get(note.kind, errors.RuntimeUnknownError)
+        return reraise.raise_as(None, code=note.code, message=note.message, kind=note.kind, cls=made, notes=notes)  # type: ignore[arg-type]
+
+
+_CLASS_OF_KIND: dict[str, type[BaseRuntimeError]] = {
+    "user": errors.RuntimeUserError,
+    "system": errors.RuntimeSystemError,
+}
+
+
+def _class_named(name: str) -> type[BaseRuntimeError] | None:
+    found = getattr(errors, name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseRuntimeError) else None
+
+
+def _shown_name(call: Call) -> str:
+    """Name of an action that people see: "a17" in a notebook."""
+    return wording.current().name_of(call.name) or call.name[:8]

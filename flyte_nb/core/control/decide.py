@@ -1,14 +1,15 @@
-"""What follows when an attempt has ended: a pure decision, no action taken. Runs in: everywhere."""
+"""Decide what follows when an attempt has ended: pure functions, no action taken. Runs in: everywhere."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from flyte_nb.core.control.work import Outcome
-from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.failures.record import FailureRecord
+from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.settings.retry import RetryStrategy
 
-#: Times an attempt may be lost with its worker before that uses up retries: one is bad luck, three in a row is the action.
+#: Losses of an action's attempts with their workers before they use up retries: the action itself may be the cause.
 MAX_LOSSES = 3
 
 
@@ -66,17 +67,17 @@ def decide(
         code = overdue or "MaxRuntimeExceededError"
         why = "it waited longer than max_queued_time" if overdue else "it ran longer than its timeout"
         if used < retries.count and not cancelled:
-            return Again(_delay(retries, used), True, why)
+            return Again(retries.delay_before(used), True, why)
         return Fail(Phase.TIMED_OUT, code, why)
     if cancelled:
         return Cancelled()
     if outcome.kind == "oom":
         if used < retries.count:
-            return Again(_delay(retries, used), True, "out of memory")
+            return Again(retries.delay_before(used), True, "out of memory")
         return Fail(Phase.FAILED, "OOMError", "it used more memory than its resources allow")
     if outcome.kind == "lost":
         if losses >= MAX_LOSSES and used < retries.count:
-            return Again(_delay(retries, used), True, "its worker was lost")
+            return Again(retries.delay_before(used), True, "its worker was lost")
         if losses >= MAX_LOSSES:
             return Fail(Phase.FAILED, outcome.error.code if outcome.error else "WorkerLostError")
         return Again(0.0, False, "its worker was lost")
@@ -85,9 +86,13 @@ def decide(
     if outcome.error is not None and not outcome.error.recoverable:
         return Fail(Phase.FAILED)
     if used < retries.count:
-        return Again(_delay(retries, used), True, outcome.error.code if outcome.error else "")
+        return Again(retries.delay_before(used), True, outcome.error.code if outcome.error else "")
     return Fail(Phase.FAILED, "RetriesExhaustedError" if retries.count else "")
 
 
-def _delay(retries: RetryStrategy, used: int) -> float:
-    return retries.backoff.compute_delay(used).total_seconds() if retries.backoff else 0.0
+def may_park(error: ErrorNote | None) -> bool:
+    """Whether a failure may park its action (``on_failure="pause"``): it is the action's own, not one of a child passed on.
+
+    That child was parked with it, and a person has let it fail.
+    """
+    return error is None or error.record is None or len(FailureRecord.loads(error.record).path) < 2

@@ -1,4 +1,4 @@
-"""An action under way, as its controller holds it. Runs in: controller's thread."""
+"""An action in flight, as its controller holds it. Runs in: controller's thread."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history.facts import Attempt
 from flyte_nb.core.transport.payload import Payload
 
-#: (name, result) of every child of an action that succeeded in an earlier attempt of it; of every other child, where it stands.
+#: (name, result) of each child that succeeded in an earlier attempt of its parent; of the others, where to resume them.
 Records = tuple[tuple[str, "Payload | ResumePoint"], ...]
+#: Called once with how a call was settled.
+Deliver = Callable[[Settled], None]
 
 
 class Cache(Protocol):
@@ -29,17 +31,20 @@ class Cache(Protocol):
 
 
 class ActionInFlight:
-    """An action under way."""
+    """An action that has not ended."""
 
     __slots__ = (
-        "admitted", "attempt", "attempted", "call", "cancel_reason", "deadline", "ended", "looking", "losses", "on_end",
-        "overdue", "paused", "seq", "settle", "timer", "untold", "used", "work",
+        "admitted", "attempt", "attempted", "cache", "call", "cancel_reason", "deadline", "deliver", "ended", "looking",
+        "losses", "on_end", "overdue", "paused", "seq", "timer", "unreported", "used", "work",
     )  # fmt: skip
 
-    def __init__(self, call: Call, settle: Callable[[Settled], None] | None) -> None:
+    def __init__(self, call: Call, deliver: Deliver | None, cache: Cache | None = None) -> None:
         self.call = call
-        #: Tells the caller; None once told, or once nobody waits.
-        self.settle = settle
+        #: Gives the caller its result; None once it has one, or does not wait any more.
+        self.deliver = deliver
+        #: The cache, if the call takes part in it.
+        self.cache = cache if call.cache_key else None
+        #: Sequence number of the last event that the controller published of it.
         self.seq = 0
         #: Number of the next attempt.
         self.attempt = 0
@@ -50,21 +55,39 @@ class ActionInFlight:
         self.losses = 0
         self.cancel_reason = ""
         self.overdue = ""
-        #: Called off when the flight ends: backoff or queue timer, and the deadline.
+        #: Backoff or queue timer; cancelled when the action ends, as the deadline is.
         self.timer: Handle | None = None
         self.deadline: Handle | None = None
         #: The error that parked it (``on_failure="pause"``); None while not parked.
         self.paused: Fail | None = None
+        #: How its last attempt ended.
         self.attempted: Outcome | None = None
-        #: An attempt that ended and that no event has told of yet.
-        self.untold: Attempt | None = None
+        #: An attempt that ended and that no event has reported yet.
+        self.unreported: Attempt | None = None
         #: Whether it waits for the cache's answer: a result, or an identical call that executes.
         self.looking = False
         #: Whether it counts against its parent's ``max_action_concurrency``.
         self.admitted = False
         self.ended = False
-        #: Called once nothing of it executes any more: a caller that gave it up waits for that.
+        #: Called once nothing of it executes any more: for a caller that dropped it and awaits its end.
         self.on_end: Callable[[], None] | None = None
+
+    def settle(self, settled: Settled) -> None:
+        """Give the caller its result, unless it has one or does not wait any more."""
+        deliver, self.deliver = self.deliver, None
+        if deliver is not None:
+            deliver(settled)
+
+    def stop_timer(self) -> None:
+        """Cancel its backoff or queue timer."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def give_up_cache(self) -> None:
+        """Let another call own the cache's entry: this one has no result."""
+        if self.cache is not None:
+            self.cache.give_up(self.call)
 
     def __repr__(self) -> str:
         return f"<ActionInFlight {self.call.run.name}/{self.call.name} {self.call.label} attempt {self.attempt}>"
@@ -75,8 +98,8 @@ class Ticket:
 
     __slots__ = ("call", "deliver", "flight")
 
-    def __init__(self, call: Call, deliver: Callable[[Settled], None]) -> None:
+    def __init__(self, call: Call, deliver: Deliver) -> None:
         self.call = call
         self.deliver = deliver
-        #: The controller's side; None until it has taken the call.
+        #: The controller's side: None until it has taken the call; False if the call was cancelled before.
         self.flight: Any = None

@@ -1,4 +1,4 @@
-"""Cross from the user's threads and loops to the controller's, and back, in batches. Runs in: both sides.
+"""Gateway: cross from user code's threads and loops to the controller's, and back, in batches. Runs in: both sides.
 
 The controller lives on one loop (the engine's). User code awaits from other loops, or blocks in other threads. Each
 direction is a queue that wakes its reader once per burst, however many calls are in it: with one wake-up per call, a
@@ -16,17 +16,22 @@ from typing import Any
 
 from flyte_nb.core.control.calls import Call, Settled
 from flyte_nb.core.control.controller import Controller
-from flyte_nb.core.control.flight import Ticket
-from flyte_nb.core.control.raise_settled import exception_of
+from flyte_nb.core.control.flight import Deliver, Ticket
+from flyte_nb.core.control.questions import Answers, Then
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.mailbox import Mailbox, OneShot, mailbox_of, running_loop
-from flyte_nb.core.transport.payload import loads
 
 logger = logging.getLogger("flyte")
 
 
+def _ignore(_answer: Any) -> None:
+    pass
+
+
 class Gateway:
-    """How code in any thread reaches this process's controller."""
+    """How code in any thread reaches this process's controller. `controller` itself is for code on the controller's thread."""
 
     def __init__(
         self,
@@ -42,15 +47,29 @@ class Gateway:
         self.blocking = blocking
         self.inbox = Mailbox(loop)
 
-    def submit(self, call: Call, deliver: Callable[[Settled], None]) -> Ticket:
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def submit(self, call: Call, deliver: Deliver) -> Ticket:
         """Hand a call over; `deliver` is called once, on the controller's thread."""
         ticket = Ticket(call, deliver)
         self.inbox.post(self.controller.take, ticket)
         return ticket
 
-    def cancel(self, ticket: Ticket, reason: str) -> None:
-        """Have the action of a ticket cancelled; its result is not delivered any more."""
+    def submit_all(self, tickets: list[Ticket]) -> None:
+        """Hand over calls whose tickets their caller has made."""
+        self.inbox.post(self._take_all, tickets)
+
+    def _take_all(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            self.controller.take(ticket)
+
+    def drop(self, ticket: Ticket, reason: str) -> None:
+        """Cancel the action of a ticket; its result is not delivered any more."""
         self.inbox.post(self.controller.drop, ticket, reason)
+
+    def drop_all(self, tickets: list[Ticket], reason: str, then: Callable[[], None]) -> None:
+        """Cancel the actions of tickets: `Controller.drop_all`."""
+        self.inbox.post(self.controller.drop_all, tickets, reason, then)
 
     async def wait(self, call: Call) -> Any:
         """Submit, and await the result.
@@ -67,9 +86,9 @@ class Gateway:
         try:
             settled = await future
         except BaseException:  # CancelledError, and GeneratorExit of a closed coroutine
-            self.cancel(ticket, "its await was cancelled")
+            self.drop(ticket, "its await was cancelled")
             raise
-        return self.open(settled)
+        return settled.result()
 
     def wait_sync(self, call: Call) -> Any:
         """Submit, and block this thread until the result is there.
@@ -82,23 +101,52 @@ class Gateway:
         ticket = self.submit(call, box.put)
         try:
             with self.blocking():
-                settled = box.get()
+                settled: Settled = box.get()
         except BaseException:  # KeyboardInterrupt, and a cancellation raised into this thread
-            self.cancel(ticket, "its caller was interrupted")
+            self.drop(ticket, "its caller was interrupted")
             raise
-        return self.open(settled)
+        return settled.result()
 
-    def open(self, settled: Settled) -> Any:
-        """The value of a settled call, or its error raised. Runs in the caller's thread: unpickling may take long."""
-        __tracebackhide__ = True
-        if settled.kind == "ok":
-            assert settled.payload is not None
-            return loads(settled.payload)
-        if settled.kind == "cancelled":
-            raise asyncio.CancelledError(settled.message)
-        if settled.kind == "raised":
-            raise settled.error
-        raise exception_of(settled)
+    # -- actions and runs -----------------------------------------------------------------------------------------
+
+    def emit(self, *events: ev.Event) -> None:
+        """Publish events."""
+        for event in events:
+            self.inbox.post(self.controller.emit, event)
+
+    def abort(self, run: str, action: str, reason: str) -> None:
+        """Cancel an action from outside: `Controller.abort`."""
+        self.inbox.post(self.controller.abort, run, action, reason)
+
+    def cancel_run(self, run: str, reason: str) -> None:
+        """Cancel all actions of a run: `Controller.cancel_run`."""
+        self.inbox.post(self.controller.cancel_run, run, reason)
+
+    @property
+    def is_home(self) -> bool:
+        """Whether the runs whose actions are here have their home in this process."""
+        return isinstance(self.controller.home, Answers)
+
+    def ask_home(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then = _ignore) -> None:
+        """Ask a run's home: `flyte_nb.core.control.questions.Home`. `then` is called on the controller's thread."""
+        home = self.controller.home
+        if home is None:
+            self.inbox.post(then, None)
+        else:
+            self.inbox.post(home.ask, run, op, args, then)
+
+    def wait_for_home(self, run: RunInfo, op: str, args: tuple[Any, ...]) -> Any:
+        """Ask a run's home, and block this thread until it has answered; None if it cannot."""
+        box = OneShot()
+        self.ask_home(run, op, args, box.put)
+        with self.blocking():
+            return box.get()
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the controller's clock."""
+        return self.controller.now()
+
+    # -- anything else --------------------------------------------------------------------------------------------
 
     def run_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function on the controller's thread."""

@@ -1,8 +1,8 @@
-"""What a worker's death means for the actions of all runs: who computed there, who is left without an owner. Runs in: home.
+"""Orphaned actions: those a lost worker was executing or owned, and how their run closes them. Runs in: home.
 
-An owner that dies (a worker whose action awaited others) leaves actions behind that nobody sees through any more; their home
-closes them, so that no run shows what does not happen. Where the worker was ended for memory, the one action that computed
-on it is to blame, and not its parents, which only waited there.
+A worker whose action awaits others owns these: its controller drives them. When it dies, their home closes them, so that no
+run shows what does not happen. Where the worker was ended for its memory, the action that computed on it is the cause, not
+its parents, which only waited there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _open(store: RunStore) -> Iterator[RunRecord]:
 
 
 def computing(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
-    """Actions under way on a worker that awaited no other action."""
+    """Running actions of a worker that awaited no other action."""
     return [
         (record, action)
         for record in _open(store)
@@ -46,13 +46,13 @@ def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
 
 
 def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) -> None:
-    """Close steps, sleeps and conditions of actions that have ended: they were lost with a process, and not executed again.
+    """Close steps, sleeps and conditions whose parent has ended: they were lost with a process, and not executed again.
 
     On the controller's thread, at home.
 
     Args:
         record: A run.
-        emit: Folds an event.
+        emit: Publishes an event.
         now: Seconds since the epoch.
     """
     for action in list(record.actions.values()):

@@ -1,7 +1,7 @@
-"""Questions to a run's home: the process that keeps its store, its cache, and what must be decided once. Runs in: everywhere.
+"""Questions to a run's home: the process with its store and its cache, where decisions are made once. Runs in: everywhere.
 
 Every run has one home (the kernel, or this process in local mode). A controller on a worker, and code inside a task, ask it
-with `Home.ask`; the answer comes as a callback on the asking controller's thread. At home a `Answers` answers at once; on a
+with `Home.ask`; the answer comes as a callback on the asking controller's thread. At home an `Answers` answers at once; on a
 worker `flyte_nb.engine.questions` carries the question over the link.
 """
 
@@ -16,7 +16,7 @@ from flyte_nb.core.history.run_info import RunInfo
 logger = logging.getLogger("flyte")
 
 Then = Callable[[Any], None]
-#: Answers one kind of question: called with the run's name, the question's arguments, and whom to tell, once.
+#: Answers one kind of question: called with the run's name, a callback for the answer, and the question's arguments.
 Answer = Callable[..., None]
 
 
@@ -38,7 +38,7 @@ class Answers:
         self._answers: dict[str, Answer] = {}
 
     def serve(self, op: str, answer: Answer) -> None:
-        """Have a kind of question answered: ``answer(run_name, then, *args)``."""
+        """Register the answer to a kind of question: ``answer(run_name, then, *args)``."""
         self._answers[op] = answer
 
     def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then) -> None:
@@ -51,7 +51,7 @@ class Answers:
 
 
 def respond(op: str, answer: Callable[..., None] | None, then: Then, *args: Any) -> None:
-    """Have a question answered; where nobody can, or the answer fails, `then` gets None."""
+    """Answer a question with a function; without one, or if it fails, `then` gets None."""
     if answer is None:
         logger.error("flyte_nb: nobody answers %r here", op)
         then(None)

@@ -1,8 +1,8 @@
-"""What was computed before is not computed again: results given to a task that is retried, or that recovers an earlier run.
+"""Replay: results of children from an earlier attempt or run, reused instead of executing them again.
 
-A run's home answers "records": for a parent that is executed again, what became of its children in an earlier attempt; for a
-run that recovers another, also what the same calls gave there. Children are found by their place (parent, task, inputs, order),
-so a parent whose code was mended finds them; and they are reused if their own code is unchanged, since that is part of their
+A run's home answers "records": for a parent that is executed again, results of its children in earlier attempts; for a run
+that recovers another, also results of the same calls there. Children are found by call site (parent, task, inputs, order), so
+a parent whose code was corrected finds them; and they are reused if their own code is unchanged, since that is part of their
 names. Runs in: controller's thread.
 """
 
@@ -11,9 +11,10 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from flyte_nb.core.control.calls import Call, ResumePoint, place_of
+from flyte_nb.core.control.calls import Call, ResumePoint, call_site_of
+from flyte_nb.core.control.flight import Records
 from flyte_nb.core.control.questions import Answers, Home
 from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history.facts import Action, Phase
@@ -23,51 +24,38 @@ from flyte_nb.core.transport.payload import Packed, Payload, carried, nbytes
 #: Largest result of a nested call that a worker sends to its run's home for the case that the parent is executed again. Larger
 #: ones stay with the worker that executes the parent, and are asked for then: sending each twice would double the traffic.
 FAR_BYTES = 256 * 1024
-#: Bytes of such larger results that one worker keeps, over all parents that it executes; what came first goes first.
-FAR_KEPT_BYTES = 256 * 1024**2
+#: Bytes of such larger results that one worker keeps, over all parents that it executes; beyond it, the oldest are dropped.
+FAR_RETAINED_BYTES = 256 * 1024**2
 #: Recovered runs followed back; a cell that was recovered a hundred times is run again in full.
 MAX_CHAIN = 100
 #: Recovering runs whose exceptions are remembered: as many as the store keeps.
 MAX_FORCED = 200
 
-#: (name, result) of each child that succeeded; of the others, where their numbers stand.
-Records = tuple[tuple[str, Payload | ResumePoint], ...]
 Results = tuple[tuple[str, Payload], ...]
 
 
-class _Named(NamedTuple):
-    name: str
-
-
-class _Place(NamedTuple):
-    """Run and name of an action, in a call's form."""
-
-    run: _Named
-    name: str
-
-
 class Replay:
-    """The authority at home.
+    """Finds results to reuse, at a run's home.
 
     Args:
         store: Runs and their actions.
-        kept: Large results.
-        settle: Given a run, a parent and a callback: calls it once the events of earlier attempts, which may still be on
+        retained: Large results.
+        sync: Given a run, a parent and a callback: calls it once the events of earlier attempts, which may still be on
             their way, have arrived, with large results of the parent's children that workers keep.
     """
 
     def __init__(
         self,
         store: RunStore,
-        kept: Retained,
-        settle: Callable[[str, str, Callable[[Results], None]], None] = lambda _run, _parent, then: then(()),
+        retained: Retained,
+        sync: Callable[[str, str, Callable[[Results], None]], None] = lambda _run, _parent, then: then(()),
     ) -> None:
         self._store = store
-        self._kept = kept
-        self._settle = settle
+        self._retained = retained
+        self._sync = sync
         #: By recovering run: what is executed again although it succeeded.
         self._forced: OrderedDict[str, frozenset[str]] = OrderedDict()
-        #: By recovered run: how many parents it has, and their names by place.
+        #: By recovered run: how many parents it has, and their names by call site.
         self._parents: dict[str, tuple[int, dict[str, str]]] = {}
 
     def serve(self, answers: Answers) -> None:
@@ -77,7 +65,7 @@ class Replay:
 
     def _answer(self, run: str, then: Callable[[Records], None], parent: str, again: bool = True) -> None:
         if again:
-            self._settle(run, parent, lambda far: then(self._with(far, self.records(run, parent))))
+            self._sync(run, parent, lambda far: then(self._with(far, self.records(run, parent))))
         else:
             then(self.records(run, parent))
 
@@ -88,7 +76,7 @@ class Replay:
         )
 
     def _keep(self, run: str, then: Callable[[Any], None], name: str, payload: Payload) -> None:
-        self._kept.keep_result(_Place(_Named(run), name), payload)  # type: ignore[arg-type]  # all it asks a call for
+        self._retained.keep_result(run, name, payload)
         then(None)
 
     def force(self, run: str, names: Iterable[str]) -> None:
@@ -98,7 +86,7 @@ class Replay:
             self._forced.popitem(last=False)
 
     def records(self, run: str, parent: str) -> Records:
-        """What is known of the children of an action."""
+        """Results of the children of an action, and states to resume them from."""
         found: dict[str, Payload | ResumePoint] = {}
         forced = self._forced.get(run, frozenset())
         record = self._store.runs.get(run)
@@ -109,10 +97,10 @@ class Replay:
         return tuple(found.items())
 
     def recovered(self, run: str, parent: str) -> Results:
-        """What the calls of an action gave in a run that is to be recovered, and in those that it recovered itself."""
+        """Results of an action's calls in a run that is to be recovered, and in those that it recovered itself."""
         found: dict[str, Payload] = {}
         for record in reversed(list(self._chain(run))):
-            name = self._at_place(record, parent)
+            name = self._same_site(record, parent)
             results = self._children(record.state.run, name) if name else ()
             found.update((child, result) for child, result in results if not isinstance(result, ResumePoint))
         return tuple(found.items())
@@ -126,52 +114,44 @@ class Replay:
             yield record
             run = record.state.recovers
 
-    def _at_place(self, record: RunRecord, parent: str) -> str:
-        """Name that a parent of the same place has in another run; "" if there is none."""
+    def _same_site(self, record: RunRecord, parent: str) -> str:
+        """Name that a parent of the same call site has in another run; "" if there is none."""
         if parent in record.children:
             return parent
         count, parents = self._parents.get(record.state.run, (-1, {}))
         if count != len(record.children):
             if len(self._parents) >= MAX_CHAIN:
                 self._parents.clear()
-            parents = {place_of(name): name for name in record.children}
+            parents = {call_site_of(name): name for name in record.children}
             self._parents[record.state.run] = (len(record.children), parents)
-        return parents.get(place_of(parent), "")
+        return parents.get(call_site_of(parent), "")
 
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | ResumePoint]]:
         for name, result in results_of_children(self._store.runs.get(run), parent):
-            large = self._kept.result(run, name) if isinstance(result, ResumePoint) else None
+            large = self._retained.result(run, name) if isinstance(result, ResumePoint) else None
             yield name, (result if large is None else large)
 
 
 class FarRetained:
-    """A worker's stand-in for its runs' homes' `Kept`: sends results of a moderate size there, and keeps larger ones.
+    """Retains large results at a worker: sends those of a moderate size to their run's home, and keeps larger ones.
 
-    A larger one is kept until its parent has succeeded or its run is over.
+    A larger one is kept until its parent has succeeded or its run is over. Failed calls are retained at home only.
     """
 
-    def __init__(self, home: Home, max_bytes: int = FAR_KEPT_BYTES) -> None:
+    def __init__(self, home: Home, max_bytes: int = FAR_RETAINED_BYTES) -> None:
         self._home = home
         self._max_bytes = max_bytes
         self._nbytes = 0
         #: By (run, parent), then by name.
         self._large: OrderedDict[tuple[str, str], dict[str, Payload]] = OrderedDict()
 
-    def keep_call(self, call: Call) -> None:
-        """Calls are kept at home only."""
+    def began(self, call: Call) -> None:
+        """Nothing is kept of it here."""
 
-    def keep_custom(self, call: Call) -> None:
-        """Custom contexts are kept at home only."""
-
-    def custom(self, run: str, action: str) -> tuple[tuple[str, str], ...]:
-        """Empty: see `keep_custom`."""
-        return ()
-
-    def drop_call(self, call: Call) -> None:
-        """Nothing to drop."""
-
-    def keep_result(self, call: Call, result: Payload) -> None:
-        """Send it, or keep it here."""
+    def ended(self, call: Call, phase: Phase, result: Payload | None, large: bool) -> None:
+        """Send a large result, or keep it here."""
+        if result is None or not large:
+            return
         size = nbytes(result)
         if type(result) is not Packed and size <= FAR_BYTES:
             self._home.ask(call.run, "keep_result", (call.name, result), lambda _answer: None)
@@ -181,35 +161,27 @@ class FarRetained:
             while self._nbytes > self._max_bytes:
                 self.forget(*next(iter(self._large)))
 
-    def call(self, run: str, action: str) -> Call | None:
-        """None: calls are kept at home only."""
-        return None
-
-    def result(self, run: str, action: str) -> Payload | None:
-        """None: results are asked for by parent (`results`)."""
-        return None
-
     def has(self, run: str, parent: str) -> bool:
         """Whether results of children of this action are kept here. From any thread."""
         return (run, parent) in self._large
 
     def results(self, run: str, parent: str) -> Results:
-        """What is kept of the children of an action, in a form that can be sent."""
+        """Results kept of the children of an action, in a form that can be sent."""
         return tuple((name, carried(result)) for name, result in self._large.get((run, parent), {}).items())
 
     def forget(self, run: str, parent: str = "") -> None:
-        """An action has succeeded, or a run is over."""
+        """Drop results: of the children of an action that has succeeded, or of a run that is over."""
         gone = [key for key in self._large if key[0] == run and parent in ("", key[1])]
         for key in gone:
             self._nbytes -= sum(nbytes(result) for result in self._large.pop(key).values())
 
 
 def results_of_children(record: RunRecord | None, parent: str) -> Records:
-    """What became of the children of an action.
+    """Results of the children of an action.
 
     Returns:
-        The result of each that succeeded and whose result was kept; of every other task, where its numbers stand, since it
-        will be executed again under the same name.
+        The result of each that succeeded and whose result was kept; for every other one, the state to resume it from, since
+        it will be executed again under the same name.
     """
     found: list[tuple[str, Payload | ResumePoint]] = []
     for action in record.children_of(parent) if record is not None else ():
@@ -217,7 +189,7 @@ def results_of_children(record: RunRecord | None, parent: str) -> Records:
             found.append((action.name, pickle.dumps(action.queued_at)))
         elif action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
             found.append((action.name, action.output))
-        elif action.kind in {"task", "trace", "condition"}:  # one that still seems to run was lost with its owner
+        elif action.kind in {"task", "trace", "condition"}:  # one that has not ended here was lost with its owner
             found.append((action.name, resume_point(action)))
     return tuple(found)
 
@@ -227,6 +199,6 @@ def _ran_out(action: Action) -> bool:
 
 
 def resume_point(action: Action) -> ResumePoint:
-    """Where the numbers of an action stand that has ended."""
+    """The state from which an ended action is executed again."""
     attempts = action.attempt.number + 1 if action.attempt is not None else 0
     return ResumePoint(action.controller_state[0], attempts, action.error if _ran_out(action) else None)

@@ -1,22 +1,34 @@
-"""What a retry takes beyond events: calls that failed, and results too large for an event. Runs in: controller's thread.
+"""Failed calls and large results, retained in memory for retries: what events do not hold. Runs in: controller's thread.
 
-A controller at home (a kernel's, or local mode's) has one. Everything here is a reference to what was in memory anyway; it
-is given up with its run, or when it is too much.
+A controller at home (a kernel's, or local mode's) has a `Retained`. Everything in it is a reference to what was in memory
+anyway; it is dropped with its run, or when the bounds are reached.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
 from flyte_nb.core.control.calls import Call
+from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.transport.payload import Payload, nbytes
 
-#: Bytes of arguments and results kept in all, over what events hold. The oldest go first.
+#: Bytes of arguments and results retained in all, over what events hold. The oldest are dropped first.
 MAX_BYTES = 512 * 1024 * 1024
-#: Entries kept: a run of 100,000 actions of which each fails keeps this many of them.
+#: Entries retained: a run of 100,000 actions of which each fails keeps this many of them.
 MAX_ENTRIES = 200_000
 
 Key = tuple[str, str]
+
+
+class Retains(Protocol):
+    """What a controller tells of its actions so that they can be retried."""
+
+    def began(self, call: Call) -> None:
+        """An action is taken."""
+
+    def ended(self, call: Call, phase: Phase, result: Payload | None, large: bool) -> None:
+        """An action has ended, with a result or (None) without; `large`: it is not in the action's record."""
 
 
 class Retained:
@@ -29,6 +41,25 @@ class Retained:
         self._results: OrderedDict[Key, tuple[Payload, int]] = OrderedDict()
         self._customs: OrderedDict[Key, tuple[tuple[str, str], ...]] = OrderedDict()
 
+    def began(self, call: Call) -> None:
+        """Keep the call that a run begins with, and the custom context of any; most have none."""
+        if call.kind == "root":
+            self.keep_call(call)
+        if call.custom:
+            self._customs[call.run.name, call.name] = call.custom
+            if len(self._customs) > MAX_ENTRIES:
+                self._customs.popitem(last=False)
+
+    def ended(self, call: Call, phase: Phase, result: Payload | None, large: bool) -> None:
+        """Keep a call that failed, or a large result."""
+        if result is None:
+            self.keep_call(call)
+            return
+        if phase is Phase.SUCCEEDED and call.kind != "root":
+            self.drop_call(call)
+        if large:
+            self.keep_result(call.run.name, call.name, result)
+
     def keep_call(self, call: Call) -> None:
         """Keep the call of an action that failed, or that a run begins with."""
         key = (call.run.name, call.name)
@@ -37,19 +68,13 @@ class Retained:
         self._calls[key] = (call, size)
         self._trim()
 
-    def keep_result(self, call: Call, result: Payload) -> None:
+    def keep_result(self, run: str, action: str, result: Payload) -> None:
         """Keep a result that is too large for the action's record."""
-        key = (call.run.name, call.name)
+        key = (run, action)
         size = nbytes(result)
         self.nbytes += size - self._results.pop(key, (result, 0))[1]
         self._results[key] = (result, size)
         self._trim()
-
-    def keep_custom(self, call: Call) -> None:
-        """Keep the custom context of a call; most have none."""
-        self._customs[call.run.name, call.name] = call.custom
-        if len(self._customs) > MAX_ENTRIES:
-            self._customs.popitem(last=False)
 
     def custom(self, run: str, action: str) -> tuple[tuple[str, str], ...]:
         """The custom context of a call; empty if it had none, or it is not kept."""
@@ -66,15 +91,15 @@ class Retained:
         return found[0] if found else None
 
     def drop_call(self, call: Call) -> None:
-        """The action succeeded after all."""
+        """Drop the call of an action that has succeeded in the end."""
         found = self._calls.pop((call.run.name, call.name), None)
         self.nbytes -= found[1] if found else 0
 
     def forget_others(self, runs: set[str]) -> None:
-        """Give up everything of runs that are not among `runs`."""
-        for kept in (self._calls, self._results):
-            for key in [key for key in kept if key[0] not in runs]:
-                self.nbytes -= kept.pop(key)[1]
+        """Drop everything of runs that are not among `runs`."""
+        for retained in (self._calls, self._results):
+            for key in [key for key in retained if key[0] not in runs]:
+                self.nbytes -= retained.pop(key)[1]
         for key in [key for key in self._customs if key[0] not in runs]:
             del self._customs[key]
 

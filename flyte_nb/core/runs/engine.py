@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.replay import Replay
+from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.tasks.context import CallScope, Context
@@ -19,8 +21,12 @@ WATCH_EVERY = 0.05
 class Engine(Protocol):
     """Where runs run."""
 
+    #: For code in any thread.
     gateway: Gateway
+    #: For code on its thread.
+    controller: Controller
     store: RunStore
+    retained: Retained
     replay: Replay
 
     def new_run_name(self) -> str:
@@ -30,13 +36,13 @@ class Engine(Protocol):
         """What a run's actions know of it; None if it is forgotten."""
 
     def is_open(self, run: str) -> bool:
-        """Whether the cell of a run is still at it: more calls may come."""
+        """Whether the run's cell is still executing and may submit more calls."""
 
     def is_attended(self) -> bool:
         """Whether a person can decide over parked actions and attach to breakpoints."""
 
     def resolve(self, run: str, action: str, op: str, payload: Any, task: Any, info: RunInfo) -> None:
-        """Decide over a parked action, whoever sees it through: `Controller.resolve`. On the controller's thread."""
+        """Decide over a parked action, here or on a worker: `Controller.resolve`. On the controller's thread."""
 
 
 def cell_context(engine: Engine, info: RunInfo) -> Context:

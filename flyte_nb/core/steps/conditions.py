@@ -52,7 +52,7 @@ class _Asked:
     """A condition under way: its ticket, and whoever waits for it."""
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
-        self._port = gateway
+        self._gateway = gateway
         self._settled: Settled | None = None
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], object]] = []
@@ -75,7 +75,7 @@ class _Asked:
         tell()
 
     def _give_up(self, reason: str) -> None:
-        self._port.cancel(self._ticket, reason)
+        self._gateway.drop(self._ticket, reason)
         self._settle(Settled("cancelled", None, message=reason))
 
     def wait(self) -> Any:
@@ -83,7 +83,7 @@ class _Asked:
         done = threading.Event()
         self._when_settled(done.set)
         try:
-            with self._port.blocking():
+            with self._gateway.blocking():
                 done.wait()
         except BaseException:  # KeyboardInterrupt, and a cancellation raised into this thread
             self._give_up("its wait was interrupted")
@@ -105,7 +105,7 @@ class _Asked:
 
     def _open(self) -> Any:
         assert self._settled is not None
-        return self._port.open(self._settled)
+        return self._settled.result()
 
 
 def _wake(future: asyncio.Future[None]) -> None:

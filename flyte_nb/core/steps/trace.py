@@ -20,13 +20,11 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote, Phase
 from flyte_nb.core.tasks.context import Context, current, using
 from flyte_nb.core.tasks.prepare import label_of, name_call
-from flyte_nb.core.transport.payload import Payload, dumps, loads
+from flyte_nb.core.transport.payload import Payload, dumps, loads, small
 from flyte_nb.core.values import code_hash
 from flyte_nb.core.values.brief import brief
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: Results up to this size travel in the action's event; larger ones are kept beside it (`recall`).
-SMALL_BYTES = 64 * 1024
 #: Largest result that is recorded, in bytes; a call with a larger one is executed again.
 MAX_BYTES = 8 * 1024 * 1024
 #: Longest text of a result, in characters.
@@ -73,7 +71,7 @@ class _Step:
         key = inputs if inputs is not None else b"unpicklable"
         self.name = name_call(context, f"trace:{context.trace}:{traced.name}:{traced.version}", key, context.group)
         self._replayable = inputs is not None
-        self._inputs = inputs if type(inputs) is bytes and len(inputs) <= SMALL_BYTES else None
+        self._inputs = small(inputs)
         self._label = label_of(traced.name.rpartition(".")[2], bound)
         #: What the body sees: `flyte.ctx()` names this action, and tasks refuse to be called.
         self.inside = replace(context, trace=self.name)
@@ -148,20 +146,15 @@ class _Step:
         )
 
     def _end(self, phase: Phase, now: float, payload: Payload | None, preview: str) -> None:
-        small = payload if type(payload) is bytes and len(payload) <= SMALL_BYTES else None
-        self._emit(ev.ActionEnded(self._run, self.name, self._seq + 1, phase, now, None, output=small, preview=preview))
-        if payload is not None and small is None and len(payload) <= MAX_BYTES:
-            gateway, run = self._context.gateway, self._context.run
-            gateway.run_soon(_keep, gateway.controller, run, self.name, payload)
+        output = small(payload)
+        self._emit(
+            ev.ActionEnded(self._run, self.name, self._seq + 1, phase, now, None, output=output, preview=preview)
+        )
+        if payload is not None and output is None and len(payload) <= MAX_BYTES:
+            self._context.gateway.ask_home(self._context.run, "keep_result", (self.name, payload))
 
     def _emit(self, event: ev.Event) -> None:
-        gateway = self._context.gateway
-        gateway.run_soon(gateway.controller.emit, event)
-
-
-def _keep(controller: Any, run: Any, name: str, payload: Payload) -> None:
-    if controller.home is not None:
-        controller.home.ask(run, "keep_result", (name, payload), lambda _answer: None)
+        self._context.gateway.emit(event)
 
 
 @overload

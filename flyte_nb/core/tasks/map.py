@@ -131,7 +131,7 @@ class _Window:
             self._hand_over(batch)
 
     def _hand_over(self, batch: list[Ticket]) -> None:
-        self.gateway.run_soon(_take_all, self.gateway, batch)
+        self.gateway.submit_all(batch)
         time.sleep(0)  # let the engine begin with them: it waits for the GIL
 
     def _settle(self, index: int, settled: Settled) -> None:
@@ -152,7 +152,7 @@ class _Window:
         """
         out = [t for index, t in self.tickets.items() if index not in self.done and t.call is not None]
         if out:
-            self.gateway.run_soon(self.gateway.controller.drop_all, out, "the map ended early", then)
+            self.gateway.drop_all(out, "the map ended early", then)
         return bool(out)
 
     def has(self, index: int) -> bool:
@@ -171,7 +171,7 @@ class _Window:
 
     def open(self, settled: Settled) -> Any:
         """The value, or its error: raised, or as a value."""
-        return _open(self.gateway, settled, self._return_exceptions)
+        return _open(settled, self._return_exceptions)
 
 
 def _end(window: _Window) -> None:
@@ -195,20 +195,15 @@ def _nobody(_settled: Settled) -> None:
     """Nobody waits."""
 
 
-def _take_all(gateway: Gateway, tickets: list[Ticket]) -> None:
-    for ticket in tickets:
-        gateway.controller.take(ticket)
-
-
 def _zipped(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
     return zip(*iterables, strict=False) if iterables else iter(())
 
 
-def _open(gateway: Gateway, settled: Settled, return_exceptions: bool) -> Any:
+def _open(settled: Settled, return_exceptions: bool) -> Any:
     if not return_exceptions:
-        return gateway.open(settled)
+        return settled.result()
     try:
-        return gateway.open(settled)
+        return settled.result()
     except Exception as exc:  # a CancelledError is none
         return exc
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from flyte_nb import errors
 from flyte_nb.core.cache.key import CachedTask, key_of
-from flyte_nb.core.control.calls import PLACE_DIGITS, Call, place_of
+from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.registry import announce_defined
@@ -111,8 +111,8 @@ def name_call(context: Context, identity: str, payload: Payload, group: str) -> 
     what they were.
     """
     stem, _, code = identity.rpartition(":")
-    place = f"{place_of(context.action)}\0{stem}\0{group}\0"
-    base = hashlib.blake2b(place.encode() + key_bytes(payload), digest_size=PLACE_DIGITS // 2)
+    place = f"{call_site_of(context.action)}\0{stem}\0{group}\0"
+    base = hashlib.blake2b(place.encode() + key_bytes(payload), digest_size=CALL_SITE_DIGITS // 2)
     nth = context.scope.next(base.digest())
     if nth > 1:
         base.update(b"\0%d" % nth)

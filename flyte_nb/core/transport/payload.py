@@ -18,6 +18,8 @@ from flyte_nb.errors import SerializationError
 
 #: A buffer of this many bytes or more travels apart from its pickle, once per worker.
 BLOB_BYTES = 256 * 1024
+#: A payload of at most this many bytes is kept with its action and travels in its events; a larger one stays where it was made.
+SMALL_BYTES = 64 * 1024
 #: Types that the C pickler copies exactly, with nothing of the notebook inside.
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 
@@ -136,6 +138,11 @@ def carried(payload: Payload) -> Payload:
 def nbytes(payload: Payload) -> int:
     """Size of a payload in bytes, blobs included."""
     return payload.nbytes if type(payload) is Packed else len(payload)
+
+
+def small(payload: Payload | None) -> bytes | None:
+    """The payload, if it is small enough to be kept with its action; else None."""
+    return payload if type(payload) is bytes and len(payload) <= SMALL_BYTES else None
 
 
 def key_bytes(payload: Payload) -> bytes:

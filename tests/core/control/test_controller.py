@@ -9,6 +9,7 @@ import pytest
 
 import flyte_nb as flyte
 from flyte_nb.core.control.controller import Controller
+from flyte_nb.core.control.replay import resume_point
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
@@ -38,7 +39,11 @@ class World:
         self.blobs = Blobs()
         self.store.append(ev.RunOpened("r1", "t", "cell", 0.0))
         self.settled: list[Any] = []
-        self.context = Context(gateway=self, run=RunInfo(name="r1"), action="a0", scope=CallScope())  # type: ignore[arg-type]
+        self.with_run()
+
+    def with_run(self, **fields: Any) -> None:
+        """What the actions that follow know of their run."""
+        self.context = Context(gateway=self, run=RunInfo(name="r1", **fields), action="a0", scope=CallScope())  # type: ignore[arg-type]
 
     def submit(self, task: Any, *args: Any) -> Any:
         return self.controller.submit(prepare(self.context, task, args, {}), self.settled.append)
@@ -163,9 +168,7 @@ def test_names_are_deterministic_and_count_equal_calls(world):
 
 def test_a_paused_failure_waits_for_a_decision(world):
     """Under on_failure="pause" a failed action is parked; resuming it gives the caller the value."""
-    import dataclasses
-
-    world.context = dataclasses.replace(world.context, run=RunInfo(name="r1", on_failure="pause"))
+    world.with_run(on_failure="pause")
     flight = world.submit(work, 3)
     world.executor.end(**failing())
     assert Phase.PAUSED is world.action(flight).phase
@@ -175,3 +178,51 @@ def test_a_paused_failure_waits_for_a_decision(world):
 
     assert Phase.SUCCEEDED is world.action(flight).phase
     assert ["ok"] == [s.kind for s in world.settled]
+
+
+def test_actions_over_the_limit_of_their_parent_are_held_back_in_order(world):
+    """Under max_action_concurrency=2 the third call executes once one has ended; a parked one does not count."""
+    world.with_run(max_action_concurrency=2, on_failure="pause")
+    flights = [world.submit(work, n) for n in range(5)]
+    assert "<Controller [5 in flight, 3 held, 0 parked]>" == repr(world.controller)
+
+    world.executor.end(value=dumps(0))
+    assert [flights[n].call.name for n in (1, 2)] == [w.action for w, _ in world.executor.pending]
+    world.executor.end(**failing())
+
+    assert "<Controller [4 in flight, 1 held, 1 parked]>" == repr(world.controller)
+    world.controller.cancel(flights[4], "enough")
+    assert "<Controller [3 in flight, 0 held, 1 parked]>" == repr(world.controller)
+    for _ in range(2):
+        world.executor.end(value=dumps(0))
+    assert world.controller.resolve("r1", flights[1].call.name, "raise")
+    assert "<Controller [0 in flight, 0 held, 0 parked]>" == repr(world.controller)
+
+
+def test_a_retry_by_hand_goes_on_with_the_numbers_of_the_action(world):
+    """The events of an action that is executed again follow those of before."""
+    flight = world.submit(work, 3)
+    world.executor.end(**failing(), started_at=1.0, ended_at=2.0)
+    before = world.action(flight)
+    assert (Phase.FAILED, 0) == (before.phase, before.attempt.number)
+
+    again = world.controller.resubmit(flight.call, world.settled.append, point=resume_point(before))
+    assert 1 == world.executor.end(value=dumps(9), started_at=3.0, ended_at=4.0).attempt
+
+    assert (Phase.SUCCEEDED, 1, 1) == (
+        world.action(again).phase, world.action(again).attempt.number, len(world.action(again).earlier)
+    )  # fmt: skip
+    assert ["error", "ok"] == [s.kind for s in world.settled]
+
+
+def test_a_result_tells_the_caller_what_became_of_the_call(world):
+    """A settled call gives its value, or the error of the last attempt."""
+    world.submit(work, 3)
+    world.executor.end(value=dumps(9))
+    world.submit(work, 4)
+    world.executor.end(**failing("TypeError"))
+
+    returned, failed = world.settled
+    assert 9 == returned.result()
+    with pytest.raises(flyte.errors.RuntimeUserError, match="no"):
+        failed.result()

@@ -155,7 +155,7 @@ def test_events_of_a_retried_action_fold_to_the_same_in_any_order(seed: int) -> 
 
 
 def call(name: str, payload: bytes) -> Call:
-    """A call, as far as `Kept` looks at it."""
+    """A call, as far as `Retained` looks at it."""
     return Call(None, RunInfo(name="r1"), name, "a0", payload, name, "", ())  # type: ignore[arg-type]
 
 
@@ -163,7 +163,7 @@ def test_what_is_kept_is_bounded_and_results_go_first() -> None:
     """Results can be computed again; arguments of a failed call cannot."""
     kept = Retained(max_bytes=250)
     kept.keep_call(call("a", bytes(100)))
-    kept.keep_result(call("b", b""), bytes(100))
+    kept.keep_result("r1", "b", bytes(100))
     kept.keep_call(call("c", bytes(100)))
 
     assert (True, None, True) == (
