@@ -370,7 +370,7 @@ class KernelEngine:
             self.controller.abort(run, action, why)
         error = ErrorNote("system", "ActionAbortedError", why)
         self.executor.give_up(error)
-        now = self.controller.clock.time()
+        now = self.controller.now()
         for record in [record for record in self.store.runs.values() if record.state.ended_at is None]:
             run = record.state.run
             for one in [one for one in record.actions.values() if not one.phase.is_terminal and one.number >= 0]:

@@ -105,6 +105,8 @@ class Session:
         self.gateway = self.engine.gateway
         self.store = self.engine.store
         self.replay = self.engine.replay
+        self.controller = self.engine.controller
+        self.retained = self.engine.retained
         self.home = self.engine.network.me
         self._names = itertools.count(1)
         self._target = cluster.pop("target", None)
@@ -305,7 +307,7 @@ class Session:
             run.closed.set()
             self._cell_runs.pop(name, None)
             return
-        now = self.engine.controller.clock.time()
+        now = self.engine.controller.now()
         close_lost(self.store.runs[name], self.engine.emit, now)
         phase, note = Phase.SUCCEEDED, None
         if run.interrupted:

@@ -47,7 +47,7 @@ class CellRun(Run):
 
     def _abort(self, reason: str = "aborted") -> None:
         gateway = self._engine.gateway
-        gateway.run_soon(gateway.controller.cancel_run, self.name, reason)
+        gateway.cancel_run(self.name, reason)
 
     def _begin_again(self) -> None:
         self.retried = True
@@ -69,7 +69,7 @@ class CellRun(Run):
         record = self._record
         if record is None or record.state.ended_at is not None or self._owing:
             return
-        if gateway.controller.unfinished(self.name) or self._engine.is_open(self.name):
+        if self._engine.controller.unfinished(self.name) or self._engine.is_open(self.name):
             gateway.loop.call_later(0.02, self._close_when_quiet, tries + 1)
             return
         retry.close_cell(self._engine, record)

@@ -39,7 +39,7 @@ class LocalEngine:
             cache=CacheClient(self.answers, "local"),
         )  # fmt: skip
         self.gateway = Gateway(self.thread.loop, self.controller)
-        self.executor.gateway = self.gateway
+        self.executor.gateway, self.executor.controller = self.gateway, self.controller
         conditions.serve(self.answers, self)
         self._names = itertools.count(1)
         output.install(tee=True)

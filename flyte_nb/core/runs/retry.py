@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from flyte_nb.core.control.calls import Call, Settled
-from flyte_nb.core.control.raise_settled import exception_of
 from flyte_nb.core.control.replay import resume_point
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, ErrorNote, Phase
@@ -119,8 +118,8 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
         CannotRetryError: Its arguments, or its task, are not known any more.
     """
     run = record.state.run
-    kept = engine.gateway.controller.retained
-    call = kept.call(run, action.name) if kept is not None else None
+    retained = engine.retained
+    call = retained.call(run, action.name)
     if call is not None:
         return call
     name = f"{run}/{action.id} {action.label}"
@@ -137,8 +136,8 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
     info = engine.info_of(run) or RunInfo(name=run, home=getattr(engine, "home", "local"))
     custom: tuple[tuple[str, str], ...] = ()
     caller: Action | None = action
-    while kept is not None and caller is not None and not custom:  # it is handed down
-        custom, caller = kept.custom(run, caller.name), record.actions.get(caller.parent)
+    while caller is not None and not custom:  # it is handed down
+        custom, caller = retained.custom(run, caller.name), record.actions.get(caller.parent)
     return Call(
         task, info, action.name, action.parent, action.inputs, action.label, action.group, custom, None, action.kind
     )
@@ -152,19 +151,19 @@ def start(engine: Engine, plan: Plan, settle: Callable[[Call], Callable[[Settled
         plan: From `plan`.
         settle: Gives, for a call, whom to tell what came of it.
     """
-    controller = engine.gateway.controller
+    controller = engine.controller
     record = engine.store.runs[plan.calls[0].run.name]
     if record.state.ended_at is not None:
-        controller.emit(ev.RunReopened(record.state.run, controller.clock.time()))
+        controller.emit(ev.RunReopened(record.state.run, controller.now()))
     tell_again = getattr(controller.executor, "tell_again", None)
     if tell_again is not None:
         tell_again(record.state.run)  # the run's facts have changed: which code stands in for which
     root = record.actions.get(ROOT)
     if record.state.kind == "cell" and root is not None and root.phase.is_terminal:
-        now = controller.clock.time()
+        now = controller.now()
         controller.emit(ev.ActionNoted(record.state.run, ROOT, root.next_seq, Phase.QUEUED, now, "retried by hand"))
     for call, action in zip(plan.calls, plan.actions, strict=True):
-        controller.resubmit(call, settle(call), lived=resume_point(action))
+        controller.resubmit(call, settle(call), point=resume_point(action))
 
 
 def close_cell(engine: Engine, record: RunRecord) -> None:
@@ -172,8 +171,8 @@ def close_cell(engine: Engine, record: RunRecord) -> None:
 
     On the controller's thread.
     """
-    controller = engine.gateway.controller
-    now = controller.clock.time()
+    controller = engine.controller
+    now = controller.now()
     failed = [a for a in in_order(record.children_of(ROOT)) if is_owed(a)]
     phase = (Phase.FAILED if any(a.phase.is_failure for a in failed) else Phase.ABORTED) if failed else Phase.SUCCEEDED
     note = next((a.error for a in failed if a.error is not None), None)
@@ -202,7 +201,7 @@ def results_of(engine: Engine, record: RunRecord, group: str = "", task: str = "
         group: Only calls of this group; "": of all.
         task: Only calls of this task, by its full name or the function's; "": of all.
     """
-    kept = engine.gateway.controller.retained
+    retained = engine.retained
     found = []
     for action in in_order(record.children_of(ROOT)):
         if action.kind != "task" or (group and action.group != group):
@@ -210,8 +209,8 @@ def results_of(engine: Engine, record: RunRecord, group: str = "", task: str = "
         if task and task not in {action.task, action.task.rpartition(".")[2]}:
             continue
         payload: Payload | None = action.output
-        if payload is None and kept is not None:
-            payload = kept.result(record.state.run, action.name)
+        if payload is None:
+            payload = retained.result(record.state.run, action.name)
         error = None
         if is_owed(action):
             payload = None
@@ -251,4 +250,4 @@ def open_results(results: list[Result], run: str, *, return_exceptions: bool) ->
 
 
 def _error(result: Result) -> BaseException:
-    return exception_of(Settled("error", None, error=result.error))
+    return Settled("error", None, error=result.error).exception()

@@ -106,7 +106,7 @@ class Run:
             cache_key=cache_key_of(self._task, info, self._bound),
         )  # fmt: skip
         opened = ev.RunOpened(info.name, title, "run", info.started_at.timestamp(), recovers=info.recovers)
-        gateway.run_soon(gateway.controller.emit, opened)
+        gateway.emit(opened)
         gateway.submit(call, self._settle)
 
     _custom: tuple[tuple[str, str], ...] = ()
@@ -120,13 +120,15 @@ class Run:
         gateway, run = self._engine.gateway, self._info.name
         record = self._engine.store.runs.get(run)
         if record is not None and tries == LOST_STEPS_AFTER:
-            close_lost(record, gateway.controller.emit, gateway.controller.clock.time())
+            close_lost(record, self._engine.controller.emit, self._engine.controller.now())
         if record is not None and record.unfinished and tries < 200:
             gateway.loop.call_later(0.02 if tries < 20 else 0.05, self._close_when_quiet, tries + 1)
             return
         root = record.actions.get(ROOT) if record else None
         phase = root.phase if root is not None and root.phase.is_terminal else Phase.ABORTED
-        gateway.controller.emit(ev.RunClosed(run, phase, gateway.controller.clock.time(), root.error if root else None))
+        self._engine.controller.emit(
+            ev.RunClosed(run, phase, self._engine.controller.now(), root.error if root else None)
+        )
         self._finished.set()
 
     # -- facts ----------------------------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ class Run:
     def _value(self) -> Any:
         self._wait()
         assert self._settled is not None
-        return self._engine.gateway.open(self._settled)
+        return self._settled.result()
 
     def _outputs(self) -> ActionOutputs:
         value = self._value()
@@ -217,7 +219,7 @@ class Run:
 
     def _abort(self, reason: str = "aborted") -> None:
         gateway = self._engine.gateway
-        gateway.run_soon(gateway.controller.abort, self.name, ROOT, reason)
+        gateway.abort(self.name, ROOT, reason)
 
     abort = Dual(_abort)
     cancel = Dual(_abort)

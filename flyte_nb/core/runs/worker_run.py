@@ -22,7 +22,6 @@ from flyte_nb.core.runs.outputs import ActionOutputs
 from flyte_nb.core.runs.run import Dual, Run
 from flyte_nb.core.runs.start import with_runcontext
 from flyte_nb.core.tasks.context import Context
-from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.core.transport.payload import carried
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.aio import DualIterator
@@ -33,7 +32,7 @@ LOOK_EVERY = 0.02
 
 def is_far(context: Context | None) -> bool:
     """Whether the running code is a task of a worker, whose home is elsewhere."""
-    return context is not None and context.in_task and not isinstance(context.gateway.controller.home, Answers)
+    return context is not None and context.in_task and not context.gateway.is_home
 
 
 # -- on the worker -----------------------------------------------------------------------------------------------------
@@ -61,10 +60,7 @@ def find(context: Context, name: str) -> WorkerRun:
 
 
 def _ask(context: Context, op: str, *args: Any) -> Any:
-    slot, gateway = OneShot(), context.gateway
-    gateway.run_soon(gateway.controller.home.ask, context.run, op, args, slot.put)  # type: ignore[union-attr]
-    with gateway.blocking():
-        answer = slot.get()
+    answer = context.gateway.wait_for_home(context.run, op, args)
     if answer is None:
         raise errors.RuntimeSystemError("RuntimeSystemError", "the kernel that keeps this run did not answer")
     kind, value = answer
@@ -121,7 +117,7 @@ class WorkerRun(Run):
     def _value(self) -> Any:
         self._wait()
         assert self._settled is not None
-        return self._context.gateway.open(self._settled)
+        return self._settled.result()
 
     def _abort(self, reason: str = "aborted") -> None:
         _ask(self._context, "run.abort", self._name, reason)

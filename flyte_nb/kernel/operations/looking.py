@@ -39,7 +39,7 @@ def _lines(session: Session) -> list[str]:
         lines = []
         for name, record in session.store.runs.items():
             state = record.state
-            took = f"{(state.ended_at or session.engine.controller.clock.time()) - state.started_at:.1f} s"
+            took = f"{(state.ended_at or session.engine.controller.now()) - state.started_at:.1f} s"
             lines.append(
                 f"{name:>5}  {state.phase.value:<10} {took:>8}  {len(record.numbered):>7,} actions  {state.title}"
             )
