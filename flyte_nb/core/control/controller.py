@@ -316,10 +316,10 @@ class Controller:
         flight.stop_timer()
         if flight.deadline is not None:
             flight.deadline.cancel()
-        kept = small(output)
-        self.reporter.ended(flight, phase, error, cached, kept, preview)
+        recorded = small(output)
+        self.reporter.ended(flight, phase, error, cached, recorded, preview)
         if self.retained is not None:
-            self.retained.ended(call, phase, output, kept is None)
+            self.retained.ended(call, phase, output, recorded is None)
         del self.flights[run, call.name]
         siblings = self.children[run, call.parent]
         del siblings[call.name]
