@@ -1,4 +1,4 @@
-"""Admission: bound how many children of one action execute at once (``max_action_concurrency``). Runs in: controller's thread."""
+"""Admission: bound how many children of an action execute at once (`max_action_concurrency`). Runs in: controller's thread."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from typing import Any
 from flyte_nb.core.control.admission import Admission
 from flyte_nb.core.control.calls import Call, ResumePoint, Settled
 from flyte_nb.core.control.decide import Again, Cancelled, Fail, Succeed, decide, may_park
-from flyte_nb.core.control.flight import ActionInFlight, Cache, Deliver, Records, Ticket
+from flyte_nb.core.control.flight import ActionInFlight, Cache, Deliver, Ticket
 from flyte_nb.core.control.questions import Home
 from flyte_nb.core.control.reporter import Reporter
 from flyte_nb.core.control.retained import Retains
-from flyte_nb.core.control.work import Clock, Executor, Outcome, Work
+from flyte_nb.core.control.work import Clock, Executor, Outcome, Records, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo

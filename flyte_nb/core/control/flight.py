@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from flyte_nb.core.control.calls import Call, ResumePoint, Settled
+from flyte_nb.core.control.calls import Call, Settled
 from flyte_nb.core.control.decide import Fail
 from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history.facts import Attempt
 from flyte_nb.core.transport.payload import Payload
 
-#: (name, result) of each child that succeeded in an earlier attempt of its parent; of the others, where to resume them.
-Records = tuple[tuple[str, "Payload | ResumePoint"], ...]
 #: Called once with how a call was settled.
 Deliver = Callable[[Settled], None]
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flyte_nb.core.control.calls import Call, ResumePoint, call_site_of
-from flyte_nb.core.control.flight import Records
 from flyte_nb.core.control.questions import Answers, Home
 from flyte_nb.core.control.retained import Retained
+from flyte_nb.core.control.work import Records
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.core.transport.payload import Packed, Payload, carried, nbytes

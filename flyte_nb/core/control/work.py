@@ -10,6 +10,9 @@ from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload
 
+#: (name, result) of each child of an action that succeeded in an earlier attempt; of the others, where to resume them.
+Records = tuple[tuple[str, Payload | ResumePoint], ...]
+
 
 class Work(NamedTuple):
     """One attempt to execute: everything a worker needs beside the task and the run."""
@@ -24,8 +27,8 @@ class Work(NamedTuple):
     custom: tuple[tuple[str, str], ...] = ()
     #: Seconds the body may run; 0 = no bound.
     max_runtime: float = 0.0
-    #: Children of this action that completed in an earlier attempt: (name, result) pairs, to be replayed.
-    records: tuple[tuple[str, Payload | ResumePoint], ...] = ()
+    #: To be replayed.
+    records: Records = ()
     parent: str = ""
     #: What it does when it fails, where that differs from its run's: "raise" or "pause".
     on_failure: str = ""

@@ -209,10 +209,3 @@ class RunStore:
             if found is not None:
                 return record, found
         return None
-
-
-def replay(events: Iterable[ev.Event]) -> RunStore:
-    """A store rebuilt from recorded events: what a bug report holds."""
-    store = RunStore()
-    store.extend(events)
-    return store
