@@ -93,7 +93,12 @@ async def open_cluster(
 
 
 async def _embedded(
-    n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, exits: WorkerExits, preload: str
+    n_workers: int | None,
+    threads: int,
+    dashboard: bool,
+    memory_limit: str | float | None,
+    exits: WorkerExits,
+    preload: str,
 ) -> ClusterHandle:
     import dask
     import distributed

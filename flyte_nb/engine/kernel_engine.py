@@ -267,8 +267,8 @@ class KernelEngine:
             error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
             if len(computing) == 1 and computing[0][1] is action:
                 error = ErrorNote("user", "OOMError", str(lost), lost.worker)
-            run, now = record.state.run, self.controller.clock.time()
-            self.emit(ev.ActionEnded(run, action.name, action.said[0] + 1, Phase.ABANDONED, now, error))
+            run, now = record.state.run, self.controller.now()
+            self.emit(ev.ActionEnded(run, action.name, action.next_seq, Phase.ABANDONED, now, error))
         return lost
 
     def _worker_lost(self, address: str) -> None:
@@ -375,7 +375,7 @@ class KernelEngine:
             run = record.state.run
             for one in [one for one in record.actions.values() if not one.phase.is_terminal and one.number >= 0]:
                 phase = Phase.ABORTED if one.name == ROOT else Phase.ABANDONED  # awaited on workers
-                self.emit(ev.ActionEnded(run, one.name, one.said[0] + 1, phase, now, error))
+                self.emit(ev.ActionEnded(run, one.name, one.next_seq, phase, now, error))
             self.emit(ev.RunClosed(run, Phase.ABORTED, now, error))
 
     async def _close_idle_lanes(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from flyte_nb.core.attempts import stacks
 from flyte_nb.core.attempts.body import Body
+from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.history.run_info import RunInfo
@@ -42,6 +43,7 @@ class _Host(Protocol):
     breakpoints: Breakpoints
     previews: PreviewStore
     retained: FarRetained
+    controller: Controller
     gateway: Gateway
     executor: DaskExecutor
 
@@ -51,7 +53,7 @@ class _Host(Protocol):
 
 def answers_of(host: _Host) -> dict[str, Answer]:
     """Answers by question; see `flyte_nb.engine.questions.Switchboard.answers`."""
-    controller, breakpoints, closing = host.gateway.controller, host.breakpoints, set[asyncio.Task[None]]()
+    controller, breakpoints, closing = host.controller, host.breakpoints, set[asyncio.Task[None]]()
 
     def sync(then: Then, run: str, parent: str) -> None:
         host.emitter.flush()  # the answer comes behind all events
@@ -167,7 +169,7 @@ def decide(
     Returns:
         Whether such an action is parked here.
     """
-    controller = host.gateway.controller
+    controller = host.controller
     flight = controller.flights.get((run, action))
     if flight is None or flight.paused is None:
         return False

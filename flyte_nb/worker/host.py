@@ -86,7 +86,7 @@ class Host:
         self._fetcher = Fetcher(network.questions, blobs)
         self.executor = DaskExecutor(network, self._fetcher)
         cache = CacheClient(network, self.address, far=True)
-        controller = Controller(
+        controller = self.controller = Controller(
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
         )
         self.executor.on_began = controller.started
@@ -209,7 +209,7 @@ class Host:
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
         return Body(
-            lane.task, self.runs[work.run], work, self.gateway, self.emitter.sink(work), lane.place, self.previews
+            lane.task, self.runs[work.run], work, self.gateway, self.emitter.sink(work), lane.location, self.previews
         )
 
     def begin(self, lane: LaneThread, body: Body) -> None:
@@ -232,8 +232,8 @@ class Host:
         if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
             self.post(self.retained.forget, work.run, work.action)
         # A call that it made last may not have reached the controller yet.
-        if body.context.scope.has_called or (work.run, work.action) in self.gateway.controller.children:
-            self.post(warn_of_orphans, self.gateway.controller, self.emitter.emit, work)
+        if body.context.scope.has_called or (work.run, work.action) in self.controller.children:
+            self.post(warn_of_orphans, self.controller, self.emitter.emit, work)
 
     def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
@@ -254,7 +254,7 @@ class Host:
                     lane.handed_back = True  # first: its thread may go on at any moment
                     self._hand_back(lane)
                 if lane.task.config.reusable is not None:
-                    lane.report_waiting(self.gateway.controller.children)
+                    lane.report_waiting(self.controller.children)
                 self.emitter.announce(lane)
             self.emitter.flush()
             self.stopping.memory.check()

@@ -79,7 +79,7 @@ class LaneThread:
         self.holder.has_begun = lambda: self.bodies
         self.thread_id = 0
         #: Where its attempts are executed: worker, process, slot.
-        self.place = (host.address, os.getpid(), lane_id[-6:])
+        self.location = (host.address, os.getpid(), lane_id[-6:])
         #: Ended and not yet reported. The thread appends; it and the host's loop take away.
         self._outcomes: deque[Outcome] = deque()
         self._reported_at = 0.0
@@ -304,7 +304,11 @@ class SyncLane(LaneThread):
             del self.bodies[work.key]
             self.host.finish(body)
             stopped = Outcome(
-                *work[:3], body.stop or "cancelled", started_at=body.started_at, ended_at=time.time(), place=self.place
+                *work[:3],
+                body.stop or "cancelled",
+                started_at=body.started_at,
+                ended_at=time.time(),
+                location=self.location,
             )
             outcome = body.outcome or stopped
             self.ended(outcome)

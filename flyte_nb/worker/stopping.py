@@ -19,6 +19,7 @@ import psutil
 
 from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
+from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.engine.wire import Key
@@ -40,6 +41,7 @@ class _Host(Protocol):
     """What stopping needs of its worker."""
 
     lanes: dict[str, LaneThread]
+    controller: Controller
     gateway: Gateway
 
     def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
@@ -97,7 +99,7 @@ class Stopping:
         if body is None or body.stop:
             return
         body.stop = why  # first: a child's end must not be taken for the reason why the body ended
-        self._host.gateway.controller.close_parent(key[0], key[1], "its parent was cancelled")
+        self._host.controller.close_parent(key[0], key[1], "its parent was cancelled")
         lane.interrupt(key, why)
         self._host.gateway.loop.call_later(grace, self._escalate_stop, lane, key)
 
@@ -118,7 +120,7 @@ class Stopping:
         if body is None:
             return
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
-        outcome = Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time(), place=lane.place)
+        outcome = Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time(), location=lane.location)
         self._host.report(lane, [outcome], None)
         self._host.gateway.loop.call_later(REPORT_S, self._replace_process)
 

@@ -40,8 +40,8 @@ class FakeHost:
 
     def __init__(self, *lanes: Any) -> None:
         self.lanes = {str(number): lane for number, lane in enumerate(lanes)}
-        controller = SimpleNamespace(close_parent=lambda *_args: None)
-        self.gateway = SimpleNamespace(controller=controller, loop=asyncio.get_running_loop())
+        self.controller = SimpleNamespace(close_parent=lambda *_args: None)
+        self.gateway = SimpleNamespace(loop=asyncio.get_running_loop())
         self.outcomes: list[Outcome] = []
 
     def report(self, _lane: Any, outcomes: list[Outcome], _progress: Any) -> None:
