@@ -31,8 +31,8 @@ from flyte_nb.core.runs import engine, start
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.kernel import session as sessions
-from flyte_nb.kernel.cellnames import CellNames
-from flyte_nb.kernel.forgotten import Forgotten
+from flyte_nb.kernel.cells.names import CellNames
+from flyte_nb.kernel.cells.unawaited import Forgotten
 
 env = flyte.TaskEnvironment("bench")
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.kernel import first_lines
-from flyte_nb.kernel.cellnames import CellNames
-from flyte_nb.kernel.cells import Cell, CellOutput, CellTracker
-from flyte_nb.kernel.commands import CommandRouter
-from flyte_nb.kernel.debug import Texts
-from flyte_nb.kernel.forgotten import Forgotten
-from flyte_nb.kernel.loop import Interrupts
+from flyte_nb.kernel.cells import cell_magic_line
+from flyte_nb.kernel.cells.names import CellNames
+from flyte_nb.kernel.cells.terminal import before_output
+from flyte_nb.kernel.cells.tracker import Cell, CellOutput, CellTracker
+from flyte_nb.kernel.cells.unawaited import Forgotten
+from flyte_nb.kernel.clicks import CommandRouter
+from flyte_nb.kernel.debugger.post_mortem import Texts
+from flyte_nb.kernel.interrupts.interrupts import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.nest import NestAdvisor
+from flyte_nb.kernel.run_status_lines import standing
 from flyte_nb.kernel.session import Session, ensure
-from flyte_nb.kernel.standing import standing
-from flyte_nb.kernel.terminal import before_output
 
 _undo: list[Callable[[], None]] = []
 
@@ -51,7 +51,7 @@ def load(ip: Any) -> None:
     advisor = NestAdvisor(cells)
     advisor.install()
     ip.register_magics(FlyteMagics(ip))
-    _undo.append(first_lines.install(ip))
+    _undo.append(cell_magic_line.install(ip))
     _undo.extend(
         [
             texts.uninstall,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 from importlib.metadata import version
 
-from flyte_nb.kernel.cells import Cell, CellTracker
+from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 
 REMEDY = (
     "flyte_nb: a notebook runs an event loop already. Write `await main()` instead of `asyncio.run(main())`, "

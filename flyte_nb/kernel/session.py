@@ -32,11 +32,11 @@ from flyte_nb.core.transport.payload import Payload
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import operations
-from flyte_nb.kernel.cellnames import CellNames
+from flyte_nb.kernel.cells.names import CellNames
+from flyte_nb.kernel.cells.unawaited import Forgotten
+from flyte_nb.kernel.debugger.prompt import can_prompt
 from flyte_nb.kernel.details import KernelDetails
-from flyte_nb.kernel.forgotten import Forgotten
 from flyte_nb.kernel.previews import Reader
-from flyte_nb.kernel.prompts import can_prompt
 from flyte_nb.views.display import WIDGET_MIME
 from flyte_nb.views.view import View
 from flyte_nb.worker.entry import HostPlugin, run_lane

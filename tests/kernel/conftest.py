@@ -11,8 +11,8 @@ from tests.kernel.kernelclient import Kernel
 #: What the extension will do at load, as far as these tests need it.
 INSTALL = """
 import asyncio, signal, threading, time, contextvars
-from flyte_nb.kernel.cells import CURRENT_CELL, CellOutput, CellTracker
-from flyte_nb.kernel.loop import Interrupts
+from flyte_nb.kernel.cells.tracker import CURRENT_CELL, CellOutput, CellTracker
+from flyte_nb.kernel.interrupts.interrupts import Interrupts
 cells = CellTracker(get_ipython()); cells.install()
 interrupts = Interrupts(cells); interrupts.install()
 output = CellOutput(get_ipython())

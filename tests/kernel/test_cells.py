@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyte_nb.kernel.cells import MAX_TITLE, title_of
+from flyte_nb.kernel.cells.tracker import MAX_TITLE, title_of
 from tests.kernel.conftest import INSTALL
 from tests.kernel.kernelclient import Kernel
 
@@ -173,8 +173,8 @@ def test_the_cell_that_installs_it_is_tracked(kernel: Kernel) -> None:
 def test_it_can_be_installed_before_the_first_cell() -> None:
     """A kernel that loads the extension at its start has no cell yet."""
     extension = (
-        "from flyte_nb.kernel.cells import CellTracker\n"
-        "from flyte_nb.kernel.loop import Interrupts\n"
+        "from flyte_nb.kernel.cells.tracker import CellTracker\n"
+        "from flyte_nb.kernel.interrupts.interrupts import Interrupts\n"
         "def load_ipython_extension(ip):\n"
         "    cells = CellTracker(ip); cells.install(); Interrupts(cells).install()\n"
         "    ip.user_ns.update(cells=cells, before=cells.current)\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.kernel.commands import MAX_NAME, MAX_NONCES, MESSAGE_TYPE, Command, CommandRouter
+from flyte_nb.kernel.clicks import MAX_NAME, MAX_NONCES, MESSAGE_TYPE, Command, CommandRouter
 from tests.kernel.conftest import INSTALL
 from tests.kernel.kernelclient import Kernel
 
@@ -95,7 +95,7 @@ def test_without_a_kernel_there_is_no_control_channel() -> None:
 
 ROUTER = f"""{INSTALL}
 from concurrent.futures import ThreadPoolExecutor
-from flyte_nb.kernel.commands import CommandRouter
+from flyte_nb.kernel.clicks import CommandRouter
 pool = ThreadPoolExecutor(1); handled = []; arrived = threading.Event()
 def handle(command):
     handled.append((command.op, command.via, threading.current_thread() is not threading.main_thread()))

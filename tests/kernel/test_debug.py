@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PREPARE = """
 import asyncio, contextvars, sys
 from flyte_nb.core.failures import capture as failure, rebuild as remote_traceback
-from flyte_nb.kernel import debug
-from flyte_nb.kernel.replay import replay
+from flyte_nb.kernel.debugger import post_mortem as debug
+from flyte_nb.kernel.debugger.replay import replay
 get_ipython().colors = "nocolor"
 texts = debug.Texts(get_ipython(), lambda action: "a17"); texts.install()
 

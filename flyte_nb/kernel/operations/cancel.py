@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flyte_nb.kernel.operations import button, word
-from flyte_nb.kernel.operations.looking import latest
+from flyte_nb.kernel.operations.run_lookup import latest
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flyte_nb.kernel.operations import word
-from flyte_nb.kernel.operations.looking import error_of, find
+from flyte_nb.kernel.operations.run_lookup import error_of, find
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session
@@ -24,7 +24,7 @@ def debug(session: Session, *words: str) -> str | None:
     if error is None or error.record is None:
         return f"{action.label} has no failure record: it is {action.phase.value.replace('_', ' ')}."
     from flyte_nb.core.failures.record import FailureRecord
-    from flyte_nb.kernel.debug import post_mortem
+    from flyte_nb.kernel.debugger.post_mortem import post_mortem
 
     post_mortem(FailureRecord.loads(error.record))
     return None

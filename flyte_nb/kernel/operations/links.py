@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flyte_nb.core.tasks.links import links_of
 from flyte_nb.kernel.operations import word
-from flyte_nb.kernel.operations.looking import find
+from flyte_nb.kernel.operations.run_lookup import find
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flyte_nb.kernel.operations import word
 
 if TYPE_CHECKING:
-    from flyte_nb.kernel.cells import Cell
+    from flyte_nb.kernel.cells.tracker import Cell
     from flyte_nb.kernel.session import Session
 
 

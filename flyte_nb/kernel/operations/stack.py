@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.kernel import waiting
+from flyte_nb.kernel import stack_tree
 from flyte_nb.kernel.operations import button, word
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def _text(session: Session, record: RunRecord, action: Action | None) -> s
         answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
     except TimeoutError:
         return f"A worker did not answer within {ANSWER_WITHIN:g} s: it computes without letting go of Python's lock."
-    look = waiting.gather(answers)
+    look = stack_tree.gather(answers)
     if action is None:
-        return waiting.tree(record, look, time.time())
-    return waiting.action_text(record, action, look, time.time())
+        return stack_tree.tree(record, look, time.time())
+    return stack_tree.action_text(record, action, look, time.time())

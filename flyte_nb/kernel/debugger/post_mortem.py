@@ -18,7 +18,7 @@ from flyte_nb.core.failures import rebuild, traceback_text, wording
 from flyte_nb.core.failures.record import FailureRecord, record_of
 from flyte_nb.core.failures.wording import Standing
 from flyte_nb.errors import BaseRuntimeError
-from flyte_nb.kernel.prompts import PromptRefusedError, can_prompt, debugger, demand_prompt
+from flyte_nb.kernel.debugger.prompt import PromptRefusedError, can_prompt, debugger, demand_prompt
 
 __all__ = ["Lookup", "PromptRefusedError", "Texts", "can_prompt", "debug", "post_mortem"]
 

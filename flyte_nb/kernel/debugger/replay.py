@@ -1,8 +1,8 @@
 """Run a failed action's body here, in the kernel, under the debugger. Runs in: kernel main thread.
 
-The body runs on the main thread: a sync body directly, an async one on a loop of its own (`flyte_nb.kernel.prompts`). So
-``breakpoint()``, the stop button and JupyterLab's debugger work in it as in any cell. Children that it awaits run on the
-cluster as always: they are the business of the engine's thread, which no prompt stops.
+The body runs on the main thread: a sync body directly, an async one on a loop of its own
+(`flyte_nb.kernel.debugger.prompt`). So ``breakpoint()``, the stop button and JupyterLab's debugger work in it as in any cell.
+Children that it awaits run on the cluster as always: the engine's thread handles them, which no prompt stops.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from flyte_nb.core.failures import traceback_text
-from flyte_nb.kernel.debug import _present_shell, interact, remember
-from flyte_nb.kernel.prompts import can_prompt, debugger, demand_prompt, run_private
+from flyte_nb.kernel.debugger.post_mortem import _present_shell, interact, remember
+from flyte_nb.kernel.debugger.prompt import can_prompt, debugger, demand_prompt, run_private
 
 
 class Replayed(NamedTuple):

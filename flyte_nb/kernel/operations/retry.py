@@ -11,7 +11,7 @@ from flyte_nb.core.runs import retry as rerun
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.operations import button, word
-from flyte_nb.kernel.operations.looking import find
+from flyte_nb.kernel.operations.run_lookup import find
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
+from flyte_nb.kernel.debugger.prompt import demand_prompt
 from flyte_nb.kernel.operations import word
-from flyte_nb.kernel.operations.looking import find
-from flyte_nb.kernel.prompts import demand_prompt
+from flyte_nb.kernel.operations.run_lookup import find
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session

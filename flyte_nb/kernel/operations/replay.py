@@ -25,11 +25,11 @@ from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.transport.payload import loads
 from flyte_nb.core.values.brief import brief
+from flyte_nb.kernel.debugger.prompt import can_prompt
+from flyte_nb.kernel.debugger.replay import Replayed
+from flyte_nb.kernel.debugger.replay import replay as run_here
 from flyte_nb.kernel.operations import word
-from flyte_nb.kernel.operations.looking import find
-from flyte_nb.kernel.prompts import can_prompt
-from flyte_nb.kernel.replay import Replayed
-from flyte_nb.kernel.replay import replay as run_here
+from flyte_nb.kernel.operations.run_lookup import find
 
 if TYPE_CHECKING:
     from flyte_nb.kernel.session import Session

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flyte_nb.core.failures import wording
 from flyte_nb.core.failures.record import record_of, summary_of
-from flyte_nb.kernel.cellnames import CellNames
-from flyte_nb.kernel.cells import Cell
+from flyte_nb.kernel.cells.names import CellNames
+from flyte_nb.kernel.cells.tracker import Cell
 
 if TYPE_CHECKING:
     from flyte_nb.core.tasks.task import Task

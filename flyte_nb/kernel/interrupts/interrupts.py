@@ -18,9 +18,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flyte_nb.kernel.cells import Cell, CellTracker
-from flyte_nb.kernel.sigint import GUARD, BetweenCells, CellInterrupt
-from flyte_nb.kernel.wakeup import WakeUp
+from flyte_nb.kernel.cells.tracker import Cell, CellTracker
+from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt
+from flyte_nb.kernel.interrupts.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 from IPython.core.events import EventManager
 from IPython.core.interactiveshell import InteractiveShell
 
-from flyte_nb.kernel.cells import Cell
+from flyte_nb.kernel.cells.tracker import Cell
 
 #: The handler of the async cell that the running code belongs to: tells a user's task from one of ipykernel's own.
 GUARD: ContextVar[CellInterrupt | None] = ContextVar("flyte_nb_interrupt_guard", default=None)

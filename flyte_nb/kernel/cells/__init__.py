@@ -1,0 +1,1 @@
+"""Cells: which one runs, its output, its name in errors, its calls that were not awaited. Runs in: kernel main thread."""
