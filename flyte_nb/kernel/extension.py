@@ -7,11 +7,12 @@ from typing import Any
 
 from flyte_nb.kernel.cells import cell_magic_line
 from flyte_nb.kernel.cells.names import CellNames
+from flyte_nb.kernel.cells.output import CellOutput
 from flyte_nb.kernel.cells.terminal import before_output
-from flyte_nb.kernel.cells.tracker import Cell, CellOutput, CellTracker
+from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.cells.unawaited import Forgotten
 from flyte_nb.kernel.clicks import CommandRouter
-from flyte_nb.kernel.debugger.post_mortem import Texts
+from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.nest import NestAdvisor
@@ -45,8 +46,8 @@ def load(ip: Any) -> None:
     remove_stop = interrupts.on_interrupt(lambda cell: _session().interrupt_on_engine(cell), post=_post)
     remove_start = cells.on_start(_cell_started)
     remove_end = cells.on_end(_cell_ended)
-    texts = Texts(ip, short_name, lambda action: standing(Session.current, action))
-    texts.install()
+    errors_shown = ErrorDisplay(ip, short_name, lambda action: standing(Session.current, action))
+    errors_shown.install()
     undo_output = before_output(ip, _make_room)
     advisor = NestAdvisor(cells)
     advisor.install()
@@ -54,7 +55,7 @@ def load(ip: Any) -> None:
     _undo.append(cell_magic_line.install(ip))
     _undo.extend(
         [
-            texts.uninstall,
+            errors_shown.uninstall,
             undo_output,
             advisor.uninstall,
             remove_forgotten,

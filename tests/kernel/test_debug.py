@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PREPARE = """
 import asyncio, contextvars, sys
 from flyte_nb.core.failures import capture as failure, rebuild as remote_traceback
-from flyte_nb.kernel.debugger import post_mortem as debug
+from flyte_nb.kernel.debugger.post_mortem import post_mortem
 from flyte_nb.kernel.debugger.replay import replay
+from flyte_nb.kernel.error_display import ErrorDisplay
 get_ipython().colors = "nocolor"
-texts = debug.Texts(get_ipython(), lambda action: "a17"); texts.install()
+texts = ErrorDisplay(get_ipython(), lambda action: "a17"); texts.install()
 
 LIMIT = 10
 
@@ -48,9 +49,6 @@ record = record_of(square, 17)
 
 async def call():
     raise remote_traceback.to_exception(record)
-
-def lookup(name):
-    return (record, "failed") if name == "a17" else (None, "it succeeded")
 """
 
 
@@ -128,7 +126,7 @@ def test_any_failed_action_can_be_debugged_later(kernel: Kernel) -> None:
     kernel.run("1 / 0")
 
     cell = kernel.run(
-        "debug.debug('a17', lookup)",
+        "post_mortem(record)",
         inputs=[
             "p both",
             "p await asyncio.sleep(0, y + 1)",
@@ -148,20 +146,12 @@ def test_any_failed_action_can_be_debugged_later(kernel: Kernel) -> None:
     assert "[34, 35]" in again.stdout
 
 
-def test_an_action_without_a_record_says_why(kernel: Kernel) -> None:
-    """It succeeded, it runs, it is another kernel's."""
-    error = kernel.run("debug.debug('a3', lookup)").error
-
-    assert error is not None
-    assert "nothing to debug in a3: it succeeded" in error.value
-
-
 def test_the_source_is_the_remote_one_after_the_cell_was_edited(kernel: Kernel) -> None:
     """The function was fixed and re-run since."""
     kernel.run("def bad(n):\n    m = n - 1\n    return 1 / m  # as it was\nold = record_of(bad, 1)").ok()
     kernel.run("def bad(n):\n    return 0  # fixed").ok()
 
-    cell = kernel.run("debug.post_mortem(old)", inputs=["list", "longlist", "p m", "q"]).ok()
+    cell = kernel.run("post_mortem(old)", inputs=["list", "longlist", "p m", "q"]).ok()
 
     assert "return 1 / m  # as it was" in cell.stdout
     assert "fixed" not in cell.stdout
@@ -314,7 +304,7 @@ def test_a_kernels_prompt_is_refused_where_nobody_answers(tmp_path: Path) -> Non
     cells = [
         f"import sys; sys.path.insert(0, {str(ROOT)!r})",
         PREPARE,
-        "debug.debug('a17', lookup)",
+        "post_mortem(record, what='%flyte debug a17')",
         "replay(square, (17,), step=True)",
         "def body():\n    breakpoint()\n    return 7\nreplay(body)",
         "replay(square, (17,))",
@@ -352,7 +342,7 @@ def test_it_works_in_ipython_in_a_terminal() -> None:
         child.sendline("cell()")
         child.expect("in action a17 square")
         child.expect(r"In \[3\]: ")
-        for opening in ("%debug", "debug.debug('a17', lookup)"):
+        for opening in ("%debug", "post_mortem(record)"):
             child.sendline(opening)
             child.expect("ipdb> ")
             child.sendline("p both")

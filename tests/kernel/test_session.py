@@ -206,6 +206,7 @@ def gone(processes: list[psutil.Process], seconds: float) -> bool:
         ('logs "a', '%flyte logs "a: No closing quotation'),
         ("cancel r1", "r1 has ended already: succeeded."),
         ("cancel r1/a1", "r1/a1 square(1) has ended already: succeeded."),
+        ("debug r1/a1", "square(1) has no failure record: it is succeeded."),
         ("resume r1/a1 3", "r1/a1 square(1) is succeeded, not parked"),
     ],
 )

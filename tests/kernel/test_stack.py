@@ -83,11 +83,16 @@ def start(nb: Kernel, call: str, label: str) -> None:
     nb.run(f"run = flyte.run({call}); await until(lambda: running(run, {label!r}))").ok()
 
 
+def stack_of(nb: Kernel, call: str, label: str) -> str:
+    """What ``%flyte stack`` says of a run's first action, once an action of that label runs."""
+    start(nb, call, label)
+    return nb.run("%flyte stack a0").ok().stdout
+
+
 def test_a_suspended_action_shows_the_line_it_awaits(nb: Kernel) -> None:
     """With the text of the notebook's line, which the worker doesn't have."""
-    start(nb, "nap, 600.0", "nap(600.0)")
+    text = stack_of(nb, "nap, 600.0", "nap(600.0)")
 
-    text = nb.run("%flyte stack a0").ok().stdout
     assert "nap(600.0): running" in text
     assert "await asyncio.sleep(seconds)  # dozing" in text
     assert "waits for asyncio.sleep" in text
@@ -96,9 +101,8 @@ def test_a_suspended_action_shows_the_line_it_awaits(nb: Kernel) -> None:
 
 def test_a_computing_sync_action_shows_where_its_thread_is(nb: Kernel) -> None:
     """Down to the helper that it called."""
-    start(nb, "compute, 600.0", "compute(600.0)")
+    text = stack_of(nb, "compute, 600.0", "compute(600.0)")
 
-    text = nb.run("%flyte stack a0").ok().stdout
     assert "helper(seconds)" in text
     assert "in helper" in text
     assert "lane.py" not in text
@@ -106,18 +110,16 @@ def test_a_computing_sync_action_shows_where_its_thread_is(nb: Kernel) -> None:
 
 def test_an_async_action_that_blocks_its_loop_is_seen_from_outside(nb: Kernel) -> None:
     """Its loop cannot answer."""
-    start(nb, "busy, 600.0", "busy(600.0)")
+    text = stack_of(nb, "busy, 600.0", "busy(600.0)")
 
-    text = nb.run("%flyte stack a0").ok().stdout
     assert "in helper" in text
     assert "in busy" in text
 
 
 def test_a_sync_action_says_which_action_it_waits_for(nb: Kernel) -> None:
     """Blocked in a plain call of a child."""
-    start(nb, "waiter, 600.0", "doze(600.0)")
+    text = stack_of(nb, "waiter, 600.0", "doze(600.0)")
 
-    text = nb.run("%flyte stack a0").ok().stdout
     assert "return doze(seconds)" in text
     assert "waits for action doze(600.0)" in text
     assert "awaits:" in text
@@ -125,9 +127,8 @@ def test_a_sync_action_says_which_action_it_waits_for(nb: Kernel) -> None:
 
 def test_a_waiting_parent_shows_the_chain_of_children(nb: Kernel) -> None:
     """main waits for middle, which waits for naps."""
-    start(nb, "main, 3", "nap(602.0)")
+    text = stack_of(nb, "main, 3", "nap(602.0)")
 
-    text = nb.run("%flyte stack a0").ok().stdout
     assert "return await middle(n)  # here" in text
     assert "waits for action middle(3)" in text
     below = text.partition("awaits:")[2].splitlines()

@@ -1,11 +1,9 @@
-"""Know which cell is running, and send output under a given cell. Runs in: kernel main thread; sends from any thread."""
+"""Track the cell that is running, by IPython's events. Runs in: kernel main thread."""
 
 from __future__ import annotations
 
 import itertools
 import re
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -207,76 +205,3 @@ def title_of(source: str) -> str:
         )
         title = next(top, lines[0] if lines else "").strip()
     return title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…"
-
-
-class CellOutput:
-    """Sends display data and text under a given cell, from any thread, also after the cell has ended.
-
-    In a kernel the message carries the cell's own parent header: only that decides where output lands. Where there is no
-    kernel (terminal IPython), or while ``%%capture`` collects a cell's output, IPython's display system takes it.
-
-    Args:
-        ip: The `IPython.InteractiveShell`.
-    """
-
-    def __init__(self, ip: Any) -> None:
-        self._ip = ip
-
-    @property
-    def in_kernel(self) -> bool:
-        """Whether output goes to a Jupyter front end, which can replace what was displayed."""
-        kernel = getattr(self._ip, "kernel", None)
-        return getattr(kernel, "session", None) is not None and getattr(kernel, "iopub_socket", None) is not None
-
-    def display(
-        self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        """Show a MIME bundle under ``cell`` (None: under whatever runs now); `update` replaces it by its ``display_id``."""
-        from IPython.core.displaypub import CapturingDisplayPublisher
-
-        if not self.in_kernel or isinstance(self._ip.display_pub, CapturingDisplayPublisher):
-            transient = {"display_id": display_id} if self.in_kernel else {}
-            self._ip.display_pub.publish(dict(data), dict(metadata or {}), transient=transient)
-            return
-        if threading.current_thread() is threading.main_thread():
-            # What the cell printed so far comes first. Elsewhere a flush would wait for the output thread.
-            sys.stdout.flush()
-            sys.stderr.flush()
-        self._send("display_data", cell, data, metadata, display_id)
-
-    def update(
-        self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        """Replace what `display` showed under ``display_id``, in every place it is shown and in the saved notebook.
-
-        In a terminal this does nothing: a terminal can't replace what was printed.
-        """
-        if self.in_kernel:
-            self._send("update_display_data", cell, data, metadata, display_id)
-
-    def stream(self, cell: Cell | None, text: str, *, name: str = "stderr") -> None:
-        """Print ``text`` under ``cell``; ``name`` is "stdout" or "stderr"."""
-        if not self.in_kernel:
-            print(text, end="", file=getattr(sys, name), flush=True)
-            return
-        kernel = self._ip.kernel
-        content = {"name": name, "text": text}
-        kernel.session.send(
-            kernel.iopub_socket, "stream", content, parent=self._header(cell), ident=f"stream.{name}".encode()
-        )
-
-    def _send(
-        self,
-        kind: str,
-        cell: Cell | None,
-        data: Mapping[str, Any],
-        metadata: Mapping[str, Any] | None,
-        display_id: str,
-    ) -> None:
-        kernel = self._ip.kernel
-        content = {"data": dict(data), "metadata": dict(metadata or {}), "transient": {"display_id": display_id}}
-        # `iopub_socket` hands the message to ipykernel's output thread, so any thread may call this.
-        kernel.session.send(kernel.iopub_socket, kind, content, parent=self._header(cell), ident=kind.encode())
-
-    def _header(self, cell: Cell | None) -> dict[str, Any]:
-        return dict(cell.parent) if cell is not None and cell.parent else parent_header(self._ip)

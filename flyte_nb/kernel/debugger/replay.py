@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from flyte_nb.core.failures import traceback_text
-from flyte_nb.kernel.debugger.post_mortem import _present_shell, interact, remember
+from flyte_nb.kernel.debugger.post_mortem import interact, present_shell, remember
 from flyte_nb.kernel.debugger.prompt import can_prompt, debugger, demand_prompt, run_private
 
 
@@ -64,7 +64,7 @@ def replay(
     from bdb import BdbQuit
 
     __tracebackhide__ = True  # Read by IPython's debugger.
-    shell = shell or _present_shell()
+    shell = shell or present_shell()
     if step:
         demand_prompt(shell, f"{what} with step")
     context = context or contextvars.copy_context()
