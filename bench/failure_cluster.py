@@ -32,7 +32,7 @@ from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.kernel import session as sessions
 from flyte_nb.kernel.cells.names import CellNames
-from flyte_nb.kernel.cells.unawaited import Forgotten
+from flyte_nb.kernel.cells.unawaited import UnawaitedCalls
 
 env = flyte.TaskEnvironment("bench")
 
@@ -81,15 +81,8 @@ def cost_of_success(session: Any) -> tuple[float, float]:
     with ctx.using(cell(session)):
         call = prepare(ctx.current(), succeeds, (1,), {})
     controller, output, number = session.engine.controller, pickle.dumps(1, 5), 200_000
-    keep = (
-        min(
-            timeit.repeat(
-                lambda: controller.retained.ended(call, Phase.SUCCEEDED, output, False), number=number, repeat=5
-            )
-        )
-        / number
-    )
-    watch = Forgotten(None, CellNames(None))
+    keep = min(timeit.repeat(lambda: controller.retained.ended(call, Phase.SUCCEEDED, output, False), number=number, repeat=5)) / number
+    watch = UnawaitedCalls(None, CellNames(None))
     frame = sys._getframe()
 
     async def coroutine() -> None: ...

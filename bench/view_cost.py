@@ -57,14 +57,15 @@ async def flood(tasks, lines):
 
 def view(on):
     # A run that nobody shows: what there is without views.
-    Session.current.__dict__.pop("show", None)
+    shown = Session.current.shown
+    shown.__dict__.pop("show", None)
     if not on:
-        Session.current.show = lambda run, cell: None
+        shown.show = lambda run, cell: None
 
 def forget():
     # What earlier rounds left would slow Python's garbage collection down in later ones.
     Session.current.store.runs.clear()
-    Session.current._close_old_views()
+    Session.current.shown.close_old()
 
 def engine_seconds():
     return time.clock_gettime(time.pthread_getcpuclockid(Session.current.engine.thread.thread.ident))
@@ -75,8 +76,8 @@ async def timed(work):
     engine, started = engine_seconds(), time.perf_counter()
     tasks = await work or 0.0
     took, spent = time.perf_counter() - started, engine_seconds() - engine
-    session = Session.current
-    shown = session.gateway.ask(lambda: next(reversed(session.views.values())).stats["seconds"] if session.views else 0.0)
+    views = Session.current.shown.views
+    shown = Session.current.gateway.ask(lambda: next(reversed(views.values())).stats["seconds"] if views else 0.0)
     print("RESULT", took, spent, shown, tasks)
 """
 

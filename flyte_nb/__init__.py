@@ -176,13 +176,9 @@ def _init(cluster: Any = None, **options: Any) -> None:
     if cluster is None and not ours:
         return
     session = importlib.import_module("flyte_nb.kernel.session")
-    old = session.Session.current
-    if old is None:
-        session.ensure(target=cluster, **ours)
-    else:
-        old.replace_cluster(cluster, ours)
+    made = session.replace(target=cluster, **ours)
     if cluster is not None:
-        session.Session.current.wait_ready()
+        made.wait_ready()
 
 
 def _init_from_config(path_or_config: Any = None, *, path: Any = None, **options: Any) -> None:

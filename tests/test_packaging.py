@@ -91,4 +91,4 @@ def test_the_readme_names_every_subcommand() -> None:
     from flyte_nb.kernel import operations
 
     text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert [name for name in operations.words() if f"%flyte {name}" not in text] == []
+    assert [name for name in operations.subcommands() if f"%flyte {name}" not in text] == []

@@ -10,7 +10,7 @@ import asyncio
 import linecache
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.failures import traceback_text, wording
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord
@@ -23,12 +23,10 @@ from flyte_nb.core.values import redact
 from flyte_nb.core.values.source_lines import Source
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.previews import Shown, show, text_of
+from flyte_nb.kernel.session import Session
 from flyte_nb.views.details import log_text
 from flyte_nb.views.rows import is_implied
 from flyte_nb.views.words import plain
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
 
 logger = logging.getLogger("flyte")
 
@@ -88,8 +86,8 @@ class KernelDetails:
 
     def _hints(self, action: Action) -> list[dict[str, str]]:
         """Lines to paste into a cell; those only whose command exists."""
-        session, words = self._session, operations.words()
-        latest = session.store.find(action.id)
+        known = operations.subcommands()
+        latest = self._session.store.find(action.id)
         name = action.id if latest is not None and latest[1] is action else f"{action.run}/{action.id}"
         wanted: list[tuple[str, str]] = []
         failed = action.phase.is_failure or action.phase is Phase.PAUSED
@@ -101,7 +99,7 @@ class KernelDetails:
             wanted.append(("What it is doing", "stack"))
         if action.phase is Phase.PAUSED and action.note.startswith("breakpoint"):
             wanted.append(("A prompt on its live frame", "attach"))
-        return [{"label": label, "code": f"%flyte {word} {name}"} for label, word in wanted if word in words]
+        return [{"label": label, "code": f"%flyte {word} {name}"} for label, word in wanted if word in known]
 
     async def _shelved(self, action: Action) -> dict[str, Any]:
         """What its worker still has of a result that is too large for the store."""

@@ -1,22 +1,24 @@
-"""``%load_ext flyte_nb``: put the session behind the notebook, and take it away again. Runs in: kernel main thread."""
+"""``%load_ext flyte_nb``: attach the session to the notebook, and detach it again. Runs in: kernel main thread.
+
+The composition root: what a session must not know (details of actions, operations behind buttons) is given to it here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from flyte_nb.kernel import operations
 from flyte_nb.kernel.cells import cell_magic_line
-from flyte_nb.kernel.cells.names import CellNames
-from flyte_nb.kernel.cells.output import CellOutput
+from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.terminal import before_output
-from flyte_nb.kernel.cells.tracker import Cell, CellTracker
-from flyte_nb.kernel.cells.unawaited import Forgotten
 from flyte_nb.kernel.clicks import CommandRouter
+from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.nest import NestAdvisor
-from flyte_nb.kernel.run_status_lines import standing
+from flyte_nb.kernel.run_status_lines import run_status, short_name
 from flyte_nb.kernel.session import Session, ensure
 
 _undo: list[Callable[[], None]] = []
@@ -26,39 +28,38 @@ def load(ip: Any) -> None:
     """Load the extension; harmless if it is loaded. Returns at once: the cluster starts in the background."""
     if _undo:
         return
-    cells = CellTracker(ip)
-    cells.install()
+    router = CommandRouter(_on_session(lambda session, command: session.shown.click(command)), _post)
+    notebook = Notebook(ip, router.on_widget_message, KernelDetails, operations.buttons)
+    cells = notebook.cells
     interrupts = Interrupts(cells)
-    interrupts.install()
-    router = CommandRouter(lambda command: _session().handle_command(command), _post)
-    router.install(ip)
-    cell_names, output = CellNames(ip), CellOutput(ip)
-    forgotten = Forgotten(ip, cell_names)
-
-    def furnish(session: Session) -> None:
-        session.cells, session.output, session.router = cells, output, router
-        session.cell_names, session.forgotten = cell_names, forgotten
-        session.is_attended()
-
-    Session.furnish = furnish
-    furnish(ensure())
-    remove_forgotten = cells.on_end(forgotten.cell_ended)
-    remove_stop = interrupts.on_interrupt(lambda cell: _session().interrupt_on_engine(cell), post=_post)
-    remove_start = cells.on_start(_cell_started)
-    remove_end = cells.on_end(_cell_ended)
-    errors_shown = ErrorDisplay(ip, short_name, lambda action: standing(Session.current, action))
-    errors_shown.install()
-    undo_output = before_output(ip, _make_room)
+    error_display = ErrorDisplay(
+        ip,
+        lambda action: short_name(Session.current, action),
+        lambda action: run_status(Session.current, action),
+    )
     advisor = NestAdvisor(cells)
+
+    cells.install()
+    interrupts.install()
+    router.install(ip)
+    Session.on_created = lambda session: session.attach(notebook)
+    Session.on_created(ensure())
+    remove_unawaited = cells.on_end(notebook.unawaited.cell_ended)
+    interrupt = _on_session(lambda session, cell: session.cell_runs.interrupt(cell))
+    remove_stop = interrupts.on_interrupt(interrupt, post=_post)
+    remove_start = cells.on_start(_on_session(lambda session, _cell: session.cell_started()))
+    remove_end = cells.on_end(_on_session(Session.cell_ended))
+    error_display.install()
+    undo_output = before_output(ip, _on_session(Session.make_room))
     advisor.install()
     ip.register_magics(FlyteMagics(ip))
-    _undo.append(cell_magic_line.install(ip))
     _undo.extend(
         [
-            errors_shown.uninstall,
+            cell_magic_line.install(ip),
+            error_display.uninstall,
             undo_output,
             advisor.uninstall,
-            remove_forgotten,
+            remove_unawaited,
             remove_stop,
             remove_start,
             remove_end,
@@ -71,7 +72,7 @@ def load(ip: Any) -> None:
 
 def unload(ip: Any) -> None:
     """Undo everything `load` did, the cluster included."""
-    Session.furnish = None
+    Session.on_created = None
     session = Session.current
     if session is not None:
         session.close()
@@ -81,39 +82,17 @@ def unload(ip: Any) -> None:
     ip.magics_manager.magics["cell"].pop("flyte", None)
 
 
-def _session() -> Session:
-    assert Session.current is not None
-    return Session.current
+def _on_session(act: Callable[..., object]) -> Callable[..., None]:
+    """A callback that acts on the present session; it does nothing between `flyte_nb.shutdown()` and the next call."""
+
+    def callback(*args: Any, **options: Any) -> None:
+        if Session.current is not None:
+            act(Session.current, *args, **options)
+
+    return callback
 
 
 def _post(function: Callable[..., object], *args: Any) -> None:
     session = Session.current
     if session is not None:
         session.gateway.loop.call_soon_threadsafe(function, *args)
-
-
-def _cell_started(_cell: Cell) -> None:
-    if Session.current is not None:  # else `flyte_nb.shutdown()` closed it
-        Session.current.new_epoch()
-
-
-def _make_room(*, done: bool) -> None:
-    if Session.current is not None:
-        Session.current.make_room(done=done)
-
-
-def _cell_ended(cell: Cell, error: BaseException | None) -> None:
-    if Session.current is not None:
-        Session.current.cell_ended(cell, error)
-
-
-def short_name(action: str) -> str:
-    """The short name ("a17") for an action's full name, in the latest run that has it; "" if none has."""
-    session = Session.current
-    if session is None:
-        return ""
-    for record in reversed(list(session.store.runs.values())):
-        found = record.actions.get(action)
-        if found is not None:
-            return found.id
-    return ""

@@ -17,7 +17,7 @@ _HELP = frozenset({"help", "-h", "--help", "?"})
 
 def help_text(name: str = "") -> str:
     """The subcommands, one line each; only that of a name, if it is one."""
-    known = operations.words()
+    known = operations.subcommands()
     chosen = [known[name]] if name in known else sorted(known.values())
     rows = [(f"%flyte {w.name} {w.usage}".rstrip(), w.help) for w in chosen]
     width = max(len(usage) for usage, _ in rows)
@@ -38,7 +38,7 @@ class FlyteMagics(Magics):
             print(text)  # noqa: T201
 
     def _answer(self, name: str, rest: str) -> str | None:
-        known = operations.words()
+        known = operations.subcommands()
         if name in _HELP:
             return help_text(rest)
         if rest in _HELP:
@@ -54,4 +54,4 @@ class FlyteMagics(Magics):
             words = [rest] if found.raw else shlex.split(rest)
         except ValueError as exc:
             return f"%flyte {name} {rest}: {exc}."
-        return found.say(Session.current, *words)
+        return found.reply(Session.current, *words)

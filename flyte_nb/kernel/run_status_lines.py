@@ -1,20 +1,16 @@
-"""How a failed action's run stands, in two lines under the error: how many failed, and where the others are. Runs in: kernel.
+"""Status of a failed action's run, in lines under the error: how many failed, and where the others are. Runs in: kernel.
 
 The numbers are those of the moment at which the error is shown: its siblings may still be running.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flyte_nb.core.failures.traceback_text import fold_texts
 from flyte_nb.core.failures.wording import Standing
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.groups import PHASE_CODES, Group
 from flyte_nb.core.history.store import RunRecord
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
 #: Seconds that an error waits for the numbers: it is shown without them if the engine is busy for longer.
 ANSWER_WITHIN = 1.0
@@ -33,17 +29,23 @@ _OTHERS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
 )
 
 
-def standing(session: Session | None, action: str) -> Standing:
-    """What there is to say about an action's run and siblings; empty if it is unknown, or the engine is busy."""
+def short_name(session: Session | None, action: str) -> str:
+    """The short name ("a17") for an action's full name, in the latest run that has it; "" if none has."""
+    records = reversed(list(session.store.runs.values())) if session is not None else ()
+    return next((found.id for record in records if (found := record.actions.get(action)) is not None), "")
+
+
+def run_status(session: Session | None, action: str) -> Standing:
+    """Where an action's run and siblings stand; empty if the action is unknown, or the engine is busy."""
     if session is None:
         return Standing()
     try:
-        return session.gateway.ask(_standing, session, action, timeout=ANSWER_WITHIN)  # type: ignore[no-any-return]
+        return session.gateway.ask(_run_status, session, action, timeout=ANSWER_WITHIN)  # type: ignore[no-any-return]
     except (TimeoutError, RuntimeError):
         return Standing()
 
 
-def _standing(session: Session, name: str) -> Standing:
+def _run_status(session: Session, name: str) -> Standing:
     for record in reversed(session.store.runs.values()):
         action = record.actions.get(name)
         if action is not None:

@@ -286,7 +286,7 @@ def test_the_magic_and_the_button_answer(cluster):
     from flyte_nb.kernel.operations.signal import pressed
 
     def say(*words):
-        return operations.words()["signal"].say(*words) or ""
+        return operations.subcommands()["signal"].reply(*words) or ""
 
     def by_magic(condition):
         assert f"%flyte signal {condition.run_name}/answer <int>" in say(cluster)

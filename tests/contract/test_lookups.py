@@ -163,5 +163,7 @@ def test_the_magic_lists_links(cluster):
     run = flyte.with_runcontext(mode="remote").run(linked)
     run.wait()
 
-    assert f"dashboard: https://example.org/{run.name}/a0" == operations.words()["links"].say(cluster, f"{run.name}/a0")
-    assert "There is no action a99999." == operations.words()["links"].say(cluster, "a99999")
+    assert f"dashboard: https://example.org/{run.name}/a0" == operations.subcommands()["links"].reply(
+        cluster, f"{run.name}/a0"
+    )
+    assert "There is no action a99999." == operations.subcommands()["links"].reply(cluster, "a99999")

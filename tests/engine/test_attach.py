@@ -37,8 +37,9 @@ if __name__ == "__main__":
     {init}
     run = flyte.run(parent, 10)
     print("RESULT", run.outputs()[0])
+    from flyte_nb.kernel.operations.cluster import cluster_text
     from flyte_nb.kernel.session import Session
-    print(Session.current.cluster_text())
+    print(cluster_text(Session.current))
 """
 
 

@@ -160,10 +160,11 @@ if __name__ == "__main__":
     flyte.init(sys.argv[1])
     for error in run_cell(cell):
         print("ERROR", type(error).__name__, error, flush=True)
+    from flyte_nb.kernel.operations.cluster import cluster_text
     from flyte_nb.kernel.session import Session
     for error in run_cell(cell):
         print("LATER", type(error).__name__, error, flush=True)
-    print("STATUS", Session.current.cluster_text(), flush=True)
+    print("STATUS", cluster_text(Session.current), flush=True)
     flyte.init(n_workers=1)
     Session.current.wait_ready(60)
     async def again():

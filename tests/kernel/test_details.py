@@ -123,16 +123,22 @@ def test_old_views_close_their_widgets_and_can_be_shown_again() -> None:
     with Kernel.start() as kernel:
         kernel.run("%load_ext flyte_nb").ok()
         kernel.run(
-            "import asyncio\nimport flyte_nb as flyte\nfrom flyte_nb.kernel import session\n"
-            "session.MAX_ENDED_VIEWS = 3\nenv = flyte.TaskEnvironment('many')\n"
+            "import asyncio\nimport flyte_nb as flyte\nfrom flyte_nb.kernel import session, shown_views\n"
+            "shown_views.MAX_ENDED_VIEWS = 3\nenv = flyte.TaskEnvironment('many')\n"
             "@env.task\nasync def one(x: int) -> int:\n    await asyncio.sleep(0.2)\n    return x\n"
         ).ok()
         for _ in range(6):
             kernel.run("await asyncio.gather(one(1), one(2))").ok()
         current = "session.Session.current"
-        assert "['r4', 'r5', 'r6']" == kernel.run(f"{current}.gateway.ask(lambda: list({current}.views))").ok().result
-        watched = f"{current}.gateway.ask(lambda: [len(r.subscribers) for r in {current}.store.runs.values()])"
+        assert (
+            "['r4', 'r5', 'r6']"
+            == kernel.run(f"{current}.gateway.ask(lambda: list({current}.shown.views))").ok().result
+        )
+        watched = f"{current}.gateway.ask(lambda: [len(r.watches) for r in {current}.store.runs.values()])"
         assert "[0, 0, 0, 1, 1, 1]" == kernel.run(watched).ok().result
         kernel.run("%flyte show r1").ok()
 
-        assert "['r5', 'r6', 'r1']" == kernel.run(f"{current}.gateway.ask(lambda: list({current}.views))").ok().result
+        assert (
+            "['r5', 'r6', 'r1']"
+            == kernel.run(f"{current}.gateway.ask(lambda: list({current}.shown.views))").ok().result
+        )

@@ -85,7 +85,7 @@ class Body:
 
     def run_sync(self) -> Outcome:
         """Execute a plain ``def`` body on this thread."""
-        restore = self._begin()
+        restore = self.begin()
         try:
             args, kwargs = self._arguments()
             value = self.variables.run(self.task.func, *args, **kwargs)
@@ -93,11 +93,11 @@ class Body:
         except BaseException as exc:
             return self._raised(exc)
         finally:
-            self._finish(restore)
+            self.finish(restore)
 
     async def run_async(self) -> Outcome:
         """Execute an ``async def`` body on the running loop; the asyncio task must use `variables` as its context."""
-        restore = self._begin()
+        restore = self.begin()
         try:
             args, kwargs = self._arguments()
             value = await self.task.func(*args, **kwargs)
@@ -105,9 +105,10 @@ class Body:
         except BaseException as exc:
             return self._raised(exc)
         finally:
-            self._finish(restore)
+            self.finish(restore)
 
-    def _begin(self) -> Callable[[], None] | None:
+    def begin(self) -> Callable[[], None] | None:
+        """Set the environment variables of the attempt; returns what restores them, for `finish`."""
         self.started_at = time.time()
         env = dict(self.run.env_vars)
         if self.task.config.env_vars:
@@ -116,7 +117,8 @@ class Body:
             env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
         return set_environment(env) if env else None
 
-    def _finish(self, restore: Callable[[], None] | None) -> None:
+    def finish(self, restore: Callable[[], None] | None) -> None:
+        """Release what the attempt holds, however its body ended."""
         if restore is not None:
             restore()
         attachments = self.context.scope.attachments

@@ -23,6 +23,7 @@ from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs.local import drain
 from flyte_nb.core.tasks.task import Task
 
 
@@ -103,7 +104,7 @@ class InlineExecutor:
                 outcome = Outcome(*body.work[:3], body.stop or "cancelled")
             # Before the drain, which cancels what the body left behind: orphans must be seen as such.
             self._report(running, outcome)
-            _drain(loop)
+            drain(loop)
         finally:
             asyncio.set_event_loop(None)
             loop.close()
@@ -128,16 +129,6 @@ def warn_of_orphans(controller: Controller, emit: Callable[[ev.Event], None], wo
         names = ", ".join(flight.call.label for flight in orphans[:5]) + (", ..." if len(orphans) > 5 else "")
         text = f"{work.label} ended while {len(orphans)} of its actions were unfinished; they were cancelled: {names}"
         emit(ev.Logged(*work[:3], (LogLine(time.time(), "warning", text),)))
-
-
-def _drain(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what a body left running on its loop, as `asyncio.run` does."""
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    loop.run_until_complete(loop.shutdown_asyncgens())
 
 
 class _EventSink:

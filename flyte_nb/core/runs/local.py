@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -19,6 +20,16 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import conditions
 from flyte_nb.core.transport.payload import Payload
+
+
+def drain(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what was left running on a loop that has stopped, as `asyncio.run` does."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
 
 
 class LocalEngine:
@@ -51,10 +62,7 @@ class LocalEngine:
 
     def info_of(self, run: str) -> RunInfo | None:
         """What a run's actions know of it."""
-        from flyte_nb.core.runs import run_registry
-
-        known = run_registry.runs().get(run)
-        return known._info if known is not None else None
+        return run_registry.info_of(run)
 
     def is_open(self, run: str) -> bool:
         """Local runs have no cells."""

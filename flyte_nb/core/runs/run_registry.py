@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from flyte_nb.core.history import facts
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.runs.engine import Engine
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.tasks.context import Context, current
@@ -153,6 +154,12 @@ def engine_for(mode: str) -> Engine:
     if not _local:
         _local.append(_engines["local"]())
     return _local[0]
+
+
+def info_of(name: str) -> RunInfo | None:
+    """What the actions of a run of this process know of it; None if there is none of that name, or it is forgotten."""
+    found = KNOWN.get(name)
+    return found._info if found is not None else None
 
 
 def _command(action: facts.Action, op: str, *args: Any) -> None:

@@ -27,7 +27,7 @@ class CallScope:
         self.records: dict[str, Any] = records or {}
         #: ``ctx().data`` and the like.
         self.attachments: dict[str, Any] = {}
-        #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.Forgotten`); None in tasks.
+        #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.UnawaitedCalls`); None in tasks.
         self.watch: Any = None
 
     @property

@@ -44,7 +44,7 @@ class Failed(NamedTuple):
     made: Made | None
 
 
-class Forgotten:
+class UnawaitedCalls:
     """Watches the calls of all cells (`flyte_nb.core.tasks.context.CallScope.watch`).
 
     Args:

@@ -11,13 +11,10 @@ import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from flyte_nb.core.runs.local import drain
+from flyte_nb.worker.breakpoints import STEPPED_OVER
 
-#: Modules that the debugger steps over: ``step`` into an ``await`` should not end in asyncio's event loop.
-STEPPED_OVER = (
-    "asyncio", "asyncio.*", "concurrent.*", "contextvars", "distributed", "distributed.*", "flyte_nb", "flyte_nb.*",
-    "selectors", "threading", "tornado.*",
-)  # fmt: skip
+T = TypeVar("T")
 
 
 class PromptRefusedError(RuntimeError):
@@ -172,17 +169,8 @@ def run_private(coroutine: Coroutine[Any, Any, T], context: contextvars.Context 
                 loop.run_until_complete(task)
             raise
         finally:
-            _close(loop)
-
-
-def _close(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
+            try:
+                drain(loop)
+                loop.run_until_complete(loop.shutdown_default_executor())
+            finally:
+                loop.close()

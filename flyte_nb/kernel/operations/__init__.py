@@ -1,7 +1,7 @@
-"""What a person can have done with runs, actions and the cluster. Runs in: kernel.
+"""Operations on runs, actions and the cluster: subcommands of ``%flyte``, and buttons. Runs in: kernel.
 
-One module per operation, found by itself: it holds what is done, the ``%flyte`` word that asks for it (`word`), and the
-button that does (`button`). A new operation is a new file here and nothing else.
+One module per operation, found by itself: it holds what is done, the subcommand of ``%flyte`` that asks for it
+(`subcommand`), and the button that does (`button`). A new operation is a new file here and nothing else.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
-#: Does what a word asks for; returns text to print, or None. On the kernel's main thread.
-Say = Callable[..., str | None]
+#: Does what a subcommand asks for; returns text to print, or None. On the kernel's main thread.
+Reply = Callable[..., str | None]
 #: Does what a button asks for, for a run, with the button's arguments. On the engine thread: it must not block.
-Press = Callable[["Session", str, Mapping[str, Any]], Any]
+Button = Callable[[Session, str, Mapping[str, Any]], Any]
 
 
-class Word(NamedTuple):
+class Subcommand(NamedTuple):
     """One subcommand of ``%flyte``."""
 
     name: str
@@ -29,31 +28,31 @@ class Word(NamedTuple):
     usage: str
     #: One line.
     help: str
-    say: Say
+    reply: Reply
     #: Whether what follows is given as it was typed, in one piece: an expression.
     raw: bool = False
 
 
-_words: dict[str, Word] = {}
-_buttons: dict[str, Press] = {}
+_subcommands: dict[str, Subcommand] = {}
+_buttons: dict[str, Button] = {}
 
 
-def word(name: str, usage: str, help: str, *, raw: bool = False) -> Callable[[Say], Say]:  # noqa: A002 - what it is
+def subcommand(name: str, usage: str, help: str, *, raw: bool = False) -> Callable[[Reply], Reply]:  # noqa: A002 - what it is
     """Make a function ``(session, *words) -> text`` a subcommand of ``%flyte``; `raw`: ``(session, line) -> text``."""
 
-    def register(say: Say) -> Say:
-        _words[name] = Word(name, usage, help, say, raw)
-        return say
+    def register(reply: Reply) -> Reply:
+        _subcommands[name] = Subcommand(name, usage, help, reply, raw)
+        return reply
 
     return register
 
 
-def button(op: str) -> Callable[[Press], Press]:
+def button(op: str) -> Callable[[Button], Button]:
     """Have a function ``(session, run, args) -> answer`` called for a button of the view."""
 
-    def register(press: Press) -> Press:
-        _buttons[op] = press
-        return press
+    def register(function: Button) -> Button:
+        _buttons[op] = function
+        return function
 
     return register
 
@@ -64,13 +63,13 @@ def _load() -> None:
         importlib.import_module(f"{__name__}.{module.name}")
 
 
-def words() -> Mapping[str, Word]:
+def subcommands() -> Mapping[str, Subcommand]:
     """All subcommands by name."""
     _load()
-    return _words
+    return _subcommands
 
 
-def buttons() -> Mapping[str, Press]:
+def buttons() -> Mapping[str, Button]:
     """What each button does, by its operation."""
     _load()
     return _buttons

@@ -7,23 +7,21 @@ with the notebook's own input.
 from __future__ import annotations
 
 import linecache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
-from flyte_nb.kernel.operations import word
+from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.run_lookup import find
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
 #: Seconds for the workers to say at which of them an action stands.
 ANSWER_WITHIN = 5.0
 
 
-@word(
+@subcommand(
     "attach",
     "[a17] | off [r3]",
     "debugger prompt on an action that stands at breakpoint(); off lets all of a run go on",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from flyte_nb import cache as store
 from flyte_nb.core.cache.location import folder_and_bound
-from flyte_nb.kernel.operations import word
+from flyte_nb.core.values.describe import bytes_text
+from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.session import Session
 
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
 
-
-@word("cache", "[clear [task]]", "results that are kept: how many, how large, how often used; clear drops them")
+@subcommand("cache", "[clear [task]]", "results that are kept: how many, how large, how often used; clear drops them")
 def cache(_session: Session, *words: str) -> str:
     """Show the cache, or clear it."""
     if not words:
@@ -36,23 +34,14 @@ def overview() -> str:
     total = sum(row.nbytes for row in rows)
     results = sum(row.entries for row in rows)
     width = max(len("task"), *(len(row.task) for row in rows))
-    lines = [f"{results:,} results in {folder}: {size_of(total)} of {size_of(bound)}"]
+    lines = [f"{results:,} results in {folder}: {bytes_text(total)} of {bytes_text(bound)}"]
     lines.append(f"{'task':<{width}}  {'results':>8}  {'size':>9}  {'hits':>8}  last used")
     now = time.time()
     lines += [
-        f"{row.task:<{width}}  {row.entries:>8,}  {size_of(row.nbytes):>9}  {row.hits:>8,}  {ago(now - row.used_at)}"
+        f"{row.task:<{width}}  {row.entries:>8,}  {bytes_text(row.nbytes):>9}  {row.hits:>8,}  {ago(now - row.used_at)}"
         for row in rows
     ]
     return "\n".join(lines)
-
-
-def size_of(nbytes: float) -> str:
-    """A number of bytes with its unit: "1.2 MB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if nbytes < 1000 or unit == "GB":
-            break
-        nbytes /= 1000
-    return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"
 
 
 def ago(seconds: float) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flyte_nb.kernel.operations import button, word
+from flyte_nb.kernel.operations import button, subcommand
 from flyte_nb.kernel.operations.run_lookup import latest
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
 
-@word("cancel", "[r3[/a17]]", "cancel a run or one action")
+@subcommand("cancel", "[r3[/a17]]", "cancel a run or one action")
 def cancel(session: Session, *words: str) -> str:
     """Cancel by name; the latest run without one."""
     name = words[0] if words else latest(session)
@@ -24,7 +22,7 @@ def cancel(session: Session, *words: str) -> str:
             state = session.store.runs[name].state
             if state.ended_at is not None:
                 return f"{name} has ended already: {state.phase.value}."
-            session.abort_run(name, "%flyte cancel")
+            abort_run(session, name, "%flyte cancel")
             return f"Cancelling {name}."
         found = session.store.find(name)
         if found is None:
@@ -32,7 +30,7 @@ def cancel(session: Session, *words: str) -> str:
         record, action = found
         if action.phase.is_terminal:
             return f"{record.state.run}/{action.id} {action.label} has ended already: {action.phase.value}."
-        session.abort_action(record.state.run, action.name, "%flyte cancel")
+        abort_action(session, record.state.run, action.name, "%flyte cancel")
         return f"Cancelling {record.state.run}/{action.id} {action.label}."
 
     return session.gateway.ask(cancel)  # type: ignore[no-any-return]
@@ -41,7 +39,7 @@ def cancel(session: Session, *words: str) -> str:
 @button("cancel_run")
 def cancel_run(session: Session, run: str, _args: Mapping[str, Any]) -> Any:
     """The run's Cancel button."""
-    session.abort_run(run, "cancelled by its Cancel button")
+    abort_run(session, run, "cancelled by its Cancel button")
     return {"ok": True}
 
 
@@ -50,5 +48,18 @@ def cancel_action(session: Session, run: str, args: Mapping[str, Any]) -> Any:
     """An action's Cancel button."""
     found = session.store.runs[run].find(str(args.get("action", "")))
     if found is not None:
-        session.abort_action(run, found.name, "cancelled by its Cancel button")
+        abort_action(session, run, found.name, "cancelled by its Cancel button")
     return {"ok": found is not None}
+
+
+def abort_run(session: Session, run: str, reason: str) -> None:
+    """Cancel a run from outside: whoever awaits its actions gets `errors.ActionAbortedError`. On the engine thread."""
+    for flight in session.engine.controller.unfinished(run):
+        session.engine.controller.abort(run, flight.call.name, reason)
+    session.engine.ask_workers("cancel_run", run, reason)
+
+
+def abort_action(session: Session, run: str, action: str, reason: str) -> None:
+    """Cancel one action from outside. On the engine thread."""
+    if not session.engine.controller.abort(run, action, reason):
+        session.engine.ask_workers("abort", run, action, reason)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from flyte_nb.kernel.operations import word
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.session import Session, replace
 
 
-@word("cluster", "[restart]", "which cluster, its workers and slots; restart replaces it")
+@subcommand("cluster", "[restart]", "which cluster, its workers and slots; restart replaces it")
 def cluster(session: Session, *words: str) -> str:
-    """Describe the cluster, or replace it."""
+    """Describe the cluster, or replace it by a fresh one of the same kind."""
     if words and words != ("restart",):
         return f"%flyte cluster {' '.join(words)}: the only word here is restart. %flyte cluster restart replaces the cluster."
     if words:
-        session = session.restart_cluster()
+        session = replace(**session.options)
         session.wait_ready(60)
-    return session.cluster_text()
+    return cluster_text(session)
+
+
+def cluster_text(session: Session) -> str:
+    """Which cluster, its workers and slots."""
+    if not session.starting.done():
+        return "The cluster is starting."
+    session.wait_ready()
+    network = session.engine.network
+    handle = network.handle
+    assert handle is not None
+    if handle.client.scheduler is None:  # Dask's client has closed itself
+        return network.lost_text()
+    what = "Embedded cluster" if handle.embedded else "Attached to"
+    slots = sum(w.nthreads for w in network.roster.values())
+    lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
+    lines += [f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}" for w in network.roster.values()]
+    lines += [f"  {address}  cannot be reached from here: {why}" for address, why in network.unreachable.items()]
+    return "\n".join(lines)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from flyte_nb.kernel.operations import word
+from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.run_lookup import error_of, find
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
 
-@word("debug", "a17", "debugger at the remote frame of a failed action")
+@subcommand("debug", "a17", "debugger at the remote frame of a failed action")
 def debug(session: Session, *words: str) -> str | None:
     """Open IPython's debugger on the frames of a failed action, with the locals they had on the worker."""
     if not words:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flyte_nb.core.tasks.links import links_of
-from flyte_nb.kernel.operations import word
+from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.run_lookup import find
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
 
-@word("links", "[r3/]a17", "addresses that an action's task links to")
+@subcommand("links", "[r3/]a17", "addresses that an action's task links to")
 def links(session: Session, *words: str) -> str:
     """Name and address of each link, one a line."""
     if not words:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flyte_nb.kernel.nest import apply
-from flyte_nb.kernel.operations import word
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.session import Session
 
 
-@word("nest", "", "allow asyncio.run() in cells (applies nest-asyncio2)")
+@subcommand("nest", "", "allow asyncio.run() in cells (applies nest-asyncio2)")
 def nest(_session: Session, *_words: str) -> str:
     """Apply nest-asyncio2."""
     return apply()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.attempts.body import Body
 from flyte_nb.core.control.calls import Call
@@ -28,11 +28,9 @@ from flyte_nb.core.values.brief import brief
 from flyte_nb.kernel.debugger.prompt import can_prompt
 from flyte_nb.kernel.debugger.replay import Replayed
 from flyte_nb.kernel.debugger.replay import replay as run_here
-from flyte_nb.kernel.operations import word
+from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.run_lookup import find
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
 #: Longest text of the value that a replay gave, in characters.
 VALUE_CHARS = 300
@@ -45,7 +43,7 @@ class _Silent:
         """Take one line."""
 
 
-@word("replay", "a17 [--step]", "run an action here, under the debugger; --step stops at its first line")
+@subcommand("replay", "a17 [--step]", "run an action here, under the debugger; --step stops at its first line")
 def replay(session: Session, *words: str) -> str:
     """Run an action's body in the kernel with its arguments."""
     names = [w for w in words if not w.startswith("-")]
@@ -87,14 +85,14 @@ def _run(session: Session, call: Call, action: Action, title: str) -> Iterator[B
     work = Work(info.name, ROOT, attempt, call.payload, call.label, call.group, call.custom)
     body = Body(retry.renewed(call.task), info, work, session.gateway, _Silent(), ("kernel", 0, ""))
     session.gateway.ask(_open, session, info, work, body, title)
-    restore = body._begin()
+    restore = body.begin()
     try:
         yield body
     except Exception as exc:
         body.context.scope.attachments["replayed"] = Replayed(error=exc)
         raise
     finally:
-        body._finish(restore)
+        body.finish(restore)
         session.gateway.ask(_close, session, info, body)
 
 

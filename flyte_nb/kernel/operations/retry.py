@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.runs import retry as rerun
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.run import Run
-from flyte_nb.kernel.operations import button, word
+from flyte_nb.kernel.operations import button, subcommand
 from flyte_nb.kernel.operations.run_lookup import find
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session
 
 #: Retried actions that are named.
 MAX_NAMED = 5
 
 
-@word("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action")
+@subcommand("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action")
 def retry(session: Session, *words: str) -> str:
     """Retry a run's failed actions, or one action; the latest run without a name."""
     name = words[0] if words else next(reversed(run_registry.runs()), "")
@@ -42,7 +40,7 @@ def retry(session: Session, *words: str) -> str:
     )
 
 
-@word("resume", "a17 expression", "let a parked action succeed with a value", raw=True)
+@subcommand("resume", "a17 expression", "let a parked action succeed with a value", raw=True)
 def resume(session: Session, line: str) -> str:
     """Give a parked action a result: an expression, evaluated in the notebook."""
     name, _, expression = line.partition(" ")
@@ -60,7 +58,7 @@ def resume(session: Session, line: str) -> str:
     return f"{run.name}/{action.id} {action.label} succeeds with {str(value)[:200]}."
 
 
-@word("raise", "a17", "let a parked action fail with its error")
+@subcommand("raise", "a17", "let a parked action fail with its error")
 def let_raise(session: Session, *words: str) -> str:
     """Let whoever awaits a parked action have its error."""
     if not words:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flyte_nb.core.history.facts import Action, ErrorNote
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.kernel.operations import word
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.operations.cluster import cluster_text
+from flyte_nb.kernel.session import Session
 
 
 def find(session: Session, name: str) -> tuple[RunRecord, Action] | None:
@@ -22,13 +19,13 @@ def latest(session: Session) -> str:
     return next(reversed(session.store.runs), "")
 
 
-@word("status", "", "cluster and latest run")
+@subcommand("status", "", "cluster and latest run")
 def status(session: Session, *_words: str) -> str:
     """Which cluster, and how the latest run stands."""
-    return "\n".join([session.cluster_text(), *_lines(session)[-1:]])
+    return "\n".join([cluster_text(session), *_lines(session)[-1:]])
 
 
-@word("runs", "", "runs of this kernel")
+@subcommand("runs", "", "runs of this kernel")
 def runs(session: Session, *_words: str) -> str:
     """One line for each run."""
     return "\n".join(_lines(session)) or "No runs yet."
@@ -48,19 +45,17 @@ def _lines(session: Session) -> list[str]:
     return session.gateway.ask(rows)  # type: ignore[no-any-return]
 
 
-@word("show", "[r3]", "show a run here")
+@subcommand("show", "[r3]", "show a run here")
 def show(session: Session, *words: str) -> str | None:
     """Show a run under this cell."""
     name = words[0] if words else latest(session)
     if name not in session.store.runs:
         return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
-    cell = session.cells.current
-
-    session.gateway.ask(session.show, name, cell)
+    session.show_here(name)
     return None
 
 
-@word("logs", "[r3/]a17 [--traceback]", "what an action printed, or its error in full")
+@subcommand("logs", "[r3/]a17 [--traceback]", "what an action printed, or its error in full")
 def logs(session: Session, *words: str) -> str:
     """An action's log lines, or its full traceback."""
     names = [w for w in words if not w.startswith("-")]

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel import stack_tree
-from flyte_nb.kernel.operations import button, word
-
-if TYPE_CHECKING:
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.operations import button, subcommand
+from flyte_nb.kernel.session import Session
 
 #: Seconds that the workers have to answer.
 ANSWER_WITHIN = 5.0
 
 
-@word("stack", "[a17 | r3]", "where an action is right now; of a run: who waits for whom")
+@subcommand("stack", "[a17 | r3]", "where an action is right now; of a run: who waits for whom")
 def stack(session: Session, *words: str) -> str:
     """The Python stack of a running action with the actions it waits for, or the tree of a run's unfinished actions."""
     found = session.gateway.ask(_named, session, words[0] if words else "")

@@ -1,0 +1,195 @@
+"""Runs of cells: opened with the cell's first action, closed when nothing of it executes. Runs in: main and engine thread."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+
+from flyte_nb.core.attempts.body import GRACE
+from flyte_nb.core.control.orphans import close_lost
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs import cell_run, on_failure, retry, run_registry, start
+from flyte_nb.core.runs import engine as runs_engine
+from flyte_nb.core.tasks.context import CallScope, Context
+from flyte_nb.engine.kernel_engine import KernelEngine
+from flyte_nb.kernel.cells.notebook import Notebook
+from flyte_nb.kernel.cells.tracker import Cell
+
+#: Seconds that a run stays open for actions which workers are ending: their grace period, and some.
+WORKERS_PATIENCE = GRACE + 2.0
+#: Seconds between two looks whether a run can be closed.
+LOOK_EVERY = 0.02
+
+
+class CellExecution:
+    """One execution of a cell, with its run."""
+
+    def __init__(self, cell: Cell, info: RunInfo, context: Context, run: cell_run.CellRun) -> None:
+        self.cell = cell
+        self.info = info
+        self.context = context
+        #: The run as an object for the user.
+        self.run = run
+        self.opened = False
+        #: Set once the final picture has been sent.
+        self.closed = threading.Event()
+        self.error: BaseException | None = None
+        self.interrupted = False
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.info.name
+
+
+class CellRuns:
+    """The runs of cells that execute, or whose actions have not all ended.
+
+    Args:
+        session: The engine that user objects of the runs refer to.
+        engine: Controller and store.
+    """
+
+    def __init__(self, session: runs_engine.Engine, engine: KernelEngine) -> None:
+        #: None outside a notebook: there are no cells.
+        self.notebook: Notebook | None = None
+        self._session = session
+        self._engine = engine
+        self._by_name: dict[str, CellExecution] = {}
+        self._by_cell: dict[int, CellExecution] = {}
+
+    def context(self) -> Context | None:
+        """Context of the running cell; None outside cells (a script: plain Python, as in Flyte)."""
+        cell = self.notebook.cells.owner() if self.notebook is not None else None
+        return self.of(cell).context if cell is not None else None
+
+    def of(self, cell: Cell) -> CellExecution:
+        """The run of a cell's execution, begun if there is none."""
+        found = self._by_cell.get(id(cell))
+        if found is None or found.cell is not cell:
+            session, attended = self._session, self._session.is_attended()
+            info = RunInfo(
+                name=session.new_run_name(),
+                home=self._engine.network.me,
+                interactive_mode=attended,
+                on_failure=on_failure.way_of(None, attended),
+                breakpoint_wait=on_failure.wait_of(None, attended),
+            )
+            found = CellExecution(cell, info, start.cell_context(session, info), cell_run.CellRun(session, info))
+            found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None
+            self._by_cell[id(cell)] = self._by_name[info.name] = found
+        return found
+
+    def executing(self, cell: Cell | None) -> CellExecution | None:
+        """The run of a cell that executes now; None if it has called no task."""
+        return self._by_cell.get(id(cell))
+
+    def cell_of(self, run: str) -> Cell | None:
+        """The cell that a run is shown under: its own, or else the one that executes now."""
+        found = self._by_name.get(run)
+        if found is not None:
+            return found.cell
+        return self.notebook.cells.current if self.notebook is not None else None
+
+    def is_open(self, run: str) -> bool:
+        """Whether a run's cell is still executing and may submit more calls."""
+        return any(found.name == run for found in list(self._by_cell.values()))
+
+    def recover(self, cell: Cell, older: str) -> int:
+        """Have a running cell reuse what succeeded in an earlier run.
+
+        Args:
+            cell: A cell that has called no task yet.
+            older: Name of the run.
+
+        Returns:
+            How many results there are for the cell's own calls.
+
+        Raises:
+            RuntimeError: The cell has called tasks already.
+        """
+        found, gateway = self.of(cell), self._session.gateway
+        if gateway.ask(lambda: found.opened):
+            raise RuntimeError("the cell has called tasks already: put %%flyte recover into its first line.")
+        records = gateway.ask(self._session.replay.recovered, older, runs_engine.ROOT)
+        found.info = dataclasses.replace(found.info, recovers=older)
+        found.context = dataclasses.replace(found.context, run=found.info, scope=CallScope(dict(records)))
+        found.run = cell_run.CellRun(self._session, found.info)
+        return len(records)
+
+    # -- on the engine thread -------------------------------------------------------------------------------------
+
+    def before(self, event: ev.Event) -> ev.Event:
+        """Open a cell's run before its first action is folded, and name cells by their prompts in errors."""
+        if type(event) is not ev.ActionQueued:
+            return self.notebook.names.event(event) if self.notebook is not None else event
+        found = self._by_name.get(event.run)
+        if found is not None and not found.opened:
+            self._open(found, event.at)
+        return event
+
+    def _open(self, execution: CellExecution, now: float) -> None:
+        execution.opened = True
+        run_registry.remember(execution.run)
+        cell, name = execution.cell, execution.name
+        title = cell.title or "cell"
+        opened = ev.RunOpened(
+            name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, execution.info.recovers
+        )  # fmt: skip
+        self._engine.store.append(opened)
+        self._engine.store.append(ev.ActionQueued(name, runs_engine.ROOT, "", title, title, "", now, "root"))
+
+    def interrupt(self, cell: Cell) -> None:
+        """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""
+        found = self._by_cell.get(id(cell))
+        if found is not None:
+            found.interrupted = True
+            self._cancel(found.name)
+
+    def _cancel(self, run: str) -> None:
+        self._engine.controller.cancel_run(run, "stop was pressed")
+        self._engine.ask_workers("cancel_run", run, "stop was pressed")
+
+    # -- when a cell has ended ------------------------------------------------------------------------------------
+
+    def cell_ended(self, cell: Cell, error: BaseException | None) -> CellExecution | None:
+        """Have a cell's run closed once nothing of it executes. From the kernel's main thread."""
+        found = self._by_cell.pop(id(cell), None)
+        if found is not None:
+            found.error = error
+            found.interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+            self._session.gateway.run_soon(self._wind_up, found)
+        return found
+
+    def _wind_up(self, execution: CellExecution, waited: float = 0.0) -> None:
+        engine, name = self._engine, execution.name
+        if execution.opened:
+            if execution.interrupted and not waited:
+                self._cancel(name)
+            record = engine.store.runs.get(name)
+            ending = record is not None and record.unfinished and waited < WORKERS_PATIENCE
+            if engine.controller.unfinished(name) or ending:
+                # Actions that a failed gather left behind, or background tasks: the run stays open for them; and for those that
+                # workers see through, which a parent that ended has cancelled.
+                engine.thread.loop.call_later(LOOK_EVERY, self._wind_up, execution, waited + LOOK_EVERY)
+                return
+            if not execution.run.retried:
+                self._close(execution)
+            elif record is not None and record.state.ended_at is None:
+                retry.close_cell(self._session, record)
+        execution.closed.set()
+        self._by_name.pop(name, None)
+
+    def _close(self, execution: CellExecution) -> None:
+        engine, name, now = self._engine, execution.name, self._engine.controller.clock.time()
+        close_lost(engine.store.runs[name], engine.emit, now)
+        phase, note = Phase.SUCCEEDED, None
+        if execution.interrupted:
+            phase = Phase.ABORTED
+        elif (error := execution.error) is not None:
+            phase, note = Phase.FAILED, ErrorNote("user", type(error).__name__, str(error)[:500])
+        engine.store.append(ev.ActionEnded(name, runs_engine.ROOT, 1, phase, now, note))
+        engine.store.append(ev.RunClosed(name, phase, now, note))

@@ -1,0 +1,105 @@
+"""Views of runs that are shown: opened with a run, shown again on request, closed when old. Runs in: engine thread."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flyte_nb.core.history.store import RunRecord, RunStore
+from flyte_nb.kernel.cells.notebook import CellDisplay, Notebook
+from flyte_nb.kernel.cells.tracker import Cell
+from flyte_nb.kernel.clicks import Command
+from flyte_nb.views.details import Details
+from flyte_nb.views.view import View
+
+#: Runs that have ended and keep a live view (a widget of 100 kB, and what the picture remembers); older ones keep their static
+#: picture, and `%flyte show` brings them back.
+MAX_ENDED_VIEWS = 30
+
+
+class ShownViews:
+    """One view for each run that is shown, in one place or more.
+
+    Args:
+        store: The runs.
+        command: Does what a button asks for: (run, operation, its arguments).
+        details: Makes what a view asks when a reader opens an action of a run.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        command: Callable[[str, str, Mapping[str, Any]], Any],
+        details: Callable[[RunRecord], Details | None],
+    ) -> None:
+        #: None outside a notebook: runs are shown on the terminal.
+        self.notebook: Notebook | None = None
+        #: By run, the one shown or ended last at the end.
+        self.views: dict[str, View] = {}
+        self._store = store
+        self._command = command
+        self._details = details
+
+    def show(self, run: str, cell: Cell | None) -> View:
+        """Show a run under a cell, beside the places where it is shown already."""
+        notebook = self.notebook if self.notebook is not None and self.notebook.output.in_kernel else None
+        display = CellDisplay(notebook, cell) if notebook is not None else None
+        known = self.views.pop(run, None)
+        if known is not None and display is not None:
+            self.views[run] = known
+            known.also(display)
+            return known
+        if known is not None:
+            known.close()
+        record = self._store.runs[run]
+        view = self.views[run] = View(
+            record,
+            display=display,
+            on_message=self.notebook.on_widget_message if self.notebook is not None else None,
+            control=lambda op, args, _nonce: self._command(run, op, args),
+            details=self._details(record),
+            stream=sys.stderr,
+        )
+        view.start()
+        if record.state.ended_at is not None:
+            view.finish()
+        self.close_old()
+        return view
+
+    def reopen(self, run: str) -> None:
+        """A run goes on that had ended: show it where it was, or under the cell that executes now."""
+        view = self.views.get(run)
+        if view is not None:
+            view.start()
+        else:
+            self.show(run, self.notebook.cells.current if self.notebook is not None else None)
+
+    def finish(self, run: str) -> None:
+        """A run has ended: its view becomes the static picture."""
+        view = self.views.pop(run, None)
+        if view is not None:
+            self.views[run] = view
+            view.finish()
+        self.close_old()
+
+    def click(self, command: Command) -> None:
+        """Give a click to the view that it was made in."""
+        for view in list(self.views.values()):
+            if view.uid and view.uid == command.widget:
+                view.handle(command.op, command.args, command.nonce)
+                return
+
+    def close_old(self) -> None:
+        """Close the views of runs that the store has evicted, and of the oldest that have ended."""
+        gone = [name for name in self.views if name not in self._store.runs]
+        ended = [
+            name for name, view in self.views.items() if name not in gone and view.record.state.ended_at is not None
+        ]
+        for name in (*gone, *ended[:-MAX_ENDED_VIEWS]):
+            self.views.pop(name).close()
+
+    def close(self) -> None:
+        """Close all views."""
+        for view in self.views.values():
+            view.close()
