@@ -256,16 +256,18 @@ def test_the_kernelspec_loads_the_extension():
 
         assert "25" == cell.result
         cell.wait_for(lambda: "succeeded" in texts(cell))
+        session = kernel.run("from flyte_nb.kernel.session import Session; Session.current").ok()
+        assert "<Session [1 run, 1 view, cluster running]>" == session.result
 
 
 def test_load_ext_returns_at_once():
     """Loading does not wait for the cluster."""
     with Kernel.start() as kernel:
         cell = kernel.run(
-            "%load_ext flyte_nb\nfrom flyte_nb.kernel.session import Session\nSession.current.starting.done()"
+            "%load_ext flyte_nb\nfrom flyte_nb.kernel.session import Session\nSession.current.starting.done(), Session.current"
         ).ok()
 
-        assert "False" == cell.result
+        assert "(False, <Session [0 runs, 0 views, cluster starting]>)" == cell.result
 
 
 def test_after_shutdown_the_next_call_starts_a_cluster_anew():
