@@ -1,1 +1,1 @@
-"""The composition root: what makes a notebook kernel a Flyte session. Runs in: kernel main thread."""
+"""Kernel: the session behind a notebook, its cells, `%flyte`, the stop button, the debugger. Runs in: kernel main thread."""

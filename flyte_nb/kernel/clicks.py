@@ -1,4 +1,4 @@
-"""Receive what the user clicks, once each, while a cell runs. Runs in: kernel; hops to the engine thread.
+"""Clicks in a view, received once each, while a cell runs. Runs in: kernel; posts to the engine thread.
 
 The browser sends every command twice: as a ``flyte_ui`` message on the kernel's control channel, which arrives within
 milliseconds whatever the cell is doing, and as a widget message, which reaches kernels behind front ends that don't let a
@@ -32,7 +32,7 @@ class Command(NamedTuple):
     args: Mapping[str, Any]
     #: Made by the browser, unique per command.
     nonce: str
-    #: Which widget it came from (the browser's ``comm_id``); "" if it didn't say.
+    #: Which widget it came from (the browser's ``comm_id``); "" if unknown.
     widget: str
     #: The path it came by: "control" or "comm".
     via: str

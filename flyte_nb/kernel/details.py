@@ -1,4 +1,4 @@
-"""What a reader sees of one action: inputs, output, the failure's frames, commands that help. Runs in: engine thread.
+"""Details of one action for a view: inputs, output, the failure's frames, commands that help. Runs in: engine thread.
 
 The engine thread only gathers what is needed; values of the user's are unpickled and shown by a `previews.Reader`, on its
 thread, when the reader opens the action and not before.
@@ -46,7 +46,7 @@ class KernelDetails:
     """`flyte_nb.views.details.Details`, from the store, the workers and the user's own values.
 
     Args:
-        session: Asks workers, knows the notebook's tasks.
+        session: Reaches the store, the workers and the reader's thread.
         record: The run.
     """
 
@@ -72,8 +72,8 @@ class KernelDetails:
             if "arguments" in shelved:
                 missing, out["inputs"] = False, shelved["arguments"]
         if missing and inputs is None:
-            said = "<larger than what is kept with an action; its label tells what they are>"
-            out["inputs"] = [{"name": "", "text": said}]
+            absent = "<larger than what is kept with an action; its label tells what they are>"
+            out["inputs"] = [{"name": "", "text": absent}]
         values = _Values(inputs, output, found.task)
         record = (found.error or (found.attempt and found.attempt.error) or _NOTHING).record
         out.update(
@@ -170,7 +170,7 @@ _NOTHING = _Nothing()
 
 
 async def ask(session: Session, worker: str, op: str, args: tuple[Any, ...], within: float) -> Any:
-    """Ask one worker; None if it is gone, does not know, or does not answer in time."""
+    """Ask one worker; None if it is gone, has no answer, or does not answer in time."""
     if worker not in session.engine.network.links:
         return None
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -193,7 +193,7 @@ class _Values:
         self._task = task
 
     def shown(self) -> dict[str, Any]:
-        """Unpickle and show them; what does not unpickle says so."""
+        """Unpickle and show them; the error in place of what does not unpickle."""
         out: dict[str, Any] = {}
         if self._inputs is not None:
             out["inputs"] = self._guarded(self._inputs, self._show_inputs)
@@ -202,7 +202,7 @@ class _Values:
         return out
 
     def unread(self, why: str) -> dict[str, Any]:
-        """What is said instead."""
+        """The same, unread: the reason in place of the values."""
         return {"inputs": [{"name": "", "text": f"<{why}>"}]} if self._inputs is not None else {}
 
     def _guarded(self, payload: Payload, then: Callable[[Any], Any]) -> Any:

@@ -44,7 +44,7 @@ def _is_ours(tb: types.TracebackType | None) -> bool:
 
 
 class ErrorDisplay:
-    """Has failures in this kernel worded with its own names, and exception groups shown with what is inside.
+    """Words failures with the names of this kernel, and shows exception groups with what is inside.
 
     A stopped cell shows the user's frames only. Exception groups need help because IPython leaves them to Python's own
     printing, which shows the machinery's frames once for each exception. IPython's registration for custom exceptions is used,
@@ -53,6 +53,7 @@ class ErrorDisplay:
     Args:
         shell: IPython's shell.
         name_of: Gives the short name ("a17") of an action's full name; "" if it has none.
+        standing: Gives the status of the run of an action, by its full name.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ErrorDisplay:
         self._handles = False
 
     def install(self) -> None:
-        """Start. Where somebody else handles exceptions in IPython already, groups are left to them."""
+        """Start. Where another extension handles exceptions in IPython already, groups are left to it."""
         self._before = wording.current()
         color = getattr(self._shell, "colors", "nocolor").lower() != "nocolor"
         wording.configure(
@@ -97,7 +98,7 @@ class ErrorDisplay:
         if isinstance(value, BaseExceptionGroup):
             return self._show_group(shell, etype, value, tb, tb_offset)
         if isinstance(value, TimeoutError) and not any(_is_ours(each.__traceback__) for each in _chain(value)):
-            shell.showtraceback((etype, value, tb), tb_offset=tb_offset)  # somebody else's
+            shell.showtraceback((etype, value, tb), tb_offset=tb_offset)  # not of a task
             return None
         for each in _chain(value):
             each.__traceback__ = rebuild.without_machinery(each.__traceback__)

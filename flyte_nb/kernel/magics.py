@@ -1,4 +1,4 @@
-"""The ``%flyte`` magic: finds the operation that a word names. Runs in: kernel main thread."""
+"""Magic ``%flyte``: finds the operation of a subcommand. Runs in: kernel main thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Let `asyncio.run(main())` work in a cell for those who ask for it. Runs in: kernel main thread.
+"""Nested event loops: `asyncio.run(main())` in a cell, on request. Runs in: kernel main thread.
 
 A notebook's event loop is running already, so `asyncio.run` in a cell raises RuntimeError. `await main()` is the way in a
 notebook, and nothing is patched by default. Code pasted from a script can have its way with `%flyte nest`, which applies
@@ -83,7 +83,7 @@ class NestAdvisor:
     """Prints a one-line remedy under a cell that tried to nest loops, and one warning about nest_asyncio 1.x.
 
     Args:
-        cells: Tells when a cell ends.
+        cells: Reports cells that end.
     """
 
     def __init__(self, cells: CellTracker) -> None:

@@ -1,4 +1,4 @@
-"""Show a value of the user's: text, a table, or the picture it offers; all bounded. Runs in: kernel, on a thread of its own.
+"""Preview of a user's value: text, a table, or the picture it offers; all bounded. Runs in: kernel, on a thread of its own.
 
 Unpickling a value and asking it for its ``repr`` runs the user's code, which may be slow, wait for ever, or kill nothing but
 itself. So it is done only when a reader opens an action, never on the engine thread (whose loop decides over actions) and
@@ -23,9 +23,9 @@ from flyte_nb.core.values.tables import table_of
 
 logger = logging.getLogger("flyte")
 
-#: Seconds that the values of one action may take; then their texts from the worker will do.
+#: Seconds that the values of one action may take; beyond it they are shown as unread.
 WITHIN = 5.0
-#: Readers that were given up and still run; beyond it nothing is read until one of them ends.
+#: Threads that were given up and still run; beyond it nothing is read until one of them ends.
 MAX_STUCK = 3
 #: Longest text of one value, in characters: several screens.
 MAX_TEXT = 20_000
@@ -188,7 +188,7 @@ def _serve(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
         figures = _figures()
         try:
             one()
-        except RuntimeError:  # The engine's loop is closed: nobody waits.
+        except RuntimeError:  # The engine's loop is closed: the answer is not awaited any more.
             return
         finally:
             for number in set(_figures()) - set(figures):

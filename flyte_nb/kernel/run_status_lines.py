@@ -12,13 +12,13 @@ from flyte_nb.core.history.groups import PHASE_CODES, Group
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel.session import Session
 
-#: Seconds that an error waits for the numbers: it is shown without them if the engine is busy for longer.
+#: Seconds that an error waits for the numbers; beyond it, it is shown without them.
 ANSWER_WITHIN = 1.0
 #: Failed siblings whose errors are compared; a million equal ones are not worth a second.
 MAX_COMPARED = 10_000
 
 _FAILED = frozenset({PHASE_CODES[Phase.FAILED], PHASE_CODES[Phase.TIMED_OUT]})
-#: What the others do, in words, in the order in which they are told.
+#: Phases of the others, in words, in the order in which they are listed.
 _OTHERS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
     ("succeeded", (Phase.SUCCEEDED, Phase.RECOVERED)),
     ("still running", (Phase.RUNNING, Phase.INITIALIZING)),

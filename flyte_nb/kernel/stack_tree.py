@@ -1,4 +1,4 @@
-"""Who waits for whom, on one screen: a tree of a run's unfinished actions, each with where it is. Runs in: engine thread."""
+"""Tree of a run's unfinished actions, on one screen: who awaits whom, and where each is. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORDER = {Phase.PAUSED: 0, Phase.RUNNING: 1, Phase.CANCELLING: 2, Phase.INITIALI
 
 
 class Look(NamedTuple):
-    """What the workers say about a run's actions at this moment."""
+    """Stacks of a run's actions, and slots of the workers, at this moment."""
 
     stacks: Mapping[str, Stack]
     #: Slots of the workers that answered, and how many of them are free.
@@ -115,8 +115,8 @@ def _children(record: RunRecord, action: Action, look: Look, now: float, depth: 
         if len(going) > MAX_MEMBERS:
             rest = going[MAX_MEMBERS:]
             counts = {p: sum(a.phase is p for a in rest) for p in dict.fromkeys(a.phase for a in rest)}
-            told = ", ".join(f"{n:,} {phase.value}" for phase, n in counts.items())
-            lines.append("  " * depth + f"... and {told} of {group.label}")
+            counted = ", ".join(f"{n:,} {phase.value}" for phase, n in counts.items())
+            lines.append("  " * depth + f"... and {counted} of {group.label}")
     return lines
 
 

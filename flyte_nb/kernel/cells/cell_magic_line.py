@@ -1,4 +1,4 @@
-"""``%%flyte recover`` in a cell's first line: the rest of the cell stays a cell. Runs in: kernel main thread.
+"""Cell magic ``%%flyte recover``, read as a line magic so that the rest of the cell stays a cell. Runs in: kernel main thread.
 
 IPython hands a cell magic the cell's text as a string, and what it then executes is no cell: no top-level ``await``, no last
 value, no numbered traceback. So ``%%flyte word`` is read as ``%flyte word`` before the cell.

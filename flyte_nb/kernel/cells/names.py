@@ -1,4 +1,4 @@
-"""Call cells by their prompts: "In [2]:20 in work" for "/tmp/ipykernel_77/1234.py:20". Runs in: engine thread, main thread."""
+"""Names of cells by their prompts: "In [2]:20 in work" for "/tmp/ipykernel_77/1234.py:20". Runs in: engine and main thread."""
 
 from __future__ import annotations
 

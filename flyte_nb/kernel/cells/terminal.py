@@ -1,4 +1,4 @@
-"""Terminal IPython: a cell's value goes where the live tree stood, not through it. Runs in: kernel main thread."""
+"""Pause the live tree of terminal IPython while a cell's value is shown. Runs in: kernel main thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class MakeRoom(Protocol):
-    """Has the live tree step aside, or come back."""
+    """Pauses the live tree, or resumes it."""
 
     def __call__(self, *, done: bool) -> object:
         """Called before the value is shown, and with ``done=True`` after."""

@@ -1,8 +1,8 @@
-"""Calls that were never awaited, and failures that nobody looked at: said under the next cell that ends. Runs in: main thread.
+"""Unawaited calls and unretrieved failures of background calls: warnings under the next cell that ends. Runs in: main thread.
 
-A task's coroutine does nothing until it is awaited, and an asyncio task that fails keeps its error to itself until somebody
-asks. Both are mistakes that a notebook hides well: a cell's last expression keeps the coroutine alive, and asyncio speaks up
-only when the garbage is collected.
+A task's coroutine does nothing until it is awaited, and an asyncio task that fails keeps its error until it is retrieved. Both
+are mistakes that a notebook hides well: a cell's last expression keeps the coroutine alive, and asyncio warns only when the
+garbage is collected.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from flyte_nb.kernel.cells.tracker import Cell
 if TYPE_CHECKING:
     from flyte_nb.core.tasks.task import Task
 
-#: Calls that may be pending between cells: coroutines that the user keeps in variables.
+#: Calls that may be pending between cells, as coroutines in the user's variables; older ones are not watched any more.
 MAX_PENDING = 10_000
-#: Failed background calls that are remembered.
+#: Failed background calls that are remembered; older ones go unreported.
 MAX_FAILED = 200
-#: Lines that one cell gets.
-MAX_TOLD = 5
+#: Warnings under one cell; the others are counted.
+MAX_WARNINGS = 5
 
 
 #: A call that was made: its coroutine, its task, and the code and line that made it.
@@ -71,11 +71,11 @@ class UnawaitedCalls:
         return next(self._tokens)
 
     def begun(self, token: int) -> Made | None:
-        """It has begun."""
+        """A call has begun: its coroutine was awaited."""
         return self._made.pop(token, None)
 
     def failed(self, error: BaseException, made: Made | None) -> None:
-        """It failed; whoever awaits it may take no notice."""
+        """A call failed; its error may never be retrieved."""
         holder = asyncio.current_task()
         if holder is not None:
             self._failed[id(holder)] = Failed(holder, error, made)
@@ -85,10 +85,10 @@ class UnawaitedCalls:
     # -- when a cell ends -----------------------------------------------------------------------------------------
 
     def cell_ended(self, _cell: Cell, error: BaseException | None) -> None:
-        """Say what was forgotten. What a cell that failed has left behind is no mistake."""
+        """Print the warnings. What a cell that failed has left unawaited is no mistake."""
         lines = [*self._unawaited(error is not None), *self._unseen()]
-        if len(lines) > MAX_TOLD:
-            lines = [*lines[:MAX_TOLD], f"flyte_nb: and {len(lines) - MAX_TOLD} more of the kind"]
+        if len(lines) > MAX_WARNINGS:
+            lines = [*lines[:MAX_WARNINGS], f"flyte_nb: and {len(lines) - MAX_WARNINGS} more of the kind"]
         for line in lines:
             print(line, file=sys.stderr)  # noqa: T201 - under the cell
 
@@ -113,10 +113,10 @@ class UnawaitedCalls:
             if not holder.done():
                 continue
             del self._failed[key]
-            # asyncio's own mark for "nobody has asked for the exception"; it has no public name.
+            # asyncio's own mark for "the exception was not retrieved"; it has no public name.
             if not getattr(holder, "_log_traceback", False):
                 continue
-            holder._log_traceback = False  # said once, here
+            holder._log_traceback = False  # reported once, here
             record = record_of(error)
             origin = record.origin if record is not None else None
             short = wording.current().name_of(origin.action) if origin is not None else ""

@@ -25,7 +25,7 @@ def post_mortem(record: FailureRecord, *, shell: Any = None, what: str = "the de
         what: What the user asked for, for the error.
 
     Raises:
-        PromptRefusedError: Nobody can answer a prompt.
+        PromptRefusedError: The front end answers no prompts.
         LookupError: The record has no frames: the worker died, say.
     """
     shell = shell or present_shell()

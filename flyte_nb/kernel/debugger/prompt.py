@@ -1,4 +1,4 @@
-"""Whether a debugger's prompt can be answered here, and the debugger that asks. Runs in: kernel main thread."""
+"""Prompt of the debugger, with ``await``; and whether this front end can answer one. Runs in: kernel main thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class PromptRefusedError(RuntimeError):
-    """A debugger was asked for where nobody can answer its prompt."""
+    """A debugger was asked for in a front end that answers no prompts (nbclient, papermill)."""
 
 
 def can_prompt(shell: Any) -> bool:
@@ -34,10 +34,10 @@ def can_prompt(shell: Any) -> bool:
         return True  # IPython in a terminal.
     try:
         parent = kernel.get_parent("shell") or {}
-        said = parent.get("content", {}).get("allow_stdin")
+        allowed = parent.get("content", {}).get("allow_stdin")
     except Exception:  # A kernel of another make.
-        said = None
-    return bool(getattr(kernel, "_allow_stdin", True) if said is None else said)
+        allowed = None
+    return bool(getattr(kernel, "_allow_stdin", True) if allowed is None else allowed)
 
 
 def demand_prompt(shell: Any, what: str) -> None:
@@ -48,7 +48,7 @@ def demand_prompt(shell: Any, what: str) -> None:
         what: What was asked for, "%flyte debug a17".
 
     Raises:
-        PromptRefusedError: Nobody can answer.
+        PromptRefusedError: The front end answers no prompts.
     """
     if not can_prompt(shell):
         raise PromptRefusedError(
@@ -88,7 +88,7 @@ def debugger(shell: Any) -> Any:
                 return self._await(code)
             except BaseException as exc:
                 self.error(f"{type(exc).__name__}: {exc}")
-                raise  # Tells ``p`` that there is nothing to print.
+                raise  # ``p`` then prints nothing.
 
         def _await(self, code: Any) -> Any:
             frame = self.curframe

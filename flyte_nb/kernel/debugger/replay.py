@@ -1,4 +1,4 @@
-"""Run a failed action's body here, in the kernel, under the debugger. Runs in: kernel main thread.
+"""Replay an action's body in the kernel, under the debugger. Runs in: kernel main thread.
 
 The body runs on the main thread: a sync body directly, an async one on a loop of its own
 (`flyte_nb.kernel.debugger.prompt`). So ``breakpoint()``, the stop button and JupyterLab's debugger work in it as in any cell.
@@ -58,8 +58,8 @@ def replay(
         What became of it. A failure is shown and returned, not raised, once the user has seen it in the debugger.
 
     Raises:
-        PromptRefusedError: ``step`` was asked for, and nobody can answer a prompt.
-        BaseException: What the body raised, where nobody can answer a prompt; `KeyboardInterrupt` always.
+        PromptRefusedError: ``step`` was asked for, and the front end answers no prompts.
+        BaseException: What the body raised, where the front end answers no prompts; `KeyboardInterrupt` always.
     """
     from bdb import BdbQuit
 

@@ -1,1 +1,1 @@
-"""The stop button, whatever the cell is doing. Runs in: kernel main thread."""
+"""Interrupts: what the stop button does to the cell that runs. Runs in: kernel main thread."""

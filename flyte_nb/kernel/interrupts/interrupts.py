@@ -1,4 +1,4 @@
-"""Make the stop button work, whatever the cell is doing. Runs in: kernel main thread.
+"""Stop button: interrupts reach the running cell, whatever it is doing. Runs in: kernel main thread.
 
 Three things are missing in a stock kernel (measured with ipykernel 6.31 to 7.4):
 
@@ -6,7 +6,7 @@ Three things are missing in a stock kernel (measured with ipykernel 6.31 to 7.4)
 * Synchronous code inside a cell that also awaits isn't interrupted at all, and a stop that arrives just before or after a
   cell's code can leave the cell without its reply (`sigint`).
 * A cancelled cell leaves behind what asyncio leaves behind: tasks under `asyncio.wait`, `as_completed`, bare `create_task`.
-  `Interrupts.on_interrupt` tells the session, so that it can cancel the remote actions of the cell all the same.
+  `Interrupts.on_interrupt` notifies the session, so that it can cancel the remote actions of the cell all the same.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ logger = logging.getLogger(__name__)
 
 
 class _Listener(NamedTuple):
-    """Who wants to know about an interrupt, and how to reach its thread."""
+    """A callback for interrupts, and how to reach its thread."""
 
     callback: Callable[[Cell], object]
     post: Callable[..., object]
 
 
 class Interrupts:
-    """Installs and removes the cures.
+    """Takes over SIGINT while a cell runs, and gives it back.
 
     Args:
-        cells: Tells which cell starts and ends; installed before this.
+        cells: Reports cells that start and end; installed before this.
     """
 
     def __init__(self, cells: CellTracker) -> None:
@@ -127,7 +127,7 @@ class Interrupts:
             self._release()
 
     def _release(self) -> None:
-        """Give SIGINT back to whoever had it before the cell."""
+        """Give SIGINT back to the handler that was installed before the cell."""
         guard, self._guard = self._guard, None
         if guard is not None and threading.current_thread() is threading.main_thread():
             guard.restore()

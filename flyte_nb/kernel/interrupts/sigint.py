@@ -1,4 +1,4 @@
-"""What an interrupt does, depending on what the kernel's main thread is doing. Runs in: kernel main thread.
+"""SIGINT handlers: what an interrupt does while a cell runs, and between cells. Runs in: kernel main thread.
 
 Signal handlers run between any two instructions. So they only raise where IPython or ipykernel catches it, call what is safe
 from a handler (`call_soon_threadsafe`), and leave the rest to others.
@@ -18,7 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from flyte_nb.kernel.cells.tracker import Cell
 
-#: The handler of the async cell that the running code belongs to: tells a user's task from one of ipykernel's own.
+#: The handler of the async cell that the running code belongs to; None in ipykernel's own tasks.
 GUARD: ContextVar[CellInterrupt | None] = ContextVar("flyte_nb_interrupt_guard", default=None)
 
 #: Methods of a kernel in which KeyboardInterrupt does harm: the reply to a cell is lost, or the kernel's loop ends.

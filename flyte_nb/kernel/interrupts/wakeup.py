@@ -62,7 +62,7 @@ class WakeUp:
 
 
 def _has_own_wakeup(loop: asyncio.AbstractEventLoop, fd: int) -> bool:
-    """Whether ``fd`` is the one that ``loop`` wakes itself with. Loops that don't tell (uvloop) are believed to."""
+    """Whether ``fd`` is the one that ``loop`` wakes itself with. True for loops that hide it (uvloop)."""
     own = getattr(loop, "_csock", None)
     return own is None or own.fileno() == fd
 

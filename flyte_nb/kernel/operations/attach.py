@@ -1,4 +1,4 @@
-"""A prompt on a live remote frame: ``%flyte attach a17``. Runs in: kernel main thread.
+"""Attach to a breakpoint: a prompt on a live remote frame, ``%flyte attach a17``. Runs in: kernel main thread.
 
 The debugger itself runs on the worker (`flyte_nb.worker.breakpoints`); here its text is printed and its lines are asked for,
 with the notebook's own input.
@@ -17,7 +17,7 @@ from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.run_lookup import find
 from flyte_nb.kernel.session import Session
 
-#: Seconds for the workers to say at which of them an action stands.
+#: Seconds to wait for the workers' answers, which of them holds an action at a breakpoint.
 ANSWER_WITHIN = 5.0
 
 

@@ -1,4 +1,4 @@
-"""The result cache: ``%flyte cache``. Runs in: kernel main thread."""
+"""Result cache: list it, or clear it, ``%flyte cache``. Runs in: kernel main thread."""
 
 from __future__ import annotations
 

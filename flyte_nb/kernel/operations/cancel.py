@@ -53,7 +53,7 @@ def cancel_action(session: Session, run: str, args: Mapping[str, Any]) -> Any:
 
 
 def abort_run(session: Session, run: str, reason: str) -> None:
-    """Cancel a run from outside: whoever awaits its actions gets `errors.ActionAbortedError`. On the engine thread."""
+    """Cancel a run from outside: awaiting its actions raises `errors.ActionAbortedError`. On the engine thread."""
     for flight in session.engine.controller.unfinished(run):
         session.engine.controller.abort(run, flight.call.name, reason)
     session.engine.ask_workers("cancel_run", run, reason)

@@ -1,4 +1,4 @@
-"""The cluster: ``%flyte cluster``. Runs in: kernel main thread."""
+"""Cluster: describe it, or replace it, ``%flyte cluster``. Runs in: kernel main thread."""
 
 from __future__ import annotations
 

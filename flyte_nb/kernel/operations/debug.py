@@ -1,4 +1,4 @@
-"""The debugger on a remote failure: ``%flyte debug``. Runs in: kernel main thread."""
+"""Debugger on a remote failure: ``%flyte debug``. Runs in: kernel main thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Run one action here, in the kernel, under the debugger: ``%flyte replay a17 [--step]``. Runs in: kernel main thread.
+"""Replay one action in the kernel, under the debugger: ``%flyte replay a17 [--step]``. Runs in: kernel main thread.
 
 The body gets copies of the same arguments, and the action's own context: attempt, group, custom context, environment
-variables. It is a run of its own, so that the children it awaits, which run on the cluster as always, are seen.
+variables. It is a run of its own, so that a view shows the children it awaits, which run on the cluster as always.
 """
 
 from __future__ import annotations

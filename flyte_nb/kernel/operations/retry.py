@@ -60,7 +60,7 @@ def resume(session: Session, line: str) -> str:
 
 @subcommand("raise", "a17", "let a parked action fail with its error")
 def let_raise(session: Session, *words: str) -> str:
-    """Let whoever awaits a parked action have its error."""
+    """Raise a parked action's error where the action is awaited."""
     if not words:
         return "Which action? %flyte raise a17"
     try:

@@ -1,4 +1,4 @@
-"""Look at runs: ``%flyte status``, ``runs``, ``show``, ``logs``. Runs in: kernel main thread."""
+"""Runs, looked up by name: ``%flyte status``, ``runs``, ``show``, ``logs``. Runs in: kernel main thread."""
 
 from __future__ import annotations
 

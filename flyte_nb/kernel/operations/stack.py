@@ -1,4 +1,4 @@
-"""Where is it right now? ``%flyte stack [a17 | r3]``, and the Stack button. Runs in: kernel; asks the workers."""
+"""Stack of a running action, or tree of a run: ``%flyte stack [a17 | r3]``, the Stack button. Runs in: kernel; asks workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flyte_nb.kernel import stack_tree
 from flyte_nb.kernel.operations import button, subcommand
 from flyte_nb.kernel.session import Session
 
-#: Seconds that the workers have to answer.
+#: Seconds to wait for the workers' answers.
 ANSWER_WITHIN = 5.0
 
 
@@ -51,14 +51,14 @@ async def _text(session: Session, record: RunRecord, action: Action | None) -> s
     answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
     question = (record.state.run, action.name if action is not None else "")
 
-    def heard(answers: list[Any]) -> None:
+    def answered_by_all(answers: list[Any]) -> None:
         if not answered.done():
             answered.set_result(answers)
 
     if record.state.ended_at is None:
-        session.engine.ask_all("stacks", question, heard)
+        session.engine.ask_all("stacks", question, answered_by_all)
     else:
-        heard([])
+        answered_by_all([])
     try:
         answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
     except TimeoutError:
