@@ -48,21 +48,17 @@ def _named(session: Session, name: str) -> tuple[RunRecord, Action | None] | Non
 
 
 async def _text(session: Session, record: RunRecord, action: Action | None) -> str:
-    answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-    question = (record.state.run, action.name if action is not None else "")
-
-    def answered_by_all(answers: list[Any]) -> None:
-        if not answered.done():
-            answered.set_result(answers)
-
+    answers: list[Any] = []
     if record.state.ended_at is None:
-        session.engine.ask_all("stacks", question, answered_by_all)
-    else:
-        answered_by_all([])
-    try:
-        answers = await asyncio.wait_for(answered, ANSWER_WITHIN)
-    except TimeoutError:
-        return f"A worker did not answer within {ANSWER_WITHIN:g} s: it computes without letting go of Python's lock."
+        asked: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        question = (record.state.run, action.name if action is not None else "")
+        session.engine.ask_all("stacks", question, lambda found: None if asked.done() else asked.set_result(found))
+        try:
+            answers = await asyncio.wait_for(asked, ANSWER_WITHIN)
+        except TimeoutError:
+            return (
+                f"A worker did not answer within {ANSWER_WITHIN:g} s: it computes without letting go of Python's lock."
+            )
     look = stack_tree.gather(answers)
     if action is None:
         return stack_tree.tree(record, look, time.time())
