@@ -25,9 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import nbformat
 import psutil
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -388,3 +390,11 @@ def wait_gone(processes: Sequence[psutil.Process], timeout: float) -> list[psuti
     """Wait until these processes have ended. Returns those that live on after ``timeout`` seconds."""
     _gone, alive = psutil.wait_procs(processes, timeout=timeout)
     return [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def run_unattended(cells: Sequence[str], folder: Path) -> list[list[Any]]:
+    """Run cells as nbclient does, whose prompts no one answers and which goes on after errors; the outputs of each."""
+    sources = [f"import sys; sys.path.insert(0, {str(ROOT)!r})", *cells]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(folder)}}).execute()
+    return [cell.outputs for cell in notebook.cells[1:]]

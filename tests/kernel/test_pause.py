@@ -7,15 +7,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 
-from tests.kernel.kernelclient import Kernel
+from tests.kernel.kernelclient import Kernel, run_unattended
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 DEFINE = """
 %load_ext flyte_nb
@@ -223,7 +219,6 @@ def test_init_makes_pausing_the_default(nb: Kernel) -> None:
 def test_where_nobody_can_decide_nothing_parks(tmp_path: Path) -> None:
     """nbclient: the error is raised, a sentence says why; only ``interactive_mode=True`` parks."""
     cells = [
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})",
         DEFINE + TASKS,
         "with flyte.on_failure('pause'):\n    await work(2)",
         "run = flyte.with_runcontext(on_failure='pause').run(work, 2)\nawait run",
@@ -232,14 +227,9 @@ await until(lambda: run.action and run.action.phase == 'paused')
 run.resume('a0', 9)
 await run""",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    _, in_cell, run, interactive = run_unattended(cells, tmp_path)
 
-    nbclient.NotebookClient(
-        notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-
-    kinds = [[output.output_type for output in cell.outputs] for cell in notebook.cells]
-    assert "error" in kinds[2]
-    assert "error" in kinds[3]
-    assert "nobody can decide" in "".join(o.get("text", "") for o in notebook.cells[2].outputs)
-    assert "9" == notebook.cells[4].outputs[-1]["data"]["text/plain"]
+    assert "error" in [output.output_type for output in in_cell]
+    assert "error" in [output.output_type for output in run]
+    assert "nobody can decide" in "".join(output.get("text", "") for output in in_cell)
+    assert "9" == interactive[-1]["data"]["text/plain"]

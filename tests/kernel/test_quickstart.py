@@ -10,9 +10,11 @@ import pytest
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter, MarkdownExporter
 
+from tests.kernel.kernelclient import ROOT
+
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
-ROOT = Path(__file__).resolve().parents[2]
+
 NOTEBOOKS = sorted((ROOT / "example-notebooks").glob("*.ipynb"))
 
 

@@ -6,15 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 
-from tests.kernel.kernelclient import Kernel
+from tests.kernel.kernelclient import ROOT, Kernel, run_unattended
 
 pytestmark = pytest.mark.kernel
-
-ROOT = Path(__file__).resolve().parents[2]
 
 #: A notebook's first cell: a task's function, its failure recorded as a worker records it, and a call that gets the error.
 #: `asyncio.sleep` stands in for the awaiting of a child that runs elsewhere.
@@ -302,29 +298,20 @@ def test_the_stop_button_ends_a_replay(kernel: Kernel) -> None:
 def test_a_kernels_prompt_is_refused_where_nobody_answers(tmp_path: Path) -> None:
     """nbclient, papermill: a sentence instead of a hang; replay shows the error, breakpoints are passed over."""
     cells = [
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})",
         PREPARE,
         "post_mortem(record, what='%flyte debug a17')",
         "replay(square, (17,), step=True)",
         "def body():\n    breakpoint()\n    return 7\nreplay(body)",
         "replay(square, (17,))",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    _, debugged, stepped, passed, failed = run_unattended(cells, tmp_path)
 
-    nbclient.NotebookClient(
-        notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-
-    def outputs(number: int) -> list[dict[str, object]]:
-        return list(notebook.cells[number].outputs)
-
-    for number, command in ((2, "%flyte debug a17"), (3, "replay with step")):
-        (refused,) = outputs(number)
+    for (refused,), command in ((debugged, "%flyte debug a17"), (stepped, "replay with step")):
         assert refused["ename"] == "PromptRefusedError"
         assert str(refused["evalue"]).startswith(f"{command} needs a prompt")
-    assert "breakpoint() is passed over" in str(outputs(4)[0]["text"])
-    assert "value=7" in str(outputs(4)[1]["data"])
-    assert outputs(5)[-1]["ename"] == "IndexError"
+    assert "breakpoint() is passed over" in str(passed[0]["text"])
+    assert "value=7" in str(passed[1]["data"])
+    assert failed[-1]["ename"] == "IndexError"
 
 
 def test_it_works_in_ipython_in_a_terminal() -> None:

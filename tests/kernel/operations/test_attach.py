@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 
-from tests.kernel.kernelclient import Kernel
+from tests.kernel.kernelclient import Kernel, run_unattended
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 DEFINE = """
 %load_ext flyte_nb
@@ -139,10 +135,7 @@ def test_a_stopped_action_can_be_cancelled(nb: Kernel) -> None:
 
 def test_without_anybody_breakpoints_are_passed_over(tmp_path: Path) -> None:
     """nbclient: the action runs through and its log says why."""
-    cells = [f"import sys; sys.path.insert(0, {str(ROOT)!r})", DEFINE, "await halting(4)", "%flyte logs a1"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    _, halted, logs = run_unattended([DEFINE, "await halting(4)", "%flyte logs a1"], tmp_path)
 
-    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
-
-    assert "9" == notebook.cells[2].outputs[-1]["data"]["text/plain"]
-    assert "passed over: nobody can attach" in notebook.cells[3].outputs[0]["text"]
+    assert "9" == halted[-1]["data"]["text/plain"]
+    assert "passed over: nobody can attach" in logs[0]["text"]

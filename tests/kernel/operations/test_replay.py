@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 
-from tests.kernel.kernelclient import Kernel
+from tests.kernel.kernelclient import Kernel, run_unattended
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 DEFINE = """
 %load_ext flyte_nb
@@ -127,17 +123,12 @@ def test_stop_ends_a_replay_and_its_children(nb: Kernel) -> None:
 def test_without_anybody_to_answer_the_error_is_shown(tmp_path: Path) -> None:
     """nbclient: a failing replay raises; `--step` is refused."""
     cells = [
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})",
         DEFINE,
         "await asyncio.gather(parent(2, 0.0), return_exceptions=True)",
         "%flyte replay a1",
         "%flyte replay a1 --step",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    *_, replayed, stepped = run_unattended(cells, tmp_path)
 
-    nbclient.NotebookClient(
-        notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-
-    assert "ZeroDivisionError" == notebook.cells[3].outputs[-1]["ename"]
-    assert "PromptRefusedError" == notebook.cells[4].outputs[-1]["ename"]
+    assert "ZeroDivisionError" == replayed[-1]["ename"]
+    assert "PromptRefusedError" == stepped[-1]["ename"]
