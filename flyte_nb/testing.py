@@ -126,9 +126,7 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
         What the function returns; what it raises is raised.
     """
     engine: Any = run_registry.engine_for(mode)
-    info = RunInfo(
-        name=engine.new_run_name(), home=getattr(engine, "home", "local"), mode="local" if mode == "local" else "remote"
-    )
+    info = RunInfo(name=engine.new_run_name(), home=engine.home, mode="local" if mode == "local" else "remote")
     gateway = engine.gateway
     started = info.started_at.timestamp()
     gateway.emit(

@@ -73,7 +73,7 @@ class CellRuns:
             session, attended = self._session, self._session.is_attended()
             info = RunInfo(
                 name=session.new_run_name(),
-                home=self._engine.network.me,
+                home=session.home,
                 interactive_mode=attended,
                 on_failure=on_failure.way_of(None, attended),
                 breakpoint_wait=on_failure.wait_of(None, attended),

@@ -129,6 +129,11 @@ class Session:
             blob = self._dumped[1] if task is not None and self._dumped is not None else None
             self.engine.ask_workers("decide", run, action, op, payload, blob, info)
 
+    def abort_action(self, run: str, action: str, reason: str) -> None:
+        """Cancel one action from outside, in whichever process its controller is. On the engine thread."""
+        if not self.engine.controller.abort(run, action, reason):
+            self.engine.ask_workers("abort", run, action, reason)
+
     # -- cells: from the kernel's main thread ---------------------------------------------------------------------
 
     def cell_started(self) -> None:

@@ -205,10 +205,8 @@ class Action:
         engine: Any = self._run._engine
         if self._name == ROOT:
             self._run.abort(reason)
-        elif hasattr(engine, "abort_action"):
-            engine.gateway.run_soon(engine.abort_action, self.run_name, self._name, reason)
         else:
-            engine.gateway.abort(self.run_name, self._name, reason)
+            engine.gateway.run_soon(engine.abort_action, self.run_name, self._name, reason)
 
     def _get_logs(self, **_ignored: Any) -> list[str]:
         """What it printed, line by line."""

@@ -28,6 +28,8 @@ class Engine(Protocol):
     store: RunStore
     retained: Retained
     replay: Replay
+    #: Name of this process, as `RunInfo.home` has it.
+    home: str
 
     def new_run_name(self) -> str:
         """A name that no other run here has."""
@@ -43,6 +45,9 @@ class Engine(Protocol):
 
     def resolve(self, run: str, action: str, op: str, payload: Any, task: Any, info: RunInfo) -> None:
         """Decide over a parked action, here or on a worker: `Controller.resolve`. On the controller's thread."""
+
+    def abort_action(self, run: str, action: str, reason: str) -> None:
+        """Cancel one action from outside, in whichever process its controller is. On the controller's thread."""
 
 
 def cell_context(engine: Engine, info: RunInfo) -> Context:

@@ -36,6 +36,7 @@ class LocalEngine:
     """A controller, its thread, and a store, all in this process."""
 
     def __init__(self) -> None:
+        self.home = "local"
         self.thread = LoopThread("flyte-local")
         self.store = RunStore()
         self.executor = InlineExecutor(self.thread.loop, self.store.append)
@@ -75,6 +76,10 @@ class LocalEngine:
     def resolve(self, run: str, action: str, op: str, payload: Payload | None, task: Any, info: RunInfo) -> None:
         """Decide over a parked action. On the controller's thread."""
         self.controller.resolve(run, action, op, payload, task, info)
+
+    def abort_action(self, run: str, action: str, reason: str) -> None:
+        """Cancel one action from outside. On the controller's thread."""
+        self.controller.abort(run, action, reason)
 
     def close(self) -> None:
         """Stop the thread."""

@@ -133,7 +133,7 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
             f"the arguments of {name} are not kept any more (over 64 kB are kept for actions that a cell called, up to "
             "512 MB in all): call the task again."
         )
-    info = engine.info_of(run) or RunInfo(name=run, home=getattr(engine, "home", "local"))
+    info = engine.info_of(run) or RunInfo(name=run, home=engine.home)
     custom: tuple[tuple[str, str], ...] = ()
     caller: Action | None = action
     while caller is not None and not custom:  # it is handed down

@@ -30,7 +30,7 @@ def cancel(session: Session, *words: str) -> str:
         record, action = found
         if action.phase.is_terminal:
             return f"{record.state.run}/{action.id} {action.label} has ended already: {action.phase.value}."
-        abort_action(session, record.state.run, action.name, "%flyte cancel")
+        session.abort_action(record.state.run, action.name, "%flyte cancel")
         return f"Cancelling {record.state.run}/{action.id} {action.label}."
 
     return session.gateway.ask(cancel)  # type: ignore[no-any-return]
@@ -48,7 +48,7 @@ def cancel_action(session: Session, run: str, args: Mapping[str, Any]) -> Any:
     """An action's Cancel button."""
     found = session.store.runs[run].find(str(args.get("action", "")))
     if found is not None:
-        abort_action(session, run, found.name, "cancelled by its Cancel button")
+        session.abort_action(run, found.name, "cancelled by its Cancel button")
     return {"ok": found is not None}
 
 
@@ -57,9 +57,3 @@ def abort_run(session: Session, run: str, reason: str) -> None:
     for flight in session.engine.controller.unfinished(run):
         session.engine.controller.abort(run, flight.call.name, reason)
     session.engine.ask_workers("cancel_run", run, reason)
-
-
-def abort_action(session: Session, run: str, action: str, reason: str) -> None:
-    """Cancel one action from outside. On the engine thread."""
-    if not session.engine.controller.abort(run, action, reason):
-        session.engine.ask_workers("abort", run, action, reason)
