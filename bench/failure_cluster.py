@@ -81,7 +81,14 @@ def cost_of_success(session: Any) -> tuple[float, float]:
     with ctx.using(cell(session)):
         call = prepare(ctx.current(), succeeds, (1,), {})
     controller, output, number = session.engine.controller, pickle.dumps(1, 5), 200_000
-    keep = min(timeit.repeat(lambda: controller.retained.ended(call, Phase.SUCCEEDED, output, False), number=number, repeat=5)) / number
+    keep = (
+        min(
+            timeit.repeat(
+                lambda: controller.retained.ended(call, Phase.SUCCEEDED, output, False), number=number, repeat=5
+            )
+        )
+        / number
+    )
     watch = UnawaitedCalls(None, CellNames(None))
     frame = sys._getframe()
 

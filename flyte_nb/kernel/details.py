@@ -22,6 +22,7 @@ from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.source_lines import Source
 from flyte_nb.kernel import operations
+from flyte_nb.kernel.operations.run_lookup import error_of
 from flyte_nb.kernel.previews import Shown, show, text_of
 from flyte_nb.kernel.session import Session
 from flyte_nb.views.details import log_text
@@ -75,7 +76,8 @@ class KernelDetails:
             absent = "<larger than what is kept with an action; its label tells what they are>"
             out["inputs"] = [{"name": "", "text": absent}]
         values = _Values(inputs, output, found.task)
-        record = (found.error or (found.attempt and found.attempt.error) or _NOTHING).record
+        error = error_of(found)
+        record = error.record if error is not None else None
         out.update(
             await self._session.reader.read(
                 lambda: {**values.shown(), **_failure(record)},
@@ -160,13 +162,6 @@ class KernelDetails:
             limit -= len(text)
             parts.append(text)
         return "".join(parts)
-
-
-class _Nothing:
-    record: bytes | None = None
-
-
-_NOTHING = _Nothing()
 
 
 async def ask(session: Session, worker: str, op: str, args: tuple[Any, ...], within: float) -> Any:

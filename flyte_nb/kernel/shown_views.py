@@ -43,8 +43,8 @@ class ShownViews:
 
     def show(self, run: str, cell: Cell | None) -> View:
         """Show a run under a cell, beside the places where it is shown already."""
-        notebook = self.notebook if self.notebook is not None and self.notebook.output.in_kernel else None
-        display = CellDisplay(notebook, cell) if notebook is not None else None
+        notebook = self.notebook
+        display = CellDisplay(notebook, cell) if notebook is not None and notebook.output.in_kernel else None
         known = self.views.pop(run, None)
         if known is not None and display is not None:
             self.views[run] = known
@@ -56,7 +56,7 @@ class ShownViews:
         view = self.views[run] = View(
             record,
             display=display,
-            on_message=self.notebook.on_widget_message if self.notebook is not None else None,
+            on_message=notebook.on_widget_message if notebook is not None else None,
             control=lambda op, args, _nonce: self._command(run, op, args),
             details=self._details(record),
             stream=sys.stderr,

@@ -28,6 +28,14 @@ def kernel() -> Iterator[Kernel]:
 
 
 @pytest.fixture(scope="module")
+def nb(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    """A kernel in which the module's `DEFINE` was executed, shared by its tests."""
+    with Kernel.start() as kernel:
+        kernel.run(request.module.DEFINE).ok()
+        yield kernel
+
+
+@pytest.fixture(scope="module")
 def shared_kernel() -> Iterator[Kernel]:
     """A kernel with cell tracking and interrupts installed, shared by the tests of a module that leave it as it was."""
     with Kernel.start() as kernel:

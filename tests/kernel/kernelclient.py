@@ -19,8 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -105,6 +104,12 @@ class Execution:
         """The text of ``Out[n]``, or None."""
         results = self.of("execute_result")
         return results[-1].content["data"]["text/plain"] if results else None
+
+    @property
+    def views(self) -> str:
+        """What the views under the cell show, as text; one after another as they changed."""
+        shown = self.of("display_data", "update_display_data")
+        return "\n".join(message.content["data"].get("text/plain", "") for message in shown)
 
     @property
     def error(self) -> CellError:
@@ -360,16 +365,6 @@ class Kernel:
         self._client = self.manager.blocking_client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=PATIENCE)
-
-
-@contextmanager
-def running(*arguments: str, **options: Any) -> Iterator[Kernel]:
-    """`Kernel.start`, and a stop at the end."""
-    kernel = Kernel.start(*arguments, **options)
-    try:
-        yield kernel
-    finally:
-        kernel.stop()
 
 
 def kernel_environment(home: Path) -> dict[str, str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-
-from tests.kernel.kernelclient import Kernel
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
 DEFINE = """
+%load_ext flyte_nb
 import flyte_nb
 flyte_nb.install_as_flyte()
 import flyte, flyte.report
@@ -27,15 +24,6 @@ async def make(text: str) -> File:
         await f.write(text)
     return file
 """
-
-
-@pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded, ``flyte`` installed as an alias, and a task."""
-    with Kernel.start() as kernel:
-        kernel.run("%load_ext flyte_nb").ok()
-        kernel.run(DEFINE).ok()
-        yield kernel
 
 
 def test_a_file_made_by_a_task_is_read_in_the_notebook(nb):

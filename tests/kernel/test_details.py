@@ -134,7 +134,7 @@ def test_old_views_close_their_widgets_and_can_be_shown_again() -> None:
             "['r4', 'r5', 'r6']"
             == kernel.run(f"{current}.gateway.ask(lambda: list({current}.shown.views))").ok().result
         )
-        watched = f"{current}.gateway.ask(lambda: [len(r.watches) for r in {current}.store.runs.values()])"
+        watched = f"{current}.gateway.ask(lambda: [len(r.subscribers) for r in {current}.store.runs.values()])"
         assert "[0, 0, 0, 1, 1, 1]" == kernel.run(watched).ok().result
         kernel.run("%flyte show r1").ok()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -45,12 +44,10 @@ MACHINERY = re.compile(
 
 
 @pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded."""
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        kernel.run("await work(1)").ok()
-        yield kernel
+def nb(nb: Kernel) -> Kernel:
+    """The kernel after a first action: its cluster has started."""
+    nb.run("await work(1)").ok()
+    return nb
 
 
 def test_an_error_of_a_gather_says_how_many_failed_where_the_others_stand_and_what_helps(nb: Kernel) -> None:

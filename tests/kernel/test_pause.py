@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,14 +40,6 @@ async def main(n: int) -> list[int]:
 """
 
 FIXED = TASKS.replace("raise ValueError", "return -x; raise ValueError")
-
-
-@pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded."""
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        yield kernel
 
 
 START = """

@@ -7,10 +7,9 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
-from tests.kernel.kernelclient import Execution, Kernel
+from tests.kernel.kernelclient import Kernel, wait_gone
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
@@ -58,12 +57,6 @@ def nb() -> Iterator[Kernel]:
         yield kernel
 
 
-def texts(cell: Execution) -> str:
-    """What the views under a cell say, as text."""
-    shown = cell.of("display_data", "update_display_data")
-    return "\n".join(message.content["data"].get("text/plain", "") for message in shown)
-
-
 def test_awaiting_in_a_cell_runs_in_other_processes(nb):
     """The work is done by worker processes, and the view tells of it."""
     cell = nb.run(
@@ -71,7 +64,7 @@ def test_awaiting_in_a_cell_runs_in_other_processes(nb):
     )
 
     assert "(False, True)" == cell.ok().result
-    cell.wait_for(lambda: "succeeded" in texts(cell))
+    cell.wait_for(lambda: "succeeded" in cell.views)
 
 
 def test_what_a_task_prints_shows_under_its_cell(nb):
@@ -81,9 +74,9 @@ def test_what_a_task_prints_shows_under_its_cell(nb):
         "    warnings.warn('warned')\n"
     ).ok()
     cell = nb.run("await chatty()").ok()
-    cell.wait_for(lambda: "succeeded" in texts(cell))
+    cell.wait_for(lambda: "succeeded" in cell.views)
 
-    shown = texts(cell)
+    shown = cell.views
     assert all(word in shown for word in ("printed", "logged", "warned"))
 
 
@@ -115,12 +108,12 @@ def test_stop_ends_the_cell_and_cancels_its_actions(nb):
     """One press ends an awaiting cell; its actions are cancelled; no worker dies; the next cell works."""
     before = nb.run("%flyte cluster").ok().stdout
     cell = nb.begin("await asyncio.gather(*(nap(60.0) for _ in range(4)))")
-    cell.wait_for(lambda: "running" in texts(cell))
+    cell.wait_for(lambda: "running" in cell.views)
     nb.interrupt()
     cell.wait()
 
     assert "error" == cell.status
-    cell.wait_for(lambda: "cancelled in" in texts(cell))
+    cell.wait_for(lambda: "cancelled in" in cell.views)
     assert "4" == nb.run("await square(2)").ok().result
     assert before == nb.run("%flyte cluster").ok().stdout
 
@@ -128,23 +121,23 @@ def test_stop_ends_the_cell_and_cancels_its_actions(nb):
 def test_stop_interrupts_a_sync_body(nb):
     """A plain def that loops in Python is interrupted too."""
     cell = nb.begin("await block.aio(60.0)")
-    cell.wait_for(lambda: "running" in texts(cell))
+    cell.wait_for(lambda: "running" in cell.views)
     nb.interrupt()
     cell.wait()
 
-    cell.wait_for(lambda: "cancelled in" in texts(cell))
+    cell.wait_for(lambda: "cancelled in" in cell.views)
     assert "9" == nb.run("await square(3)").ok().result
 
 
 def test_stop_ends_a_blocking_map(nb):
     """Stop works in a cell that blocks in flyte.map."""
     cell = nb.begin("list(flyte.map(nap, [60.0] * 3))")
-    cell.wait_for(lambda: "running" in texts(cell))
+    cell.wait_for(lambda: "running" in cell.views)
     nb.interrupt()
     cell.wait()
 
     assert "KeyboardInterrupt" == cell.error.name
-    cell.wait_for(lambda: "cancelled in" in texts(cell))
+    cell.wait_for(lambda: "cancelled in" in cell.views)
 
 
 def test_a_redefined_global_is_seen_by_the_next_cell(nb):
@@ -191,12 +184,6 @@ def refuses(address: tuple[str, int], context: ssl.SSLContext) -> bool:
             return True
 
 
-def gone(processes: list[psutil.Process], seconds: float) -> bool:
-    """Whether all of them have ended within so many seconds."""
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
@@ -227,7 +214,7 @@ def test_unloading_leaves_nothing_behind():
         workers = [p for p in kernel.processes() if p.pid != kernel.pid]
         kernel.run("%unload_ext flyte_nb").ok()
 
-        assert gone([p for p in workers if "spawn_main" in " ".join(p.cmdline() if p.is_running() else [])], 5)
+        assert not wait_gone([p for p in workers if "spawn_main" in " ".join(p.cmdline() if p.is_running() else [])], 5)
         assert {c.laddr for c in before} == {c.laddr for c in kernel.listeners()}
         kernel.run("%load_ext flyte_nb").ok()
         assert "4" == kernel.run("await square(2)").ok().result
@@ -245,7 +232,7 @@ def test_no_process_outlives_its_kernel(end):
 
         getattr(kernel, end)()
 
-        assert gone([p for p in processes if p.pid != kernel.pid or end == "stop"], 5)
+        assert not wait_gone([p for p in processes if p.pid != kernel.pid or end == "stop"], 5)
 
 
 def test_the_kernelspec_loads_the_extension():
@@ -255,7 +242,7 @@ def test_the_kernelspec_loads_the_extension():
         cell = kernel.run("await square(5)").ok()
 
         assert "25" == cell.result
-        cell.wait_for(lambda: "succeeded" in texts(cell))
+        cell.wait_for(lambda: "succeeded" in cell.views)
         session = kernel.run("from flyte_nb.kernel.session import Session; Session.current").ok()
         assert "<Session [1 run, 1 view, cluster running]>" == session.result
 

@@ -11,7 +11,7 @@ from flyte_nb.kernel.cells.tracker import Cell, parent_header
 
 
 class CellOutput:
-    """Sends display data and text under a given cell, from any thread, also after the cell has ended.
+    """Sends display data under a given cell, from any thread, also after the cell has ended.
 
     In a kernel the message carries the cell's own parent header: only that decides where output lands. Where there is no
     kernel (terminal IPython), or while ``%%capture`` collects a cell's output, IPython's display system takes it.
@@ -29,55 +29,31 @@ class CellOutput:
         kernel = getattr(self._ip, "kernel", None)
         return getattr(kernel, "session", None) is not None and getattr(kernel, "iopub_socket", None) is not None
 
-    def display(
-        self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def display(self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str) -> None:
         """Show a MIME bundle under ``cell`` (None: under whatever runs now); `update` replaces it by its ``display_id``."""
         from IPython.core.displaypub import CapturingDisplayPublisher
 
         if not self.in_kernel or isinstance(self._ip.display_pub, CapturingDisplayPublisher):
             transient = {"display_id": display_id} if self.in_kernel else {}
-            self._ip.display_pub.publish(dict(data), dict(metadata or {}), transient=transient)
+            self._ip.display_pub.publish(dict(data), {}, transient=transient)
             return
         if threading.current_thread() is threading.main_thread():
             # What the cell printed so far comes first. Elsewhere a flush would wait for the output thread.
             sys.stdout.flush()
             sys.stderr.flush()
-        self._send("display_data", cell, data, metadata, display_id)
+        self._send("display_data", cell, data, display_id)
 
-    def update(
-        self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def update(self, cell: Cell | None, data: Mapping[str, Any], *, display_id: str) -> None:
         """Replace what `display` showed under ``display_id``, in every place it is shown and in the saved notebook.
 
         In a terminal this does nothing: a terminal can't replace what was printed.
         """
         if self.in_kernel:
-            self._send("update_display_data", cell, data, metadata, display_id)
+            self._send("update_display_data", cell, data, display_id)
 
-    def stream(self, cell: Cell | None, text: str, *, name: str = "stderr") -> None:
-        """Print ``text`` under ``cell``; ``name`` is "stdout" or "stderr"."""
-        if not self.in_kernel:
-            print(text, end="", file=getattr(sys, name), flush=True)
-            return
+    def _send(self, kind: str, cell: Cell | None, data: Mapping[str, Any], display_id: str) -> None:
         kernel = self._ip.kernel
-        content = {"name": name, "text": text}
-        kernel.session.send(
-            kernel.iopub_socket, "stream", content, parent=self._header(cell), ident=f"stream.{name}".encode()
-        )
-
-    def _send(
-        self,
-        kind: str,
-        cell: Cell | None,
-        data: Mapping[str, Any],
-        metadata: Mapping[str, Any] | None,
-        display_id: str,
-    ) -> None:
-        kernel = self._ip.kernel
-        content = {"data": dict(data), "metadata": dict(metadata or {}), "transient": {"display_id": display_id}}
+        content = {"data": dict(data), "metadata": {}, "transient": {"display_id": display_id}}
         # `iopub_socket` hands the message to ipykernel's output thread, so any thread may call this.
-        kernel.session.send(kernel.iopub_socket, kind, content, parent=self._header(cell), ident=kind.encode())
-
-    def _header(self, cell: Cell | None) -> dict[str, Any]:
-        return dict(cell.parent) if cell is not None and cell.parent else parent_header(self._ip)
+        parent = dict(cell.parent) if cell is not None and cell.parent else parent_header(self._ip)
+        kernel.session.send(kernel.iopub_socket, kind, content, parent=parent, ident=kind.encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -38,8 +37,6 @@ class Cell:
     title: str
     #: Header of the message that asked for the execution: output sent with it lands under this cell. Empty in a terminal.
     parent: Mapping[str, Any] = field(repr=False)
-    #: Seconds since the epoch.
-    started_at: float = field(repr=False)
 
 
 def parent_header(ip: Any) -> dict[str, Any]:
@@ -123,7 +120,6 @@ class CellTracker:
             prompt=self._prompt() if info.store_history else None,
             title=title_of(info.raw_cell),
             parent=parent_header(self.ip),
-            started_at=time.time(),
         )
         del self._running[: -MAX_DEPTH + 1]  # IPython always reports the end; should it ever not, the list stays short.
         self._running.append((info, cell))

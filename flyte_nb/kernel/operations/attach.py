@@ -14,7 +14,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
 from flyte_nb.kernel.operations import subcommand
-from flyte_nb.kernel.operations.run_lookup import find
+from flyte_nb.kernel.operations.run_lookup import find, latest
 from flyte_nb.kernel.session import Session
 
 #: Seconds to wait for the workers' answers, which of them holds an action at a breakpoint.
@@ -90,7 +90,7 @@ def _first(session: Session) -> tuple[RunRecord, Action] | None:
 
 
 def _off(session: Session, *words: str) -> str:
-    name = words[0] if words else next((r for r in reversed(session.store.runs)), "")
+    name = words[0] if words else latest(session)
     if name not in session.store.runs:
         return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
     session.gateway.run_soon(session.engine.ask_workers, "breakpoints_off", name)

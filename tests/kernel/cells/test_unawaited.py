@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.kernel.kernelclient import Kernel
@@ -24,14 +22,6 @@ async def square(x: int) -> int:
 async def bad(x: int) -> int:
     raise ValueError(f"no {x}")
 """
-
-
-@pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded."""
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        yield kernel
 
 
 @pytest.mark.parametrize("code", ["square(3)", "square(3); None", "x = 1\nfor n in range(1):\n    square(n)"])

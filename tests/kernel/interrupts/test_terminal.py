@@ -82,9 +82,7 @@ def test_output_falls_back_to_plain_text(terminal: pexpect.spawn) -> None:
     terminal.sendline("output.display(cells.current, {'text/plain': 'sh' + 'own', 'text/html': ''}, display_id='d')")
     terminal.expect_exact("shown")
     terminal.expect_exact("In [3]: ")
-    terminal.sendline(
-        "output.update(None, {'text/plain': 'upd' + 'ated'}, display_id='d'); output.stream(None, 'a li' + 'ne\\n')"
-    )
+    terminal.sendline("output.update(None, {'text/plain': 'upd' + 'ated'}, display_id='d'); print('a li' + 'ne')")
     terminal.expect_exact("a line")
 
     assert "updated" not in terminal.before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,16 +46,9 @@ async def square(x: int) -> int:
 async def both(x: int) -> int:
     waiting = asyncio.create_task(halting(x))
     return await square(x) + await waiting
+
+flyte.init(n_workers=1)
 """
-
-
-@pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded, on one worker with one slot."""
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        kernel.run("flyte.init(n_workers=1)").ok()
-        yield kernel
 
 
 def test_the_live_frame_is_looked_at_and_changed_and_the_action_goes_on(nb: Kernel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,14 +35,6 @@ def plain(x: int) -> int:
     print("mode", os.environ["MODE"], flyte.ctx().custom_context, flyte.ctx().action.run_name)
     return y
 """
-
-
-@pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded."""
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        yield kernel
 
 
 def test_a_failed_action_is_replayed_with_its_inputs_and_its_children_run_on_the_cluster(nb: Kernel) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.kernel.kernelclient import Execution, Kernel
+from tests.kernel.kernelclient import Kernel
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
@@ -39,20 +37,6 @@ async def work(x: int) -> int:
 FIXED = BROKEN.replace("raise ValueError", "return -x; raise ValueError")
 
 
-@pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded and a cluster of two processes."""
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        yield kernel
-
-
-def texts(cell: Execution) -> str:
-    """What the views under a cell say, as text."""
-    shown = cell.of("display_data", "update_display_data")
-    return "\n".join(message.content["data"].get("text/plain", "") for message in shown)
-
-
 def test_retry_runs_the_failed_ones_with_new_code_and_the_list_is_complete(nb: Kernel) -> None:
     """`%flyte retry` computes 3 of 20 again; `await run` gives 20 results in call order; nothing else was computed twice."""
     nb.run(BROKEN).ok()
@@ -69,7 +53,7 @@ def test_retry_runs_the_failed_ones_with_new_code_and_the_list_is_complete(nb: K
         str({f"work{x:02}": 2 if x % 7 == 3 else 1 for x in range(20)})
         == nb.run("print(computed('work'))").ok().stdout.strip()
     )
-    retried.wait_for(lambda: "succeeded" in texts(retried))
+    retried.wait_for(lambda: "succeeded" in retried.views)
     assert "succeeded" in nb.run("%flyte runs").ok().stdout
 
 

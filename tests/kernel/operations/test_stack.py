@@ -60,16 +60,9 @@ async def middle(n: int) -> int:
 @env.task
 async def main(n: int) -> int:
     return await middle(n)  # here
+
+flyte.init(n_workers=2)
 """
-
-
-@pytest.fixture(scope="module")
-def nb() -> Iterator[Kernel]:
-    """A kernel with the extension loaded."""
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        kernel.run("flyte.init(n_workers=2)").ok()
-        yield kernel
 
 
 @pytest.fixture(autouse=True)
