@@ -11,8 +11,9 @@ from flyte_nb.core.control.orphans import close_lost
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.runs import cell_run, on_failure, retry, run_registry, start
-from flyte_nb.core.runs import engine as runs_engine
+from flyte_nb.core.runs import cell_run, retry, run_registry
+from flyte_nb.core.runs.engine import ROOT, cell_context
+from flyte_nb.core.steps import on_failure
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cells.notebook import Notebook
@@ -78,7 +79,7 @@ class CellRuns:
                 on_failure=on_failure.way_of(None, attended),
                 breakpoint_wait=on_failure.wait_of(None, attended),
             )
-            found = CellExecution(cell, info, start.cell_context(session, info), cell_run.CellRun(session, info))
+            found = CellExecution(cell, info, cell_context(session, info), cell_run.CellRun(session, info))
             found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None
             self._by_cell[id(cell)] = self._by_name[info.name] = found
         return found
@@ -114,7 +115,7 @@ class CellRuns:
         found, gateway = self.of(cell), self._session.gateway
         if gateway.ask(lambda: found.opened):
             raise RuntimeError("the cell has called tasks already: put %%flyte recover into its first line.")
-        records = gateway.ask(self._session.replay.recovered, older, runs_engine.ROOT)
+        records = gateway.ask(self._session.replay.recovered, older, ROOT)
         found.info = dataclasses.replace(found.info, recovers=older)
         found.context = dataclasses.replace(found.context, run=found.info, scope=CallScope(dict(records)))
         found.run = cell_run.CellRun(self._session, found.info)
@@ -140,7 +141,7 @@ class CellRuns:
             name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, execution.info.recovers
         )  # fmt: skip
         self._engine.store.append(opened)
-        self._engine.store.append(ev.ActionQueued(name, runs_engine.ROOT, "", title, title, "", now, "root"))
+        self._engine.store.append(ev.ActionQueued(name, ROOT, "", title, title, "", now, "root"))
 
     def interrupt(self, cell: Cell) -> None:
         """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""
@@ -191,5 +192,5 @@ class CellRuns:
             phase = Phase.ABORTED
         elif (error := execution.error) is not None:
             phase, note = Phase.FAILED, ErrorNote("user", type(error).__name__, str(error)[:500])
-        engine.store.append(ev.ActionEnded(name, runs_engine.ROOT, 1, phase, now, note))
+        engine.store.append(ev.ActionEnded(name, ROOT, 1, phase, now, note))
         engine.store.append(ev.RunClosed(name, phase, now, note))

@@ -104,7 +104,7 @@ def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
     started = options.get("run_start_time") or dt.datetime.now(dt.UTC)
     return RunInfo(
         name=options.get("name") or engine.new_run_name(),
-        home=getattr(engine, "home", "local"),
+        home=engine.home,
         started_at=started,
         mode="local" if mode == "local" else "remote",
         project=options.get("project") or project(),

@@ -18,7 +18,7 @@ from flyte_nb.core.control.replay import Replay
 from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.core.runs import conditions
+from flyte_nb.core.runs import conditions, run_registry
 from flyte_nb.core.transport.payload import Payload
 
 
