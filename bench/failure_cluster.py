@@ -27,7 +27,7 @@ from flyte_nb.core.failures import traceback_text
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.runs import engine, start
+from flyte_nb.core.runs import engine
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.kernel import session as sessions
@@ -57,7 +57,7 @@ def cell(session: Any) -> Any:
     opened = ev.RunOpened(info.name, "bench", "cell", now)
     root = ev.ActionQueued(info.name, engine.ROOT, "", "bench", "bench", "", now, "root")
     session.gateway.ask(session.store.extend, [opened, root])
-    return start.cell_context(session, info)
+    return engine.cell_context(session, info)
 
 
 def gather(session: Any, task: Any, count: int) -> tuple[float, list[Any]]:

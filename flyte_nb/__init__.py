@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from flyte_nb import errors
 from flyte_nb.core.attempts import logging as _logs
 from flyte_nb.core.runs import run_registry as _runs
-from flyte_nb.core.runs import worker_run as _worker_run
-from flyte_nb.core.runs.cluster_options import NAMES as _CLUSTER_OPTIONS
-from flyte_nb.core.runs.cluster_options import check as _check
+from flyte_nb.core.runs.defaults import CLUSTER_OPTIONS as _CLUSTER_OPTIONS
+from flyte_nb.core.runs.defaults import check_cluster_options as _check
 from flyte_nb.core.runs.defaults import current_domain, current_project
 from flyte_nb.core.runs.defaults import read_config as _read_config
-from flyte_nb.core.runs.defaults import remember as _remember
+from flyte_nb.core.runs.defaults import set_defaults as _set_defaults
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.runs.start import run, with_runcontext
 from flyte_nb.core.settings.cache import Cache, CachePolicy, CacheRequest
@@ -144,7 +143,8 @@ def version() -> str:
     return __version__
 
 
-def _init(cluster: Any = None, **options: Any) -> None:
+@_Dual
+def init(cluster: Any = None, **options: Any) -> None:
     """Say where tasks run; without it, the first run starts an embedded cluster.
 
     Given nothing about a cluster, it starts none: the first run does.
@@ -166,12 +166,12 @@ def _init(cluster: Any = None, **options: Any) -> None:
         TypeError: There is no such option, but one of a similar name.
     """
     _check(options)
-    _remember(**options)
+    _set_defaults(**options)
     if options.get("cache_dir") is not None:
         importlib.import_module("flyte_nb.core.cache.location").configure(options["cache_dir"])
     if "on_failure" in options or "breakpoint_wait" in options:
         onfailure = importlib.import_module("flyte_nb.core.steps.on_failure")
-        onfailure.remember(options.get("on_failure"), options.get("breakpoint_wait"))
+        onfailure.set_defaults(options.get("on_failure"), options.get("breakpoint_wait"))
     ours = {key: options[key] for key in _CLUSTER_OPTIONS if key in options}
     if cluster is None and not ours:
         return
@@ -181,7 +181,8 @@ def _init(cluster: Any = None, **options: Any) -> None:
         made.wait_ready()
 
 
-def _init_from_config(path_or_config: Any = None, *, path: Any = None, **options: Any) -> None:
+@_Dual
+def init_from_config(path_or_config: Any = None, *, path: Any = None, **options: Any) -> None:
     """Take project and domain from a Flyte configuration file; its endpoint and credentials have no use here.
 
     Args:
@@ -202,8 +203,6 @@ def _init_without_server(*_credentials: Any, **options: Any) -> None:
     init(**options)
 
 
-init = _Dual(_init, name="init")
-init_from_config = _Dual(_init_from_config, name="init_from_config")
 init_from_api_key = _Dual(_init_without_server, name="init_from_api_key")
 init_in_cluster = _Dual(_init_without_server, name="init_in_cluster")
 init_passthrough = _Dual(_init_without_server, name="init_passthrough")
@@ -237,7 +236,6 @@ class _Provider:
 
 _runs.provide("remote", _cluster_engine)
 _runs.provide("local", lambda: importlib.import_module("flyte_nb.core.runs.local").LocalEngine())
-_runs.provide_elsewhere(_worker_run.is_far, _worker_run)
 _provide_to_ctx(_Provider())
 errors.render_with(lambda error: importlib.import_module("flyte_nb.core.failures.traceback_text").render(error))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.report_page import MAIN, page
-from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.tasks.context import Context, of_task
 from flyte_nb.core.values.aio import Dual
 
 #: Longest HTML of one tab that is sent, in characters: the store keeps no more.
@@ -117,14 +117,9 @@ def _send(context: Context, report: Report) -> None:
         context.gateway.emit(event)
 
 
-def _of_task() -> Context | None:
-    context = current()
-    return context if context is not None and context.in_task else None
-
-
 def current_report() -> Report:
     """The running action's report; outside a task, one that nobody sees."""
-    context = _of_task()
+    context = of_task()
     return report_of(context) if context is not None else Report("dummy")
 
 
@@ -141,14 +136,16 @@ def get_tab(name: str, /, create_if_missing: bool = True) -> Tab:
     return current_report().get_tab(name, create_if_missing)
 
 
-def _flush() -> None:
+@Dual
+def flush() -> None:
     """Show what was written so far, while the action goes on."""
-    context = _of_task()
+    context = of_task()
     if context is not None and not context.scope.attachments.get("closed"):
         _send(context, report_of(context))
 
 
-def _log(content: str, do_flush: bool = False) -> None:
+@Dual
+def log(content: str, do_flush: bool = False) -> None:
     """Add HTML to the main tab.
 
     Args:
@@ -157,10 +154,11 @@ def _log(content: str, do_flush: bool = False) -> None:
     """
     get_tab(MAIN).log(content)
     if do_flush:
-        _flush()
+        flush()
 
 
-def _replace(content: str, do_flush: bool = False) -> None:
+@Dual
+def replace(content: str, do_flush: bool = False) -> None:
     """Replace what the main tab holds.
 
     Args:
@@ -169,16 +167,7 @@ def _replace(content: str, do_flush: bool = False) -> None:
     """
     get_tab(MAIN).replace(content)
     if do_flush:
-        _flush()
-
-
-flush = Dual(_flush, name="flush")
-
-
-log = Dual(_log, name="log")
-
-
-replace = Dual(_replace, name="replace")
+        flush()
 
 
 def abbreviate(value: object, limit: int = 300) -> str:

@@ -87,6 +87,9 @@ class ScriptedExecutor:
         """Remember the wish; end it with `end(kind="cancelled")`."""
         self.cancelled.append((work, reason))
 
+    def tell_again(self, run: str) -> None:
+        """Nothing to do: nothing is executed."""
+
     def end(self, kind: str = "ok", **fields: Any) -> Work:
         """End the oldest pending attempt. Returns it."""
         work, done = self.pending.pop(0)

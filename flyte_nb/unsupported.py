@@ -66,7 +66,8 @@ class Deployment:
         return self.table_repr()
 
 
-def _deploy(*envs: Environment, **_options: Any) -> list[Deployment]:
+@Dual
+def deploy(*envs: Environment, **_options: Any) -> list[Deployment]:
     """Deploy nothing: there is no server. Logs one sentence and returns a description of what was asked for.
 
     Args:
@@ -113,7 +114,8 @@ class ImageCache:
 _NO_BUILD = "No image is built here: tasks run with the packages that the workers have."
 
 
-def _build(image: Image | str, **_options: Any) -> ImageBuild:
+@Dual
+def build(image: Image | str, **_options: Any) -> ImageBuild:
     """Build nothing. Logs one sentence.
 
     Args:
@@ -123,7 +125,8 @@ def _build(image: Image | str, **_options: Any) -> ImageBuild:
     return ImageBuild(uri=_name_of(image))
 
 
-def _build_images(*envs: Environment, **_options: Any) -> ImageCache:
+@Dual
+def build_images(*envs: Environment, **_options: Any) -> ImageCache:
     """Build nothing. Logs one sentence.
 
     Args:
@@ -136,10 +139,6 @@ def _build_images(*envs: Environment, **_options: Any) -> ImageCache:
 def _name_of(image: Image | str | None) -> str:
     return image.uri if isinstance(image, Image) else str(image)
 
-
-deploy = Dual(_deploy, name="deploy")
-build = Dual(_build, name="build")
-build_images = Dual(_build_images, name="build_images")
 
 serve = Refusal("flyte.serve", "apps are not served here. Start the server yourself, in a terminal say.")
 with_servecontext = Refusal("flyte.with_servecontext", "apps are not served here. Start the server yourself.")

@@ -21,7 +21,7 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.core.runs import worker_run
+from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import blobs
 from flyte_nb.core.transport.blobs import Blobs
@@ -226,7 +226,7 @@ class KernelEngine:
         self.network = network = KernelNetwork(run_lane, plugin)
         #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
         self.answers = Answers()
-        worker_run.serve(self.answers, loop)
+        run_answers.serve(self.answers, loop)
         self.switchboard = network.questions
         self.blobs = Blobs(network.me)
         self.switchboard.answers["home"] = lambda then, run, op, args: self.answers.answer(run, op, args, then)

@@ -11,8 +11,10 @@ from flyte_nb.core.control.orphans import close_lost
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.runs import cell_run, retry, run_registry
-from flyte_nb.core.runs.engine import ROOT, cell_context
+from flyte_nb.core.runs import retry, run_registry
+from flyte_nb.core.runs.engine import ROOT, Engine, cell_context
+from flyte_nb.core.runs.run import Run
+from flyte_nb.core.runs.run_control import CellRunControl
 from flyte_nb.core.steps import on_failure
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.engine.kernel_engine import KernelEngine
@@ -28,12 +30,12 @@ LOOK_EVERY = 0.02
 class CellExecution:
     """One execution of a cell, with its run."""
 
-    def __init__(self, cell: Cell, info: RunInfo, context: Context, run: cell_run.CellRun) -> None:
+    def __init__(self, cell: Cell, info: RunInfo, context: Context, control: CellRunControl) -> None:
         self.cell = cell
         self.info = info
         self.context = context
         #: The run as an object for the user.
-        self.run = run
+        self.control = control
         self.opened = False
         #: Set once the final picture has been sent.
         self.closed = threading.Event()
@@ -54,7 +56,7 @@ class CellRuns:
         engine: Controller and store.
     """
 
-    def __init__(self, session: runs_engine.Engine, engine: KernelEngine) -> None:
+    def __init__(self, session: Engine, engine: KernelEngine) -> None:
         #: None outside a notebook: there are no cells.
         self.notebook: Notebook | None = None
         self._session = session
@@ -79,7 +81,7 @@ class CellRuns:
                 on_failure=on_failure.way_of(None, attended),
                 breakpoint_wait=on_failure.wait_of(None, attended),
             )
-            found = CellExecution(cell, info, cell_context(session, info), cell_run.CellRun(session, info))
+            found = CellExecution(cell, info, cell_context(session, info), CellRunControl(session, info))
             found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None
             self._by_cell[id(cell)] = self._by_name[info.name] = found
         return found
@@ -118,7 +120,7 @@ class CellRuns:
         records = gateway.ask(self._session.replay.recovered, older, ROOT)
         found.info = dataclasses.replace(found.info, recovers=older)
         found.context = dataclasses.replace(found.context, run=found.info, scope=CallScope(dict(records)))
-        found.run = cell_run.CellRun(self._session, found.info)
+        found.control = CellRunControl(self._session, found.info)
         return len(records)
 
     # -- on the engine thread -------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ class CellRuns:
 
     def _open(self, execution: CellExecution, now: float) -> None:
         execution.opened = True
-        run_registry.remember(execution.run)
+        run_registry.register(Run(execution.control))
         cell, name = execution.cell, execution.name
         title = cell.title or "cell"
         opened = ev.RunOpened(
@@ -177,7 +179,7 @@ class CellRuns:
                 # workers see through, which a parent that ended has cancelled.
                 engine.thread.loop.call_later(LOOK_EVERY, self._wind_up, execution, waited + LOOK_EVERY)
                 return
-            if not execution.run.retried:
+            if not execution.control.retried:
                 self._close(execution)
             elif record is not None and record.state.ended_at is None:
                 retry.close_cell(self._session, record)
@@ -185,7 +187,7 @@ class CellRuns:
         self._by_name.pop(name, None)
 
     def _close(self, execution: CellExecution) -> None:
-        engine, name, now = self._engine, execution.name, self._engine.controller.clock.time()
+        engine, name, now = self._engine, execution.name, self._engine.controller.now()
         close_lost(engine.store.runs[name], engine.emit, now)
         phase, note = Phase.SUCCEEDED, None
         if execution.interrupted:

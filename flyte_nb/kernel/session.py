@@ -18,7 +18,7 @@ from typing import Any
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.core.runs import cell_run, conditions, run_registry
+from flyte_nb.core.runs import conditions, run_registry
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.task import Task
@@ -129,6 +129,12 @@ class Session:
             blob = self._dumped[1] if task is not None and self._dumped is not None else None
             self.engine.ask_workers("decide", run, action, op, payload, blob, info)
 
+    def abort_run(self, run: str, reason: str) -> None:
+        """Cancel a run from outside: awaiting its actions raises `errors.ActionAbortedError`. On the engine thread."""
+        for flight in self.engine.controller.unfinished(run):
+            self.engine.controller.abort(run, flight.call.name, reason)
+        self.engine.ask_workers("cancel_run", run, reason)
+
     def abort_action(self, run: str, action: str, reason: str) -> None:
         """Cancel one action from outside, in whichever process its controller is. On the engine thread."""
         if not self.engine.controller.abort(run, action, reason):
@@ -182,8 +188,8 @@ class Session:
             self.shown.reopen(event.run)
         elif type(event) is ev.RunClosed:
             known = run_registry.known(event.run)
-            if isinstance(known, cell_run.CellRun):
-                known.finished()
+            if known is not None:
+                known.control.finished.set()
             self.engine.retained.forget_others(set(self.store.runs))
             self.shown.finish(event.run)
             self.engine.executor.forget_run(event.run)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from flyte_nb.core.history import report_page
-from flyte_nb.core.history.facts import Action as _Facts
-from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.facts import Action as ActionFacts
+from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY
 from flyte_nb.core.runs.outputs import ActionOutputs
@@ -20,6 +20,13 @@ from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.transport.payload import loads
 from flyte_nb.core.values.aio import Dual, DualIterator
 from flyte_nb.errors import ActionNotFoundError
+from flyte_nb.remote.fact import Fact
+
+T = TypeVar("T")
+
+
+class _Fact(Fact[ActionFacts, T]):
+    """One of the facts of an action."""
 
 
 class Action:
@@ -27,12 +34,14 @@ class Action:
 
     def __init__(self, run: Run, name: str) -> None:
         self._run = run
-        self._name = name
+        #: Deterministic within its run; "a0" for the root.
+        self.name = name
 
     # -- finding --------------------------------------------------------------------------------------------------
 
+    @Dual
     @staticmethod
-    def _get(uri: str | None = None, /, run_name: str | None = None, name: str | None = None) -> Action:
+    def get(uri: str | None = None, /, run_name: str | None = None, name: str | None = None) -> Action:
         """An action, by name.
 
         Args:
@@ -53,12 +62,10 @@ class Action:
             raise ActionNotFoundError(f"There is no action {name!r} in run {run_name}.")
         return Action(run, found.name)
 
+    @DualIterator
     @staticmethod
-    def _listall(
-        for_run_name: str,
-        in_phase: Any = None,
-        parent_name: str | None = None,
-        **_ignored: Any,
+    def listall(
+        for_run_name: str, in_phase: Any = None, parent_name: str | None = None, **_ignored: Any
     ) -> Iterator[Action]:
         """The actions of a run, root first, in order of arrival.
 
@@ -81,94 +88,47 @@ class Action:
         ]
         return (Action(run, name) for name in names)
 
-    get = Dual(_get, name="get")
-    listall = DualIterator(_listall, name="listall")
-
     # -- facts ----------------------------------------------------------------------------------------------------
 
     @property
-    def _facts(self) -> _Facts:
-        return _record_of(self._run).actions[self._name]
-
-    @property
-    def name(self) -> str:
-        """Deterministic within its run; "a0" for the root."""
-        return self._name
-
-    @property
-    def id(self) -> str:
-        """Its short name in this kernel: "a17"."""
-        return self._facts.id
+    def facts(self) -> ActionFacts:
+        """All that is known of it now."""
+        return _record_of(self._run).actions[self.name]
 
     @property
     def run_name(self) -> str:
         """Name of its run."""
         return self._run.name
 
-    @property
-    def task_name(self) -> str:
-        """Full name of its task."""
-        return self._facts.task
-
-    @property
-    def parent_name(self) -> str | None:
-        """Name of the action that called it; None for the root."""
-        return self._facts.parent or None
-
-    @property
-    def phase(self) -> Phase:
-        """Where it stands."""
-        return self._facts.phase
-
-    @property
-    def kind(self) -> str:
-        """What it is: "task", "trace", "condition", "sleep" or "root"."""
-        return self._facts.kind
-
-    @property
-    def group(self) -> str | None:
-        """The group it belongs to; None for none."""
-        return self._facts.group or None
-
-    @property
-    def attempts(self) -> int:
-        """Attempts so far."""
-        attempt = self._facts.attempt
-        return attempt.number + 1 if attempt is not None else 0
-
-    @property
-    def cache_hit(self) -> bool:
-        """Whether its result came from the cache."""
-        return self._facts.cached
-
-    @property
-    def error(self) -> ErrorNote | None:
-        """How it failed (``.code .message .kind``); None if it did not."""
-        return self._facts.error
-
+    id = _Fact(lambda facts: facts.id, 'Its short name in this kernel: "a17".')
+    task_name = _Fact(lambda facts: facts.task, "Full name of its task.")
+    parent_name = _Fact(lambda facts: facts.parent or None, "Name of the action that called it; None for the root.")
+    phase = _Fact(lambda facts: facts.phase, "Where it stands.")
+    kind = _Fact(lambda facts: facts.kind, 'What it is: "task", "trace", "condition", "sleep" or "root".')
+    group = _Fact(lambda facts: facts.group or None, "The group it belongs to; None for none.")
+    attempts = _Fact(lambda facts: facts.attempt.number + 1 if facts.attempt else 0, "Attempts so far.")
+    cache_hit = _Fact(lambda facts: facts.cached, "Whether its result came from the cache.")
+    error = _Fact(lambda facts: facts.error, "How it failed (``.code .message .kind``); None if it did not.")
     error_info = error
-
-    @property
-    def error_message(self) -> str:
-        """How it failed, in words; "" if it did not."""
-        return self._facts.error.message if self._facts.error else ""
-
-    @property
-    def start_time(self) -> dt.datetime:
-        """When it began, or was queued; aware, UTC."""
-        return dt.datetime.fromtimestamp(self._facts.started_at or self._facts.queued_at, dt.UTC)
+    error_message = _Fact(
+        lambda facts: facts.error.message if facts.error else "", 'How it failed, in words; "" if not.'
+    )
+    start_time = _Fact(
+        lambda facts: dt.datetime.fromtimestamp(facts.started_at or facts.queued_at, dt.UTC),
+        "When it began, or was queued; aware, UTC.",
+    )
 
     @property
     def runtime(self) -> dt.timedelta:
         """How long it has taken since then, up to its end."""
-        facts = self._facts
-        end = facts.ended_at or self._run._engine.gateway.now()
+        facts = self.facts
+        end = facts.ended_at or self._run.control.engine.controller.now()
         return dt.timedelta(seconds=max(0.0, end - (facts.started_at or facts.queued_at)))
 
     @property
     def links(self) -> list[tuple[str, str]]:
         """(name, address) of the links of its task."""
-        return links.links_of(self._facts, self._run._info)
+        return links.links_of(self.facts, self._run.control.info)
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -176,7 +136,7 @@ class Action:
 
     def inputs(self) -> dict[str, Any]:
         """Its arguments by name, where they are small enough to be kept; else empty."""
-        facts = self._facts
+        facts = self.facts
         if facts.inputs is None:
             return {}
         args, kwargs = loads(facts.inputs)
@@ -189,9 +149,9 @@ class Action:
         Raises:
             RuntimeError: It has not succeeded, or its result is too large to be kept.
         """
-        facts = self._facts
-        if self._name == ROOT:
-            return self._run.outputs()  # type: ignore[no-any-return]
+        facts = self.facts
+        if self.name == ROOT:
+            return self._run.outputs()
         if facts.output is None:
             raise RuntimeError(
                 f"{self.run_name}/{facts.id} {facts.label} is {facts.phase.value}: no result is kept of it."
@@ -200,34 +160,40 @@ class Action:
 
     # -- doing ----------------------------------------------------------------------------------------------------
 
-    def _abort(self, reason: str = "aborted") -> None:
-        """Cancel it: whoever awaits it gets `errors.ActionAbortedError`."""
-        engine: Any = self._run._engine
-        if self._name == ROOT:
+    @Dual
+    def abort(self, reason: str = "aborted") -> None:
+        """Cancel it: what awaits it gets `errors.ActionAbortedError`."""
+        if self.name == ROOT:
             self._run.abort(reason)
         else:
-            engine.gateway.run_soon(engine.abort_action, self.run_name, self._name, reason)
+            engine = self._run.control.engine
+            engine.gateway.run_soon(engine.abort_action, self.run_name, self.name, reason)
 
-    def _get_logs(self, **_ignored: Any) -> list[str]:
+    @DualIterator
+    def get_logs(self, **_ignored: Any) -> list[str]:
         """What it printed, line by line."""
-        return [line.text for line in _record_of(self._run).logs.of(self._name)]
+        return [line.text for line in _record_of(self._run).logs.of(self.name)]
 
-    def _show_logs(self, **_ignored: Any) -> None:
+    @Dual
+    def show_logs(self, **_ignored: Any) -> None:
         """Print what it printed."""
-        for line in self._get_logs():
+        for line in self.get_logs():
             print(line)  # noqa: T201 - what it is for
 
-    def _get_report(self, **_ignored: Any) -> str:
+    @Dual
+    def get_report(self, **_ignored: Any) -> str:
         """Its report as one HTML page; "" if it made none."""
-        return report_page.page_of(_record_of(self._run), self._name)
+        return report_page.page_of(_record_of(self._run), self.name)
+
+    async def _wait_aio(self, quiet: bool = False, wait_for: str = "terminal") -> None:
+        while not (self.done() or (wait_for == "running" and self.phase is Phase.RUNNING)):  # noqa: ASYNC110 - any thread's
+            await asyncio.sleep(WATCH_EVERY)
 
     def _wait(self, quiet: bool = False, wait_for: str = "terminal") -> None:
         """Wait until it has ended (or, with ``wait_for="running"``, begun); never raises for its failure."""
         run_coroutine(self._wait_aio(quiet, wait_for))
 
-    async def _wait_aio(self, quiet: bool = False, wait_for: str = "terminal") -> None:
-        while not (self.done() or (wait_for == "running" and self.phase is Phase.RUNNING)):  # noqa: ASYNC110 - any thread's
-            await asyncio.sleep(WATCH_EVERY)
+    wait = Dual(_wait, _wait_aio, name="wait")
 
     async def watch(self, **_ignored: Any) -> AsyncIterator[Action]:
         """The action itself, each time its phase has changed, until it has ended."""
@@ -250,25 +216,20 @@ class Action:
         yield from ()
         return self
 
-    abort = Dual(_abort, name="abort")
-    get_logs = DualIterator(_get_logs, name="get_logs")
-    show_logs = Dual(_show_logs, name="show_logs")
-    get_report = Dual(_get_report, name="get_report")
-    wait = Dual(_wait, _wait_aio, name="wait")
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Action) and (self.run_name, self._name) == (other.run_name, other._name)
+        return isinstance(other, Action) and (self.run_name, self.name) == (other.run_name, other.name)
 
     def __hash__(self) -> int:
-        return hash((self.run_name, self._name))
+        return hash((self.run_name, self.name))
 
     def __repr__(self) -> str:
-        return repr(self._facts)
+        return repr(self.facts)
 
 
 def _record_of(run: Run) -> RunRecord:
     # A run that was just launched is known once the engine has come to it.
-    record = run._record or run._engine.gateway.ask(lambda: run._record)
+    control = run.control
+    record = control.record or control.engine.gateway.ask(lambda: control.record)
     if record is None:
         raise ActionNotFoundError(f"{run.name} is not kept any more: a process remembers its latest 200 runs.")
     return record

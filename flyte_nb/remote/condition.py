@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from flyte_nb.core.history.facts import Phase
-from flyte_nb.core.runs import conditions
-from flyte_nb.core.runs.run import Run
-from flyte_nb.core.runs.run_registry import runs
+from flyte_nb.core.runs.conditions import ConditionFacts
+from flyte_nb.core.runs.run_registry import find
 from flyte_nb.core.steps.conditions import answer_of
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.values.aio import Dual, DualIterator
+from flyte_nb.remote.fact import Fact
+
+T = TypeVar("T")
+
+
+class _Fact(Fact[ConditionFacts, T]):
+    """One of the facts of a condition."""
 
 
 class Condition:
     """A condition of a run (`flyte.new_condition`), to be answered."""
 
-    def __init__(self, asked: conditions.Asked) -> None:
-        self._asked = asked
+    def __init__(self, facts: ConditionFacts) -> None:
+        #: What was known of it when it was found.
+        self.facts = facts
 
-    @property
-    def name(self) -> str:
-        """The name that it was made with."""
-        return self._asked.name
+    name = _Fact(lambda facts: facts.name, "The name that it was made with.")
+    action_name = _Fact(lambda facts: facts.action, "Name of its action.")
+    run_name = _Fact(lambda facts: facts.run, "Name of its run.")
+    phase = _Fact(lambda facts: facts.phase.name, 'Where it stood when it was found: "PAUSED" while it waits.')
+    prompt = _Fact(lambda facts: facts.prompt, "What it asks.")
+    description = _Fact(lambda facts: facts.description, "More about it.")
+    expected_type = _Fact(lambda facts: facts.type, "Type of its answer.")
 
-    @property
-    def action_name(self) -> str:
-        """Name of its action."""
-        return self._asked.action
-
-    @property
-    def run_name(self) -> str:
-        """Name of its run."""
-        return self._asked.run
-
-    @property
-    def phase(self) -> str:
-        """Where it stood when it was found: "PAUSED" while it waits."""
-        return self._asked.phase.name
-
-    @property
-    def prompt(self) -> str:
-        """What it asks."""
-        return self._asked.prompt
-
-    @property
-    def description(self) -> str:
-        """More about it."""
-        return self._asked.description
-
-    @property
-    def expected_type(self) -> type:
-        """Type of its answer."""
-        return self._asked.type
-
+    @DualIterator
     @staticmethod
-    def _listall(run_name: str, action_name: str | None = None, limit: int = 100) -> list[Condition]:
+    def listall(run_name: str, action_name: str | None = None, limit: int = 100) -> list[Condition]:
         """The conditions of a run, in order of arrival.
 
         Args:
@@ -63,11 +44,12 @@ class Condition:
             action_name: Only those that this action made.
             limit: Most conditions to give.
         """
-        asked = _ask_home(run_name, "conditions")
-        return [Condition(each) for each in asked if action_name in {None, each.parent}][:limit]
+        found = _ask_home(run_name, "conditions")
+        return [Condition(each) for each in found if action_name in {None, each.parent}][:limit]
 
+    @Dual
     @staticmethod
-    def _get(name: str, /, run_name: str, action_name: str | None = None) -> Condition | None:
+    def get(name: str, /, run_name: str, action_name: str | None = None) -> Condition | None:
         """A condition of a run, by name: the latest that waits, else the latest; None if there is none (yet).
 
         Args:
@@ -75,11 +57,12 @@ class Condition:
             run_name: The run.
             action_name: Only one that this action made.
         """
-        found = [each for each in Condition._listall(run_name, action_name) if each.name == name]
-        waiting = [each for each in found if each._asked.phase is Phase.PAUSED]
+        found = [each for each in Condition.listall(run_name, action_name) if each.name == name]
+        waiting = [each for each in found if each.facts.phase is Phase.PAUSED]
         return next(reversed(waiting or found), None)
 
-    def _signal(self, payload: float | str) -> None:
+    @Dual
+    def signal(self, payload: float | str) -> None:
         """Answer it.
 
         Args:
@@ -91,12 +74,8 @@ class Condition:
         """
         if not isinstance(payload, (bool, int, float, str)):
             raise TypeError(f"payload must be bool, int, float, or str, got {type(payload).__name__}")
-        if not _ask_home(self.run_name, "signal", self._asked, answer_of(payload, self.expected_type)):
+        if not _ask_home(self.run_name, "signal", self.facts, answer_of(payload, self.expected_type)):
             raise RuntimeError(f"Condition {self.name!r} of {self.run_name} does not wait any more.")
-
-    get = Dual(_get, name="get")
-    listall = DualIterator(_listall, name="listall")
-    signal = Dual(_signal, name="signal")
 
     def __repr__(self) -> str:
         return f"<Condition {self.run_name}/{self.name} {self.phase}: {self.prompt}>"
@@ -108,12 +87,8 @@ def _ask_home(run_name: str, op: str, *args: Any) -> Any:
     Raises:
         errors.ActionNotFoundError: The run is not known here.
     """
-    known = runs().get(run_name)
     context = current()
-    if known is not None:
-        gateway, info = known._engine.gateway, known._info
-    elif context is not None and context.run.name == run_name:
-        gateway, info = context.gateway, context.run
-    else:
-        gateway, info = Run.get(run_name)._engine.gateway, None  # raises: it is unknown
-    return gateway.wait_for_home(info, op, args)  # type: ignore[arg-type]
+    if context is not None and context.run.name == run_name:
+        return context.gateway.wait_for_home(context.run, op, args)
+    control = find(run_name).control
+    return control.engine.gateway.wait_for_home(control.info, op, args)

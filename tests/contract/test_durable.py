@@ -62,7 +62,7 @@ def test_a_sleep_that_is_over_is_not_slept_again(mode, task):
 
     assert run.outputs()[0] < 0.3
     assert [("sleep", "durable.sleep(0.3)", "succeeded")] == [
-        (action.kind, action._facts.label, action.phase.value)
+        (action.kind, action.facts.label, action.phase.value)
         for action in remote.Action.listall(for_run_name=run.name, parent_name="a0")
     ]
 

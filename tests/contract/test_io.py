@@ -324,7 +324,7 @@ def test_references_are_cached_by_their_content(mode, tmp_path):
             table = DataFrame.from_df(FRAME.copy())
             done = flyte.with_runcontext(mode=mode).run(shout, File.from_local_sync(path), table)
             assert content.upper() == done.outputs()[0]
-            hits.append(done.action.cached)
+            hits.append(done.action.cached)  # type: ignore[union-attr]
     finally:
         location.configure(None)
 

@@ -95,7 +95,7 @@ def test_recover_executes_only_what_did_not_succeed(start, path):
         marks(path)[executed:], key="middle leaf0 leaf1 leaf2 b".find
     )
     assert Phase.RECOVERED is phases(second)["step(a"]
-    assert first.name == second._info.recovers
+    assert first.name == second.control.info.recovers
 
 
 def test_under_a_mended_parent_children_are_found(start, path):

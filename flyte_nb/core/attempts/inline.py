@@ -16,14 +16,13 @@ from typing import Any
 
 from flyte_nb.core.attempts import output
 from flyte_nb.core.attempts.body import GRACE, Body
-from flyte_nb.core.attempts.threads import interrupt_thread
+from flyte_nb.core.attempts.threads import drain, interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.runs.local import drain
 from flyte_nb.core.tasks.task import Task
 
 
@@ -67,6 +66,9 @@ class InlineExecutor:
     def cancel(self, work: Work, reason: str) -> None:
         """Interrupt an attempt: an async body at its next await, a sync one at its next bytecode."""
         self._stop(work, "cancelled")
+
+    def tell_again(self, run: str) -> None:
+        """Nothing to do: each attempt is given its run's facts."""
 
     def _stop(self, work: Work, why: str) -> None:
         running = self._running.get(work.key)

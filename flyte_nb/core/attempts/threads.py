@@ -59,3 +59,13 @@ class LoopThread:
 def interrupt_thread(thread_id: int, exception: type[BaseException]) -> None:
     """Raise an exception in another thread, at its next bytecode; a call that blocks in C is not disturbed."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(exception))
+
+
+def drain(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what was left running on a loop that has stopped, as `asyncio.run` does."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())

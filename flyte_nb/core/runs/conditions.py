@@ -1,4 +1,4 @@
-"""Find the conditions of a run and answer them. Runs in: the run's home, on the controller's thread; asked from anywhere."""
+"""Conditions of a run: find them and answer them. Runs in: the run's home, on the controller's thread."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from flyte_nb.core.steps.conditions import TYPES
 from flyte_nb.core.transport.payload import dumps, loads
 
 
-class Asked(NamedTuple):
-    """A condition, as its home knows it."""
+class ConditionFacts(NamedTuple):
+    """What a run's home knows of a condition: its action, and what was condition."""
 
     run: str
     #: Name of its action.
@@ -37,53 +37,53 @@ class Asked(NamedTuple):
         return TYPES.get(self.data_type, str)
 
 
-def conditions_of(record: RunRecord) -> list[Asked]:
+def conditions_of(record: RunRecord) -> list[ConditionFacts]:
     """The conditions of a run, in order of arrival."""
-    return [_asked(a) for n in record.numbered if (a := record.actions[n]).kind == "condition"]
+    return [_facts_of(a) for n in record.numbered if (a := record.actions[n]).kind == "condition"]
 
 
-def _asked(action: Action) -> Asked:
+def _facts_of(action: Action) -> ConditionFacts:
     about = loads(action.inputs)[1] if action.inputs is not None else {}
-    return Asked(
+    return ConditionFacts(
         action.run, action.name, action.parent, action.task, action.phase, about.get("data_type", "str"),
         about.get("prompt", action.label), about.get("prompt_type", "text"), about.get("description", ""),
     )  # fmt: skip
 
 
-def waiting(record: RunRecord, name: str) -> Asked | None:
-    """The condition of a name (the user's, "a17", or its action's): the latest one that waits, else the latest."""
+def waiting(record: RunRecord, name: str) -> ConditionFacts | None:
+    """The condition of a name (the user's, "a17", or its action's): the latest unanswered one, else the latest."""
     action = record.find(name)
     if action is not None and action.kind == "condition":
-        return _asked(action)
-    found = [asked for asked in conditions_of(record) if asked.name == name]
-    open_ones = [asked for asked in found if asked.phase is Phase.PAUSED]
+        return _facts_of(action)
+    found = [condition for condition in conditions_of(record) if condition.name == name]
+    open_ones = [condition for condition in found if condition.phase is Phase.PAUSED]
     return next(reversed(open_ones or found), None)
 
 
-def answer(engine: Engine, asked: Asked, value: Any) -> bool:
-    """Give a condition its answer, which is of its type. On the controller's thread.
+def answer(engine: Engine, condition: ConditionFacts, value: Any) -> bool:
+    """Settle a condition with an answer of its type. On the controller's thread.
 
     Returns:
-        Whether it was still waiting.
+        Whether it was still unanswered.
     """
-    record = engine.store.runs.get(asked.run)
-    action = record.actions.get(asked.action) if record is not None else None
+    record = engine.store.runs.get(condition.run)
+    action = record.actions.get(condition.action) if record is not None else None
     if action is None or action.phase is not Phase.PAUSED:
         return False
-    info = engine.info_of(asked.run) or RunInfo(name=asked.run)
-    engine.resolve(asked.run, asked.action, "resume", dumps(value), None, info)
+    info = engine.info_of(condition.run) or RunInfo(name=condition.run)
+    engine.resolve(condition.run, condition.action, "resume", dumps(value), None, info)
     return True
 
 
 def serve(answers: Answers, engine: Engine) -> None:
-    """Answer what tasks ask about conditions of their own run."""
+    """Answer what tasks ask about conditions of their run: "conditions" lists them, "signal" settles one."""
 
     def conditions(run: str, then: Callable[[Any], None]) -> None:
         record = engine.store.runs.get(run)
         then(conditions_of(record) if record is not None else [])
 
-    def signal(_run: str, then: Callable[[Any], None], asked: Asked, value: Any) -> None:
-        then(answer(engine, asked, value))
+    def signal(_run: str, then: Callable[[Any], None], condition: ConditionFacts, value: Any) -> None:
+        then(answer(engine, condition, value))
 
     answers.serve("conditions", conditions)
     answers.serve("signal", signal)

@@ -1,4 +1,4 @@
-"""What ``flyte.init`` and its relatives were told: project, domain, where data goes. Runs in: the user's process."""
+"""Defaults that ``flyte.init`` sets for runs (project, domain), and checks of its options. Runs in: the user's process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import configparser
 import datetime as dt
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from flyte_nb.errors import InitializationError
 DEFAULT_PROJECT = "flyte_nb"
 DEFAULT_DOMAIN = "development"
 
-#: What runs take where they are not told otherwise.
+#: What runs take that are not given an option.
 _given: dict[str, str] = {}
 
 
-def remember(**options: Any) -> None:
-    """Note the keywords of an ``init``; those that are None change nothing.
+def set_defaults(**options: Any) -> None:
+    """Set defaults from the keywords of an ``init``; those that are None change nothing.
 
     Args:
         **options: ``project domain org version log_level user_log_level``, and Flyte's others, which have no effect.
@@ -36,24 +37,14 @@ def remember(**options: Any) -> None:
         logging.set_levels(options.get("log_level"), options.get("user_log_level"))
 
 
-def project() -> str:
-    """Project of runs that name none."""
-    return _given.get("project", DEFAULT_PROJECT)
-
-
-def domain() -> str:
-    """Domain of runs that name none."""
-    return _given.get("domain", DEFAULT_DOMAIN)
-
-
 def current_project() -> str:
     """The project that `init` was given; "flyte_nb" without one, where Flyte raises an error."""
-    return project()
+    return _given.get("project", DEFAULT_PROJECT)
 
 
 def current_domain() -> str:
     """The domain that `init` was given; "development" without one, where Flyte raises an error."""
-    return domain()
+    return _given.get("domain", DEFAULT_DOMAIN)
 
 
 def read_config(path: object) -> dict[str, str]:
@@ -107,10 +98,10 @@ def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
         home=engine.home,
         started_at=started,
         mode="local" if mode == "local" else "remote",
-        project=options.get("project") or project(),
-        domain=options.get("domain") or domain(),
+        project=options.get("project") or current_project(),
+        domain=options.get("domain") or current_domain(),
         version=options.get("version") or "",
-        raw_data_path=_place(options.get("raw_data_path")),
+        raw_data_path=_raw_data_path(options.get("raw_data_path")),
         run_base_dir=options.get("run_base_dir") or "",
         interactive_mode=interactive,
         disable_run_cache=bool(options.get("disable_run_cache")),
@@ -125,7 +116,45 @@ def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
     )
 
 
-def _place(path: Any) -> str:
+def _raw_data_path(path: Any) -> str:
     """Where a run's large data goes: a path, or Flyte's `RawDataPath`."""
     path = getattr(path, "path", path)
     return os.fspath(path) if path else session_folder()
+
+
+# -- the embedded cluster ----------------------------------------------------------------------------------------------
+
+#: Options of `init` that say what the cluster is like.
+CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security")
+#: How alike a name must be to one of ours to be a slip of the pen; Flyte's own keywords are less so.
+SLIP = 0.8
+
+_MEMORY = re.compile(r"\s*(auto|[0-9.]+\s*[kmgtp]?i?b?)\s*", re.IGNORECASE)
+
+
+def check_cluster_options(options: Mapping[str, Any]) -> None:
+    """Refuse at once what would otherwise fail in the first task, or be overlooked.
+
+    Raises:
+        ValueError: A number of workers or threads that is none, or a memory limit that is no size.
+        TypeError: A name that is nearly one of ours.
+    """
+    for name in ("n_workers", "threads_per_worker"):
+        value = options.get(name)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}={value!r}: give a whole number, at least 1.")
+    limit = options.get("memory_limit")
+    if isinstance(limit, str) and not _MEMORY.fullmatch(limit):
+        raise ValueError(f'memory_limit={limit!r}: give a size, such as "2 GiB", a number of bytes, "auto" or None.')
+    for name in options:
+        meant = _slip(name, CLUSTER_OPTIONS)
+        if meant:
+            raise TypeError(f"init() has no option {name}. Did you mean {meant}?")
+
+
+def _slip(name: str, names: Iterable[str]) -> str:
+    if name in names:
+        return ""
+    import difflib  # not at the top: this module is imported with the package
+
+    return next(iter(difflib.get_close_matches(name, names, 1, SLIP)), "")

@@ -1,4 +1,4 @@
-"""What a run needs of the process that it runs in. Runs in: everywhere."""
+"""Engine: what a run needs of the process that is its home. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -19,16 +19,14 @@ WATCH_EVERY = 0.05
 
 
 class Engine(Protocol):
-    """Where runs run."""
+    """Where runs run: `flyte_nb.core.runs.local.LocalEngine`, or the kernel's session."""
 
-    #: For code in any thread.
     gateway: Gateway
-    #: For code on its thread.
     controller: Controller
     store: RunStore
     retained: Retained
     replay: Replay
-    #: Name of this process, as `RunInfo.home` has it.
+    #: Name of this process, for actions on workers that ask it something.
     home: str
 
     def new_run_name(self) -> str:
@@ -38,16 +36,19 @@ class Engine(Protocol):
         """What a run's actions know of it; None if it is forgotten."""
 
     def is_open(self, run: str) -> bool:
-        """Whether the run's cell is still executing and may submit more calls."""
+        """Whether the cell of a run is still executing and may submit more calls."""
 
     def is_attended(self) -> bool:
         """Whether a person can decide over parked actions and attach to breakpoints."""
 
     def resolve(self, run: str, action: str, op: str, payload: Any, task: Any, info: RunInfo) -> None:
-        """Decide over a parked action, here or on a worker: `Controller.resolve`. On the controller's thread."""
+        """Decide over a parked action, whichever controller it is at: `Controller.resolve`. On the controller's thread."""
+
+    def abort_run(self, run: str, reason: str) -> None:
+        """Cancel a run from outside: what awaits its actions gets `errors.ActionAbortedError`. On the controller's thread."""
 
     def abort_action(self, run: str, action: str, reason: str) -> None:
-        """Cancel one action from outside, in whichever process its controller is. On the controller's thread."""
+        """Cancel one action from outside, whichever controller it is at. On the controller's thread."""
 
 
 def cell_context(engine: Engine, info: RunInfo) -> Context:

@@ -1,8 +1,7 @@
-"""Local mode: controller, store and executor in this process. Runs in: this process."""
+"""Engine of local mode: controller, store and executor in this process. Runs in: this process."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from typing import Any
 
@@ -22,21 +21,12 @@ from flyte_nb.core.runs import conditions, run_registry
 from flyte_nb.core.transport.payload import Payload
 
 
-def drain(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what was left running on a loop that has stopped, as `asyncio.run` does."""
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-
-
 class LocalEngine:
     """A controller, its thread, and a store, all in this process."""
 
+    home = "local"
+
     def __init__(self) -> None:
-        self.home = "local"
         self.thread = LoopThread("flyte-local")
         self.store = RunStore()
         self.executor = InlineExecutor(self.thread.loop, self.store.append)
@@ -48,7 +38,7 @@ class LocalEngine:
         self.cache.serve(self.answers)
         self.controller = Controller(
             self.executor, self.store.append, LoopClock(self.thread.loop), home=self.answers, retained=self.retained,
-            cache=CacheClient(self.answers, "local"),
+            cache=CacheClient(self.answers, self.home),
         )  # fmt: skip
         self.gateway = Gateway(self.thread.loop, self.controller)
         self.executor.gateway, self.executor.controller = self.gateway, self.controller
@@ -70,12 +60,17 @@ class LocalEngine:
         return False
 
     def is_attended(self) -> bool:
-        """No: a local run blocks whoever could decide."""
+        """False: a local run blocks the thread of the person who could decide."""
         return False
 
     def resolve(self, run: str, action: str, op: str, payload: Payload | None, task: Any, info: RunInfo) -> None:
         """Decide over a parked action. On the controller's thread."""
         self.controller.resolve(run, action, op, payload, task, info)
+
+    def abort_run(self, run: str, reason: str) -> None:
+        """Cancel a run from outside. On the controller's thread."""
+        for flight in self.controller.unfinished(run):
+            self.controller.abort(run, flight.call.name, reason)
 
     def abort_action(self, run: str, action: str, reason: str) -> None:
         """Cancel one action from outside. On the controller's thread."""

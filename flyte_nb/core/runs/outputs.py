@@ -1,8 +1,15 @@
-"""Outputs of a run: a tuple whose values have names. Runs in: everywhere."""
+"""Outputs of a run, a tuple whose values have names; and results of the calls that it made. Runs in: everywhere."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from flyte_nb.core.control.calls import Settled
+from flyte_nb.core.history.facts import Action, ErrorNote
+from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.runs.engine import ROOT, Engine
+from flyte_nb.core.runs.retry import CannotRetryError, in_call_order, needs_retry
+from flyte_nb.core.transport.payload import Payload, loads
 
 
 class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
@@ -46,3 +53,72 @@ class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ActionOutputs.of, (tuple(self), self._names)
+
+
+class Result(NamedTuple):
+    """Result of one call: a payload, or a failure."""
+
+    action: Action
+    payload: Payload | None
+    error: ErrorNote | None
+
+
+def results_of(engine: Engine, record: RunRecord, group: str = "", task: str = "") -> list[Result]:
+    """Results of the calls of a run's cell, or of its first task, in call order. On the controller's thread.
+
+    Args:
+        engine: Where the run ran.
+        record: The run.
+        group: Only calls of this group; "": of all.
+        task: Only calls of this task, by its full name or the function's; "": of all.
+    """
+    retained = engine.retained
+    found = []
+    for action in in_call_order(record.children_of(ROOT)):
+        if action.kind != "task" or (group and action.group != group):
+            continue
+        if task and task not in {action.task, action.task.rpartition(".")[2]}:
+            continue
+        payload: Payload | None = action.output
+        if payload is None:
+            payload = retained.result(record.state.run, action.name)
+        error = None
+        if needs_retry(action):
+            payload = None
+            error = action.error or ErrorNote(
+                "system", "ActionAbortedError", f"{action.label} was {action.phase.value}"
+            )
+        found.append(Result(action, payload, error))
+    return found
+
+
+def open_results(results: list[Result], run: str, *, return_exceptions: bool) -> list[Any]:
+    """The values, in call order. In the caller's thread: unpickling may take long.
+
+    Raises:
+        errors.BaseRuntimeError: A call failed, and `return_exceptions` is false: the first one's error.
+        CannotRetryError: A result is not kept.
+    """
+    failed = [result for result in results if result.error is not None]
+    if failed and not return_exceptions:
+        error = _error(failed[0].error)
+        error.add_note(
+            f"{len(failed):,} of {len(results):,} calls of {run} have no result; `%flyte retry {run}` runs them again"
+        )
+        raise error
+    values = []
+    for action, payload, error_note in results:
+        if error_note is not None:
+            values.append(_error(error_note))
+        elif payload is None:
+            raise CannotRetryError(
+                f"the result of {run}/{action.id} {action.label} is not kept any more (over 64 kB are kept up to 512 MB in "
+                "all): call the task again, or have it return a flyte.io.File."
+            )
+        else:
+            values.append(loads(payload))
+    return values
+
+
+def _error(note: ErrorNote | None) -> BaseException:
+    return Settled("error", None, error=note).exception()

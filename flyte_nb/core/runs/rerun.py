@@ -1,22 +1,22 @@
-"""``flyte.rerun``: run an earlier run of this process again, with its inputs, and on request with what it computed.
+"""Rerun: ``flyte.rerun`` makes a new run of an earlier one of this process, with its inputs. Runs in: the calling code.
 
-With ``recover=True``, actions that succeeded there are not executed again (`flyte_nb.core.control.replay`). Runs in: the calling code.
+With ``recover=True``, results of actions that succeeded there are reused (`flyte_nb.core.control.replay`). Executing again what
+failed in a run, in that run itself, is `flyte_nb.core.runs.retry`.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.runs import defaults, run_registry
-from flyte_nb.core.runs import retry as retrying
+from flyte_nb.core.runs import defaults, retry, run_registry
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.runs.run import Run
+from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.transport.payload import loads
-from flyte_nb.core.values.aio import Dual
+from flyte_nb.core.values.aio import blocking
 
 
 def rerun_with(
@@ -36,12 +36,8 @@ def rerun_with(
             f"recover=True cannot be combined with action_name={action_name!r}: a run that begins with another action has "
             "other actions. Leave one of them out."
         )
-    source = run_registry.find(run_name)
-    if not isinstance(source, Run):
-        raise RuntimeError(  # noqa: TRY004 - it is where it is asked, not what
-            f"run {run_name} can be run again by its home only: call flyte.rerun outside of tasks."
-        )
-    engine = source._engine
+    source = run_registry.find(run_name).control
+    engine = source.engine
     record = engine.gateway.ask(lambda: engine.store.runs.get(run_name))
     action = record.find(action_name) if record is not None else None
     if action is None:
@@ -51,40 +47,35 @@ def rerun_with(
             f"{run_name} is the run of a cell: run the cell again, with `%%flyte recover` in its first line to reuse what "
             "succeeded. Or give the action_name of one of its actions."
         )
-    call = engine.gateway.ask(retrying.call_of, engine, record, action)
-    task = retrying.renewed(call.task)
+    call = engine.gateway.ask(retry.call_of, engine, record, action)
+    task = retry.current_version(call.task)
     named = {**task.interface.named(*loads(call.payload)), **inputs}
     bound = task.interface.bind((), named)
-    run = Run(engine, _info(source, options, run_name if recover else ""), task, bound)
-    run._custom = tuple((options.get("custom_context") or dict(call.custom)).items())
+    custom = tuple((options.get("custom_context") or dict(call.custom)).items())
+    control = RunControl(engine, _info(source, options, run_name if recover else ""), task, bound, custom)
     if recover:
         names = [found.name for each in force_rerun_actions or () if (found := record.find(each)) is not None]
-        engine.gateway.run_soon(engine.replay.force, run.name, names)
-    run_registry.remember(run)
-    run._launch(task.name)
-    if run._info.mode == "local":
-        run._value()
-    else:
-        run_registry.keep_until_done(run)
-    return run
+        engine.gateway.run_soon(engine.replay.force, control.name, names)
+    return run_registry.launch(control)
 
 
-def _info(source: Run, options: Mapping[str, Any], recovers: str) -> RunInfo:
+def _info(source: RunControl, options: Mapping[str, Any], recovers: str) -> RunInfo:
     """Facts of the new run: those of the source, but for what is given."""
-    old = source._info
+    old = source.info
     mode = options.get("mode") or ("local" if old.mode == "local" else "remote")
     if mode != old.mode:
         raise ValueError(
             f"run {old.name} was a {old.mode} run, and can be run again as such only: leave out mode={mode!r}."
         )
-    fresh = defaults.info_for(source._engine, mode, dict(options))
+    fresh = defaults.info_for(source.engine, mode, dict(options))
     known = {field.name for field in fields(RunInfo)}
     given = {name: getattr(fresh, name) for name, value in options.items() if name in known and value is not None}
     given |= {"name": fresh.name, "started_at": fresh.started_at, "mode": fresh.mode, "recovers": recovers}
     return replace(old, aliases=(), **given)
 
 
-def _rerun(
+@blocking
+def rerun(
     run_name: str,
     action_name: str = ROOT,
     recover: bool = False,
@@ -115,10 +106,3 @@ def _rerun(
     return rerun_with(
         {}, run_name, action_name, recover, force_rerun_actions, allow_missing_source_outputs, **inputs
     )  # fmt: skip
-
-
-async def _rerun_aio(*args: Any, **kwargs: Any) -> Run:
-    return await asyncio.to_thread(_rerun, *args, **kwargs)
-
-
-rerun = Dual(_rerun, _rerun_aio)

@@ -1,7 +1,8 @@
-"""Run what failed again, with the code of now, and collect what a run's calls gave. Runs in: controller's and caller's thread.
+"""Retry of a run: which of its actions have to be executed again, with which code. Runs in: the controller's thread.
 
-An action is retried under its own name: what succeeded stands, and children of the retried action that had succeeded are
-recalled, not computed again, also where their task was redefined since (`flyte_nb.core.tasks.registry`).
+An action is retried under its own name, in its own run (`flyte_nb.core.runs.rerun` makes a new run of an old one): what
+succeeded stands, and children of the retried action that had succeeded are replayed, not computed again, also where their task
+was redefined since (`flyte_nb.core.tasks.registry`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from typing import Any, NamedTuple
 from flyte_nb.core.control.calls import Call, Settled
 from flyte_nb.core.control.replay import resume_point
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import Action, ErrorNote, Phase
+from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT, Engine
 from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Payload, loads
 
 
 class CannotRetryError(LookupError):
-    """There is nothing to retry, or what it takes is gone."""
+    """Nothing to retry, or arguments that a retry takes are forgotten."""
 
 
 class Plan(NamedTuple):
@@ -33,20 +33,20 @@ class Plan(NamedTuple):
     actions: tuple[Action, ...]
 
 
-def renewed(task: Any) -> Task[..., Any]:
-    """The task that a task's name means now, with the overrides that it was called with."""
+def current_version(task: Any) -> Task[..., Any]:
+    """The task as it is defined now, with the overrides that it was called with."""
     latest: Task[..., Any] | None = REGISTRY.latest(task.name)
     if latest is None or latest is task:
         return task  # type: ignore[no-any-return]
     return latest.override(**task.overrides) if task.overrides else latest
 
 
-def renewed_run(record: RunRecord, info: RunInfo) -> RunInfo:
-    """The run as its retried actions are to know it: with which code stands in for which."""
+def with_aliases(record: RunRecord, info: RunInfo) -> RunInfo:
+    """The run's facts for its retried actions: with the identities that tasks had when it began, by those they have now."""
     return replace(info, aliases=REGISTRY.aliases(record.state.started_at))
 
 
-def is_owed(action: Action) -> bool:
+def needs_retry(action: Action) -> bool:
     """Whether an action ended without a result: it failed, timed out, or was cancelled (as siblings in a TaskGroup are)."""
     return (
         action.phase.is_terminal
@@ -56,12 +56,12 @@ def is_owed(action: Action) -> bool:
 
 
 def is_parked(action: Action) -> bool:
-    """Whether a failed action waits for somebody to decide (a condition, or a breakpoint, is paused too)."""
+    """Whether a failed action is paused until somebody decides over it (a condition, or a breakpoint, is paused too)."""
     return action.phase is Phase.PAUSED and action.kind in {"task", "root"} and not action.note.startswith("breakpoint")
 
 
-def top_of(record: RunRecord, action: Action) -> Action:
-    """The outermost action that must be executed again for this one to be: whose caller is the cell, or nobody."""
+def outermost(record: RunRecord, action: Action) -> Action:
+    """The outermost caller of an action, which must be executed again for the action to be: the root, or a call of the cell."""
     seen = 0
     while action.parent and not (action.parent == ROOT and record.state.kind == "cell") and seen < 10_000:
         parent = record.actions.get(action.parent)
@@ -71,15 +71,15 @@ def top_of(record: RunRecord, action: Action) -> Action:
     return action
 
 
-def owed(record: RunRecord) -> list[Action]:
+def to_retry(record: RunRecord) -> list[Action]:
     """The outermost actions of a run that ended without a result, in call order."""
     if record.state.kind == "cell":
-        return [a for a in in_order(record.children_of(ROOT)) if is_owed(a)]
+        return [a for a in in_call_order(record.children_of(ROOT)) if needs_retry(a)]
     root = record.actions.get(ROOT)
-    return [root] if root is not None and any(is_owed(a) for a in record.actions.values() if a.number >= 0) else []
+    return [root] if root is not None and any(needs_retry(a) for a in record.actions.values() if a.number >= 0) else []
 
 
-def in_order(actions: Iterable[Action]) -> list[Action]:
+def in_call_order(actions: Iterable[Action]) -> list[Action]:
     """Actions in the order of their calls."""
     return sorted(actions, key=lambda action: action.number)
 
@@ -96,15 +96,15 @@ def plan(engine: Engine, record: RunRecord, only: Action | None = None) -> Plan:
         CannotRetryError: Nothing failed, or arguments that it takes are not kept any more.
     """
     run = record.state.run
-    actions = owed(record) if only is None else [top_of(record, only)]
+    actions = to_retry(record) if only is None else [outermost(record, only)]
     if not actions:
         raise CannotRetryError(f"nothing of {run} failed: there is nothing to retry.")
     calls = []
     for action in actions:
         call = call_of(engine, record, action)
-        task = renewed(call.task)
+        task = current_version(call.task)
         again = Call(
-            task, renewed_run(record, call.run), call.name, call.parent, call.payload, call.label, call.group,
+            task, with_aliases(record, call.run), call.name, call.parent, call.payload, call.label, call.group,
             call.custom, None, call.kind,
         )  # fmt: skip
         calls.append(again)
@@ -143,27 +143,25 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
     )
 
 
-def start(engine: Engine, plan: Plan, settle: Callable[[Call], Callable[[Settled], None]]) -> None:
-    """Carry a plan out. On the controller's thread.
+def resubmit(engine: Engine, plan: Plan, settle: Callable[[Settled], None]) -> None:
+    """Submit the calls of a plan again. On the controller's thread.
 
     Args:
         engine: Where the run ran.
         plan: From `plan`.
-        settle: Gives, for a call, whom to tell what came of it.
+        settle: Called when one of them has settled.
     """
     controller = engine.controller
     record = engine.store.runs[plan.calls[0].run.name]
     if record.state.ended_at is not None:
         controller.emit(ev.RunReopened(record.state.run, controller.now()))
-    tell_again = getattr(controller.executor, "tell_again", None)
-    if tell_again is not None:
-        tell_again(record.state.run)  # the run's facts have changed: which code stands in for which
+    controller.executor.tell_again(record.state.run)  # its facts have changed: which code stands in for which
     root = record.actions.get(ROOT)
     if record.state.kind == "cell" and root is not None and root.phase.is_terminal:
         now = controller.now()
         controller.emit(ev.ActionNoted(record.state.run, ROOT, root.next_seq, Phase.QUEUED, now, "retried by hand"))
     for call, action in zip(plan.calls, plan.actions, strict=True):
-        controller.resubmit(call, settle(call), point=resume_point(action))
+        controller.resubmit(call, settle, point=resume_point(action))
 
 
 def close_cell(engine: Engine, record: RunRecord) -> None:
@@ -173,81 +171,9 @@ def close_cell(engine: Engine, record: RunRecord) -> None:
     """
     controller = engine.controller
     now = controller.now()
-    failed = [a for a in in_order(record.children_of(ROOT)) if is_owed(a)]
+    failed = to_retry(record)
     phase = (Phase.FAILED if any(a.phase.is_failure for a in failed) else Phase.ABORTED) if failed else Phase.SUCCEEDED
     note = next((a.error for a in failed if a.error is not None), None)
     root = record.actions[ROOT]
     controller.emit(ev.ActionEnded(record.state.run, ROOT, root.next_seq, phase, now, note))
     controller.emit(ev.RunClosed(record.state.run, phase, now, note))
-
-
-# -- results -----------------------------------------------------------------------------------------------------------
-
-
-class Result(NamedTuple):
-    """What one call gave: a payload, or a failure."""
-
-    action: Action
-    payload: Payload | None
-    error: ErrorNote | None
-
-
-def results_of(engine: Engine, record: RunRecord, group: str = "", task: str = "") -> list[Result]:
-    """What the calls of a run's cell, or of its first task, gave, in call order. On the controller's thread.
-
-    Args:
-        engine: Where the run ran.
-        record: The run.
-        group: Only calls of this group; "": of all.
-        task: Only calls of this task, by its full name or the function's; "": of all.
-    """
-    retained = engine.retained
-    found = []
-    for action in in_order(record.children_of(ROOT)):
-        if action.kind != "task" or (group and action.group != group):
-            continue
-        if task and task not in {action.task, action.task.rpartition(".")[2]}:
-            continue
-        payload: Payload | None = action.output
-        if payload is None:
-            payload = retained.result(record.state.run, action.name)
-        error = None
-        if is_owed(action):
-            payload = None
-            error = action.error or ErrorNote(
-                "system", "ActionAbortedError", f"{action.label} was {action.phase.value}"
-            )
-        found.append(Result(action, payload, error))
-    return found
-
-
-def open_results(results: list[Result], run: str, *, return_exceptions: bool) -> list[Any]:
-    """The values, in call order. In the caller's thread: unpickling may take long.
-
-    Raises:
-        errors.BaseRuntimeError: A call failed, and `return_exceptions` is false: the first one's error.
-        CannotRetryError: A result is not kept.
-    """
-    failed = [result for result in results if result.error is not None]
-    if failed and not return_exceptions:
-        error = _error(failed[0])
-        error.add_note(
-            f"{len(failed):,} of {len(results):,} calls of {run} have no result; `%flyte retry {run}` runs them again"
-        )
-        raise error
-    values = []
-    for action, payload, error_note in results:
-        if error_note is not None:
-            values.append(_error(Result(action, None, error_note)))
-        elif payload is None:
-            raise CannotRetryError(
-                f"the result of {run}/{action.id} {action.label} is not kept any more (over 64 kB are kept up to 512 MB in "
-                "all): call the task again, or have it return a flyte.io.File."
-            )
-        else:
-            values.append(loads(payload))
-    return values
-
-
-def _error(result: Result) -> BaseException:
-    return Settled("error", None, error=result.error).exception()

@@ -4,56 +4,43 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from flyte_nb.core.history import facts
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.runs import run_proxy
 from flyte_nb.core.runs.engine import Engine
 from flyte_nb.core.runs.run import Run
-from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.values import aio
 from flyte_nb.errors import ActionNotFoundError
 
-#: Runs that `runs()` knows, at most as many as the store keeps.
+#: Runs that `runs()` knows, at most as many as the store keeps; the oldest is forgotten first.
 MAX_KNOWN = 200
+#: Runs whose home is this process, by name, in order of their start.
 KNOWN: OrderedDict[str, Run] = OrderedDict()
+#: Runs that were started with `run` and had not ended when the latest one was: they are referenced until they have.
 UNFINISHED: dict[str, Run] = {}
 _engines: dict[str, Callable[[], Engine]] = {}
 _local: list[Engine] = []
 
 
-class Elsewhere(Protocol):
-    """Runs whose home is another process: `flyte_nb.core.runs.worker_run`."""
-
-    def start(self, context: Context, task: Any, bound: Any, options: Any, /) -> Run:
-        """Have that home start a run."""
-
-    def find(self, context: Context, name: str, /) -> Run:
-        """A run that it knows."""
-
-
-_elsewhere: list[tuple[Callable[[Context | None], bool], Elsewhere]] = []
-
-
-def provide_elsewhere(is_elsewhere: Callable[[Context | None], bool], runs: Elsewhere) -> None:
-    """Say who starts and finds runs for code whose runs have their home in another process."""
-    _elsewhere[:] = [(is_elsewhere, runs)]
+def launch(control: RunControl) -> Run:
+    """Register a run and launch it. In local mode, block until it has ended, and raise what its task raised."""
+    run = Run(control)
+    register(run)
+    control.launch()
+    if control.info.mode == "local":
+        control.value()
+    else:
+        for name in [name for name, old in UNFINISHED.items() if old.done()]:
+            del UNFINISHED[name]
+        UNFINISHED[run.name] = run
+    return run
 
 
-def home_elsewhere(context: Context | None) -> Elsewhere | None:
-    """Who starts and finds runs for the running code, if their home is another process."""
-    return next((runs for is_elsewhere, runs in _elsewhere if is_elsewhere(context)), None)
-
-
-def keep_until_done(run: Run) -> None:
-    """Keep a run that was started with `run` from being garbage-collected before it is done."""
-    for name in [name for name, old in UNFINISHED.items() if old.done()]:
-        del UNFINISHED[name]
-    UNFINISHED[run.name] = run
-
-
-def remember(run: Run) -> None:
-    """Have `runs` and `last_run` know a run."""
+def register(run: Run) -> None:
+    """Have `runs` and `last_run` find a run."""
     KNOWN[run.name] = run
     while len(KNOWN) > MAX_KNOWN:
         KNOWN.popitem(last=False)
@@ -66,11 +53,8 @@ def find(name: str) -> Run:
         errors.ActionNotFoundError: There is none, or it is forgotten.
     """
     found = KNOWN.get(name)
-    context = current()
-    if found is None and context is not None and context.in_task:
-        elsewhere = home_elsewhere(context)
-        if elsewhere is not None:
-            return elsewhere.find(context, name)
+    if found is None and (context := run_proxy.remote_context()) is not None:
+        return Run(run_proxy.find(context, name))
     if found is None:
         latest = ", ".join(list(KNOWN)[-5:]) or "none"
         raise ActionNotFoundError(f"There is no run {name!r} in this process; the latest are: {latest}.")
@@ -95,15 +79,21 @@ def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 1
         run
         for run in list(KNOWN.values())
         if (phases is None or str(run.phase) in phases)
-        and (task_name is None or (run._task is not None and run._task.name == task_name))
+        and (task_name is None or ((task := run.control.task) is not None and task.name == task_name))
     ]
     return iter(found[-limit:])
 
 
 def forget(engine: Engine) -> None:
-    """An engine was closed: its runs are not found any more."""
-    for name in [name for name, run in KNOWN.items() if run._engine is engine]:
-        KNOWN.pop(name)._finished.set()  # its thread closes no run any more
+    """Forget the runs of an engine that was closed."""
+    for name in [name for name, run in KNOWN.items() if run.control.engine is engine]:
+        KNOWN.pop(name).control.finished.set()  # its thread closes no run any more
+
+
+def info_of(name: str) -> RunInfo | None:
+    """What the actions of a run of this process know of it; None if it is forgotten."""
+    found = KNOWN.get(name)
+    return found.control.info if found is not None else None
 
 
 def runs() -> dict[str, Run]:
@@ -132,7 +122,7 @@ def unfinished() -> Iterator[Run]:
 
 
 def provide(mode: str, engine: Callable[[], Engine]) -> None:
-    """Say who runs runs of a mode."""
+    """Say what makes the engine of a mode, or gives the one that there is."""
     _engines[mode] = engine
 
 
@@ -154,12 +144,6 @@ def engine_for(mode: str) -> Engine:
     if not _local:
         _local.append(_engines["local"]())
     return _local[0]
-
-
-def info_of(name: str) -> RunInfo | None:
-    """What the actions of a run of this process know of it; None if there is none of that name, or it is forgotten."""
-    found = KNOWN.get(name)
-    return found._info if found is not None else None
 
 
 def _command(action: facts.Action, op: str, *args: Any) -> None:

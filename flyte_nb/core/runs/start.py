@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
+from flyte_nb.core.runs import run_proxy
 from flyte_nb.core.runs.defaults import info_for
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.runs.rerun import rerun_with
-from flyte_nb.core.runs.run import Dual, Run
-from flyte_nb.core.runs.run_registry import default_mode, engine_for, home_elsewhere, keep_until_done, known, remember
-from flyte_nb.core.tasks.context import current
+from flyte_nb.core.runs.run import Run
+from flyte_nb.core.runs.run_control import RunControl
+from flyte_nb.core.runs.run_registry import default_mode, engine_for, known, launch
+from flyte_nb.core.tasks.context import of_task
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.values.aio import blocking
 from flyte_nb.errors import RuntimeUserError
 
 
@@ -21,43 +23,32 @@ class _Runner:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
 
-    def _run(self, task: Any, *args: Any, **kwargs: Any) -> Run:
+    @blocking
+    def run(self, task: Any, *args: Any, **kwargs: Any) -> Run:
+        """Run a task with these options: `flyte_nb.run`."""
         if not isinstance(task, Task):
             raise TypeError(
                 f"On Flyte tasks can be run, not generic functions or methods: {task!r}. Decorate it with @env.task."
             )
         bound = task.interface.bind(args, kwargs)
-        context = current()
-        inside = context.run.mode if context is not None and context.in_task else ""
-        mode = self._options.get("mode") or inside or default_mode()
-        if mode != "local" and inside:
-            elsewhere = home_elsewhere(context)
-            if elsewhere is not None and context is not None:
-                return elsewhere.start(context, task, bound, self._options)
+        context = of_task()
+        mode = self._options.get("mode") or (context.run.mode if context is not None else default_mode())
+        if mode != "local" and (remote := run_proxy.remote_context()) is not None:
+            return Run(run_proxy.start(remote, task, bound, self._options))
         engine = engine_for(mode)
         namesake = known(self._options.get("name") or "")
-        if namesake is not None and namesake._engine is engine:
+        if namesake is not None and namesake.control.engine is engine:
             raise RuntimeUserError(
                 "RunAlreadyExistsError",
                 f"there is a run {self._options['name']!r} already. Choose another name, or leave it out.",
             )
-        info = info_for(engine, mode, self._options)
-        run = Run(engine, info, task, bound)
-        run._custom = tuple((self._options.get("custom_context") or {}).items())
-        remember(run)
-        run._launch(task.name)
-        if mode == "local":
-            run._value()
-        else:
-            keep_until_done(run)
-        return run
+        custom = tuple((self._options.get("custom_context") or {}).items())
+        return launch(RunControl(engine, info_for(engine, mode, self._options), task, bound, custom))
 
-    run = Dual(_run)
-
-    def _rerun(self, run_name: str, action_name: str = ROOT, **options: Any) -> Run:
+    @blocking
+    def rerun(self, run_name: str, action_name: str = ROOT, **options: Any) -> Run:
+        """Run an earlier run again with these options: `flyte_nb.rerun`."""
         return rerun_with(self._options, run_name, action_name, **options)
-
-    rerun = Dual(_rerun)
 
 
 def with_runcontext(mode: str | None = None, **options: Any) -> _Runner:
@@ -75,26 +66,17 @@ def with_runcontext(mode: str | None = None, **options: Any) -> _Runner:
     return _Runner({"mode": mode, **options})
 
 
-class _Run:
-    """``flyte.run``; `aio` is its asynchronous form."""
+@blocking
+def run(task: Any, *args: Any, **kwargs: Any) -> Run:
+    """Run a task as a run of its own; on a cluster, returns at once.
 
-    def __call__(self, task: Any, *args: Any, **kwargs: Any) -> Run:
-        """Run a task as a run of its own; on a cluster, returns at once.
+    Args:
+        task: The task.
+        *args: Its arguments.
+        **kwargs: Its arguments.
 
-        Args:
-            task: The task.
-            *args: Its arguments.
-            **kwargs: Its arguments.
-
-        Raises:
-            TypeError: `task` is no task.
-            errors.ArgumentError: The arguments do not fit.
-        """
-        return _Runner({})._run(task, *args, **kwargs)
-
-    async def aio(self, task: Any, *args: Any, **kwargs: Any) -> Run:
-        """As `run`, without blocking the loop."""
-        return await asyncio.to_thread(_Runner({})._run, task, *args, **kwargs)
-
-
-run = _Run()
+    Raises:
+        TypeError: `task` is no task.
+        errors.ArgumentError: The arguments do not fit.
+    """
+    return _Runner({}).run(task, *args, **kwargs)

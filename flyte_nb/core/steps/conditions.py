@@ -1,15 +1,15 @@
-"""Wait for a person's answer: `new_condition`. Runs in: the task's thread; it is answered at the run's home.
+"""Condition: a step that waits for a person's answer, `new_condition`. Runs in: the task's thread; answered at the run's home.
 
 A condition is an action of kind "condition" that its controller parks at once (phase PAUSED) and never gives to a worker. It
 ends when it is signalled, when its timeout passes, or with the action that made it. Its answer is recorded like any child's
-result: a task that is executed again does not ask again.
+result: a task that is executed again does not ask again. What a run's home knows of it is `flyte_nb.core.runs.conditions`, and
+the object that answers it `flyte_nb.remote.condition`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import hashlib
 import logging
 import threading
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.notices import notice_once
 from flyte_nb.core.settings.retry import Timeout
 from flyte_nb.core.settings.triggers import ConditionWebhook
+from flyte_nb.core.steps.step import name_step
 from flyte_nb.core.tasks.context import Context, current
 from flyte_nb.core.tasks.task import TaskTemplate
 from flyte_nb.core.transport.mailbox import mailbox_of
@@ -40,7 +41,7 @@ PROMPT_CHARS = 200
 
 
 class ConditionTask(TaskTemplate[..., Any]):
-    """What stands in a condition's call for the task."""
+    """Stand-in for the task in a condition's call."""
 
     def __init__(self, name: str, timeout_s: float | None) -> None:
         self.name = self.short_name = name
@@ -48,14 +49,14 @@ class ConditionTask(TaskTemplate[..., Any]):
         self.config = TaskConfig(short_name=name, timeout=limit)
 
 
-class _Asked:
-    """A condition under way: its ticket, and whoever waits for it."""
+class _PendingAnswer:
+    """The call of a condition, and what waits for it to settle: any number of threads and loops."""
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
         self._gateway = gateway
         self._settled: Settled | None = None
         self._lock = threading.Lock()
-        self._waiting: list[Callable[[], object]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self._ticket = gateway.submit(call, self._settle)
 
     def _settle(self, settled: Settled) -> None:
@@ -63,18 +64,18 @@ class _Asked:
             if self._settled is not None:
                 return
             self._settled = settled
-            waiting, self._waiting = self._waiting, []
-        for tell in waiting:
-            tell()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
 
-    def _when_settled(self, tell: Callable[[], object]) -> None:
+    def _when_settled(self, callback: Callable[[], object]) -> None:
         with self._lock:
             if self._settled is None:
-                self._waiting.append(tell)
+                self._callbacks.append(callback)
                 return
-        tell()
+        callback()
 
-    def _give_up(self, reason: str) -> None:
+    def _cancel(self, reason: str) -> None:
         self._gateway.drop(self._ticket, reason)
         self._settle(Settled("cancelled", None, message=reason))
 
@@ -86,7 +87,7 @@ class _Asked:
             with self._gateway.blocking():
                 done.wait()
         except BaseException:  # KeyboardInterrupt, and a cancellation raised into this thread
-            self._give_up("its wait was interrupted")
+            self._cancel("its wait was interrupted")
             raise
         return self._open()
 
@@ -99,7 +100,7 @@ class _Asked:
         try:
             await future
         except BaseException:  # CancelledError
-            self._give_up("its await was cancelled")
+            self._cancel("its await was cancelled")
             raise
         return self._open()
 
@@ -129,9 +130,9 @@ class Condition:
     description: str = ""
     #: Seconds (or a timedelta) from its making until it counts as timed out; None = never.
     timeout: dt.timedelta | float | None = None
-    #: No effect here: nobody is called.
+    #: No effect here: no address is called.
     webhook: ConditionWebhook | None = None
-    _asked: _Asked | None = field(default=None, init=False, repr=False, compare=False)
+    _answer: _PendingAnswer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.data_type not in TYPES.values():
@@ -156,29 +157,28 @@ class Condition:
             errors.ConditionFailedError: It was ended without an answer.
             RuntimeError: It was not made inside a task or a cell.
         """
-        return self._under_way().wait()
+        return self._pending().wait()
 
     async def _wait_aio(self) -> Any:
-        return await self._under_way().wait_aio()
+        return await self._pending().wait_aio()
 
     wait = Dual(_wait, _wait_aio, name="wait")
 
-    def _under_way(self) -> _Asked:
-        if self._asked is None:
+    def _pending(self) -> _PendingAnswer:
+        if self._answer is None:
             context = current()
             if context is None:
                 raise RuntimeError(
                     "Conditions can only be awaited within a task context: make it with flyte.new_condition(...) inside a "
                     "task that flyte.run(...) runs, or in a notebook cell."
                 )
-            self._ask(context)
-        assert self._asked is not None
-        return self._asked
+            self.submit(context)
+        assert self._answer is not None
+        return self._answer
 
-    def _ask(self, context: Context) -> None:
-        base = hashlib.blake2b(f"{context.action}\0condition\0{self.name}\0{context.group}".encode(), digest_size=10)
-        base.update(b"\0%d" % context.scope.next(base.digest()))
-        name = base.hexdigest()
+    def submit(self, context: Context) -> None:
+        """Make it an action of the run: from now on it can be answered."""
+        name = name_step(context, f"condition\0{self.name}")
         about = {
             "name": self.name,
             "prompt": self.prompt,
@@ -196,13 +196,14 @@ class Condition:
         )  # fmt: skip
         if self.webhook is not None:
             notice_once("webhook", "Accepted without effect: ConditionWebhook; the condition waits in the run's view.")
-        self._asked = _Asked(context.gateway, call)
+        self._answer = _PendingAnswer(context.gateway, call)
         if context.run.mode == "local" and (record is None or isinstance(record, ResumePoint)):  # no view asks there
             how = f"flyte.remote.Condition.get({self.name!r}, run_name={context.run.name!r}).signal(...)"
             logger.warning("%s waits for an answer (%s): %s", context.run.name, self.data_type.__name__, how)
 
 
-def _new_condition(
+@Dual
+def new_condition(
     name: str,
     /,
     prompt: str = "Approve?",
@@ -240,11 +241,8 @@ def _new_condition(
     condition = Condition(name, prompt, prompt_type, data_type, description, timeout, webhook)
     context = current()
     if context is not None:
-        condition._ask(context)
+        condition.submit(context)
     return condition
-
-
-new_condition = Dual(_new_condition, name="new_condition")
 
 
 def answer_of(value: object, data_type: type) -> Any:

@@ -27,7 +27,7 @@ _provider: Provider
 
 
 def provide(provider: Provider) -> None:
-    """Say who provides reports and checkpoints: they need rooms above this one, and fsspec."""
+    """Set the provider of reports and checkpoints, which need rooms above this one, and fsspec."""
     global _provider
     _provider = provider
 

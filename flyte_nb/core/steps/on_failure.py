@@ -24,8 +24,8 @@ BREAKPOINT_WAIT = 600.0
 _given: dict[str, object] = {}
 
 
-def remember(on_failure: str | None = None, breakpoint_wait: float | None = None) -> None:
-    """Note what `flyte_nb.init` was told; None changes nothing.
+def set_defaults(on_failure: str | None = None, breakpoint_wait: float | None = None) -> None:
+    """Set the defaults of `flyte_nb.init`; None changes nothing.
 
     Raises:
         ValueError: `on_failure` is no known way, or the wait is negative.
@@ -53,7 +53,7 @@ def way_of(given: str | None, interactive: bool) -> str:
     """What failed actions of a run do.
 
     Args:
-        given: What the run was told; None takes ``init(on_failure=...)``, else ``FLYTE_NB_ON_FAILURE``, else "raise".
+        given: The run's option; None takes ``init(on_failure=...)``, else ``FLYTE_NB_ON_FAILURE``, else "raise".
         interactive: Whether a person can decide over a parked action.
     """
     way = checked(given or str(_given.get("on_failure") or os.environ.get("FLYTE_NB_ON_FAILURE") or "raise"))
@@ -71,7 +71,7 @@ def wait_of(given: float | None, interactive: bool) -> float:
     """Seconds that a breakpoint of a run waits; 0 where nobody can attach.
 
     Args:
-        given: What the run was told; None takes ``init(breakpoint_wait=...)``, else ``FLYTE_NB_BREAKPOINT_WAIT``, else
+        given: The run's option; None takes ``init(breakpoint_wait=...)``, else ``FLYTE_NB_BREAKPOINT_WAIT``, else
             `BREAKPOINT_WAIT`.
         interactive: Whether a person can attach.
     """

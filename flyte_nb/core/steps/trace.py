@@ -1,8 +1,7 @@
-"""``@flyte.trace``: record calls of plain helper functions, and give their results again when the task is retried.
+"""Trace: ``@flyte.trace`` records calls of plain helper functions, whose results are replayed when the task is retried.
 
-A traced call is a child action of the running task that is executed in place. Its name is deterministic, as a child task's is,
-so a later attempt of the task finds its result in ``context.scope.records`` and does not execute it again. Outside tasks and
-cells the decorator does nothing. Runs in: the calling code.
+A traced call is a child action of the running task that is executed in place (`flyte_nb.core.steps.step`), named as a child
+task's call is. Outside tasks and cells the decorator does nothing. Runs in: the calling code.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from flyte_nb.core.control.calls import ResumePoint
-from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote, Phase
+from flyte_nb.core.steps.step import Step
 from flyte_nb.core.tasks.context import Context, current, using
 from flyte_nb.core.tasks.prepare import label_of, name_call
 from flyte_nb.core.transport.payload import Payload, dumps, loads, small
@@ -56,53 +55,45 @@ class _Traced:
         return bound.args, bound.kwargs
 
 
-class _Step:
+class _TracedCall(Step):
     """One traced call."""
 
     def __init__(self, traced: _Traced, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._context = context
-        self._run = context.run.name
-        self._traced = traced
         bound = traced.bind(args, kwargs)
         try:
             inputs: Payload | None = dumps(bound)
         except Exception:
             inputs = None  # a connection, say: the call is shown, but what was computed with it is not given again
         key = inputs if inputs is not None else b"unpicklable"
-        self.name = name_call(context, f"trace:{context.trace}:{traced.name}:{traced.version}", key, context.group)
+        name = name_call(context, f"trace:{context.trace}:{traced.name}:{traced.version}", key, context.group)
+        super().__init__(context, name, traced.name, label_of(traced.name.rpartition(".")[2], bound))
         self._replayable = inputs is not None
         self._inputs = small(inputs)
-        self._label = label_of(traced.name.rpartition(".")[2], bound)
         #: What the body sees: `flyte.ctx()` names this action, and tasks refuse to be called.
         self.inside = replace(context, trace=self.name)
-        self._seq, self._attempt = 0, 0
-        self._began = 0.0
-        self._found = context.scope.records.get(self.name)
 
     @property
     def record(self) -> Payload | None:
         """The result of the same call in an earlier attempt, serialized; None if there is none."""
-        found = self._found
-        return found if self._replayable and found is not None and type(found) is not ResumePoint else None
+        return super().record if self._replayable else None
 
     def replayed(self, record: Payload) -> Any:
         """The recorded value. It is shown as recovered where this run doesn't show it yet."""
         value = loads(record)
-        if self._context.attempt == 0:
+        if self.context.attempt == 0:
             now = time.time()
-            self._emit(self._queued(now))
-            self._end(Phase.RECOVERED, now, record, brief(value, PREVIEW_CHARS))
+            self.queue(now, inputs=self._inputs)
+            self._record(Phase.RECOVERED, now, record, brief(value, PREVIEW_CHARS))
         return value
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """The body begins."""
-        now = self._began = time.time()
-        if type(self._found) is ResumePoint:  # it failed in an earlier attempt of the task
-            self._seq, self._attempt = self._found.seq + 1, self._found.attempts
-            self._emit(ev.ActionNoted(self._run, self.name, self._seq, Phase.QUEUED, now, "", self._attempt))
+        now = time.time()
+        if type(self.found) is ResumePoint:  # it failed in an earlier attempt of the task
+            self.resume(now, self.found.seq + 1, self.found.attempts)
         else:
-            self._emit(self._queued(now))
-        self._emit(ev.AttemptStarted(self._run, self.name, self._attempt, now))
+            self.queue(now, inputs=self._inputs)
+        self.begin(now)
 
     def returned(self, value: Any, shown: Any = None) -> None:
         """The body has returned: record what.
@@ -116,45 +107,20 @@ class _Step:
             payload: Payload | None = dumps(value) if self._replayable else None
         except Exception:
             payload = None  # it is the caller's all the same; a retry executes the call again
-        self._emit(ev.AttemptEnded(self._run, self.name, self._attempt, self._began, now, True))
-        self._end(Phase.SUCCEEDED, now, payload, brief(value if shown is None else shown, PREVIEW_CHARS))
+        self._record(Phase.SUCCEEDED, now, payload, brief(value if shown is None else shown, PREVIEW_CHARS))
 
     def raised(self, exc: BaseException) -> None:
-        """The body has raised, or was given up before its end."""
-        now = time.time()
+        """The body has raised, or was cancelled."""
         if isinstance(exc, GeneratorExit | asyncio.CancelledError):
-            phase, error = Phase.ABORTED, None
+            self.end(Phase.ABORTED, time.time())
         else:
-            phase, error = Phase.FAILED, ErrorNote("user", type(exc).__name__, str(exc)[:MAX_MESSAGE])
-        ended = ev.AttemptEnded(self._run, self.name, self._attempt, self._began, now, False, error=error)
-        self._emit(ended)
-        self._emit(ev.ActionEnded(self._run, self.name, self._seq + 1, phase, now, error))
+            self.end(Phase.FAILED, time.time(), ErrorNote("user", type(exc).__name__, str(exc)[:MAX_MESSAGE]))
 
-    def _queued(self, now: float) -> ev.ActionQueued:
-        context = self._context
-        return ev.ActionQueued(
-            self._run,
-            self.name,
-            context.action,
-            self._traced.name,
-            self._label,
-            context.group,
-            now,
-            "trace",
-            1,
-            self._inputs,
-        )
-
-    def _end(self, phase: Phase, now: float, payload: Payload | None, preview: str) -> None:
+    def _record(self, phase: Phase, now: float, payload: Payload | None, preview: str) -> None:
         output = small(payload)
-        self._emit(
-            ev.ActionEnded(self._run, self.name, self._seq + 1, phase, now, None, output=output, preview=preview)
-        )
+        self.end(phase, now, output=output, preview=preview)
         if payload is not None and output is None and len(payload) <= MAX_BYTES:
-            self._context.gateway.ask_home(self._context.run, "keep_result", (self.name, payload))
-
-    def _emit(self, event: ev.Event) -> None:
-        self._context.gateway.emit(event)
+            self.context.gateway.ask_home(self.context.run, "keep_result", (self.name, payload))
 
 
 @overload
@@ -207,10 +173,10 @@ def _trace_function(traced: _Traced) -> Callable[..., Any]:
         context = current()
         if context is None:
             return func(*args, **kwargs)
-        step = _Step(traced, context, args, kwargs)
+        step = _TracedCall(traced, context, args, kwargs)
         if (record := step.record) is not None:
             return step.replayed(record)
-        step.begin()
+        step.start()
         try:
             with using(step.inside):
                 value = func(*args, **kwargs)
@@ -232,10 +198,10 @@ def _trace_coroutine(traced: _Traced) -> Callable[..., Any]:
         context = current()
         if context is None:
             return await func(*args, **kwargs)
-        step = _Step(traced, context, args, kwargs)
+        step = _TracedCall(traced, context, args, kwargs)
         if (record := step.record) is not None:
             return step.replayed(record)
-        step.begin()
+        step.start()
         try:
             with using(step.inside):
                 value = await func(*args, **kwargs)
@@ -257,12 +223,12 @@ def _trace_generator(traced: _Traced) -> Callable[..., Any]:
         context = current()
         if context is None:
             return (yield from func(*args, **kwargs))
-        step = _Step(traced, context, args, kwargs)
+        step = _TracedCall(traced, context, args, kwargs)
         if (record := step.record) is not None:
             items, value = step.replayed(record)
             yield from items
             return value
-        step.begin()
+        step.start()
         items = []
         generator = func(*args, **kwargs)
         advance: Callable[[Any], Any] = generator.send
@@ -301,12 +267,12 @@ def _trace_async_generator(traced: _Traced) -> Callable[..., Any]:
             async for item in func(*args, **kwargs):
                 yield item
             return
-        step = _Step(traced, context, args, kwargs)
+        step = _TracedCall(traced, context, args, kwargs)
         if (record := step.record) is not None:
             for item in step.replayed(record)[0]:
                 yield item
             return
-        step.begin()
+        step.start()
         items = []
         generator = func(*args, **kwargs)
         advance: Callable[[Any], Any] = generator.asend

@@ -21,8 +21,9 @@ from flyte_nb.core.control.calls import Settled
 from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.tasks.from_sync import run_coroutine
 from flyte_nb.core.tasks.prepare import prepare
-from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.tasks.task import Task, inside_trace
 from flyte_nb.core.transport.mailbox import Mailbox, mailbox_of, running_loop
 
 T = TypeVar("T")
@@ -192,7 +193,7 @@ async def _end_aio(window: _Window, box: Mailbox) -> None:
 
 
 def _nobody(_settled: Settled) -> None:
-    """Nobody waits."""
+    """Ignore the result of a call that could not be prepared."""
 
 
 def _zipped(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
@@ -358,7 +359,7 @@ class _Map:
                 yield result
             return
         if context.trace:
-            raise target.task._inside_trace(context)
+            raise inside_trace(target.task, context)
         window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
         arrived = asyncio.Event()
         box = mailbox_of(asyncio.get_running_loop())
@@ -386,7 +387,7 @@ def _results(
             try:
                 result = target.call(values)
                 if inspect.iscoroutine(result):
-                    result = _run_coroutine(result)
+                    result = asyncio.run(result) if running_loop() is None else run_coroutine(result)
             except Exception as exc:
                 if not return_exceptions:
                     raise
@@ -394,7 +395,7 @@ def _results(
             yield result
         return
     if context.trace:
-        raise target.task._inside_trace(context)
+        raise inside_trace(target.task, context)
     window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
     arrived = threading.Event()
     window.wake = arrived.set
@@ -442,17 +443,6 @@ async def _settled(task: asyncio.Task[Any], return_exceptions: bool) -> Any:
         if not return_exceptions:
             raise
         return exc
-
-
-def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end from sync code, whether or not a loop runs in this thread."""
-    if running_loop() is None:
-        return asyncio.run(coroutine)
-    import concurrent.futures
-    import contextvars
-
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        return pool.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
 
 
 map = _Map()  # noqa: A001 - Flyte's name

@@ -88,7 +88,7 @@ class Task(TaskTemplate[P, R]):
         if context is None:
             return self.func(*args, **kwargs)
         if context.trace:
-            raise self._inside_trace(context)
+            raise inside_trace(self, context)
         if self.is_async:
             if context.scope.watch is not None:
                 return self._watched(context.scope.watch, args, kwargs)  # type: ignore[return-value]
@@ -121,7 +121,7 @@ class Task(TaskTemplate[P, R]):
         if context is None:
             return await self.func(*args, **kwargs)  # type: ignore[misc]
         if context.trace:
-            raise self._inside_trace(context)
+            raise inside_trace(self, context)
         return await context.gateway.wait(prepare(context, self, args, kwargs))
 
     @overload
@@ -144,12 +144,6 @@ class Task(TaskTemplate[P, R]):
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this process: no action, no record."""
         return self.func(*args, **kwargs)
-
-    def _inside_trace(self, context: Context) -> errors.TraceDoesNotAllowNestedTasksError:
-        return errors.TraceDoesNotAllowNestedTasksError(
-            f"{self.name} was called inside a @flyte.trace function of {context.task}: a trace cannot start actions. "
-            f"Call it from the task itself, or use {self.short_name}.forward(...) to run it in place."
-        )
 
     def _sync_in_async(self, context: Context) -> None:
         if context.run.strict_sync:
@@ -296,3 +290,11 @@ _TRAVELS = frozenset(
 
 def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:
     return object.__new__(cls)
+
+
+def inside_trace(task: Task[..., Any], context: Context) -> errors.TraceDoesNotAllowNestedTasksError:
+    """The error of a task that a ``@flyte.trace`` function calls."""
+    return errors.TraceDoesNotAllowNestedTasksError(
+        f"{task.name} was called inside a @flyte.trace function of {context.task}: a trace cannot start actions. "
+        f"Call it from the task itself, or use {task.short_name}.forward(...) to run it in place."
+    )

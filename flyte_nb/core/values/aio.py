@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar
+import sys
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class Dual(Generic[P, R]):
@@ -15,7 +20,8 @@ class Dual(Generic[P, R]):
 
     Args:
         function: The form that blocks, if there is anything to wait for.
-        aio: The form that awaits; None for a function that never waits: ``.aio`` then calls it.
+        aio: The form that awaits; None for a function that never waits: ``.aio`` then calls it. For one that does, see
+            `blocking`.
         name: What it is called; the function's name by default.
 
     Example:
@@ -26,32 +32,51 @@ class Dual(Generic[P, R]):
     def __init__(
         self, function: Callable[P, R], aio: Callable[..., Coroutine[Any, Any, R]] | None = None, *, name: str = ""
     ) -> None:
-        self._function = function
-        self._aio = aio
+        self._function: Any = function
+        self._aio: Any = aio
         functools.update_wrapper(self, function)
         if name:
             self.__name__ = self.__qualname__ = name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function; blocks until it is done."""
-        return self._function(*args, **kwargs)
+        return self._function(*args, **kwargs)  # type: ignore[no-any-return]
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, awaited."""
         if self._aio is not None:
-            return await self._aio(*args, **kwargs)
-        return self._function(*args, **kwargs)
+            return await self._aio(*args, **kwargs)  # type: ignore[no-any-return]
+        return self._function(*args, **kwargs)  # type: ignore[no-any-return]
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> Dual[P, R]: ...
+    @overload
+    def __get__(self: Dual[Concatenate[Any, Q], S], instance: object, owner: type | None = None) -> Dual[Q, S]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         # As a method: both forms are given the instance.
         if instance is None:
             return self
-        aio = functools.partial(self._aio, instance) if self._aio is not None else None
-        bound: Callable[..., R] = functools.partial(self._function, instance)  # type: ignore[arg-type]
-        return Dual(bound, aio)
+        aio = self._aio.__get__(instance, owner) if self._aio is not None else None
+        return type(self)(self._function.__get__(instance, owner), aio, name=self.__name__)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # By name, as a function: a task of the user's may refer to `flyte.run`.
+        found: Any = sys.modules.get(self.__module__)
+        for part in self.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return self.__qualname__ if found is self else super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         return f"<{getattr(self, '__qualname__', 'function')}, also as .aio>"
+
+
+def blocking(function: Callable[P, R]) -> Dual[P, R]:
+    """Decorate a function or method that may block for long: its ``.aio`` form runs it in a thread."""
+
+    async def aio(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.to_thread(function, *args, **kwargs)
+
+    return Dual(function, aio)
 
 
 class DualIterator(Dual[P, Iterable[R]]):
@@ -64,11 +89,40 @@ class DualIterator(Dual[P, Iterable[R]]):
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:  # type: ignore[override]
         """The values one after another."""
-        for value in self._function(*args, **kwargs):
-            yield value
+        values = self._function(*args, **kwargs)
+        if isinstance(values, AsyncIterable):
+            async for value in values:
+                yield value
+        else:
+            for value in values:
+                yield value
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        bound: Callable[..., Iterable[R]] = functools.partial(self._function, instance)  # type: ignore[arg-type]
-        return DualIterator(bound)
+        return super().__get__(instance, owner)
+
+
+class Polled(Generic[R]):
+    """Values that are polled for: for ``for``, and for ``async for``.
+
+    Args:
+        looks: Makes a generator that gives None where there is nothing new.
+        every: Seconds to sleep after such a look.
+    """
+
+    def __init__(self, looks: Callable[[], Iterator[R | None]], every: float) -> None:
+        self._looks = looks
+        self._every = every
+
+    def __iter__(self) -> Iterator[R]:
+        for value in self._looks():
+            if value is None:
+                time.sleep(self._every)
+            else:
+                yield value
+
+    async def __aiter__(self) -> AsyncIterator[R]:
+        for value in self._looks():
+            if value is None:
+                await asyncio.sleep(self._every)
+            else:
+                yield value

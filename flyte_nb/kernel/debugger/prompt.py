@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
-from flyte_nb.core.runs.local import drain
+from flyte_nb.core.attempts.threads import drain
 from flyte_nb.worker.breakpoints import STEPPED_OVER
 
 T = TypeVar("T")

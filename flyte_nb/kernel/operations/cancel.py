@@ -22,7 +22,7 @@ def cancel(session: Session, *words: str) -> str:
             state = session.store.runs[name].state
             if state.ended_at is not None:
                 return f"{name} has ended already: {state.phase.value}."
-            abort_run(session, name, "%flyte cancel")
+            session.abort_run(name, "%flyte cancel")
             return f"Cancelling {name}."
         found = session.store.find(name)
         if found is None:
@@ -39,7 +39,7 @@ def cancel(session: Session, *words: str) -> str:
 @button("cancel_run")
 def cancel_run(session: Session, run: str, _args: Mapping[str, Any]) -> Any:
     """The run's Cancel button."""
-    abort_run(session, run, "cancelled by its Cancel button")
+    session.abort_run(run, "cancelled by its Cancel button")
     return {"ok": True}
 
 
@@ -50,10 +50,3 @@ def cancel_action(session: Session, run: str, args: Mapping[str, Any]) -> Any:
     if found is not None:
         session.abort_action(run, found.name, "cancelled by its Cancel button")
     return {"ok": found is not None}
-
-
-def abort_run(session: Session, run: str, reason: str) -> None:
-    """Cancel a run from outside: awaiting its actions raises `errors.ActionAbortedError`. On the engine thread."""
-    for flight in session.engine.controller.unfinished(run):
-        session.engine.controller.abort(run, flight.call.name, reason)
-    session.engine.ask_workers("cancel_run", run, reason)

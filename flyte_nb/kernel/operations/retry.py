@@ -6,9 +6,9 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from flyte_nb.core.history.facts import Action, Phase
-from flyte_nb.core.runs import retry as rerun
+from flyte_nb.core.history.facts import Action
 from flyte_nb.core.runs import run_registry
+from flyte_nb.core.runs.retry import is_parked, to_retry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.operations import button, subcommand
 from flyte_nb.kernel.operations.run_lookup import find
@@ -24,7 +24,7 @@ def retry(session: Session, *words: str) -> str:
     name = words[0] if words else next(reversed(run_registry.runs()), "")
     try:
         run, action = _named(session, name)
-        before = [action] if action is not None else session.gateway.ask(_owed, session, run.name)
+        before = [action] if action is not None else session.gateway.ask(_to_retry, session, run.name)
         if action is None:
             run.retry_failed()
         else:
@@ -131,10 +131,9 @@ def _action(session: Session, name: str) -> tuple[Run, Action]:
     return run, found[1]
 
 
-def _owed(session: Session, run: str) -> list[Action]:
+def _to_retry(session: Session, run: str) -> list[Action]:
     record = session.store.runs[run]
-    parked = [a for a in record.actions.values() if a.phase is Phase.PAUSED and rerun.is_parked(a)]
-    return parked or rerun.owed(record)
+    return [a for a in record.actions.values() if is_parked(a)] or to_retry(record)
 
 
 def _sentence(exc: BaseException) -> str:

@@ -177,7 +177,23 @@ def test_a_cell_cannot_wait_for_its_own_run(nb: Kernel) -> None:
     """A sentence instead of a cell that hangs."""
     nb.run(FIXED).ok()
 
-    assert "this very cell" in nb.run("await work(1); await flyte.last_run()").error.value
+    for wait in ("await flyte.last_run()", "flyte.last_run().wait()", "flyte.last_run().outputs()"):
+        assert "this very cell" in nb.run(f"await work(1); {wait}").error.value
+
+
+def test_what_a_cell_left_running_can_be_aborted_from_the_next(nb: Kernel) -> None:
+    """`abort` of the run of a cell does what its Cancel button does."""
+    nb.run("@env.task\nasync def forever() -> None:\n    await asyncio.sleep(60)").ok()
+    nb.run(
+        "before = flyte.last_run(); left = asyncio.create_task(forever())\n"
+        "while flyte.last_run() is before: await asyncio.sleep(0.01)"
+    ).ok()
+    ended = nb.run(
+        "flyte.last_run().abort('enough'); await asyncio.wait([left], timeout=20); repr(left.exception())"
+    ).ok()
+
+    assert "ActionAbortedError" in (ended.result or "")
+    assert "enough" in (ended.result or "")
 
 
 def test_runs_of_a_closed_cluster_are_not_retried(nb: Kernel) -> None:

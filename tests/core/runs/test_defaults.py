@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import flyte_nb
-from flyte_nb.core.runs.cluster_options import check
+from flyte_nb.core.runs.defaults import check_cluster_options
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_init_refuses_at_once_what_makes_no_cluster(
 )
 def test_what_dask_and_flyte_take_is_let_through(options: dict[str, Any]) -> None:
     """Sizes as Dask writes them, and the keywords of Flyte's own ``init``."""
-    check(options)
+    check_cluster_options(options)
