@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from flyte_nb.core.failures import capture as failure
 from flyte_nb.core.failures import rebuild as remote_traceback
 from flyte_nb.core.failures import traceback_text
+from flyte_nb.core.failures.record import FailureRecord
 
 ACTIONS = 1_000
 
@@ -95,13 +96,13 @@ def measure(name: str, function: Callable[[int], object], actions: int) -> Row:
     records = timed(lambda: [_capture(exc) for exc in failed])
     shipped = timed(lambda: [record.dumps() for record in records])
     del records
-    errors = timed(lambda: [remote_traceback.to_exception(failure.load_record(data)) for data in shipped])
+    errors = timed(lambda: [remote_traceback.to_exception(FailureRecord.loads(data)) for data in shipped])
     timed(lambda: [traceback_text.render(error) for error in errors])
     size = sum(map(len, shipped)) // actions
     del errors, failed
     tracemalloc.start()
     held = [bytes(data) + b"" for data in map(bytearray, shipped)]  # As they arrive.
-    kept = [remote_traceback.to_exception(failure.load_record(data)) for data in held]
+    kept = [remote_traceback.to_exception(FailureRecord.loads(data)) for data in held]
     peak = tracemalloc.get_traced_memory()[0] / 1e6 * ACTIONS / actions
     tracemalloc.stop()
     assert len(kept) == actions
@@ -118,7 +119,7 @@ def _failed(function: Callable[[int], object], number: int) -> BaseException:
     raise AssertionError(f"{function.__name__} did not fail")
 
 
-def _capture(exc: BaseException) -> failure.FailureRecord:
+def _capture(exc: BaseException) -> FailureRecord:
     return failure.capture(exc, task="bench.task", action="x", label="task(1)", attempt=0, worker="tcp://127.0.0.1:1")
 
 

@@ -46,8 +46,10 @@ from flyte_nb.import_alias import SUBMODULES as _SUBMODULES
 from flyte_nb.import_alias import install_as_flyte
 
 if TYPE_CHECKING:
+    # As `_LAZY` and `_LAZY_MODULES`, for type checkers.
     from flyte_nb import (
         app,
+        artifacts,
         config,
         durable,
         extras,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         testing,
         types,
     )
+    from flyte_nb.core.runs.rerun import rerun
     from flyte_nb.core.runs.run_registry import last_run, runs
     from flyte_nb.core.settings.documentation import Documentation, Link
     from flyte_nb.core.settings.image import Image
@@ -99,42 +102,35 @@ install = install_as_flyte
 logger = _logs.logger
 system_logger = _logs.system_logger
 
-#: Names that are imported when first used: (module, name there).
+#: Names that are imported when first used, by the module that has them.
 _LAZY = {
-    "BaseCheckpoint": ("flyte_nb.io.checkpoint", "BaseCheckpoint"),
-    "Checkpoint": ("flyte_nb.io.checkpoint", "Checkpoint"),
-    "ConditionWebhook": ("flyte_nb.core.settings.triggers", "ConditionWebhook"),
-    "Cron": ("flyte_nb.core.settings.triggers", "Cron"),
-    "Documentation": ("flyte_nb.core.settings.documentation", "Documentation"),
-    "FixedRate": ("flyte_nb.core.settings.triggers", "FixedRate"),
-    "Image": ("flyte_nb.core.settings.image", "Image"),
-    "ImageBuild": ("flyte_nb.unsupported", "ImageBuild"),
-    "Link": ("flyte_nb.core.settings.documentation", "Link"),
-    "OnArtifact": ("flyte_nb.core.settings.triggers", "OnArtifact"),
-    "PodTemplate": ("flyte_nb.core.settings.pods", "PodTemplate"),
-    "Secret": ("flyte_nb.core.settings.secret", "Secret"),
-    "SecretRequest": ("flyte_nb.core.settings.secret", "SecretRequest"),
-    "Trigger": ("flyte_nb.core.settings.triggers", "Trigger"),
-    "TriggerTime": ("flyte_nb.core.settings.triggers", "TriggerTime"),
-    "TriggeredArtifact": ("flyte_nb.core.settings.triggers", "TriggeredArtifact"),
-    "_cache": ("flyte_nb.core.settings.cache", None),
-    "cache": ("flyte_nb.cache", None),
-    "build": ("flyte_nb.unsupported", "build"),
-    "build_images": ("flyte_nb.unsupported", "build_images"),
-    "deploy": ("flyte_nb.unsupported", "deploy"),
-    "last_run": ("flyte_nb.core.runs.run_registry", "last_run"),
-    "latest_checkpoint": ("flyte_nb.io.checkpoint", "latest_checkpoint"),
-    "load_interactive_ctx": ("flyte_nb.unsupported", "load_interactive_ctx"),
-    "load_plugin_config": ("flyte_nb.unsupported", "load_plugin_config"),
-    "new_condition": ("flyte_nb.core.steps.conditions", "new_condition"),
-    "on_failure": ("flyte_nb.core.steps.on_failure", "on_failure"),
-    "rerun": ("flyte_nb.core.runs.rerun", "rerun"),
-    "run_python_script": ("flyte_nb.unsupported", "run_python_script"),
-    "runs": ("flyte_nb.core.runs.run_registry", "runs"),
-    "serve": ("flyte_nb.unsupported", "serve"),
-    "testing": ("flyte_nb.testing", None),
-    "with_servecontext": ("flyte_nb.unsupported", "with_servecontext"),
-    **{name: (f"flyte_nb.{name}", None) for name in _SUBMODULES},
+    name: module
+    for module, names in (
+        ("flyte_nb.core.runs.rerun", ("rerun",)),
+        ("flyte_nb.core.runs.run_registry", ("last_run", "runs")),
+        ("flyte_nb.core.settings.documentation", ("Documentation", "Link")),
+        ("flyte_nb.core.settings.image", ("Image",)),
+        ("flyte_nb.core.settings.pods", ("PodTemplate",)),
+        ("flyte_nb.core.settings.secret", ("Secret", "SecretRequest")),
+        (
+            "flyte_nb.core.settings.triggers",
+            ("ConditionWebhook", "Cron", "FixedRate", "OnArtifact", "Trigger", "TriggerTime", "TriggeredArtifact"),
+        ),
+        ("flyte_nb.core.steps.conditions", ("new_condition",)),
+        ("flyte_nb.core.steps.on_failure", ("on_failure",)),
+        ("flyte_nb.io.checkpoint", ("BaseCheckpoint", "Checkpoint", "latest_checkpoint")),
+        (
+            "flyte_nb.unsupported",
+            ("ImageBuild", "build", "build_images", "deploy", "load_interactive_ctx", "load_plugin_config",
+             "run_python_script", "serve", "with_servecontext"),
+        ),
+    )
+    for name in names
+}  # fmt: skip
+#: Submodules that are imported when first used: Flyte's, ours, and one that programs know by a private name.
+_LAZY_MODULES = {
+    **{name: f"flyte_nb.{name}" for name in (*_SUBMODULES, "cache", "testing")},
+    "_cache": "flyte_nb.core.settings.cache",
 }
 
 
@@ -252,107 +248,26 @@ def unload_ipython_extension(ip: Any) -> None:
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        module, attribute = _LAZY[name]
-        found = importlib.import_module(module)
-        return found if attribute is None else getattr(found, attribute)
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _LAZY_MODULES:
+        return importlib.import_module(_LAZY_MODULES[name])
     raise AttributeError(f"module 'flyte_nb' has no attribute {name!r}")
 
 
 __all__ = [
-    "AMD_GPU",
-    "APPLE_SILICON",
-    "GPU",
-    "HABANA_GAUDI",
-    "TPU",
-    "AsyncFunctionTaskTemplate",
-    "Backoff",
-    "BaseCheckpoint",
-    "Cache",
-    "CachePolicy",
-    "CacheRequest",
-    "Checkpoint",
-    "ConditionWebhook",
-    "Cron",
-    "Device",
-    "DeviceClass",
-    "Documentation",
-    "Environment",
-    "FixedRate",
-    "Image",
-    "ImageBuild",
-    "Link",
-    "Neuron",
-    "OnArtifact",
-    "PodTemplate",
-    "Resources",
-    "RetryStrategy",
-    "ReusePolicy",
-    "Run",
-    "Secret",
-    "SecretRequest",
-    "Task",
-    "TaskEnvironment",
-    "TaskTemplate",
-    "Timeout",
-    "TimeoutType",
-    "Trigger",
-    "TriggerTime",
-    "TriggeredArtifact",
-    "__version__",
-    "app",
-    "artifacts",
-    "build",
-    "build_images",
-    "config",
-    "ctx",
-    "current_domain",
-    "current_project",
-    "custom_context",
-    "deploy",
-    "durable",
-    "errors",
-    "extras",
-    "get_custom_context",
-    "git",
-    "group",
-    "init",
-    "init_from_api_key",
-    "init_from_config",
-    "init_in_cluster",
-    "init_passthrough",
-    "install",
-    "install_as_flyte",
-    "io",
-    "is_control_plane_available",
-    "last_run",
-    "latest_checkpoint",
-    "load_interactive_ctx",
-    "load_plugin_config",
-    "logger",
-    "map",
-    "models",
-    "new_condition",
-    "notify",
-    "on_failure",
-    "prefetch",
-    "remote",
-    "report",
-    "rerun",
-    "run",
-    "run_python_script",
-    "runs",
-    "serve",
-    "shutdown",
-    "storage",
-    "syncify",
-    "system_logger",
-    "testing",
-    "trace",
-    "types",
-    "version",
-    "with_runcontext",
-    "with_servecontext",
-]
+    "AMD_GPU", "APPLE_SILICON", "GPU", "HABANA_GAUDI", "TPU", "AsyncFunctionTaskTemplate", "Backoff", "BaseCheckpoint",
+    "Cache", "CachePolicy", "CacheRequest", "Checkpoint", "ConditionWebhook", "Cron", "Device", "DeviceClass",
+    "Documentation", "Environment", "FixedRate", "Image", "ImageBuild", "Link", "Neuron", "OnArtifact", "PodTemplate",
+    "Resources", "RetryStrategy", "ReusePolicy", "Run", "Secret", "SecretRequest", "Task", "TaskEnvironment",
+    "TaskTemplate", "Timeout", "TimeoutType", "Trigger", "TriggerTime", "TriggeredArtifact", "__version__", "app",
+    "artifacts", "build", "build_images", "config", "ctx", "current_domain", "current_project", "custom_context",
+    "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
+    "init_from_config", "init_in_cluster", "init_passthrough", "install", "install_as_flyte", "io",
+    "is_control_plane_available", "last_run", "latest_checkpoint", "load_interactive_ctx", "load_plugin_config",
+    "logger", "map", "models", "new_condition", "notify", "on_failure", "prefetch", "remote", "report", "rerun", "run",
+    "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace",
+    "types", "version", "with_runcontext", "with_servecontext",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The errors of Flyte 2, and our own: one tree, each with a code and a kind. Runs in: everywhere.
+"""Errors of Flyte 2, and our own: one tree, each with a code and a kind. Runs in: everywhere.
 
 A task's own exception reaches the task that awaits it as a class that derives from both a class of this tree and the
 exception's own type (see `flyte_nb.core.failures.reraise`): ``except ValueError`` and ``except RuntimeUserError`` both work.
@@ -19,7 +19,7 @@ _render: Callable[[BaseException], list[str]] = traceback.format_exception
 
 
 def render_with(render: Callable[[BaseException], list[str]]) -> None:
-    """Say how IPython shows an error of this tree: as a list of lines. The rendering knows failure records, this module does not."""
+    """Register how IPython shows an error of this tree: as a list of lines. Rendering is above: it needs failure records."""
     global _render
     _render = render
 
@@ -74,7 +74,7 @@ class RuntimeSystemError(BaseRuntimeError):
 
 
 class RuntimeUnknownError(BaseRuntimeError):
-    """A failure that nobody could attribute."""
+    """A failure that cannot be attributed."""
 
     def __init__(self, code: str, message: str, worker: str | None = None) -> None:
         super().__init__(code, "unknown", message, worker)
@@ -88,11 +88,7 @@ class _NamedUserError(RuntimeUserError):
     """A user error whose code is the name of its class, and whose constructor takes the message alone."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(type(self)._code(), message)
-
-    @classmethod
-    def _code(cls) -> str:
-        return cls.__name__
+        super().__init__(type(self).__name__, message)
 
 
 class OOMError(RuntimeUserError):
@@ -219,7 +215,7 @@ class OnlyAsyncIOSupportedError(_NamedUserError):
 
 
 class ConditionTimedoutError(_NamedUserError):
-    """Nobody signalled the condition within its timeout."""
+    """The condition was not signalled within its timeout."""
 
 
 class ConditionFailedError(_NamedUserError):
@@ -376,59 +372,16 @@ class LateCallError(_NamedUserError):
 
 
 __all__ = [
-    "ActionAbortedError",
-    "ActionNotFoundError",
-    "ArgumentError",
-    "BaseRuntimeError",
-    "CodeBundleError",
-    "ConditionAlreadyExistsError",
-    "ConditionFailedError",
-    "ConditionNotFoundError",
-    "ConditionTimedoutError",
-    "CustomError",
-    "DeadlineExceededError",
-    "DeploymentError",
-    "ErrorKind",
-    "GPUFaultError",
-    "GPUFaultSystemError",
-    "GPUFaultUserError",
-    "ImageBuildError",
-    "ImagePullBackOffError",
-    "InitializationError",
-    "InlineIOMaxBytesBreached",
-    "InvalidImageNameError",
-    "InvalidPackageError",
-    "LateCallError",
-    "LogsNotYetAvailableError",
-    "MaxQueuedTimeExceededError",
-    "MaxRuntimeExceededError",
-    "ModuleLoadError",
-    "NoClusterError",
-    "NonRecoverableError",
-    "NotInTaskContextError",
-    "OOMError",
-    "OnlyAsyncIOSupportedError",
-    "OutOfScopeError",
-    "ParameterMaterializationError",
-    "PrimaryContainerNotFoundError",
-    "RemoteTaskNotFoundError",
-    "RemoteTaskUsageError",
-    "ResourceExhaustedError",
-    "RestrictedTypeError",
-    "RetriesExhaustedError",
-    "RunNotDoneError",
-    "RuntimeDataValidationError",
-    "RuntimeSystemError",
-    "RuntimeUnknownError",
-    "RuntimeUserError",
-    "SchedulerLostError",
-    "SerializationError",
-    "SlowDownError",
-    "SyncTaskCallInAsyncContextError",
-    "TaskInterruptedError",
-    "TaskTimeoutError",
-    "TraceDoesNotAllowNestedTasksError",
-    "UnionRpcError",
-    "VersionMismatchError",
-    "WorkerLostError",
-]
+    "ActionAbortedError", "ActionNotFoundError", "ArgumentError", "BaseRuntimeError", "CodeBundleError",
+    "ConditionAlreadyExistsError", "ConditionFailedError", "ConditionNotFoundError", "ConditionTimedoutError",
+    "CustomError", "DeadlineExceededError", "DeploymentError", "ErrorKind", "GPUFaultError", "GPUFaultSystemError",
+    "GPUFaultUserError", "ImageBuildError", "ImagePullBackOffError", "InitializationError", "InlineIOMaxBytesBreached",
+    "InvalidImageNameError", "InvalidPackageError", "LateCallError", "LogsNotYetAvailableError",
+    "MaxQueuedTimeExceededError", "MaxRuntimeExceededError", "ModuleLoadError", "NoClusterError", "NonRecoverableError",
+    "NotInTaskContextError", "OOMError", "OnlyAsyncIOSupportedError", "OutOfScopeError",
+    "ParameterMaterializationError", "PrimaryContainerNotFoundError", "RemoteTaskNotFoundError", "RemoteTaskUsageError",
+    "ResourceExhaustedError", "RestrictedTypeError", "RetriesExhaustedError", "RunNotDoneError",
+    "RuntimeDataValidationError", "RuntimeSystemError", "RuntimeUnknownError", "RuntimeUserError", "SchedulerLostError",
+    "SerializationError", "SlowDownError", "SyncTaskCallInAsyncContextError", "TaskInterruptedError",
+    "TaskTimeoutError", "TraceDoesNotAllowNestedTasksError", "UnionRpcError", "VersionMismatchError", "WorkerLostError",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whom Flyte would tell that a run ended: accepted, nobody is told. Runs in: everywhere."""
+"""``flyte.notify``: notification targets, accepted and never sent. Runs in: everywhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""``flyte.prefetch``: imports, and says that models are not prefetched here. Runs in: everywhere."""
+"""``flyte.prefetch``: models are not prefetched; what would do so refuses. Runs in: everywhere."""
 
 from __future__ import annotations
 
-from flyte_nb.unsupported import prefetch_hf_model as hf_model
+from flyte_nb.unsupported import Refusal
+
+hf_model = Refusal("flyte.prefetch.hf_model", "models are not prefetched. Download them in a task.")
 
 __all__ = ["hf_model"]

@@ -1,4 +1,4 @@
-"""What needs a Flyte server: it imports and constructs, and says what it does not do when it is used. Runs in: everywhere."""
+"""Unsupported parts of Flyte, which need its server: they construct, and refuse when they are used. Runs in: everywhere."""
 
 # Whatever arguments Flyte takes are accepted and dropped: the refusal does not depend on them.
 
@@ -145,7 +145,6 @@ with_servecontext = Refusal("flyte.with_servecontext", "apps are not served here
 run_python_script = Refusal("flyte.run_python_script", "scripts are not shipped. Define a task and call it.")
 load_interactive_ctx = Refusal("flyte.load_interactive_ctx", "there are no pods to attach to. Use %flyte debug.")
 load_plugin_config = Refusal("flyte.load_plugin_config", "plugins run on Flyte's own clusters only.")
-prefetch_hf_model = Refusal("flyte.prefetch.hf_model", "models are not prefetched. Download them in a task.")
 
 
 # -- Tasks that are not functions --------------------------------------------------------------------------------------

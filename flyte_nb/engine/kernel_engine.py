@@ -23,7 +23,7 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
-from flyte_nb.core.transport import blobs
+from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.engine.blob_fetch import Fetcher
 from flyte_nb.engine.cluster import ClusterHandle, open_cluster
@@ -275,7 +275,7 @@ class KernelEngine:
         self.executor.worker_lost(address)
         self.network.exits.cause(address, lambda _lost: None)  # settled even if nothing was lost there
         self.cache.peer_lost(address)
-        blobs.sweep()
+        process_folder.sweep()
 
     def _settle(self, run: str, parent: str, then: Callable[[Results], None]) -> None:
         """Call back once all events that workers have sent are folded: each answers behind its events, on the same link.

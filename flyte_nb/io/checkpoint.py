@@ -1,4 +1,4 @@
-"""What an attempt saves for the next one, should it fail: `Checkpoint`. Runs in: the task's thread.
+"""Checkpoints: what an attempt saves for the next one, should it fail. Runs in: the task's thread.
 
 One blob per attempt, overwritten by every save, at an address that follows from run, action and attempt: so it is found
 again even if the worker died with the attempt that wrote it. A folder becomes a tar archive.

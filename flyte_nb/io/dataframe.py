@@ -193,7 +193,7 @@ class DataFrame:
             read, serialization=core_schema.plain_serializer_function_ser_schema(written)
         )
 
-    # -- crossing -------------------------------------------------------------------------------------------------
+    # -- pickling -------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         if self.uri is None and self._frame is not None:

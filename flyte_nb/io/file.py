@@ -72,7 +72,7 @@ class File(Generic[T]):
     name: str = ""
     format: str = ""
     hash: str | None = None
-    #: Given the content as it is written; not a field: it stays at home.
+    #: Given the content as it is written; not a field: it does not travel.
     hash_method: ClassVar[Any] = None
 
     def __post_init__(self) -> None:
@@ -252,7 +252,7 @@ def _opened(file: File[Any], mode: str, options: dict[str, Any]) -> Iterator[Any
     place = file.path
     if not places.is_remote(place):  # the disk has no read-ahead to tune
         options = {key: value for key, value in options.items() if key in _FOR_A_DISK}
-    # Whoever reads meanwhile gets the whole old file or the whole new one, as from an object store.
+    # A reader meanwhile gets the whole old file or the whole new one, as from an object store.
     at_once = not places.is_remote(place) and mode.startswith("w") and "+" not in mode
     if at_once:
         place = f"{places.on_disk(place)}.{uuid.uuid4().hex[:8]}.part"

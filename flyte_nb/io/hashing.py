@@ -1,4 +1,4 @@
-"""Hashes of content, for references whose address says nothing about it. Runs in: everywhere."""
+"""Hashes of content, for references whose address does not depend on it. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flyte_nb.core.values.value_hash import HashFunction
 
 #: Bytes read at a time.
 CHUNK = 1024 * 1024
-#: A file larger than this, in bytes, is told from others by path, size and time: reading it would take over half a second.
+#: A file larger than this, in bytes, is identified by path, size and time: reading it would take over half a second.
 MAX_HASHED = 256 * 1024 * 1024
 
 
 @runtime_checkable
 class HashMethod(Protocol):
-    """Takes content piece by piece, and tells its hash."""
+    """Takes content piece by piece, and has its hash."""
 
     def update(self, data: Any) -> None:
         """Take a piece: bytes of a file, or a whole data frame."""

@@ -65,7 +65,7 @@ def _on_worker() -> bool:
 
 
 def not_found(path: str) -> FileNotFoundError:
-    """The error for an address where nothing is; says what may be the reason."""
+    """The error for an address where nothing is; with what may be the reason."""
     context = current()
     hint = ""
     if scheme_of(path) == "memory":
@@ -186,7 +186,7 @@ def get(place: str, local: str | os.PathLike[str]) -> str:
     fs = filesystem(place)
     try:
         if fs.isdir(place):
-            root = fs._strip_protocol(place).rstrip("/")
+            root = fs._strip_protocol(place).rstrip("/")  # noqa: SLF001 - part of what fsspec offers to file systems
             for found in fs.find(place):
                 file = Path(target) / found[len(root) :].lstrip("/")
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flyte_nb.core.values import redact
+from flyte_nb.core.values.bounded import BoundedText, FullError
 from flyte_nb.core.values.describe import describe
 from flyte_nb.core.values.tables import table_of
 
@@ -65,28 +66,16 @@ def text_of(value: object) -> str:
         return redact.scrub(repr(value[:MAX_TEXT])) + f"… ({len(value):,} in all)"  # type: ignore[index,arg-type]
     from IPython.lib import pretty
 
-    out = _Bounded()
+    out = BoundedText(MAX_TEXT)
     try:
         printer = pretty.RepresentationPrinter(out, max_width=78, max_seq_length=MAX_ITEMS)
         printer.pretty(value)
         printer.flush()
-    except _Enough:
-        return redact.scrub(out.getvalue()[:MAX_TEXT]) + "…"
+    except FullError:
+        return redact.scrub(out.getvalue()) + "…"
     except Exception as exc:  # A repr of the user's.
         return f"<{describe(value)}: its repr raised {type(exc).__name__}: {str(exc)[:200]}>"
     return redact.scrub(out.getvalue())
-
-
-class _Enough(Exception):  # noqa: N818 - a signal inside this file
-    """More text was made than is shown."""
-
-
-class _Bounded(io.StringIO):
-    def write(self, text: str, /) -> int:
-        wrote = super().write(text)
-        if self.tell() > MAX_TEXT:
-            raise _Enough
-        return wrote
 
 
 # -- pictures and pages ------------------------------------------------------------------------------------------------

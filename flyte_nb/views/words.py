@@ -11,6 +11,7 @@ from typing import NamedTuple
 from flyte_nb.core.failures import wording
 from flyte_nb.core.history.facts import Action, Phase, RunState
 from flyte_nb.core.history.groups import PHASE_CODES
+from flyte_nb.core.values.describe import strip_ansi
 
 
 class Look(NamedTuple):
@@ -51,7 +52,6 @@ SEGMENTS: tuple[tuple[str, Phase, tuple[Phase, ...]], ...] = (
 _SEGMENT_CODES = tuple((name, phase, tuple(PHASE_CODES[p] for p in phases)) for name, phase, phases in SEGMENTS)
 
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -93,7 +93,7 @@ def plain(text: str) -> str:
     """`text` without terminal colours and control characters (a carriage return keeps what follows it, as a terminal would)."""
     if "\r" in text:
         text = text.rstrip("\r").rpartition("\r")[2]
-    return _CONTROL.sub("", _ANSI.sub("", text))
+    return _CONTROL.sub("", strip_ansi(text))
 
 
 def cut(text: str, limit: int) -> str:

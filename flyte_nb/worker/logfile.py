@@ -7,11 +7,11 @@ thousand attempts may print at once.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from pathlib import Path
 
+from flyte_nb.core.values.describe import strip_ansi
 from flyte_nb.engine.wire import Key
 
 #: Lines that an attempt prints before it gets a file; until then the kernel has them all.
@@ -24,8 +24,6 @@ SEGMENT = 8 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024
 #: Bytes per answer.
 CHUNK = 512 * 1024
-
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
 class LogFile:
@@ -48,7 +46,7 @@ class LogFile:
     def write(self, text: str) -> None:
         """Append a line."""
         with self._lock:
-            self._buffer.append(_ANSI.sub("", text) if "\x1b" in text else text)
+            self._buffer.append(strip_ansi(text))
             self._waiting += len(text) + 1
             if self._waiting >= BUFFER:
                 self._spill()

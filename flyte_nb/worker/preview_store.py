@@ -13,7 +13,7 @@ from typing import Any
 
 from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.brief import brief
+from flyte_nb.core.values.describe import brief
 from flyte_nb.core.values.tables import MAX_COLUMNS, Table, table_of
 
 logger = logging.getLogger("flyte")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +107,18 @@ def test_every_top_level_name_is_an_attribute(name):
     """Without a further import."""
     assert hasattr(flyte, name)
     assert name in dir(flyte)
+
+
+def test_lazy_names_are_those_that_type_checkers_see():
+    """What `__getattr__` imports, what stands under TYPE_CHECKING and `__all__` agree, with the modules that have the names."""
+    (block,) = [each for each in ast.parse(Path(flyte.__file__).read_text()).body if isinstance(each, ast.If)]
+    imports = [each for each in block.body if isinstance(each, ast.ImportFrom)]
+    shown = {alias.name: each.module for each in imports for alias in each.names}
+
+    submodules = {name for name, module in shown.items() if module == "flyte_nb"}
+    assert flyte._LAZY == {name: module for name, module in shown.items() if name not in submodules}
+    assert set(flyte._LAZY_MODULES) - submodules == {"_cache", "cache", "errors"}  # `flyte.errors` is imported at once
+    assert shown.keys() <= set(flyte.__all__)
 
 
 @pytest.mark.parametrize("name", SUBMODULES)

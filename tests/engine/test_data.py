@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.transport import blobs
+from flyte_nb.core.transport import blob_files
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
 
@@ -48,12 +48,12 @@ async def through(n: int) -> float:
 @env.task
 def files() -> int:
     """Files this worker offers or keeps."""
-    return sum(len(list(Path(folder).iterdir())) for folder in blobs._folders(os.getpid()))
+    return sum(len(list(Path(folder).iterdir())) for folder in blob_files.folders(os.getpid()))
 
 
 def own_files() -> set[Path]:
     """Files this process offers: those of earlier tests' runs, which are remembered, among them."""
-    return {file for folder in blobs._folders(os.getpid()) for file in Path(folder).iterdir()}
+    return {file for folder in blob_files.folders(os.getpid()) for file in Path(folder).iterdir()}
 
 
 @pytest.fixture(scope="module", params=["one machine", "no shared files"])
@@ -80,13 +80,13 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Session]:
 def test_one_array_for_many_calls_is_written_once(cluster: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred calls with one array make one file, and what a body writes to its copy stays its own."""
     written: list[int] = []
-    plain = blobs.write
+    plain = blob_files.write
 
     def write(buffer: memoryview) -> str:
         written.append(buffer.nbytes)
         return plain(buffer)
 
-    monkeypatch.setattr(blobs, "write", write)
+    monkeypatch.setattr(blob_files, "write", write)
     array = np.arange(2.0 * MB)
     received = sum(link.received for link in cluster.engine.network.links.values())
     sent = sum(link.sent for link in cluster.engine.network.links.values())

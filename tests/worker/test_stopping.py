@@ -19,7 +19,7 @@ class FakeLane:
     """A lane with one attempt under way."""
 
     thread_id = 0
-    place = ("here", 1, "lane")
+    location = ("here", 1, "lane")
 
     def __init__(self, *under_way: tuple[str, str, int]) -> None:
         self.bodies = {key: SimpleNamespace(stop="", work=Work(*key, b""), started_at=1.0) for key in under_way}

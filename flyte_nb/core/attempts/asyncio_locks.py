@@ -1,8 +1,8 @@
-"""Locks of asyncio that a module keeps, used from one loop after another. Runs in: local mode, worker processes.
+"""Asyncio locks of a module, reused on a new event loop. Runs in: local mode, worker processes.
 
 Flyte runs all of a process's coroutines on one loop; here each attempt (in local mode) or each lane (on a worker) has its own.
 Python binds a lock to the loop that first waited on it and refuses every other one for ever, so that a module's
-``limit = asyncio.Semaphore(3)`` served the first action only. Here it is bound anew, unless somebody waits on it right now.
+``limit = asyncio.Semaphore(3)`` served the first action only. Here it is bound anew, unless something awaits it right now.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import asyncio
 from asyncio import mixins
 from typing import Any
 
-#: Where the primitives keep who waits.
+#: Attributes in which the primitives keep what awaits them.
 _WAITING = ("_waiters", "_getters", "_putters")
 
 
 def allow_other_loops() -> None:
-    """Have asyncio's locks, events, semaphores, conditions and queues follow to another loop. Idempotent."""
+    """Let asyncio's locks, events, semaphores, conditions and queues be bound to another loop. Idempotent."""
     mixin: Any = vars(mixins)["_LoopBoundMixin"]
-    mixin._get_loop = _get_loop
+    mixin._get_loop = _get_loop  # noqa: SLF001 - there is no public way
 
 
 def _get_loop(self: Any) -> asyncio.AbstractEventLoop:

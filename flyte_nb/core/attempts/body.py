@@ -1,4 +1,4 @@
-"""Execute one attempt of an action: set its context, run the body, say how it ended. Runs in: the thread of a lane.
+"""Body of one attempt: set its context, execute it, make its outcome. Runs in: the thread of a lane.
 
 Whoever calls this (a worker's lane, the local executor) decides on which thread and loop; what an attempt *is* is here.
 """
@@ -25,7 +25,7 @@ from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError, dumps, loads, small
-from flyte_nb.core.values.brief import brief
+from flyte_nb.core.values.describe import brief
 
 _NONE = pickle.dumps(None, 5)
 
@@ -37,8 +37,8 @@ GRACE = 3.0
 PREVIEW_CHARS = 300
 
 
-class Shelf(Protocol):
-    """Keeps what a reader may want to see of large values."""
+class PreviewStore(Protocol):
+    """Keeps what a reader may want to see of large values: a worker's."""
 
     def put_inputs(self, key: tuple[str, str], named: dict[str, Any], payload: Payload) -> None:
         """Take the arguments of (run, action), as values and as they came."""
@@ -51,12 +51,12 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "context", "location", "outcome", "output", "run", "shelf", "started_at", "stop", "task", "variables", "work",
+        "context", "location", "outcome", "output", "previews", "run", "started_at", "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
-        shelf: Shelf | None = None,
+        previews: PreviewStore | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -64,16 +64,16 @@ class Body:
         self.run = run
         self.work = work
         self.location = location
-        #: Told of values that are too large to be kept with their action, so that they can be shown all the same.
-        self.shelf = shelf
+        #: Receives values that are too large to be kept with their action, so that they can be shown all the same.
+        self.previews = previews
         #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
         self.stop = ""
         self.started_at = 0.0
         self.output = Output(sink)
         self.outcome: Outcome | None = None
         self.context = Context(
-            gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name, attempt=work.attempt,
-            own_group=work.group, custom=work.custom, is_async=task.is_async,
+            gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name,
+            attempt=work.attempt, own_group=work.group, custom=work.custom, is_async=task.is_async,
         )  # fmt: skip
         #: The `contextvars.Context` in which everything of the body runs.
         self.variables = contextvars.Context()
@@ -130,9 +130,9 @@ class Body:
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         payload = self.work.payload
         args, kwargs = loads(payload)
-        if self.shelf is not None and small(payload) is None:
+        if self.previews is not None and small(payload) is None:
             named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
-            self.shelf.put_inputs((self.work.run, self.work.action), named, payload)
+            self.previews.put_inputs((self.work.run, self.work.action), named, payload)
         return args, kwargs
 
     def _returned(self, value: Any) -> Outcome:
@@ -154,8 +154,8 @@ class Body:
                 f"{self.task.config.max_inline_io_bytes:,}. Return a flyte.io.File, a DataFrame or an array (they travel "
                 "apart), or raise the limit in @env.task(max_inline_io_bytes=...)."
             )
-        if self.shelf is not None and small(payload) is None:
-            self.shelf.put((self.work.run, self.work.action), value, payload)
+        if self.previews is not None and small(payload) is None:
+            self.previews.put((self.work.run, self.work.action), value, payload)
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
     def _raised(self, exc: BaseException) -> Outcome:

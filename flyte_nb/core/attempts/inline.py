@@ -36,7 +36,6 @@ class _Running:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[Outcome] | None = None
         self.timer: Handle | None = None
-        self.told = False
 
 
 class InlineExecutor:
@@ -125,7 +124,7 @@ class InlineExecutor:
 
 
 def warn_of_orphans(controller: Controller, emit: Callable[[ev.Event], None], work: Work) -> None:
-    """Cancel the unfinished children of an attempt that has ended, and say so in its log."""
+    """Cancel the unfinished children of an attempt that has ended, and log a warning that names them."""
     orphans = controller.close_parent(work.run, work.action, "its parent ended")
     if orphans:
         names = ", ".join(flight.call.label for flight in orphans[:5]) + (", ..." if len(orphans) > 5 else "")

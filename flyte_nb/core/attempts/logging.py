@@ -1,7 +1,8 @@
-"""``flyte.logger`` and ``flyte.system_logger``, and the stamp that every log record gets. Runs in: everywhere.
+"""Logging: ``flyte.logger``, ``flyte.system_logger``, and the names that every log record carries. Runs in: everywhere.
 
 Records of all loggers carry ``run_name``, ``action_name`` (None outside a task) and ``is_flyte_internal``, so that a format
-string may use them. Inside a task `flyte_nb.core.attempts.output` takes the records; outside, and in local mode, they are printed.
+string may use them. Inside a task `flyte_nb.core.attempts.output` takes the records; outside, and in local mode, they are
+printed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 
 class _Console(logging.Handler):
-    """Prints Flyte's records where nobody else does: outside tasks, and in local mode, whose tasks are the user's process."""
+    """Prints Flyte's records where no other handler does: outside tasks, and in local mode."""
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = self._stream()
@@ -64,7 +65,7 @@ class _Console(logging.Handler):
             return None
         stream = sys.stderr
         if isinstance(stream, StreamProxy):
-            return stream.original if stream._tee or OUTPUT.get() is None else None
+            return stream.original if stream.tee or OUTPUT.get() is None else None
         return stream
 
 

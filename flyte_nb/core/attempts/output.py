@@ -1,4 +1,4 @@
-"""Catch what the code of an action prints, logs and warns, by ContextVar. Runs in: worker process; in local mode, here.
+"""Output of an attempt: captures what its code prints, logs and warns, by ContextVar. Runs in: worker; in local mode, here.
 
 Streams are replaced once per process by proxies that look up whose code is writing; so two coroutines that share a thread
 never mix their lines, and a helper thread started with `asyncio.to_thread` still belongs to its action.
@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 
 from flyte_nb.core.history.facts import LogLine
 
-#: Characters of an unfinished line kept waiting for its end.
+#: Longest unfinished line that is held back for its end, in characters.
 MAX_PARTIAL = 8_192
 
 
@@ -66,14 +66,14 @@ class StreamProxy(io.TextIOBase):
     def __init__(self, name: str, original: TextIO, tee: bool) -> None:
         self._name = name
         self.original = original
-        self._tee = tee
+        self.tee = tee
 
     def write(self, text: str) -> int:
         """Send text to the running attempt's output, else to the original stream."""
         output = OUTPUT.get()
         if output is not None:
             output.write(self._name, text)
-            if not self._tee:
+            if not self.tee:
                 return len(text)
         return self.original.write(text)
 
@@ -82,7 +82,7 @@ class StreamProxy(io.TextIOBase):
         self.original.flush()
 
     def isatty(self) -> bool:
-        """Whether the original is a terminal and nobody captures."""
+        """Whether the original is a terminal and nothing is captured."""
         return OUTPUT.get() is None and self.original.isatty()
 
     def fileno(self) -> int:
@@ -90,7 +90,7 @@ class StreamProxy(io.TextIOBase):
         return self.original.fileno()
 
     def writable(self) -> bool:
-        """Yes."""
+        """Always true: a text sink."""
         return True
 
     @property
@@ -120,7 +120,7 @@ class LogHandler(logging.Handler):
             self.handleError(record)
 
     def _print(self, record: logging.LogRecord) -> None:
-        """Do what Python does with warnings where nobody has set up logging: having this handler there, it would not."""
+        """Print warnings where logging is not set up, as Python does: this handler keeps it from doing so."""
         alone = logging.getLogger().handlers == [self]
         if record.levelno >= logging.WARNING and alone and record.name.partition(".")[0] != "flyte":
             stream = sys.stderr.original if isinstance(sys.stderr, StreamProxy) else sys.stderr
@@ -135,7 +135,7 @@ _handler: LogHandler | None = None
 
 
 def install(*, tee: bool) -> None:
-    """Start capturing in this process; harmless if done before, needed again where somebody has replaced a stream since.
+    """Start capturing in this process; harmless if done before, needed again where a stream was replaced since.
 
     Args:
         tee: Whether captured text also goes to the original streams (local mode: the user's own process).
@@ -154,7 +154,7 @@ def install(*, tee: bool) -> None:
 
 
 def uninstall() -> None:
-    """Put the original streams back, unless somebody replaced ours since."""
+    """Restore the original streams, unless ours were replaced since."""
     global _handler
     while _installed:
         name, proxy = _installed.popitem()

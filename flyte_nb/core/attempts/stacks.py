@@ -1,4 +1,4 @@
-"""Where is it right now? The Python stack of a running thread, or of a suspended coroutine. Runs in: everywhere.
+"""Stacks: where a running thread or a suspended coroutine is at the moment. Runs in: everywhere.
 
 Looking never disturbs: nothing is interrupted, and no code of the user's is called.
 """
@@ -16,11 +16,9 @@ from flyte_nb.core.failures import wording
 from flyte_nb.core.values import source_lines
 
 #: Frames looked at; a runaway recursion has more.
-MAX_FRAMES = 400
+MAX_STACK_FRAMES = 400
 #: Frames shown in a text.
-MAX_SHOWN = 20
-#: Tasks that wait for one another, followed from one to the next.
-MAX_TASKS = 20
+MAX_SHOWN_FRAMES = 20
 #: Longest text of what a coroutine waits for, in characters.
 MAX_WAITS = 200
 _WITH_FRAMES = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
@@ -52,7 +50,7 @@ class Stack(NamedTuple):
     state: str
     #: What a suspended coroutine waits for, in words; "" if unknown.
     waits_for: str = ""
-    #: Frames beyond `MAX_FRAMES`.
+    #: Frames beyond `MAX_STACK_FRAMES`.
     left_out: int = 0
 
     @property
@@ -70,7 +68,7 @@ def thread_stack(thread: int) -> Stack:
     Args:
         thread: ``threading.get_ident()`` of the thread.
     """
-    frame = sys._current_frames().get(thread)
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented, in spite of its name
     if frame is None:
         return Stack((), "ended")
     chain = _outwards(frame)
@@ -92,7 +90,7 @@ def coroutine_stack(target: Any, describe: Callable[[object], str] | None = None
     waits_for = ""
     seen: set[int] = set()
     current: Any = target
-    while current is not None and id(current) not in seen and len(found) < MAX_FRAMES:
+    while current is not None and id(current) not in seen and len(found) < MAX_STACK_FRAMES:
         seen.add(id(current))
         frame, following, running = _step(current)
         if running and frame is not None:
@@ -149,7 +147,7 @@ def _peek(frame: types.FrameType, function: str, variable: str) -> Any:
 
 
 def _future_text(future: asyncio.Future[Any], found: list[tuple[types.FrameType, int]]) -> str:
-    """What a future at the end of a chain of awaits stands for, told by who made it."""
+    """What a future at the end of a chain of awaits stands for, by what made it."""
     children = getattr(future, "_children", None)
     if children:
         return _unfinished("asyncio.gather", children)
@@ -163,7 +161,7 @@ def _future_text(future: asyncio.Future[Any], found: list[tuple[types.FrameType,
             return _unfinished("asyncio.wait", several)
         group = _peek(innermost, "__aexit__", "self")
         if isinstance(group, asyncio.TaskGroup):
-            return f"asyncio.TaskGroup: {len(group._tasks)} unfinished"  # asyncio has no public way to ask
+            return f"asyncio.TaskGroup: {len(group._tasks)} unfinished"  # noqa: SLF001 - asyncio has no public way to ask
         if innermost.f_globals.get("__name__", "").partition(".")[0] == "asyncio":
             return f"asyncio.{innermost.f_code.co_qualname}"
     return "a future" if type(future).__name__ == "Future" else type(future).__name__
@@ -184,7 +182,7 @@ def _unfinished(name: str, futures: Any) -> str:
 
 def _running(frame: types.FrameType) -> Iterator[tuple[types.FrameType, int]]:
     """Frames called by a running coroutine's frame, itself included, outermost first."""
-    for top in list(sys._current_frames().values()):
+    for top in list(sys._current_frames().values()):  # noqa: SLF001 - see `thread_stack`
         chain = _outwards(top)
         for index, (known, _) in enumerate(chain):
             if known is frame:
@@ -203,7 +201,11 @@ def _outwards(frame: types.FrameType | None) -> list[tuple[types.FrameType, int]
 
 
 def _stack(found: list[tuple[types.FrameType, int]], state: str, waits_for: str = "") -> Stack:
-    kept = found if len(found) <= MAX_FRAMES else found[: MAX_FRAMES // 4] + found[-3 * MAX_FRAMES // 4 :]
+    kept = (
+        found
+        if len(found) <= MAX_STACK_FRAMES
+        else found[: MAX_STACK_FRAMES // 4] + found[-3 * MAX_STACK_FRAMES // 4 :]
+    )
     return Stack(tuple(_frame(*item) for item in kept), state, waits_for[:MAX_WAITS], len(found) - len(kept))
 
 
@@ -224,10 +226,10 @@ def format_stack(stack: Stack, *, full: bool = False) -> str:
     lines: list[str] = []
     user = [frame for frame in stack.frames if frame.is_user]
     shown = list(stack.frames) if full or not user else user
-    surplus = 0 if full else len(shown) - MAX_SHOWN
+    surplus = 0 if full else len(shown) - MAX_SHOWN_FRAMES
     for index, frame in enumerate(shown):
-        if surplus > 0 and MAX_SHOWN // 2 <= index < MAX_SHOWN // 2 + surplus:
-            if index == MAX_SHOWN // 2:
+        if surplus > 0 and MAX_SHOWN_FRAMES // 2 <= index < MAX_SHOWN_FRAMES // 2 + surplus:
+            if index == MAX_SHOWN_FRAMES // 2:
                 lines.append(f"  ... {surplus} more frames ...")
             continue
         lines.append(f"  {wording.current().file(frame.filename)}:{frame.lineno} in {frame.name}")

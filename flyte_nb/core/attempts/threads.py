@@ -34,7 +34,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        # JupyterLab's debugger stops all threads at a breakpoint but those that say so: the cluster goes on.
+        # JupyterLab's debugger stops all threads at a breakpoint but those marked so: the cluster goes on.
         self.thread.pydev_do_not_trace = self.thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         self.thread.start()
 

@@ -16,7 +16,7 @@ from flyte_nb.core.values.value_hash import content_hash
 #: Names the layout of keys; a change makes all earlier entries unreachable, never wrong.
 KEY_FORMAT = "2"
 #: Versions remembered, so that a map computes its task's once: the tasks of a run, and their overrides.
-MAX_REMEMBERED = 256
+MAX_PREFIXES = 256
 #: A result made by one Python may be pickled in a way that another cannot read.
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _Prefix = tuple[Any, tuple[str, Any], "hashlib.blake2b"]
@@ -85,6 +85,6 @@ def _prefix(task: CachedTask, run: RunInfo) -> hashlib.blake2b:
     parts = (KEY_FORMAT, _PYTHON, place, task.name, task.interface.signature_text(), task.cache_version())
     made = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=20)
     _prefixes[id(task)] = (task, now, made)
-    while len(_prefixes) > MAX_REMEMBERED:
+    while len(_prefixes) > MAX_PREFIXES:
         _prefixes.popitem(last=False)
     return made

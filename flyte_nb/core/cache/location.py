@@ -1,4 +1,4 @@
-"""Folder and size bound of the result cache. Runs in: the user's process."""
+"""Location of the result cache: its folder and size bound. Runs in: the user's process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from flyte_nb.core.cache.store import MAX_BYTES, CacheStore
+from flyte_nb.core.cache.store import MAX_CACHE_BYTES, CacheStore
 
 #: Stores of this process's engines.
 open_stores: weakref.WeakSet[CacheStore] = weakref.WeakSet()
@@ -24,7 +24,7 @@ class Configured:
 
 
 def configure(folder: str | os.PathLike[str] | None) -> None:
-    """Say where results are kept.
+    """Set where results are kept.
 
     Args:
         folder: A folder, made if need be; None for the default: ``FLYTE_NB_CACHE_DIR``, else the user's cache folder.
@@ -36,7 +36,7 @@ def configure(folder: str | os.PathLike[str] | None) -> None:
 def folder_and_bound() -> tuple[Path, int]:
     """The folder of the store, and the bytes it may take (``FLYTE_NB_CACHE_BYTES``)."""
     bound = os.environ.get("FLYTE_NB_CACHE_BYTES", "")
-    max_bytes = int(bound) if bound.isdigit() else MAX_BYTES
+    max_bytes = int(bound) if bound.isdigit() else MAX_CACHE_BYTES
     if Configured.folder is not None:
         return Configured.folder, max_bytes
     given = os.environ.get("FLYTE_NB_CACHE_DIR")

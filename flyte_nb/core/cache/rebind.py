@@ -1,4 +1,4 @@
-"""Make a pickle from disk fit this kernel: classes of the notebook are this notebook's. Runs in: the cache's thread.
+"""Rebind the classes in a pickle from disk: those of the notebook become this kernel's. Runs in: the cache's thread.
 
 A class defined in a notebook is pickled with its definition. Read in another kernel, or after its cell ran again, such a pickle
 would make a second class of the same name, and ``isinstance`` would deny it. So it is opened once, with the notebook's own
@@ -21,9 +21,9 @@ from flyte_nb.core.values import pickler
 
 logger = logging.getLogger("flyte")
 
-#: Addresses below the folder of a session's large data (`flyte_nb.core.transport.process_folder`): they go with their session, and a reference
-#: to them, a `flyte.io.File` say, is no result without them.
-_SCRATCH = re.compile(rb"/[\w./-]*?/flyte_nb-[\w.-]+/[\w./-]*")
+#: Addresses below the folder of a session's large data (`flyte_nb.core.transport.process_folder`): they go with their session,
+#: and a reference to them (a `flyte.io.File`) is no result without them.
+_SESSION_FILE = re.compile(rb"/[\w./-]*?/flyte_nb-[\w.-]+/[\w./-]*")
 
 
 def has_globals(data: bytes) -> bool:
@@ -37,7 +37,7 @@ def renewed(payload: Payload) -> Payload | None:
     data: bytes = payload.data if type(payload) is Packed else payload  # type: ignore[assignment]
     if not has_globals(data):
         return payload
-    if any(not os.path.exists(os.fsdecode(path)) for path in _SCRATCH.findall(data)):  # noqa: PTH110 - bytes
+    if any(not os.path.exists(os.fsdecode(path)) for path in _SESSION_FILE.findall(data)):  # noqa: PTH110 - bytes
         return None
     try:
         buffers = [blob.get() for blob in payload.blobs] if type(payload) is Packed else []

@@ -1,8 +1,8 @@
-"""Decide whether a call's result is known, in one place for all processes of a run. Runs in: controllers; the run's home.
+"""Cache service: finds and keeps results for all processes of a run. Runs in: controllers; the run's home.
 
-A call's key is made where it is called (`key_of`). Controllers ask the run's home (`CacheClient`), where one `CacheService` holds
-the store and knows which calls with ``serialize=True`` are executing: identical ones wait for that result, and when its owner
-fails or is lost, the next one takes over.
+A call's key is made where it is called (`key_of`). Controllers ask the run's home (`CacheClient`), where one `CacheService`
+holds the store and knows which calls with ``serialize=True`` are executing: identical ones wait for that result, and when its
+owner fails or is lost, the next one takes over.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger("flyte")
 
 
 class Holder(NamedTuple):
-    """Who executes, or waits for, a call with ``serialize=True``."""
+    """The action that executes, or waits for, a call with ``serialize=True``."""
 
     #: Peer whose controller sees the action through.
     peer: str
@@ -36,7 +36,7 @@ class CacheClient:
     """A controller's `Cache`: asks the run's home.
 
     Args:
-        home: Whom to ask.
+        home: Answers its questions.
         me: This process's name as a peer.
         far: Whether the home is another process: then large results go there with their content.
     """
@@ -63,14 +63,14 @@ class CacheClient:
         self._home.ask(call.run, "cache.keep", (call.cache_key, call.task.name, payload), _nothing)
 
     def give_up(self, call: Call) -> None:
-        """The call ended without a result, or does not wait any more: another may take over."""
+        """Release a call that ended without a result, or does not wait any more: another may take over."""
         holder = self._holder(call)
         if holder is not None:
             self._home.ask(call.run, "cache.give_up", (call.cache_key, holder), _nothing)
 
 
 def _nothing(_answer: Any) -> None:
-    """Nobody waits for it."""
+    """Ignore the answer."""
 
 
 class _Claim:
@@ -97,6 +97,10 @@ class CacheService:
         self._store: CacheStore | None = None
         self._configured = 0
         self._claims: dict[bytes, _Claim] = {}
+
+    def __repr__(self) -> str:
+        waiting = sum(len(claim.waiting) for claim in self._claims.values())
+        return f"<CacheService [{len(self._claims)} executing, {waiting} waiting]>"
 
     def serve(self, answers: Answers) -> None:
         """Answer the questions of `CacheClient`."""
@@ -175,7 +179,7 @@ class CacheService:
             del self._claims[key]
 
     def peer_lost(self, peer: str) -> None:
-        """A worker is gone, and with it the actions that it saw through."""
+        """Release the calls of a lost worker's actions."""
         for key, claim in list(self._claims.items()):
             for waiter in [waiter for waiter in claim.waiting if waiter.peer == peer]:
                 del claim.waiting[waiter]

@@ -1,4 +1,4 @@
-"""The result cache's SQLite file: made, marked as ours, put aside when it is damaged. Runs in: a run's home."""
+"""SQLite file of the result cache: made, marked as ours, quarantined when it is damaged. Runs in: a run's home."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ APPLICATION_ID = 0x666E6231
 MAX_DAMAGES = 3
 #: Seconds between two attempts to make the tables while another kernel does.
 LOCKED_EVERY_S = 0.05
-#: What SQLite says of a file that it will not be able to write later either.
+#: Parts of SQLite's messages about a file that it will not be able to write later either.
 _HOPELESS = ("readonly", "unable to open")
 
 _TABLES = """
@@ -36,7 +36,7 @@ CREATE TRIGGER IF NOT EXISTS parts_go AFTER DELETE ON entries BEGIN DELETE FROM 
 
 
 class ForeignFileError(Exception):
-    """The file is a database of somebody else's."""
+    """The file is another program's database."""
 
 
 class CacheFile:
@@ -53,7 +53,7 @@ class CacheFile:
         self._damages = 0
 
     def open_or_none(self, timeout: float) -> Any:
-        """`open`; None where that fails, which has been said."""
+        """`open`; None where that fails, which has been reported."""
         if self.off:
             return None
         try:
@@ -69,7 +69,7 @@ class CacheFile:
             timeout: Seconds to wait for another kernel, here and at each statement.
 
         Raises:
-            ForeignFileError: The file is somebody else's.
+            ForeignFileError: The file is another program's.
             Exception: What `sqlite3` and the file system raise.
         """
         until = time.monotonic() + timeout
@@ -79,7 +79,7 @@ class CacheFile:
             except Exception as exc:
                 if is_damage(exc) and self._damages < MAX_DAMAGES:
                     self._damages += 1
-                    self._put_aside(exc)
+                    self._quarantine(exc)
                 elif "locked" not in str(exc) or time.monotonic() + LOCKED_EVERY_S > until:
                     raise
                 else:  # SQLite itself does not wait where the journal's mode is set
@@ -107,14 +107,14 @@ class CacheFile:
             raise
         return db
 
-    def _put_aside(self, exc: BaseException) -> None:
+    def _quarantine(self, exc: BaseException) -> None:
         aside = self.path.with_name(f"{FILE_NAME}.damaged-{int(time.time())}")
         try:
             self.path.rename(aside)
             for suffix in ("-wal", "-shm"):
                 self.path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
         except FileNotFoundError:
-            return  # another kernel was faster
+            return  # another kernel has done it
         except OSError as fault:  # Windows renames no file that another kernel has open
             self.off = f"{exc}; {fault}"
             notice_once(
@@ -127,11 +127,11 @@ class CacheFile:
         )
 
     def trouble(self, exc: BaseException) -> None:
-        """Something failed: say so once, and go without where it will not get better."""
+        """Report a failure once; turn the cache off, or quarantine the file, where it will not get better."""
         damage = is_damage(exc)
         if damage and self._damages < MAX_DAMAGES:
             self._damages += 1
-            self._put_aside(exc)
+            self._quarantine(exc)
         elif (
             damage or isinstance(exc, ForeignFileError | OSError | ImportError) or any(x in str(exc) for x in _HOPELESS)
         ):
@@ -147,7 +147,7 @@ class CacheFile:
 
 
 def is_damage(exc: BaseException) -> bool:
-    """Whether an error speaks of the file's content."""
+    """Whether an error means that the file is damaged."""
     try:
         import sqlite3
     except ImportError:  # a Python that was built without it

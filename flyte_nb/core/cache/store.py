@@ -1,4 +1,4 @@
-"""Results of earlier calls on disk, shared by all kernels of a user: one SQLite file. Runs in: controller's thread at home.
+"""Store of the result cache: one SQLite file, shared by all kernels of a user. Runs in: controller's thread of the run's home.
 
 Theory of operation. Reading is by one index look-up and happens on the calling thread where the result is small; large results
 are read, and everything is written, on a thread of the store's own, so that the engine never waits for a disk. What is not
@@ -24,14 +24,14 @@ from flyte_nb.core.transport.blobs import content_of
 from flyte_nb.core.transport.payload import Packed, Payload, carried
 
 #: Bytes kept in all. Beyond it, what was used longest ago goes.
-MAX_BYTES = 2 * 1024**3
+MAX_CACHE_BYTES = 2 * 1024**3
 #: Largest result kept: one result must not push out everything else, and SQLite takes less than 1 GB in one piece.
 MAX_ENTRY_BYTES = 512 * 1024**2
 #: Results up to this size are read on the calling thread: about 20 us.
 SMALL_BYTES = 64 * 1024
 #: Results waiting to be written, in bytes; beyond it further ones are not kept: the disk is slower than the program.
 MAX_PENDING_BYTES = 1024**3
-#: Results after which the bound is looked at.
+#: Results written between two checks of the bound.
 EVICT_EVERY = 64
 #: Seconds that a write waits for another kernel's.
 BUSY_S = 10.0
@@ -65,7 +65,7 @@ class CacheStore:
 
     def __init__(
         self, folder: Path, post: Callable[..., object] = lambda function, *args: function(*args), *,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = MAX_CACHE_BYTES,
     ) -> None:  # fmt: skip
         self.folder = folder
         self._file = CacheFile(folder)
@@ -82,6 +82,10 @@ class CacheStore:
         self._reader: Any = None
         self._thread: threading.Thread | None = None
         self._closed = False
+
+    def __repr__(self) -> str:
+        state = "off" if self.off else "closed" if self._closed else f"{len(self._pending)} pending"
+        return f"<CacheStore {self.folder} [{state}]>"
 
     @property
     def off(self) -> str:
@@ -292,7 +296,7 @@ class CacheStore:
     def _transact(self, db: Any, jobs: list[Callable[[Any], None]], *, count: bool, evict: bool) -> bool:
         """Do all jobs that wait, in one transaction (a disk makes a few hundred a second); whether the file is still good.
 
-        Each job is done, if only to tell whoever waits that there is nothing.
+        Each job is done, also without a database: its caller waits for an answer.
         """
         good = True
         last: list[Callable[[Any], None]] = [*([self._flush_hits] if count else []), lambda db: db.commit()]

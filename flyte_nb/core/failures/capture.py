@@ -1,9 +1,9 @@
-"""Make the record of a failure: exception, traceback, locals, source. Runs in: worker process (and wherever a task runs).
+"""Capture a failure as a record: exception, traceback, locals, source. Runs in: worker process (and wherever a task runs).
 
 `capture` is called when a task has raised, and only then: a task that succeeds pays nothing. A simple failure costs well
 under a millisecond. Size and time are bounded: no foreign ``repr`` is called, values are measured before they are pickled
-(see `flyte_nb.core.failures.snapshot`), and the time is checked between values. The one thing that runs the user's code without a
-bound is ``str(exception)``, which Flyte's semantics ask for.
+(see `flyte_nb.core.failures.snapshot`), and the time is checked between values. The one thing that runs the user's code without
+a bound is ``str(exception)``, which Flyte's semantics ask for.
 """
 
 from __future__ import annotations
@@ -15,25 +15,11 @@ from typing import Any
 
 from flyte_nb.core.failures import pickle_policy, reraise, snapshot
 from flyte_nb.core.failures.locals import remote_record
-from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Place, record_of, safe_str, summary_of
+from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop, record_of, safe_str
 from flyte_nb.core.failures.snapshot import SizeBudget
-from flyte_nb.core.failures.stand_ins import Redacted, Summary
+from flyte_nb.core.failures.stand_ins import Summary
 from flyte_nb.core.values import dual_class, redact, source_lines
-from flyte_nb.core.values.source_lines import Source, register_source
-
-__all__ = [
-    "FailureRecord",
-    "FrameRecord",
-    "Place",
-    "Redacted",
-    "Summary",
-    "capture",
-    "dump_record",
-    "load_record",
-    "record_of",
-    "register_source",
-    "summary_of",
-]
+from flyte_nb.core.values.source_lines import Source
 
 #: Bytes of pickled locals in one record. A thousand records must fit into 200 MB.
 MAX_LOCALS = 64_000
@@ -44,16 +30,16 @@ MAX_SECONDS = 0.5
 #: Frames kept from the start and from the end of a traceback: a recursion has a thousand.
 FIRST_FRAMES, LAST_FRAMES = 10, 30
 #: Locals of one frame. A notebook's module level may have hundreds of names.
-MAX_NAMES = 60
+MAX_LOCAL_NAMES = 60
 #: Innermost frames of the user's that keep the globals they use.
 FRAMES_WITH_GLOBALS = 4
 #: Characters of one message or note.
-MAX_TEXT = 16_000
+MAX_MESSAGE_CHARS = 16_000
 #: Causes and contexts behind one another, and groups inside groups.
 MAX_CHAIN = 4
 #: Exceptions of a group that keep their frames, and that are kept at all.
 DETAILED_CHILDREN, MAX_CHILDREN = 16, 500
-#: Actions that an exception is said to have passed through.
+#: Actions in the path of an exception.
 MAX_PATH = 50
 #: Longest search, in instructions, for the columns of a failing expression.
 MAX_INSTRUCTIONS = 4_000
@@ -84,38 +70,24 @@ def capture(
         The record. An error that came from a child action keeps the child's frames, code and message, and has this action
         added to its path.
     """
-    room = SizeBudget(MAX_LOCALS, MAX_SECONDS)
-    return _Capture(room, user_only).record(exc, Place(action, task, label, attempt, worker))
-
-
-def dump_record(record: FailureRecord) -> bytes:
-    """Pickle a record, within `flyte_nb.core.failures.record.MAX_RECORD` bytes."""
-    return record.dumps()
-
-
-def load_record(data: bytes) -> FailureRecord:
-    """Unpickle a record. Nothing of the user's is unpickled by this: exception and locals stay as bytes until looked at.
-
-    Raises:
-        TypeError: It is something else.
-    """
-    return FailureRecord.loads(data)
+    budget = SizeBudget(MAX_LOCALS, MAX_SECONDS)
+    return _Capture(budget, user_only).record(exc, Hop(action, task, label, attempt, worker))
 
 
 class _Capture:
     """One record in the making: what is shared by an exception, its causes and its children."""
 
-    def __init__(self, room: SizeBudget, user_only: bool) -> None:
-        self._room = room
+    def __init__(self, budget: SizeBudget, user_only: bool) -> None:
+        self._budget = budget
         self._user_only = user_only
         self._seen: set[int] = set()
         self._with_globals = FRAMES_WITH_GLOBALS
 
-    def record(self, exc: BaseException, place: Place | None, depth: int = 0, light: bool = False) -> FailureRecord:
+    def record(self, exc: BaseException, hop: Hop | None, depth: int = 0, light: bool = False) -> FailureRecord:
         self._seen.add(id(exc))
         inner = record_of(exc)
         if inner is not None:
-            return self._pass_on(exc, inner, place, light)
+            return self._pass_on(exc, inner, hop, light)
         classes: dict[str, bytes] = {}
         group = isinstance(exc, BaseExceptionGroup)
         made, left_out, sources = ((), 0, ()) if light else self._frames(exc.__traceback__, 0)
@@ -129,7 +101,7 @@ class _Capture:
             classes=classes,
             builtin=reraise.nearest_builtin(type(exc)).__name__,
             notes=self._notes(exc),
-            path=(self._clean(place),) if place else (),
+            path=(self._clean(hop),) if hop else (),
             frames=made,
             sources=sources,
             left_out=left_out,
@@ -139,11 +111,11 @@ class _Capture:
             children_total=len(exc.exceptions) if group else 0,  # type: ignore[attr-defined]
         )
 
-    def _pass_on(self, exc: BaseException, inner: FailureRecord, place: Place | None, light: bool) -> FailureRecord:
+    def _pass_on(self, exc: BaseException, inner: FailureRecord, hop: Hop | None, light: bool) -> FailureRecord:
         """An error of a child action goes through: the origin's record, with the frames of this action in front."""
         if light:
             return inner._replace(frames=(), sources=(), cause=None, context=None, children=())
-        self._room.size -= _locals_size(inner)
+        self._budget.size -= _locals_size(inner)
         # Frames rebuilt from the child's record stand in the traceback too: the record has them all.
         own, left_out, sources = self._frames(exc.__traceback__, len(inner.path), rebuilt=False)
         made = own + inner.frames
@@ -152,7 +124,7 @@ class _Capture:
             made = made[:FIRST_FRAMES] + made[-LAST_FRAMES:]
         known = {(source.filename, source.start) for source in inner.sources}
         added = tuple(source for source in sources if (source.filename, source.start) not in known)
-        path = (*inner.path, *((self._clean(place),) if place else ()))[:MAX_PATH]
+        path = (*inner.path, *((self._clean(hop),) if hop else ()))[:MAX_PATH]
         return inner._replace(
             path=path,
             frames=made,
@@ -162,10 +134,10 @@ class _Capture:
         )
 
     def _text(self, text: str) -> str:
-        return redact.scrub(text[:MAX_TEXT], self._room.secrets)
+        return redact.scrub(text[:MAX_MESSAGE_CHARS], self._budget.secrets)
 
-    def _clean(self, place: Place) -> Place:
-        return place._replace(label=redact.scrub_code(place.label, self._room.secrets)[:500])
+    def _clean(self, hop: Hop) -> Hop:
+        return hop._replace(label=redact.scrub_code(hop.label, self._budget.secrets)[:500])
 
     def _notes(self, exc: BaseException) -> tuple[str, ...]:
         ours = exc.__dict__.get("_flyte_notes", ())
@@ -177,7 +149,7 @@ class _Capture:
         if isinstance(exc, BaseExceptionGroup):
             value = (type(exc), exc.message, {k: v for k, v in exc.__dict__.items() if k != "__notes__"})
         try:
-            return snapshot.dump(value, self._room, MAX_EXCEPTION, classes)
+            return snapshot.dump(value, self._budget, MAX_EXCEPTION, classes)
         except Exception:
             classes.clear()  # Its text and its nearest built-in base travel all the same.
             return None
@@ -196,7 +168,7 @@ class _Capture:
         if depth >= MAX_CHAIN:
             return ()
         return tuple(
-            self.record(child, None, depth + 1, light=light or index >= DETAILED_CHILDREN or self._room.late)
+            self.record(child, None, depth + 1, light=light or index >= DETAILED_CHILDREN or self._budget.late)
             for index, child in enumerate(exc.exceptions[:MAX_CHILDREN])
         )
 
@@ -208,7 +180,7 @@ class _Capture:
         entry = next((p for p in map(_package, chain) if p), "")
         made: list[FrameRecord] = []
         sources: dict[tuple[str, int], Source] = {}
-        # From the innermost frame outwards: if room or time end, the locals nearest to the failure have been kept.
+        # From the innermost frame outwards: if bytes or time run out, the locals nearest to the failure have been kept.
         for item in reversed(chain):
             known = remote_record(item.tb_frame)
             if known is not None:
@@ -220,7 +192,7 @@ class _Capture:
                 code = item.tb_frame.f_code
                 source = source_lines.source_of(code.co_filename, code.co_firstlineno, item.tb_lineno)
                 if source is not None:
-                    sources[source.filename, source.start] = _scrubbed(source, self._room.secrets)
+                    sources[source.filename, source.start] = _scrubbed(source, self._budget.secrets)
         made.reverse()
         return tuple(made), left_out, tuple(sources.values())
 
@@ -233,7 +205,7 @@ class _Capture:
                 continue
             if source_lines.kind_of(code.co_filename, module) == source_lines.USER:
                 for name, value in item.tb_frame.f_locals.items():
-                    self._room.note(name, value)
+                    self._budget.note(name, value)
 
     def _frame(self, item: TracebackType, hop: int, entry: str) -> FrameRecord:
         frame, code, line = item.tb_frame, item.tb_frame.f_code, item.tb_lineno
@@ -242,7 +214,7 @@ class _Capture:
         kind = source_lines.kind_of(code.co_filename, module)
         if kind == source_lines.LIBRARY and entry and module.partition(".")[0] == entry:
             kind = source_lines.USER  # The task itself lives in an installed package.
-        text = _clean_line(source_lines.line_of(code.co_filename, line), self._room.secrets)
+        text = _clean_line(source_lines.line_of(code.co_filename, line), self._budget.secrets)
         made = FrameRecord(code.co_filename, line, code.co_name, module, kind, code.co_firstlineno, None, text, hop=hop)
         if kind == source_lines.USER or (kind == source_lines.LIBRARY and not self._user_only):
             used = self._globals(frame) if kind == source_lines.USER and self._with_globals > 0 else None
@@ -258,11 +230,13 @@ class _Capture:
                 if pickle_policy.verdict(type(v)) not in _DEFINITIONS and k[:1] != "_"
             }
         names = [
-            name for name in itertools.islice(found, 10 * MAX_NAMES) if not (name.startswith("__") or name[:1] == ".")
+            name
+            for name in itertools.islice(found, 10 * MAX_LOCAL_NAMES)
+            if not (name.startswith("__") or name[:1] == ".")
         ]
-        kept = {name: snapshot.keep(name, found[name], self._room) for name in names[:MAX_NAMES]}
-        if len(names) > MAX_NAMES:
-            kept["..."] = Summary(f"{len(names) - MAX_NAMES} more names", "left out")
+        kept = {name: snapshot.keep(name, found[name], self._budget) for name in names[:MAX_LOCAL_NAMES]}
+        if len(names) > MAX_LOCAL_NAMES:
+            kept["..."] = Summary(f"{len(names) - MAX_LOCAL_NAMES} more names", "left out")
         return kept
 
     def _globals(self, frame: FrameType) -> dict[str, object]:
@@ -272,8 +246,8 @@ class _Capture:
             return {}
         used = [name for name in frame.f_code.co_names if name in known and name not in frame.f_locals]
         return {
-            name: snapshot.keep(name, known[name], self._room)
-            for name in used[:MAX_NAMES]
+            name: snapshot.keep(name, known[name], self._budget)
+            for name in used[:MAX_LOCAL_NAMES]
             if pickle_policy.verdict(type(known[name])) not in _NOT_SHOWN
         }
 

@@ -1,20 +1,20 @@
-"""Carry classes and exceptions of the user's between processes, for failure records. Runs in: everywhere.
+"""Pickle classes and exceptions of the user's, by cloudpickle's number of the class, for failure records. Runs in: everywhere.
 
 A class that the user defined in the notebook exists on a worker because cloudpickle brought it there, and its exceptions
 must come back as instances of the *notebook's* class, or ``except MyError`` would not match. cloudpickle numbers such
-classes; going by that number finds the original. A class nobody knows here is rebuilt from its pickle, once.
+classes; going by that number finds the original. A class that is unknown here is rebuilt from its pickle, once.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
 import threading
 import weakref
 from typing import Any, NamedTuple
 
 from flyte_nb.core.values import dual_class, exception_parts
+from flyte_nb.core.values.bounded import BoundedBytes
 
 #: Largest pickled class, in bytes: one whose methods use a large global travels by name only.
 MAX_CLASS = 64_000
@@ -45,17 +45,6 @@ def is_importable(obj: Any) -> bool:
     return found is obj
 
 
-class _Full(Exception):  # noqa: N818 - a signal inside this file
-    pass
-
-
-class _Bounded(io.BytesIO):
-    def write(self, data: Any, /) -> int:
-        if self.tell() + len(data) > 2 * MAX_CLASS:
-            raise _Full
-        return super().write(data)
-
-
 def pack_class(cls: type) -> Shipped | None:
     """Pickle a class by value; None if that is impossible or too large. Remembered per class."""
     with _lock:
@@ -64,7 +53,7 @@ def pack_class(cls: type) -> Shipped | None:
     # Not imported at the top: needed on the way of failures only, and it takes 10 ms.
     from flyte_nb.core.values.pickler import Pickler
 
-    stream = _Bounded()
+    stream = BoundedBytes(2 * MAX_CLASS)
     shipped: Shipped | None = None
     try:
         Pickler(stream).dump(cls)
@@ -114,7 +103,7 @@ def _number(cls: type) -> str:
     try:
         from cloudpickle import cloudpickle as inner
 
-        return str(inner._get_or_create_tracker_id(cls))  # private, since cloudpickle 0.6; the hash does without it
+        return str(inner._get_or_create_tracker_id(cls))  # noqa: SLF001 - since cloudpickle 0.6; the hash does without it
     except Exception:
         return ""
 
@@ -124,7 +113,7 @@ def _known(key: str) -> type | None:
         from cloudpickle import cloudpickle as inner
 
         # Asked first because loading the pickle again would overwrite the methods of the user's class.
-        return inner._DYNAMIC_CLASS_TRACKER_BY_ID.get(key) if key else None
+        return inner._DYNAMIC_CLASS_TRACKER_BY_ID.get(key) if key else None  # noqa: SLF001 - as above
     except Exception:
         return None
 

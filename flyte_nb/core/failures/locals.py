@@ -1,4 +1,4 @@
-"""The locals of a remote frame, as a mapping that unpickles a value when it is looked at. Runs in: everywhere."""
+"""Locals of a remote frame, as a mapping that unpickles a value when it is looked at. Runs in: everywhere."""
 
 from __future__ import annotations
 

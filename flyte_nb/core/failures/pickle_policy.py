@@ -1,4 +1,4 @@
-"""Decide by its class whether a value may be pickled into a failure record. Runs in: everywhere.
+"""Policy of pickling into failure records: which values may be, by their class. Runs in: everywhere.
 
 The rule: pickling must not run the user's code, and must not touch what belongs to one process.
 """
@@ -52,7 +52,7 @@ _TRUSTED = frozenset(
     }
 )  # fmt: skip
 _ARRAYS = frozenset({"numpy", "pandas", "polars", "pyarrow", "torch"})
-#: Built-in classes that live in a process: pickling them fails, or makes no sense elsewhere.
+#: Built-in classes that belong to a process: pickling them fails, or makes no sense elsewhere.
 _OPAQUE_BUILTINS = frozenset(
     {
         "generator", "coroutine", "async_generator", "frame", "traceback", "memoryview", "mappingproxy", "cell", "code",
@@ -77,7 +77,7 @@ _HOOKS = (
 _CONTAINER_HOOKS = ("__iter__", "items", "__len__")
 
 #: Classes remembered. A notebook that re-runs its class cells would otherwise keep them all alive.
-MAX_REMEMBERED = 2_000
+MAX_VERDICTS = 2_000
 _remembered: dict[type, Verdict] = {}
 
 
@@ -85,7 +85,7 @@ def verdict(cls: type) -> Verdict:
     """What to do with an instance of exactly this class."""
     found = _remembered.get(cls)
     if found is None:
-        if len(_remembered) >= MAX_REMEMBERED:
+        if len(_remembered) >= MAX_VERDICTS:
             _remembered.clear()
         found = _remembered[cls] = _judge(cls)
     return found

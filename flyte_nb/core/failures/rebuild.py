@@ -1,6 +1,6 @@
-"""Turn a failure record back into an exception with a real traceback, whose frames carry the remote locals.
+"""Rebuild an exception from a failure record, with a real traceback whose frames carry the remote locals.
 
-Runs in: the process of whoever awaits the failed action, above all the kernel.
+Runs in: the process that awaits the failed action, above all the kernel.
 
 How a frame is made: a code object that does nothing but raise is compiled for the remote file name, function name and line,
 and executed with the remote locals as its namespace. The frame that this leaves behind is what Python, pdb and IPython show
@@ -22,7 +22,7 @@ from typing import Any
 
 from flyte_nb.core.failures import reraise, snapshot, wording
 from flyte_nb.core.failures.locals import RemoteLocals, remote_record
-from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Place
+from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop
 from flyte_nb.core.values import exception_parts, redact, source_lines
 from flyte_nb.errors import BaseRuntimeError
 
@@ -45,8 +45,8 @@ def to_exception(
     Args:
         record: From `flyte_nb.core.failures.capture.capture`.
         error_class: Class of `flyte_nb.errors` to derive from, `RuntimeUserError` by default.
-        name_of: Gives the short name (``a17``) that users see for an action's name; by default what
-            `flyte_nb.core.failures.wording` says.
+        name_of: Gives the short name (``a17``) that users see for an action's name; by default that of
+            `flyte_nb.core.failures.wording`.
         notes: Further lines below the traceback, "3 of 500 failed" say.
         worker: Address of the worker; by default what the record says.
 
@@ -55,15 +55,15 @@ def to_exception(
         ends in the remote frames; raising it puts the local ones in front.
     """
     original = original_exception(record)
-    place = record.origin
-    own = (*describe(record, name_of), *notes)
+    origin = record.origin
+    own = (*notes_of(record, name_of), *notes)
     error = reraise.raise_as(
         original,
         code=record.code,
         message=record.message,
-        kind=record.kind,  # type: ignore[arg-type]  # one of the three, as `crossing.kind_of` made it
+        kind=record.kind,  # type: ignore[arg-type]  # one of the three, as `reraise.kind_of` made it
         cls=error_class,
-        worker=worker or (place.worker if place else None) or None,
+        worker=worker or (origin.worker if origin else None) or None,
         fallback=getattr(builtins, record.builtin, None),
     )
     present = tuple(getattr(error, "__notes__", ()))
@@ -139,7 +139,7 @@ def _chained(record: FailureRecord) -> BaseException:
     return to_exception(record) if record.path else rebuild(record)[0]
 
 
-def describe(record: FailureRecord, name_of: Callable[[str], str] | None = None) -> tuple[str, ...]:
+def notes_of(record: FailureRecord, name_of: Callable[[str], str] | None = None) -> tuple[str, ...]:
     """Which action failed where, and (once) through which others the error came: one line each."""
     if not record.path:
         return ()
@@ -148,16 +148,16 @@ def describe(record: FailureRecord, name_of: Callable[[str], str] | None = None)
     where = f" on {first.worker}" if first.worker else ""
     lines = [f"in action {_named(first, name_of)}{where}{tried}"]
     if others:
-        shown = [_named(place, name_of) for place in others[:8]]
+        shown = [_named(hop, name_of) for hop in others[:8]]
         if len(others) > len(shown):
             shown.append(f"and {len(others) - len(shown)} more")
         lines.append("awaited by " + " < ".join(shown))
     return tuple(lines)
 
 
-def _named(place: Place, name_of: Callable[[str], str] | None) -> str:
-    short = (name_of or wording.current().name_of)(place.action)
-    return f"{short} {place.label or place.task}".strip()
+def _named(hop: Hop, name_of: Callable[[str], str] | None) -> str:
+    short = (name_of or wording.current().name_of)(hop.action)
+    return f"{short} {hop.label or hop.task}".strip()
 
 
 # -- Frames ------------------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def build_traceback(record: FailureRecord, *, all_frames: bool = False) -> Trace
 
 
 def without_machinery(tb: TracebackType | None) -> TracebackType | None:
-    """The same traceback without the frames of flyte_nb, asyncio and Dask: for the last place of ours that an error passes.
+    """The same traceback without the frames of flyte_nb, asyncio and Dask: for the last function of ours that an error passes.
 
     Args:
         tb: A traceback; it isn't changed.
@@ -205,7 +205,7 @@ def without_machinery(tb: TracebackType | None) -> TracebackType | None:
 
 
 def shown_frames(record: FailureRecord) -> tuple[FrameRecord, ...]:
-    """The user's frames; where there are none, those of libraries; the machinery's alone say nothing."""
+    """The user's frames; where there are none, those of libraries; never the machinery's alone."""
     for kinds in ((source_lines.USER,), (source_lines.USER, source_lines.LIBRARY)):
         chosen = tuple(frame for frame in record.frames if frame.kind in kinds)
         if chosen:
@@ -252,14 +252,14 @@ _lock = threading.Lock()
 #: File names that we put into linecache, oldest first -> line number -> text.
 _registered: OrderedDict[str, dict[int, str]] = OrderedDict()
 #: What was found for a source, and the entry of linecache that it was found with.
-_placed: dict[source_lines.Source, tuple[object, str]] = {}
+_named_sources: dict[source_lines.Source, tuple[object, str]] = {}
 
 
 def _register_sources(record: FailureRecord) -> dict[str, str]:
     """Make the remote source known to `linecache`; returns the file names to use instead of the remote ones."""
     renamed: dict[str, str] = {}
     for source in record.sources:
-        name = _place_source(source)
+        name = _name_source(source)
         if name != source.filename:
             renamed[source.filename] = name
     return renamed
@@ -270,18 +270,18 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(text.splitlines(keepends=True))
 
 
-def _place_source(source: source_lines.Source) -> str:
-    known = _placed.get(source)
+def _name_source(source: source_lines.Source) -> str:
+    known = _named_sources.get(source)
     if known is not None and known[0] is linecache.cache.get(source.filename):
         return known[1]
-    name = _find_place(source)
-    if len(_placed) >= 4 * MAX_SOURCES:
-        _placed.clear()
-    _placed[source] = (linecache.cache.get(source.filename), name)
+    name = _find_name(source)
+    if len(_named_sources) >= 4 * MAX_SOURCES:
+        _named_sources.clear()
+    _named_sources[source] = (linecache.cache.get(source.filename), name)
     return name
 
 
-def _find_place(source: source_lines.Source) -> str:
+def _find_name(source: source_lines.Source) -> str:
     with _lock:
         own = _registered.get(source.filename)
     if own is None:

@@ -1,4 +1,4 @@
-"""What is kept of a failed action: exception, frames, locals, source. Plain picklable values. Runs in: everywhere."""
+"""Record of a failure: exception, frames, locals, source. Plain picklable values. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from flyte_nb.core.failures import snapshot
 from flyte_nb.core.values import redact, source_lines
 
 #: Largest record, pickled, in bytes. A record above it loses locals first, then source, then frames.
 MAX_RECORD = 1_000_000
 
 
-class Place(NamedTuple):
-    """Where an exception passed through: one action on one worker."""
+class Hop(NamedTuple):
+    """One action that an exception passed through, on one worker."""
 
     #: The action's name within its run.
     action: str
@@ -76,7 +75,8 @@ class FailureRecord(NamedTuple):
     code: str
     #: "user", "system" or "unknown".
     kind: str
-    #: The exception, pickled by `flyte_nb.core.failures.snapshot.dump` (for a group: class, message, attributes); None if it can't be.
+    #: The exception, pickled by `flyte_nb.core.failures.snapshot.dump` (for a group: class, message, attributes); None if that
+    #: is impossible.
     exception: bytes | None
     #: Classes of the user's that it takes, pickled, by key.
     classes: dict[str, bytes]
@@ -85,7 +85,7 @@ class FailureRecord(NamedTuple):
     #: Notes that the user's code added.
     notes: tuple[str, ...]
     #: The actions it passed through, from the one that raised it outwards.
-    path: tuple[Place, ...]
+    path: tuple[Hop, ...]
     #: Outermost first.
     frames: tuple[FrameRecord, ...]
     sources: tuple[source_lines.Source, ...]
@@ -100,7 +100,7 @@ class FailureRecord(NamedTuple):
     children_total: int = 0
 
     @property
-    def origin(self) -> Place | None:
+    def origin(self) -> Hop | None:
         """The action that raised it; None for an exception inside another one's record."""
         return self.path[0] if self.path else None
 
@@ -152,15 +152,6 @@ class FailureRecord(NamedTuple):
             raise TypeError(f"expected a pickled FailureRecord, got {type(record).__name__}")
         # A thousand failures of one cell carry its text a thousand times: one copy is enough.
         return record._replace(sources=tuple(map(_one_copy, record.sources))) if record.sources else record
-
-    def frame_locals(self, index: int) -> dict[str, object]:
-        """Locals of one frame, unpickled; what does not unpickle shows its summary.
-
-        Args:
-            index: Index into `frames`.
-        """
-        kept = self.frames[index].locals or {}
-        return {name: snapshot.restore(value, self.classes) for name, value in kept.items()}
 
 
 @lru_cache(maxsize=512)

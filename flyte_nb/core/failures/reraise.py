@@ -1,4 +1,4 @@
-"""Build the exception that the awaiting task gets, of a class that is both Flyte's and its own. Runs in: everywhere."""
+"""Reraise: build the exception that the awaiting task gets, of a class both Flyte's and the task's own. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def code_of(exception: BaseException) -> str:
 
 
 def kind_of(exception: BaseException) -> ErrorKind:
-    """Whose fault an exception is: the kind that Flyte's own errors say, "user" for every other."""
+    """Kind of an exception, "user", "system" or "unknown": that of Flyte's own errors, "user" for every other."""
     if isinstance(exception, errors.BaseRuntimeError):
         return getattr(exception, "kind", None) or "user"
     return "user"

@@ -1,4 +1,4 @@
-"""Keep a copy of any value, bounded in bytes and time and without secrets, and bring it back. Runs in: everywhere.
+"""Snapshot of any value: pickled within bounds of bytes and time, without secrets; and its way back. Runs in: everywhere.
 
 `keep` is for the locals of a failed task and for the exception itself. It pickles, with every object looked at first:
 
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from flyte_nb.core.failures import class_pickle, pickle_policy
 from flyte_nb.core.failures.stand_ins import Redacted, Summary, lost_class
 from flyte_nb.core.values import redact
+from flyte_nb.core.values.bounded import BoundedBytes, FullError
 from flyte_nb.core.values.describe import MAX_ATTRIBUTES, array_attributes, describe, known_size, preview
 
 #: Largest pickled size of one value, in bytes. A thousand records of a few values each must fit into 200 MB.
@@ -42,15 +43,16 @@ MAX_OBJECTS = 10_000
 #: Items of a container that is kept item by item.
 MAX_PARTS = 100
 #: Objects inside one another, of those that become a `Summary` with attributes.
-MAX_DEPTH = 3
+MAX_OUTLINE_DEPTH = 3
 
+#: The C pickler hands over frames of 64 kB: one of them may be in excess of a limit, in bytes.
+FRAME_BYTES = 70_000
+
+#: Why a value is redacted that goes by such a name.
+_HIDDEN_BY_NAME = "its name looks like a secret's"
 #: Name under which an item of a container is kept: it isn't opened further.
 _PART = "[item]"
 _ATOMS = frozenset({int, float, complex, bool, type(None)})
-
-
-class TooLarge(Exception):  # noqa: N818 - a signal inside this file, never raised to a caller
-    """A value passed one of the limits."""
 
 
 class Kept(NamedTuple):
@@ -70,7 +72,7 @@ class Parts(NamedTuple):
 
 
 class SizeBudget:
-    """What one failure record may still use: bytes, and time. Shared by all the values of the record.
+    """Bytes and seconds that a failure record may still use, shared by all of its values; and the secrets found so far.
 
     Args:
         size: Bytes.
@@ -96,38 +98,38 @@ class SizeBudget:
         return time.monotonic() > self.deadline
 
 
-def keep(name: str, value: object, room: SizeBudget) -> object:
+def keep(name: str, value: object, budget: SizeBudget) -> object:
     """A copy of a value that is safe to ship.
 
     Args:
         name: What the value goes by; a secret name hides it.
         value: Anything.
-        room: What may be used; its ``size`` is reduced.
+        budget: Of the record; what is kept is taken from its ``size``.
 
     Returns:
         The value itself if it is a small atom or text, else a `Kept`, a `Summary` or a `Redacted`.
     """
-    if room.note(name, value):
-        return Redacted("its name looks like a secret's")
+    if budget.note(name, value):
+        return Redacted(_HIDDEN_BY_NAME)
     cls = type(value)
     if cls in _ATOMS and (cls is not int or value.bit_length() < 1000):  # type: ignore[attr-defined]
         return value
     if cls is str and len(value) <= 1000:  # type: ignore[arg-type]
-        room.size -= len(value)  # type: ignore[arg-type]
-        return redact.scrub(value, room.secrets)  # type: ignore[arg-type]
-    if room.size <= 0 or room.late:
-        return Summary(describe(value), "the record is full" if room.size <= 0 else "no time left")
+        budget.size -= len(value)  # type: ignore[arg-type]
+        return redact.scrub(value, budget.secrets)  # type: ignore[arg-type]
+    if budget.size <= 0 or budget.late:
+        return Summary(describe(value), "the record is full" if budget.size <= 0 else "no time left")
     try:
-        data = dump(value, room, min(MAX_VALUE, room.size))
-    except TooLarge:
-        return _in_parts(name, value, room) or _outline(value, room, "too large to keep")
+        data = dump(value, budget, min(MAX_VALUE, budget.size))
+    except FullError:
+        return _in_parts(name, value, budget) or _outline(value, budget, "too large to keep")
     except Exception as exc:  # Pickling runs foreign code in the end; a failure record must not fail.
-        return _in_parts(name, value, room) or _outline(value, room, f"not picklable: {type(exc).__name__}")
-    room.size -= len(data)
+        return _in_parts(name, value, budget) or _outline(value, budget, f"not picklable: {type(exc).__name__}")
+    budget.size -= len(data)
     return Kept(data, describe(value))
 
 
-def _in_parts(name: str, value: Any, room: SizeBudget) -> Parts | None:
+def _in_parts(name: str, value: Any, budget: SizeBudget) -> Parts | None:
     """A short container, item by item; None if it isn't one, or is an item itself (those are not opened further)."""
     cls = type(value)
     if cls not in (list, tuple, dict) or len(value) > MAX_PARTS or name == _PART:
@@ -136,10 +138,10 @@ def _in_parts(name: str, value: Any, room: SizeBudget) -> Parts | None:
         pairs = list(value.items())
         if not all(type(key) in (str, int) for key, _ in pairs):
             return None
-        hidden = Redacted("its name looks like a secret's")
-        items = [hidden if type(k) is str and room.note(k, v) else keep(_PART, v, room) for k, v in pairs]
+        hidden = Redacted(_HIDDEN_BY_NAME)
+        items = [hidden if type(k) is str and budget.note(k, v) else keep(_PART, v, budget) for k, v in pairs]
         return Parts(dict, tuple(key for key, _ in pairs), tuple(items))
-    return Parts(cls, (), tuple(keep(_PART, item, room) for item in value))
+    return Parts(cls, (), tuple(keep(_PART, item, budget) for item in value))
 
 
 def restore(kept: object, classes: dict[str, bytes] | None = None) -> Any:
@@ -167,25 +169,25 @@ def size_of(kept: object) -> int:
     return len(kept.data) if isinstance(kept, Kept) else len(kept) if isinstance(kept, str) else 8
 
 
-def dump(value: object, room: SizeBudget, limit: int, classes: dict[str, bytes] | None = None) -> bytes:
+def dump(value: object, budget: SizeBudget, limit: int, classes: dict[str, bytes] | None = None) -> bytes:
     """Pickle a value with the rules above.
 
     Args:
         value: Anything.
-        room: Gives the deadline and the secrets.
+        budget: Gives the deadline and the secrets.
         limit: Bytes.
         classes: If given, the user's classes are shipped by value, and their pickles are put here. Otherwise they are
             looked up by name in the process that unpickles.
 
     Raises:
-        TooLarge: It does not fit.
+        FullError: It does not fit.
         Exception: It cannot be pickled.
     """
-    stream = _Bounded(limit)
-    _Pickler(stream, room, classes).dump(value)
+    stream = BoundedBytes(limit + FRAME_BYTES)
+    _Pickler(stream, budget, classes).dump(value)
     data = stream.getvalue()
     if len(data) > limit:
-        raise TooLarge
+        raise FullError
     return data
 
 
@@ -203,27 +205,12 @@ def load(data: bytes, classes: dict[str, bytes] | None = None, *, strict: bool =
     return _Unpickler(io.BytesIO(data), classes or {}, strict).load()
 
 
-class _Bounded(io.BytesIO):
-    """A stream that refuses to grow beyond a limit, so that pickling something huge ends early."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        # The C pickler hands over frames of 64 kB: one of them may be in excess.
-        self._left = limit + 70_000
-
-    def write(self, data: Any, /) -> int:
-        self._left -= len(data)
-        if self._left < 0:
-            raise TooLarge
-        return super().write(data)
-
-
 class _Pickler(pickle.Pickler):
     """Looks at every object before it is pickled: ``persistent_id`` is asked first, for built-in types too."""
 
-    def __init__(self, stream: io.BytesIO, room: SizeBudget, classes: dict[str, bytes] | None) -> None:
+    def __init__(self, stream: io.BytesIO, budget: SizeBudget, classes: dict[str, bytes] | None) -> None:
         super().__init__(stream, protocol=5)
-        self._room = room
+        self._budget = budget
         self._classes = classes
         self._left = MAX_OBJECTS
         #: id of a value that goes by a secret name -> that name.
@@ -233,10 +220,10 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
         cls = type(obj)
         self._left -= 1
-        if self._left < 0 or (not self._left & 511 and self._room.late):
-            raise TooLarge
+        if self._left < 0 or (not self._left & 511 and self._budget.late):
+            raise FullError
         if self._hidden and id(obj) in self._hidden:
-            return ("redacted", "its name looks like a secret's")
+            return ("redacted", _HIDDEN_BY_NAME)
         if cls in _ATOMS:
             return None
         if cls is str:
@@ -245,11 +232,11 @@ class _Pickler(pickle.Pickler):
 
     def _text(self, text: str) -> tuple[Any, ...] | None:
         if len(text) > MAX_STRING:
-            start = preview(redact.scrub(text[:200], self._room.secrets), 80)
+            start = preview(redact.scrub(text[:200], self._budget.secrets), 80)
             return ("summary", f"str of length {len(text)}: {start}", "cut", None)
         if len(text) < redact.MIN_SECRET:
             return None
-        clean = redact.scrub(text, self._room.secrets)
+        clean = redact.scrub(text, self._budget.secrets)
         return None if clean is text or clean == text else ("text", clean)
 
     def _judge(self, obj: Any, verdict: pickle_policy.Verdict) -> tuple[Any, ...] | None:
@@ -258,7 +245,7 @@ class _Pickler(pickle.Pickler):
                 if len(obj) > (MAX_VALUE if type(obj) in (bytes, bytearray) else MAX_ITEMS):
                     return (
                         "summary",
-                        f"{describe(obj)}: {redact.scrub(preview(obj, 80), self._room.secrets)}",
+                        f"{describe(obj)}: {redact.scrub(preview(obj, 80), self._budget.secrets)}",
                         "cut",
                         None,
                     )
@@ -286,7 +273,7 @@ class _Pickler(pickle.Pickler):
 
     def _hide(self, pairs: Any) -> None:
         for name, value in pairs:
-            if type(name) is str and self._room.note(name, value):
+            if type(name) is str and self._budget.note(name, value):
                 self._hidden[id(value)] = name
 
     def _class(self, cls: type) -> tuple[Any, ...] | None:
@@ -300,7 +287,7 @@ class _Pickler(pickle.Pickler):
         return ("class", "", cls.__module__, cls.__qualname__)
 
     def _outline(self, obj: Any) -> tuple[Any, ...]:
-        if id(obj) in self._open or len(self._open) >= MAX_DEPTH:
+        if id(obj) in self._open or len(self._open) >= MAX_OUTLINE_DEPTH:
             return ("summary", describe(obj), "", None)
         self._open.add(id(obj))
         # The id stays open: each object is outlined once per value, which bounds a graph that refers to itself.
@@ -373,20 +360,20 @@ def _attributes(obj: object) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _outline(value: object, room: SizeBudget, reason: str) -> Summary:
+def _outline(value: object, budget: SizeBudget, reason: str) -> Summary:
     """A summary with small attributes only, for a value that was too much as a whole."""
     cls = type(value)
     if known_size(value) is not None:
         return Summary(describe(value), reason, array_attributes(value))
     attributes: dict[str, Any] = {}
     for name, inner in _attributes(value):
-        if room.note(name, inner):
-            attributes[name] = Redacted("its name looks like a secret's")
+        if budget.note(name, inner):
+            attributes[name] = Redacted(_HIDDEN_BY_NAME)
         elif type(inner) in _ATOMS or (type(inner) is str and len(inner) <= 200):
-            attributes[name] = redact.scrub(inner, room.secrets) if type(inner) is str else inner
+            attributes[name] = redact.scrub(inner, budget.secrets) if type(inner) is str else inner
         else:
             attributes[name] = Summary(describe(inner))
     text = describe(value)
     if cls in (list, tuple, dict, set, frozenset, str, bytes):
-        text = f"{text}: {redact.scrub(preview(value, 80), room.secrets)}"
+        text = f"{text}: {redact.scrub(preview(value, 80), budget.secrets)}"
     return Summary(text, reason, attributes)

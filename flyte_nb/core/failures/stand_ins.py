@@ -1,7 +1,7 @@
-"""What stands in a failure record for a value that was not kept: a summary, or "redacted". Runs in: everywhere.
+"""Stand-ins for values that a failure record does not hold: a summary, or "redacted". Runs in: everywhere.
 
-Nothing here calls a method of a foreign class: a ``repr`` may raise, sleep or print a gigabyte. What is said about a value
-is its type, the length of a built-in container, and shape and dtype of the arrays and frames of well-known packages.
+Nothing here calls a method of a foreign class: a ``repr`` may raise, sleep or print a gigabyte. Shown of a value
+are its type, the length of a built-in container, and shape and dtype of the arrays and frames of well-known packages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SAID_BY_THE_TEXT = frozenset({"shape", "dtype", "columns"})
 class Summary:
     """Stands for a remote value that was not kept: too large, not picklable, or of a class whose code would have to run.
 
-    Its ``repr`` says the type, the shape and the reason. Where the value was an ordinary object, its attributes (small
+    Its ``repr`` has the type, the shape and the reason. Where the value was an ordinary object, its attributes (small
     values, or summaries again) can be read as on the original: ``config.rate``.
     """
 
@@ -54,7 +54,7 @@ class Summary:
 
 
 class Redacted:
-    """Stands for a value that was hidden because its name, or the value itself, says that it is a secret."""
+    """Stands for a value that was hidden because its name, or the value itself, looks like a secret."""
 
     __slots__ = ("_why",)
 

@@ -1,4 +1,4 @@
-"""Write failures for people: short with the user's frames only, or in full. Runs in: wherever an error is shown.
+"""Text of a failure for people: short with the user's frames only, or in full. Runs in: wherever an error is shown.
 
 IPython asks an exception for ``_render_traceback_``; the errors of `flyte_nb.errors` answer with `render`.
 """
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from flyte_nb.core.failures import wording
 from flyte_nb.core.failures.locals import remote_record
 from flyte_nb.core.failures.rebuild import shown_frames
-from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Place, record_of, safe_str, summary_of
+from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop, record_of, safe_str, summary_of
 from flyte_nb.core.values import dual_class, source_lines
 
 #: Frames shown of one error, from the start and from the end; a recursion has hundreds.
-MAX_SHOWN = 12
+MAX_ERROR_FRAMES = 12
 #: Different errors of a group that are shown with their place.
 MAX_FOLDS = 10
 #: Lines of source before the failing one.
@@ -36,8 +36,8 @@ class Frame(NamedTuple):
     lineno: int
     name: str
     #: The action that it ran in; None for the process where the text is read.
-    place: Place | None
-    #: The line as the record has it, for when nobody knows its file here.
+    hop: Hop | None
+    #: The line as the record has it, for when its file is unknown here.
     line: str
 
 
@@ -103,16 +103,16 @@ def _notes(error: BaseException) -> list[str]:
 def _local_part(error: BaseException) -> list[str]:
     shown, hidden = frames_of(error)
     lines: list[str] = []
-    place: Place | None = None
-    skipped = len(shown) - MAX_SHOWN
+    hop: Hop | None = None
+    skipped = len(shown) - MAX_ERROR_FRAMES
     for index, frame in enumerate(shown):
-        if skipped > 0 and MAX_SHOWN // 2 <= index < MAX_SHOWN // 2 + skipped:
-            if index == MAX_SHOWN // 2:
+        if skipped > 0 and MAX_ERROR_FRAMES // 2 <= index < MAX_ERROR_FRAMES // 2 + skipped:
+            if index == MAX_ERROR_FRAMES // 2:
                 lines += [f"    [{skipped} more frames]", ""]
             continue
-        if frame.place is not None and frame.place != place:
-            lines.append(_paint(_BLUE, f"--> in action {_place_text(frame.place)}"))
-        place = frame.place
+        if frame.hop is not None and frame.hop != hop:
+            lines.append(_paint(_BLUE, f"--> in action {_hop_text(frame.hop)}"))
+        hop = frame.hop
         lines += [*_frame_lines(frame), ""]
     if hidden:
         lines.append(f"    [{hidden} frame{'s' if hidden > 1 else ''} of flyte_nb, asyncio and libraries hidden]")
@@ -147,14 +147,14 @@ def frames_of(error: BaseException) -> tuple[list[Frame], int]:
 
 
 def _remote_frame(known: FrameRecord, filename: str, record: FailureRecord | None) -> Frame:
-    place = record.path[known.hop] if record is not None and known.hop < len(record.path) else None
-    return Frame(filename, known.lineno, known.name, place, known.line)
+    hop = record.path[known.hop] if record is not None and known.hop < len(record.path) else None
+    return Frame(filename, known.lineno, known.name, hop, known.line)
 
 
-def _place_text(place: Place) -> str:
-    short = wording.current().name_of(place.action)
-    where = f" on {place.worker}" if place.worker else ""
-    return f"{short} {place.label or place.task}".strip() + where
+def _hop_text(hop: Hop) -> str:
+    short = wording.current().name_of(hop.action)
+    where = f" on {hop.worker}" if hop.worker else ""
+    return f"{short} {hop.label or hop.task}".strip() + where
 
 
 def _frame_lines(frame: Frame) -> Iterator[str]:
@@ -218,7 +218,7 @@ def leaves(errors: Iterable[BaseException]) -> Iterator[BaseException]:
 
 
 def _origin(record: FailureRecord | None) -> str:
-    return _place_text(record.path[0]._replace(worker="")) if record is not None and record.path else ""
+    return _hop_text(record.path[0]._replace(worker="")) if record is not None and record.path else ""
 
 
 def fold_texts(pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -294,11 +294,11 @@ def _full(record: FailureRecord) -> Iterator[str]:
         yield from ("", "During handling of the above exception, another exception occurred:", "")
     if record.frames:
         yield "Traceback (most recent call last):"
-    hop = -1
+    index = -1
     for frame in record.frames:
-        if record.path and frame.hop != hop and frame.hop < len(record.path):
-            hop = frame.hop
-            yield f"  [in action {_place_text(record.path[hop])}]"
+        if record.path and frame.hop != index and frame.hop < len(record.path):
+            index = frame.hop
+            yield f"  [in action {_hop_text(record.path[index])}]"
         yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
         line = frame.line or linecache.getline(frame.filename, frame.lineno).strip()
         if line:

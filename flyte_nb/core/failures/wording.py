@@ -1,7 +1,7 @@
-"""How failures are worded for people: names of actions and cells, colours, commands. Runs in: everywhere.
+"""Wording of failures for people: names of actions and cells, colours, commands. Runs in: everywhere.
 
-The core words failures, and only the kernel knows that action ``3f9a...`` is ``a17`` and which cell a file name stands for.
-The kernel's session says so once, with `configure`; without it the texts are complete, with longer names.
+Texts of failures are made in this package, and only the kernel knows that action ``3f9a...`` is ``a17`` and which cell a file
+name stands for. Its session registers that once, with `configure`; without it the texts are complete, with longer names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _file(filename: str) -> str:
 
 
 class Standing(NamedTuple):
-    """What there is to say about the run of a failed action."""
+    """State of a failed action's run, for the lines below the error."""
 
     #: Name of the run; "" if unknown.
     run: str = ""
@@ -48,7 +48,7 @@ class Presentation(NamedTuple):
     color: bool = False
     #: Whether IPython's commands can be typed where the text is read.
     commands: bool = False
-    #: Says how the run of an action (by its full name) stands now.
+    #: State of the run of an action (by its full name), as of now.
     standing: Callable[[str], Standing] = _unknown
 
 

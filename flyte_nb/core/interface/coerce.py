@@ -1,4 +1,4 @@
-"""Make the value that an annotation asks for out of the plain data it was given as. Runs in: everywhere.
+"""Coerce plain data to what an annotation names: a dict to a dataclass, a text to an enum. Runs in: everywhere.
 
 Flyte builds dataclasses and pydantic models from dicts, enums from their values and NamedTuples from tuples, so that a
 caller needs none of the task's classes; and a table stands for a reference to it (`flyte_nb.io.DataFrame`) and the other way
@@ -17,9 +17,6 @@ from typing import Any
 
 from flyte_nb.core.interface import type_check
 
-#: Nesting followed, in annotation and value: as deep as annotations are checked.
-MAX_DEPTH = type_check.MAX_DEPTH
-
 
 def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
     """The value, with plain data replaced by what the annotation names.
@@ -33,7 +30,7 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
         A new value, or the same one where nothing can be built of it.
     """
     annotation = type_check.strip(annotation)
-    if depth > MAX_DEPTH or value is None or annotation is Any:
+    if depth > type_check.MAX_ANNOTATION_DEPTH or value is None or annotation is Any:
         return value
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Union or origin is types.UnionType:

@@ -1,4 +1,4 @@
-"""What a task takes and gives back: `Interface`. Runs in: everywhere.
+"""Interface of a task: inputs, outputs, and the check of both. Runs in: everywhere.
 
 Calls are checked here, on the side of the caller, before anything is submitted: arguments are bound as Python binds them,
 defaults are filled in, and obvious mismatches with the annotations are refused.
@@ -7,32 +7,20 @@ defaults are filled in, and obvious mismatches with the annotations are refused.
 from __future__ import annotations
 
 import contextlib
-import dis
-import hashlib
 import inspect
-import logging
-import reprlib
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from flyte_nb.core.interface import json_schema as jsonschema
-from flyte_nb.core.interface import type_check, type_hints
+from flyte_nb.core.interface import missing_annotations, type_check, type_hints
 from flyte_nb.core.interface.coerce import coerce
+from flyte_nb.core.interface.json_schema import schema_of_inputs
+from flyte_nb.core.interface.outputs import one_hint, outputs_of
+from flyte_nb.core.values.describe import SHORT_REPR, repr_with_type
 from flyte_nb.errors import ArgumentError, RuntimeDataValidationError
 
 #: What stands for "no default" and "no annotation", as in `inspect`.
 EMPTY = inspect.Parameter.empty
-
-_log = logging.getLogger("flyte")
-
-#: Functions whose missing annotations have been mentioned. Bounded: a notebook may make functions for ever.
-MAX_MENTIONED = 1_000
-_mentioned: set[str] = set()
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 120
-_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 6
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -104,12 +92,8 @@ class Interface:
                     "Take a list or a dict instead."
                 )
             inputs[parameter.name] = (resolved.get(parameter.name, Any), parameter.default)
-        missing = [n for n, p in signature.parameters.items() if p.annotation is EMPTY]
-        if missing:
-            _mention(name, missing)
         returns = resolved.get("return", EMPTY) if signature.return_annotation is not EMPTY else EMPTY
-        if returns is EMPTY and _returns_something(func):
-            _mention_return(name)
+        missing_annotations.mention(func, name, signature, returns)
         return cls(name, inputs, outputs_of(returns, name), signature, returns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -123,7 +107,7 @@ class Interface:
         for name, (hint, default) in self.inputs.items():
             if self._by_keyword and name == self._by_keyword[0][0]:
                 parts.append("*")
-            shown = "" if default is EMPTY or not defaults else f" = {_short.repr(default)}"
+            shown = "" if default is EMPTY or not defaults else f" = {SHORT_REPR.repr(default)}"
             parts.append(f"{name}: {type_check.display(hint)}{shown}")
         return f"({', '.join(parts)})"
 
@@ -138,7 +122,7 @@ class Interface:
 
     def json_schema(self) -> dict[str, Any]:
         """A JSON schema of the inputs."""
-        return jsonschema.schema_of_inputs(self.inputs)
+        return schema_of_inputs(self.inputs)
 
     # -- Binding -------------------------------------------------------------------------------------------------------
 
@@ -207,9 +191,9 @@ class Interface:
 
     def _checked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, each as it is if it fits, else built of plain data (a model of a dict), else refused."""
-        for place, (value, row) in enumerate(zip(args, self._checks, strict=False)):
+        for index, (value, row) in enumerate(zip(args, self._checks, strict=False)):
             if not _fits(value, row):
-                args = (*args[:place], self._built(row, value), *args[place + 1 :])
+                args = (*args[:index], self._built(row, value), *args[index + 1 :])
         for key, value in kwargs.items():
             if not _fits(value, self._keyword_checks[key]):
                 kwargs = {**kwargs, key: self._built(self._keyword_checks[key], value)}
@@ -228,7 +212,7 @@ class Interface:
     def _refuse_value(self, name: str, value: Any, why: str = "") -> NoReturn:
         expected = type_check.display(self.inputs[name][0])
         raise ArgumentError(
-            f"Type conversion failed for variable '{name}': expected {expected}, got {describe(value)}{why}. "
+            f"Type conversion failed for variable '{name}': expected {expected}, got {repr_with_type(value)}{why}. "
             f"Task {self.name} takes {self._takes()}."
         )
 
@@ -252,13 +236,13 @@ class Interface:
             shown = value if isinstance(value, tuple) else (value,)
             raise RuntimeDataValidationError(
                 "o0",
-                f"Expected no outputs but got {_short.repr(shown)},did you miss a return type annotation?",
+                f"Expected no outputs but got {SHORT_REPR.repr(shown)},did you miss a return type annotation?",
                 self.name,
             )
         if self._check_returned is None or self._check_returned(value):
             return value
         with contextlib.suppress(Exception):
-            made = coerce(_one_hint(self.returns), value)
+            made = coerce(one_hint(self.returns), value)
             if self._check_returned(made):
                 return made
         expected = type_check.display(self.returns)
@@ -269,16 +253,11 @@ class Interface:
             )
         raise RuntimeDataValidationError(
             next(iter(self.outputs)),
-            f"expected {expected}, got {describe(value)}. Return such a value, or change the annotation.",
+            f"expected {expected}, got {repr_with_type(value)}. Return such a value, or change the annotation.",
             self.name,
         )
 
     # -- Description ---------------------------------------------------------------------------------------------------
-
-    @property
-    def fingerprint(self) -> str:
-        """Short hash over names and types of inputs and outputs, the same in every process; defaults do not count."""
-        return hashlib.sha256(self.signature_text().encode()).hexdigest()[:16]
 
     def has_default(self, name: str) -> bool:
         """Whether an input may be left out.
@@ -329,9 +308,9 @@ class Interface:
         self._exact = tuple(row[1] for row in self._checks)
         self._has_checks = any(row[2] is not None for row in rows.values())
         self._single_type = (
-            self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _NEVER
+            self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _Never
         )
-        self._check_returned = _returned_check(self.returns) if self.outputs else None
+        self._check_returned = type_check.compile_check(one_hint(self.returns)) if self.outputs else None
 
 
 #: Of a parameter: its name, the type that needs no check, its check, and its default, which always fits.
@@ -347,114 +326,17 @@ class _Never:
     """Type of no value."""
 
 
-_NEVER = _Never
-
-
 def _row(hint: Any) -> tuple[Any, type_check.Check | None]:
     check = type_check.compile_check(hint)
-    return (hint if check is not None and _is_exact(hint) else _NEVER), check
+    return (hint if check is not None and _is_exact(hint) else _Never), check
 
 
 def _is_exact(hint: Any) -> bool:
     return isinstance(hint, type) and typing.get_origin(hint) is None
 
 
-def _returned_check(returns: Any) -> type_check.Check | None:
-    return type_check.compile_check(_one_hint(returns))
-
-
-def _one_hint(returns: Any) -> Any:
-    """``-> (int, str)``, which Flyte takes, as Python writes it."""
-    return tuple.__class_getitem__(returns) if isinstance(returns, tuple) else returns
-
-
-def outputs_of(returns: Any, name: str = "") -> dict[str, Any]:
-    """Names and types of the results that a return annotation means.
-
-    Args:
-        returns: The resolved annotation; `EMPTY` for none.
-        name: Full name of the task, for messages.
-
-    Raises:
-        TypeError: It is a tuple of one, or of any length.
-    """
-    returns = type_check.strip(returns) if not isinstance(returns, tuple) else returns
-    if returns in _NOTHING:
-        return {}
-    if isinstance(returns, tuple):
-        members: tuple[Any, ...] = returns
-    elif typing.get_origin(returns) is tuple and typing.get_args(returns):
-        members = typing.get_args(returns)
-    elif isinstance(returns, type) and issubclass(returns, tuple) and hasattr(returns, "_fields"):
-        types = typing.get_type_hints(returns) if hasattr(returns, "__annotations__") else {}
-        return {field: types.get(field, Any) for field in returns._fields}
-    else:
-        return {"o0": returns}
-    if len(members) == 1:
-        raise TypeError(
-            f"Task {name} returns a tuple of one, {type_check.display(returns)}: a single result has no tuple. "
-            "Annotate the value itself."
-        )
-    if Ellipsis in members:
-        raise TypeError(
-            f"Task {name} returns a tuple of any length, {type_check.display(returns)}: a task has a fixed number of results. "
-            "Return a list instead."
-        )
-    return {f"o{i}": member for i, member in enumerate(members)}
-
-
-#: Annotations of a function without a result.
-_NOTHING = (None, type(None), EMPTY, typing.NoReturn, typing.Never)
-
-
-def describe(value: object) -> str:
-    """A value and its type, bounded: ``'a' (str)``."""
-    try:
-        text = _short.repr(value)
-    except Exception:
-        text = "a value"
-    return f"{text} ({type(value).__name__})"
-
-
-def _mention(name: str, missing: list[str]) -> None:
-    if name in _mentioned or len(_mentioned) >= MAX_MENTIONED:
-        return
-    _mentioned.add(name)
-    _log.warning(
-        "Task %s has no type annotation for %s: any value is taken, and pickled. Annotate it to have calls checked.",
-        name,
-        ", ".join(missing),
-    )
-
-
-def _mention_return(name: str) -> None:
-    key = f"{name} ->"
-    if key in _mentioned or len(_mentioned) >= MAX_MENTIONED:
-        return
-    _mentioned.add(key)
-    _log.warning(
-        "Task %s returns a value and has no return annotation: as in Flyte, the value will be refused. Write `-> int`, or "
-        "whatever it returns.",
-        name,
-    )
-
-
-def _returns_something(func: Callable[..., Any]) -> bool:
-    """Whether a function has a `return` with a value, as far as its bytecode tells."""
-    code = getattr(inspect.unwrap(func), "__code__", None)
-    if code is None:
-        return False
-    before = None
-    for step in dis.get_instructions(code):
-        if step.opname == "RETURN_CONST":  # since Python 3.12
-            if step.argval is not None:
-                return True
-        elif step.opname == "RETURN_VALUE" and not (
-            before is not None and before.opname == "LOAD_CONST" and before.argval is None
-        ):
-            return True
-        before = step
-    return False
+#: Class of the kinds of parameters, which `inspect` has no public name for.
+_KIND: Any = type(inspect.Parameter.POSITIONAL_ONLY)
 
 
 def _kinds(signature: inspect.Signature) -> tuple[tuple[str, int], ...]:
@@ -468,9 +350,8 @@ def _rebuild(
     kinds: tuple[tuple[str, int], ...],
     returns: Any,
 ) -> Interface:
-    by_value = {int(kind): kind for kind in inspect._ParameterKind}
     parameters = [
-        inspect.Parameter(each, by_value[kind], default=inputs[each][1], annotation=inputs[each][0])
+        inspect.Parameter(each, _KIND(kind), default=inputs[each][1], annotation=inputs[each][0])
         for each, kind in kinds
     ]
     return Interface(name, inputs, outputs, inspect.Signature(parameters), returns)

@@ -1,4 +1,4 @@
-"""Describe a task's inputs as a JSON schema. Runs in: everywhere."""
+"""JSON schema of a task's inputs. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from flyte_nb.core.interface.type_check import strip
 
 #: Nesting described; deeper levels are "anything". Ends classes that refer to themselves.
-MAX_DEPTH = 6
+MAX_SCHEMA_DEPTH = 6
 
 _SIMPLE: dict[Any, dict[str, Any]] = {
     int: {"type": "integer"},
@@ -62,7 +62,7 @@ def schema_of(hint: Any, depth: int = 0) -> dict[str, Any]:
         depth: How deep in another type it stands.
     """
     hint = strip(hint)
-    if depth > MAX_DEPTH:
+    if depth > MAX_SCHEMA_DEPTH:
         return {}
     try:
         if hint in _SIMPLE:

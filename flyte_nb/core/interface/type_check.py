@@ -1,4 +1,4 @@
-"""Say whether a value fits an annotation, obvious mismatches only. Runs in: everywhere.
+"""Check values against annotations, obvious mismatches only. Runs in: everywhere.
 
 An annotation is compiled once into a `Check`. Values are never changed. What cannot be judged (classes of the user's or
 of a library, unknown generics) fits.
@@ -26,7 +26,7 @@ Check: TypeAlias = Callable[[Any], bool]
 MAX_ELEMENTS = 20
 
 #: Nesting followed in an annotation; deeper levels fit. Ends aliases that refer to themselves.
-MAX_DEPTH = 12
+MAX_ANNOTATION_DEPTH = 12
 
 _NONE = type(None)
 
@@ -41,7 +41,7 @@ def compile_check(annotation: Any, depth: int = 0) -> Check | None:
     Returns:
         The check; None if every value fits.
     """
-    if depth > MAX_DEPTH:
+    if depth > MAX_ANNOTATION_DEPTH:
         return None
     annotation = strip(annotation)
     if annotation is None or annotation is _NONE:
@@ -65,7 +65,7 @@ def compile_check(annotation: Any, depth: int = 0) -> Check | None:
 
 def strip(annotation: Any) -> Any:
     """The annotation inside ``Annotated``, ``NewType``, ``Required``, ``Final`` and type aliases."""
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_ANNOTATION_DEPTH):
         if hasattr(annotation, "__metadata__"):
             annotation = annotation.__origin__
         elif isinstance(annotation, typing.NewType):

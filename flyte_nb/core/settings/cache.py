@@ -1,6 +1,6 @@
-"""Whether and under which version a task's results are kept: `Cache` and its policies. Runs in: everywhere.
+"""Cache settings of a task: `Cache` and the policies that compute its version. Runs in: everywhere.
 
-The objects only; the store is elsewhere.
+The results are in `flyte_nb.core.cache`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class VersionParameters(Generic[P, FuncOut]):
         func: The task's function; None if the task has none.
         image: The task's image, as given.
         code_bundle: Always None here: code is not bundled.
-        code_version: `identity.code_version` of the function, if it was computed already (where its source is at hand).
+        code_version: `flyte_nb.core.values.code_hash.code_version` of the function, if it was computed already (where its
+            source is at hand).
     """
 
     func: Callable[P, FuncOut] | None
@@ -68,7 +69,7 @@ class CachePolicy(Protocol):
 class FunctionBodyPolicy:
     """The default policy: a new version when the function changes, or a helper of the user's or plain value that it uses.
 
-    Comments and layout do not count; decorators, docstrings and annotations do (`identity.code_version`).
+    Comments and layout do not count; decorators, docstrings and annotations do (`flyte_nb.core.values.code_hash.code_version`).
     """
 
     def get_version(self, salt: str, params: VersionParameters[..., Any]) -> str:
@@ -180,7 +181,7 @@ class Cache:
             params: What the policies look at; not needed with a ``version_override``.
 
         Returns:
-            ``version_override`` if there is one, else a hash over what the policies say.
+            ``version_override`` if there is one, else a hash over the versions of the policies.
 
         Raises:
             ValueError: It must be computed and ``params`` is None.

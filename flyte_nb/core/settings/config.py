@@ -1,11 +1,11 @@
-"""How a task is to be run: `TaskConfig`, resolved from environment, decorator and override. Runs in: everywhere."""
+"""Configuration of a task: `TaskConfig`, resolved from environment, decorator and override. Runs in: everywhere."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from flyte_nb.core.settings.cache import Cache
 from flyte_nb.core.settings.documentation import Documentation, Link
@@ -15,7 +15,9 @@ from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import SecretRequest
-from flyte_nb.core.settings.triggers import Trigger
+
+if TYPE_CHECKING:  # triggers have no effect: programs that name none do not load them
+    from flyte_nb.core.settings.triggers import Trigger
 
 #: Largest inputs, and outputs, that travel by value, in bytes: Flyte's default.
 MAX_INLINE_IO_BYTES = 10 * 1024 * 1024
@@ -109,8 +111,8 @@ class TaskConfig:
     plugin_config: Any = None
     #: No effect here: the workers' own packages are used.
     image: str | Image | None = "auto"
-    #: Whether `notices.announce` has looked at it.
-    _announced: bool = dataclasses.field(default=False, repr=False, compare=False)
+    #: Whether `notices.announce` has logged what is due.
+    announced: bool = dataclasses.field(default=False, repr=False, compare=False)
 
     def overridden(self, **given: Any) -> TaskConfig:
         """A configuration with some values replaced.
@@ -140,11 +142,11 @@ class TaskConfig:
                     'other values. Give reusable="off" in the same call.'
                 )
         return dataclasses.replace(
-            self, _announced=False, **{name: _converted(name, value) for name, value in changes.items()}
+            self, announced=False, **{name: _converted(name, value) for name, value in changes.items()}
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # What never has an effect stays at home: it may hold anything, a pod specification of another package say.
+        # What never has an effect does not travel: it may hold anything, such as a pod specification of another package.
         return {**self.__dict__, "triggers": (), "pod_template": None, "task_resolver": None, "plugin_config": None}
 
 
@@ -175,16 +177,18 @@ def _instance(name: str, value: Any, expected: type) -> Any:
 
 
 def checked_bytes(value: Any) -> int:
+    """A user's ``max_inline_io_bytes``.
+
+    Raises:
+        TypeError: It is no whole number.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"max_inline_io_bytes must be a whole number of bytes, not {value!r}.")
     return value
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
+    """One value, or several in a list or tuple, as a tuple; empty for None."""
     if value is None:
         return ()
     return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-#: What ``reusable=`` of an override takes.
-ReusableOverride = ReusePolicy | Literal["off"]

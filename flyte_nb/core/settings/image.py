@@ -1,4 +1,4 @@
-"""Descriptions of container images: accepted, never built. Runs in: everywhere."""
+"""Container images, described and never built: `Image`. Runs in: everywhere."""
 
 # Arguments that only a build would use are accepted and dropped.
 # ruff: noqa: ARG003
@@ -23,11 +23,6 @@ class Layer:
     kind: str
     #: With what, as (name, value) pairs.
     details: tuple[tuple[str, Any], ...] = ()
-
-
-def _layer(kind: str, **details: Any) -> Layer:
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in details.items() if v not in (None, (), [], False)}
-    return Layer(kind, tuple(frozen.items()))
 
 
 @dataclass(frozen=True)
@@ -107,21 +102,16 @@ class Image:
     ) -> Image:
         """An image with the packages that a script's header names."""
         base = cls.from_debian_base(python_version=python_version, registry=registry, name=name)
-        return base._with(_layer("uv_script", script=str(script), **options))
+        return _add(base, "uv_script", script=str(script), **options)
 
     @classmethod
     def from_pixi_script(
         cls, script: pathlib.Path | str, *, name: str, registry: str | None = None, **options: Any
     ) -> Image:
         """An image with the packages that a script's Pixi header names."""
-        return cls.from_debian_base(registry=registry, name=name)._with(
-            _layer("pixi_script", script=str(script), **options)
-        )
+        return _add(cls.from_debian_base(registry=registry, name=name), "pixi_script", script=str(script), **options)
 
     # -- What is added -----------------------------------------------------------------------------------------------
-
-    def _with(self, layer: Layer) -> Image:
-        return replace(self, layers=(*self.layers, layer))
 
     def clone(
         self,
@@ -148,55 +138,55 @@ class Image:
 
     def with_pip_packages(self, *packages: str, **options: Any) -> Image:
         """Python packages."""
-        return self._with(_layer("pip_packages", packages=packages, **options))
+        return _add(self, "pip_packages", packages=packages, **options)
 
     def with_apt_packages(self, *packages: str, **options: Any) -> Image:
         """Debian packages."""
-        return self._with(_layer("apt_packages", packages=packages, **options))
+        return _add(self, "apt_packages", packages=packages, **options)
 
     def with_requirements(self, file: str | pathlib.Path, **options: Any) -> Image:
         """The packages of a requirements file."""
-        return self._with(_layer("requirements", file=str(file), **options))
+        return _add(self, "requirements", file=str(file), **options)
 
     def with_uv_project(self, pyproject_file: str | pathlib.Path, uvlock: Any = None, **options: Any) -> Image:
         """The packages of a uv project."""
-        return self._with(_layer("uv_project", file=str(pyproject_file), **options))
+        return _add(self, "uv_project", file=str(pyproject_file), **options)
 
     def with_poetry_project(self, pyproject_file: str | pathlib.Path, poetry_lock: Any = None, **options: Any) -> Image:
         """The packages of a Poetry project."""
-        return self._with(_layer("poetry_project", file=str(pyproject_file), **options))
+        return _add(self, "poetry_project", file=str(pyproject_file), **options)
 
     def with_pixi_project(self, manifest_file: str | pathlib.Path, pixi_lock: Any = None, **options: Any) -> Image:
         """The packages of a Pixi project."""
-        return self._with(_layer("pixi_project", file=str(manifest_file), **options))
+        return _add(self, "pixi_project", file=str(manifest_file), **options)
 
     def with_env_vars(self, env_vars: dict[str, str]) -> Image:
         """Environment variables of the image. A task's own are given to its environment, and do take effect."""
-        return self._with(_layer("env_vars", env_vars=tuple(env_vars.items())))
+        return _add(self, "env_vars", env_vars=tuple(env_vars.items()))
 
     def with_commands(self, commands: list[str], secret_mounts: Any = None) -> Image:
         """Commands to run while building."""
-        return self._with(_layer("commands", commands=commands))
+        return _add(self, "commands", commands=commands)
 
     def with_source_folder(self, src: pathlib.Path, dst: str = ".", copy_contents_only: bool = False) -> Image:
         """A folder to copy."""
-        return self._with(_layer("source_folder", src=str(src), dst=dst))
+        return _add(self, "source_folder", src=str(src), dst=dst)
 
     def with_source_file(self, src: Any, dst: str = ".") -> Image:
         """A file, or files, to copy."""
-        return self._with(_layer("source_file", src=str(src), dst=dst))
+        return _add(self, "source_file", src=str(src), dst=dst)
 
     def with_code_bundle(self, copy_style: str = "loaded_modules", dst: str = ".") -> Image:
         """The code itself."""
-        return self._with(_layer("code_bundle", copy_style=copy_style, dst=dst))
+        return _add(self, "code_bundle", copy_style=copy_style, dst=dst)
 
     def with_workdir(self, workdir: str) -> Image:
         """Directory in which tasks start."""
-        return self._with(_layer("workdir", workdir=workdir))
+        return _add(self, "workdir", workdir=workdir)
 
     def with_dockerignore(self, path: pathlib.Path) -> Image:
         """What is not copied."""
-        return self._with(_layer("dockerignore", path=str(path)))
+        return _add(self, "dockerignore", path=str(path))
 
     def with_local_v2(self) -> Image:
         """The Flyte of this checkout."""
@@ -221,6 +211,12 @@ class Image:
         text = repr((self.base_image, str(self.dockerfile), self.python_version, self.layers))
         tag = hashlib.sha256(text.encode()).hexdigest()[:16]
         return "/".join(part for part in (self.registry, f"{self.name or 'flyte'}:{tag}") if part)
+
+
+def _add(image: Image, kind: str, **details: Any) -> Image:
+    """The image with one more layer."""
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in details.items() if v not in (None, (), [], False)}
+    return replace(image, layers=(*image.layers, Layer(kind, tuple(frozen.items()))))
 
 
 def _platforms(platform: Any) -> tuple[str, ...]:

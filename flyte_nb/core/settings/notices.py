@@ -1,4 +1,4 @@
-"""Say, once a process, that a setting was accepted and has no effect. Runs in: everywhere."""
+"""Notices, once a process, of settings that are accepted without effect. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from flyte_nb.core.settings.config import TaskConfig
 
 _log = logging.getLogger("flyte")
 
-_said: set[str] = set()
-#: Whether tasks run where nobody counts GPUs.
+_logged: set[str] = set()
+#: Whether tasks run where GPUs are not counted.
 _uncounted = False
 _lock = threading.Lock()
 
@@ -28,23 +28,23 @@ def notice_once(key: str, sentence: str) -> bool:
         Whether it was logged.
     """
     with _lock:
-        if key in _said:
+        if key in _logged:
             return False
-        _said.add(key)
+        _logged.add(key)
     _log.warning(sentence)
     return True
 
 
 def gpus_are_uncounted(uncounted: bool) -> None:
-    """Say whether tasks run where nobody counts GPUs: on the embedded cluster."""
+    """Set whether tasks run where GPUs are not counted: on the embedded cluster."""
     global _uncounted
     _uncounted = uncounted
 
 
 def forget_notices() -> None:
-    """Forget what has been said: for tests."""
+    """Forget which notices were logged: for tests."""
     with _lock:
-        _said.clear()
+        _logged.clear()
 
 
 def _is_image(config: TaskConfig) -> bool:
@@ -76,26 +76,17 @@ _WITHOUT_EFFECT: tuple[tuple[str, Callable[[Any], object], str], ...] = (
 )
 
 
-def without_effect(config: TaskConfig) -> list[str]:
-    """The settings of a task that have no effect, each as a sentence without a full stop.
-
-    Args:
-        config: The task's configuration, not yet pickled (a worker's copy has lost some of it).
-    """
-    return [sentence for _, uses, sentence in _WITHOUT_EFFECT if uses(config)]
-
-
 def announce(config: TaskConfig) -> None:
-    """Give the notices that are due when a task runs; at most one per setting and process.
+    """Log the notices that are due when a task runs; at most one per setting and process.
 
     Cheap after the first call for a configuration: call it wherever a task is submitted.
 
     Args:
         config: The configuration of the task that runs.
     """
-    if config._announced:
+    if config.announced:
         return
-    object.__setattr__(config, "_announced", True)
+    object.__setattr__(config, "announced", True)
     for key, uses, sentence in _WITHOUT_EFFECT:
         if uses(config):
             notice_once(key, f"Accepted without effect: {sentence}.")

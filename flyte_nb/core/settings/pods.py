@@ -1,9 +1,9 @@
-"""Pod templates: accepted, without effect. Runs in: everywhere."""
+"""Pod templates, without effect. Runs in: everywhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,3 @@ class PodTemplate:
     def with_termination_grace_period(self, termination_grace_period: Any) -> PodTemplate:
         """The same, with a grace period. No effect here."""
         return replace(self)
-
-
-CopyStyle: TypeAlias = Literal["loaded_modules", "all", "none"]

@@ -1,4 +1,4 @@
-"""What an attempt needs: `Resources`, and the accelerators. Runs in: everywhere."""
+"""Resources of an attempt: `Resources`, and the accelerators. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class Resources:
 
     @property
     def cores(self) -> float | None:
-        """Cores requested; None if not said."""
+        """Cores requested; None if not given."""
         cpu = self.cpu[0] if isinstance(self.cpu, tuple | list) else self.cpu
         if cpu is None:
             return None
@@ -198,7 +198,7 @@ class Resources:
 
     @property
     def memory_bytes(self) -> int | None:
-        """Bytes an attempt may use (the limit, where request and limit differ); None if not said."""
+        """Bytes an attempt may use (the limit, where request and limit differ); None if not given."""
         memory = self.memory[1] if isinstance(self.memory, tuple | list) else self.memory
         return None if memory is None else int(parse_quantity("memory", memory))
 

@@ -1,4 +1,4 @@
-"""How often, and for how long, an action may be tried: `RetryStrategy`, `Backoff`, `Timeout`. Runs in: everywhere."""
+"""Retries and time limits of an action: `RetryStrategy`, `Backoff`, `Timeout`. Runs in: everywhere."""
 
 from __future__ import annotations
 

@@ -46,15 +46,3 @@ class Secret:
         """Hash of what is asked for, the same in every process."""
         text = repr((self.key, self.group, str(self.mount) if self.mount else None, self.as_env_var))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def as_secrets(request: SecretRequest | None) -> tuple[Secret, ...]:
-    """The secrets that a user's ``secrets=`` means.
-
-    Args:
-        request: A name, a `Secret`, a list of them, or None.
-    """
-    if request is None:
-        return ()
-    each = request if isinstance(request, list | tuple) else [request]
-    return tuple(Secret(key=secret) if isinstance(secret, str) else secret for secret in each)

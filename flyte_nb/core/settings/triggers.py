@@ -1,4 +1,4 @@
-"""Triggers and schedules: accepted and checked, without effect. Runs in: everywhere."""
+"""Triggers and schedules: checked, without effect. Runs in: everywhere."""
 
 from __future__ import annotations
 

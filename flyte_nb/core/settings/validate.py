@@ -1,4 +1,4 @@
-"""Refuse values that a setting cannot take. Runs in: everywhere.
+"""Validate values of settings. Runs in: everywhere.
 
 Every refusal is a `ValueError`, also that of a wrong type: so it is in Flyte, and programs catch it.
 """

@@ -21,7 +21,7 @@ from flyte_nb.core.tasks.context import Context, current, using
 from flyte_nb.core.tasks.prepare import label_of, name_call
 from flyte_nb.core.transport.payload import Payload, dumps, loads, small
 from flyte_nb.core.values import code_hash
-from flyte_nb.core.values.brief import brief
+from flyte_nb.core.values.describe import brief
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Largest result that is recorded, in bytes; a call with a larger one is executed again.

@@ -1,6 +1,6 @@
 """Context of the running code: one immutable value in one ContextVar. Runs in: everywhere.
 
-It says which controller, which parent action and which group calls belong to; `flyte_nb.core.steps.ctx` is the user's view of it.
+It holds the controller, the parent action and the group that calls belong to. `flyte_nb.core.steps.ctx` is the user's view.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flyte_nb.core.history.run_info import RunInfo
 
 
 class CallScope:
-    """The mutable side of one attempt (or cell): how often it made which call, and what it shares with its code."""
+    """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
     __slots__ = ("_sequences", "attachments", "records", "watch")
 
@@ -88,7 +88,7 @@ def of_task() -> Context | None:
 
 
 def set_fallback(provider: Callable[[], Context | None] | None) -> None:
-    """Say who provides a context outside tasks (the notebook session: its current cell)."""
+    """Register what provides a context outside tasks (the notebook session: that of its current cell)."""
     global _fallback
     _fallback = provider
 

@@ -1,19 +1,16 @@
-"""Settings under a name, which the tasks of an environment share. Runs in: everywhere."""
+"""Environments: settings under a name, which their tasks share. Runs in: everywhere."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from flyte_nb.core.settings.documentation import MAX_DESCRIPTION
 from flyte_nb.core.settings.image import Image
 from flyte_nb.core.settings.pods import PodTemplate
 from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.secret import Secret, SecretRequest
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 #: snake_case or kebab-case.
 _NAME = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")

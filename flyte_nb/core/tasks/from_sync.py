@@ -1,4 +1,4 @@
-"""Run a coroutine or an async generator from sync code, whatever loop runs there. Runs in: everywhere."""
+"""Run coroutines and async generators from sync code, whatever loop runs there. Runs in: everywhere."""
 
 from __future__ import annotations
 

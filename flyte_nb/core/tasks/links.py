@@ -1,4 +1,4 @@
-"""Addresses that a task's links give for one of its actions. Runs in: the process that defined the task."""
+"""Links of an action: the addresses that its task's links give. Runs in: the process that defined the task."""
 
 from __future__ import annotations
 

@@ -1,216 +1,23 @@
-"""``flyte.map``: one task over many inputs, results in order as soon as they are there. Runs in: the calling code.
-
-Submission goes in batches and results come back in batches: with a coroutine and a wake-up per item, 10,000 no-ops took
-twice as long. Inputs are consumed lazily where ``concurrency`` bounds what is in flight, so endless iterables work there.
-"""
+"""``flyte.map``: one task over many inputs, results in order as soon as they are there. Runs in: the calling code."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import itertools
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
-from flyte_nb.core.control.calls import Settled
-from flyte_nb.core.control.flight import Ticket
-from flyte_nb.core.control.gateway import Gateway
-from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.from_sync import run_coroutine
-from flyte_nb.core.tasks.prepare import prepare
+from flyte_nb.core.tasks.map_window import Target, Window
 from flyte_nb.core.tasks.task import Task, inside_trace
-from flyte_nb.core.transport.mailbox import Mailbox, mailbox_of, running_loop
+from flyte_nb.core.transport.mailbox import mailbox_of, running_loop
 
 T = TypeVar("T")
-
-#: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
-#: process is replaced: what takes longer has lost its worker.
-END_PATIENCE = 15.0
-
-#: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
-SUBMIT_BATCH = 256
-
-
-class _Target:
-    """What a map calls: a task, or a partial of one."""
-
-    def __init__(self, func: Any) -> None:
-        partial = func if isinstance(func, functools.partial) else None
-        task = partial.func if partial else func
-        if not isinstance(task, Task):
-            what = getattr(task, "__name__", repr(task))
-            raise TypeError(
-                f"flyte.map takes a task or a functools.partial of one, not {what}. Decorate it with @env.task."
-            )
-        self.task: Task[..., Any] = task
-        self.args: tuple[Any, ...] = partial.args if partial else ()
-        self.kwargs: dict[str, Any] = partial.keywords if partial else {}
-        if partial:
-            self._check_partial()
-
-    def _check_partial(self) -> None:
-        names = list(self.task.interface.inputs)
-        free = [n for n in names[len(self.args) :] if n not in self.kwargs]
-        slot = names[len(self.args)] if len(self.args) < len(names) else None
-        if slot is not None and slot in self.kwargs and free:
-            raise TypeError(
-                f"Parameter '{slot}' is provided both as positional argument and keyword argument: the mapped value of "
-                f"{self.task.name} goes there. Bind the other parameters instead."
-            )
-        if len(free) != 1:
-            raise TypeError(
-                f"Partial function must leave exactly one parameter unspecified: the partial of {self.task.name} leaves "
-                f"{len(free)} ({', '.join(free) or 'none'})."
-            )
-
-    def call(self, values: tuple[Any, ...]) -> Any:
-        """Call outside a run: the plain function."""
-        return self.task.func(*self.args, *values, **self.kwargs)
-
-
-class _Window:
-    """Calls of one map in flight: submits ahead, collects in order."""
-
-    def __init__(
-        self,
-        context: Context,
-        target: _Target,
-        inputs: Iterator[tuple[Any, ...]],
-        group: str,
-        limit: int,
-        return_exceptions: bool,
-    ) -> None:
-        self.gateway: Gateway = context.gateway
-        self._context = context
-        self._target = target
-        self._inputs = inputs
-        self._group = group
-        self._limit = limit
-        self._return_exceptions = return_exceptions
-        #: Results by index that came before their turn.
-        self.done: dict[int, Settled] = {}
-        self.tickets: dict[int, Ticket] = {}
-        self.submitted = 0
-        #: Whether the inputs are used up.
-        self.exhausted = False
-        #: First failure in order of arrival, for ``return_exceptions=False``.
-        self.failed: Settled | None = None
-        self.wake: Callable[[], None] = lambda: None
-
-    def fill(self) -> None:
-        """Submit as many calls as may be in flight."""
-        room = self._limit - len(self.tickets) if self._limit > 0 else -1
-        batch: list[Ticket] = []
-        while room and not self.exhausted:
-            try:
-                values = next(self._inputs)
-            except StopIteration:
-                self.exhausted = True
-                break
-            room -= 1
-            index = self.submitted
-            self.submitted += 1
-            try:
-                call = prepare(
-                    self._context, self._target.task, (*self._target.args, *values), self._target.kwargs, self._group
-                )
-            except Exception as exc:
-                self.tickets[index] = Ticket(None, _nobody)  # type: ignore[arg-type]
-                self._settle(index, Settled("raised", None, error=exc))
-                continue
-            ticket = self.tickets[index] = Ticket(call, functools.partial(self._settle, index))
-            batch.append(ticket)
-            if len(batch) >= SUBMIT_BATCH:
-                self._hand_over(batch)
-                batch = []
-        if batch:
-            self._hand_over(batch)
-
-    def _hand_over(self, batch: list[Ticket]) -> None:
-        self.gateway.submit_all(batch)
-        time.sleep(0)  # let the engine begin with them: it waits for the GIL
-
-    def _settle(self, index: int, settled: Settled) -> None:
-        # On the controller's thread.
-        self.done[index] = settled
-        if settled.kind != "ok" and self.failed is None:
-            self.failed = settled
-        self.wake()
-
-    def cancel(self, then: Callable[[], None]) -> bool:
-        """Cancel what is still out.
-
-        Args:
-            then: Called, on the controller's thread, when nothing of it executes any more.
-
-        Returns:
-            Whether anything was.
-        """
-        out = [t for index, t in self.tickets.items() if index not in self.done and t.call is not None]
-        if out:
-            self.gateway.drop_all(out, "the map ended early", then)
-        return bool(out)
-
-    def has(self, index: int) -> bool:
-        """Submit what may be in flight now; whether there is an input with this index."""
-        if not self.exhausted and (self._limit > 0 or not self.submitted):
-            self.fill()
-        return not self.exhausted or index < self.submitted
-
-    def take(self, index: int) -> Settled | None:
-        """The result with this index if it is there; any failure, as soon as there is one, where failures are raised."""
-        settled = self.done.pop(index, None)
-        if settled is not None:
-            del self.tickets[index]
-            return settled
-        return None if self._return_exceptions else self.failed
-
-    def open(self, settled: Settled) -> Any:
-        """The value, or its error: raised, or as a value."""
-        return _open(settled, self._return_exceptions)
-
-
-def _end(window: _Window) -> None:
-    """Cancel the items that are out, and wait for their end."""
-    ended = threading.Event()
-    # A forgotten generator is closed by the garbage collector in whatever thread it runs: the controller's must go on.
-    if window.cancel(ended.set) and running_loop() is not window.gateway.loop:
-        with window.gateway.blocking():
-            ended.wait(END_PATIENCE)
-
-
-async def _end_aio(window: _Window, box: Mailbox) -> None:
-    """Cancel the items that are out, and await their end."""
-    ended = asyncio.Event()
-    if window.cancel(lambda: box.post(ended.set)):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), END_PATIENCE)
-
-
-def _nobody(_settled: Settled) -> None:
-    """Ignore the result of a call that could not be prepared."""
-
-
-def _zipped(iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
-    return zip(*iterables, strict=False) if iterables else iter(())
-
-
-def _open(settled: Settled, return_exceptions: bool) -> Any:
-    if not return_exceptions:
-        return settled.result()
-    try:
-        return settled.result()
-    except Exception as exc:  # a CancelledError is none
-        return exc
-
-
-def _group_name(target: _Target, group_name: str | None) -> str:
-    return f"{target.task.name}_{group_name or 'map'}"
 
 
 class MapResults(Generator[T, None, None]):
@@ -352,15 +159,15 @@ class _Map:
     ) -> AsyncGenerator[Any, None]:  # fmt: skip
         """`map` for async code: ``async for result in flyte.map.aio(task, inputs): ...``. Arguments as there."""
         context = current()
-        target = _Target(func)
-        inputs = _zipped(args)
+        target = Target(func)
+        inputs = target.inputs(args)
         if context is None:
             async for result in _map_plain(target, inputs, concurrency, return_exceptions):
                 yield result
             return
         if context.trace:
             raise inside_trace(target.task, context)
-        window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
+        window = Window(context, target, inputs, group_name, concurrency, return_exceptions)
         arrived = asyncio.Event()
         box = mailbox_of(asyncio.get_running_loop())
         window.wake = lambda: box.post(arrived.set)
@@ -373,21 +180,21 @@ class _Map:
                     arrived.clear()
                 yield window.open(settled)
         finally:
-            await _end_aio(window, box)
+            await window.end_aio(box)
 
 
 def _results(
     func: Any, args: tuple[Iterable[Any], ...], *, group_name: str | None, concurrency: int, return_exceptions: bool
 ) -> Generator[Any, None, None]:
     context = current()
-    target = _Target(func)
-    inputs = _zipped(args)
+    target = Target(func)
+    inputs = target.inputs(args)
     if context is None:
         for values in inputs:
             try:
                 result = target.call(values)
                 if inspect.iscoroutine(result):
-                    result = asyncio.run(result) if running_loop() is None else run_coroutine(result)
+                    result = run_coroutine(result) if running_loop() else asyncio.run(result)
             except Exception as exc:
                 if not return_exceptions:
                     raise
@@ -396,7 +203,7 @@ def _results(
         return
     if context.trace:
         raise inside_trace(target.task, context)
-    window = _Window(context, target, inputs, _group_name(target, group_name), concurrency, return_exceptions)
+    window = Window(context, target, inputs, group_name, concurrency, return_exceptions)
     arrived = threading.Event()
     window.wake = arrived.set
     try:
@@ -409,11 +216,11 @@ def _results(
                 arrived.clear()
             yield window.open(settled)
     finally:
-        _end(window)
+        window.end()
 
 
 async def _map_plain(
-    target: _Target, inputs: Iterator[tuple[Any, ...]], concurrency: int, return_exceptions: bool
+    target: Target, inputs: Iterator[tuple[Any, ...]], concurrency: int, return_exceptions: bool
 ) -> AsyncGenerator[Any, None]:
     """`map.aio` outside a run: the function itself, overlapping, at most `concurrency` at a time."""
 

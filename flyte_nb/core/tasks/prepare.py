@@ -20,11 +20,11 @@ from flyte_nb.core.transport.payload import (
     key_bytes,
 )
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.brief import brief
+from flyte_nb.core.values.describe import brief
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
-#: Digits of an action's name that tell versions of its code apart.
+#: Digits of an action's name that identify the version of its code.
 CODE_DIGITS = 6
 
 
@@ -63,7 +63,7 @@ def prepare(
             f"{task.name} was called after its calling action {context.action} had ended. "
             "Await your children before you return."
         )
-    if not task.config._announced and not (context.in_task and context.run.mode == "remote"):
+    if not task.config.announced and not (context.in_task and context.run.mode == "remote"):
         announce_defined(task.config)
     bound = task.interface.bind(args, kwargs)
     try:
@@ -88,7 +88,7 @@ def prepare(
 
 
 def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
-    """`caching.key_of`, where the cache is on for the task and the run; else empty.
+    """`flyte_nb.core.cache.key.key_of`, where the cache is on for the task and the run; else empty.
 
     Raises:
         Exception: What a cache policy or a hash function of the user's raises.

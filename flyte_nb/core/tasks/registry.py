@@ -1,4 +1,4 @@
-"""The tasks defined in this process: the latest of each name, and which code a name had when. Runs in: where tasks are defined.
+"""Registry of this process's tasks: the latest of each name, and its earlier code. Runs in: where tasks are defined.
 
 A notebook redefines tasks. Retrying and replaying an action take the code that its task's name has *now*; and an action that
 is executed again must still find the results of its children, whose names were made with the code of *then*.
@@ -15,8 +15,8 @@ from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.notices import announce
 
 #: Task names remembered; a notebook defines dozens. The name defined longest ago goes first.
-MAX_NAMES = 2_000
-#: Versions of one name remembered: somebody who edits a cell a hundred times retries what ran minutes ago.
+MAX_TASK_NAMES = 2_000
+#: Versions of one name remembered: after a hundred edits of a cell, what is retried ran minutes ago.
 MAX_VERSIONS = 100
 
 
@@ -45,14 +45,14 @@ class Registry:
         self._versions: dict[str, list[Version]] = {}
 
     def add(self, task: NamedTask) -> None:
-        """A task was defined: it is what its name means from now on."""
+        """Register a task that was defined: its name means this one from now on."""
         self._latest[task.name] = task
         self._latest.move_to_end(task.name)
         versions = self._versions.setdefault(task.name, [])
         if not versions or versions[-1].identity != task.identity:
             versions.append(Version(time.time(), task.identity))
             del versions[:-MAX_VERSIONS]
-        while len(self._latest) > MAX_NAMES:
+        while len(self._latest) > MAX_TASK_NAMES:
             name, _ = self._latest.popitem(last=False)
             del self._versions[name]
 
@@ -84,7 +84,7 @@ REGISTRY = Registry()
 
 
 def announce_defined(config: TaskConfig) -> None:
-    """Give the notices that are due when a task runs, and those of all tasks of this process: it may call any of them, elsewhere.
+    """Log the notices that are due when a task runs, and those of all tasks of this process: it may call any, elsewhere.
 
     Args:
         config: The configuration of the task that runs.

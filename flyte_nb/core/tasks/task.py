@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import operator
 import sys
 import warnings
 import weakref
@@ -31,6 +32,11 @@ from flyte_nb.core.values.code_hash import code_version, function_version
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+def _attribute(path: str, doc: str) -> Any:
+    """A read-only property with the value of an attribute of an attribute."""
+    return property(operator.attrgetter(path), doc=doc)
 
 
 class TaskTemplate(Generic[P, R]):
@@ -94,15 +100,15 @@ class Task(TaskTemplate[P, R]):
                 return self._watched(context.scope.watch, args, kwargs)  # type: ignore[return-value]
             return self._submit(args, kwargs)  # type: ignore[return-value]
         if context.is_async and running_loop() is not None:
-            self._sync_in_async(context)
+            _refuse_or_warn(self, context)
         return context.gateway.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
 
     def _watched(self, watch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """A call in a cell: whoever forgets to await it, or to look at its error, is told."""
+        """A call in a cell: it is reported if it is never awaited, or its error never looked at."""
         token = watch.token()
         coroutine = self._watched_submit(watch, token, args, kwargs)
         coroutine.__qualname__ = self.name  # type: ignore[attr-defined]  # for Python's own warning
-        watch.made(self, coroutine, token, sys._getframe(2))
+        watch.made(self, coroutine, token, sys._getframe(2))  # noqa: SLF001 - Python's name for the caller's frame
         return coroutine
 
     async def _watched_submit(self, watch: Any, token: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -145,24 +151,10 @@ class Task(TaskTemplate[P, R]):
         """Call the function itself, in this process: no action, no record."""
         return self.func(*args, **kwargs)
 
-    def _sync_in_async(self, context: Context) -> None:
-        if context.run.strict_sync:
-            raise errors.SyncTaskCallInAsyncContextError(
-                f"the sync task {self.name} was called plainly inside the async task {context.task}, which blocks it. "
-                f"Write `await {self.short_name}.aio(...)`."
-            )
-        if not context.scope.attachments.get("warned_sync"):
-            context.scope.attachments["warned_sync"] = True
-            warnings.warn(
-                f"the sync task {self.name} was called plainly inside the async task {context.task} and blocks it until it "
-                f"is done; Flyte refuses this. Write `await {self.short_name}.aio(...)`.",
-                stacklevel=3,
-            )
-
     # -- facts ----------------------------------------------------------------------------------------------------
 
     def code_version(self) -> str:
-        """Hash of all that decides what the task does (`identity.code_version`), as of now."""
+        """Hash of all that decides what the task does (`flyte_nb.core.values.code_hash.code_version`), as of now."""
         return self._code_version or code_version(self.func)
 
     def cache_version(self) -> str:
@@ -181,25 +173,10 @@ class Task(TaskTemplate[P, R]):
         """What views call it: ``short_name=`` of the decorator, else the function's name."""
         return self.config.short_name or self.name.rpartition(".")[2]
 
-    @property
-    def native_interface(self) -> Interface:
-        """Inputs and outputs."""
-        return self.interface
-
-    @property
-    def cache(self) -> Cache:
-        """Its cache policy."""
-        return self.config.cache
-
-    @property
-    def retries(self) -> RetryStrategy:
-        """Its retry policy."""
-        return self.config.retries
-
-    @property
-    def timeout(self) -> Timeout:
-        """Its time limits."""
-        return self.config.timeout
+    native_interface: Interface = _attribute("interface", "Inputs and outputs.")
+    cache: Cache = _attribute("config.cache", "Its cache policy.")
+    retries: RetryStrategy = _attribute("config.retries", "Its retry policy.")
+    timeout: Timeout = _attribute("config.timeout", "Its time limits.")
 
     @property
     def parent_env_name(self) -> str:
@@ -267,7 +244,7 @@ class Task(TaskTemplate[P, R]):
         state = {k: v for k, v in self.__dict__.items() if k in _TRAVELS}
         state["_code_version"] = self.code_version()
         if self.config.cache.is_enabled():
-            # A policy that fails is told of where the task is called.
+            # A policy that fails is reported where the task is called.
             with contextlib.suppress(Exception):
                 state["_cache_version"] = self.cache_version()
         return (_blank, (type(self),), state)
@@ -282,6 +259,23 @@ class Task(TaskTemplate[P, R]):
 
 
 AsyncFunctionTaskTemplate = Task
+
+
+def _refuse_or_warn(task: Task[..., Any], context: Context) -> None:
+    """A sync task is called plainly in an async one, which blocks that: an error under strict rules, else one warning."""
+    if context.run.strict_sync:
+        raise errors.SyncTaskCallInAsyncContextError(
+            f"the sync task {task.name} was called plainly inside the async task {context.task}, which blocks it. "
+            f"Write `await {task.short_name}.aio(...)`."
+        )
+    if not context.scope.attachments.get("warned_sync"):
+        context.scope.attachments["warned_sync"] = True
+        warnings.warn(
+            f"the sync task {task.name} was called plainly inside the async task {context.task} and blocks it until it "
+            f"is done; Flyte refuses this. Write `await {task.short_name}.aio(...)`.",
+            stacklevel=3,
+        )
+
 
 _TRAVELS = frozenset(
     {"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env", "_code_version", "_cache_version"}

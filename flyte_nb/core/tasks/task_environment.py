@@ -1,12 +1,11 @@
-"""Environment of tasks: ``@env.task`` makes a task of a function. Runs in: everywhere."""
+"""Task environments: ``@env.task`` makes a task of a function. Runs in: everywhere."""
 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flyte_nb.core.settings.cache import Cache, CacheRequest
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES, TaskConfig, as_tuple, checked_bytes
@@ -14,17 +13,16 @@ from flyte_nb.core.settings.documentation import Documentation, Link
 from flyte_nb.core.settings.pods import PodTemplate
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
-from flyte_nb.core.settings.triggers import Trigger
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.errors import OutOfScopeError
 
+if TYPE_CHECKING:  # see `TaskConfig`
+    from flyte_nb.core.settings.triggers import Trigger
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: snake_case or kebab-case.
-_NAME = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
 
 
 @dataclass(eq=False)
@@ -231,26 +229,13 @@ class TaskEnvironment(Environment):
         return f"<TaskEnvironment {self.name}: {len(self._tasks)} tasks>"
 
 
+#: Keywords of ``env.task(...)``.
 _KEYWORDS = frozenset(
     {
-        "short_name",
-        "cache",
-        "retries",
-        "timeout",
-        "docs",
-        "pod_template",
-        "report",
-        "interruptible",
-        "max_inline_io_bytes",
-        "queue",
-        "service_account",
-        "triggers",
-        "links",
-        "task_resolver",
-        "entrypoint",
-        "produces_artifacts",
+        "short_name", "cache", "retries", "timeout", "docs", "pod_template", "report", "interruptible", "max_inline_io_bytes",
+        "queue", "service_account", "triggers", "links", "task_resolver", "entrypoint", "produces_artifacts",
     }
-)
+)  # fmt: skip
 
 
 def _check_keywords(given: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ class Mailbox:
         self._awake = False
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
-        """Have the loop call ``function(*args)`` soon. Silently dropped when the loop is closed (nobody waits there)."""
+        """Have the loop call ``function(*args)`` soon. Silently dropped when the loop is closed."""
         self._items.append((function, args))
         if not self._awake:
             self._awake = True

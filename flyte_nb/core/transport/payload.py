@@ -1,8 +1,8 @@
-"""Turn arguments, results and task functions into bytes and back. Runs in: everywhere.
+"""Serialize arguments and results: payloads, and their way back. Runs in: everywhere.
 
-Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C
-pickler alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays,
-data frames) leave the pickle stream (protocol 5) and become *blobs* (`flyte_nb.core.transport.blobs`), so that equal data is moved once.
+Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C pickler
+alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays, data frames)
+leave the pickle stream (protocol 5) and become *blobs* (`flyte_nb.core.transport.blobs`), so that equal data is moved once.
 """
 
 from __future__ import annotations

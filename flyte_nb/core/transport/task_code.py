@@ -11,7 +11,7 @@ from flyte_nb.core.values import pickler
 
 
 def dump_function(task: object) -> bytes:
-    """Serialize a task by value, with the user's modules that live beside the notebook.
+    """Serialize a task by value, with the user's modules beside the notebook.
 
     Raises:
         UnpicklableError: It (or a global it uses) cannot be pickled.

@@ -1,4 +1,4 @@
-"""Recognise a function by what it does: hashes that survive re-running a cell. Runs in: everywhere.
+"""Hash code: versions of functions and classes that survive re-running a cell. Runs in: everywhere.
 
 The hash is taken where the function's source is at hand, that is in the process that defines it: a task carries its
 version along when it is pickled, a worker does not compute it anew.
@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 #: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
-MAX_REMEMBERED = 4_096
+MAX_HASHES = 4_096
 
-#: Decorators, partials and methods peeled off one callable: more than anybody nests, and the end of a cycle.
+#: Decorators, partials and methods peeled off one callable: more than programs nest, and the end of a cycle.
 MAX_LAYERS = 32
 
 #: Helpers followed from one function. Beyond this many the program is a library, and its version is not ours to compute.
@@ -59,7 +59,7 @@ def _own_version(layer: Any) -> str:
     if known is not None and known[0]() is code:
         return known[1]
     version = _source_version(code) or _digest("code", _code_text(code))
-    if len(_remembered) >= MAX_REMEMBERED:
+    if len(_remembered) >= MAX_HASHES:
         _remembered.clear()
     _remembered[id(code)] = (weakref.ref(code), version)
     return version

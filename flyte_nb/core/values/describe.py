@@ -1,19 +1,74 @@
-"""Describe any value in a line: type, size, shape; no user code runs beyond cheap attributes. Runs in: everywhere."""
+"""Short texts about any value, for labels, messages and summaries, and about numbers of bytes. Runs in: everywhere.
+
+Four texts, by what they may do: `brief` is a label ("[1, 2]", "<DataFrame 3x4>"), `describe` names type and size only,
+`preview` shows built-in values and masks secrets, `repr_with_type` asks a value for its ``repr``. The others run no code of the
+user's.
+"""
 
 from __future__ import annotations
 
+import re
+import reprlib
 import sys
 import types
 from typing import Any
 
 from flyte_nb.core.values import redact
 
+#: Longest text of one argument in a label, in characters.
+MAX_BRIEF = 40
 #: Longest text of one value in a summary, in characters: a line on the screen.
-MAX_TEXT = 120
+MAX_SUMMARY = 120
 #: Attributes of an object shown by a summary. More are seldom looked at, and a model may have thousands.
 MAX_ATTRIBUTES = 40
 SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, range, memoryview)
 ATOMS = (int, float, complex, bool, type(None))
+
+#: ``repr`` of any value, bounded: 120 characters of a text, six items of a container.
+SHORT_REPR = reprlib.Repr()
+SHORT_REPR.maxstring = SHORT_REPR.maxother = 120
+SHORT_REPR.maxlist = SHORT_REPR.maxtuple = SHORT_REPR.maxdict = SHORT_REPR.maxset = 6
+
+#: An ANSI escape sequence: CSI, OSC with or without its end, or two characters.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+def brief(value: object, limit: int = MAX_BRIEF) -> str:
+    """A short text of a value: its repr for plain values, else type and size; never calls a user's repr."""
+    kind = type(value)
+    if kind is int or kind is float or kind is bool or value is None or kind is complex:
+        text = repr(value)
+        return text if len(text) <= limit else text[: limit - 3] + "..."
+    if kind is str:
+        text = repr(value[: limit + 1])  # type: ignore[index]
+        return text if len(text) <= limit else text[: limit - 4] + "...'"
+    if kind is bytes or kind is bytearray:
+        return f"<{len(value):,} bytes>"  # type: ignore[arg-type]
+    if kind in _BRACKETS:
+        return _brief_items(value, limit)
+    if callable(value):
+        return str(getattr(value, "short_name", None) or getattr(value, "__name__", kind.__name__))[:limit]
+    shape = getattr(value, "shape", None)
+    if type(shape) is tuple and all(type(n) is int for n in shape):
+        return f"<{kind.__name__} {'x'.join(map(str, shape))}>"
+    return f"<{kind.__name__}>"
+
+
+_BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+
+
+def _brief_items(value: Any, limit: int) -> str:
+    brackets = _BRACKETS[type(value)]
+    parts, used = [], 0
+    items = value.items() if type(value) is dict else value
+    for count, item in enumerate(items):
+        text = f"{brief(item[0], 12)}: {brief(item[1], 12)}" if type(value) is dict else brief(item, 16)
+        used += len(text) + 2
+        if used > limit - 8:
+            parts.append(f"...{len(value) - count} more")
+            break
+        parts.append(text)
+    return brackets[0] + ", ".join(parts) + brackets[1]
 
 
 def type_name(value: object) -> str:
@@ -46,7 +101,7 @@ def _nbytes(value: Any) -> int:
 
 def _frame_bytes(value: Any) -> int:
     # Not ``memory_usage``: it visits each column. Columns of objects are bounded by the writer.
-    return sum(int(block.nbytes) for block in value._mgr.arrays)
+    return sum(int(block.nbytes) for block in value._mgr.arrays)  # noqa: SLF001 - pandas' own name for its data
 
 
 def _tensor_bytes(value: Any) -> int:
@@ -96,7 +151,7 @@ def _describe_array(name: str, value: Any, size: int) -> str:
     except Exception:
         return name
     amount = "" if size == sys.maxsize else f", {bytes_text(size)}"
-    return f"{name} {shape}{dtype}{amount}"[:MAX_TEXT]
+    return f"{name} {shape}{dtype}{amount}"[:MAX_SUMMARY]
 
 
 def array_attributes(value: Any) -> dict[str, Any]:
@@ -108,23 +163,41 @@ def array_attributes(value: Any) -> dict[str, Any]:
         if hasattr(value, "dtype"):
             found["dtype"] = str(value.dtype)
         if type(value).__name__ == "DataFrame":
-            found["columns"] = [str(name)[:MAX_TEXT] for name in list(value.columns)[:MAX_ATTRIBUTES]]
+            found["columns"] = [str(name)[:MAX_SUMMARY] for name in list(value.columns)[:MAX_ATTRIBUTES]]
     except Exception:
         return found  # What could be had; a summary is never worth an error.
     return found
 
 
-def bytes_text(size: int) -> str:
-    """A number of bytes for people: "40 MB"."""
-    amount = float(size)
+def repr_with_type(value: object) -> str:
+    """A value and its type, bounded: ``'a' (str)``. Calls the value's ``repr``."""
+    try:
+        text = SHORT_REPR.repr(value)
+    except Exception:
+        text = "a value"
+    return f"{text} ({type(value).__name__})"
+
+
+def bytes_text(size: float, *, tenths: bool = False) -> str:
+    """A number of bytes for people: "40 MB".
+
+    Args:
+        size: Bytes.
+        tenths: Whether amounts of 10 or more have a decimal too: "40.0 MB".
+    """
     for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            return f"{amount:.0f} {unit}" if amount >= 10 or unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{size} bytes"
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.1f} {unit}" if unit != "bytes" and (tenths or size < 10) else f"{size:.0f} {unit}"
 
 
-def preview(value: object, limit: int = MAX_TEXT) -> str:
+def strip_ansi(text: str) -> str:
+    """The text without colours and other terminal sequences."""
+    return _ANSI.sub("", text) if "\x1b" in text else text
+
+
+def preview(value: object, limit: int = MAX_SUMMARY) -> str:
     """Bounded text of a value made of built-in types; `describe` for anything else.
 
     Args:
@@ -148,17 +221,17 @@ def _preview(value: Any, limit: int, depth: int) -> str:
         return f"<{describe(value)}>"
     items: list[str] = []
     total = len(value)
-    room = limit
+    left = limit
     for item in value:
-        if room <= 0 or len(items) >= 10:
+        if left <= 0 or len(items) >= 10:
             items.append(f"... {total} items")
             break
-        text = _preview(item, room, depth - 1)
+        text = _preview(item, left, depth - 1)
         if cls is dict:
             inner = value[item] if type(item) in (str, int) else None  # Another key's ``==`` would be foreign code.
             hidden = type(item) is str and redact.hides(item, inner)
-            text += f": {'<redacted>' if hidden else _preview(inner, room, depth - 1)}"
-        room -= len(text)
+            text += f": {'<redacted>' if hidden else _preview(inner, left, depth - 1)}"
+        left -= len(text)
         items.append(text)
     joined = ", ".join(items)
     if cls is list:

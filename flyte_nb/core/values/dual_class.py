@@ -25,7 +25,7 @@ MAX_DUAL_CLASSES = 256
 
 
 class _Own:
-    """An attribute that lives in the instance's ``__dict__``, whatever the original class has under that name.
+    """An attribute in the instance's ``__dict__``, whatever the original class has under that name.
 
     ``code`` of `SystemExit` is a slot in C, ``code`` of a user's exception may be a property without a setter.
     """
@@ -118,6 +118,7 @@ def rebuild_error(
     cause: bytes | None,
     packed: list[tuple[bytes | None, str]] | None,
 ) -> BaseException:
+    """Make an error of the tree from what `reduce_error` took it apart into; called by pickle."""
     made = error_class if original_type is None else dual(error_class, original_type)
     if packed is not None:
         args = (*args, [(each and exception_parts.unpack(each)) or Exception(text) for each, text in packed])

@@ -70,7 +70,7 @@ def fill(error: BaseException, args: tuple[Any, ...], outside: dict[str, Any], a
         try:
             setattr(error, name, value)
         except (AttributeError, TypeError):
-            continue  # read-only, ``exceptions`` of a group say: set when the instance was made
+            continue  # read-only, such as ``exceptions`` of a group: set when the instance was made
     error.__dict__.update(attributes)
 
 
@@ -109,7 +109,7 @@ def pack(error: BaseException) -> bytes | None:
 
 
 def unpack(packed: bytes) -> BaseException | None:
-    """The exception that `pack` pickled; None if this process lacks what it takes, the module of its class say."""
+    """The exception that `pack` pickled; None if this process lacks what it takes, such as the module of its class."""
     import pickle
 
     try:

@@ -1,4 +1,4 @@
-"""cloudpickle, with the file names of functions kept: remote tracebacks show lines by them. Runs in: everywhere."""
+"""Pickler: cloudpickle, with the file names of functions, by which tracebacks find lines. Runs in: everywhere."""
 
 from __future__ import annotations
 

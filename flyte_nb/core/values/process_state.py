@@ -1,4 +1,4 @@
-"""What the modules of a program hold and no pickler takes: locks, caches, context variables. Runs in: everywhere.
+"""Pickle what belongs to one process: locks, queues, pools, caches, context variables. Runs in: everywhere.
 
 A task travels with the globals that it uses. In Flyte each process imports the module anew and so has locks of its own; here a
 lock, queue or pool that a task's code refers to arrives as a new one. Caches (`functools.lru_cache`) arrive empty, context
@@ -41,7 +41,7 @@ class LateCache:
         return LateCache, self._size, self._cached.__wrapped__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, or give what it gave before."""
+        """Call the function, or return what it returned before."""
         return self._cached(*args, **kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""Keep secrets out of failure records: by name, by the environment's values, by shape. Runs in: everywhere.
+"""Redact secrets from failure records and labels: by name, by the environment's values, by shape. Runs in: everywhere.
 
 Three questions are answered here: is a *name* one that holds a secret (``password``, ``api_key``), does a *text* contain
 the value of an environment variable with such a name, and does a text contain something shaped like a credential

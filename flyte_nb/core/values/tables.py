@@ -1,4 +1,4 @@
-"""Show a data frame or an array as a small table of texts. Runs in: everywhere.
+"""Table of texts for a data frame or an array, small. Runs in: everywhere.
 
 Frames and arrays of well-known packages only: nothing of the user's own is called.
 """

@@ -23,11 +23,11 @@ from flyte_nb.core.values import code_hash
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
 
 #: Values nested deeper than this are hashed as one pickle.
-MAX_DEPTH = 200
+MAX_NESTING = 200
 
 
 class HashFunction:
-    """Says how inputs are told apart: ``df: Annotated[pd.DataFrame, HashFunction.from_fn(f)]``, where ``f(df)`` is text.
+    """Distinguishes inputs by a function: ``df: Annotated[pd.DataFrame, HashFunction.from_fn(f)]``, where ``f(df)`` is text.
 
     Args:
         fn: Called with the value; returns what stands for it in cache keys.
@@ -62,7 +62,7 @@ class HashFunction:
 def content_hash(value: object) -> bytes:
     """Hash of a value.
 
-    An object may say what stands for it: ``_flyte_content_hash_()``, which returns text (a file's, its address or digest).
+    An object may define what stands for it: ``_flyte_content_hash_()``, which returns text (a file's, its address or digest).
 
     Args:
         value: Anything that can be pickled.
@@ -81,7 +81,7 @@ class _Feeder:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
-        #: Containers and objects that are being taken apart: their place, by id. Ends cycles.
+        #: Containers and objects that are being taken apart: their depth, by id. Ends cycles.
         self._path: dict[int, int] = {}
 
     def digest(self, value: object) -> bytes:
@@ -111,10 +111,10 @@ class _Feeder:
             self._inside(value, self._other)
 
     def _inside(self, value: Any, feed: Callable[[Any], None]) -> None:
-        place = self._path.get(id(value))
-        if place is not None:
-            self._tag(b"cycle", len(self._path) - place)
-        elif len(self._path) >= MAX_DEPTH:
+        depth = self._path.get(id(value))
+        if depth is not None:
+            self._tag(b"cycle", len(self._path) - depth)
+        elif len(self._path) >= MAX_NESTING:
             self._bytes(b"deep", cloudpickle.dumps(value, protocol=5))
         else:
             self._path[id(value)] = len(self._path)

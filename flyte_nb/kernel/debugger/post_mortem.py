@@ -36,7 +36,7 @@ def post_mortem(record: FailureRecord, *, shell: Any = None, what: str = "the de
             f"{record.type_name} has no frames to look at: {record.message or 'it did not fail in Python code'}"
         )
     print(f"{record.type_name}: {record.message}"[:500])  # noqa: T201 - the answer to a command
-    for note in rebuild.describe(record):
+    for note in rebuild.notes_of(record):
         print(note)  # noqa: T201
     remember(error, tb)
     interact(shell, tb)

@@ -34,11 +34,11 @@ def overview() -> str:
     total = sum(row.nbytes for row in rows)
     results = sum(row.entries for row in rows)
     width = max(len("task"), *(len(row.task) for row in rows))
-    lines = [f"{results:,} results in {folder}: {bytes_text(total)} of {bytes_text(bound)}"]
+    lines = [f"{results:,} results in {folder}: {bytes_text(total, tenths=True)} of {bytes_text(bound, tenths=True)}"]
     lines.append(f"{'task':<{width}}  {'results':>8}  {'size':>9}  {'hits':>8}  last used")
     now = time.time()
     lines += [
-        f"{row.task:<{width}}  {row.entries:>8,}  {bytes_text(row.nbytes):>9}  {row.hits:>8,}  {ago(now - row.used_at)}"
+        f"{row.task:<{width}}  {row.entries:>8,}  {bytes_text(row.nbytes, tenths=True):>9}  {row.hits:>8,}  {ago(now - row.used_at)}"
         for row in rows
     ]
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from flyte_nb.core.runs import retry
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.transport.payload import loads
-from flyte_nb.core.values.brief import brief
+from flyte_nb.core.values.describe import brief
 from flyte_nb.kernel.debugger.prompt import can_prompt
 from flyte_nb.kernel.debugger.replay import Replayed
 from flyte_nb.kernel.debugger.replay import replay as run_here

@@ -77,12 +77,14 @@ def test_identical_calls_of_two_peers_execute_once(world):
     assert [1, 0] == world.executing()
     world.clock.advance(2)
     assert "an identical call is executing" in world.action(second).note
+    assert "<CacheService [1 executing, 1 waiting]>" == repr(world.cache)
 
     world.executors["w1"].end(value=dumps(1))
 
     assert [1, 1] == [loads(settled.payload) for settled in world.settled]
     assert [False, True] == [world.action(flight).cached for flight in (first, second)]
     assert "" == world.action(second).note
+    assert "<CacheService [0 executing, 0 waiting]>" == repr(world.cache)
 
 
 def test_when_the_holder_fails_the_next_executes(world):

@@ -56,6 +56,7 @@ def test_a_result_survives_the_process(opened):
     packed = Packed(b"\x80\x05\x97.", (content_of("n", buffer),), 4 + len(buffer))
     store.put(b"buffers", "t.f", packed)
     store.close()
+    assert f"<CacheStore {store.folder} [closed]>" == repr(store)
 
     again = opened()
     assert values == {key: get(again, key) for key in values}

@@ -22,9 +22,11 @@ import pytest
 
 from flyte_nb import errors
 from flyte_nb.core.failures import capture as failure
-from flyte_nb.core.failures import rebuild
+from flyte_nb.core.failures import rebuild, snapshot
 from flyte_nb.core.failures import record as failure_record
-from flyte_nb.core.failures.capture import FailureRecord, Redacted, Summary, capture
+from flyte_nb.core.failures.capture import capture
+from flyte_nb.core.failures.record import FailureRecord
+from flyte_nb.core.failures.stand_ins import Redacted, Summary
 from flyte_nb.core.values import redact, source_lines
 from tests.core.failures import failing
 
@@ -52,14 +54,19 @@ def record_of(
         made = capture(
             exc, task="demo.task", action="x1", label="task(1)", attempt=0, worker="tcp://w:1", user_only=user_only
         )
-        return failure.load_record(failure.dump_record(made))
+        return FailureRecord.loads(made.dumps())
     raise AssertionError("it did not fail")
 
 
 def locals_of(record: FailureRecord, name: str) -> dict[str, Any]:
     """Restored locals of the innermost frame of a function."""
     index = max(i for i, frame in enumerate(record.frames) if frame.name == name)
-    return record.frame_locals(index)
+    return restored(record, index)
+
+
+def restored(record: FailureRecord, index: int) -> dict[str, Any]:
+    """Restored locals of one frame."""
+    return {name: snapshot.restore(kept, record.classes) for name, kept in (record.frames[index].locals or {}).items()}
 
 
 def held(value: object) -> Any:
@@ -78,7 +85,7 @@ def test_it_says_what_failed_where_and_in_which_action() -> None:
         "user",
     )
     assert record.where == place("return both[", "inner")
-    assert record.origin == failure.Place("x1", "demo.task", "task(1)", 0, "tcp://w:1")
+    assert record.origin == failure_record.Hop("x1", "demo.task", "task(1)", 0, "tcp://w:1")
     assert repr(record) == (
         f"<FailureRecord IndexError: 'list index out of range' at {place('return both[', 'inner')} in task(1), 3 frames>"
     )
@@ -118,7 +125,7 @@ def test_frames_of_libraries_carry_locals_on_request_only() -> None:
 
     assert without.frames[-1].kind == with_them.frames[-1].kind == "library"
     assert without.frames[-1].locals is None
-    assert with_them.frame_locals(len(with_them.frames) - 1)["obj"] == 3
+    assert restored(with_them, len(with_them.frames) - 1)["obj"] == 3
 
 
 @pytest.mark.parametrize(
@@ -256,7 +263,7 @@ def test_secrets_are_hidden_by_name_and_by_value(monkeypatch: pytest.MonkeyPatch
     assert seen["thing"].size == 3
     assert isinstance(seen["thing"].api_key, Redacted)
     assert record.message == "cannot log in with ***"
-    data = failure.dump_record(record)
+    data = record.dumps()
     for secret in (known, given, in_url, in_dict, in_object):
         assert secret.encode() not in data
 
@@ -282,9 +289,9 @@ def test_a_large_failure_is_bounded() -> None:
 
     record = record_of(deep, 40)
 
-    assert len(failure.dump_record(record)) < 300_000
+    assert len(record.dumps()) < 300_000
     assert locals_of(record, "deep")["level"] == 0
-    assert len(record.message) <= failure.MAX_TEXT
+    assert len(record.message) <= failure.MAX_MESSAGE_CHARS
 
 
 def test_a_record_beyond_the_limit_loses_locals_before_it_loses_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,12 +299,12 @@ def test_a_record_beyond_the_limit_loses_locals_before_it_loses_its_text(monkeyp
     record = record_of(failing.square, 7)
     monkeypatch.setattr(failure_record, "MAX_RECORD", len(pickle.dumps(record)) - 10)
 
-    trimmed = failure.load_record(record.dumps())
+    trimmed = FailureRecord.loads(record.dumps())
 
     assert trimmed.frames[-1].locals is None
     assert trimmed.sources == record.sources
     monkeypatch.setattr(failure_record, "MAX_RECORD", 10)
-    assert failure.load_record(record.dumps()).message == "list index out of range"
+    assert FailureRecord.loads(record.dumps()).message == "list index out of range"
 
 
 def test_a_runaway_recursion_keeps_both_ends() -> None:
@@ -350,7 +357,7 @@ def test_a_group_of_hundreds_is_bounded() -> None:
 
     assert record.children_total == 600
     assert len(record.children) == failure.MAX_CHILDREN
-    assert len(failure.dump_record(record)) < 600_000
+    assert len(record.dumps()) < 600_000
     assert record.children[0].frames
     assert not record.children[100].frames
 
@@ -455,7 +462,7 @@ def test_a_flyte_error_keeps_its_own_code_and_kind() -> None:
 def test_source_registered_for_a_cell_is_shipped() -> None:
     """A worker has the functions of a cell, and no file with their text."""
     text = "def cell_function(x):\n    # divides\n    return x / 0\n"
-    failure.register_source("/tmp/ipykernel_1/123.py", text)
+    source_lines.register_source("/tmp/ipykernel_1/123.py", text)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(text, "/tmp/ipykernel_1/123.py", "exec"), namespace)
 
@@ -482,7 +489,7 @@ def in_another_process(function: Callable[[], object]) -> FailureRecord:
         [sys.executable, "-c", textwrap.dedent(REMOTE).format(root=str(ROOT))],
         input=cloudpickle.dumps(function), stdout=subprocess.PIPE, check=True, timeout=60,
     )  # fmt: skip
-    return failure.load_record(done.stdout)
+    return FailureRecord.loads(done.stdout)
 
 
 NOTEBOOK = """

@@ -17,8 +17,8 @@ import pytest
 from flyte_nb import errors
 from flyte_nb.core.failures import capture, traceback_text, wording
 from flyte_nb.core.failures import rebuild as remote_traceback
-from flyte_nb.core.failures.capture import FailureRecord
 from flyte_nb.core.failures.rebuild import rebuild, to_exception
+from flyte_nb.core.failures.record import FailureRecord, record_of
 from flyte_nb.core.values import source_lines
 from tests.core.failures import failing
 
@@ -49,7 +49,7 @@ def recorded(
         made = capture.capture(
             exc.with_traceback(tb), task="demo.work", action=action, label=label, attempt=attempt, worker="tcp://w:1"
         )
-        return capture.load_record(made.dumps())
+        return FailureRecord.loads(made.dumps())
     raise AssertionError("it did not fail")
 
 
@@ -127,7 +127,7 @@ def test_the_error_is_flytes_and_the_originals() -> None:
         "list index out of range",
     )
     assert type(error.__cause__) is IndexError
-    assert capture.record_of(error) is not None
+    assert record_of(error) is not None
 
 
 def test_another_class_of_flyte_can_be_asked_for() -> None:
@@ -225,7 +225,7 @@ def test_equal_failures_share_their_compiled_code() -> None:
 def test_source_that_exists_nowhere_here_is_shown() -> None:
     """A cell of a kernel that is gone, a file of another machine."""
     text = "def far_away(x):\n    y = x + 1\n    return y / 0\n"
-    capture.register_source("/tmp/ipykernel_9/77.py", text)
+    source_lines.register_source("/tmp/ipykernel_9/77.py", text)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(text, "/tmp/ipykernel_9/77.py", "exec"), namespace)
     record = recorded(namespace["far_away"], 3)
@@ -257,7 +257,7 @@ def test_a_file_that_was_edited_since_shows_what_ran() -> None:
 def test_parts_of_a_large_file_stand_at_their_own_lines() -> None:
     """Only the lines around each failure are shipped."""
     body = "".join(f"def f{n}(x):\n    return x / 0  # {n}\n\n" for n in range(400))
-    capture.register_source("/far/large.py", body)
+    source_lines.register_source("/far/large.py", body)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(body, "/far/large.py", "exec"), namespace)
     records = [recorded(namespace[f"f{n}"], 3) for n in (10, 390)]

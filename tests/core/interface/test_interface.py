@@ -173,7 +173,7 @@ def test_interface_survives_pickle() -> None:
     interface = Interface.of(f, task="e.f")
     again: Interface = pickle.loads(pickle.dumps(interface))
 
-    assert (repr(interface), interface.fingerprint) == (repr(again), again.fingerprint)
+    assert (repr(interface), interface.signature_text()) == (repr(again), again.signature_text())
     assert ((1,), {"b": "x"}) == again.bind((1,), {})
     with pytest.raises(RuntimeDataValidationError):
         again.check_outputs(3)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.core.transport import blobs
+from flyte_nb.core.transport import blob_files, blobs, process_folder
 from flyte_nb.core.transport import payload as serial
 from flyte_nb.core.transport.blobs import Blobs, Borrowed, Received
 
-BIG = blobs.MAP_BYTES + 4096
+BIG = blob_files.MAP_BYTES + 4096
 
 
 def buffer(fill: bytes, nbytes: int = BIG) -> bytearray:
@@ -47,7 +47,7 @@ def test_every_reader_gets_a_copy_of_its_own(nbytes: int) -> None:
     one[0] = 0
     assert other[0] == ord("x")
     assert blob.get()[0] == ord("x")
-    with pytest.raises(blobs.BlobGoneError):
+    with pytest.raises(blob_files.BlobGoneError):
         reference.get()
 
 
@@ -71,6 +71,7 @@ def test_the_store_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -
     paths = [Path(store.put(memoryview(array)).path) for array in arrays]
     gc.collect()
     assert [path.exists() for path in paths] == [False] * 7 + [True] * 3
+    assert repr(store) == "<Blobs of local [3 offered, 3 remembered]>"
 
 
 @pytest.mark.parametrize("nbytes", [300_000, BIG])
@@ -121,7 +122,7 @@ def test_folders_of_killed_processes_are_swept(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
     path = Path(done.stdout.strip())
     assert path.exists()
-    blobs.sweep()
+    process_folder.sweep()
     assert not path.parent.exists()
 
 
@@ -136,7 +137,7 @@ def test_only_own_files_are_handed_out(tmp_path: Path) -> None:
     """A peer cannot ask for any other file of this machine."""
     secret = tmp_path / "secret"
     secret.write_text("s")
-    assert blobs.take(str(secret), given=False) is None
+    assert blob_files.take(str(secret), given=False) is None
     blob = Blobs().put(memoryview(b"w" * 300_000))
-    assert blobs.take(f"{Path(blob.path).parent}/../{tmp_path.name}/secret", given=False) is None
-    assert blobs.take(blob.path, given=False) == b"w" * 300_000
+    assert blob_files.take(f"{Path(blob.path).parent}/../{tmp_path.name}/secret", given=False) is None
+    assert blob_files.take(blob.path, given=False) == b"w" * 300_000

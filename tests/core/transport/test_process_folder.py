@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flyte_nb.core.transport.process_folder import sweep
+
 MAKE = """
 import os, sys
 from flyte_nb.core.transport.process_folder import session_folder
@@ -39,3 +41,13 @@ def test_what_a_killed_process_left_is_removed_by_the_next():
     run(MAKE)
 
     assert not killed.exists()
+
+
+def test_folders_of_another_container_are_left_alone(tmp_path):
+    """Process numbers of another machine or namespace, which shares the disk, say nothing here."""
+    theirs = tmp_path / "flyte_nb-00000000-4194303-abc"
+    theirs.mkdir()
+
+    sweep(tmp_path)
+
+    assert theirs.exists()

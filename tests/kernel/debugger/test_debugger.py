@@ -39,7 +39,7 @@ def record_of(function, *args):
     except Exception as exc:
         exc = exc.with_traceback(exc.__traceback__.tb_next)
         made = failure.capture(exc, task="demo.square", action="x1", label="square(17)", attempt=0, worker="tcp://w:1")
-        return failure.load_record(made.dumps())
+        return FailureRecord.loads(made.dumps())
 
 record = record_of(square, 17)
 

@@ -1,0 +1,197 @@
+"""Calls of a map in flight: submit ahead, collect in order, cancel what is left. Runs in: the calling code.
+
+Submission goes in batches and results come back in batches: with a coroutine and a wake-up per item, 10,000 no-ops took
+twice as long. Inputs are consumed lazily where ``concurrency`` bounds what is in flight, so endless iterables work there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from flyte_nb.core.control.calls import Settled
+from flyte_nb.core.control.flight import Ticket
+from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.prepare import prepare
+from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.mailbox import Mailbox, running_loop
+
+#: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
+#: process is replaced: what takes longer has lost its worker.
+END_PATIENCE = 15.0
+
+#: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
+SUBMIT_BATCH = 256
+
+
+class Target:
+    """What a map calls: a task, or a partial of one."""
+
+    def __init__(self, func: Any) -> None:
+        partial = func if isinstance(func, functools.partial) else None
+        task = partial.func if partial else func
+        if not isinstance(task, Task):
+            what = getattr(task, "__name__", repr(task))
+            raise TypeError(
+                f"flyte.map takes a task or a functools.partial of one, not {what}. Decorate it with @env.task."
+            )
+        self.task: Task[..., Any] = task
+        self.args: tuple[Any, ...] = partial.args if partial else ()
+        self.kwargs: dict[str, Any] = partial.keywords if partial else {}
+        if partial:
+            self._check_partial()
+
+    def _check_partial(self) -> None:
+        names = list(self.task.interface.inputs)
+        free = [n for n in names[len(self.args) :] if n not in self.kwargs]
+        taken = names[len(self.args)] if len(self.args) < len(names) else None
+        if taken is not None and taken in self.kwargs and free:
+            raise TypeError(
+                f"Parameter '{taken}' is provided both as positional argument and keyword argument: the mapped value of "
+                f"{self.task.name} goes there. Bind the other parameters instead."
+            )
+        if len(free) != 1:
+            raise TypeError(
+                f"Partial function must leave exactly one parameter unspecified: the partial of {self.task.name} leaves "
+                f"{len(free)} ({', '.join(free) or 'none'})."
+            )
+
+    def call(self, values: tuple[Any, ...]) -> Any:
+        """Call outside a run: the plain function."""
+        return self.task.func(*self.args, *values, **self.kwargs)
+
+    def inputs(self, iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
+        """Arguments of one call after another; the shortest iterable decides the length."""
+        return zip(*iterables, strict=False) if iterables else iter(())
+
+
+class Window:
+    """Calls of one map in flight: submits ahead, collects in order."""
+
+    def __init__(
+        self,
+        context: Context,
+        target: Target,
+        inputs: Iterator[tuple[Any, ...]],
+        group: str | None,
+        limit: int,
+        return_exceptions: bool,
+    ) -> None:
+        self.gateway: Gateway = context.gateway
+        self._context = context
+        self._target = target
+        self._inputs = inputs
+        self._group = f"{target.task.name}_{group or 'map'}"
+        self._limit = limit
+        self._return_exceptions = return_exceptions
+        #: Results by index that came before their turn.
+        self.done: dict[int, Settled] = {}
+        self.tickets: dict[int, Ticket] = {}
+        self.submitted = 0
+        #: Whether the inputs are used up.
+        self.exhausted = False
+        #: First failure in order of arrival, for ``return_exceptions=False``.
+        self.failed: Settled | None = None
+        self.wake: Callable[[], None] = lambda: None
+
+    def fill(self) -> None:
+        """Submit as many calls as may be in flight."""
+        free = self._limit - len(self.tickets) if self._limit > 0 else -1
+        batch: list[Ticket] = []
+        while free and not self.exhausted:
+            try:
+                values = next(self._inputs)
+            except StopIteration:
+                self.exhausted = True
+                break
+            free -= 1
+            index = self.submitted
+            self.submitted += 1
+            try:
+                call = prepare(
+                    self._context, self._target.task, (*self._target.args, *values), self._target.kwargs, self._group
+                )
+            except Exception as exc:
+                self.tickets[index] = Ticket(None, _ignore)  # type: ignore[arg-type]
+                self._settle(index, Settled("raised", None, error=exc))
+                continue
+            ticket = self.tickets[index] = Ticket(call, functools.partial(self._settle, index))
+            batch.append(ticket)
+            if len(batch) >= SUBMIT_BATCH:
+                self._hand_over(batch)
+                batch = []
+        if batch:
+            self._hand_over(batch)
+
+    def _hand_over(self, batch: list[Ticket]) -> None:
+        self.gateway.submit_all(batch)
+        time.sleep(0)  # let the engine begin with them: it waits for the GIL
+
+    def _settle(self, index: int, settled: Settled) -> None:
+        # On the controller's thread.
+        self.done[index] = settled
+        if settled.kind != "ok" and self.failed is None:
+            self.failed = settled
+        self.wake()
+
+    def cancel(self, then: Callable[[], None]) -> bool:
+        """Cancel what is still out.
+
+        Args:
+            then: Called, on the controller's thread, when nothing of it executes any more.
+
+        Returns:
+            Whether anything was.
+        """
+        out = [t for index, t in self.tickets.items() if index not in self.done and t.call is not None]
+        if out:
+            self.gateway.drop_all(out, "the map ended early", then)
+        return bool(out)
+
+    def has(self, index: int) -> bool:
+        """Submit what may be in flight now; whether there is an input with this index."""
+        if not self.exhausted and (self._limit > 0 or not self.submitted):
+            self.fill()
+        return not self.exhausted or index < self.submitted
+
+    def take(self, index: int) -> Settled | None:
+        """The result with this index if it is there; any failure, as soon as there is one, where failures are raised."""
+        settled = self.done.pop(index, None)
+        if settled is not None:
+            del self.tickets[index]
+            return settled
+        return None if self._return_exceptions else self.failed
+
+    def open(self, settled: Settled) -> Any:
+        """The value, or its error: raised, or as a value."""
+        try:
+            return settled.result()
+        except Exception as exc:  # a CancelledError is none
+            if not self._return_exceptions:
+                raise
+            return exc
+
+    def end(self) -> None:
+        """Cancel the items that are out, and wait for their end."""
+        ended = threading.Event()
+        # A forgotten generator is closed by the garbage collector in whatever thread it runs: the controller's must go on.
+        if self.cancel(ended.set) and running_loop() is not self.gateway.loop:
+            with self.gateway.blocking():
+                ended.wait(END_PATIENCE)
+
+    async def end_aio(self, box: Mailbox) -> None:
+        """Cancel the items that are out, and await their end."""
+        ended = asyncio.Event()
+        if self.cancel(lambda: box.post(ended.set)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), END_PATIENCE)
+
+
+def _ignore(_settled: Settled) -> None:
+    """Ignore the end of a call that was never made."""
