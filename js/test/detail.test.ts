@@ -5,7 +5,7 @@ import { RunModel } from "../src/model.ts";
 import type { Detail, Row } from "../src/protocol.ts";
 import { Transport } from "../src/transport.ts";
 import { answerForm } from "../src/view/answer.ts";
-import { DetailView } from "../src/view/detail.ts";
+import { DetailView } from "../src/view/detail/view.ts";
 import { h, keepFocus } from "../src/view/dom.ts";
 
 const EVIL = "<img src=x onerror=alert(1)>";

@@ -16,7 +16,7 @@ import {
   type SegmentWord,
 } from "../protocol.ts";
 import { Transport, uuid } from "../transport.ts";
-import { DetailView } from "./detail.ts";
+import { DetailView } from "./detail/view.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
 import { ErrorsView } from "./errors.ts";
 import { HeaderView } from "./header.ts";

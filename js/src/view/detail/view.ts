@@ -1,7 +1,7 @@
 /** The panel of one action: what went in and out, what went wrong, its attempts, times and log. */
 
-import { duration, growing, number } from "../format.ts";
-import type { RunModel } from "../model.ts";
+import { duration, growing, number } from "../../format.ts";
+import type { RunModel } from "../../model.ts";
 import {
   type Attempt,
   type Detail,
@@ -12,11 +12,11 @@ import {
   type Row,
   type Table,
   type Value,
-} from "../protocol.ts";
-import { answerForm } from "./answer.ts";
-import { append, type Child, h, keepFocus, setAttr, setText, show } from "./dom.ts";
-import { icon, phaseIcon, phaseWord } from "./icons.ts";
-import { drawLine } from "./logs.ts";
+} from "../../protocol.ts";
+import { answerForm } from "../answer.ts";
+import { append, type Child, h, keepFocus, setAttr, setText, show } from "../dom.ts";
+import { icon, phaseIcon, phaseWord } from "../icons.ts";
+import { drawLine } from "../logs.ts";
 
 /** Log lines drawn in the panel; the Logs tab shows all. */
 const MAX_LOG = 60;
