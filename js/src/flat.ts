@@ -1,7 +1,7 @@
 /** The tree as a list of lines, without making a line for each of 100,000 actions: only segments are stored. */
 
 import type { RunModel } from "./model.ts";
-import { type GroupRow, isFailure, type Row } from "./protocol.ts";
+import type { GroupRow, Row } from "./protocol.ts";
 
 /** Groups of at most this many members open by themselves. */
 export const OPEN_UP_TO = 12;
@@ -168,7 +168,3 @@ export class FlatTree {
     return out;
   }
 }
-
-/** Which phase counts of a group are failures. */
-export const failures = (group: GroupRow): number =>
-  group.counts.reduce((sum, n, code) => sum + (isFailure(code) ? n : 0), 0);

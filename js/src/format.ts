@@ -1,6 +1,6 @@
 /** Numbers and times in words, as flyte_nb/views/words.py says them. */
 
-import { SEGMENTS } from "./protocol.ts";
+import { SEGMENTS } from "./phases.ts";
 
 const numbers = new Intl.NumberFormat("en");
 export const number = (n: number): string => numbers.format(n);

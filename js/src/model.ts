@@ -1,15 +1,7 @@
 /** The picture of one run, as far as this browser was told. No DOM, no clock but the one given. */
 
-import {
-  type ErrorFold,
-  type GroupRow,
-  type Header,
-  isTerminal,
-  type Labels,
-  type Picture,
-  type Row,
-  type WireLine,
-} from "./protocol.ts";
+import { isTerminal } from "./phases.ts";
+import type { ErrorFold, GroupRow, Header, Labels, Picture, Row, WireLine } from "./protocol.ts";
 
 /** Log lines kept in the browser; older ones are fetched again when wanted. */
 export const MAX_LINES = 5_000;

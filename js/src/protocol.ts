@@ -1,53 +1,6 @@
-/** What Python sends and takes: a mirror of flyte_nb/views/rows.py, picture.py and replies.py. */
+/** Types of what Python sends and takes: a mirror of flyte_nb/views/rows.py, picture.py and replies.py. */
 
 export const PROTOCOL = 1;
-
-/** Phases by code, in the order of flyte_nb.core.history.facts.Phase. */
-export const PHASES = [
-  "queued",
-  "waiting",
-  "starting",
-  "running",
-  "paused",
-  "cancelling",
-  "succeeded",
-  "failed",
-  "cancelled",
-  "timed out",
-  "recovered",
-  "abandoned",
-] as const;
-export type PhaseWord = (typeof PHASES)[number];
-
-export const P = {
-  QUEUED: 0,
-  WAITING: 1,
-  STARTING: 2,
-  RUNNING: 3,
-  PAUSED: 4,
-  CANCELLING: 5,
-  SUCCEEDED: 6,
-  FAILED: 7,
-  CANCELLED: 8,
-  TIMED_OUT: 9,
-  RECOVERED: 10,
-  ABANDONED: 11,
-} as const;
-
-/** Segments of a bar, in order, with the phase codes that count as each. */
-export const SEGMENTS = [
-  { word: "done", look: P.SUCCEEDED, codes: [P.SUCCEEDED, P.RECOVERED] },
-  { word: "failed", look: P.FAILED, codes: [P.FAILED, P.TIMED_OUT] },
-  { word: "cancelled", look: P.CANCELLED, codes: [P.CANCELLED, P.ABANDONED, P.CANCELLING] },
-  { word: "paused", look: P.PAUSED, codes: [P.PAUSED] },
-  { word: "running", look: P.RUNNING, codes: [P.RUNNING, P.STARTING] },
-  { word: "queued", look: P.QUEUED, codes: [P.QUEUED, P.WAITING] },
-] as const;
-export type SegmentWord = (typeof SEGMENTS)[number]["word"];
-
-export const isTerminal = (code: number): boolean => code >= P.SUCCEEDED;
-export const isFailure = (code: number): boolean => code === P.FAILED || code === P.TIMED_OUT;
-export const isActive = (code: number): boolean => code >= P.STARTING && code <= P.CANCELLING && code !== P.PAUSED;
 
 /** All times are seconds since the run began. */
 export interface Header {

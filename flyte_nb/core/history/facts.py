@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 
 
 class Phase(enum.StrEnum):
-    """Where an action or a run stands. Flyte 2's phases, and two of ours (`CANCELLING`, `ABANDONED`)."""
+    """Where an action or a run stands. Flyte 2's phases, and two of ours (`CANCELLING`, `ABANDONED`).
+
+    Their order gives their codes (`flyte_nb.core.store.PHASE_CODES`), on the wire and in the browser's colours: a new one comes
+    last, and tests/views/test_phases.py writes it into the browser's table.
+    """
 
     #: Known, not yet given to a worker.
     QUEUED = "queued"

@@ -2,27 +2,15 @@
 
 import { number, summary } from "../format.ts";
 import { bytes, type LogEntry, RunModel } from "../model.ts";
-import {
-  type Detail,
-  isFailure,
-  type Labels,
-  type Log,
-  type Message,
-  type Model,
-  P,
-  PROTOCOL,
-  type Row,
-  SEGMENTS,
-  type SegmentWord,
-} from "../protocol.ts";
+import { isFailure, P, phaseWord, SEGMENTS, type SegmentWord } from "../phases.ts";
+import { type Detail, type Labels, type Log, type Message, type Model, PROTOCOL, type Row } from "../protocol.ts";
 import { Transport, uuid } from "../transport.ts";
 import { DetailView } from "./detail/view.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
 import { ErrorsView } from "./errors.ts";
 import { HeaderView } from "./header.ts";
-import { palette } from "./heat.ts";
-import { phaseWord } from "./icons.ts";
 import { LogTail, LogView } from "./logs.ts";
+import { Palette } from "./palette.ts";
 import { parseTimeline, TimelineView } from "./timeline.ts";
 import { TreeView } from "./tree.ts";
 
@@ -66,7 +54,6 @@ export class App {
   private opened: boolean | null = null;
   private dirty = false;
   private frame = 0;
-  private colorsNow: Uint32Array | null = null;
   private lastLook = "";
   private lookTimer: ReturnType<typeof setTimeout> | null = null;
   private readonly timers: ReturnType<typeof setInterval>[] = [];
@@ -77,7 +64,7 @@ export class App {
   private detailOf = "";
   private selectedPhase = "";
   private readonly observer: ResizeObserver;
-  private readonly themes: MutationObserver;
+  private readonly palette: Palette;
 
   constructor(private readonly widget: Model) {
     this.transport = new Transport(widget);
@@ -85,7 +72,7 @@ export class App {
     const heat = {
       peek: (key: string, index: number, then: (label: string) => void) => this.peek(key, index, then),
       open: (key: string, index: number) => this.openCell(key, index),
-      colors: () => this.colors(),
+      colors: () => this.palette.colors,
     };
     this.header = new HeaderView({
       toggle: () => this.toggle(),
@@ -112,7 +99,6 @@ export class App {
     });
     this.tail = new LogTail(() => this.show("logs"));
     this.timeline = new TimelineView(this.model, {
-      colors: () => this.colors(),
       fetch: (window) => this.fetchTimeline(window),
       openNumber: (id) => this.openNumber(id),
       labelOfNumber: (id, then) => this.labelOfNumber(id, then),
@@ -209,11 +195,7 @@ export class App {
     );
     this.observer = new ResizeObserver(() => this.resized());
     this.observer.observe(this.root);
-    this.themes = new MutationObserver(() => this.themed());
-    this.themes.observe(document.body, {
-      attributes: true,
-      attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"],
-    });
+    this.palette = new Palette(this.root, () => this.schedule());
     this.select("tree");
   }
 
@@ -324,19 +306,6 @@ export class App {
   private resized(): void {
     this.root.classList.toggle("fnb-narrow", this.root.clientWidth < 760);
     this.schedule();
-  }
-
-  private themed(): void {
-    this.colorsNow = null;
-    this.schedule();
-  }
-
-  private colors(): Uint32Array {
-    if (this.colorsNow) return this.colorsNow;
-    const colors = palette(this.root);
-    // Outside the page nothing has a colour yet.
-    if (this.root.isConnected) this.colorsNow = colors;
-    return colors;
   }
 
   private announce(): void {
@@ -794,7 +763,7 @@ export class App {
     if (this.lookTimer) clearTimeout(this.lookTimer);
     cancelAnimationFrame(this.frame);
     this.observer.disconnect();
-    this.themes.disconnect();
+    this.palette.destroy();
     this.tree.destroy();
     this.logs.destroy();
     this.root.remove();

@@ -1,7 +1,7 @@
 /** A segmented progress bar: how many actions are in each phase. */
 
 import { number, segments, summary } from "../format.ts";
-import { isTerminal } from "../protocol.ts";
+import { isTerminal } from "../phases.ts";
 import { h, setAttr } from "./dom.ts";
 
 export class Bar {

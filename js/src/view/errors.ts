@@ -2,6 +2,7 @@
 
 import { number } from "../format.ts";
 import type { RunModel } from "../model.ts";
+import { P } from "../phases.ts";
 import type { ErrorFold } from "../protocol.ts";
 import { h, keepFocus, show } from "./dom.ts";
 import { phaseIcon } from "./icons.ts";
@@ -54,7 +55,7 @@ export class ErrorsView {
     return h(
       "div",
       { class: "fnb-errrow" },
-      h("span", { class: "fnb-c-7 fnb-mark" }, phaseIcon(7)),
+      h("span", { class: `fnb-c-${P.FAILED} fnb-mark` }, phaseIcon(P.FAILED)),
       several
         ? h(
             "button",

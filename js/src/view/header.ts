@@ -2,10 +2,10 @@
 
 import { duration, growing, number, segments } from "../format.ts";
 import type { RunModel } from "../model.ts";
-import { isFailure, isTerminal, P, SEGMENTS, type SegmentWord } from "../protocol.ts";
+import { isFailure, isTerminal, P, phaseWord, SEGMENTS, type SegmentWord } from "../phases.ts";
 import { Bar } from "./bar.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
-import { icon, phaseIcon, phaseWord } from "./icons.ts";
+import { icon, phaseIcon } from "./icons.ts";
 
 export interface HeaderHost {
   toggle(): void;

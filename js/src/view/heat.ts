@@ -1,7 +1,7 @@
 /** The heat strip: one cell per action on a canvas, up to 100,000 and more at once. */
 
 import { number, summary } from "../format.ts";
-import { P, PHASES } from "../protocol.ts";
+import { isFailure, P, PHASE_NAMES, type PhaseName, phaseWord } from "../phases.ts";
 import { colorsOf, h, setAttr } from "./dom.ts";
 
 /** Tallest strip of up to 2,000 cells, and of more, in CSS pixels. */
@@ -33,26 +33,21 @@ export function heatLayout(n: number, width: number): HeatLayout {
 }
 
 /** Of several actions in one cell the most urgent is shown. */
-const URGENCY = [3, 3, 4, 5, 8, 6, 1, 9, 2, 9, 1, 2];
-
-/** 0xAABBGGRR per phase code, from the theme's custom properties. */
-export function palette(el: HTMLElement): Uint32Array {
-  const colors = colorsOf(
-    el,
-    PHASES.map((_, code) => `--fnb-h-${code}`),
-  );
-  const out = new Uint32Array(256);
-  const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  for (let code = 0; code < PHASES.length; code++) {
-    if (!probe) continue;
-    probe.clearRect(0, 0, 1, 1);
-    probe.fillStyle = colors[code] ?? "#888";
-    probe.fillRect(0, 0, 1, 1);
-    const [r = 0, g = 0, b = 0, a = 0] = probe.getImageData(0, 0, 1, 1).data;
-    out[code] = ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
-  }
-  return out;
-}
+const URGENCY: Record<PhaseName, number> = {
+  FAILED: 9,
+  TIMED_OUT: 9,
+  PAUSED: 8,
+  CANCELLING: 6,
+  RUNNING: 5,
+  INITIALIZING: 4,
+  WAITING_FOR_RESOURCES: 3,
+  QUEUED: 3,
+  ABORTED: 2,
+  ABANDONED: 2,
+  SUCCEEDED: 1,
+  RECOVERED: 1,
+};
+const URGENCIES = PHASE_NAMES.map((name) => URGENCY[name]);
 
 export interface HeatHost {
   /** Ask for the row of a cell; `then` gets its label. */
@@ -137,7 +132,7 @@ export class HeatStrip {
       for (let at = 0, i = 0; i < this.n; at++) {
         let code = codes[i] as number;
         for (const stop = Math.min(this.n, i + per); i < stop; i++)
-          if ((URGENCY[codes[i] as number] ?? 0) > (URGENCY[code] ?? 0)) code = codes[i] as number;
+          if ((URGENCIES[codes[i] as number] ?? 0) > (URGENCIES[code] ?? 0)) code = codes[i] as number;
         pixels[at] = colors[code] as number;
       }
     this.small.getContext("2d")?.putImageData(image, 0, 0);
@@ -163,10 +158,10 @@ export class HeatStrip {
     const { cols, cell, per } = this.layout;
     const failed: number[] = [];
     for (let i = 0; i < codes.length && failed.length <= MAX_MARKS; i++)
-      if (codes[i] === P.FAILED || codes[i] === P.TIMED_OUT) failed.push(Math.floor(i / per));
+      if (isFailure(codes[i] as number)) failed.push(Math.floor(i / per));
     if (failed.length > MAX_MARKS) return;
     const side = 3 * ratio;
-    context.fillStyle = colorsOf(this.el, ["--fnb-h-7"])[0] ?? "#d33";
+    context.fillStyle = colorsOf(this.el, [`--fnb-h-${P.FAILED}`])[0] ?? "#d33";
     for (const at of failed) {
       const x = ((at % cols) + 0.5) * cell * ratio - side / 2;
       const y = (Math.floor(at / cols) + 0.5) * cell * ratio - side / 2;
@@ -209,7 +204,7 @@ export class HeatStrip {
     });
     const said = (label: string): void => {
       if (this.at !== index) return;
-      const phase = PHASES[this.phases?.[index] ?? 0] ?? "";
+      const phase = phaseWord(this.phases?.[index] ?? 0);
       this.tip.textContent = `${label || `#${number(index)}`} · ${phase}`;
       setAttr(this.el, "aria-valuenow", String(index + 1));
       setAttr(this.el, "aria-valuetext", this.tip.textContent);

@@ -1,6 +1,6 @@
 /** Icons: phases, and a few controls. 16 x 16, stroked in the current colour. */
 
-import { P, PHASES } from "../protocol.ts";
+import { P, PHASE_NAMES, type PhaseName } from "../phases.ts";
 import { svg } from "./dom.ts";
 
 const RING = "M8 2.2a5.8 5.8 0 1 1 0 11.6a5.8 5.8 0 1 1 0-11.6Z";
@@ -9,22 +9,22 @@ const MARK = { stroke: "var(--fnb-ground)", "stroke-width": 1.7 };
 
 type Shape = Record<string, string | number>;
 
-const PHASE_SHAPES: Record<number, Shape[]> = {
-  [P.QUEUED]: [{ d: RING, "stroke-dasharray": "1.6 2.05" }],
-  [P.WAITING]: [{ d: RING }, { d: "M8 4.8V8h2.4" }],
-  [P.STARTING]: [{ d: RING, "stroke-dasharray": "4 3.3" }],
-  [P.RUNNING]: [
+const PHASE_SHAPES: Record<PhaseName, Shape[]> = {
+  QUEUED: [{ d: RING, "stroke-dasharray": "1.6 2.05" }],
+  WAITING_FOR_RESOURCES: [{ d: RING }, { d: "M8 4.8V8h2.4" }],
+  INITIALIZING: [{ d: RING, "stroke-dasharray": "4 3.3" }],
+  RUNNING: [
     { d: RING, opacity: 0.28, "stroke-width": 2 },
     { d: "M8 2.2a5.8 5.8 0 0 1 5.8 5.8", "stroke-width": 2 },
   ],
-  [P.PAUSED]: [DISC, { d: "M6.5 5.6v4.8M9.5 5.6v4.8", ...MARK }],
-  [P.CANCELLING]: [{ d: RING, "stroke-dasharray": "4 3.3" }, { d: "M6 6l4 4M10 6l-4 4" }],
-  [P.SUCCEEDED]: [DISC, { d: "M5.3 8.2l1.9 1.9 3.6-3.9", ...MARK }],
-  [P.FAILED]: [DISC, { d: "M5.9 5.9l4.2 4.2M10.1 5.9l-4.2 4.2", ...MARK }],
-  [P.CANCELLED]: [{ d: RING }, { d: "M4 12L12 4" }],
-  [P.TIMED_OUT]: [DISC, { d: "M8 4.9V8l2.2 1.5", ...MARK }],
-  [P.RECOVERED]: [{ d: "M3 8a5 5 0 1 0 1.6-3.7M3 2.8v2.7h2.7" }],
-  [P.ABANDONED]: [{ d: RING }, { d: "M6.6 6.4a1.5 1.5 0 1 1 2.2 1.3c-.6.3-.8.6-.8 1.2M8 10.9v.2" }],
+  PAUSED: [DISC, { d: "M6.5 5.6v4.8M9.5 5.6v4.8", ...MARK }],
+  CANCELLING: [{ d: RING, "stroke-dasharray": "4 3.3" }, { d: "M6 6l4 4M10 6l-4 4" }],
+  SUCCEEDED: [DISC, { d: "M5.3 8.2l1.9 1.9 3.6-3.9", ...MARK }],
+  FAILED: [DISC, { d: "M5.9 5.9l4.2 4.2M10.1 5.9l-4.2 4.2", ...MARK }],
+  ABORTED: [{ d: RING }, { d: "M4 12L12 4" }],
+  TIMED_OUT: [DISC, { d: "M8 4.9V8l2.2 1.5", ...MARK }],
+  RECOVERED: [{ d: "M3 8a5 5 0 1 0 1.6-3.7M3 2.8v2.7h2.7" }],
+  ABANDONED: [{ d: RING }, { d: "M6.6 6.4a1.5 1.5 0 1 1 2.2 1.3c-.6.3-.8.6-.8 1.2M8 10.9v.2" }],
 };
 
 const SHAPES: Record<string, Shape[]> = {
@@ -50,8 +50,9 @@ function draw(shapes: Shape[], name: string): SVGElement {
 }
 
 export const phaseIcon = (code: number): SVGElement =>
-  draw(PHASE_SHAPES[code] ?? [], `phase fnb-p-${code} ${code === P.RUNNING ? "fnb-spin" : ""}`.trim());
+  draw(
+    PHASE_SHAPES[PHASE_NAMES[code] as PhaseName] ?? [],
+    `phase fnb-p-${code} ${code === P.RUNNING ? "fnb-spin" : ""}`.trim(),
+  );
 
 export const icon = (name: keyof typeof SHAPES & string): SVGElement => draw(SHAPES[name] ?? [], name);
-
-export const phaseWord = (code: number): string => PHASES[code] ?? "unknown";

@@ -3,11 +3,12 @@
 import type { Line } from "../flat.ts";
 import { duration, growing, number, summary } from "../format.ts";
 import type { RunModel } from "../model.ts";
-import { isTerminal, P, type Row } from "../protocol.ts";
+import { isFailure, isTerminal, P, phaseWord } from "../phases.ts";
+import type { Row } from "../protocol.ts";
 import { answerForm } from "./answer.ts";
 import { Bar } from "./bar.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
-import { icon, phaseIcon, phaseWord } from "./icons.ts";
+import { icon, phaseIcon } from "./icons.ts";
 
 export interface RowHost {
   toggle(line: Line): void;
@@ -124,7 +125,7 @@ export class RowView {
     this.mark.replaceChildren(phaseIcon(code));
     setText(this.word, word ? phaseWord(code) : "");
     this.word.className = `fnb-stateword fnb-c-${code}`;
-    this.el.classList.toggle("fnb-failed", code === P.FAILED || code === P.TIMED_OUT);
+    this.el.classList.toggle("fnb-failed", isFailure(code));
   }
 
   private drawTags(row: Row): void {
@@ -175,7 +176,7 @@ export function groupPhase(counts: number[], n: number): number {
   const of = (...codes: number[]): number => codes.reduce((sum, code) => sum + (counts[code] ?? 0), 0);
   const ended = counts.reduce((sum, count, code) => sum + (isTerminal(code) ? count : 0), 0);
   if (ended < n)
-    return of(P.RUNNING, P.STARTING)
+    return of(P.RUNNING, P.INITIALIZING)
       ? P.RUNNING
       : of(P.PAUSED)
         ? P.PAUSED
@@ -185,6 +186,6 @@ export function groupPhase(counts: number[], n: number): number {
             ? P.RUNNING
             : P.QUEUED;
   if (of(P.FAILED, P.TIMED_OUT)) return P.FAILED;
-  if (of(P.CANCELLED, P.ABANDONED)) return P.CANCELLED;
+  if (of(P.ABORTED, P.ABANDONED)) return P.ABORTED;
   return P.SUCCEEDED;
 }

@@ -2,9 +2,9 @@
 
 import { duration, number } from "../format.ts";
 import { bytes, type RunModel } from "../model.ts";
-import { PHASES } from "../protocol.ts";
+import { phaseWord } from "../phases.ts";
 import { colorsOf, h, setAttr, setText, show } from "./dom.ts";
-import type { HeatHost } from "./heat.ts";
+import { phaseColors } from "./palette.ts";
 
 const GUTTER = 74;
 const AXIS = 20;
@@ -33,7 +33,7 @@ export function parseTimeline(reply: Record<string, unknown>, buffers: DataView[
   };
 }
 
-export interface TimelineHost extends Pick<HeatHost, "colors"> {
+export interface TimelineHost {
   fetch(window: [number, number] | null): void;
   openNumber(id: number): void;
   labelOfNumber(id: number, then: (label: string) => void): void;
@@ -175,10 +175,7 @@ export class TimelineView {
     context.beginPath();
     context.rect(GUTTER, 0, width - GUTTER - 8, 1e5);
     context.clip();
-    const colors = colorsOf(
-      this.el,
-      PHASES.map((_, code) => `--fnb-h-${code}`),
-    );
+    const colors = phaseColors(this.el);
     for (const parents of [true, false]) {
       for (let i = 0; i < data.n; i++) {
         const at = i * FIELDS;
@@ -316,7 +313,7 @@ export class TimelineView {
       const said = (label: string): void => {
         if (this.hovered !== index) return;
         const what = merged > 1 ? `${number(merged)} actions from ${label}` : label;
-        setText(this.tip, `${what} · ${PHASES[code % PARENT] ?? ""} · ${duration(b - a)} · at ${duration(a)}`);
+        setText(this.tip, `${what} · ${phaseWord(code % PARENT)} · ${duration(b - a)} · at ${duration(a)}`);
       };
       said(`a${id}`);
       if (changed) this.host.labelOfNumber(id, said);

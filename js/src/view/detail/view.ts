@@ -2,20 +2,11 @@
 
 import { duration, growing, number } from "../../format.ts";
 import type { RunModel } from "../../model.ts";
-import {
-  type Attempt,
-  type Detail,
-  type Frame,
-  isFailure,
-  isTerminal,
-  P,
-  type Row,
-  type Table,
-  type Value,
-} from "../../protocol.ts";
+import { isFailure, isTerminal, P, phaseWord } from "../../phases.ts";
+import type { Attempt, Detail, Frame, Row, Table, Value } from "../../protocol.ts";
 import { answerForm } from "../answer.ts";
 import { append, type Child, h, keepFocus, setAttr, setText, show } from "../dom.ts";
-import { icon, phaseIcon, phaseWord } from "../icons.ts";
+import { icon, phaseIcon } from "../icons.ts";
 import { drawLine } from "../logs.ts";
 
 /** Log lines drawn in the panel; the Logs tab shows all. */
@@ -198,7 +189,7 @@ export class DetailView {
     const buttons: Child[] = [];
     if (!isTerminal(code)) buttons.push(button("Cancel action", () => this.host.command("cancel_action", args)));
     if (!isTerminal(code) && detail.kind !== "condition") buttons.push(button("Stack", () => ask("stack")));
-    if (isFailure(code) || code === P.PAUSED || code === P.CANCELLED || code === P.ABANDONED) {
+    if (isFailure(code) || code === P.PAUSED || code === P.ABORTED || code === P.ABANDONED) {
       if (detail.kind !== "condition")
         buttons.push(button("Retry", () => this.host.command("retry_action", args), "fnb-primary"));
       if (code === P.PAUSED && detail.kind !== "condition") {
