@@ -1,0 +1,92 @@
+/** What went wrong, in the panel: the error, the user's frames with source and variables, the full traceback. */
+
+import { number } from "../../format.ts";
+import type { Detail, ErrorNote, Frame } from "../../protocol.ts";
+import { type Child, h } from "../dom.ts";
+import { pairs, section } from "./section.ts";
+
+export function failureSection({ error, failure }: Detail, copy: (text: string) => void): Child {
+  if (!error && !failure) return null;
+  return section(
+    "Error",
+    error && headOf(error),
+    failure && framesOf(failure.frames),
+    failure?.text ? tracebackOf(failure.text, copy) : null,
+  );
+}
+
+const headOf = (error: ErrorNote): HTMLElement =>
+  h(
+    "div",
+    { class: "fnb-errhead" },
+    h("strong", {}, error.code),
+    h("span", { class: "fnb-errtext" }, error.message),
+    error.where ? h("div", { class: "fnb-muted" }, error.where) : null,
+  );
+
+const tracebackOf = (text: string, copy: (text: string) => void): HTMLElement =>
+  h(
+    "details",
+    {},
+    h("summary", {}, "Full traceback"),
+    h("pre", { class: "fnb-pre" }, text),
+    h("button", { class: "fnb-link", type: "button", onclick: () => copy(text) }, "copy"),
+  );
+
+/** The user's frames; those of libraries between them are folded. */
+function framesOf(frames: Frame[]): Child {
+  const out: Child[] = [];
+  let folded: Frame[] = [];
+  const flush = () => {
+    if (folded.length) out.push(foldOf(folded));
+    folded = [];
+  };
+  const last = frames.findLastIndex((frame) => frame.user);
+  // A comprehension's own frame says little: what it looks at is in the function around it.
+  const opened = frames[last]?.function.startsWith("<")
+    ? [last, frames.findLastIndex((one, i) => one.user && i < last)]
+    : [last];
+  frames.forEach((frame, i) => {
+    if (!frame.user) {
+      folded.push(frame);
+      return;
+    }
+    flush();
+    out.push(frameOf(frame, opened.includes(i)));
+  });
+  flush();
+  return out;
+}
+
+const foldOf = (frames: Frame[]): HTMLElement =>
+  h(
+    "details",
+    { class: "fnb-folded" },
+    h("summary", { class: "fnb-muted" }, `${number(frames.length)} library frame${frames.length > 1 ? "s" : ""}`),
+    frames.map((frame) => frameOf(frame, false)),
+  );
+
+function frameOf(frame: Frame, open: boolean): HTMLElement {
+  const file = frame.file.slice(frame.file.lastIndexOf("/") + 1);
+  const variables = Object.entries(frame.locals);
+  return h(
+    "details",
+    { class: "fnb-frame", open },
+    h(
+      "summary",
+      { title: frame.file },
+      h("code", {}, frame.function || "?"),
+      h("span", { class: "fnb-muted" }, ` ${file}:${frame.line}`),
+    ),
+    frame.source ? sourceOf(frame.source) : null,
+    variables.length ? pairs("fnb-locals", variables) : null,
+  );
+}
+
+/** Lines of source, the failing one (marked by Python with a ">") in colour. */
+function sourceOf(source: string): HTMLElement {
+  const lines = source
+    .split("\n")
+    .map((line) => h("div", { class: line.startsWith(">") ? "fnb-failing" : null }, line || " "));
+  return h("div", { class: "fnb-source", tabindex: 0, role: "group", "aria-label": "Source" }, lines);
+}

@@ -1,0 +1,37 @@
+/** What the sections of the panel are made of. */
+
+import { type Child, h } from "../dom.ts";
+
+export function section(title: string, ...children: Child[]): HTMLElement {
+  // No landmark: with several views on a page there would be dozens of the same name.
+  return h(
+    "div",
+    { class: "fnb-section", role: "group", "aria-label": title },
+    h("div", { class: "fnb-h" }, title),
+    children,
+  );
+}
+
+/** A user's HTML: in a frame of its own without script, so that it can't touch the page. */
+export function htmlFrame(page: string, title: string, height = 220): HTMLElement {
+  const frame = h("iframe", {
+    class: "fnb-frame-html",
+    sandbox: "",
+    title,
+    referrerpolicy: "no-referrer",
+    style: { height: `${height}px` },
+  });
+  frame.srcdoc = `<style>body{font:13px/1.5 system-ui,sans-serif;margin:8px}</style>${page}`;
+  return frame;
+}
+
+/** Names and what belongs to each, in two columns. */
+export const pairs = (of: string, entries: [string, Child][]): HTMLElement =>
+  h(
+    "div",
+    { class: of },
+    entries.map(([name, value]) => [
+      h("div", { class: "fnb-k", title: name }, name),
+      h("div", { class: "fnb-v" }, value),
+    ]),
+  );
