@@ -4,11 +4,11 @@ import type { RunModel } from "./model.ts";
 import type { GroupRow, Row } from "./protocol.ts";
 
 /** Groups of at most this many members open by themselves. */
-export const OPEN_UP_TO = 12;
+const OPEN_UP_TO = 12;
 /** Groups nested deeper than this stay closed until asked. */
-export const OPEN_DEPTH = 5;
+const OPEN_DEPTH = 5;
 /** Groups from this size on have a heat strip. */
-export const HEAT_FROM = 40;
+const HEAT_FROM = 40;
 
 export type Line =
   | { kind: "group"; id: string; depth: number; group: GroupRow; open: boolean }
@@ -25,22 +25,18 @@ interface Segment {
 
 /** What the reader opened or closed by hand; everything else follows the rule. */
 export class Openness {
-  private said = new Map<string, boolean>();
+  private byHand = new Map<string, boolean>();
 
   isOpen(key: string, byRule: boolean): boolean {
-    return this.said.get(key) ?? byRule;
+    return this.byHand.get(key) ?? byRule;
   }
 
   set(key: string, open: boolean): void {
-    this.said.set(key, open);
+    this.byHand.set(key, open);
   }
 
   setAll(keys: Iterable<string>, open: boolean): void {
-    for (const key of keys) this.said.set(key, open);
-  }
-
-  get opened(): string[] {
-    return [...this.said].filter(([, open]) => open).map(([key]) => key);
+    for (const key of keys) this.byHand.set(key, open);
   }
 }
 
@@ -49,7 +45,6 @@ export class FlatTree {
   length = 0;
   /** Parents whose groups are shown: Python sends groups of these only. */
   openParents = new Set<string>();
-  hasHeat = false;
 
   constructor(
     private readonly model: RunModel,
@@ -60,7 +55,6 @@ export class FlatTree {
   build(): void {
     this.segments = [];
     this.length = 0;
-    this.hasHeat = false;
     this.openParents = new Set(this.model.header?.roots ?? [""]);
     for (const key of this.model.topGroups()) this.addGroup(key, 0);
   }
@@ -78,10 +72,8 @@ export class FlatTree {
     if (!alone) {
       open = this.openness.isOpen(key, group.n <= OPEN_UP_TO && depth < 2 * OPEN_DEPTH);
       this.push({ count: 1, line: { kind: "group", id: `g:${key}`, depth, group, open } });
-      if (group.n >= HEAT_FROM) {
-        this.hasHeat = true;
+      if (group.n >= HEAT_FROM)
         this.push({ count: 1, line: { kind: "heat", id: `h:${key}`, depth: depth + 1, group } });
-      }
       depth++;
     }
     if (open) this.addMembers(group, depth);

@@ -4,9 +4,9 @@ import { isTerminal } from "./phases.ts";
 import type { ErrorFold, GroupRow, Header, Labels, Picture, Row, WireLine } from "./protocol.ts";
 
 /** Log lines kept in the browser; older ones are fetched again when wanted. */
-export const MAX_LINES = 5_000;
+const MAX_LINES = 5_000;
 /** Rows kept in the browser; rows that are off screen can be asked for again. */
-export const MAX_ROWS = 20_000;
+const MAX_ROWS = 20_000;
 
 /** A line, or a gap of lines that were not sent. */
 export type LogEntry = { line: WireLine } | { hidden: number };

@@ -19,29 +19,29 @@ interface Context {
  * by the static snapshot: so the model listens once, and hands on to the apps.
  */
 export default () => {
-  const haunts = new Set<Haunt>();
+  const mounts = new Set<Mount>();
   return {
     initialize({ model }: { model: Model }): void {
       const onMessage = (message: Message, buffers: DataView[]): void => {
-        for (const haunt of haunts) haunt.receive(message, buffers ?? []);
+        for (const mount of mounts) mount.receive(message, buffers ?? []);
       };
       model.on("msg:custom", onMessage as never);
       model.on("comm:close", (() => {
-        for (const haunt of haunts) haunt.orphan();
+        for (const mount of mounts) mount.orphan();
       }) as never);
     },
     render({ model, el }: Context): () => void {
-      const haunt = new Haunt(new App(model), String(model.get("uid")), () => haunts.delete(haunt));
-      haunts.add(haunt);
-      el.append(haunt.app.root);
-      haunt.app.start();
-      return () => haunt.leave();
+      const mount = new Mount(new App(model), String(model.get("uid")), () => mounts.delete(mount));
+      mounts.add(mount);
+      el.append(mount.app.root);
+      mount.app.start();
+      return () => mount.leave();
     },
   };
 };
 
-/** Keeps a view alive over the static snapshot of its run, wherever that is (re)drawn. */
-class Haunt {
+/** The place of a view in the page: it stays alive over the static snapshot of its run, wherever that is (re)drawn. */
+class Mount {
   private timer: ReturnType<typeof setInterval> | null = null;
   private lost = 0;
   private ended = false;

@@ -27,16 +27,12 @@ const PHASE_SHAPES: Record<PhaseName, Shape[]> = {
   ABANDONED: [{ d: RING }, { d: "M6.6 6.4a1.5 1.5 0 1 1 2.2 1.3c-.6.3-.8.6-.8 1.2M8 10.9v.2" }],
 };
 
-const SHAPES: Record<string, Shape[]> = {
+const SHAPES = {
   closed: [{ d: "M6.2 4.2L10 8l-3.8 3.8" }],
   menu: [{ d: "M3.5 8h.01M8 8h.01M12.5 8h.01", "stroke-width": 2.4 }],
   close: [{ d: "M4.5 4.5l7 7M11.5 4.5l-7 7" }],
-  search: [{ d: "M7 2.8a4.2 4.2 0 1 1 0 8.4a4.2 4.2 0 1 1 0-8.4ZM10.2 10.2l3 3" }],
   cache: [{ d: "M8.8 2L4 9h3.6L7.2 14 12 7H8.4Z", fill: "currentColor", stroke: "none" }],
-  pulse: [{ d: "M2 8h3l1.6-4 2.8 8L11 8h3" }],
-  log: [{ d: "M3.5 4.5h9M3.5 8h9M3.5 11.5h5.5" }],
-  warn: [{ d: "M8 2.8l5.8 10.2H2.2ZM8 6.6v3M8 11.3v.1" }],
-};
+} satisfies Record<string, Shape[]>;
 
 function draw(shapes: Shape[], name: string): SVGElement {
   const el = svg("svg", {
@@ -55,4 +51,4 @@ export const phaseIcon = (code: number): SVGElement =>
     `phase fnb-p-${code} ${code === P.RUNNING ? "fnb-spin" : ""}`.trim(),
   );
 
-export const icon = (name: keyof typeof SHAPES & string): SVGElement => draw(SHAPES[name] ?? [], name);
+export const icon = (name: keyof typeof SHAPES): SVGElement => draw(SHAPES[name], name);

@@ -172,7 +172,7 @@ export class RowView {
 const shortTask = (task: string): string => task.slice(task.lastIndexOf(".") + 1);
 
 /** The one icon of a group: trouble first, then movement. */
-export function groupPhase(counts: number[], n: number): number {
+function groupPhase(counts: number[], n: number): number {
   const of = (...codes: number[]): number => codes.reduce((sum, code) => sum + (counts[code] ?? 0), 0);
   const ended = counts.reduce((sum, count, code) => sum + (isTerminal(code) ? count : 0), 0);
   if (ended < n)

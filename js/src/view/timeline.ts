@@ -34,7 +34,8 @@ export function parseTimeline(reply: Record<string, unknown>, buffers: DataView[
 }
 
 export interface TimelineHost {
-  fetch(window: [number, number] | null): void;
+  /** Fetch the spans of what is `wanted`. */
+  fetch(): void;
   openNumber(id: number): void;
   labelOfNumber(id: number, then: (label: string) => void): void;
 }
@@ -230,9 +231,10 @@ export class TimelineView {
     this.window = wanted;
     this.draw();
     if (this.fetchTimer) clearTimeout(this.fetchTimer);
-    this.fetchTimer = setTimeout(() => this.host.fetch(this.window), 250);
+    this.fetchTimer = setTimeout(() => this.host.fetch(), 250);
   }
 
+  /** The stretch of time on show, in seconds; null for the whole run. */
   get wanted(): [number, number] | null {
     return this.window;
   }

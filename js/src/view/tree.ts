@@ -9,7 +9,7 @@ import { type HeatHost, HeatStrip, heatLayout } from "./heat.ts";
 import { VirtualList } from "./list.ts";
 import { RowView } from "./rowview.ts";
 
-export const ROW = 26;
+const ROW = 26;
 const HEAT_PADDING = 10;
 
 export interface TreeHost extends HeatHost {
