@@ -1,7 +1,7 @@
 /** The widget's entry: `render` as anywidget calls it. */
 
 import type { Message, Model } from "./protocol.ts";
-import "./style.css";
+import "./style/index.css";
 import { App } from "./view/app.ts";
 
 /** Milliseconds between two looks for the static snapshot that took the place of a view. */
