@@ -1,4 +1,4 @@
-/** The tree as a list of lines, without making a line for each of 100,000 actions: only segments are stored. */
+/** Tree as a list of lines, without making a line for each of 100,000 actions: only segments are stored. */
 
 import type { RunModel } from "./model.ts";
 import type { GroupRow, Row } from "./protocol.ts";
@@ -83,7 +83,7 @@ export class FlatTree {
   private addMembers(group: GroupRow, depth: number): void {
     const names = this.model.members.get(group.key) ?? [];
     let from = 0;
-    // Sparse: visits only members whose row was told.
+    // Sparse: visits only members whose row was sent.
     for (const at in names) {
       const index = Number(at);
       if (index >= group.n) break;

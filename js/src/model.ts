@@ -1,4 +1,4 @@
-/** The picture of one run, as far as this browser was told. No DOM, no clock but the one given. */
+/** Model of one run, from the messages that this browser received. No DOM, no clock but the one given. */
 
 import { isTerminal } from "./phases.ts";
 import type { ErrorFold, GroupRow, Header, Labels, Picture, Row, WireLine } from "./protocol.ts";
@@ -96,7 +96,7 @@ export class RunModel {
     members[row.index] = row.name;
   }
 
-  /** Forget the rows that were told longest ago. */
+  /** Evict the rows that were received longest ago. */
   private forgetRows(): void {
     let surplus = MAX_ROWS / 2;
     for (const [name, row] of this.rows) {
@@ -171,7 +171,7 @@ export class RunModel {
     return this.rows.get(name)?.label ?? this.labels.get(name)?.[1] ?? "";
   }
 
-  /** The phase of a row: rows off screen are not told again, but their group's phase array is. */
+  /** The phase of a row: rows off screen are not sent again, but their group's phase array is. */
   phaseOf(row: Row): number {
     const code = this.phases.get(row.group)?.[row.index];
     return code !== undefined && isTerminal(code) && !isTerminal(row.phase) ? code : row.phase;

@@ -1,4 +1,4 @@
-/** Send commands to Python, and match replies to them. */
+/** Transport of commands to Python: sends them, matches replies to requests, and times out. */
 
 import type { Message, Model, Reply } from "./protocol.ts";
 
@@ -62,7 +62,7 @@ export class Transport {
     });
   }
 
-  /** Send a command; what came of it is said: its text, or why nothing did. */
+  /** Send a command; `say` takes the text of its reply, or of its error. */
   command(op: string, args: Record<string, unknown>, say: (text: string, error: boolean) => void): void {
     this.request(op, args).then(
       ({ reply }) => reply.text && say(reply.text, false),

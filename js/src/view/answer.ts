@@ -1,4 +1,4 @@
-/** The answer to a condition: two buttons for yes or no, a field for anything else. */
+/** Answer to a condition: two buttons for yes or no, a field for anything else. */
 
 import type { Asks } from "../protocol.ts";
 import { h } from "./dom.ts";

@@ -1,4 +1,4 @@
-/** One live view: takes messages, draws what changed once per frame, and follows the page and the kernel. */
+/** Live view of one run: takes messages, draws what changed once per frame, and follows the page and the kernel. */
 
 import { RunModel } from "../model.ts";
 import { isFailure, P } from "../phases.ts";

@@ -1,4 +1,4 @@
-/** A segmented progress bar: how many actions are in each phase. */
+/** Progress bar in segments: how many actions are in each phase. */
 
 import { number, segments, summary } from "../format.ts";
 import { isTerminal } from "../phases.ts";

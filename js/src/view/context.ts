@@ -1,4 +1,4 @@
-/** What the parts of one view share. */
+/** Context that the parts of one view share. */
 
 import type { RunModel } from "../model.ts";
 import type { Transport } from "../transport.ts";

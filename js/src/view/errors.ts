@@ -1,4 +1,4 @@
-/** Equal errors, folded into a line each. */
+/** Error folds: equal errors in a line each. */
 
 import { number } from "../format.ts";
 import type { RunModel } from "../model.ts";

@@ -1,4 +1,4 @@
-/** The one line at the top: what runs, how far it is, and what can be done about it. */
+/** Header: the one line at the top, with what runs, how far it is, and buttons for it. */
 
 import { duration, growing, number, segments } from "../format.ts";
 import type { RunModel } from "../model.ts";

@@ -1,4 +1,4 @@
-/** The heat strip: one cell per action on a canvas, up to 100,000 and more at once. */
+/** Heat strip: one cell per action on a canvas, up to 100,000 and more at once. */
 
 import { number, summary } from "../format.ts";
 import { isFailure, P, PHASE_NAMES, type PhaseName, phaseWord } from "../phases.ts";

@@ -16,7 +16,7 @@ export interface Seen {
 
 export class Interest {
   private timer: ReturnType<typeof setTimeout> | null = null;
-  private told = "";
+  private sent = "";
 
   constructor(
     private readonly view: Context,
@@ -36,10 +36,10 @@ export class Interest {
     const { model, transport } = this.view;
     const args = { view: this.uid, ...this.seen() };
     const key = JSON.stringify(args);
-    if (key === this.told || model.seq < 0) return;
+    if (key === this.sent || model.seq < 0) return;
     // Small runs are sent whole: nothing to ask for but the log.
-    if (model.small && !args.logs && !this.told) return;
-    this.told = key;
+    if (model.small && !args.logs && !this.sent) return;
+    this.sent = key;
     transport.send("visible_rows", args);
   }
 

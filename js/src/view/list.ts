@@ -1,4 +1,4 @@
-/** A scrolling list of which only what is on screen exists: a thin coat over @tanstack/virtual-core. */
+/** Virtual list, of which only what is on screen exists: a thin coat over @tanstack/virtual-core. */
 
 import {
   elementScroll,

@@ -1,4 +1,4 @@
-/** Rows that this browser was not sent: found by place in a group, or by number, for tool tips and to be opened. */
+/** Look-up of rows that this browser was not sent, by place in a group or by number: for tool tips, and to open them. */
 
 import type { Detail, Reply, Row } from "../protocol.ts";
 import type { Context } from "./context.ts";

@@ -1,4 +1,4 @@
-/** Messages to the reader: a line below the view, and announcements to screen readers. */
+/** Notices to the reader: a line below the view, and announcements to screen readers. */
 
 import { summary } from "../format.ts";
 import { phaseWord } from "../phases.ts";

@@ -1,4 +1,4 @@
-/** Colours of phases as a canvas understands them; they follow the page's theme. */
+/** Palette: colours of phases as a canvas understands them, following the page's theme. */
 
 import { PHASE_NAMES } from "../phases.ts";
 import { colorsOf } from "./dom.ts";

@@ -1,4 +1,4 @@
-/** One line of the tree, drawn once and changed in place. */
+/** Row of the tree, drawn once and changed in place. */
 
 import type { Line } from "../flat.ts";
 import { duration, growing, number, summary } from "../format.ts";

@@ -1,4 +1,4 @@
-/** The time axis: a lane per worker slot, so that idle slots and stragglers are seen. */
+/** Timeline: a lane per worker slot, so that idle slots and stragglers are seen. */
 
 import { duration, number } from "../format.ts";
 import { bytes, type RunModel } from "../model.ts";

@@ -1,4 +1,4 @@
-/** The tree of a run as a virtualised tree grid, and the flat list of a search's results. */
+/** Tree of a run as a virtualised tree grid, and the flat list of a search's results. */
 
 import type { VirtualItem } from "@tanstack/virtual-core";
 import { FlatTree, type Line, Openness } from "../flat.ts";

@@ -1,4 +1,4 @@
-/** Buttons of the panel: what can be done with the action, what that answered, and lines of code to copy. */
+/** Buttons of the panel: commands for the action, their answers, and lines of code to copy. */
 
 import { isFailure, isTerminal, P } from "../../phases.ts";
 import type { Detail } from "../../protocol.ts";

@@ -1,4 +1,4 @@
-/** What went wrong, in the panel: the error, the user's frames with source and variables, the full traceback. */
+/** Failure in the panel: the error, the user's frames with source and variables, the full traceback. */
 
 import { number } from "../../format.ts";
 import type { Detail, ErrorNote, Frame } from "../../protocol.ts";

@@ -1,4 +1,4 @@
-/** The last log lines of an action, in the panel. */
+/** Log in the panel: the last lines of its action. */
 
 import { number } from "../../format.ts";
 import type { RunModel } from "../../model.ts";

@@ -1,4 +1,4 @@
-/** An action's report in the panel: a tab per page, each in a frame of its own; it outlives redraws of the panel. */
+/** Report in the panel: a tab per page, each in a frame of its own; it outlives redraws of the panel. */
 
 import type { Detail } from "../../protocol.ts";
 import { type Child, h, setAttr } from "../dom.ts";

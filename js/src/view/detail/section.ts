@@ -1,4 +1,4 @@
-/** What the sections of the panel are made of. */
+/** Sections of the panel: title, columns of names and values, frames for HTML. */
 
 import { type Child, h } from "../dom.ts";
 

@@ -1,4 +1,4 @@
-/** The panel of one action: puts its sections together, and keeps focus and what was unfolded over redraws. */
+/** Panel of one action: puts its sections together, and keeps focus and what was unfolded over redraws. */
 
 import { duration, growing } from "../../format.ts";
 import type { RunModel } from "../../model.ts";
