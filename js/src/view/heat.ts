@@ -2,7 +2,7 @@
 
 import { number, summary } from "../format.ts";
 import { isFailure, P, PHASE_NAMES, type PhaseName, phaseWord } from "../phases.ts";
-import { colorsOf, h, setAttr } from "./dom.ts";
+import { h, setAttr } from "./dom.ts";
 
 /** Tallest strip of up to 2,000 cells, and of more, in CSS pixels. */
 const LOW = 64;
@@ -161,7 +161,9 @@ export class HeatStrip {
       if (isFailure(codes[i] as number)) failed.push(Math.floor(i / per));
     if (failed.length > MAX_MARKS) return;
     const side = 3 * ratio;
-    context.fillStyle = colorsOf(this.el, [`--fnb-h-${P.FAILED}`])[0] ?? "#d33";
+    // Not from this element's style: on its first paint it is not in the page yet.
+    const [r, g, b] = new Uint8Array(this.host.colors().buffer, 4 * P.FAILED, 3);
+    context.fillStyle = `rgb(${r} ${g} ${b})`;
     for (const at of failed) {
       const x = ((at % cols) + 0.5) * cell * ratio - side / 2;
       const y = (Math.floor(at / cols) + 0.5) * cell * ratio - side / 2;
