@@ -7,26 +7,18 @@ from __future__ import annotations
 
 from flyte_nb.core.failures.traceback_text import fold_texts
 from flyte_nb.core.failures.wording import Standing
-from flyte_nb.core.history.facts import Action, Phase
-from flyte_nb.core.history.groups import PHASE_CODES, Group
+from flyte_nb.core.history.facts import PHASES, Action
+from flyte_nb.core.history.groups import Group
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel.session import Session
+from flyte_nb.views.words import SIBLINGS
 
 #: Seconds that an error waits for the numbers; beyond it, it is shown without them.
 ANSWER_WITHIN = 1.0
 #: Failed siblings whose errors are compared; a million equal ones are not worth a second.
 MAX_COMPARED = 10_000
 
-_FAILED = frozenset({PHASE_CODES[Phase.FAILED], PHASE_CODES[Phase.TIMED_OUT]})
-#: Phases of the others, in words, in the order in which they are listed.
-_OTHERS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
-    ("succeeded", (Phase.SUCCEEDED, Phase.RECOVERED)),
-    ("still running", (Phase.RUNNING, Phase.INITIALIZING)),
-    ("parked", (Phase.PAUSED,)),
-    ("waiting", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
-    ("being cancelled", (Phase.CANCELLING,)),
-    ("cancelled", (Phase.ABORTED, Phase.ABANDONED)),
-)
+_FAILED = frozenset(phase.code for phase in PHASES if phase.is_failure)
 
 
 def short_name(session: Session | None, action: str) -> str:
@@ -63,7 +55,7 @@ def _lines(record: RunRecord, group: Group) -> tuple[str, ...]:
     kinds = fold_texts((_summary(a), f"{a.id} {a.label}") for a in same)
     head = f"{len(failed):,} of {total:,} failed"
     lines = [f"{head}: {kinds[0]}"] if len(kinds) == 1 else [f"{head}:", *(f"  {kind}" for kind in kinds)]
-    others = [f"{group.count(*phases):,} {word}" for word, phases in _OTHERS if group.count(*phases)]
+    others = [f"{group.count(*phases):,} {word}" for word, phases in SIBLINGS if group.count(*phases)]
     if others:
         lines.append(f"the others: {', '.join(others)}")
     return tuple(lines)

@@ -19,9 +19,6 @@ MAX_MEMBERS = 4
 #: Calls inside calls that are shown.
 MAX_DEPTH = 12
 
-#: The most telling first: what is under way, then what waits.
-_ORDER = {Phase.PAUSED: 0, Phase.RUNNING: 1, Phase.CANCELLING: 2, Phase.INITIALIZING: 3, Phase.WAITING_FOR_RESOURCES: 4}
-
 
 class Look(NamedTuple):
     """Stacks of a run's actions, and slots of the workers, at this moment."""
@@ -109,7 +106,7 @@ def _children(record: RunRecord, action: Action, look: Look, now: float, depth: 
     lines: list[str] = []
     for key in record.children.get(action.name, ()):
         group = record.groups[key]
-        going = sorted(_going(record, group), key=lambda a: (_ORDER.get(a.phase, 9), a.number))
+        going = sorted(_going(record, group), key=lambda a: (a.phase.urgency, a.number))
         for child in going[:MAX_MEMBERS]:
             lines += _subtree(record, child, look, now, depth)
         if len(going) > MAX_MEMBERS:

@@ -1,4 +1,4 @@
-"""Say phases, durations and counts in words that every view shares. Runs in: engine thread."""
+"""Wording and looks of phases, durations, counts and errors, the same in every view. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
 from flyte_nb.core.history.facts import Action, Phase, RunState
-from flyte_nb.core.history.groups import PHASE_CODES
 from flyte_nb.core.values.describe import strip_ansi
 
 
@@ -40,31 +39,52 @@ LOOKS: dict[Phase, Look] = {
     Phase.ABANDONED: Look("?", "abandoned", "#8b6f9c", "magenta"),
 }
 
-#: Order of segments in a bar, and of words in a summary: what ended well, ended badly, stopped, moves, waits.
-SEGMENTS: tuple[tuple[str, Phase, tuple[Phase, ...]], ...] = (
-    ("done", Phase.SUCCEEDED, (Phase.SUCCEEDED, Phase.RECOVERED)),
-    ("failed", Phase.FAILED, (Phase.FAILED, Phase.TIMED_OUT)),
-    ("cancelled", Phase.ABORTED, (Phase.ABORTED, Phase.ABANDONED, Phase.CANCELLING)),
-    ("paused", Phase.PAUSED, (Phase.PAUSED,)),
-    ("running", Phase.RUNNING, (Phase.RUNNING, Phase.INITIALIZING)),
-    ("queued", Phase.QUEUED, (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
-)
-_SEGMENT_CODES = tuple((name, phase, tuple(PHASE_CODES[p] for p in phases)) for name, phase, phases in SEGMENTS)
 
+class Segment(NamedTuple):
+    """Phases that are one segment of a bar, and one word of a summary."""
+
+    word: str
+    #: The phase that gives the colour.
+    phase: Phase
+    #: Its character in a bar of text.
+    mark: str
+    phases: tuple[Phase, ...]
+
+
+#: In the order of a bar: what ended well, ended badly, stopped, moves, waits.
+SEGMENTS = (
+    Segment("done", Phase.SUCCEEDED, "#", (Phase.SUCCEEDED, Phase.RECOVERED)),
+    Segment("failed", Phase.FAILED, "x", (Phase.FAILED, Phase.TIMED_OUT)),
+    Segment("cancelled", Phase.ABORTED, "/", (Phase.ABORTED, Phase.ABANDONED, Phase.CANCELLING)),
+    Segment("paused", Phase.PAUSED, "=", (Phase.PAUSED,)),
+    Segment("running", Phase.RUNNING, ">", (Phase.RUNNING, Phase.INITIALIZING)),
+    Segment("queued", Phase.QUEUED, ".", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
+)
+_SEGMENT_CODES = tuple((segment, tuple(phase.code for phase in segment.phases)) for segment in SEGMENTS)
+
+#: What the siblings of a failed action do, in the order in which its error states it.
+SIBLINGS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
+    ("succeeded", (Phase.SUCCEEDED, Phase.RECOVERED)),
+    ("still running", (Phase.RUNNING, Phase.INITIALIZING)),
+    ("parked", (Phase.PAUSED,)),
+    ("waiting", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
+    ("being cancelled", (Phase.CANCELLING,)),
+    ("cancelled", (Phase.ABORTED, Phase.ABANDONED)),
+)
 
 _CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def tally(counts: list[int]) -> list[tuple[str, Phase, int]]:
-    """Segments of a bar, (word, phase that gives the colour, how many), without empty ones, from counts by phase code."""
-    found = ((name, phase, sum(counts[c] for c in codes)) for name, phase, codes in _SEGMENT_CODES)
-    return [(name, phase, n) for name, phase, n in found if n]
+def tally(counts: list[int]) -> list[tuple[Segment, int]]:
+    """Segments of a bar that are not empty, and how many actions each has, from counts by phase code."""
+    found = ((segment, sum(counts[code] for code in codes)) for segment, codes in _SEGMENT_CODES)
+    return [(segment, n) for segment, n in found if n]
 
 
 def summary(counts: list[int]) -> str:
     """``"640 done, 3 failed, 2 running"``; "" for no actions."""
-    return ", ".join(f"{number(n)} {name}" for name, _, n in tally(counts))
+    return ", ".join(f"{number(n)} {segment.word}" for segment, n in tally(counts))
 
 
 def number(n: int) -> str:
@@ -96,6 +116,11 @@ def plain(text: str) -> str:
     return _CONTROL.sub("", strip_ansi(text))
 
 
+def plain_lines(text: str) -> str:
+    """`plain`, line by line."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
 def cut(text: str, limit: int) -> str:
     """`text`, at most `limit` characters long, with an ellipsis where it was cut."""
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
@@ -121,7 +146,7 @@ def error_line(action: Action | RunState, limit: int = 200) -> str:
     return cut(f"{code}: {message}" if message else code, limit)
 
 
-def place(where: str) -> str:
+def location(where: str) -> str:
     """``"3639608944.py:12 in work"``, as workers call a cell, as readers do: ``"Cell In[5]:12 in work"``."""
     if where.startswith("In ["):
         return f"Cell In{where[3:]}"

@@ -11,50 +11,67 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 
 class Phase(enum.StrEnum):
     """Where an action or a run stands. Flyte 2's phases, and two of ours (`CANCELLING`, `ABANDONED`).
 
-    Their order gives their codes (`flyte_nb.core.store.PHASE_CODES`), on the wire and in the browser's colours: a new one comes
-    last, and tests/views/test_phases.py writes it into the browser's table.
+    The one table of facts about phases, a row each: value, code, urgency, and how it ended where it has. How a phase is called
+    and drawn is in `flyte_nb.views.words`; which one follows from which events, in `flyte_nb.core.history.reducer`.
     """
 
+    #: One byte in a group's array of phases and in messages to the browser (``js/src/protocol.ts`` has the same numbers): a
+    #: new phase takes the next free one, an old one keeps its own.
+    code: int
+    #: Rank where actions are sorted by state: what needs the reader, then what moves, then what waits, then the rest.
+    urgency: int
+    #: Whether nothing can follow.
+    is_terminal: bool
+    #: Whether it ended with a result.
+    is_success: bool
+    #: Whether it ended with an error of its own (a cancelled action did not).
+    is_failure: bool
+
+    def __new__(cls, value: str, code: int = -1, urgency: int = -1, ended: str = "") -> Self:
+        """A row of the table: `ended` with a "result", an "error", or "stopped"; "" while it has not.
+
+        The defaults are for type checkers, to whom ``Phase("failed")``, which looks a phase up, is a call of this.
+        """
+        self = str.__new__(cls, value)
+        self._value_ = value
+        self.code, self.urgency = code, urgency
+        self.is_terminal, self.is_success, self.is_failure = ended != "", ended == "result", ended == "error"
+        return self
+
     #: Known, not yet given to a worker.
-    QUEUED = "queued"
+    QUEUED = "queued", 0, 6
     #: Waits for a resource (a GPU, say) that no worker has free.
-    WAITING_FOR_RESOURCES = "waiting_for_resources"
+    WAITING_FOR_RESOURCES = "waiting_for_resources", 1, 5
     #: Given to a worker, its body has not begun.
-    INITIALIZING = "initializing"
+    INITIALIZING = "initializing", 2, 4
     #: Its body has begun.
-    RUNNING = "running"
+    RUNNING = "running", 3, 3
     #: Parked: a condition, a failure under ``on_failure="pause"``, or a breakpoint.
-    PAUSED = "paused"
+    PAUSED = "paused", 4, 1
     #: Asked to stop, has not confirmed yet.
-    CANCELLING = "cancelling"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
+    CANCELLING = "cancelling", 5, 2
+    SUCCEEDED = "succeeded", 6, 10, "result"
+    FAILED = "failed", 7, 0, "error"
     #: Cancelled, and confirmed so: nothing of it executes any more.
-    ABORTED = "aborted"
-    TIMED_OUT = "timed_out"
+    ABORTED = "aborted", 8, 8, "stopped"
+    TIMED_OUT = "timed_out", 9, 0, "error"
     #: Taken from an earlier run's record instead of executed.
-    RECOVERED = "recovered"
+    RECOVERED = "recovered", 10, 9, "result"
     #: Asked to stop, but its worker could not be reached to confirm.
-    ABANDONED = "abandoned"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing can follow."""
-        return self in TERMINAL
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether it ended with an error of its own (a cancelled action did not)."""
-        return self is Phase.FAILED or self is Phase.TIMED_OUT
+    ABANDONED = "abandoned", 11, 7, "stopped"
 
 
-TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED, Phase.TIMED_OUT, Phase.RECOVERED, Phase.ABANDONED})
+#: Phases by code.
+PHASES = tuple(sorted(Phase, key=lambda phase: phase.code))
+TERMINAL = frozenset(phase for phase in Phase if phase.is_terminal)
+#: Codes of the phases that end an action.
+TERMINAL_CODES = tuple(phase.code for phase in PHASES if phase.is_terminal)
 #: Phases that the controller alone decides: they hold whatever a worker reports of the attempt.
 CONTROLLER_DECIDES = TERMINAL | {Phase.PAUSED, Phase.CANCELLING, Phase.WAITING_FOR_RESOURCES}
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import Phase
-
-#: Code of each phase in a group's `phases` array (and on the wire to the browser): one byte per action.
-PHASE_CODES: dict[Phase, int] = {phase: code for code, phase in enumerate(Phase)}
-#: Codes of the phases that end an action.
-TERMINAL_CODES = tuple(code for phase, code in PHASE_CODES.items() if phase.is_terminal)
+from flyte_nb.core.history.facts import PHASES, Phase
 
 
 class Group:
@@ -29,14 +24,14 @@ class Group:
         self.named = named
         #: Action names, in order of arrival.
         self.members: list[str] = []
-        #: One byte per member: `PHASE_CODES`.
+        #: One byte per member: `Phase.code`.
         self.phases = bytearray()
         #: How many members are in each phase, by code.
-        self.counts = [0] * len(PHASE_CODES)
+        self.counts = [0] * len(PHASES)
 
     def count(self, *phases: Phase) -> int:
         """How many members are in one of these phases."""
-        return sum(self.counts[PHASE_CODES[phase]] for phase in phases)
+        return sum(self.counts[phase.code] for phase in phases)
 
 
 class Changes:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import Action, Phase, RunState
-from flyte_nb.core.history.groups import PHASE_CODES, TERMINAL_CODES, Changes, Group
+from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Phase, RunState
+from flyte_nb.core.history.groups import Changes, Group
 from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.reducer import fold
 
@@ -92,7 +92,7 @@ class RunRecord:
         position = self._positions.get(name)
         if position is not None:
             group, index = position
-            code, old = PHASE_CODES[action.phase], group.phases[index]
+            code, old = action.phase.code, group.phases[index]
             if code == old:
                 position = None  # the group's counts are unchanged
             else:
@@ -119,7 +119,7 @@ class RunRecord:
             self.children.setdefault(action.parent, []).append(key)
         position = self._positions[action.name] = (group, len(group.members))
         group.members.append(action.name)
-        code = PHASE_CODES[action.phase]
+        code = action.phase.code
         group.phases.append(code)
         group.counts[code] += 1
         return position

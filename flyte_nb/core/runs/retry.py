@@ -48,11 +48,7 @@ def with_aliases(record: RunRecord, info: RunInfo) -> RunInfo:
 
 def needs_retry(action: Action) -> bool:
     """Whether an action ended without a result: it failed, timed out, or was cancelled (as siblings in a TaskGroup are)."""
-    return (
-        action.phase.is_terminal
-        and action.phase not in {Phase.SUCCEEDED, Phase.RECOVERED}
-        and action.kind != "condition"
-    )
+    return action.phase.is_terminal and not action.phase.is_success and action.kind != "condition"
 
 
 def is_parked(action: Action) -> bool:
