@@ -21,7 +21,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views.view import Mode, View
+from flyte_nb.views.browser import live
+from flyte_nb.views.surface import Mode
+from flyte_nb.views.view import View
 
 #: Events per turn of the engine's loop: what its inbox takes in 10 ms at full speed.
 BATCH = 600
@@ -53,15 +55,23 @@ class Nowhere:
     def update(self, bundle: Any, display_id: str) -> None: ...
 
 
+def start(store: RunStore, browser: Browser) -> View:
+    """A live view that has this widget from the start."""
+    live.make_widget = lambda *_: browser
+    view = View(store.runs["r1"], display=Nowhere(), mode=Mode.WIDGET)
+    view.start()
+    assert isinstance(view.surface, live.LiveWidget)
+    view.surface.offer()
+    return view
+
+
 async def fold(events: list[ev.Event], *, view: bool, rows: int = 30) -> tuple[float, View | None, Browser]:
     """Seconds to fold all events, with a view that shows `rows` rows of the map, or none."""
     store, browser = RunStore(), Browser()
     store.append(events[0])
     shown = None
     if view:
-        shown = View(store.runs["r1"], display=Nowhere(), mode=Mode.WIDGET)
-        shown._widget, shown._offered_at = browser, time.monotonic()
-        shown.start()
+        shown = start(store, browser)
         shown.handle("ready", {}, "n0")
         shown.handle(
             "visible_rows", {"view": "v", "open": ["a0"], "ranges": [["a0/g:score", 0, rows]], "logs": True}, "n1"
@@ -108,9 +118,7 @@ def flood(lines: int) -> None:
         store.extend(events)
         shown = None
         if view:
-            shown = View(store.runs["r1"], display=Nowhere(), mode=Mode.WIDGET)
-            shown._widget, shown._offered_at = browser, time.monotonic()
-            shown.start()
+            shown = start(store, browser)
             shown.handle("ready", {}, "n0")
             shown.handle("visible_rows", {"view": "v", "logs": True}, "n1")
         started = time.process_time()

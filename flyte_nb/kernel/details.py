@@ -25,8 +25,8 @@ from flyte_nb.kernel import operations
 from flyte_nb.kernel.operations.run_lookup import error_of
 from flyte_nb.kernel.previews import Shown, show, text_of
 from flyte_nb.kernel.session import Session
-from flyte_nb.views.details import log_text
-from flyte_nb.views.rows import is_implied
+from flyte_nb.views.browser.details import log_text
+from flyte_nb.views.run_model import is_implied
 from flyte_nb.views.words import plain
 
 logger = logging.getLogger("flyte")
@@ -44,7 +44,7 @@ LOG_CHARS = 64_000_000
 
 
 class KernelDetails:
-    """`flyte_nb.views.details.Details`, from the store, the workers and the user's own values.
+    """`flyte_nb.views.browser.details.Details`, from the store, the workers and the user's own values.
 
     Args:
         session: Reaches the store, the workers and the reader's thread.

@@ -1,1 +1,1 @@
-"""Show runs: live widget, static snapshot, terminal. Runs in: engine thread."""
+"""Show runs: a model of each, and views in a notebook, on a terminal, or as lines. Runs in: engine thread."""

@@ -13,7 +13,7 @@ import pytest
 from flyte_nb.kernel import previews
 from flyte_nb.kernel.operations import buttons
 from flyte_nb.kernel.previews import MAX_TEXT, Reader, show, text_of
-from flyte_nb.views.replies import Replies
+from flyte_nb.views.browser.replies import Replies
 from tests.kernel.kernelclient import ROOT, Kernel
 
 

@@ -11,7 +11,7 @@ import pytest
 from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.views.picture import Picture
+from flyte_nb.views.run_model import RunModel
 
 
 class Board:
@@ -46,16 +46,16 @@ def store() -> RunStore:
 
 
 @pytest.fixture
-def picture_of(store: RunStore) -> Callable[[Iterable[ev.Event]], Picture]:
-    """A picture of a run that was watched from its start, its events taken in."""
+def model_of(store: RunStore) -> Callable[[Iterable[ev.Event]], RunModel]:
+    """The model of a run that was followed from its start, its events taken in."""
 
-    def make(events: Iterable[ev.Event]) -> Picture:
+    def make(events: Iterable[ev.Event]) -> RunModel:
         events = list(events)
         store.append(events[0])
-        picture = Picture(record(store), lambda: syn.T0 + 3)
+        model = RunModel(record(store), lambda: syn.T0 + 3)
         store.extend(events[1:])
-        picture.catch_up()
-        return picture
+        model.catch_up()
+        return model
 
     return make
 

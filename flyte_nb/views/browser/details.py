@@ -1,4 +1,4 @@
-"""Everything about one action, fetched when a reader opens it. Runs in: engine thread.
+"""Details of one action, fetched when a reader opens it. Runs in: engine thread.
 
 The session may implement `Details` and say more (previews of inputs, the failure's frames); `StoreDetails` tells what the
 store alone knows.
@@ -6,17 +6,14 @@ store alone knows.
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
-from flyte_nb.core.failures import wording
-from flyte_nb.core.failures.rebuild import shown_frames
-from flyte_nb.core.failures.record import FailureRecord
-from flyte_nb.core.history.facts import Action, Attempt, ErrorNote
+from flyte_nb.core.history.facts import Action, Attempt, ErrorNote, LogLine
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.views.rows import LINE_CHARS, Json, is_implied, since
-from flyte_nb.views.words import cut, place, plain
+from flyte_nb.views.browser.rows import Json, log_line, since
+from flyte_nb.views.run_model import is_implied
+from flyte_nb.views.words import cut, location, plain, plain_lines
 
 #: Log lines of one action sent when it is opened.
 DETAIL_LINES = 1_000
@@ -26,8 +23,6 @@ DOWNLOAD_CHARS = 16_000_000
 REPORT_CHARS = 1_000_000
 #: Children whose times are looked at one by one.
 MAX_CHILDREN = 5_000
-#: Frames of a failure in a snapshot.
-MAX_FRAMES = 20
 
 
 class Details(Protocol):
@@ -61,7 +56,7 @@ class StoreDetails:
         return {}
 
     def log_text(self, run: str, action: str | None) -> str:
-        """The lines that the log book kept; says how many it didn't."""
+        """The lines of the log book, with the number of those that it left out."""
         del run
         return log_text(self._record, action)
 
@@ -137,48 +132,31 @@ def _attempt(start: float, attempt: Attempt) -> Json:
 
 
 def _error(error: ErrorNote) -> Json:
-    return {"kind": error.kind, "code": error.code, "message": plain_lines(error.message), "where": place(error.where)}
-
-
-def failure_text(data: bytes) -> str:
-    """The user's frames of a pickled failure record and its message, as a traceback; "" if it cannot be read."""
-    try:
-        record = FailureRecord.loads(data)
-        out = []
-        for frame in shown_frames(record)[-MAX_FRAMES:]:
-            file = wording.current().file(frame.filename)
-            out.append(f"{file}, line {frame.lineno}, in {frame.name}")
-            line = frame.line or linecache.getline(frame.filename, frame.lineno).strip()
-            if line:
-                out.append(f"    {line}")
-        return "\n".join([*out, f"{record.type_name}: {record.message}".rstrip(": "), *record.notes])
-    except Exception:  # A snapshot without a traceback is better than none.
-        return ""
-
-
-def plain_lines(text: str) -> str:
-    """`text` without colours and control characters, line by line."""
-    return "\n".join(plain(line) for line in text.split("\n"))
+    return {
+        "kind": error.kind,
+        "code": error.code,
+        "message": plain_lines(error.message),
+        "where": location(error.where),
+    }
 
 
 def action_log(record: RunRecord, action: Action) -> Json:
     """The log of one action: its head, what is hidden, its tail; at most `DETAIL_LINES`."""
     log = record.logs.of(action.name)
-    start = record.state.started_at
     head, tail = log.head, list(log.tail)
     room = DETAIL_LINES - len(head)
     if len(tail) > room:
         tail = tail[-room:]
     hidden = log.total - len(head) - len(tail)
 
-    def lines(kept: list[Any]) -> list[list[Any]]:
-        return [[action.name, since(start, at), stream, cut(text, LINE_CHARS)] for at, stream, text in kept]
+    def lines(part: list[LogLine]) -> list[list[Any]]:
+        return [log_line(record, action.name, line) for line in part]
 
     return {"head": lines(head), "hidden": hidden, "tail": lines(tail), "total": log.total}
 
 
 def log_text(record: RunRecord, name: str | None) -> str:
-    """The kept lines of an action, or of all merged by time with the action's label before each, as plain text."""
+    """The lines of an action, or of all merged by time with the action's label before each, as plain text."""
     if name is not None:
         log = record.logs.of(name)
         out = [plain(line.text) for line in log.head]

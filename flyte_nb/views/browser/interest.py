@@ -1,4 +1,4 @@
-"""What one view has on its screen, so that only that is sent. Runs in: engine thread."""
+"""Interest of a view: which rows are on its screen, so that only those are sent. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from flyte_nb.core.history.store import RunRecord
 MAX_ROWS = 200
 #: Parents one view may have open at once.
 MAX_OPEN = 500
-#: Views remembered per run (tabs, browsers); the one that was silent longest is forgotten.
+#: Views remembered per run (tabs, browsers); the least recently active is forgotten.
 MAX_VIEWS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """Rows and parents that a view shows. Built from what a browser says, so nothing in it is trusted."""
+    """Rows and parents that a view shows. Built from a browser's message, so nothing in it is trusted."""
 
     #: Names of actions whose groups are shown.
     open: frozenset[str] = frozenset()

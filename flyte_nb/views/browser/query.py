@@ -1,7 +1,7 @@
-"""Search and sort the actions of a run, and lay them on a time axis, a slice at a time. Runs in: engine thread.
+"""Search, sort order and time axis of a run's actions, computed a slice at a time. Runs in: engine thread.
 
 100,000 actions take about 50 ms to look through. The engine thread has other work, so both functions are coroutines that
-give way every `SLICE` actions.
+yield to the loop every `SLICE` actions.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flyte_nb.core.history.facts import Action, Attempt, LogLine, Phase
-from flyte_nb.core.history.groups import PHASE_CODES
+from flyte_nb.core.history.facts import PHASES, Action, Attempt, Phase
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.views.errors import ErrorFolds
-from flyte_nb.views.rows import Json, is_implied
+from flyte_nb.views.browser.rows import Json
+from flyte_nb.views.error_folds import ErrorFolds
+from flyte_nb.views.run_model import NamedLine, is_implied
 from flyte_nb.views.words import error_line, plain
 
-#: Actions looked at before giving way: about 2 ms.
+#: Actions looked at before the loop has its turn: about 2 ms.
 SLICE = 4_000
-#: Log lines looked at before giving way: about 2 ms.
+#: Log lines looked at before the loop has its turn: about 2 ms.
 LOG_SLICE = 2_000
 #: Log lines found that are sent.
 MAX_LINES = 1_000
-#: Results sent: nobody scrolls further, and the number of all results is stated.
+#: Results sent: more than anyone scrolls through; the number of all results is stated.
 MAX_RESULTS = 20_000
 #: Spans sent for a time axis; shorter ones that touch are merged.
 MAX_SPANS = 12_000
@@ -38,14 +38,6 @@ MAX_PACKED = 20_000
 OVERLAP = 0.0005
 #: Added to the phase code of an action that has children: it is suspended for most of its time and holds no slot.
 PARENT = 16
-
-_PHASES = list(PHASE_CODES)
-#: "Failed first": what needs the reader, then what moves, then what waits, then the rest.
-_URGENCY = {
-    Phase.FAILED: 0, Phase.TIMED_OUT: 0, Phase.PAUSED: 1, Phase.CANCELLING: 2, Phase.RUNNING: 3, Phase.INITIALIZING: 4,
-    Phase.WAITING_FOR_RESOURCES: 5, Phase.QUEUED: 6, Phase.ABANDONED: 7, Phase.ABORTED: 8, Phase.RECOVERED: 9,
-    Phase.SUCCEEDED: 10,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +66,10 @@ def parse_query(args: Mapping[str, Any]) -> Query:
         return value[:500] if isinstance(value, str) else ""
 
     states = args.get("states")
-    codes = [c for c in states if isinstance(c, int) and 0 <= c < len(_PHASES)] if isinstance(states, list) else []
+    codes = [c for c in states if isinstance(c, int) and 0 <= c < len(PHASES)] if isinstance(states, list) else []
     return Query(
         text=text("text").strip(),
-        phases=frozenset(_PHASES[c] for c in codes),
+        phases=frozenset(PHASES[c] for c in codes),
         task=text("task"),
         error=text("error"),
         sort=text("sort") or "order",
@@ -87,7 +79,7 @@ def parse_query(args: Mapping[str, Any]) -> Query:
 
 async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float) -> tuple[array.array[int], int]:
     """Numbers of the actions found, sorted, at most `MAX_RESULTS`; and how many there are in all."""
-    keep = _test(query, now)
+    matches = _matcher(query, now)
     fold = errors.get(query.error) if query.error else None
     if fold is not None:
         candidates = [action.name for action in fold.ordered()]
@@ -97,7 +89,7 @@ async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float
     for start in range(0, len(candidates), SLICE):
         for name in candidates[start : start + SLICE]:
             action = record.actions[name]
-            if keep(action) and not is_implied(record, action):
+            if matches(action) and not is_implied(record, action):
                 found.append(action)
         await asyncio.sleep(0)
     key = _sort_key(query.sort, now)
@@ -112,7 +104,7 @@ _TOOK = re.compile(r"([<>])(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def _test(query: Query, now: float) -> Callable[[Action], bool]:
+def _matcher(query: Query, now: float) -> Callable[[Action], bool]:
     words = query.text.casefold().split()
     limits = [
         (found[1] == ">", float(found[2]) * _UNITS[found[3] or ""]) for w in words if (found := _TOOK.fullmatch(w))
@@ -121,7 +113,7 @@ def _test(query: Query, now: float) -> Callable[[Action], bool]:
     words = [word for word in words if not (_TOOK.fullmatch(word) or word.startswith("task:"))]
     number = int(words[0][1:]) if len(words) == 1 and words[0][:1] == "a" and words[0][1:].isdigit() else -1
 
-    def keep(action: Action) -> bool:
+    def matches(action: Action) -> bool:
         if query.phases and action.phase not in query.phases:
             return False
         if query.task and action.task != query.task:
@@ -137,7 +129,7 @@ def _test(query: Query, now: float) -> Callable[[Action], bool]:
             hay += " " + error_line(action).casefold()
         return all(word in hay for word in words)
 
-    return keep
+    return matches
 
 
 def _took_between(action: Action, limits: list[tuple[bool, float]], now: float) -> bool:
@@ -154,7 +146,7 @@ def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
         return (action.ended_at or now) - action.started_at
 
     keys: dict[str, Callable[[Action], Any]] = {
-        "state": lambda action: (_URGENCY[action.phase], action.number),
+        "state": lambda action: (action.phase.urgency, action.number),
         "label": lambda action: action.label,
         "task": lambda action: (action.task, action.number),
         "duration": took,
@@ -163,10 +155,10 @@ def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
     return keys.get(sort)
 
 
-async def search_log(record: RunRecord, text: str) -> tuple[list[tuple[str, LogLine]], int]:
-    """Kept lines of all actions that hold `text`, or whose action's label does, by time: the last `MAX_LINES`, and how many."""
+async def search_log(record: RunRecord, text: str) -> tuple[list[NamedLine], int]:
+    """Lines of all actions that hold `text`, or whose action's label does, by time: the last `MAX_LINES`, and how many."""
     wanted = text.casefold()
-    found: list[tuple[str, LogLine]] = []
+    found: list[NamedLine] = []
     seen = 0
     for name in record.logs.actions():
         action = record.actions.get(name)
@@ -295,9 +287,7 @@ async def timeline(
                     continue
                 stop = attempt.ended_at or action.ended_at or now
                 if stop - start >= low and attempt.started_at - start <= high:
-                    spans.append(
-                        (attempt, float(PHASE_CODES[_attempt_phase(action, attempt)] + extra), action.number, stop)
-                    )
+                    spans.append((attempt, float(_attempt_phase(action, attempt).code + extra), action.number, stop))
         await asyncio.sleep(0)
     if len(spans) <= MAX_PACKED:
         lanes.pack(spans)

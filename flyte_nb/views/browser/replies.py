@@ -1,4 +1,4 @@
-"""Answer what a view asks for on demand: details, logs, search results, time axis, reports. Runs in: engine thread."""
+"""Replies to the browser's requests: details, logs, search results, time axis, reports. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from flyte_nb.core.history.facts import Action
-from flyte_nb.views import query
-from flyte_nb.views.details import REPORT_CHARS, Details, action_log, base_detail
-from flyte_nb.views.interest import parse_interest
-from flyte_nb.views.picture import LOG_CHARS, SNAPSHOT_LINES, Picture, tail
-from flyte_nb.views.rows import Json, labels, log_line, row
+from flyte_nb.views.browser import query
+from flyte_nb.views.browser.details import REPORT_CHARS, Details, action_log, base_detail
+from flyte_nb.views.browser.interest import parse_interest
+from flyte_nb.views.browser.patches import SNAPSHOT_LINES, PatchStream
+from flyte_nb.views.browser.rows import Json, labels, log_line, row
+from flyte_nb.views.run_model import LOG_CHARS, NamedLine
 from flyte_nb.views.words import cut
 
 logger = logging.getLogger(__name__)
@@ -28,27 +29,27 @@ MAX_LOCALS = 100
 MAX_TABLE_ROWS, MAX_COLUMNS, CELL_CHARS = 60, 40, 200
 #: Bytes per message of a download, below what makes a websocket stutter.
 CHUNK = 500_000
-#: Failures remembered for the static snapshot.
+#: Failures of opened actions remembered for the static page.
 MAX_FAILURES = 20
 
 Send = Callable[[Mapping[str, Any], list[bytes]], None]
+#: Does a command that is not the view's own: (op, args, nonce); its result, or an awaitable of it, is the reply.
+Control = Callable[[str, Mapping[str, Any], str], Any]
 
 
 class Replies:
     """Request and response beside the stream of patches.
 
     Args:
-        picture: The run.
-        details: The session's knowledge.
+        patches: The run, as the browser sees it.
+        details: What the session knows of actions.
         send: Sends a JSON value and buffers to the browser.
     """
 
-    def __init__(self, picture: Picture, details: Details, send: Send) -> None:
-        self._picture = picture
+    def __init__(self, patches: PatchStream, details: Details, send: Send) -> None:
+        self._patches = patches
         self._details = details
         self._send = send
-        #: Failure records of actions that were opened, by name: the snapshot shows them.
-        self.failures: dict[str, Json] = {}
         self._ops: dict[str, Callable[[Mapping[str, Any], str], Awaitable[None] | None]] = {
             "visible_rows": self._visible_rows,
             "query": self._query,
@@ -72,13 +73,20 @@ class Replies:
         answer = known(args, nonce)
         return None if answer is None else self._guarded(answer, nonce)
 
-    async def relay(self, nonce: str, result: Awaitable[Any]) -> None:
-        """Send the result of a command when it is there."""
+    def command(self, control: Control, op: str, args: Mapping[str, Any], nonce: str) -> Awaitable[None] | None:
+        """Have a command done that is not the view's own, and reply its result; an awaitable if that comes later."""
+        try:
+            result = control(op, args, nonce)
+        except Exception as error:
+            logger.exception("%s failed", op)
+            result = {"error": f"{op.replace('_', ' ')} failed: {type(error).__name__}: {error}"[:500]}
+        if inspect.isawaitable(result):
+            return self._guarded(self._relay(result, nonce), nonce)
+        self._reply(nonce, answer_of(result))
+        return None
 
-        async def work() -> None:
-            self._reply(nonce, answer_of(await result))
-
-        await self._guarded(work(), nonce)
+    async def _relay(self, result: Awaitable[Any], nonce: str) -> None:
+        self._reply(nonce, answer_of(await result))
 
     async def _guarded(self, work: Awaitable[None], nonce: str) -> None:
         try:
@@ -91,85 +99,78 @@ class Replies:
         self._send({"kind": "reply", "to": nonce, **content}, buffers or [])
 
     def _visible_rows(self, args: Mapping[str, Any], _nonce: str) -> None:
-        self._picture.show(str(args.get("view", ""))[:64], parse_interest(args))
+        self._patches.show(str(args.get("view", ""))[:64], parse_interest(args))
 
     async def _query(self, args: Mapping[str, Any], nonce: str) -> None:
-        picture = self._picture
-        wanted = query.parse_query(args)
-        numbers, total = await query.search(picture.record, wanted, picture.errors, picture.clock())
-        first = [picture.record.actions[picture.record.numbered[n]] for n in numbers[:60]]
-        rows = [row(picture.record, action, picture.workers) for action in first]
+        model, record = self._patches.model, self._patches.record
+        numbers, total = await query.search(record, query.parse_query(args), model.errors, model.clock())
+        rows = [self._row(record.actions[record.numbered[n]]) for n in numbers[:60]]
         self._reply(nonce, {"total": total, "n": len(numbers), "rows": rows}, [numbers.tobytes()])
 
+    def _row(self, action: Action) -> Json:
+        return row(self._patches.record, action, self._patches.workers)
+
     def _find(self, args: Mapping[str, Any]) -> Action:
-        name = str(args.get("action", ""))
-        action = self._picture.record.find(name)
+        name, record = str(args.get("action", "")), self._patches.record
+        action = record.find(name)
         if action is None:
-            raise LookupError(f"there is no action {name[:80]!r} in {self._picture.record.state.run}")
+            raise LookupError(f"there is no action {name[:80]!r} in {record.state.run}")
         return action
 
     async def _detail(self, args: Mapping[str, Any], nonce: str) -> None:
-        picture = self._picture
+        record, texts = self._patches.record, self._patches.model.failure_texts
         action = self._find(args)
-        out = base_detail(picture.record, action)
-        out["workers"] = picture.workers.addresses[:1_000]
-        more = self._details.detail(picture.record.state.run, action.name)
+        out = base_detail(record, action)
+        out["workers"] = self._patches.workers.addresses[:1_000]
+        more = self._details.detail(record.state.run, action.name)
         if inspect.isawaitable(more):
             more = await more
         out.update(bounded_detail(more))
-        if "failure" in out and len(self.failures) < MAX_FAILURES:
-            self.failures[action.name] = out["failure"]
-        out["log"] = action_log(picture.record, action)
-        out["row"] = row(picture.record, action, picture.workers)
+        if "failure" in out and len(texts) < MAX_FAILURES:
+            texts[action.name] = out["failure"]["text"]
+        out["log"] = action_log(record, action)
+        out["row"] = self._row(action)
         self._reply(nonce, {"detail": out})
 
     async def _logs(self, args: Mapping[str, Any], nonce: str) -> None:
-        picture = self._picture
+        record = self._patches.record
         if args.get("action"):
             action = self._find(args)
-            self._reply(
-                nonce, {"log": action_log(picture.record, action), "labels": labels(picture.record, {action.name})}
-            )
-            return
-        if wanted := str(args.get("text", ""))[:500]:
-            found, total = await query.search_log(picture.record, wanted)
-            log = {
-                "head": [],
-                "hidden": total - len(found),
-                "tail": [log_line(picture.record, *one) for one in found],
-                "total": total,
-            }
-            self._reply(nonce, {"log": log, "labels": labels(picture.record, {name for name, _ in found})})
-            return
-        lines = tail(picture.ring, 4 * SNAPSHOT_LINES, 16 * LOG_CHARS)
-        total = picture.record.logs.total
+            self._reply(nonce, {"log": action_log(record, action), "labels": labels(record, {action.name})})
+        elif wanted := str(args.get("text", ""))[:500]:
+            self._send_lines(nonce, *await query.search_log(record, wanted))
+        else:
+            latest = self._patches.model.log.last(4 * SNAPSHOT_LINES, 16 * LOG_CHARS)
+            self._send_lines(nonce, latest, record.logs.total)
+
+    def _send_lines(self, nonce: str, lines: list[NamedLine], total: int) -> None:
+        record = self._patches.record
         log = {
             "head": [],
             "hidden": max(0, total - len(lines)),
-            "tail": [log_line(picture.record, name, line) for name, line in lines],
+            "tail": [log_line(record, name, line) for name, line in lines],
             "total": total,
         }
-        self._reply(nonce, {"log": log, "labels": labels(picture.record, {name for name, _ in lines})})
+        self._reply(nonce, {"log": log, "labels": labels(record, {name for name, _ in lines})})
 
     async def _timeline(self, args: Mapping[str, Any], nonce: str) -> None:
-        picture = self._picture
+        patches = self._patches
         low, high = _seconds(args.get("from")), _seconds(args.get("to"))
         window = (low, high) if low is not None and high is not None and high > low else None
-        content, buffers = await query.timeline(picture.record, picture.clock(), window)
+        content, buffers = await query.timeline(patches.record, patches.model.clock(), window)
         for lane in content["lanes"]:
-            lane.append(picture.workers.number(lane[0]))
+            lane.append(patches.workers.number(lane[0]))
         self._reply(nonce, content, buffers)
 
     async def _report(self, args: Mapping[str, Any], nonce: str) -> None:
         action = self._find(args)
         tab = str(args.get("tab", ""))
-        page = self._picture.record.reports.get((action.name, tab), "")
+        page = self._patches.record.reports.get((action.name, tab), "")
         self._reply(nonce, {"html": page[:REPORT_CHARS], "cut": len(page) > REPORT_CHARS})
 
     async def _download(self, args: Mapping[str, Any], nonce: str) -> None:
-        picture = self._picture
         action = self._find(args) if args.get("action") else None
-        run = picture.record.state.run
+        run = self._patches.record.state.run
         text = self._details.log_text(run, action.name if action else None)
         if inspect.isawaitable(text):
             text = await text
@@ -181,17 +182,16 @@ class Replies:
 
     def _peek(self, args: Mapping[str, Any], nonce: str) -> None:
         """The row of one member of a group, for a pointer that hovers over a heat strip."""
-        picture = self._picture
-        group = picture.record.groups.get(str(args.get("group", "")))
+        record = self._patches.record
+        group = record.groups.get(str(args.get("group", "")))
         index = args.get("index")
         if group is None or not isinstance(index, int) or not 0 <= index < len(group.members):
             return
-        action = picture.record.actions[group.members[index]]
-        self._reply(nonce, {"row": row(picture.record, action, picture.workers)})
+        self._reply(nonce, {"row": self._row(record.actions[group.members[index]])})
 
 
 def answer_of(result: object) -> Json:
-    """What a button's press came to, as a reply: there is one for every press, and a refusal always says something."""
+    """The reply to a button's press, from its result: there is one for every press, and a refusal always has a text."""
     if not isinstance(result, Mapping):
         return {"text": str(result)} if isinstance(result, str) and result else {"ok": True}
     out = dict(result)
@@ -205,7 +205,7 @@ def _seconds(value: object) -> float | None:
 
 
 def bounded_detail(more: Mapping[str, Any]) -> Json:
-    """What a session said of an action, with every text cut and every list bounded."""
+    """The session's details of an action, with every text cut and every list bounded."""
     out: Json = {}
     if isinstance(inputs := more.get("inputs"), list):
         out["inputs"] = [

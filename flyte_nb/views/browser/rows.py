@@ -1,4 +1,4 @@
-"""Turn an action, a group or a run into what a view shows of it. Runs in: engine thread.
+"""Rows of the browser's view: an action, a group, an error, a log line or a run as JSON. Runs in: engine thread.
 
 Pure functions from facts to plain JSON values: no clock, no Jupyter, no user code (labels, previews and error notes come
 ready-made in the events). Times are seconds since the run began, rounded to a millisecond, so that they stay short on the
@@ -11,16 +11,16 @@ import pickle
 from typing import Any
 
 from flyte_nb.core.history.facts import Action, LogLine, Phase
-from flyte_nb.core.history.groups import PHASE_CODES, Group
+from flyte_nb.core.history.groups import Group
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.views.error_folds import Fold
+from flyte_nb.views.run_model import LINE_CHARS, roots
 from flyte_nb.views.words import cut, error_line
 
 #: Version of the protocol: the browser says so if it was built for another.
 PROTOCOL = 1
 #: Longest label in a row, in characters: a line on a wide screen.
 LABEL_CHARS = 160
-#: Longest log line in a patch, in characters; the whole line is in the log that "download" fetches.
-LINE_CHARS = 1_000
 
 Json = dict[str, Any]
 
@@ -49,15 +49,15 @@ def since(start: float, at: float | None) -> float | None:
 def row(record: RunRecord, action: Action, workers: Workers) -> Json:
     """What a row of the tree shows of an action."""
     start = record.state.started_at
-    place = record.group_of(action.name)
+    group, index = record.group_of(action.name) or (None, 0)
     out: Json = {
         "name": action.name,
         "id": action.number,
         "parent": action.parent,
-        "group": place[0].key if place else "",
-        "index": place[1] if place else 0,
+        "group": group.key if group else "",
+        "index": index,
         "label": cut(action.label or action.task or action.id, LABEL_CHARS),
-        "phase": PHASE_CODES[action.phase],
+        "phase": action.phase.code,
         "queued": since(start, action.queued_at),
     }
     if action.started_at is not None:
@@ -121,16 +121,6 @@ def group_row(record: RunRecord, group: Group, ended: float | None) -> Json:
     return out
 
 
-def roots(record: RunRecord) -> list[str]:
-    """Names whose children stand at the top of the tree: none's, and those of a cell's implied root."""
-    return ["", *(name for name in record.numbered[:8] if is_implied(record, record.actions[name]))]
-
-
-def is_implied(record: RunRecord, action: Action) -> bool:
-    """Whether it is the root of a cell, which nobody executes and no view shows; that of a `flyte.run` is a row."""
-    return action.kind == "root" and record.group_of(action.name) is None
-
-
 def header(record: RunRecord, counts: list[int], rate: float, eta: float | None) -> Json:
     """What the one line at the top shows. `rate` in actions a second; 0 and None: not worth showing."""
     state = record.state
@@ -138,7 +128,7 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
         "run": state.run,
         "title": cut(state.headline, LABEL_CHARS),
         "kind": state.kind,
-        "phase": PHASE_CODES[state.phase],
+        "phase": state.phase.code,
         "epoch": round(state.started_at, 3),
         "counts": list(counts),
         "total": sum(counts),
@@ -159,6 +149,15 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
     if eta is not None:
         out["eta"] = round(eta, 1)
     return out
+
+
+def error_row(fold: Fold) -> Json:
+    """What the list of errors shows of one: its text, how many actions, and the first of them."""
+    first = fold.first
+    return {
+        "key": fold.key, "n": len(fold.names), "text": fold.text, "where": fold.where,
+        "name": first.name, "id": first.number, "label": cut(first.label, 80),
+    }  # fmt: skip
 
 
 def log_line(record: RunRecord, action: str, line: LogLine) -> list[Any]:

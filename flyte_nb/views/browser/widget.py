@@ -1,7 +1,7 @@
-"""The live view as a Jupyter widget: one per run, a pipe for messages, no state of its own. Runs in: engine thread.
+"""Widget of a live view: one per run, a pipe for messages, no state of its own. Runs in: engine thread.
 
-State lives in the `Picture`; the browser asks for it. Custom messages sent before the browser's view has rendered are lost,
-so the browser says ``ready`` and gets a replay; patches carry a sequence number; on a gap it asks for a snapshot. Nothing is
+State lives in the `PatchStream`; the browser asks for it. Custom messages sent before the browser's view has rendered are lost,
+so the browser sends ``ready`` and gets a replay; patches carry a sequence number; on a gap it asks for a snapshot. Nothing is
 synced through traits: after one ``save_changes`` from the browser, ipykernel 7.4 stops taking any.
 """
 
@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import pathlib
 import uuid
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import anywidget
 import traitlets
 
-from flyte_nb.views.display import WIDGET_MIME
-from flyte_nb.views.rows import PROTOCOL, Json
+from flyte_nb.views.browser.rows import PROTOCOL, Json
+from flyte_nb.views.display import WIDGET_MIME, OnMessage
 
-STATIC = pathlib.Path(__file__).parent / "static"
-
-#: What ``Widget.on_msg`` calls: (widget, content, buffers), in whichever thread the kernel handles the message.
-OnMessage = Callable[[object, object, object], object]
+STATIC = pathlib.Path(__file__).parent.parent / "static"
 
 
 class RunWidget(anywidget.AnyWidget):

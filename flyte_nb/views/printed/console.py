@@ -1,4 +1,4 @@
-"""A live tree of a run on a terminal, with rich. Runs in: engine thread."""
+"""Console tree: a run as a live tree on a terminal, drawn with rich. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from rich.table import Table
 from rich.text import Text
 
 from flyte_nb.core.history.facts import Phase
-from flyte_nb.views.outline import Line, outline
-from flyte_nb.views.picture import Picture
-from flyte_nb.views.text import action_text, fold_text, log_line
+from flyte_nb.views.printed.outline import Line, outline
+from flyte_nb.views.printed.text import action_text, fold_text, log_line
+from flyte_nb.views.run_model import RunModel
+from flyte_nb.views.surface import Mode, Surface
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, number, plain, summary, tally
 
 #: Lines left for the shell above the tree.
 MARGIN = 4
 #: Tallest tree, in lines, whatever the terminal: a taller one scrolls what the program prints out of sight.
 MAX_HEIGHT = 30
-#: Log lines printed above the tree per flush.
-LOGS_PER_FLUSH = 60
+#: Seconds between two redraws at least.
+DRAW_EVERY = 0.125
 BAR = 24
 
 
-class ConsoleTree:
+class ConsoleTree(Surface):
     """Draws and redraws the tree below what the program prints; log lines go above it.
 
     Args:
-        picture: The run.
+        model: The run.
         stream: A terminal.
     """
 
-    def __init__(self, picture: Picture, stream: TextIO) -> None:
-        self._picture = picture
+    mode = Mode.CONSOLE
+
+    def __init__(self, model: RunModel, stream: TextIO) -> None:
+        super().__init__(model)
         self.console = Console(file=stream, highlight=False, markup=False)
         self._live = self._new_live()
         self._started = False
@@ -46,29 +49,33 @@ class ConsoleTree:
         plain_stdout = sys.stdout is sys.__stdout__ and self.console.is_terminal
         return Live(console=self.console, auto_refresh=False, redirect_stdout=plain_stdout, redirect_stderr=False)
 
-    def flush(self) -> None:
+    def interval(self) -> float:
+        """Seconds to the next redraw at least."""
+        return DRAW_EVERY
+
+    def update(self) -> int:
         """Take what changed and redraw."""
         if not self._paused:
             self._draw()
+        return 0
 
     def _draw(self) -> None:
         self._print_logs()
         if not self._started:
             self._started = True
             self._live.start()
-        self._live.update(self.picture(), refresh=True)
+        self._live.update(self.render(), refresh=True)
 
     def _print_logs(self) -> None:
         """Print what was logged since, above the tree."""
-        picture = self._picture
-        _, _, lines, skipped = picture.take()
-        if skipped:
-            self.console.print(Text(f"… {number(skipped)} log lines hidden", style="dim"))
-        for name, line in lines[-LOGS_PER_FLUSH:]:
+        changes = self.model.take()
+        if changes.skipped:
+            self.console.print(Text(f"… {number(changes.skipped)} log lines hidden", style="dim"))
+        for name, line in changes.lines:
             style = "red" if line.stream in ("stderr", "error", "critical") else ""
-            self.console.print(Text(log_line(picture, name, line), style=style), soft_wrap=True)
+            self.console.print(Text(log_line(self.model, name, line), style=style), soft_wrap=True)
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Draw for the last time and leave the tree where it is."""
         self._draw()
         self._live.stop()
@@ -87,20 +94,21 @@ class ConsoleTree:
         """It has been printed: the next flush draws the tree again, below that."""
         self._paused = False
 
-    def leave(self) -> None:
+    def leave(self) -> bool:
         """Leave the terminal to the prompt: the run goes on without being shown."""
         self._draw()
         self._live.stop()
-        run = self._picture.record.state.run
+        run = self.model.record.state.run
         self.console.print(Text(f"  {run} goes on; %flyte show {run} shows it", style="dim"))
+        return True
 
-    def picture(self) -> RenderableType:
+    def render(self) -> RenderableType:
         """The tree as rich draws it."""
-        picture = self._picture
-        now = picture.clock()
+        model = self.model
+        now = model.clock()
         height = min(MAX_HEIGHT, self.console.height - MARGIN)
-        folds = picture.errors.rows()[:3]
-        lines = outline(picture.record, max(3, height - 2 - len(folds)))
+        folds = model.errors.most(3)
+        lines = outline(model.record, max(3, height - 2 - len(folds)))
         parts: list[RenderableType] = [self._header(now)]
         if len(lines) > 1 or any(line.group for line in lines):
             table = Table.grid(padding=(0, 1))
@@ -114,13 +122,13 @@ class ConsoleTree:
         return Group(*parts)
 
     def _header(self, now: float) -> Text:
-        state = self._picture.record.state
+        state = self.model.record.state
         look = LOOKS[state.phase]
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{look.icon} {state.run} {look.word} ", style=f"bold {look.terminal}")
         text.append(duration(elapsed(state.started_at, state.ended_at, now)))
-        if sum(self._picture.counts) > 1:
-            text.append(f"  {summary(self._picture.counts)}")
+        if sum(self.model.counts) > 1:
+            text.append(f"  {summary(self.model.counts)}")
         text.append(f"  {plain(cut(state.headline, 80))}", style="dim")
         return text
 
@@ -128,8 +136,8 @@ class ConsoleTree:
         pad = "  " * (line.depth + 1)
         if line.group is not None:
             group = line.group
-            first = self._picture.record.actions[group.members[0]]
-            took = duration(elapsed(first.queued_at, self._picture.group_ended(group), now))
+            first = self.model.record.actions[group.members[0]]
+            took = duration(elapsed(first.queued_at, self.model.group_ended(group), now))
             label = Text(f"{pad}{plain(cut(group.label, 50))} × {number(len(group.members))}", style="bold")
             return label, _bar(group.counts, len(group.members)), Text(f"{summary(group.counts)}  {took}", style="dim")
         if line.action is not None:
@@ -147,9 +155,9 @@ class ConsoleTree:
 def _bar(counts: list[int], total: int) -> Text:
     out = Text()
     seen = used = 0
-    for name, phase, n in tally(counts):
+    for segment, n in tally(counts):
         seen += n
         upto = max(round(seen * BAR / max(1, total)), min(BAR, used + 1))
-        out.append(("░" if name == "queued" else "█") * (upto - used), style=LOOKS[phase].terminal)
+        out.append(("░" if segment.phase is Phase.QUEUED else "█") * (upto - used), style=LOOKS[segment.phase].terminal)
         used = upto
     return out

@@ -1,4 +1,4 @@
-"""A run as static HTML: what stays in the saved notebook. Runs in: engine thread.
+"""Static HTML of a run: what stays in the saved notebook. Runs in: engine thread.
 
 Untrusted notebooks lose ``<svg>``, ``<style>``, scripts and CSS variables, and dark themes change the ground under it, so this
 uses inline styles, inherited text colour, translucent greys, ``<details>`` and data-URI images only. Every string from outside
@@ -12,12 +12,11 @@ import struct
 import zlib
 from html import escape
 
-from flyte_nb.core.history.facts import Action, Phase
-from flyte_nb.core.history.groups import PHASE_CODES, Group
-from flyte_nb.views.outline import Line, outline
-from flyte_nb.views.picture import HEAT_MIN, Picture
-from flyte_nb.views.rows import Json, is_implied
-from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, summary, tally
+from flyte_nb.core.history.facts import PHASES, Action, Phase
+from flyte_nb.core.history.groups import Group
+from flyte_nb.views.printed.outline import Line, outline
+from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
+from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, plain_lines, summary, tally
 
 #: Longest snapshot, in bytes: it is saved in the notebook.
 MAX_BYTES = 200_000
@@ -39,40 +38,39 @@ _MUTED = "opacity:.72"
 _LINE = "1px solid rgba(128,128,128,.28)"
 
 
-def render(picture: Picture, failures: dict[str, Json] | None = None, view: str = "") -> str:
+def render(model: RunModel, view: str = "") -> str:
     """The snapshot.
 
     Args:
-        picture: The run; what changed should have been taken.
-        failures: ``{"frames", "text"}`` of some failed actions by name, as `Details.detail` gives them.
+        model: The run; what changed should have been taken.
         view: Identity of the live view: a browser that still has it mounts it over this.
 
     Returns:
         HTML of less than `MAX_BYTES` bytes.
     """
-    now = picture.clock()
+    now = model.clock()
     for rows, lines, reports in ((MAX_ROWS, MAX_LOG_LINES, True), (60, 20, False), (20, 5, False), (0, 0, False)):
         parts = [
-            _header(picture, now), _errors(picture, failures or {}), _tree(picture, now, rows), _logs(picture, lines),
-            _reports(picture) if reports else "",
+            _header(model, now), _errors(model), _tree(model, now, rows), _logs(model, lines),
+            _reports(model) if reports else "",
         ]  # fmt: skip
         body = "".join(parts)
         out = (
-            f'<div class="flyte-nb-static" data-flyte-run="{escape(picture.record.state.run)}" '
+            f'<div class="flyte-nb-static" data-flyte-run="{escape(model.record.state.run)}" '
             f'data-flyte-view="{escape(view)}" '
             f'style="font-size:13px;line-height:1.5;border:{_LINE};border-radius:6px;overflow:hidden;margin:2px 0">{body}</div>'
         )
         if len(out.encode()) < MAX_BYTES:
             return out
-    return f"<pre>{_safe(_header_text(picture, now), 2_000)}</pre>"
+    return f"<pre>{_safe(_header_text(model, now), 2_000)}</pre>"
 
 
 def _safe(text: str, limit: int) -> str:
     return escape(cut(plain(text), limit))
 
 
-def _header_text(picture: Picture, now: float) -> str:
-    state = picture.record.state
+def _header_text(model: RunModel, now: float) -> str:
+    state = model.record.state
     return f"{state.run} {LOOKS[state.phase].word} {duration(elapsed(state.started_at, state.ended_at, now))}"
 
 
@@ -81,15 +79,15 @@ def _mark(phase: Phase) -> str:
     return f'<span style="color:{look.colour};font-weight:600">{look.icon}</span>'
 
 
-def _header(picture: Picture, now: float) -> str:
-    state = picture.record.state
+def _header(model: RunModel, now: float) -> str:
+    state = model.record.state
     look = LOOKS[state.phase]
     took = duration(elapsed(state.started_at, state.ended_at, now))
-    record = picture.record
+    record = model.record
     actions = [a for n in record.numbered[:3] if not is_implied(record, a := record.actions[n])]
     title = actions[0].label if len(actions) == 1 and len(record.numbered) <= 2 else state.title
     where = f"In [{state.prompt}]" if state.prompt else ""
-    counts = "" if sum(picture.counts) <= 1 else summary(picture.counts)
+    counts = "" if sum(model.counts) <= 1 else summary(model.counts)
     return (
         # The blanks between are for hosts that take the styles away.
         f'<div style="padding:5px 10px;display:flex;gap:9px;align-items:baseline">{_mark(state.phase)} '
@@ -104,9 +102,9 @@ def _header(picture: Picture, now: float) -> str:
 
 def _bar(counts: list[int], total: int) -> str:
     cells = "".join(
-        f'<span style="flex:{n} 0 0%;min-width:2px;background:{LOOKS[phase].colour};'
-        f'{"opacity:.35" if name == "queued" else ""}"></span>'
-        for name, phase, n in tally(counts)
+        f'<span style="flex:{n} 0 0%;min-width:2px;background:{LOOKS[segment.phase].colour};'
+        f'{"opacity:.35" if segment.phase is Phase.QUEUED else ""}"></span>'
+        for segment, n in tally(counts)
     )
     words = escape(f"{summary(counts)} of {number(total)}")
     return (
@@ -115,8 +113,8 @@ def _bar(counts: list[int], total: int) -> str:
     )
 
 
-def _tree(picture: Picture, now: float, limit: int) -> str:
-    lines = outline(picture.record, limit)
+def _tree(model: RunModel, now: float, limit: int) -> str:
+    lines = outline(model.record, limit)
     if limit == 0 or not lines or (len(lines) == 1 and lines[0].group is None):
         return ""
     out: list[str] = []
@@ -130,22 +128,22 @@ def _tree(picture: Picture, now: float, limit: int) -> str:
         while depth > line.depth:
             out.append("</ul>")
             depth -= 1
-        out.append(f'<li style="margin:0;padding:0">{_tree_line(picture, line, now)}</li>')
+        out.append(f'<li style="margin:0;padding:0">{_tree_line(model, line, now)}</li>')
     out.append("</ul>" * (depth + 1))
     return f'<div style="border-top:{_LINE};padding:4px 10px">{"".join(out)}</div>'
 
 
-def _tree_line(picture: Picture, line: Line, now: float) -> str:
+def _tree_line(model: RunModel, line: Line, now: float) -> str:
     if line.group is not None:
-        return _group(picture, line.group, now)
+        return _group(model, line.group, now)
     if line.action is not None:
         return _action(line.action, now)
     return f'<span style="{_MUTED}">… {number(line.left_out)} more</span>'
 
 
-def _group(picture: Picture, group: Group, now: float) -> str:
-    first = picture.record.actions[group.members[0]]
-    took = duration(elapsed(first.queued_at, picture.group_ended(group), now))
+def _group(model: RunModel, group: Group, now: float) -> str:
+    first = model.record.actions[group.members[0]]
+    took = duration(elapsed(first.queued_at, model.group_ended(group), now))
     heat = ""
     if len(group.members) >= HEAT_MIN:
         heat = (
@@ -169,17 +167,17 @@ def _action(action: Action, now: float) -> str:
         marks += f" · {LOOKS[action.phase].word}"
     if action.note:
         marks += f" · {cut(plain(action.note), 120)}"
-    said = escape(error_line(action, 160)) if action.error else ""
-    error = f' <span style="color:{LOOKS[Phase.FAILED].colour}">{said}</span>' if said else ""
+    line = escape(error_line(action, 160)) if action.error else ""
+    error = f' <span style="color:{LOOKS[Phase.FAILED].colour}">{line}</span>' if line else ""
     return (
         f'{_mark(action.phase)} <span style="{_MONO};font-size:12px">{_safe(action.label or action.task, 120)}</span> '
         f'<span style="{_MUTED}">{escape(took + marks)}</span>{error}'
     )
 
 
-def _errors(picture: Picture, failures: dict[str, Json]) -> str:
+def _errors(model: RunModel) -> str:
     out = []
-    for fold in picture.errors.most(MAX_FOLDS):
+    for fold in model.errors.most(MAX_FOLDS):
         failed = fold.ordered()
         first = failed[0]
         items = "".join(
@@ -189,31 +187,26 @@ def _errors(picture: Picture, failures: dict[str, Json]) -> str:
             f'<div style="{_MUTED}">… {number(len(failed) - MAX_LISTED)} more</div>' if len(failed) > MAX_LISTED else ""
         )
         times = f"{number(len(failed))} × " if len(failed) > 1 else ""
-        text = cut(failures.get(first.name, {}).get("text", "") or (first.error.message if first.error else ""), 4_000)
+        text = cut(model.failure_texts.get(first.name) or (first.error.message if first.error else ""), 4_000)
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
-        trace = f'<pre style="{block}">{escape(plain_text(text))}</pre>' if text else ""
+        trace = f'<pre style="{block}">{escape(plain_lines(text))}</pre>' if text else ""
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
             f'<span style="{_MONO};font-size:12px">{escape(fold.text)}</span> '
             f'<span style="{_MUTED}">first: a{first.number} {_safe(first.label, 80)}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
-    if len(picture.errors) > MAX_FOLDS:
-        out.append(f'<div style="{_MUTED}">… {len(picture.errors) - MAX_FOLDS} other errors</div>')
+    if len(model.errors) > MAX_FOLDS:
+        out.append(f'<div style="{_MUTED}">… {len(model.errors) - MAX_FOLDS} other errors</div>')
     if not out:
         return ""
     red = "rgba(217,54,62,.10)"
     return f'<div style="border-top:{_LINE};background:{red};padding:4px 10px">{"".join(out)}</div>'
 
 
-def plain_text(text: str) -> str:
-    """`text` without colours and control characters, line by line."""
-    return "\n".join(plain(line) for line in text.split("\n"))
-
-
-def _logs(picture: Picture, limit: int) -> str:
-    record = picture.record
-    tail = list(picture.ring)[-limit:] if limit else []
+def _logs(model: RunModel, limit: int) -> str:
+    record = model.record
+    tail = model.log.last(limit)
     if not tail:
         return ""
     hidden = record.logs.total - len(tail)
@@ -235,11 +228,11 @@ def _logs(picture: Picture, limit: int) -> str:
     )
 
 
-def _reports(picture: Picture) -> str:
+def _reports(model: RunModel) -> str:
     out = []
     left = REPORT_BYTES
-    for (name, tab), report in picture.record.reports.items():
-        action = picture.record.actions.get(name)
+    for (name, tab), report in model.record.reports.items():
+        action = model.record.actions.get(name)
         source = escape(report, quote=True)
         left -= len(source.encode())
         if left < 0 or action is None:
@@ -252,8 +245,8 @@ def _reports(picture: Picture) -> str:
     return "".join(out)
 
 
-_PALETTE = b"".join(bytes.fromhex(LOOKS[phase].colour[1:]) for phase in PHASE_CODES)
-_ALPHA = bytes(90 if phase is Phase.QUEUED else 255 for phase in PHASE_CODES) + b"\0"
+_PALETTE = b"".join(bytes.fromhex(LOOKS[phase].colour[1:]) for phase in PHASES)
+_ALPHA = bytes(90 if phase is Phase.QUEUED else 255 for phase in PHASES) + b"\0"
 
 
 def heat_png(phases: bytes | bytearray, width: int = 640) -> str:
@@ -262,7 +255,7 @@ def heat_png(phases: bytes | bytearray, width: int = 640) -> str:
     cell = next((c for c in (12, 10, 8, 6, 5, 4, 3, 2) if -(-n // (width // c)) * c <= 96), 1)
     cols = min(n, width // cell)
     lines = -(-n // cols)
-    blank = len(PHASE_CODES)
+    blank = len(PHASES)
     padded = bytes(phases) + bytes([blank]) * (cols * lines - n)
     raw = bytearray()
     gap = 1 if cell >= 4 else 0

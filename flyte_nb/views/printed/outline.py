@@ -1,4 +1,4 @@
-"""Flatten a run into the few lines that a bounded picture can hold: text, HTML, terminal. Runs in: engine thread."""
+"""Outline of a run: its tree in a bounded number of lines, for text, HTML and terminal. Runs in: engine thread."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flyte_nb.core.history.facts import Action
-from flyte_nb.core.history.groups import TERMINAL_CODES, Group
+from flyte_nb.core.history.groups import Group
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.views.rows import roots
+from flyte_nb.views.run_model import roots
 
 #: Members of a group that are listed even though all is well.
 LISTED = 12
@@ -17,7 +17,7 @@ MAX_DEPTH = 12
 
 
 class Line(NamedTuple):
-    """One line of the outline: a group, an action, or a word on what is left out."""
+    """One line of the outline: a group, an action, or how many are left out."""
 
     depth: int
     group: Group | None = None
@@ -40,17 +40,17 @@ def outline(record: RunRecord, limit: int) -> list[Line]:
             if budget[0] <= 0:
                 into.append(_Node(Line(depth, left_out=sum(len(g.members) for _, g, _ in frontier[at:]))))
                 break
-            following.extend(_place(record, into, group, depth, budget))
+            following.extend(_add_group(record, into, group, depth, budget))
         frontier = following
     return list(_walk(tree))
 
 
 class _Node(NamedTuple):
     line: Line
-    below: list[_Node] = []  # noqa: RUF012 - replaced by whoever fills it
+    below: list[_Node] = []  # noqa: RUF012 - replaced where it is filled
 
 
-def _place(
+def _add_group(
     record: RunRecord, into: list[_Node], group: Group, depth: int, budget: list[int]
 ) -> list[tuple[list[_Node], Group, int]]:
     """Add a group's line and its listed members; returns the groups below them."""
@@ -69,14 +69,10 @@ def _place(
             below.extend(
                 (node.below, record.groups[key], depth + 1) for key in record.children.get(action.name, ())[:50]
             )
-    if left_out and len(group.members) > 1 and not _bar_says_it(group):
+    # Of a group that is not listed at all, its own line with its bar is enough.
+    if left_out and 1 < len(group.members) <= LISTED:
         into.append(_Node(Line(depth, left_out=left_out)))
     return below
-
-
-def _bar_says_it(group: Group) -> bool:
-    """Whether the group's own line, with its bar, is all there is to say."""
-    return len(group.members) > LISTED
 
 
 def _listed(record: RunRecord, group: Group, room: int) -> tuple[list[Action], int]:
@@ -92,8 +88,3 @@ def _walk(nodes: list[_Node]) -> Iterator[Line]:
     for node in nodes:
         yield node.line
         yield from _walk(node.below)
-
-
-def is_done(group: Group) -> bool:
-    """Whether all members of a group have ended."""
-    return len(group.members) == sum(group.counts[code] for code in TERMINAL_CODES)

@@ -8,10 +8,10 @@ from typing import Any
 
 from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import Phase
-from flyte_nb.core.history.groups import PHASE_CODES
+from flyte_nb.core.history.facts import PHASES, Phase
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views.picture import Message, Picture
+from flyte_nb.views.browser.patches import Message, PatchStream
+from flyte_nb.views.run_model import RunModel
 
 
 def story() -> list[ev.Event]:
@@ -34,22 +34,23 @@ def record() -> dict[str, Any]:
     events = story()
     store.append(events[0])
     now = [syn.T0]
-    picture = Picture(store.runs["r1"], lambda: now[0])
-    messages = [wire(picture.snapshot())]
+    model = RunModel(store.runs["r1"], lambda: now[0])
+    patches = PatchStream(model)
+    messages = [wire(patches.snapshot())]
     for at in range(1, len(events), 40):
         chunk = events[at : at + 40]
         store.extend(chunk)
         now[0] = max(now[0], when(chunk[-1]))
-        message = picture.patch()
+        message = patches.patch()
         assert message is not None
         messages.append(wire(message))
     run = store.runs["r1"]
     expected = {
-        "counts": [run.count(phase) for phase in PHASE_CODES],
-        "phases": {a.name: PHASE_CODES[a.phase] for a in run.actions.values()},
+        "counts": [run.count(phase) for phase in PHASES],
+        "phases": {a.name: a.phase.code for a in run.actions.values()},
         "groups": {key: len(group.members) for key, group in run.groups.items()},
         "heat": base64.b64encode(run.groups["a0/g:score"].phases).decode(),
-        "errors": [[fold["n"], fold["text"]] for fold in picture.errors.rows()],
+        "errors": [[len(fold.names), fold.text] for fold in model.errors.most()],
         "log_lines": run.logs.total,
         "ended": 2.5,
     }

@@ -11,10 +11,11 @@ from flyte_nb.core.failures.capture import capture
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.views.details import base_detail, failure_text
-from flyte_nb.views.replies import answer_of, bounded_detail
-from flyte_nb.views.rows import asks
-from flyte_nb.views.words import place
+from flyte_nb.views.browser.details import base_detail
+from flyte_nb.views.browser.replies import answer_of, bounded_detail
+from flyte_nb.views.browser.rows import asks
+from flyte_nb.views.printed.page import failure_text
+from flyte_nb.views.words import location
 
 
 @pytest.fixture
@@ -114,5 +115,5 @@ def test_a_condition_of_unknown_form_is_asked_for_text(store: RunStore) -> None:
 @pytest.mark.parametrize("where", ["etl.py:31 in impute", "", "123.py in x", "12345.py:3 in work"])
 def test_places_that_are_no_known_cell_stay_as_they_are(where: str) -> None:
     """Only this kernel's cells have another name."""
-    assert where == place(where)
-    assert "Cell In[2]:20 in fit" == place("In [2]:20 in fit")
+    assert where == location(where)
+    assert "Cell In[2]:20 in fit" == location("In [2]:20 in fit")

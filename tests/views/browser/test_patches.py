@@ -11,13 +11,13 @@ import pytest
 from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
-from flyte_nb.core.history.groups import PHASE_CODES
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views.interest import MAX_ROWS, parse_interest
-from flyte_nb.views.picture import LOG_LINES, PHASE_BYTES, TAIL_LINES, Picture
-from tests.views.recording import record as record_stream
+from flyte_nb.views.browser.interest import MAX_ROWS, parse_interest
+from flyte_nb.views.browser.patches import LOG_LINES, PHASE_BYTES, PatchStream
+from flyte_nb.views.run_model import TAIL_LINES, RunModel
+from tests.views.browser.recording import record as record_stream
 
-STREAM = pathlib.Path(__file__).parent.parent / "data" / "stream.json"
+STREAM = pathlib.Path(__file__).parents[2] / "data" / "stream.json"
 
 
 def test_recorded_stream_is_what_python_sends() -> None:
@@ -40,33 +40,33 @@ def test_replayed_messages_add_up_to_the_run(store: RunStore) -> None:
     assert stream["expected"]["counts"] == stream["messages"][-1]["content"]["run"]["counts"]
 
 
-def start(store: RunStore, events: list[ev.Event]) -> Picture:
+def start(store: RunStore, events: list[ev.Event]) -> PatchStream:
     store.append(events[0])
-    return Picture(store.runs[events[0].run], lambda: syn.T0 + 3)
+    return PatchStream(RunModel(store.runs[events[0].run], lambda: syn.T0 + 3))
 
 
 def test_sequence_numbers_have_no_gap(store: RunStore) -> None:
     """Every message carries the next number, snapshots included."""
     events = list(syn.mapped(30, 0))
-    picture = start(store, events)
-    seqs = [picture.snapshot().content["seq"]]
+    patches = start(store, events)
+    seqs = [patches.snapshot().content["seq"]]
     for event in events[1:40]:
         store.append(event)
-        message = picture.patch()
+        message = patches.patch()
         assert message is not None
         seqs.append(message.content["seq"])
-    seqs.append(picture.snapshot().content["seq"])
+    seqs.append(patches.snapshot().content["seq"])
 
     assert list(range(1, len(seqs) + 1)) == seqs
 
 
 def test_nothing_changed_is_no_message(store: RunStore) -> None:
     """A quiet run costs no traffic; asked to, the header alone is sent."""
-    picture = start(store, list(syn.one_action()))
-    picture.snapshot()
+    patches = start(store, list(syn.one_action()))
+    patches.snapshot()
 
-    assert picture.patch() is None
-    forced = picture.patch(force=True)
+    assert patches.patch() is None
+    forced = patches.patch(force=True)
     assert forced is not None
     assert [] == forced.content["rows"]
 
@@ -74,35 +74,35 @@ def test_nothing_changed_is_no_message(store: RunStore) -> None:
 def test_large_run_sends_only_rows_on_screen(store: RunStore) -> None:
     """Of 5,000 actions a view hears of those it shows."""
     events = list(syn.mapped(5_000, 0))
-    picture = start(store, events)
+    patches = start(store, events)
     store.extend(events[1:5_002])
-    picture.snapshot()
-    picture.show("v", parse_interest({"ranges": [["a0/g:score", 10, 30]], "open": ["a0"]}))
-    fresh = picture.patch()
+    patches.snapshot()
+    patches.show("v", parse_interest({"ranges": [["a0/g:score", 10, 30]], "open": ["a0"]}))
+    fresh = patches.patch()
     assert fresh is not None
     store.extend(events[5_002:])
-    message = picture.patch()
+    message = patches.patch()
     assert message is not None
 
     assert set(range(10, 30)) == {row["index"] for row in fresh.content["rows"]}
     assert set(range(10, 30)) == {row["index"] for row in message.content["rows"]}
-    assert {PHASE_CODES[Phase.SUCCEEDED]} == {row["phase"] for row in message.content["rows"]}
+    assert {Phase.SUCCEEDED.code} == {row["phase"] for row in message.content["rows"]}
 
 
 def test_phase_array_arrives_whole_in_bounded_pieces(store: RunStore) -> None:
     """The stretches of all patches put together are the group's phases, and no patch holds more than its share."""
     n = 100_000
     events = list(syn.mapped(n, 5, bundle=100))
-    picture = start(store, events)
+    patches = start(store, events)
     store.extend(events[1 : n + 2])
     got = bytearray(n)
-    for content, buffers in [picture.snapshot()]:
+    for content, buffers in [patches.snapshot()]:
         for part, data in zip(content["phases"], buffers, strict=True):
             got[part["at"] : part["at"] + len(data)] = data
     sizes = []
     for at in range(n + 2, len(events), 60_000):
         store.extend(events[at : at + 60_000])
-        while (message := picture.patch()) is not None:
+        while (message := patches.patch()) is not None:
             sizes.append(sum(map(len, message.buffers)))
             for part, data in zip(message.content.get("phases", []), message.buffers, strict=True):
                 got[part["at"] : part["at"] + len(data)] = data
@@ -114,16 +114,16 @@ def test_phase_array_arrives_whole_in_bounded_pieces(store: RunStore) -> None:
 def test_log_flood_is_cut_and_counted(store: RunStore) -> None:
     """Of a million lines a patch holds a few hundred, and says how many it left out."""
     events = list(syn.one_action())
-    picture = start(store, events)
+    patches = start(store, events)
     store.extend(events[1:3])
     actor = syn.Actor("r1", "x1", "a0", "square(3)")
     for _ in range(100):
         store.append(actor.logged(syn.T0, *["x" * 300] * 1_000, hidden=9_000))
-    few = picture.patch()
+    few = patches.patch()
     assert few is not None
-    picture.show("v", parse_interest({"logs": True}))
+    patches.show("v", parse_interest({"logs": True}))
     store.append(actor.logged(syn.T0, *["y"] * 1_000))
-    many = picture.patch()
+    many = patches.patch()
     assert many is not None
 
     assert len(few.content["logs"]["lines"]) <= TAIL_LINES
@@ -135,7 +135,7 @@ def test_log_flood_is_cut_and_counted(store: RunStore) -> None:
 def test_view_made_late_shows_what_happened_before(store: RunStore) -> None:
     """`%flyte show` of an old run has its rows, errors and last lines."""
     store.extend(syn.nested())
-    message = Picture(store.runs["r1"]).snapshot()
+    message = PatchStream(RunModel(store.runs["r1"])).snapshot()
 
     assert 13 == len(message.content["rows"])
     assert ["KeyError: 'discount'"] == [fold["text"] for fold in message.content["errors"]]
@@ -145,34 +145,36 @@ def test_view_made_late_shows_what_happened_before(store: RunStore) -> None:
 def test_failure_passed_on_by_parents_is_one_error(store: RunStore) -> None:
     """The action that failed is named, not each parent that its error passed through, whatever the order."""
     events = list(syn.nested())
-    picture = start(store, events)
+    patches = start(store, events)
     for event in events[1:]:
         store.append(event)
-        picture.patch()
+        patches.patch()
 
-    assert [(1, "render_report(['emea', 'apac', 'amer'])")] == [(f["n"], f["label"]) for f in picture.errors.rows()]
+    assert [(1, "render_report(['emea', 'apac', 'amer'])")] == [
+        (len(f.names), f.first.label) for f in patches.model.errors.most()
+    ]
 
 
 def test_root_is_no_error_of_its_own(store: RunStore) -> None:
     """What a cell raised is shown by the cell; the errors name the actions."""
     events = list(syn.nested())
-    picture = start(store, events)
+    patches = start(store, events)
     store.extend(events[1:])
     store.append(
         ev.ActionEnded("r1", "a0", 1, Phase.FAILED, syn.T0 + 3, ErrorNote("user", "RuntimeUserError", "'discount'"))
     )
-    picture.patch()
+    patches.patch()
 
-    assert ["KeyError: 'discount'"] == [fold["text"] for fold in picture.errors.rows()]
+    assert ["KeyError: 'discount'"] == [fold.text for fold in patches.model.errors.most()]
 
 
 def test_last_patch_puts_nothing_off(store: RunStore) -> None:
     """Thousands of failures at once are folded over several patches, but the last one tells all."""
     events = list(syn.mapped(20_000, 15_000, bundle=100))
-    picture = start(store, events)
+    patches = start(store, events)
     store.extend(events[1:])
-    first = picture.patch()
-    last = picture.patch(last=True)
+    first = patches.patch()
+    last = patches.patch(last=True)
     assert first is not None
     assert last is not None
 
@@ -183,13 +185,13 @@ def test_last_patch_puts_nothing_off(store: RunStore) -> None:
 def test_retried_failure_leaves_the_errors(store: RunStore) -> None:
     """An action that is retried after it failed is no error any more."""
     events = list(syn.mapped(10, 1))
-    picture = start(store, events)
+    patches = start(store, events)
     store.extend(events[1:])
-    picture.patch()
-    assert 1 == len(picture.errors)
-    name = next(iter(picture.errors.most()[0].names))
+    patches.patch()
+    assert 1 == len(patches.model.errors)
+    name = next(iter(patches.model.errors.most()[0].names))
     store.append(ev.ActionNoted("r1", name, 99, Phase.QUEUED, syn.T0 + 5, "retried", 1))
-    message = picture.patch()
+    message = patches.patch()
     assert message is not None
 
     assert [] == message.content["errors"]
@@ -206,20 +208,20 @@ def test_retried_failure_leaves_the_errors(store: RunStore) -> None:
 )
 def test_nonsense_from_the_browser_is_left_out(store: RunStore, args: dict[str, object]) -> None:
     """A malformed message neither raises nor asks for rows."""
-    picture = start(store, list(syn.one_action()))
+    patches = start(store, list(syn.one_action()))
 
-    picture.show("v", parse_interest(args))
-    assert set() == picture.interests.names(picture.record)
+    patches.show("v", parse_interest(args))
+    assert set() == patches.interests.names(patches.record)
 
 
 def test_a_view_cannot_ask_for_everything(store: RunStore) -> None:
     """However much a browser asks for, it gets a screen or so."""
     events = list(syn.mapped(3_000, 0))
-    picture = start(store, events)
+    patches = start(store, events)
     store.extend(events[1:])
     wanted = parse_interest({"ranges": [["a0/g:score", 0, 3_000]] * 5, "numbers": list(range(3_000))})
 
-    assert MAX_ROWS * 2 >= len(wanted.names(picture.record))
+    assert MAX_ROWS * 2 >= len(wanted.names(patches.record))
 
 
 def test_throughput_is_shown_when_it_means_something(store: RunStore) -> None:
@@ -227,17 +229,17 @@ def test_throughput_is_shown_when_it_means_something(store: RunStore) -> None:
     events = list(syn.mapped(1_000, 0))
     store.append(events[0])
     now = [syn.T0]
-    picture = Picture(store.runs["r1"], lambda: now[0])
+    patches = PatchStream(RunModel(store.runs["r1"], lambda: now[0]))
     store.extend(events[1:1_002])
-    picture.patch()
+    patches.patch()
     ends = [e for e in events if isinstance(e, ev.ActionEnded)]
     for second in range(1, 6):
         now[0] = syn.T0 + second
         store.extend(ends[(second - 1) * 100 : second * 100])
-        picture.patch()
-    running = picture.header()
+        patches.patch()
+    running = patches.header()
     store.append(ev.RunClosed("r1", Phase.ABORTED, syn.T0 + 6))
 
     assert 100 == running["rate"]
     assert 5 == running["eta"]
-    assert "rate" not in picture.header()
+    assert "rate" not in patches.header()

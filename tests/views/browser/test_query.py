@@ -10,68 +10,67 @@ import pytest
 
 from bench import synthetic as syn
 from flyte_nb.core.history.facts import Phase
-from flyte_nb.core.history.groups import PHASE_CODES
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views import query
-from flyte_nb.views.picture import Picture
+from flyte_nb.views.browser import query
+from flyte_nb.views.run_model import RunModel
 
 
 @pytest.fixture
-def picture(store: RunStore) -> Picture:
+def model(store: RunStore) -> RunModel:
     store.extend(syn.mapped(1_000, 3))
-    return Picture(store.runs["r1"], lambda: syn.T0 + 60)
+    return RunModel(store.runs["r1"], lambda: syn.T0 + 60)
 
 
-async def labels(picture: Picture, **args: object) -> list[str]:
-    picture.catch_up()
-    numbers, total = await query.search(picture.record, query.parse_query(args), picture.errors, picture.clock())
-    found = [picture.record.actions[picture.record.numbered[n]].label for n in numbers]
+async def labels(model: RunModel, **args: object) -> list[str]:
+    model.catch_up()
+    numbers, total = await query.search(model.record, query.parse_query(args), model.errors, model.clock())
+    found = [model.record.actions[model.record.numbered[n]].label for n in numbers]
     assert total >= len(found)
     return found
 
 
-async def test_words_must_all_occur(picture: Picture) -> None:
+async def test_words_must_all_occur(model: RunModel) -> None:
     """Filtering by text looks at label, task and error, whatever the case."""
-    assert ["score(331, 'model-2')"] == await labels(picture, text="SCORE(331 model-2")
-    assert 3 == len(await labels(picture, text="keyerror"))
-    assert ["score(16, 'model-2')"] == await labels(picture, text="a17")
+    assert ["score(331, 'model-2')"] == await labels(model, text="SCORE(331 model-2")
+    assert 3 == len(await labels(model, text="keyerror"))
+    assert ["score(16, 'model-2')"] == await labels(model, text="a17")
 
 
-async def test_filter_by_state_and_error(picture: Picture) -> None:
+async def test_filter_by_state_and_error(model: RunModel) -> None:
     """A state's chip and an error's count list the same three actions here."""
-    failed = [c for p, c in PHASE_CODES.items() if p is Phase.FAILED]
-    by_state = await labels(picture, states=failed)
-    key = picture.errors.most()[0].key
+    failed = [Phase.FAILED.code]
+    by_state = await labels(model, states=failed)
+    key = model.errors.most()[0].key
 
-    assert by_state == await labels(picture, error=key)
+    assert by_state == await labels(model, error=key)
     assert 3 == len(by_state)
 
 
-async def test_filter_by_task_and_duration(picture: Picture) -> None:
+async def test_filter_by_task_and_duration(model: RunModel) -> None:
     """``task:`` and comparisons stand beside words, each in its unit; a bare word that looks like neither is text."""
-    actions = [a for n in picture.record.numbered if (a := picture.record.actions[n]).kind != "root"]
+    actions = [a for n in model.record.numbered if (a := model.record.actions[n]).kind != "root"]
     slow = [a.label for a in actions if a.ended_at - a.started_at > 0.025]  # type: ignore[operator]
     assert 0 < len(slow) < len(actions)
 
-    assert slow == await labels(picture, text=">25ms")
-    assert len(actions) - len(slow) == len(await labels(picture, text="<0.025s"))
-    assert len(actions) == len(await labels(picture, text="task:score"))
-    assert [] == await labels(picture, text="task:other")
-    assert [label for label in slow if "(9" in label] == await labels(picture, text="(9 >25ms task:SCORE")
+    assert slow == await labels(model, text=">25ms")
+    assert len(actions) - len(slow) == len(await labels(model, text="<0.025s"))
+    assert len(actions) == len(await labels(model, text="task:score"))
+    assert [] == await labels(model, text="task:other")
+    assert [label for label in slow if "(9" in label] == await labels(model, text="(9 >25ms task:SCORE")
 
 
-async def test_failed_first_and_slowest_first(picture: Picture) -> None:
+async def test_failed_first_and_slowest_first(model: RunModel) -> None:
     """Sorting by state puts failures on top, by duration the longest."""
-    assert await labels(picture, text="keyerror") == (await labels(picture, sort="state"))[:3]
-    numbers, _ = await query.search(picture.record, query.Query(sort="duration", descending=True), picture.errors, 0)
-    took = [a.ended_at - a.started_at for a in (picture.record.actions[picture.record.numbered[n]] for n in numbers)]  # type: ignore[operator]
+    assert await labels(model, text="keyerror") == (await labels(model, sort="state"))[:3]
+    numbers, _ = await query.search(model.record, query.Query(sort="duration", descending=True), model.errors, 0)
+    took = [a.ended_at - a.started_at for a in (model.record.actions[model.record.numbered[n]] for n in numbers)]  # type: ignore[operator]
     assert sorted(took, reverse=True) == took
 
 
 async def test_search_gives_way_to_others(store: RunStore) -> None:
     """Looking through many actions lets the loop run in between."""
     store.extend(syn.mapped(20_000, 0, bundle=100))
-    picture = Picture(store.runs["r1"])
+    model = RunModel(store.runs["r1"])
     ticks = 0
 
     async def tick() -> None:
@@ -81,7 +80,7 @@ async def test_search_gives_way_to_others(store: RunStore) -> None:
             await asyncio.sleep(0)
 
     other = asyncio.create_task(tick())
-    await query.search(picture.record, query.Query(text="nothing"), picture.errors, 0)
+    await query.search(model.record, query.Query(text="nothing"), model.errors, 0)
     other.cancel()
 
     assert ticks >= 20_000 // query.SLICE
@@ -104,9 +103,9 @@ def spans_of(buffers: list[bytes]) -> list[tuple[float, ...]]:
     return [tuple(floats[i : i + 7]) for i in range(0, len(floats), 7)]
 
 
-async def test_time_axis_has_a_lane_per_slot(picture: Picture) -> None:
+async def test_time_axis_has_a_lane_per_slot(model: RunModel) -> None:
     """1,000 actions on 8 slots: 8 lanes, every action in one, none before its lane's previous one."""
-    content, buffers = await query.timeline(picture.record, picture.clock())
+    content, buffers = await query.timeline(model.record, model.clock())
     spans = spans_of(buffers)
 
     assert 8 == len(content["lanes"])
@@ -125,11 +124,11 @@ async def test_time_axis_of_a_huge_run_is_merged_but_keeps_failures(store: RunSt
     assert len(spans) <= query.MAX_SPANS
     assert 0 == content["left_out"]
     assert set(range(32)) == {int(span[0]) for span in spans}
-    assert 5 == sum(span[5] for span in spans if int(span[3]) == PHASE_CODES[Phase.FAILED])
+    assert 5 == sum(span[5] for span in spans if int(span[3]) == Phase.FAILED.code)
 
 
 async def test_lanes_are_slots_whatever_workers_call_them(store: RunStore) -> None:
-    """Two lanes of one worker that took turns are one slot in the picture; parents that wait take none."""
+    """Two lanes of one worker that took turns are one slot in the model; parents that wait take none."""
     store.extend([syn.opened(), syn.root()])
     parent = syn.Actor("r1", "p", "a0", "parent()")
     parent.slot = "7fa"
@@ -157,4 +156,4 @@ async def test_retried_action_has_a_span_per_attempt(store: RunStore) -> None:
     _, buffers = await query.timeline(store.runs["r1"], syn.T0 + 60)
     phases = [span[3] for span in spans_of(buffers) if span[4] == action.number]
 
-    assert [PHASE_CODES[Phase.FAILED], PHASE_CODES[Phase.SUCCEEDED]] == phases
+    assert [Phase.FAILED.code, Phase.SUCCEEDED.code] == phases

@@ -13,12 +13,13 @@ from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views import html, text
-from flyte_nb.views.console import ConsoleTree
-from flyte_nb.views.picture import Picture
+from flyte_nb.views.printed import html, text
+from flyte_nb.views.printed.console import ConsoleTree
+from flyte_nb.views.printed.lines import PlainLines
+from flyte_nb.views.run_model import RunModel
 
 EVIL = "<img src=x onerror=alert(1)>\"'&\x1b[31m"
-PictureOf = Callable[[object], Picture]
+ModelOf = Callable[[object], RunModel]
 
 
 def hostile() -> Iterator[ev.Event]:
@@ -60,9 +61,11 @@ def parsed(page: str) -> Tags:
     return tags
 
 
-def test_no_user_string_becomes_markup(picture_of: PictureOf) -> None:
+def test_no_user_string_becomes_markup(model_of: ModelOf) -> None:
     """A task, a log line, an error and a report named like markup show as text."""
-    page = html.render(picture_of(hostile()), {"e0": {"frames": [], "text": EVIL}}, "v1")
+    model = model_of(hostile())
+    model.failure_texts["e0"] = EVIL
+    page = html.render(model, "v1")
     tags = parsed(page)
 
     assert {"div", "span", "b", "ul", "li", "details", "summary", "pre", "br", "iframe"} >= tags.tags
@@ -82,10 +85,10 @@ def test_no_user_string_becomes_markup(picture_of: PictureOf) -> None:
 
 @pytest.mark.parametrize("make", [syn.one_action, syn.nested, syn.mapped, hostile, lambda: syn.mapped(20_000, 2_000)])
 def test_snapshot_is_well_formed_small_and_needs_nothing(
-    picture_of: PictureOf, make: Callable[[], Iterator[ev.Event]]
+    model_of: ModelOf, make: Callable[[], Iterator[ev.Event]]
 ) -> None:
     """Every tag is closed, nothing is loaded, no CSS variable or style sheet is used, and it fits."""
-    page = html.render(picture_of(make()))
+    page = html.render(model_of(make()))
     tags = parsed(page)
 
     assert [] == tags.open
@@ -93,7 +96,7 @@ def test_snapshot_is_well_formed_small_and_needs_nothing(
     assert not re.search(r"<(svg|style|script)|var\(--|https?://", re.sub(r'srcdoc="[^"]*"', "", page))
 
 
-def test_snapshot_of_a_wide_and_loud_run_still_fits(store: RunStore, picture_of: PictureOf) -> None:
+def test_snapshot_of_a_wide_and_loud_run_still_fits(store: RunStore, model_of: ModelOf) -> None:
     """Long labels, many errors and long lines don't push it over the limit."""
 
     def loud() -> Iterator[ev.Event]:
@@ -107,25 +110,25 @@ def test_snapshot_of_a_wide_and_loud_run_still_fits(store: RunStore, picture_of:
             yield ev.Reported("r1", f"e{i}", "main", "<p>ä</p>" * 10_000)
         yield ev.RunClosed("r1", Phase.FAILED, syn.T0 + 1)
 
-    assert len(html.render(picture_of(loud())).encode()) < html.MAX_BYTES
+    assert len(html.render(model_of(loud())).encode()) < html.MAX_BYTES
 
 
-def test_snapshot_says_what_matters(picture_of: PictureOf) -> None:
+def test_snapshot_says_what_matters(model_of: ModelOf) -> None:
     """State, counts, errors with their first action, and the last lines can be read in it."""
-    page = re.sub("<[^>]+>", "", html.render(picture_of(syn.mapped(1_000, 3, logs=True))))
+    page = re.sub("<[^>]+>", "", html.render(model_of(syn.mapped(1_000, 3, logs=True))))
 
     for words in ("Failed", "997 done, 3 failed", "3 × KeyError: &#x27;a&#x27;", "first: a", "scored batch"):
         assert words in page
 
 
-def test_quick_cell_is_one_line_of_text(picture_of: PictureOf) -> None:
+def test_quick_cell_is_one_line_of_text(model_of: ModelOf) -> None:
     """One action that worked is one line."""
-    assert "✓ r1 succeeded in 0.06 s: 1 done · await square(3)" == text.screen(picture_of(syn.one_action()))
+    assert "✓ r1 succeeded in 0.06 s: 1 done · await square(3)" == text.screen(model_of(syn.one_action()))
 
 
-def test_text_of_a_large_run_is_one_screen(picture_of: PictureOf) -> None:
+def test_text_of_a_large_run_is_one_screen(model_of: ModelOf) -> None:
     """100,000 actions are a few lines; nothing is wider than a terminal."""
-    screen = text.screen(picture_of(syn.mapped(20_000, 3_000, logs=True)))
+    screen = text.screen(model_of(syn.mapped(20_000, 3_000, logs=True)))
 
     assert len(screen.splitlines()) <= text.MAX_LINES
     assert max(map(len, screen.splitlines())) <= text.WIDTH
@@ -143,11 +146,11 @@ def test_bar_is_always_as_wide_as_it_says(counts: list[int]) -> None:
 
 def lines_of(store: RunStore, events: list[ev.Event], every: int) -> list[str]:
     store.append(events[0])
-    lines = text.PlainLines(Picture(store.runs["r1"], lambda: syn.T0 + 3))
+    lines = PlainLines(RunModel(store.runs["r1"], lambda: syn.T0 + 3), io.StringIO())
     out: list[str] = []
     for at in range(1, len(events), every):
         store.extend(events[at : at + every])
-        out.extend(lines.flush())
+        out.extend(lines.lines())
     return out
 
 
@@ -169,16 +172,16 @@ def test_pipe_of_a_large_run_stays_short(store: RunStore) -> None:
     assert any("more failures are counted" in line for line in out)
 
 
-def test_terminal_tree_is_no_taller_than_the_terminal(picture_of: PictureOf) -> None:
+def test_terminal_tree_is_no_taller_than_the_terminal(model_of: ModelOf) -> None:
     """A wide and deep run fits; user text is not taken for rich's markup."""
     for make in (syn.nested, syn.mapped, hostile):
         store = RunStore()
         store.extend(make())
-        picture = Picture(store.runs["r1"], lambda: syn.T0 + 3)
+        model = RunModel(store.runs["r1"], lambda: syn.T0 + 3)
         out = io.StringIO()
-        tree = ConsoleTree(picture, out)
+        tree = ConsoleTree(model, out)
         tree.console.size = (100, 20)
-        picture.catch_up()
-        tree.console.print(tree.picture())
+        model.catch_up()
+        tree.console.print(tree.render())
 
         assert 0 < len(out.getvalue().splitlines()) <= 18

@@ -1,0 +1,93 @@
+"""Surface: what all ways to show a run have in common, and the choice between them. Runs in: engine thread."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from flyte_nb.views.display import Display, is_noninteractive
+from flyte_nb.views.run_model import RunModel
+
+#: Seconds between two updates at least.
+UPDATE_EVERY = 0.1
+
+
+class Mode(enum.Enum):
+    """How a run is shown."""
+
+    #: Live in the browser.
+    WIDGET = "widget"
+    #: HTML updated in place.
+    HTML = "html"
+    #: A live tree on a terminal.
+    CONSOLE = "console"
+    #: A line per notable change.
+    LINES = "lines"
+    #: Not at all.
+    SILENT = "silent"
+
+
+def choose_mode(display: Display | None, stream: TextIO | None) -> Mode:
+    """Widget where there is a notebook, tree on a terminal, lines elsewhere; ``FLYTE_NB_NONINTERACTIVE=1``: HTML or lines."""
+    if display is not None:
+        return Mode.HTML if is_noninteractive() else Mode.WIDGET
+    if stream is not None and not is_noninteractive() and stream.isatty():
+        return Mode.CONSOLE
+    return Mode.LINES
+
+
+class Surface:
+    """One way to show a run. This one shows nothing (`Mode.SILENT`); others override what they need.
+
+    Args:
+        model: The run.
+    """
+
+    mode = Mode.SILENT
+
+    def __init__(self, model: RunModel) -> None:
+        self.model = model
+        #: Identity of the widget in the browser's commands (``comm_id``); "" without a widget.
+        self.uid = ""
+        #: Commands handled, messages and bytes sent, CPU seconds spent, worst update: for tests and benchmarks.
+        self.stats = {"commands": 0, "messages": 0, "bytes": 0, "seconds": 0.0, "worst": 0.0}
+
+    def interval(self) -> float:
+        """Seconds to the next update at least."""
+        return UPDATE_EVERY
+
+    def open(self) -> None:
+        """Show the run, for the first time or after it was reopened."""
+
+    def update(self) -> int:
+        """Show what changed. Returns bytes sent to a browser."""
+        self.model.take()
+        return 0
+
+    def check(self) -> None:
+        """Do what is due between two updates."""
+
+    def close(self) -> None:
+        """Show the run's end."""
+
+    def also(self, display: Display) -> None:
+        """Show the run in one more output."""
+
+    def pause(self) -> None:
+        """Make room for what the cell prints now."""
+
+    def resume(self) -> None:
+        """Go on after what the cell printed."""
+
+    def leave(self) -> bool:
+        """Give the terminal back while the run goes on. Returns whether nothing is shown of it any more."""
+        return False
+
+    def handle(self, op: str, args: Mapping[str, Any], nonce: str) -> bool:
+        """Do what the browser asks. Returns whether this was for the surface."""
+        del op, args, nonce
+        return False
+
+    def release(self) -> None:
+        """Let go of what the front end holds."""
