@@ -44,21 +44,24 @@ class Segment(NamedTuple):
     """Phases that are one segment of a bar, and one word of a summary."""
 
     word: str
-    #: The phase that gives the colour.
-    phase: Phase
     #: Its character in a bar of text.
     mark: str
     phases: tuple[Phase, ...]
 
+    @property
+    def look(self) -> Look:
+        """That of its first phase."""
+        return LOOKS[self.phases[0]]
+
 
 #: In the order of a bar: what ended well, ended badly, stopped, moves, waits.
 SEGMENTS = (
-    Segment("done", Phase.SUCCEEDED, "#", (Phase.SUCCEEDED, Phase.RECOVERED)),
-    Segment("failed", Phase.FAILED, "x", (Phase.FAILED, Phase.TIMED_OUT)),
-    Segment("cancelled", Phase.ABORTED, "/", (Phase.ABORTED, Phase.ABANDONED, Phase.CANCELLING)),
-    Segment("paused", Phase.PAUSED, "=", (Phase.PAUSED,)),
-    Segment("running", Phase.RUNNING, ">", (Phase.RUNNING, Phase.INITIALIZING)),
-    Segment("queued", Phase.QUEUED, ".", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
+    Segment("done", "#", (Phase.SUCCEEDED, Phase.RECOVERED)),
+    Segment("failed", "x", (Phase.FAILED, Phase.TIMED_OUT)),
+    Segment("cancelled", "/", (Phase.ABORTED, Phase.ABANDONED, Phase.CANCELLING)),
+    Segment("paused", "=", (Phase.PAUSED,)),
+    Segment("running", ">", (Phase.RUNNING, Phase.INITIALIZING)),
+    Segment("queued", ".", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
 )
 _SEGMENT_CODES = tuple((segment, tuple(phase.code for phase in segment.phases)) for segment in SEGMENTS)
 

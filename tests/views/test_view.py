@@ -82,13 +82,17 @@ async def test_live_view_is_replayed_when_the_browser_is_ready(
     """Nothing is sent before `ready`; then a replay, then patches that follow its number."""
     events, record = opened(store)
     view = View(record, display=board)
+    assert "<View r1 [widget, not started, 0 actions]>" == repr(view)
     view.start()
     await until(lambda: widgets)
     assert [] == widgets[0].sent
     view.handle("ready", {}, "n1")
+    assert "<View r1 [widget, live, 3 actions]>" == repr(view)
+    assert "<LiveWidget r1 [answered, 1 output]>" == repr(view.surface)
     store.extend(events[5:])
     await until(lambda: "patch" in widgets[0].kinds())
     view.finish()
+    assert "<View r1 [widget, finished, 3 actions]>" == repr(view)
 
     assert "replay" == widgets[0].kinds()[0]
     numbered = [content["seq"] for content, _ in widgets[0].sent if "seq" in content]
@@ -121,6 +125,7 @@ async def test_silent_front_end_gets_html(
     view = View(record, display=board)
     view.start()
     await until(lambda: view.mode is Mode.HTML)
+    assert "<LiveWidget r1 [page only, 1 output]>" == repr(view.surface)
     store.extend(events[5:])
     await until(lambda: "3 done" in board.updates[-1]["text/plain"])
     assert WIDGET_MIME not in board.updates[-1]

@@ -86,6 +86,12 @@ class LiveWidget(HtmlPage):
         self._closed = False
         self._background: set[asyncio.Future[Any]] = set()
 
+    def __repr__(self) -> str:
+        offered = "offered" if self._widget is not None else "no widget"
+        state = "page only" if self.mode is Mode.HTML else "answered" if self._answers else offered
+        outputs = f"{len(self.outputs)} output{'s' * (len(self.outputs) != 1)}"
+        return f"<LiveWidget {self.model.record.state.run} [{state}, {outputs}]>"
+
     # -- what is shown --------------------------------------------------------------------------------------------
 
     def interval(self) -> float:

@@ -158,6 +158,6 @@ def _bar(counts: list[int], total: int) -> Text:
     for segment, n in tally(counts):
         seen += n
         upto = max(round(seen * BAR / max(1, total)), min(BAR, used + 1))
-        out.append(("░" if segment.phase is Phase.QUEUED else "█") * (upto - used), style=LOOKS[segment.phase].terminal)
+        out.append(("░" if Phase.QUEUED in segment.phases else "█") * (upto - used), style=segment.look.terminal)
         used = upto
     return out

@@ -102,8 +102,8 @@ def _header(model: RunModel, now: float) -> str:
 
 def _bar(counts: list[int], total: int) -> str:
     cells = "".join(
-        f'<span style="flex:{n} 0 0%;min-width:2px;background:{LOOKS[segment.phase].colour};'
-        f'{"opacity:.35" if segment.phase is Phase.QUEUED else ""}"></span>'
+        f'<span style="flex:{n} 0 0%;min-width:2px;background:{segment.look.colour};'
+        f'{"opacity:.35" if Phase.QUEUED in segment.phases else ""}"></span>'
         for segment, n in tally(counts)
     )
     words = escape(f"{summary(counts)} of {number(total)}")

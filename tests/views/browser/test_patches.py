@@ -84,6 +84,8 @@ def test_large_run_sends_only_rows_on_screen(store: RunStore) -> None:
     message = patches.patch()
     assert message is not None
 
+    assert "<PatchStream r1 [3 messages, 0 heat strips behind]>" == repr(patches)
+    assert "<RunModel r1 [5000 actions, 0 errors, up to date]>" == repr(patches.model)
     assert set(range(10, 30)) == {row["index"] for row in fresh.content["rows"]}
     assert set(range(10, 30)) == {row["index"] for row in message.content["rows"]}
     assert {Phase.SUCCEEDED.code} == {row["phase"] for row in message.content["rows"]}
