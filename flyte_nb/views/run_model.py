@@ -1,7 +1,7 @@
 """Model of a run that all its views draw from: tallies, errors, latest log lines, and what changed. Runs in: engine thread.
 
-A `RunModel` reads the run's change set (`flyte_nb.core.history.groups.Watch`) when somebody calls `take`, so a view costs what changed
-since its last update, never the size of the run. One surface takes from it; nothing here knows which.
+A `RunModel` empties the run's change set (`flyte_nb.core.history.groups.Watch`) with each `take`, so an update costs what changed since
+the last one, never the size of the run. One surface takes from it; nothing here depends on which.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ class RunModel:
         #: Actions in each phase, by code.
         self.counts = [0] * len(PHASES)
         self.log = LatestLines(record)
-        #: (action, tab) of reports that changed; whoever shows them empties it.
+        #: (action, tab) of changed reports; emptied by the surface that sends them.
         self.reports: set[tuple[str, str]] = set()
-        #: Failures as tracebacks by action's name, of some that were read: a static page shows them.
+        #: Failures as tracebacks by action's name, of those that were read for a static page or an opened action.
         self.failure_texts: dict[str, str] = {}
         self._news = record.watch()
         self._tallies: dict[str, list[int]] = {}
@@ -196,5 +196,5 @@ def roots(record: RunRecord) -> list[str]:
 
 
 def is_implied(record: RunRecord, action: Action) -> bool:
-    """Whether it is the root of a cell, which nobody executes and no view shows; that of a `flyte.run` is a row."""
+    """Whether it is the root of a cell, which is not executed and no view shows; that of a `flyte.run` is a row."""
     return action.kind == "root" and record.group_of(action.name) is None

@@ -81,7 +81,7 @@ class Surface:
         """Go on after what the cell printed."""
 
     def leave(self) -> bool:
-        """Give the terminal back while the run goes on. Returns whether nothing is shown of it any more."""
+        """Give the terminal back to the prompt, the run still open. Returns whether this ends the view."""
         return False
 
     def handle(self, op: str, args: Mapping[str, Any], nonce: str) -> bool:
@@ -90,4 +90,4 @@ class Surface:
         return False
 
     def release(self) -> None:
-        """Let go of what the front end holds."""
+        """Close what the front end has open."""

@@ -1,4 +1,4 @@
-"""View of one run: keeps it right where the user looks, as widget, HTML, terminal tree or plain lines. Runs in: engine thread.
+"""View of one run, kept up to date: as widget, HTML, terminal tree or plain lines. Runs in: engine thread.
 
 The session makes one `View` per run on the engine thread's loop, calls `start`, gives it the browser's commands through
 `handle`, and calls `finish` when the run has closed. What is shown, and how, is the work of its `Surface`.
@@ -134,7 +134,7 @@ class View:
 
     @_counted
     def finish(self) -> None:
-        """Show the end: the last patch, and the static page in place of the widget. Idempotent; the view still answers."""
+        """Show the end: the last patch, and the static page in place of the widget. Idempotent; the browser's requests are still answered."""
         if self._finished:
             return
         self._stop()
@@ -160,12 +160,12 @@ class View:
             self.surface.resume()
 
     def leave(self) -> None:
-        """Give a terminal back to the prompt: the cell is over and the run goes on. Elsewhere the view stays."""
+        """Give a terminal back to the prompt when the cell has ended and the run has not. Elsewhere the view stays."""
         if not self._finished and self.surface.leave():
             self._stop()
 
     def close(self) -> None:
-        """Finish, stop collecting changes and let go of the widget: browsers fall back to the static page."""
+        """Finish, stop collecting changes and close the widget: browsers fall back to the static page."""
         self.finish()
         self.surface.release()
         self.model.close()

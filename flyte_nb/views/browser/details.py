@@ -1,7 +1,7 @@
 """Details of one action, fetched when a reader opens it. Runs in: engine thread.
 
-The session may implement `Details` and say more (previews of inputs, the failure's frames); `StoreDetails` tells what the
-store alone knows.
+The session may implement `Details` and add previews of inputs and the failure's frames; `StoreDetails` has what is in the
+store.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class StoreDetails:
         self._record = record
 
     def detail(self, run: str, action: str) -> Mapping[str, Any]:
-        """Nothing beyond what `base_detail` says."""
+        """Nothing beyond `base_detail`."""
         del run, action
         return {}
 
@@ -100,7 +100,7 @@ def _waited(record: RunRecord, action: Action) -> float:
         children = [children[0], max(children, key=lambda child: child.ended_at or float("inf"))]
     waited, until = 0.0, action.started_at
     for child in sorted(children, key=lambda child: child.queued_at):
-        # One that goes on is counted as far as anything is known.
+        # One that has not ended counts up to the last known time.
         end = min(child.ended_at or child.queued_at, last)
         waited += max(0.0, end - max(until, child.queued_at))
         until = max(until, end)

@@ -2,7 +2,7 @@
 
 A browser answers with ``ready``; a view that nothing answers within `ANSWER_WITHIN` (nbclient, papermill, a server without
 anywidget) goes on as a page updated in place. `close` leaves the static page in the notebook: the only form that is right after
-reopening, export, and in untrusted notebooks. A browser that is still there keeps its live view by mounting it over the page.
+reopening, export, and in untrusted notebooks. A browser that is still open mounts its live view over the page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flyte_nb.views.surface import UPDATE_EVERY, Mode
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a run that goes on gets its live view; before, and for quick runs of one action, a line of HTML will do:
+#: Seconds after which an open run gets its live view; before, and for quick runs of one action, a line of HTML will do:
 #: a widget costs 100 kB per cell.
 LIVE_AFTER = 0.12
 #: Seconds after the end of a run before its static page gets a live view over it: the cell has surely ended then.
@@ -208,7 +208,7 @@ class LiveWidget(HtmlPage):
             self._drop_widget()
 
     def release(self) -> None:
-        """Let go of the widget: browsers fall back to the page."""
+        """Close the widget: browsers fall back to the page."""
         for task in tuple(self._background):
             task.cancel()
         self._drop_widget()

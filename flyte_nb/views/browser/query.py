@@ -32,7 +32,7 @@ MAX_RESULTS = 20_000
 MAX_SPANS = 12_000
 #: Lanes sent for a time axis.
 MAX_LANES = 256
-#: Spans that are packed into lanes by time (sorting more would hold up the engine): beyond, a lane is what the worker says.
+#: Spans that are packed into lanes by time (sorting more would hold up the engine): beyond, lanes are those that the worker reported.
 MAX_PACKED = 20_000
 #: Seconds by which two spans of one lane may overlap: clocks of two processes.
 OVERLAP = 0.0005

@@ -17,7 +17,7 @@ from flyte_nb.views.error_folds import Fold
 from flyte_nb.views.run_model import LINE_CHARS, roots
 from flyte_nb.views.words import cut, error_line
 
-#: Version of the protocol: the browser says so if it was built for another.
+#: Version of the protocol: a browser built for another shows a notice.
 PROTOCOL = 1
 #: Longest label in a row, in characters: a line on a wide screen.
 LABEL_CHARS = 160

@@ -45,7 +45,7 @@ class ConsoleTree(Surface):
         self._paused = False
 
     def _new_live(self) -> Live:
-        # What the program prints (a traceback, say) goes above the tree, not through it; unless it goes elsewhere already.
+        # Output of the program, such as a traceback, goes above the tree, unless stdout was redirected already.
         plain_stdout = sys.stdout is sys.__stdout__ and self.console.is_terminal
         return Live(console=self.console, auto_refresh=False, redirect_stdout=plain_stdout, redirect_stderr=False)
 
@@ -81,14 +81,14 @@ class ConsoleTree(Surface):
         self._live.stop()
 
     def pause(self) -> None:
-        """Take the tree away, for something else to be printed in its place."""
+        """Remove the tree, for something else to be printed there."""
         self._paused = True
         self._print_logs()
         if self._started:
             self._started = False
             self._live.transient = True
             self._live.stop()
-            self._live = self._new_live()  # one that has stopped would go up over what is printed in its place
+            self._live = self._new_live()  # a stopped one would be redrawn over what is printed below it
 
     def resume(self) -> None:
         """It has been printed: the next flush draws the tree again, below that."""

@@ -30,7 +30,7 @@ LINE_CHARS = 300
 MAX_FOLDS = 10
 #: Actions listed under an error.
 MAX_LISTED = 20
-#: Bytes of user reports kept; larger ones are left to `run.get_report()`.
+#: Bytes of user reports included; larger ones are left to `run.get_report()`.
 REPORT_BYTES = 60_000
 
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
