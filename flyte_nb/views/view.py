@@ -134,7 +134,7 @@ class View:
 
     @_counted
     def finish(self) -> None:
-        """Show the end: the last patch, and the static page in place of the widget. Idempotent; the browser's requests are still answered."""
+        """Show the end: the last patch, and the static page in place of the widget. Idempotent; requests are still answered."""
         if self._finished:
             return
         self._stop()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from flyte_nb.core.history.facts import Action
-from flyte_nb.views.browser import query
+from flyte_nb.views.browser import query, timeline
 from flyte_nb.views.browser.details import REPORT_CHARS, Details, action_log, base_detail
 from flyte_nb.views.browser.interest import parse_interest
 from flyte_nb.views.browser.patches import SNAPSHOT_LINES, PatchStream
@@ -157,7 +157,7 @@ class Replies:
         patches = self._patches
         low, high = _seconds(args.get("from")), _seconds(args.get("to"))
         window = (low, high) if low is not None and high is not None and high > low else None
-        content, buffers = await query.timeline(patches.record, patches.model.clock(), window)
+        content, buffers = await timeline.timeline(patches.record, patches.model.clock(), window)
         for lane in content["lanes"]:
             lane.append(patches.workers.number(lane[0]))
         self._reply(nonce, content, buffers)
