@@ -123,8 +123,8 @@ class RunModel:
         news = self._news
         return bool(news.run or news.actions or news.groups or news.logs or news.reports or self._backlog)
 
-    def take(self, room: int = TAIL_LINES) -> Changes:
-        """Take in what changed, and return it with at most `room` of the new log lines."""
+    def take(self, room: int = TAIL_LINES, *, last: bool = False) -> Changes:
+        """Take in what changed, and return it with at most `room` of the new log lines. With `last` no error is put off."""
         news = self._news
         actions, news.actions = news.actions, set()
         groups, news.groups = news.groups, set()
@@ -134,19 +134,11 @@ class RunModel:
         news.reports.clear()
         self._tally(groups)
         self._fold_errors(actions)
+        while last and self._backlog:
+            self._fold_errors(set())
         printed = self.log.add(logs)
         lines = self.log.last(min(printed, room), LOG_CHARS)
         return Changes(actions, groups, lines, printed - len(lines))
-
-    def catch_up(self) -> None:
-        """Take in everything at once, whatever it costs: for what is shown last."""
-        self.take()
-        self.fold_all_errors()
-
-    def fold_all_errors(self) -> None:
-        """Look at all that is left to be looked at for errors."""
-        while self._backlog:
-            self._fold_errors(set())
 
     def _tally(self, groups: set[str]) -> None:
         total, tallies = self.counts, self._tallies

@@ -38,11 +38,7 @@ def choose_mode(display: Display | None, stream: TextIO | None) -> Mode:
 
 
 class Surface:
-    """One way to show a run. This one shows nothing (`Mode.SILENT`); others override what they need.
-
-    Args:
-        model: The run.
-    """
+    """One way to show a run. This one shows nothing (`Mode.SILENT`); others override what they need."""
 
     mode = Mode.SILENT
 

@@ -54,7 +54,7 @@ def model_of(store: RunStore) -> Callable[[Iterable[ev.Event]], RunModel]:
         store.append(events[0])
         model = RunModel(record(store), lambda: syn.T0 + 3)
         store.extend(events[1:])
-        model.catch_up()
+        model.take(last=True)
         return model
 
     return make

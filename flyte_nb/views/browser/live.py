@@ -177,7 +177,7 @@ class LiveWidget(HtmlPage):
             self._patch(last=True)
             self._send({"kind": "final"})
         elif self.mode is Mode.WIDGET:
-            self.model.catch_up()
+            self.model.take(last=True)
             if self._worth_a_widget:
                 self._spawn(self._offer_late(self.outputs))
         super().close()

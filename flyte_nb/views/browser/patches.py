@@ -83,11 +83,7 @@ class Throughput:
 
 
 class PatchStream:
-    """The numbered messages that keep the browser's picture of a run up to date.
-
-    Args:
-        model: The run.
-    """
+    """The numbered messages that keep the browser's picture of a run up to date."""
 
     def __init__(self, model: RunModel) -> None:
         self.model = model
@@ -141,9 +137,7 @@ class PatchStream:
         model = self.model
         if not (force or model.changed or self._deferred or self._behind or self._fresh):
             return None
-        changes = model.take(LOG_LINES if self.interests.logs else TAIL_LINES)
-        if last:
-            model.fold_all_errors()
+        changes = model.take(LOG_LINES if self.interests.logs else TAIL_LINES, last=last)
         content, buffers = self._envelope("patch"), list[bytes]()
         shown = changes.actions if self.small else changes.actions & self.interests.names(self.record)
         content["rows"] = self._rows(shown | self._fresh)

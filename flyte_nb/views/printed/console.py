@@ -27,12 +27,7 @@ BAR = 24
 
 
 class ConsoleTree(Surface):
-    """Draws and redraws the tree below what the program prints; log lines go above it.
-
-    Args:
-        model: The run.
-        stream: A terminal.
-    """
+    """Draws and redraws the tree on a terminal below what the program prints; log lines go above it."""
 
     mode = Mode.CONSOLE
 

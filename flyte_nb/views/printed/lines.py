@@ -24,12 +24,7 @@ _LOUD = frozenset({Phase.PAUSED, *(phase for phase in PHASES if phase.is_failure
 
 
 class PlainLines(Surface):
-    """A line per notable change of state; bounded whatever happens.
-
-    Args:
-        model: The run.
-        stream: Where the lines go; one that was closed makes it `Mode.SILENT`.
-    """
+    """A line per notable change of state; bounded whatever happens. A closed stream makes it `Mode.SILENT`."""
 
     mode = Mode.LINES
 

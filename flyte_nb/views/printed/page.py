@@ -25,12 +25,7 @@ MAX_FRAMES = 20
 
 
 class HtmlPage(Surface):
-    """HTML updated in place.
-
-    Args:
-        model: The run.
-        display: Where the first output goes; None: nowhere yet.
-    """
+    """HTML updated in place. `display` is where the first output goes; None: nowhere yet."""
 
     mode = Mode.HTML
 
@@ -61,7 +56,7 @@ class HtmlPage(Surface):
     def close(self) -> None:
         """Leave the page of the ended run."""
         if self.outputs:
-            self.model.catch_up()
+            self.model.take(last=True)
             self._read_failures()
             self.show_page()
 

@@ -20,7 +20,7 @@ def model(store: RunStore) -> RunModel:
 
 
 async def labels(model: RunModel, **args: object) -> list[str]:
-    model.catch_up()
+    model.take(last=True)
     numbers, total = await query.search(model.record, query.parse_query(args), model.errors, model.clock())
     found = [model.record.actions[model.record.numbered[n]].label for n in numbers]
     assert total >= len(found)

@@ -181,7 +181,7 @@ def test_terminal_tree_is_no_taller_than_the_terminal(model_of: ModelOf) -> None
         out = io.StringIO()
         tree = ConsoleTree(model, out)
         tree.console.size = (100, 20)
-        model.catch_up()
+        model.take(last=True)
         tree.console.print(tree.render())
 
         assert 0 < len(out.getvalue().splitlines()) <= 18
