@@ -22,7 +22,7 @@ HEAT_MIN = 40
 #: Characters of new log lines taken at once.
 LOG_CHARS = 32_000
 #: Longest log line shown live, in characters; the whole line is in the log that "download" fetches.
-LINE_CHARS = 1_000
+LIVE_LINE_CHARS = 1_000
 #: New log lines taken at once, for a view that shows the latest few.
 TAIL_LINES = 12
 #: Latest lines of all actions, in order of arrival.
@@ -61,7 +61,7 @@ class LatestLines:
         """The last `count` lines, fewer if they have more than `chars` characters."""
         ring, out = self._ring, list[NamedLine]()
         for at in range(len(ring) - 1, max(-1, len(ring) - 1 - count), -1):
-            chars -= min(len(ring[at][1].text), LINE_CHARS) + 40
+            chars -= min(len(ring[at][1].text), LIVE_LINE_CHARS) + 40
             if chars < 0 and out:
                 break
             out.append(ring[at])

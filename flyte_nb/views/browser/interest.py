@@ -9,7 +9,7 @@ from typing import Any
 from flyte_nb.core.history.store import RunRecord
 
 #: Rows one view may ask for at once: a tall screen, several times over.
-MAX_ROWS = 200
+SCREEN_ROWS = 200
 #: Parents one view may have open at once.
 MAX_OPEN = 500
 #: Views remembered per run (tabs, browsers); the least recently active is forgotten.
@@ -44,7 +44,7 @@ class Interest:
 def parse_interest(args: Mapping[str, Any]) -> Interest:
     """An `Interest` from a browser's message; whatever is malformed or beyond the limits is left out."""
     ranges: list[tuple[str, int, int]] = []
-    left = MAX_ROWS
+    left = SCREEN_ROWS
     for item in _sequence(args.get("ranges")):
         if not (isinstance(item, (list, tuple)) and len(item) == 3 and left > 0):
             continue
@@ -56,7 +56,7 @@ def parse_interest(args: Mapping[str, Any]) -> Interest:
     return Interest(
         open=frozenset([name for name in _sequence(args.get("open")) if isinstance(name, str)][:MAX_OPEN]),
         ranges=tuple(ranges),
-        numbers=tuple(n for n in _sequence(args.get("numbers"))[:MAX_ROWS] if _index(n)),
+        numbers=tuple(n for n in _sequence(args.get("numbers"))[:SCREEN_ROWS] if _index(n)),
         logs=args.get("logs") is True,
     )
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES
 from flyte_nb.core.history.groups import Group
 from flyte_nb.views.browser import rows
-from flyte_nb.views.browser.interest import MAX_ROWS, Interest, Interests
+from flyte_nb.views.browser.interest import SCREEN_ROWS, Interest, Interests
 from flyte_nb.views.browser.rows import Json
 from flyte_nb.views.run_model import HEAT_MIN, LOG_CHARS, TAIL_LINES, NamedLine, RunModel
 
 #: Runs of at most this many actions are sent whole: about 40 kB.
-SMALL = MAX_ROWS
+SMALL = SCREEN_ROWS
 #: Groups sent per message at most: each is about 200 bytes.
 MAX_GROUPS = 300
 #: Bytes of phase arrays per patch: with 10 patches a second it leaves half of 1 MB/s to the rest.
@@ -188,7 +188,7 @@ class PatchStream:
     def _rows(self, names: set[str]) -> list[Json]:
         record = self.record
         known = [record.actions[name] for name in names]
-        known = sorted((a for a in known if a.number >= 0), key=attrgetter("number"))[: 2 * MAX_ROWS]
+        known = sorted((a for a in known if a.number >= 0), key=attrgetter("number"))[: 2 * SCREEN_ROWS]
         return [rows.row(record, action, self.workers) for action in known]
 
     def _root_groups(self) -> list[str]:
@@ -199,7 +199,7 @@ class PatchStream:
     def _first_rows(self) -> set[str]:
         out: set[str] = set()
         for key in self._root_groups():
-            if len(out) >= MAX_ROWS:
+            if len(out) >= SCREEN_ROWS:
                 break
             out.update(self.record.groups[key].members[:20])
         return out

@@ -24,7 +24,7 @@ SLICE = 4_000
 #: Log lines looked at before the loop has its turn: about 2 ms.
 LOG_SLICE = 2_000
 #: Log lines found that are sent.
-MAX_LINES = 1_000
+MAX_FOUND_LINES = 1_000
 #: Results sent: more than anyone scrolls through; the number of all results is stated.
 MAX_RESULTS = 20_000
 
@@ -145,7 +145,7 @@ def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
 
 
 async def search_log(record: RunRecord, text: str) -> tuple[list[NamedLine], int]:
-    """Lines of all actions that hold `text`, or whose action's label does, by time: the last `MAX_LINES`, and how many."""
+    """Lines of all actions that hold `text`, or whose action's label does, by time: the last `MAX_FOUND_LINES`, and how many."""
     wanted = text.casefold()
     found: list[NamedLine] = []
     seen = 0
@@ -159,4 +159,4 @@ async def search_log(record: RunRecord, text: str) -> tuple[list[NamedLine], int
             if seen % LOG_SLICE == 0:
                 await asyncio.sleep(0)
     found.sort(key=lambda pair: pair[1].at)
-    return found[-MAX_LINES:], len(found)
+    return found[-MAX_FOUND_LINES:], len(found)

@@ -121,7 +121,7 @@ class Replies:
         record, texts = self._patches.record, self._patches.model.failure_texts
         action = self._find(args)
         out = base_detail(record, action)
-        out["workers"] = self._patches.workers.addresses[:1_000]
+        out["workers"] = list(self._patches.workers.numbers)[:1_000]
         more = self._details.detail(record.state.run, action.name)
         if inspect.isawaitable(more):
             more = await more

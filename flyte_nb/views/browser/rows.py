@@ -14,7 +14,7 @@ from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.groups import Group
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.error_folds import Fold
-from flyte_nb.views.run_model import LINE_CHARS, roots
+from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
 from flyte_nb.views.words import cut, error_line
 
 #: Version of the protocol: a browser built for another shows a notice.
@@ -29,16 +29,11 @@ class Workers:
     """Short numbers for worker addresses, in order of appearance: users see ``w0``."""
 
     def __init__(self) -> None:
-        self.addresses: list[str] = []
-        self._numbers: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
 
     def number(self, address: str) -> int:
         """The number of an address, a new one if it wasn't seen before."""
-        found = self._numbers.get(address)
-        if found is None:
-            found = self._numbers[address] = len(self.addresses)
-            self.addresses.append(address)
-        return found
+        return self.numbers.setdefault(address, len(self.numbers))
 
 
 def since(start: float, at: float | None) -> float | None:
@@ -162,7 +157,7 @@ def error_row(fold: Fold) -> Json:
 
 def log_line(record: RunRecord, action: str, line: LogLine) -> list[Any]:
     """A line as ``[action name, seconds since the run began, stream, text]``."""
-    return [action, since(record.state.started_at, line.at), line.stream, cut(line.text, LINE_CHARS)]
+    return [action, since(record.state.started_at, line.at), line.stream, cut(line.text, LIVE_LINE_CHARS)]
 
 
 def labels(record: RunRecord, names: set[str]) -> dict[str, list[Any]]:

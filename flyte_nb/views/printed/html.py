@@ -21,11 +21,11 @@ from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, numb
 #: Longest snapshot, in bytes: it is saved in the notebook.
 MAX_BYTES = 200_000
 #: Rows of the tree.
-MAX_ROWS = 120
+TREE_ROWS = 120
 #: Log lines.
 MAX_LOG_LINES = 40
 #: Longest log line, in characters.
-LINE_CHARS = 300
+PAGE_LINE_CHARS = 300
 #: Different errors shown.
 MAX_FOLDS = 10
 #: Actions listed under an error.
@@ -49,7 +49,7 @@ def render(model: RunModel, view: str = "") -> str:
         HTML of less than `MAX_BYTES` bytes.
     """
     now = model.clock()
-    for rows, lines, reports in ((MAX_ROWS, MAX_LOG_LINES, True), (60, 20, False), (20, 5, False), (0, 0, False)):
+    for rows, lines, reports in ((TREE_ROWS, MAX_LOG_LINES, True), (60, 20, False), (20, 5, False), (0, 0, False)):
         parts = [
             _header(model, now), _errors(model), _tree(model, now, rows), _logs(model, lines),
             _reports(model) if reports else "",
@@ -218,7 +218,7 @@ def _logs(model: RunModel, limit: int) -> str:
         action = record.actions.get(name)
         label = f'<span style="{_MUTED}">{_safe(action.label, 30)} │ </span>' if action and several else ""
         colour = f' style="color:{LOOKS[Phase.FAILED].colour}"' if line.stream in ("error", "critical") else ""
-        rows.append(f"{label}<span{colour}>{_safe(plain(line.text), LINE_CHARS)}</span>")
+        rows.append(f"{label}<span{colour}>{_safe(plain(line.text), PAGE_LINE_CHARS)}</span>")
     opened = " open" if len(tail) <= 12 else ""
     return (
         f'<details{opened} style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer;{_MUTED}">'

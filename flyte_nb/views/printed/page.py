@@ -21,7 +21,7 @@ REFRESH_EVERY = 2.0
 #: Outputs that show one run at once; the oldest beyond it keeps what it shows.
 MAX_OUTPUTS = 20
 #: Frames of a failure in a page.
-MAX_FRAMES = 20
+PAGE_FRAMES = 20
 
 
 class HtmlPage(Surface):
@@ -99,7 +99,7 @@ def failure_text(data: bytes) -> str:
     try:
         record = FailureRecord.loads(data)
         out = []
-        for frame in shown_frames(record)[-MAX_FRAMES:]:
+        for frame in shown_frames(record)[-PAGE_FRAMES:]:
             file = wording.current().file(frame.filename)
             out.append(f"{file}, line {frame.lineno}, in {frame.name}")
             line = frame.line or linecache.getline(frame.filename, frame.lineno).strip()

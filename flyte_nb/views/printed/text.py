@@ -10,7 +10,7 @@ from flyte_nb.views.run_model import RunModel, is_implied
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, summary, tally
 
 #: One screen.
-MAX_LINES = 24
+SCREEN_LINES = 24
 WIDTH = 100
 BAR = 20
 #: Longest text, in characters: it is in every saved notebook beside the HTML.
@@ -29,7 +29,7 @@ def screen(model: RunModel) -> str:
     out.extend(f"  ✗ {fold_text(fold)}" for fold in errors[:4])
     if len(errors) > 4:
         out.append(f"  ✗ and {len(errors) - 4} other errors")
-    room = max(0, MAX_LINES - len(out) - 1)
+    room = max(0, SCREEN_LINES - len(out) - 1)
     tail = model.log.last(min(room, 8))
     hidden = record.logs.total - len(tail)
     if tail and hidden > 0:

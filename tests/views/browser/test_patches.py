@@ -12,7 +12,7 @@ from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views.browser.interest import MAX_ROWS, parse_interest
+from flyte_nb.views.browser.interest import SCREEN_ROWS, parse_interest
 from flyte_nb.views.browser.patches import LOG_LINES, PHASE_BYTES, PatchStream
 from flyte_nb.views.run_model import TAIL_LINES, RunModel
 from tests.views.browser.recording import record as record_stream
@@ -223,7 +223,7 @@ def test_a_view_cannot_ask_for_everything(store: RunStore) -> None:
     store.extend(events[1:])
     wanted = parse_interest({"ranges": [["a0/g:score", 0, 3_000]] * 5, "numbers": list(range(3_000))})
 
-    assert MAX_ROWS * 2 >= len(wanted.names(patches.record))
+    assert SCREEN_ROWS * 2 >= len(wanted.names(patches.record))
 
 
 def test_throughput_is_shown_when_it_means_something(store: RunStore) -> None:

@@ -130,7 +130,7 @@ def test_text_of_a_large_run_is_one_screen(model_of: ModelOf) -> None:
     """100,000 actions are a few lines; nothing is wider than a terminal."""
     screen = text.screen(model_of(syn.mapped(20_000, 3_000, logs=True)))
 
-    assert len(screen.splitlines()) <= text.MAX_LINES
+    assert len(screen.splitlines()) <= text.SCREEN_LINES
     assert max(map(len, screen.splitlines())) <= text.WIDTH
     assert len(screen) <= text.MAX_CHARS
     assert "3,000 × KeyError: 'a'" in screen
