@@ -145,7 +145,7 @@ def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
 
 
 async def search_log(record: RunRecord, text: str) -> tuple[list[NamedLine], int]:
-    """Lines of all actions that hold `text`, or whose action's label does, by time: the last `MAX_FOUND_LINES`, and how many."""
+    """Lines of all actions that hold `text`, or whose label does, by time: the last `MAX_FOUND_LINES`, and how many."""
     wanted = text.casefold()
     found: list[NamedLine] = []
     seen = 0
