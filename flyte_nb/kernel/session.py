@@ -30,7 +30,7 @@ from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
-from flyte_nb.views.details import Details
+from flyte_nb.views.browser.details import Details
 from flyte_nb.worker.entry import HostPlugin, run_lane
 
 #: Module that worker processes of the embedded cluster import first.

@@ -10,7 +10,7 @@ from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.kernel.cells.notebook import CellDisplay, Notebook
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.clicks import Command
-from flyte_nb.views.details import Details
+from flyte_nb.views.browser.details import Details
 from flyte_nb.views.view import View
 
 #: Runs that have ended and keep a live view (a widget of 100 kB, and what the picture remembers); older ones keep their static

@@ -1,6 +1,6 @@
 """Model of a run that all its views draw from: tallies, errors, latest log lines, and what changed. Runs in: engine thread.
 
-A `RunModel` empties the run's change set (`flyte_nb.core.history.groups.Watch`) with each `take`, so an update costs what changed since
+A `RunModel` empties the run's change set (`flyte_nb.core.history.groups.Changes`) with each `take`, so an update costs what changed since
 the last one, never the size of the run. One surface takes from it; nothing here depends on which.
 """
 
@@ -69,7 +69,7 @@ class LatestLines:
         return out
 
 
-class Changes(NamedTuple):
+class RunUpdate(NamedTuple):
     """What changed since the last look."""
 
     #: Names of actions.
@@ -100,7 +100,7 @@ class RunModel:
         self.reports: set[tuple[str, str]] = set()
         #: Failures as tracebacks by action's name, of those that were read for a static page or an opened action.
         self.failure_texts: dict[str, str] = {}
-        self._news = record.watch()
+        self._news = record.subscribe()
         self._tallies: dict[str, list[int]] = {}
         #: When complete groups ended, with the tally that this was worked out for.
         self._ended: dict[str, tuple[list[int], float]] = {}
@@ -115,7 +115,7 @@ class RunModel:
 
     def close(self) -> None:
         """Stop collecting changes."""
-        self.record.unwatch(self._news)
+        self.record.unsubscribe(self._news)
 
     @property
     def changed(self) -> bool:
@@ -123,7 +123,7 @@ class RunModel:
         news = self._news
         return bool(news.run or news.actions or news.groups or news.logs or news.reports or self._backlog)
 
-    def take(self, room: int = TAIL_LINES, *, last: bool = False) -> Changes:
+    def take(self, room: int = TAIL_LINES, *, last: bool = False) -> RunUpdate:
         """Take in what changed, and return it with at most `room` of the new log lines. With `last` no error is put off."""
         news = self._news
         actions, news.actions = news.actions, set()
@@ -138,7 +138,7 @@ class RunModel:
             self._fold_errors(set())
         printed = self.log.add(logs)
         lines = self.log.last(min(printed, room), LOG_CHARS)
-        return Changes(actions, groups, lines, printed - len(lines))
+        return RunUpdate(actions, groups, lines, printed - len(lines))
 
     def _tally(self, groups: set[str]) -> None:
         total, tallies = self.counts, self._tallies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator
 
@@ -16,13 +15,6 @@ TAIL_LINES = 1_000
 RUN_CHARS = 16_000_000
 #: Longest line kept, in characters; the rest is cut with a mark.
 LINE_CHARS = 2_000
-
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-
-
-def without_escapes(text: str) -> str:
-    """`text` without a terminal's escape sequences (colours, titles, moves of the cursor)."""
-    return _ESCAPES.sub("", text) if "\x1b" in text else text
 
 
 class ActionLog:

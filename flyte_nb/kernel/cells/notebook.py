@@ -12,7 +12,7 @@ from flyte_nb.kernel.cells.output import CellOutput
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.cells.unawaited import UnawaitedCalls
 from flyte_nb.kernel.debugger.prompt import can_prompt
-from flyte_nb.views.details import Details
+from flyte_nb.views.browser.details import Details
 from flyte_nb.views.display import WIDGET_MIME
 
 
