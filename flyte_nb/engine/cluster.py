@@ -20,32 +20,30 @@ from flyte_nb.errors import NoClusterError
 if TYPE_CHECKING:
     from flyte_nb.engine.worker_exits import WorkerExits
 
-#: GPUs that each process of the embedded cluster says it has: tasks that ask for some run all the same, as they do in Flyte's
-#: local mode. Who wants them counted attaches to workers started with ``--resources GPU=1``.
-UNCOUNTED = 1_000
-#: Seconds to reach a scheduler before giving up.
+#: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
+#: local mode. They are counted on workers started with ``--resources GPU=1``.
+UNCOUNTED_GPUS = 1_000
+#: Seconds to reach a scheduler; then `NoClusterError`.
 CONNECT_TIMEOUT = 8.0
 
 
 class ClusterHandle:
     """A Dask client, and the cluster under it if it is ours to close."""
 
-    def __init__(self, client: Any, cluster: Any, *, owns_client: bool, description: str) -> None:
+    def __init__(self, client: Any, cluster: Any, *, description: str) -> None:
         self.client = client
         self.cluster = cluster
-        self._owns_client = owns_client
         #: "embedded cluster" or the address.
         self.description = description
 
     @property
     def embedded(self) -> bool:
-        """Whether it was started by us."""
+        """Whether we started it."""
         return self.cluster is not None
 
     async def close(self) -> None:
         """Close what is ours."""
-        if self._owns_client:
-            await self.client.close()
+        await self.client.close()
         if self.cluster is not None:
             await self.cluster.close()
 
@@ -103,11 +101,11 @@ async def _embedded(
     import dask
     import distributed
 
-    from flyte_nb.engine.embedded import EmbeddedCluster, leave_main_alone, reporting_to
+    from flyte_nb.engine.embedded import EmbeddedCluster, reporting_to, skip_main_script
 
     notices.gpus_are_uncounted(True)
-    _shield_from_stop()
-    leave_main_alone()
+    _block_sigint()
+    skip_main_script()
     security = distributed.Security.temporary()
     settings = {
         "distributed.worker.preload": [preload],
@@ -126,7 +124,7 @@ async def _embedded(
             dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address=None,
             memory_limit=memory_limit,
-            resources={"GPU": UNCOUNTED},
+            resources={"GPU": UNCOUNTED_GPUS},
             asynchronous=True,
             silence_logs=logging.CRITICAL,
             preload=[preload],
@@ -138,15 +136,15 @@ async def _embedded(
             _without_http(cluster)
         await cluster
         client = await distributed.Client(cluster, asynchronous=True, set_as_default=False, security=security)
-    return ClusterHandle(client, cluster, owns_client=True, description="embedded cluster")
+    return ClusterHandle(client, cluster, description="embedded cluster")
 
 
-def _shield_from_stop() -> None:
-    """Have the processes that this thread starts be born with SIGINT blocked: stop must not end a worker that just starts."""
+def _block_sigint() -> None:
+    """Start this thread's processes with SIGINT blocked: the stop button must not end a worker that just starts."""
     from flyte_nb.engine.embedded import undebugged
 
     if hasattr(signal, "pthread_sigmask"):
-        # Started by whoever needs it first, multiprocessing's tracker unblocks SIGINT in that thread.
+        # multiprocessing starts its tracker on first use, and unblocks SIGINT in that thread then.
         with undebugged():
             resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -157,7 +155,7 @@ def _is_file(target: Any) -> bool:
 
 
 def _without_http(cluster: Any) -> None:
-    """Have a cluster that is not started yet open no HTTP port."""
+    """Keep a cluster that is not started yet from opening an HTTP port."""
     from flyte_nb.engine.quiet import QuietScheduler, QuietWorker
 
     cluster.scheduler_spec["cls"] = QuietScheduler
@@ -176,7 +174,7 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
             ),
             CONNECT_TIMEOUT,
         )  # fmt: skip
-    except TypeError as exc:  # what Dask says to tls:// without credentials
+    except TypeError as exc:  # Dask's answer to tls:// without credentials
         raise NoClusterError(
             f"the Dask scheduler at {what} wants TLS credentials: give them as flyte_nb.init({what!r}, "
             "security=distributed.Security(...)), or in Dask's configuration (distributed.comm.tls)."
@@ -188,7 +186,7 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
         ) from exc
     await _ship_package(client)
     notices.gpus_are_uncounted(False)
-    return ClusterHandle(client, None, owns_client=True, description=what)
+    return ClusterHandle(client, None, description=what)
 
 
 async def _ship_package(client: Any) -> None:
@@ -229,7 +227,7 @@ def pack_worker_side(path: Path) -> None:
 
 
 def quiet_loggers() -> None:
-    """Keep Dask's chatter out of the notebook; what matters to the user reaches them as events and errors."""
+    """Keep Dask's log lines out of the notebook; what matters reaches the user as events and errors."""
     # Dask gives some of its loggers levels of their own.
     dasks = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
     for name in ("distributed", *dasks, "tornado.application", "asyncio", "bokeh"):

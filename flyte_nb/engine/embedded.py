@@ -15,12 +15,12 @@ from distributed.process import AsyncProcess
 
 from flyte_nb.engine.worker_exits import WorkerExits
 
-#: Seconds after which a nanny must have started another worker.
+#: Seconds after a worker's end in which its nanny must have started another; then `_revive` does.
 REVIVE_AFTER = 6.0
 
 
 class EmbeddedCluster(LocalCluster):
-    """A cluster that leaves it to its nannies to replace a worker that died."""
+    """A cluster whose nannies alone replace workers that died."""
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # `SpecCluster` closes the nanny of a worker that is missing 15 s after it was lost once, also where it is missing
@@ -28,12 +28,12 @@ class EmbeddedCluster(LocalCluster):
         Cluster._update_worker_status(self, op, msg)
 
 
-#: What Dask calls the processes that its nannies start.
+#: Dask's name for the processes that its nannies start.
 _WORKER_PROCESS = "Dask Worker process"
 
 
-def leave_main_alone() -> None:
-    """Have Dask's worker processes not execute the user's script again. Idempotent.
+def skip_main_script() -> None:
+    """Keep Dask's worker processes from executing the user's script again. Idempotent.
 
     ``multiprocessing`` imports the main script in every process that it spawns, for the sake of plain pickles: a script
     without ``if __name__ == "__main__"`` would run once more in each worker. Tasks travel by value, so ours don't need it.
@@ -74,9 +74,9 @@ class ReportingNanny(Nanny):
 
 @contextlib.contextmanager
 def undebugged() -> Iterator[None]:
-    """Within this, processes that this thread starts are left alone by JupyterLab's debugger, if it is on.
+    """Within this, JupyterLab's debugger, if it is on, does not start in processes that this thread starts.
 
-    It would start in them, too, and they would wait for ever for somebody to attach.
+    They would wait without end for a debugger to attach.
     """
     skip = getattr(sys.modules.get("_pydev_bundle.pydev_monkey"), "skip_subprocess_arg_patch", contextlib.nullcontext)
     with skip():

@@ -1,27 +1,32 @@
-"""The owner's side of lanes: how much work each may have, decided from what it reports. Runs in: engine thread; worker loop.
+"""Lanes as their owner sees them, and the sizes of bundles, from evidence. Runs in: engine thread; worker loop.
 
 A lane is a long-lived Dask task that executes attempts of one task, one after another (sync) or together on its loop
 (async). Everything here is bookkeeping and arithmetic: no I/O, so that the sizes of bundles can be tested as numbers.
 
-Sizes come from evidence, never from a guess. The first action of a task travels alone, one per slot. What a lane reports
-(actions started, seconds of slot held) gives the cost of one action; bundles then hold a slot for about `TARGET` seconds,
-growing by at most `GROWTH` times what the lane has done so far, so that one quick action does not commit thousands.
+Sizes come from evidence, never from a guess. The first attempt of a task travels alone, one per slot. What a lane reports
+(attempts started, seconds of slot held) gives the cost of one; bundles then hold a slot for about `BUNDLE_S` seconds,
+growing by at most `GROWTH` times what the lane has executed so far, so that one quick attempt does not commit thousands.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.reuse import ReusePolicy
+from flyte_nb.engine.wire import Key
 
 #: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
-TARGET = 0.05
-#: Seconds within which Dask starts a lane. One that takes longer waits behind something else: another one is opened.
-OPENS_WITHIN = 0.5
+BUNDLE_S = 0.05
+#: Seconds within which Dask starts a lane. One that takes longer is queued behind something else: another one is opened.
+OPENS_WITHIN_S = 0.5
+#: Seconds a lane without attempts stays open: the next call of its task finds it warm.
+IDLE_S = 20.0
+#: The same for lanes that hold a Dask resource, which others may be queued for.
+IDLE_WITH_RESOURCES_S = 0.2
 #: Lanes of one task, opened or not, for each slot of the cluster.
 MAX_LANES_PER_SLOT = 4
 #: How fast bundles may grow.
@@ -31,50 +36,60 @@ MAX_BUNDLE = 2_000
 #: Weight of new evidence.
 ALPHA = 0.3
 
-Key = tuple[str, str, int]
 
+class QueuedAttempt:
+    """An attempt that the controller handed over, and the callback that settles it."""
 
-class Item:
-    """An attempt with its way back."""
+    __slots__ = ("done", "group", "lane", "run", "work")
 
-    __slots__ = ("done", "lane", "run", "work")
-
-    def __init__(self, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+    def __init__(self, run: RunInfo, work: Work, done: Callable[[Outcome], None], group: LaneGroup) -> None:
         self.run = run
         self.work = work
         self.done = done
-        #: The lane it was sent to; None while it waits here.
+        self.group = group
+        #: The lane it was sent to; None while it is queued.
         self.lane: Lane | None = None
 
 
 class Lane:
-    """One open lane."""
+    """One lane of a group: its state and counters, as its host reported them."""
 
     __slots__ = (
-        "address", "blocked", "busy", "closing", "finished", "future", "id", "items", "opened", "sent", "stalled",
-        "started", "used_at", "waiting",
+        "address", "attempts", "awaiting", "blocked", "busy", "closing", "finished", "future", "group", "id", "opened", "sent",
+        "stalled", "started", "used_at",
     )  # fmt: skip
 
-    def __init__(self, lane_id: str, address: str, now: float) -> None:
+    def __init__(self, lane_id: str, group: LaneGroup, address: str, now: float) -> None:
         self.id = lane_id
+        self.group = group
         #: Worker it was asked for; the one it runs on once `opened`.
         self.address = address
         self.opened = False
-        #: Waits for a child action inside a sync body: takes nothing, and does not count as a lane.
+        #: A sync body in it waits for a child action: it takes nothing, and does not count as a lane.
         self.blocked = False
-        #: Handed work back because one action takes long: is sent nothing until it reports progress or room.
+        #: It returned attempts because one takes long: it is sent nothing until it reports progress or room.
         self.stalled = False
         self.closing = False
         #: Attempts that await children: they do not count against the concurrency of a warm environment.
-        self.waiting = 0
+        self.awaiting = 0
         #: Attempts sent and not ended.
-        self.items: dict[Key, Item] = {}
+        self.attempts: dict[Key, QueuedAttempt] = {}
         self.sent = 0
         self.started = 0
         self.finished = 0
+        #: Seconds of slot time.
         self.busy = 0.0
+        #: When it was asked for, or last opened or used.
         self.used_at = now
+        #: Of its Dask task.
         self.future: Any = None
+
+    def open(self, address: str, now: float) -> None:
+        """Its thread has begun, on that worker."""
+        self.address, self.opened, self.used_at = address, True, now
+        self.sent = self.started = self.finished = self.awaiting = 0
+        self.busy = 0.0
+        self.blocked = self.stalled = False
 
     @property
     def unstarted(self) -> int:
@@ -91,28 +106,43 @@ class Lane:
         return f"<Lane {self.id} on {self.address}{flags} {self.finished}/{self.started}/{self.sent}>"
 
 
-class Shape:
-    """Attempts that can share lanes: same task code, same resources."""
+class LaneGroup:
+    """The lanes that can execute each other's attempts (same task code, same resources), and the queue before them."""
 
     __slots__ = (
-        "blob", "cost", "environment", "is_async", "lanes", "name", "queue", "resources", "reuse", "seen", "task_name",
+        "code", "cost", "environment", "is_async", "lanes", "name", "queue", "resources", "reuse", "task_name",
     )  # fmt: skip
 
-    def __init__(self, name: str, task_name: str, blob: bytes, is_async: bool, resources: dict[str, float]) -> None:
+    def __init__(self, name: str, task_name: str, code: bytes, is_async: bool, resources: dict[str, float]) -> None:
         self.name = name
         self.task_name = task_name
-        self.blob = blob
+        #: The task, pickled.
+        self.code = code
         self.is_async = is_async
+        #: Dask resources that each lane holds.
         self.resources = resources
-        self.queue: deque[Item] = deque()
+        self.queue: deque[QueuedAttempt] = deque()
         self.lanes: dict[str, Lane] = {}
         #: The `ReusePolicy` of its environment, and that environment's name; None if it is not warm.
         self.reuse: ReusePolicy | None = None
         self.environment = ""
-        #: Seconds of slot time per action; None without evidence.
+        #: Seconds of slot time per attempt; None without evidence.
         self.cost: float | None = None
-        #: Actions begun so far, all lanes together.
-        self.seen = 0
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds that a lane without attempts stays open."""
+        if self.reuse is not None:
+            ttl: Any = self.reuse.idle_ttl  # a timedelta, whatever was given
+            return float(ttl.total_seconds())
+        return IDLE_WITH_RESOURCES_S if self.resources else IDLE_S
+
+    def take_back(self, attempts: Iterable[QueuedAttempt]) -> None:
+        """Queue attempts again that have not begun, before all others."""
+        attempts = list(attempts)
+        for attempt in attempts:
+            attempt.lane = None
+        self.queue.extendleft(reversed(attempts))
 
     def learn(self, lane: Lane, started: int, finished: int, busy: float) -> None:
         """Take a lane's counters as evidence."""
@@ -124,24 +154,23 @@ class Shape:
         if count:
             cost = spent / count
             self.cost = cost if self.cost is None else self.cost + ALPHA * (cost - self.cost)
-            self.seen += new
         elif self.cost is not None and spent > self.cost:
-            self.cost += ALPHA * (spent - self.cost)  # one action that goes on and on
+            self.cost += ALPHA * (spent - self.cost)  # one attempt, still computing
 
     def room(self, lane: Lane) -> int:
         """How many more attempts a lane may be sent now."""
         if not lane.usable:
             return 0
         if self.reuse is not None:
-            return min(self._fitting(lane), self.reuse.concurrency + lane.waiting - len(lane.items))
+            return min(self._fitting(lane), self.reuse.concurrency + lane.awaiting - len(lane.attempts))
         return self._fitting(lane)
 
     def _fitting(self, lane: Lane) -> int:
         if self.cost is None:
             return 1 - lane.unstarted if lane.started == lane.finished or self.is_async else 0
-        if self.cost >= TARGET and not self.is_async:
-            return 1 - len(lane.items)  # a long action travels alone
-        size = int(TARGET / max(self.cost, 1e-7))
+        if self.cost >= BUNDLE_S and not self.is_async:
+            return 1 - len(lane.attempts)  # a long one travels alone
+        size = int(BUNDLE_S / max(self.cost, 1e-7))
         size = min(size, GROWTH * max(lane.finished, lane.started if self.is_async else 1, 1), MAX_BUNDLE)
         return max(size, 1) - lane.unstarted
 
@@ -150,40 +179,43 @@ class Shape:
         fair = -(-len(self.queue) // max(takers, 1))
         return min(self.room(lane), fair)
 
+    def __repr__(self) -> str:
+        return f"<LaneGroup {self.task_name} [{len(self.queue)} queued, {len(self.lanes)} lanes]>"
 
-def next_bundle(shape: Shape, lane: Lane, takers: int) -> list[Item]:
+
+def next_bundle(group: LaneGroup, lane: Lane, takers: int) -> list[QueuedAttempt]:
     """Take the next bundle for a lane off the queue."""
     bundle = []
-    for _ in range(shape.share(lane, takers)):
-        if not shape.queue:
+    for _ in range(group.share(lane, takers)):
+        if not group.queue:
             break
-        item = shape.queue.popleft()
-        item.lane = lane
-        lane.items[item.work.key] = item
-        bundle.append(item)
+        attempt = group.queue.popleft()
+        attempt.lane = lane
+        lane.attempts[attempt.work.key] = attempt
+        bundle.append(attempt)
     lane.sent += len(bundle)
     return bundle
 
 
-def lanes_missing(shape: Shape, slots: int, now: float, shunned: Container[str] = ()) -> int:
-    """How many lanes to open for what waits.
+def lanes_missing(group: LaneGroup, slots: int, now: float, avoided: Container[str] = ()) -> int:
+    """The number of lanes to open for the queue.
 
     Args:
-        shape: What waits.
+        group: Whose queue.
         slots: Slots of the cluster.
         now: Time, as in `Lane.used_at`.
-        shunned: Workers whose lanes do not count.
+        avoided: Workers whose lanes do not count.
     """
     open_now = busy = coming = 0
-    for lane in shape.lanes.values():
+    for lane in group.lanes.values():
         if lane.blocked or lane.closing:
             continue
         if not lane.opened:
-            coming += now - lane.used_at < OPENS_WITHIN
-        elif lane.address not in shunned:
+            coming += now - lane.used_at < OPENS_WITHIN_S
+        elif lane.address not in avoided:
             open_now += 1
-            busy += bool(lane.items)
-    missing = min(slots, busy + max(coming, len(shape.queue))) - open_now - coming
-    # Lanes that Dask cannot start (no GPU there, or long tasks of the user's own) are not opened for ever.
-    unblocked = sum(1 for lane in shape.lanes.values() if not lane.blocked)
+            busy += bool(lane.attempts)
+    missing = min(slots, busy + max(coming, len(group.queue))) - open_now - coming
+    # Lanes that Dask cannot start (no GPU there, or long tasks of the user's own) are not opened without end.
+    unblocked = sum(1 for lane in group.lanes.values() if not lane.blocked)
     return min(missing, MAX_LANES_PER_SLOT * slots - unblocked)

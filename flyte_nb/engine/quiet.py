@@ -13,10 +13,10 @@ from tornado.httpserver import HTTPServer
 
 
 class _NoHttp:
-    """Makes the server that Dask's code refers to, and never listens."""
+    """Makes the HTTP server that Dask's code refers to, without listening."""
 
     def start_http_server(self, routes: Any, *_args: Any, **_kwargs: Any) -> None:
-        """Called by Dask where it would listen."""
+        """Called by Dask in place of listening."""
         self.http_application: Any = RoutingApplication(routes)
         server: Any = HTTPServer(self.http_application)
         server.address, server.port = "", 0

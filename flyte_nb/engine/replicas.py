@@ -1,13 +1,13 @@
-"""Which processes serve a warm environment: its replicas. Runs in: engine thread; worker loop.
+"""Replicas: the worker processes that serve a warm environment. Runs in: engine thread; worker loop.
 
-A replica is a worker process. All owners choose the same ones, without asking each other: those whose address hashes highest
-together with the environment's name. The tasks of an environment so find what earlier ones left in their module's globals.
+All owners choose the same ones, without asking each other: those whose address hashes lowest together with the environment's
+name (rendezvous hashing). So the tasks of an environment find the state that earlier ones left in their module's globals.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import TypeVar
 
 W = TypeVar("W")
 
@@ -22,8 +22,3 @@ def replicas_of(environment: str, most: int, workers: dict[str, W]) -> dict[str,
     """
     ranked = sorted(workers, key=lambda address: hashlib.blake2b(f"{environment}\0{address}".encode()).digest())
     return {address: workers[address] for address in ranked[: max(most, 1)]}
-
-
-def linger_of(policy: Any) -> float:
-    """Seconds that a lane of a warm environment stays open with nothing to do."""
-    return float(policy.idle_ttl.total_seconds())

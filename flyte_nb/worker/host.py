@@ -208,9 +208,8 @@ class Host:
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
-        return Body(
-            lane.task, self.runs[work.run], work, self.gateway, self.emitter.sink(work), lane.location, self.previews
-        )
+        run, sink = self.runs[work.run], self.emitter.sink(work)
+        return Body(lane.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter)
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""

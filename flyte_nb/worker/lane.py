@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any, Protocol
 
-from flyte_nb.core.attempts.body import Body, broken
+from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.tasks.task import Task
@@ -70,6 +70,7 @@ class LaneThread:
         self.owner = owner
         self.task = task
         self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
+        self.meter = Meter(self.holder.busy)
         self.queue: deque[Work] = deque()
         self.started = 0
         self.finished = 0
@@ -187,6 +188,11 @@ class LaneThread:
         if self._reported[2] and not self.blocked:
             self.report()
 
+    def stopped(self, body: Body) -> Outcome:
+        """The end of an attempt whose body does not end by itself, or never began."""
+        why, started, now = body.stop or "cancelled", body.started_at, time.time()
+        return Outcome(*body.work[:3], why, None, None, started, now, "", self.location, body.meter.end(body))
+
     def ended(self, outcome: Outcome) -> None:
         """Note an outcome; it travels with others of the same few milliseconds."""
         self.finished += 1
@@ -204,7 +210,7 @@ class LaneThread:
         if outcomes or counters != self._reported:
             self._reported = counters
             self._reported_at = time.perf_counter()
-            self.host.post(self.host.report, self, outcomes, (*counters[:2], self.holder.busy, counters[2]))
+            self.host.post(self.host.report, self, outcomes, (*counters[:2], self.holder.busy(), counters[2]))
 
     def new_body(self, work: Work) -> Body | None:
         """An attempt, about to begin; None if it cannot (its run was forgotten meanwhile), which is its end."""
@@ -303,15 +309,7 @@ class SyncLane(LaneThread):
                     continue
             del self.bodies[work.key]
             self.host.finish(body)
-            stopped = Outcome(
-                *work[:3],
-                body.stop or "cancelled",
-                started_at=body.started_at,
-                ended_at=time.time(),
-                location=self.location,
-            )
-            outcome = body.outcome or stopped
-            self.ended(outcome)
+            self.ended(body.outcome or self.stopped(body))
 
 
 class AsyncLane(LaneThread):
@@ -378,7 +376,7 @@ class AsyncLane(LaneThread):
         if body is None:
             self.loop.call_soon(self._pump)
             return
-        task = asyncio.Task(body.run_async(), loop=self.loop, context=body.variables)
+        task = asyncio.Task(Steps(body), loop=self.loop, context=body.variables)
         self._tasks[work.key] = task
         task.add_done_callback(lambda task: self._done(body, task))
         self.loop.call_soon(self._pump)

@@ -169,7 +169,6 @@ class SlotHolder:
             self.give()
             self.take()
 
-    @property
     def busy(self) -> float:
         """Seconds it has held a slot so far."""
         return self._busy + (time.perf_counter() - self.since if self.held else 0.0)

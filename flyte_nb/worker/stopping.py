@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -120,8 +119,7 @@ class Stopping:
         if body is None:
             return
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
-        outcome = Outcome(*key, body.stop, started_at=body.started_at, ended_at=time.time(), location=lane.location)
-        self._host.report(lane, [outcome], None)
+        self._host.report(lane, [lane.stopped(body)], None)
         self._host.gateway.loop.call_later(REPORT_S, self._replace_process)
 
     def _replace_process(self) -> None:

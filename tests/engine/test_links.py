@@ -61,7 +61,7 @@ async def ask_another(other: str, late: bool, dask_worker: Any) -> tuple[bool, b
         await asyncio.sleep(0.05)  # a link that is closed by mistake is closed by now, or never
     finally:
         module.open_link = connect
-    return answered is not None, bool(host.executor._lost_at)
+    return answered is not None, bool(host.executor.losses.last_at)
 
 
 def test_workers_that_connect_to_each_other_at_once_lose_nobody(session: Session) -> None:
@@ -96,7 +96,7 @@ def test_a_kernel_that_ends_is_no_lost_worker(session: Session) -> None:
         def state(dask_worker: Any) -> tuple[bool, bool]:
             host = dask_worker._flyte_nb_host
             host.send("kernel-other", ("closed", "some-lane"))
-            return bool(host.executor._lost_at), bool(host.network._unsent)
+            return bool(host.executor.losses.last_at), bool(host.network._unsent)
 
         async def until(known: bool) -> None:
             while await on_worker(session, address, knows) is not known:  # noqa: ASYNC110 - nothing tells

@@ -76,9 +76,9 @@ def stalled(session: Session, task_name: str) -> bool:
     def look() -> bool:
         lanes = [
             lane
-            for shape in session.engine.executor.shapes.values()
-            if shape.task_name == task_name
-            for lane in shape.lanes.values()
+            for group in session.engine.executor.groups.values()
+            if group.task_name == task_name
+            for lane in group.lanes.values()
         ]
         return bool(lanes) and all(lane.stalled for lane in lanes)
 

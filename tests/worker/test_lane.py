@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from flyte_nb.core.attempts.body import Meter
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
 from flyte_nb.worker.slots import SlotGate
@@ -30,6 +31,8 @@ class FakeBody:
         self.started_at = 0.0
         self.outcome: Outcome | None = None
         self.variables: Any = None
+        self.meter = Meter(time.perf_counter)
+        self.busy = 0.0
 
     def run_sync(self) -> None:
         """Compute for a moment."""

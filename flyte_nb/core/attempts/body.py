@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -47,16 +47,78 @@ class PreviewStore(Protocol):
         """Take the result of (run, action)."""
 
 
+class Meter:
+    """Slot time of one thread, by attempt: of several on a loop, the one that began a step last is using it."""
+
+    __slots__ = ("_at", "_held", "_turn")
+
+    def __init__(self, held: Callable[[], float]) -> None:
+        #: Seconds that the thread has held a slot so far.
+        self._held = held
+        #: Whose turn it is, and what `_held` was when it began.
+        self._turn: Body | None = None
+        self._at = 0.0
+
+    def turn(self, body: Body) -> None:
+        """An attempt begins a step."""
+        now = self._held()
+        if self._turn is not None:
+            self._turn.busy += now - self._at
+        self._turn, self._at = body, now
+
+    def end(self, body: Body) -> float:
+        """An attempt has ended; returns its slot time in seconds."""
+        if self._turn is body:
+            body.busy += self._held() - self._at
+            self._turn = None
+        return body.busy
+
+
+class Steps(Coroutine[Any, Any, Outcome]):
+    """The coroutine of an async body, which tells the thread's `Meter` of each step."""
+
+    __slots__ = ("_body", "_coroutine", "_turn")
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._coroutine = body.run_async()
+        self._turn = body.meter.turn
+
+    def send(self, value: Any) -> Any:
+        """As a coroutine's."""
+        self._turn(self._body)
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As a coroutine's."""
+        self._turn(self._body)
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """As a coroutine's."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Outcome]:
+        return self._coroutine.__await__()
+
+    # For asyncio's and our own stacks. (A ``__getattr__`` would slow each step down.)
+    cr_await = property(lambda self: self._coroutine.cr_await)
+    cr_code = property(lambda self: self._coroutine.cr_code)
+    cr_frame = property(lambda self: self._coroutine.cr_frame)
+    cr_running = property(lambda self: self._coroutine.cr_running)
+
+
 class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "context", "location", "outcome", "output", "previews", "run", "started_at", "stop", "task", "variables", "work",
+        "busy", "context", "location", "meter", "outcome", "output", "previews", "run", "started_at", "stop", "task",
+        "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
-        previews: PreviewStore | None = None,
+        previews: PreviewStore | None = None, meter: Meter | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -69,6 +131,10 @@ class Body:
         #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
         self.stop = ""
         self.started_at = 0.0
+        #: Of the thread it runs on; without one, all of its time counts.
+        self.meter = meter if meter is not None else Meter(time.perf_counter)
+        #: Slot time, up to its last turn.
+        self.busy = 0.0
         self.output = Output(sink)
         self.outcome: Outcome | None = None
         self.context = Context(
@@ -85,6 +151,7 @@ class Body:
 
     def run_sync(self) -> Outcome:
         """Execute a plain ``def`` body on this thread."""
+        self.meter.turn(self)
         restore = self.begin()
         try:
             args, kwargs = self._arguments()
@@ -172,8 +239,9 @@ class Body:
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location
-        )
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location,
+            self.meter.end(self),
+        )  # fmt: skip
         return self.outcome
 
 

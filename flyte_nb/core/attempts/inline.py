@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.attempts import output
-from flyte_nb.core.attempts.body import GRACE, Body
-from flyte_nb.core.attempts.threads import drain, interrupt_thread
+from flyte_nb.core.attempts.body import GRACE, Body, Meter, Steps
+from flyte_nb.core.attempts.threads import WAITS, drain, interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Handle, Outcome, Work
@@ -52,7 +52,11 @@ class InlineExecutor:
     def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
         """Execute an attempt in a thread of its own."""
         output.install(tee=True)  # test runners replace the streams for each test
-        body = Body(task, run, work, self.gateway, _EventSink(self.gateway, work), ("local", os.getpid(), ""))
+        body = Body(
+            task, run, work, self.gateway, _EventSink(self.gateway, work), ("local", os.getpid(), ""),
+            # A loop's waits are not seen: of an async body the computing time is taken.
+            meter=Meter(time.thread_time if task.is_async else WAITS.time_outside),
+        )  # fmt: skip
         running = self._running[work.key] = _Running(body, done)
         self._emit(ev.AttemptStarted(*work[:3], time.time(), "local", os.getpid(), ""))
         if work.max_runtime:
@@ -96,7 +100,7 @@ class InlineExecutor:
         loop = running.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
-            running.task = asyncio.Task(body.run_async(), loop=loop, context=body.variables)
+            running.task = asyncio.Task(Steps(body), loop=loop, context=body.variables)
             if body.stop:
                 running.task.cancel()
             try:

@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flyte_nb.core.control.work import Handle
@@ -69,3 +69,27 @@ def drain(loop: asyncio.AbstractEventLoop) -> None:
     if left:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+class Waits(threading.local):
+    """How long the calling thread has waited for actions."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A wait."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - began
+
+    def time_outside(self) -> float:
+        """A clock that stands still during waits: what would be slot time on a worker."""
+        return time.perf_counter() - self._seconds
+
+
+#: Of threads that run actions in this process.
+WAITS = Waits()

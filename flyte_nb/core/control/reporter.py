@@ -60,7 +60,7 @@ class Reporter:
         if outcome.started_at:
             flight.unreported = Attempt(
                 outcome.attempt, outcome.started_at, outcome.ended_at, *outcome.location,
-                outcome.ended_at - outcome.started_at, outcome.kind == "ok", outcome.error,
+                outcome.busy, outcome.kind == "ok", outcome.error,
             )  # fmt: skip
 
     def ended(

@@ -62,6 +62,8 @@ class Outcome(NamedTuple):
     #: Bounded text of the value.
     preview: str = ""
     location: Location = NOWHERE
+    #: Seconds that it held a compute slot: what it waited for in between does not count.
+    busy: float = 0.0
 
 
 class Executor(Protocol):

@@ -124,12 +124,10 @@ def reduce_exception(error: BaseException) -> tuple[Any, ...]:
     Its cause and traceback are left out (the record has them), and so is a record that it carries itself.
     """
     attributes = {name: value for name, value in error.__dict__.items() if not name.startswith("_flyte_failure")}
-    outside = dict(exception_parts.members(error))
-    original = dual_class.original_of(type(error))
-    if original is not None:
-        flyte_class = getattr(type(error), "_flyte_error_class", type(error))
-        return dual_class.rebuild_error, (flyte_class, original, error.args, outside, attributes, None)
+    if dual_class.original_of(type(error)) is not None:
+        return dual_class.reduce_to(error, attributes, None)
     args: tuple[Any, ...] = error.args
+    outside = dict(exception_parts.members(error))
     if issubclass(type(error), BaseExceptionGroup):
         args, outside = (error.message, list(error.exceptions)), {}  # type: ignore[attr-defined]
     return exception_parts.put_together, (type(error), args, outside, attributes, None)

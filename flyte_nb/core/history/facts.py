@@ -109,7 +109,7 @@ class Attempt(NamedTuple):
     pid: int = 0
     #: Name of the compute lane in that worker ("0", "1", ...): the row in a timeline.
     slot: str = ""
-    #: Seconds it held a compute slot (a suspended action holds none).
+    #: Seconds it held a compute slot (a suspended action holds none); known once it has ended.
     busy: float = 0.0
     #: None while it runs; then whether it returned.
     ok: bool | None = None

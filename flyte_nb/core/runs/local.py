@@ -8,7 +8,7 @@ from typing import Any
 from flyte_nb.core.attempts import output
 from flyte_nb.core.attempts.asyncio_locks import allow_other_loops
 from flyte_nb.core.attempts.inline import InlineExecutor
-from flyte_nb.core.attempts.threads import LoopClock, LoopThread
+from flyte_nb.core.attempts.threads import WAITS, LoopClock, LoopThread
 from flyte_nb.core.cache.service import CacheClient, CacheService
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
@@ -40,7 +40,7 @@ class LocalEngine:
             self.executor, self.store.append, LoopClock(self.thread.loop), home=self.answers, retained=self.retained,
             cache=CacheClient(self.answers, self.home),
         )  # fmt: skip
-        self.gateway = Gateway(self.thread.loop, self.controller)
+        self.gateway = Gateway(self.thread.loop, self.controller, blocking=WAITS.waiting)
         self.executor.gateway, self.executor.controller = self.gateway, self.controller
         conditions.serve(self.answers, self)
         self._names = itertools.count(1)

@@ -8,6 +8,7 @@ import cloudpickle
 
 from flyte_nb.core.transport.payload import UnpicklableError
 from flyte_nb.core.values import pickler
+from flyte_nb.core.values.user_code import is_user_code
 
 
 def dump_function(task: object) -> bytes:
@@ -27,7 +28,7 @@ def dump_function(task: object) -> bytes:
         ) from exc
 
 
-_SYSTEM = tuple({sys.prefix, sys.base_prefix, sys.exec_prefix})
+#: Names of modules that were looked at.
 _checked: set[str] = set()
 
 
@@ -37,18 +38,9 @@ def register_user_modules() -> None:
         if name in _checked:
             continue
         _checked.add(name)
-        if is_user_module(module):
+        # ``__main__`` travels by value anyway.
+        if getattr(module, "__name__", "__main__") != "__main__" and is_user_code(module):
             try:
                 cloudpickle.register_pickle_by_value(module)
             except ValueError:  # removed from sys.modules meanwhile
                 continue
-
-
-def is_user_module(module: object) -> bool:
-    """Whether a module is the user's own file: imported, not installed, not part of this package."""
-    file = getattr(module, "__file__", None)
-    name = getattr(module, "__name__", "__main__")
-    root = name.partition(".")[0]
-    if not isinstance(file, str) or root in {"__main__", "flyte_nb", "flyte_nb_kernel", "conftest"}:
-        return False
-    return not (file.startswith(_SYSTEM) or "site-packages" in file or "dist-packages" in file or "<frozen" in file)

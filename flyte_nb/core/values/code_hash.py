@@ -11,13 +11,13 @@ import dis
 import functools
 import hashlib
 import inspect
-import sys
-import sysconfig
 import textwrap
 import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from flyte_nb.core.values.user_code import is_user_code
 
 #: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
 MAX_HASHES = 4_096
@@ -304,30 +304,3 @@ def _helpers_in(value: object) -> list[Any]:
     """The user's functions and classes that a value is made of: both the wrapper of a decorator and what it wraps."""
     layers = _layers(value)
     return [layer for layer in layers if isinstance(layer, types.FunctionType | type) and is_user_code(layer)]
-
-
-@functools.lru_cache(maxsize=1)
-def _installed() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib") if paths.get(key)})
-
-
-def is_user_code(value: Any) -> bool:
-    """Whether a function, class or module is the user's own: not built in, not installed, not ours.
-
-    Args:
-        value: A function, class or module.
-    """
-    if isinstance(value, types.FunctionType):
-        filename, module = value.__code__.co_filename, value.__module__ or ""
-    else:
-        module = (value.__name__ if isinstance(value, types.ModuleType) else value.__module__) or ""
-        if module == "__main__":
-            return True
-        filename = getattr(sys.modules.get(module), "__file__", None) or ""
-        if not filename:
-            return False
-    if module.partition(".")[0] == "flyte_nb" or filename.startswith("<frozen "):
-        return False
-    parts = filename.replace("\\", "/").split("/")
-    return "site-packages" not in parts and "dist-packages" not in parts and not filename.startswith(_installed())

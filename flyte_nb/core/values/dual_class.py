@@ -94,19 +94,23 @@ def original_of(error_type: type[BaseException]) -> type[BaseException] | None:
 
 def reduce_error(error: BaseException) -> tuple[Any, ...]:
     """How an error of the tree, dual or not, is pickled: as its parts."""
-    error_class = getattr(type(error), "_flyte_error_class", type(error))
-    original_type = original_of(type(error))
-    outside = dict(exception_parts.members(error))
     cause = None
-    if original_type is not None and error.__cause__ is not None:
+    if original_of(type(error)) is not None and error.__cause__ is not None:
         cause = exception_parts.pack(error.__cause__)
+    return reduce_to(error, dict(error.__dict__), cause)
+
+
+def reduce_to(error: BaseException, attributes: dict[str, Any], cause: bytes | None) -> tuple[Any, ...]:
+    """As `reduce_error`, with chosen attributes and a cause that is packed already, or left out."""
+    error_class = getattr(type(error), "_flyte_error_class", type(error))
     args: tuple[Any, ...] = error.args
+    outside = dict(exception_parts.members(error))
     packed: list[tuple[bytes | None, str]] | None = None
     if isinstance(error, BaseExceptionGroup):
         # The exceptions of a group may have constructors of any shape: each travels as its parts, or as its text.
         args, outside = (error.message,), {}
         packed = [(exception_parts.pack(each), f"{type(each).__name__}: {each}") for each in error.exceptions]
-    return rebuild_error, (error_class, original_type, args, outside, dict(error.__dict__), cause, packed)
+    return rebuild_error, (error_class, original_of(type(error)), args, outside, attributes, cause, packed)
 
 
 def rebuild_error(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import linecache
 import os
-import site
-import sysconfig
 from pathlib import Path
 from typing import NamedTuple
+
+from flyte_nb.core.values.user_code import is_user_file, library_path
 
 #: Top-level packages whose frames are folded into a count.
 MACHINERY = frozenset(
@@ -37,17 +37,6 @@ MAX_SOURCE = 16_000
 MAX_LINE = 500
 
 
-@functools.lru_cache(maxsize=1)
-def _installed() -> tuple[str, ...]:
-    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    try:
-        paths.update(site.getsitepackages())
-        paths.add(site.getusersitepackages())
-    except Exception:  # Embedded interpreters lack parts of ``site``.
-        pass
-    return tuple(path.rstrip(os.sep) + os.sep for path in paths if path)
-
-
 @functools.lru_cache(maxsize=4096)
 def kind_of(filename: str, module: str) -> str:
     """Whose frame this is: "user", "library" or "machinery".
@@ -60,14 +49,10 @@ def kind_of(filename: str, module: str) -> str:
     # A script or notebook named like a package of ours is still the user's: ``__main__`` is decided by its file.
     if root in MACHINERY:
         return MACHINE
-    if filename.startswith("<frozen"):
-        return LIBRARY
-    for prefix in _installed():
-        if filename.startswith(prefix):
-            rest = filename[len(prefix) :].replace(os.sep, "/").split("/")
-            first = rest[0].removesuffix(".py")
-            return MACHINE if first in MACHINERY and not first.startswith("site-packages") else LIBRARY
-    return USER
+    if is_user_file(filename, module):
+        return USER
+    package = (library_path(filename) or "").partition("/")[0].removesuffix(".py")
+    return MACHINE if package in MACHINERY else LIBRARY
 
 
 def is_notebook_file(filename: str) -> bool:

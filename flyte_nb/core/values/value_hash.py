@@ -18,6 +18,7 @@ from typing import Any
 import cloudpickle
 
 from flyte_nb.core.values import code_hash
+from flyte_nb.core.values.user_code import is_user_code
 
 #: Types that `marshal` writes canonically in its version 0, which shares no references.
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
@@ -168,7 +169,7 @@ class _Feeder:
             self._reduced(value)
 
     def _function(self, func: types.FunctionType) -> None:
-        if not code_hash.is_user_code(func):
+        if not is_user_code(func):
             self._text(b"function", f"{func.__module__}.{func.__qualname__}")
             return
         self._text(b"function", code_hash.code_version(func))
@@ -206,4 +207,4 @@ def _is_filled(cell: types.CellType) -> bool:
 
 def _class_text(cls: type) -> str:
     name = f"{cls.__module__}.{cls.__qualname__}"
-    return f"{name}:{code_hash.class_version(cls)}" if code_hash.is_user_code(cls) else name
+    return f"{name}:{code_hash.class_version(cls)}" if is_user_code(cls) else name

@@ -26,6 +26,7 @@ from flyte_nb.core.failures import rebuild, snapshot
 from flyte_nb.core.failures import record as failure_record
 from flyte_nb.core.failures.capture import capture
 from flyte_nb.core.failures.record import FailureRecord
+from flyte_nb.core.failures.reraise import raise_as
 from flyte_nb.core.failures.stand_ins import Redacted, Summary
 from flyte_nb.core.values import redact, source_lines
 from tests.core.failures import failing
@@ -446,6 +447,22 @@ def test_an_error_of_a_child_keeps_its_origin_and_gains_a_place() -> None:
     seen = locals_of(record, "parent")
     assert (seen["n"], seen["k"]) == (5, 6)
     assert locals_of(record, "inner")["y"] == 14
+
+
+@pytest.mark.parametrize("original", [ValueError("no rows"), ExceptionGroup("two", [ValueError("a"), KeyError("b")])])
+def test_an_error_of_a_child_among_the_locals_arrives_as_itself(original: Exception) -> None:
+    """A parent that kept what its child raised in a variable: the debugger shows the error, not why it does not load."""
+
+    def parent() -> None:
+        caught = raise_as(original, code=type(original).__name__, message=str(original))
+        raise RuntimeError("given up") from caught
+
+    caught = locals_of(record_of(parent), "parent")["caught"]
+    assert isinstance(caught, errors.RuntimeUserError), caught
+    assert isinstance(caught, type(original))
+    assert str(caught) == str(original)
+    if isinstance(caught, BaseExceptionGroup):
+        assert [type(each) for each in caught.exceptions] == [ValueError, KeyError]
 
 
 def test_a_flyte_error_keeps_its_own_code_and_kind() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.core.values.code_hash import function_version, helpers_version, is_user_code
+from flyte_nb.core.values.code_hash import function_version, helpers_version
 
 _cells = iter(range(10_000))
 
@@ -307,17 +307,3 @@ def test_helper_in_a_users_module_counts(monkeypatch: pytest.MonkeyPatch) -> Non
         return helpers_version(run_cell("import my_utils\ndef f(x):\n    return my_utils.clean(x)")["f"])
 
     assert of("+") == of("+") != of("-")
-
-
-def test_installed_packages_and_ours_are_not_user_code() -> None:
-    """Their versions are their own."""
-    import textwrap as stdlib
-
-    import cloudpickle
-
-    from flyte_nb.core.values import code_hash
-
-    assert [False] * 5 == [
-        is_user_code(x) for x in (stdlib.dedent, cloudpickle.dumps, code_hash.function_version, cloudpickle, int)
-    ]
-    assert is_user_code(run_cell)

@@ -1,0 +1,78 @@
+"""Which code is the user's: neither installed, nor of the standard library, nor ours. Runs in: everywhere.
+
+One answer for three uses: what counts for a task's hash, what travels to workers by value, and which frames a traceback
+shows. It goes by folders of libraries and not by ``sys.prefix``: a project may lie below that (a virtual environment made in
+the project's root, a system's Python with ``/usr/src/app``), and it may contain its environment.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import site
+import sys
+import sysconfig
+import types
+from typing import Any
+
+#: Top-level packages of ours.
+OURS = frozenset({"flyte_nb", "flyte_nb_kernel"})
+
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+@functools.lru_cache(maxsize=1)
+def _library_folders() -> tuple[str, ...]:
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= {os.path.dirname(os.__file__), os.path.join(sys.base_prefix, "DLLs")}  # noqa: PTH118, PTH120 - as written
+    try:
+        folders.update(site.getsitepackages())
+        folders.add(site.getusersitepackages())
+    except Exception:  # Embedded interpreters lack parts of ``site``.
+        pass
+    return tuple(_slashed(folder).rstrip("/") + "/" for folder in folders if folder)
+
+
+def _slashed(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def library_path(filename: str) -> str | None:
+    """Path of a library's file below the folder of libraries ("numpy/linalg/linalg.py"); None for any other file.
+
+    Args:
+        filename: ``co_filename``, or a module's ``__file__``.
+    """
+    filename = _slashed(filename)
+    for folder in _INSTALLED:
+        _, found, rest = filename.rpartition(f"/{folder}/")
+        if found:
+            return rest
+    return next((filename[len(folder) :] for folder in _library_folders() if filename.startswith(folder)), None)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_user_file(filename: str, module: str = "") -> bool:
+    """Whether code of this file (or cell) is the user's own.
+
+    Args:
+        filename: ``co_filename``, or a module's ``__file__``.
+        module: ``__name__`` of the module; "" if unknown.
+    """
+    ours = module.partition(".")[0] in OURS
+    return not (ours or filename.startswith("<frozen") or library_path(filename) is not None)
+
+
+def is_user_code(value: Any) -> bool:
+    """Whether a function, class or module is the user's own.
+
+    Args:
+        value: A function, class or module.
+    """
+    if isinstance(value, types.FunctionType):
+        return is_user_file(value.__code__.co_filename, value.__module__ or "")
+    module = (value.__name__ if isinstance(value, types.ModuleType) else value.__module__) or ""
+    if module == "__main__":
+        return True
+    filename = getattr(value if isinstance(value, types.ModuleType) else sys.modules.get(module), "__file__", None)
+    return isinstance(filename, str) and bool(filename) and is_user_file(filename, module)

@@ -1,0 +1,272 @@
+"""The lanes of an owner: opened where attempts are queued, sent bundles, closed when idle. Runs in: engine thread; worker loop.
+
+Where a lane runs is Dask's decision (we ask it to prefer the worker with fewest lanes, since a lane without attempts is
+invisible to Dask's own balance). How many attempts a lane is sent at once is decided in `flyte_nb.engine.lanes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.engine.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
+from flyte_nb.engine.losses import Losses
+from flyte_nb.engine.network import Network
+from flyte_nb.engine.replicas import replicas_of
+from flyte_nb.engine.task_code import TaskCode
+from flyte_nb.engine.unsettled import Unsettled
+from flyte_nb.engine.wire import LaneSpec, WorkerInfo
+from flyte_nb.errors import BaseRuntimeError
+
+logger = logging.getLogger("flyte")
+
+#: Seconds between two sweeps: idle lanes are closed, queues that found no lane are dispatched again.
+SWEEP_EVERY_S = 0.2
+#: Seconds that idle lanes have to end when their owner is closed.
+CLOSE_IDLE_S = 0.5
+
+
+class LanePool:
+    """Lanes by group, and the Dask tasks that they are."""
+
+    def __init__(self, network: Network, code: TaskCode, losses: Losses, unsettled: Unsettled) -> None:
+        self.groups = code.groups
+        self.lanes: dict[str, Lane] = {}
+        self._network = network
+        self._code = code
+        self._losses = losses
+        self._unsettled = unsettled
+        #: Groups to dispatch in the next tick.
+        self._touched: dict[str, LaneGroup] = {}
+        #: Names of runs whose `RunInfo` a worker has been sent, by its address.
+        self._introduced: dict[str, set[str]] = {}
+        self._numbers = itertools.count()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        #: Set whenever a lane has ended.
+        self._dropped = asyncio.Event()
+        self._spawn(self._sweep())
+
+    # -- bundles --------------------------------------------------------------------------------------------------
+
+    def touch(self, group: LaneGroup) -> None:
+        """Dispatch a group in the next tick: it has attempts queued, or room for some."""
+        if not self._touched:
+            asyncio.get_running_loop().call_soon(self._dispatch_touched)
+        self._touched[group.name] = group
+
+    def touch_queues(self) -> None:
+        """Dispatch whatever is queued: there may be room for it elsewhere now."""
+        for group in self.groups.values():
+            if group.queue:
+                self.touch(group)
+
+    def _dispatch_touched(self) -> None:
+        touched, self._touched = self._touched, {}
+        self._code.recent.clear()
+        for group in touched.values():
+            if group.queue:
+                self._dispatch(group)
+
+    def _dispatch(self, group: LaneGroup) -> None:
+        own = self._network.own_address
+        avoided = self._resting | ({own} if self._losses.quarantines(group) else set())
+        takers = [lane for lane in group.lanes.values() if group.room(lane) > 0 and lane.address not in avoided]
+        takers.sort(key=lambda lane: (len(lane.attempts), lane.address == own))
+        for index, lane in enumerate(takers):
+            bundle = next_bundle(group, lane, len(takers) - index)
+            if bundle:
+                self._send(lane, bundle)
+        if group.queue:
+            self._open_missing(group)
+
+    def _send(self, lane: Lane, bundle: list[QueuedAttempt]) -> None:
+        lane.used_at = time.monotonic()
+        introduced = self._introduced.setdefault(lane.address, set())
+        for attempt in bundle:
+            if attempt.run.name not in introduced:
+                introduced.add(attempt.run.name)
+                self._network.send(lane.address, ("run", attempt.run))
+        self._network.send(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
+
+    def introduce_again(self, run: str) -> None:
+        """Send a run's `RunInfo` again with the next bundle to each worker."""
+        for introduced in self._introduced.values():
+            introduced.discard(run)
+
+    def forget_run(self, run: str) -> None:
+        """Have workers drop their state of a run that is over."""
+        for address, introduced in self._introduced.items():
+            if run in introduced:
+                introduced.discard(run)
+                self._network.send(address, ("forget", run))
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    @property
+    def _resting(self) -> set[str]:
+        return self._network.resting if self._network.workers() else set()
+
+    def _open_missing(self, group: LaneGroup) -> None:
+        workers = self._network.workers()
+        avoided: set[str] = set()
+        if self._losses.quarantines(group):
+            avoided = {self._network.own_address, *self._losses.workers}
+            workers = {address: w for address, w in workers.items() if address not in avoided}
+            if not workers:  # until a later sweep
+                return
+        slots = sum(w.nthreads for w in workers.values()) or 1
+        if group.reuse is not None:
+            workers = replicas_of(group.environment, group.reuse.max_replicas, workers)
+            slots = len(workers) or 1
+        for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting)):
+            self._open(group, workers)
+
+    def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo]) -> None:
+        load = dict.fromkeys(workers, 0.0)
+        for lane in group.lanes.values():
+            if not lane.blocked and lane.address in load:
+                load[lane.address] += 1.0 / max(workers[lane.address].nthreads, 1)
+        own = self._network.own_address
+        prefer = min(load, key=lambda address: (load[address], address == own), default="")
+        lane_id = f"{self._network.me}:{next(self._numbers)}-{uuid.uuid4().hex[:6]}"
+        lane = self.lanes[lane_id] = group.lanes[lane_id] = Lane(lane_id, group, prefer, time.monotonic())
+        anywhere = bool(group.resources) and group.reuse is None
+        self._spawn(self._submit(lane, "" if anywhere else prefer))
+
+    async def _submit(self, lane: Lane, prefer: str) -> None:
+        group = lane.group
+        spec = LaneSpec(lane.id, self._network.me, group.code, group.task_name, group.is_async)
+        only = self._losses.quarantines(group) or group.reuse is not None
+        try:
+            lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)
+            loop = asyncio.get_running_loop()
+            lane.future.add_done_callback(lambda future: _soon(loop, self._dask_ended, lane, future))
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            if isinstance(exc, BaseRuntimeError):  # there is no cluster: it says why
+                note = ErrorNote(exc.kind, exc.code, str(exc), recoverable=False)
+            else:
+                logger.exception("flyte_nb could not open a lane for %s", group.task_name)
+                note = ErrorNote("system", "RuntimeSystemError", f"no lane could be opened: {exc}")
+            self.drop(lane, note)
+
+    # -- closing --------------------------------------------------------------------------------------------------
+
+    def _dask_ended(self, lane: Lane, future: Any) -> None:
+        # A lane that ended by itself has reported "closed" before.
+        error = None
+        if future.status == "error":
+            exc = getattr(future, "_state", None) and future._state.exception  # Dask's own way to it is a coroutine
+            if type(exc).__name__ != "KilledWorker":
+                error = ErrorNote("system", type(exc).__name__, f"{exc}")
+        if future.status in {"error", "cancelled", "lost"}:
+            self.drop(lane, error)
+
+    def drop(self, lane: Lane, error: ErrorNote | None = None) -> None:
+        """Forget a lane that has ended: its attempts are lost, and the controller decides whether to try again."""
+        if self.lanes.pop(lane.id, None) is None:
+            return
+        self._dropped.set()
+        group = lane.group
+        group.lanes.pop(lane.id, None)
+        if lane.future is not None:
+            lane.future.release()
+        self.lose_attempts(lane, error)
+        if not lane.opened and error is not None and not any(other.usable for other in group.lanes.values()):
+            # No lane can be opened: every queued attempt ends with the reason.
+            queued = list(group.queue)
+            group.queue.clear()
+            self._unsettled.end(queued, "error", error)
+        if group.queue:
+            self.touch(group)
+
+    def lose_attempts(self, lane: Lane, error: ErrorNote | None = None) -> None:
+        """Settle the attempts of a lane as lost with it."""
+        attempts = list(lane.attempts.values())
+        lane.attempts.clear()
+        self._unsettled.end(attempts, "lost", error, lane.address)
+
+    def worker_lost(self, worker: str) -> None:
+        """Lose a worker: attempts that had not begun run elsewhere, the others are settled once the cause is known."""
+        self._introduced.pop(worker, None)
+        lanes = [lane for lane in self.lanes.values() if lane.address == worker]
+        self._losses.record(worker, lanes)
+        begun = [attempt for lane in lanes for attempt in self._losses.salvage(lane)]
+        for lane in lanes:
+            self.drop(lane)
+        self._losses.end(worker, begun)
+
+    def forget_all(self) -> None:
+        """Forget all lanes: the cluster is lost."""
+        for group in self.groups.values():
+            group.lanes.clear()
+        self.lanes.clear()
+
+    async def _sweep(self) -> None:
+        """Close lanes that have been idle for long, and forget groups without lanes."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            now = time.monotonic()
+            for group in list(self.groups.values()):
+                for lane in group.lanes.values():
+                    if self._is_idle(lane) and not group.queue and now - lane.used_at > group.idle_s:
+                        self._close(lane)
+                if not group.lanes and not group.queue:
+                    del self.groups[group.name]
+            self.touch_queues()
+
+    @staticmethod
+    def _is_idle(lane: Lane) -> bool:
+        return lane.usable and not lane.attempts
+
+    def _close(self, lane: Lane) -> None:
+        lane.closing = True
+        self._network.send(lane.address, ("close", lane.id))
+
+    async def close_idle(self) -> None:
+        """Close the idle lanes, and wait for their end, a moment at most.
+
+        A lane's Dask task that is cancelled while it runs makes its worker complain on the user's terminal.
+        """
+        idle = [lane for lane in self.lanes.values() if self._is_idle(lane)]
+        for lane in idle:
+            self._close(lane)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_IDLE_S):
+                while any(lane.id in self.lanes for lane in idle):
+                    self._dropped.clear()
+                    await self._dropped.wait()
+
+    async def close(self) -> None:
+        """Close all lanes and stop; lanes that still execute attempts are given up."""
+        for task in list(self._tasks):
+            task.cancel()
+        await self.close_idle()
+        for lane in self.lanes.values():
+            if lane.opened:
+                self._network.send(lane.address, ("close", lane.id))
+            if lane.future is not None:
+                lane.future.release()
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def __repr__(self) -> str:
+        opened = sum(lane.opened for lane in self.lanes.values())
+        return f"<LanePool [{opened} open, {len(self.lanes) - opened} coming, {len(self.groups)} groups]>"
+
+
+def _soon(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Dask calls back from a thread of its own, also after the loop has been closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)

@@ -1,0 +1,72 @@
+"""Lost workers: which attempts went with them, and which tasks are quarantined. Runs in: engine thread; worker loop."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.engine.lanes import Lane, LaneGroup, QueuedAttempt
+from flyte_nb.engine.network import Network
+from flyte_nb.engine.unsettled import Unsettled
+from flyte_nb.engine.worker_exits import WorkerExit
+
+#: Seconds after a loss during which the task's attempts are not placed on the owner's worker, in case the task itself killed
+#: the process: the parents that await it live here. The lost worker's successor is there by then, if there is one.
+QUARANTINE_S = 8.0
+
+
+class Losses:
+    """The losses of workers, as an owner of attempts sees them."""
+
+    def __init__(self, network: Network, unsettled: Unsettled) -> None:
+        self._network = network
+        self._unsettled = unsettled
+        #: Workers lost last: the roster may name them for a moment longer.
+        self.workers: deque[str] = deque(maxlen=64)
+        #: When a worker was lost last (`time.monotonic`); 0 for never.
+        self.last_at = 0.0
+        #: When a group lost attempts, by its name.
+        self._suspects: dict[str, float] = {}
+
+    def record(self, worker: str, lanes: Iterable[Lane]) -> None:
+        """Record a lost worker and its lanes: their attempts may have killed it."""
+        self.workers.append(worker)
+        now = self.last_at = time.monotonic()
+        self._suspects = {name: at for name, at in self._suspects.items() if now - at < QUARANTINE_S}
+        self._suspects.update((lane.group.name, now) for lane in lanes if lane.attempts)
+
+    def quarantines(self, group: LaneGroup) -> bool:
+        """Whether a group's lanes are kept off this worker: it is a suspect, or there is no other worker just now."""
+        own, now = self._network.own_address, time.monotonic()
+        if not own or not self.last_at or now - self.last_at > QUARANTINE_S:
+            return False
+        others = self._network.workers().keys() - {own, *self.workers}
+        return not others or now - self._suspects.get(group.name, 0.0) < QUARANTINE_S
+
+    def salvage(self, lane: Lane) -> list[QueuedAttempt]:
+        """Queue attempts again that a lost lane had not begun; returns those that it had, as far as it had reported."""
+        begun = max(1, lane.started - lane.finished) if lane.group.is_async else 1
+        attempts = list(lane.attempts.values())
+        lane.attempts.clear()
+        lane.group.take_back(attempts[begun:])
+        return attempts[:begun]
+
+    def end(self, worker: str, begun: list[QueuedAttempt]) -> None:
+        """Settle attempts that had begun on a lost worker, once the cause is known; the controller decides on retries."""
+        if begun:
+            self._network.cause(worker, begun[0].run, lambda death: self._explain(begun, death))
+
+    def _explain(self, begun: list[QueuedAttempt], death: WorkerExit) -> None:
+        # Of several that computed there it is not known which one used the memory: they are tried again.
+        suspects = death.culprits or frozenset(attempt.work.key[:2] for attempt in begun)
+        blamed = suspects if death.for_memory and len(suspects) == 1 else frozenset()
+        code = "OOMError" if death.for_memory else "WorkerLostError"
+        error = ErrorNote("user" if death.for_memory else "system", code, str(death), death.worker)
+        for attempt in begun:
+            kind = "oom" if attempt.work.key[:2] in blamed else "lost"
+            self._unsettled.end([attempt], kind, error, death.worker)
+
+    def __repr__(self) -> str:
+        return f"<Losses [{len(self.workers)} workers, {len(self._suspects)} suspects]>"
