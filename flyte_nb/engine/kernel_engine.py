@@ -25,14 +25,14 @@ from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
-from flyte_nb.engine.blob_fetch import Fetcher
-from flyte_nb.engine.cluster import ClusterHandle, open_cluster
-from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.link import PeerLink
-from flyte_nb.engine.peers import Peers
-from flyte_nb.engine.submit import RunLane, submit_lane
-from flyte_nb.engine.wire import LaneSpec, ToHome, ToOwner, WorkerInfo, handlers_of
-from flyte_nb.engine.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits, examine
+from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
+from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits, examine
+from flyte_nb.engine.dispatch.executor import DaskExecutor
+from flyte_nb.engine.dispatch.submit import RunLane, submit_lane
+from flyte_nb.engine.links.blob_fetch import Fetcher
+from flyte_nb.engine.links.link import PeerLink
+from flyte_nb.engine.links.peers import Peers
+from flyte_nb.engine.links.wire import LaneSpec, ToHome, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.errors import NoClusterError, SchedulerLostError
 
 logger = logging.getLogger("flyte")

@@ -26,8 +26,8 @@ from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.values import source_lines
-from flyte_nb.engine.questions import Then
-from flyte_nb.engine.wire import Key, Message
+from flyte_nb.engine.links.questions import Then
+from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")

@@ -12,7 +12,7 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.wire import Key, Message
+from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker.lane import LaneThread
 from flyte_nb.worker.logfile import EARLY, LogFile, LogFiles
 

@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 from distributed import WorkerPlugin, get_worker
 
-from flyte_nb.engine.wire import LaneSpec
+from flyte_nb.engine.links.wire import LaneSpec
 from flyte_nb.worker.host import Host
 from flyte_nb.worker.lane import AsyncLane, SyncLane
 

@@ -26,11 +26,11 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.core.transport.payload import Packed
-from flyte_nb.engine.blob_fetch import Fetcher
-from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.peers import is_worker
-from flyte_nb.engine.submit import RunLane
-from flyte_nb.engine.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.dispatch.executor import DaskExecutor
+from flyte_nb.engine.dispatch.submit import RunLane
+from flyte_nb.engine.links.blob_fetch import Fetcher
+from flyte_nb.engine.links.peers import is_worker
+from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.breakpoints import Breakpoints

@@ -20,7 +20,7 @@ from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.engine.wire import Key, Message
+from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker import slots
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.

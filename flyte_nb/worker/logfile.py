@@ -12,7 +12,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from flyte_nb.core.values.describe import strip_ansi
-from flyte_nb.engine.wire import Key
+from flyte_nb.engine.links.wire import Key
 
 #: Lines that an attempt prints before it gets a file; until then the kernel has them all.
 EARLY = 200

@@ -10,11 +10,11 @@ import distributed
 
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.link import HELLO, OP, LocalLink, PeerLink
-from flyte_nb.engine.peers import Peers, is_worker
-from flyte_nb.engine.submit import RunLane, submit_lane
-from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.engine.worker_exits import WorkerExit
+from flyte_nb.engine.clusters.worker_exits import WorkerExit
+from flyte_nb.engine.dispatch.submit import RunLane, submit_lane
+from flyte_nb.engine.links.link import HELLO, OP, LocalLink, PeerLink
+from flyte_nb.engine.links.peers import Peers, is_worker
+from flyte_nb.engine.links.wire import LaneSpec, Message, WorkerInfo
 
 #: Seconds that a lane waits for its kernel to connect before it gives up.
 OWNER_TIMEOUT = 30.0
@@ -23,7 +23,7 @@ OWNER_TIMEOUT = 30.0
 class WorkerNetwork(Peers):
     """Links to the kernels that have connected, and to the workers that something is sent to.
 
-    It is the `flyte_nb.engine.executor.Network` of this worker's executor, and the `flyte_nb.core.control.questions.Home` of its controller.
+    It is the `flyte_nb.engine.dispatch.executor.Network` of this worker's executor, and the `flyte_nb.core.control.questions.Home` of its controller.
 
     Args:
         worker: Dask's.

@@ -21,7 +21,7 @@ from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.engine.wire import Key
+from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread, Progress
 
 logger = logging.getLogger("flyte")

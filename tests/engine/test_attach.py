@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.engine import peers
+from flyte_nb.engine.links import peers
 from flyte_nb.testing import run_cell
 
 pytestmark = pytest.mark.cluster

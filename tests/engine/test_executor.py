@@ -14,10 +14,10 @@ import flyte_nb as flyte
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.executor import DaskExecutor
-from flyte_nb.engine.task_code import dask_resources
-from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.engine.worker_exits import WorkerExit
+from flyte_nb.engine.clusters.worker_exits import WorkerExit
+from flyte_nb.engine.dispatch.executor import DaskExecutor
+from flyte_nb.engine.dispatch.task_code import dask_resources
+from flyte_nb.engine.links.wire import LaneSpec, Message, WorkerInfo
 
 env = flyte.TaskEnvironment("executor")
 RUN = RunInfo(name="r1")

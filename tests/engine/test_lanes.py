@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyte_nb.core.control.work import Work
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.lanes import MAX_BUNDLE, Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
+from flyte_nb.engine.dispatch.lanes import MAX_BUNDLE, Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
 
 
 def group_with(queued: int, *, is_async: bool = False) -> LaneGroup:

@@ -10,7 +10,7 @@ import pytest
 
 import flyte_nb as flyte
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.link import open_link
+from flyte_nb.engine.links.link import open_link
 from flyte_nb.kernel.session import Session
 
 pytestmark = pytest.mark.cluster
@@ -40,7 +40,7 @@ async def ask_another(other: str, late: bool, dask_worker: Any) -> tuple[bool, b
     """Ask another worker; `late`: while its own link is being accepted here. Returns (answered, somebody seemed lost)."""
     import asyncio
 
-    from flyte_nb.engine import peers
+    from flyte_nb.engine.links import peers
 
     module: Any = peers
     host, links = dask_worker._flyte_nb_host, dask_worker._flyte_nb_host.network.links

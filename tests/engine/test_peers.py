@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from flyte_nb.engine.link import LocalLink
-from flyte_nb.engine.peers import Peers
+from flyte_nb.engine.links.link import LocalLink
+from flyte_nb.engine.links.peers import Peers
 
 
 class Loop(Peers):

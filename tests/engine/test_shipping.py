@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flyte_nb.engine.cluster import pack_worker_side
+from flyte_nb.engine.clusters.cluster import pack_worker_side
 
 
 def test_the_worker_side_works_from_the_archive_alone(tmp_path: Path) -> None:

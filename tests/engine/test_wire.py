@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import flyte_nb
-from flyte_nb.engine import wire
-from flyte_nb.engine.executor import DaskExecutor
+from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.kernel_engine import KernelEngine
-from flyte_nb.engine.questions import Switchboard
+from flyte_nb.engine.links import wire
+from flyte_nb.engine.links.questions import Switchboard
 from flyte_nb.worker.host import Host
 
 ROOT = Path(flyte_nb.__file__).parent

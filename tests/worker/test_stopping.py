@@ -33,7 +33,9 @@ class FakeLane:
     def stopped(self, body: Any) -> Outcome:
         """As `LaneThread.stopped`."""
         run, action, attempt = body.work.key
-        return Outcome(run, action, attempt, body.stop, started_at=body.started_at, ended_at=2.0, location=self.location)
+        return Outcome(
+            run, action, attempt, body.stop, started_at=body.started_at, ended_at=2.0, location=self.location
+        )
 
     def interrupt(self, key: Any, why: str) -> None:
         """Take note."""

@@ -17,7 +17,7 @@ from typing import Any
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.reuse import ReusePolicy
-from flyte_nb.engine.wire import Key
+from flyte_nb.engine.links.wire import Key
 
 #: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
 BUNDLE_S = 0.05

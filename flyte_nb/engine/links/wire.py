@@ -69,7 +69,7 @@ ToOwner: TypeAlias = (
 #: Host -> home of a run (its kernel): what happened.
 ToHome: TypeAlias = tuple[Literal["events"], list[Event]]
 
-#: Both ways; see `flyte_nb.engine.questions`.
+#: Both ways; see `flyte_nb.engine.links.questions`.
 ToPeer: TypeAlias = (
     tuple[Literal["ask"], int, str, tuple[Any, ...]]  # number, question, its arguments
     | tuple[Literal["answer"], int, Any]  # number of the question, answer

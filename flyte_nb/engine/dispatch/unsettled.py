@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from flyte_nb.core.control.gc_pacing import MANY, GcPacing
 from flyte_nb.core.control.work import Outcome
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.engine.blob_fetch import Fetcher, away
-from flyte_nb.engine.lanes import Lane, QueuedAttempt
-from flyte_nb.engine.wire import Key
+from flyte_nb.engine.dispatch.lanes import Lane, QueuedAttempt
+from flyte_nb.engine.links.blob_fetch import Fetcher, away
+from flyte_nb.engine.links.wire import Key
 
 
 class Unsettled:

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable
 
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.engine.lanes import Lane, LaneGroup, QueuedAttempt
-from flyte_nb.engine.network import Network
-from flyte_nb.engine.unsettled import Unsettled
-from flyte_nb.engine.worker_exits import WorkerExit
+from flyte_nb.engine.clusters.worker_exits import WorkerExit
+from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt
+from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.unsettled import Unsettled
 
 #: Seconds after a loss during which the task's attempts are not placed on the owner's worker, in case the task itself killed
 #: the process: the parents that await it live here. The lost worker's successor is there by then, if there is one.

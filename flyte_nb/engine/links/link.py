@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed.comm.core import Comm, CommClosedError, connect
 
-from flyte_nb.engine.wire import Message, decode, encode
+from flyte_nb.engine.links.wire import Message, decode, encode
 
 logger = logging.getLogger("flyte")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.control.questions import respond
-from flyte_nb.engine.wire import Message
+from flyte_nb.engine.links.wire import Message
 
 Then = Callable[[Any], None]
 #: Answers one kind of question: called with a callback for the answer (to be called once), and the question's arguments.

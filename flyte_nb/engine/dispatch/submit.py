@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.engine.wire import LaneSpec
+from flyte_nb.engine.links.wire import LaneSpec
 
 #: What Dask executes for a lane: the worker's side of it, until it is closed.
 RunLane = Callable[[LaneSpec], None]

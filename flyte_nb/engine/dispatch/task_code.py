@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.task_code import dump_function
-from flyte_nb.engine.lanes import LaneGroup
+from flyte_nb.engine.dispatch.lanes import LaneGroup
 
 
 class _Pickled(NamedTuple):

@@ -18,7 +18,7 @@ from flyte_nb.core.settings import notices
 from flyte_nb.errors import NoClusterError
 
 if TYPE_CHECKING:
-    from flyte_nb.engine.worker_exits import WorkerExits
+    from flyte_nb.engine.clusters.worker_exits import WorkerExits
 
 #: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
 #: local mode. They are counted on workers started with ``--resources GPU=1``.
@@ -101,7 +101,7 @@ async def _embedded(
     import dask
     import distributed
 
-    from flyte_nb.engine.embedded import EmbeddedCluster, reporting_to, skip_main_script
+    from flyte_nb.engine.clusters.embedded import EmbeddedCluster, reporting_to, skip_main_script
 
     notices.gpus_are_uncounted(True)
     _block_sigint()
@@ -141,7 +141,7 @@ async def _embedded(
 
 def _block_sigint() -> None:
     """Start this thread's processes with SIGINT blocked: the stop button must not end a worker that just starts."""
-    from flyte_nb.engine.embedded import undebugged
+    from flyte_nb.engine.clusters.embedded import undebugged
 
     if hasattr(signal, "pthread_sigmask"):
         # multiprocessing starts its tracker on first use, and unblocks SIGINT in that thread then.
@@ -156,7 +156,7 @@ def _is_file(target: Any) -> bool:
 
 def _without_http(cluster: Any) -> None:
     """Keep a cluster that is not started yet from opening an HTTP port."""
-    from flyte_nb.engine.quiet import QuietScheduler, QuietWorker
+    from flyte_nb.engine.clusters.quiet import QuietScheduler, QuietWorker
 
     cluster.scheduler_spec["cls"] = QuietScheduler
     for spec in (cluster.new_spec, *cluster.worker_spec.values()):
@@ -218,7 +218,7 @@ def pack_worker_side(path: Path) -> None:
     """Write the package into a zip file, without what needs Jupyter."""
     import zipfile
 
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(root.rglob("*.py")):
             inside = file.relative_to(root)

@@ -1,7 +1,7 @@
 """The lanes of an owner: opened where attempts are queued, sent bundles, closed when idle. Runs in: engine thread; worker loop.
 
 Where a lane runs is Dask's decision (we ask it to prefer the worker with fewest lanes, since a lane without attempts is
-invisible to Dask's own balance). How many attempts a lane is sent at once is decided in `flyte_nb.engine.lanes`.
+invisible to Dask's own balance). How many attempts a lane is sent at once is decided in `flyte_nb.engine.dispatch.lanes`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.engine.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
-from flyte_nb.engine.losses import Losses
-from flyte_nb.engine.network import Network
-from flyte_nb.engine.replicas import replicas_of
-from flyte_nb.engine.task_code import TaskCode
-from flyte_nb.engine.unsettled import Unsettled
-from flyte_nb.engine.wire import LaneSpec, WorkerInfo
+from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
+from flyte_nb.engine.dispatch.losses import Losses
+from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.replicas import replicas_of
+from flyte_nb.engine.dispatch.task_code import TaskCode
+from flyte_nb.engine.dispatch.unsettled import Unsettled
+from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
 
 logger = logging.getLogger("flyte")

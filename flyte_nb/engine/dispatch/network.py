@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.wire import LaneSpec, Message, WorkerInfo
-from flyte_nb.engine.worker_exits import WorkerExit
+from flyte_nb.engine.clusters.worker_exits import WorkerExit
+from flyte_nb.engine.links.wire import LaneSpec, Message, WorkerInfo
 
 
 class Network(Protocol):

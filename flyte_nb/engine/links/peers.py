@@ -11,9 +11,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from flyte_nb.engine.link import PeerLink, open_link
-from flyte_nb.engine.questions import Switchboard
-from flyte_nb.engine.wire import Handler, Message, ToPeer, handlers_of
+from flyte_nb.engine.links.link import PeerLink, open_link
+from flyte_nb.engine.links.questions import Switchboard
+from flyte_nb.engine.links.wire import Handler, Message, ToPeer, handlers_of
 
 #: Disconnected kernels, remembered so that nothing is queued for them; as many as end while one lane waits for a slot.
 MAX_DEPARTED = 256
@@ -29,7 +29,7 @@ class Peers:
     def __init__(self, me: str) -> None:
         self.me = me
         self.links: dict[str, PeerLink] = {}
-        #: What takes a message, by its name (`flyte_nb.engine.wire.handlers_of`).
+        #: What takes a message, by its name (`flyte_nb.engine.links.wire.handlers_of`).
         self.handlers: dict[str, Handler] = {}
         self.questions = Switchboard(self.send)
         #: Called with the name of a peer that disconnected, or could not be reached.

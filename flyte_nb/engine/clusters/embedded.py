@@ -13,7 +13,7 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.process import AsyncProcess
 
-from flyte_nb.engine.worker_exits import WorkerExits
+from flyte_nb.engine.clusters.worker_exits import WorkerExits
 
 #: Seconds after a worker's end in which its nanny must have started another; then `_revive` does.
 REVIVE_AFTER = 6.0

@@ -1,8 +1,8 @@
 """Execute attempts on Dask: lanes are Dask tasks, bundles go to them over links. Runs in: engine thread; worker loop.
 
 The controller hands over attempts one by one and knows nothing of lanes or bundles. An attempt is queued in the group of its
-task (`flyte_nb.engine.task_code`), sent to a lane with others (`flyte_nb.engine.lane_pool`), and settled with what the lane's
-host reports, or when it is lost (`flyte_nb.engine.losses`).
+task (`flyte_nb.engine.dispatch.task_code`), sent to a lane with others (`flyte_nb.engine.dispatch.lane_pool`), and settled with what the lane's
+host reports, or when it is lost (`flyte_nb.engine.dispatch.losses`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import UnpicklableError
-from flyte_nb.engine.blob_fetch import Fetcher
-from flyte_nb.engine.lane_pool import LanePool
-from flyte_nb.engine.lanes import Lane, QueuedAttempt
-from flyte_nb.engine.losses import Losses
-from flyte_nb.engine.network import Network
-from flyte_nb.engine.task_code import TaskCode
-from flyte_nb.engine.unsettled import Unsettled
-from flyte_nb.engine.wire import Key
+from flyte_nb.engine.dispatch.lane_pool import LanePool
+from flyte_nb.engine.dispatch.lanes import Lane, QueuedAttempt
+from flyte_nb.engine.dispatch.losses import Losses
+from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.task_code import TaskCode
+from flyte_nb.engine.dispatch.unsettled import Unsettled
+from flyte_nb.engine.links.blob_fetch import Fetcher
+from flyte_nb.engine.links.wire import Key
 
 
 class DaskExecutor:

@@ -1,0 +1,1 @@
+"""Attempts on their way to workers: task code, lanes that take it, bundles, losses."""

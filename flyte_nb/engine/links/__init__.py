@@ -1,0 +1,1 @@
+"""Comms beside the scheduler: messages, links between peers, questions over them, large buffers."""
