@@ -1,4 +1,4 @@
-"""``flyte.extras``: `DynamicBatcher` collects records of many coroutines into batches for one function. Runs in: one event loop.
+"""``flyte.extras``: `DynamicBatcher` collects records of many coroutines into batches. Runs in: one event loop.
 
 One worker coroutine: it waits for a first record, then for more until the batch is full (in cost or number) or the time is
 up, and calls the function. While that runs, records gather for the next batch. Flyte's loops that prefetch are not needed.

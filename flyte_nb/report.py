@@ -54,6 +54,11 @@ class Tab:
         """The tab's HTML."""
         return "\n".join(self.content)
 
+    def take_changed(self) -> bool:
+        """Whether it has changed since this was last asked: then a flush sends it."""
+        changed, self._changed = self._changed, False
+        return changed
+
 
 @dataclass
 class Report:
@@ -94,12 +99,6 @@ class Report:
         """All tabs as one HTML page."""
         return page((name, tab.get_html()) for name, tab in self.tabs.items())
 
-    def _take_changed(self) -> list[Tab]:
-        changed = [tab for tab in list(self.tabs.values())[:MAX_TABS] if tab._changed]
-        for tab in changed:
-            tab._changed = False
-        return changed
-
 
 def report_of(context: Context) -> Report:
     """The report of an attempt, made when it is first asked for."""
@@ -112,7 +111,9 @@ def report_of(context: Context) -> Report:
 
 
 def _send(context: Context, report: Report) -> None:
-    for tab in report._take_changed():
+    for tab in list(report.tabs.values())[:MAX_TABS]:
+        if not tab.take_changed():
+            continue
         event = ev.Reported(context.run.name, context.action, tab.name, tab.get_html()[:MAX_TAB])
         context.gateway.emit(event)
 

@@ -114,7 +114,7 @@ class ErrorDisplay:
             shell.showtraceback((etype, value, tb), tb_offset=tb_offset)
             return None
         lines = traceback_text.render_group(value)
-        shell._showtraceback(etype, value, lines)
+        shell._showtraceback(etype, value, lines)  # noqa: SLF001 - IPython's hook
         # ``%debug`` opens the first failure: the group itself was raised by asyncio, far from any of them.
         remember(first, first.__traceback__)
         if shell.call_pdb:

@@ -76,7 +76,7 @@ class Session:
         run_registry.provide("remote", lambda: self)
         conditions.serve(self.engine.answers, self)
         # Before the executors of threads shut down, which comes before all of atexit: without them Dask stands still.
-        threading._register_atexit(self._finish)  # type: ignore[attr-defined]
+        threading._register_atexit(self._finish)  # type: ignore[attr-defined]  # noqa: SLF001 - the one hook before executors shut down
         atexit.register(self.close)
 
     def attach(self, notebook: Notebook) -> None:

@@ -17,7 +17,7 @@ MAX_LINES = 45
 #: Members of a group that are shown; the others are counted.
 MAX_MEMBERS = 4
 #: Calls inside calls that are shown.
-MAX_DEPTH = 12
+MAX_STACK_DEPTH = 12
 
 
 class Look(NamedTuple):
@@ -97,7 +97,7 @@ def _unfinished_count(record: RunRecord) -> int:
 
 def _subtree(record: RunRecord, action: Action, look: Look, now: float, depth: int) -> list[str]:
     lines = ["  " * depth + _line(action, look.stacks.get(action.name), now)]
-    if depth < MAX_DEPTH:
+    if depth < MAX_STACK_DEPTH:
         lines += _children(record, action, look, now, depth + 1)
     return lines
 

@@ -246,7 +246,7 @@ class Breakpoints:
         context = ctx.current()
         if context is None or not context.in_task or os.environ.get("PYTHONBREAKPOINT") == "0":
             return self._before(*args, **kwargs)
-        frame = sys._getframe().f_back
+        frame = sys._getframe().f_back  # noqa: SLF001 - the documented way to a frame
         found = self._host.lane_of(context.run.name, context.action)
         if frame is not None and found is not None:
             self._hit(frame, context, found[1])

@@ -21,7 +21,7 @@ LINES_PER_SECOND = 500
 #: Lines of a flooding attempt that travel with each flush: one screen.
 FLOOD_LINES = 50
 #: Longest line that travels, in characters.
-LINE_CHARS = 2_000
+SENT_LINE_CHARS = 2_000
 
 
 class LineBuffer:
@@ -59,8 +59,8 @@ class LineBuffer:
                 # Over the limit, drop the oldest lines and count them: the newest matter most.
                 del self.lines[0]
                 self.hidden += 1
-            if len(line.text) > LINE_CHARS:
-                line = line._replace(text=line.text[:LINE_CHARS] + " ...")
+            if len(line.text) > SENT_LINE_CHARS:
+                line = line._replace(text=line.text[:SENT_LINE_CHARS] + " ...")
             self.lines.append(line)
             if not self.queued:
                 self.queued = True

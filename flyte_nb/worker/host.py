@@ -78,7 +78,7 @@ class Host:
         """The host of a worker, made on first use."""
         host = getattr(worker, "_flyte_nb_host", None)
         if host is None:
-            host = worker._flyte_nb_host = cls(worker, run_lane)
+            host = worker._flyte_nb_host = cls(worker, run_lane)  # noqa: SLF001 - our mark on Dask's worker
         return host
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:

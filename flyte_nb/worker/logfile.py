@@ -21,7 +21,7 @@ BUFFER = 64 * 1024
 #: Bytes of one segment. Of a longer log the first segment is kept, and the last two.
 SEGMENT = 8 * 1024 * 1024
 #: Bytes of all logs of a worker; the oldest are deleted.
-MAX_BYTES = 512 * 1024 * 1024
+MAX_LOG_BYTES = 512 * 1024 * 1024
 #: Bytes per answer.
 CHUNK = 512 * 1024
 
@@ -146,7 +146,7 @@ class LogFiles:
             return
         file.spill()
         with self._lock:
-            while len(self._files) > 1 and sum(one.bytes for one in self._files.values()) > MAX_BYTES:
+            while len(self._files) > 1 and sum(one.bytes for one in self._files.values()) > MAX_LOG_BYTES:
                 self._files.popitem(last=False)[1].delete()
 
     def read(self, run: str, action: str, attempt: int, at: object) -> tuple[str, tuple[int, int] | None] | None:

@@ -23,7 +23,8 @@ OWNER_TIMEOUT = 30.0
 class WorkerNetwork(Peers):
     """Links to the kernels that have connected, and to the workers that something is sent to.
 
-    It is the `flyte_nb.engine.dispatch.executor.Network` of this worker's executor, and the `flyte_nb.core.control.questions.Home` of its controller.
+    It is the `engine.dispatch.network.Network` of this worker's executor, and the `core.control.questions.Home` of its
+    controller.
 
     Args:
         worker: Dask's.

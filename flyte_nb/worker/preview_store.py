@@ -19,7 +19,7 @@ from flyte_nb.core.values.tables import MAX_COLUMNS, Table, table_of
 logger = logging.getLogger("flyte")
 
 #: Bytes kept in all; the oldest go first.
-MAX_BYTES = 32 * 1024 * 1024
+MAX_PREVIEW_BYTES = 32 * 1024 * 1024
 #: Largest single value kept as it is.
 MAX_ONE = 8 * 1024 * 1024
 #: Tables of arguments that are remembered, and longest text of one.
@@ -85,7 +85,7 @@ class PreviewStore:
             # An attempt that follows another one brings the same arguments.
             self._bytes += size if before.keys().isdisjoint(what) else 0
             self._previews[key] = (had + size if before.keys().isdisjoint(what) else had, {**before, **what})
-            while self._bytes > MAX_BYTES:
+            while self._bytes > MAX_PREVIEW_BYTES:
                 _, (freed, _) = self._previews.popitem(last=False)
                 self._bytes -= freed
 

@@ -68,7 +68,7 @@ def test_a_long_log_keeps_its_start_and_its_end(tmp_path: Path, monkeypatch: pyt
 
 def test_old_logs_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All logs of a worker together stay below their limit."""
-    monkeypatch.setattr(logfile, "MAX_BYTES", 5_000)
+    monkeypatch.setattr(logfile, "MAX_LOG_BYTES", 5_000)
     files = LogFiles(tmp_path / "logs")
     for n in range(10):
         files.open(("r1", f"a{n}", 0), ["x" * 100] * 10)
@@ -81,7 +81,7 @@ def test_old_logs_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_shelf_keeps_tables_and_short_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame as a table, other results as they are; the oldest go, too large ones never come."""
-    monkeypatch.setattr(preview_store, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(preview_store, "MAX_PREVIEW_BYTES", 100_000)
     monkeypatch.setattr(preview_store, "MAX_ONE", 50_000)
     kept = PreviewStore()
     kept.put(("r1", "frame"), pd.DataFrame({"a": range(1000)}), b"x" * 200_000)

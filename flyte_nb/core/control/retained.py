@@ -14,7 +14,7 @@ from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.transport.payload import Payload, nbytes
 
 #: Bytes of arguments and results retained in all, over what events hold. The oldest are dropped first.
-MAX_BYTES = 512 * 1024 * 1024
+MAX_RETAINED_BYTES = 512 * 1024 * 1024
 #: Entries retained: a run of 100,000 actions of which each fails keeps this many of them.
 MAX_ENTRIES = 200_000
 
@@ -34,7 +34,7 @@ class Retains(Protocol):
 class Retained:
     """Calls and results by (run, action)."""
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_RETAINED_BYTES) -> None:
         self.max_bytes = max_bytes
         self.nbytes = 0
         self._calls: OrderedDict[Key, tuple[Call, int]] = OrderedDict()

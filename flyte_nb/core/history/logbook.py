@@ -14,7 +14,7 @@ TAIL_LINES = 1_000
 #: Characters kept per run, all actions together: about 16 MB, whatever is printed.
 RUN_CHARS = 16_000_000
 #: Longest line kept, in characters; the rest is cut with a mark.
-LINE_CHARS = 2_000
+LOGBOOK_LINE_CHARS = 2_000
 
 
 class ActionLog:
@@ -38,9 +38,9 @@ class ActionLog:
         self.total += hidden + len(lines)
         for whole in lines:
             line = whole
-            if len(line.text) > LINE_CHARS:
+            if len(line.text) > LOGBOOK_LINE_CHARS:
                 line = line._replace(
-                    text=line.text[:LINE_CHARS] + f" ... [{len(line.text) - LINE_CHARS} characters cut]"
+                    text=line.text[:LOGBOOK_LINE_CHARS] + f" ... [{len(line.text) - LOGBOOK_LINE_CHARS} characters cut]"
                 )
             self.chars += len(line.text)
             if len(self.head) < HEAD_LINES and not self.hidden:

@@ -25,7 +25,7 @@ from flyte_nb.core.values.describe import brief
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Largest result that is recorded, in bytes; a call with a larger one is executed again.
-MAX_BYTES = 8 * 1024 * 1024
+MAX_TRACED_BYTES = 8 * 1024 * 1024
 #: Longest text of a result, in characters.
 PREVIEW_CHARS = 300
 
@@ -119,7 +119,7 @@ class _TracedCall(Step):
     def _record(self, phase: Phase, now: float, payload: Payload | None, preview: str) -> None:
         output = small(payload)
         self.end(phase, now, output=output, preview=preview)
-        if payload is not None and output is None and len(payload) <= MAX_BYTES:
+        if payload is not None and output is None and len(payload) <= MAX_TRACED_BYTES:
             self.context.gateway.ask_home(self.context.run, "keep_result", (self.name, payload))
 
 

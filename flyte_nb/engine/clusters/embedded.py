@@ -25,7 +25,7 @@ class EmbeddedCluster(LocalCluster):
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # `SpecCluster` closes the nanny of a worker that is missing 15 s after it was lost once, also where it is missing
         # because it has been lost again meanwhile: a task that kills its workers would end the cluster.
-        Cluster._update_worker_status(self, op, msg)
+        Cluster._update_worker_status(self, op, msg)  # noqa: SLF001 - Dask's hook; it has no public one
 
 
 #: Dask's name for the processes that its nannies start.
@@ -49,7 +49,7 @@ def skip_main_script() -> None:
             data.pop("init_main_from_name", None)
         return data
 
-    get_preparation_data._flyte_nb = True  # type: ignore[attr-defined]
+    get_preparation_data._flyte_nb = True  # type: ignore[attr-defined]  # noqa: SLF001 - our mark on their module
     spawn.get_preparation_data = get_preparation_data
 
 

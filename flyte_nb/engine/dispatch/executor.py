@@ -1,8 +1,8 @@
 """Execute attempts on Dask: lanes are Dask tasks, bundles go to them over links. Runs in: engine thread; worker loop.
 
 The controller hands over attempts one by one and knows nothing of lanes or bundles. An attempt is queued in the group of its
-task (`flyte_nb.engine.dispatch.task_code`), sent to a lane with others (`flyte_nb.engine.dispatch.lane_pool`), and settled with what the lane's
-host reports, or when it is lost (`flyte_nb.engine.dispatch.losses`).
+task (`task_code`), sent to a lane with others (`lane_pool`), and settled with what the lane's host reports, or when it is lost
+(`losses`).
 """
 
 from __future__ import annotations

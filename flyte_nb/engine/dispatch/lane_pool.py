@@ -164,7 +164,7 @@ class LanePool:
         # A lane that ended by itself has reported "closed" before.
         error = None
         if future.status == "error":
-            exc = getattr(future, "_state", None) and future._state.exception  # Dask's own way to it is a coroutine
+            exc = getattr(future, "_state", None) and future._state.exception  # Dask's own way to it is a coroutine  # noqa: SLF001 - Dask tells a cancelled future from a lost one here only
             if type(exc).__name__ != "KilledWorker":
                 error = ErrorNote("system", type(exc).__name__, f"{exc}")
         if future.status in {"error", "cancelled", "lost"}:

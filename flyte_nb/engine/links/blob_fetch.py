@@ -1,6 +1,6 @@
 """Blob fetch: large buffers are copied from another machine before they are needed. Runs in: engine thread; worker loop.
 
-On one machine nothing is copied: files are mapped where they lie (`flyte_nb.core.transport.blobs`). Across machines an argument is
+On one machine nothing is copied: files are mapped where they lie (`core.transport.blobs`). Across machines an argument is
 fetched once per worker, whatever number of actions it is for, and a result before its owner settles the await.
 """
 

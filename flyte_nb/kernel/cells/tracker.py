@@ -16,7 +16,7 @@ _Callback = TypeVar("_Callback", bound=Callable[..., object])
 MAX_TITLE = 80
 
 #: Most cells that can be running inside one another (a cell may call `get_ipython().run_cell`).
-MAX_DEPTH = 32
+MAX_NESTED_CELLS = 32
 
 #: The cell that the running code belongs to, or None. It reaches every task, `to_thread` call and callback that the cell
 #: starts, also after the cell has ended; raw threads start without it.
@@ -121,7 +121,9 @@ class CellTracker:
             title=title_of(info.raw_cell),
             parent=parent_header(self.ip),
         )
-        del self._running[: -MAX_DEPTH + 1]  # IPython always reports the end; should it ever not, the list stays short.
+        del self._running[
+            : -MAX_NESTED_CELLS + 1
+        ]  # IPython always reports the end; should it ever not, the list stays short.
         self._running.append((info, cell))
         # Inside an async cell's own task, or in the handler of a sync cell: everything that the cell starts inherits it.
         CURRENT_CELL.set(cell)

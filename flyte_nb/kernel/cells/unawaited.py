@@ -116,7 +116,7 @@ class UnawaitedCalls:
             # asyncio's own mark for "the exception was not retrieved"; it has no public name.
             if not getattr(holder, "_log_traceback", False):
                 continue
-            holder._log_traceback = False  # reported once, here
+            holder._log_traceback = False  # reported once, here  # noqa: SLF001 - asyncio's own switch of that message
             record = record_of(error)
             origin = record.origin if record is not None else None
             short = wording.current().name_of(origin.action) if origin is not None else ""

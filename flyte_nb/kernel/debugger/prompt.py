@@ -131,17 +131,17 @@ def outside_the_loop() -> Iterator[None]:
 
     The outer loop stands still meanwhile, exactly as under any synchronous code. Nothing is patched, and nothing stays.
     """
-    outer = asyncio._get_running_loop()
+    outer = asyncio._get_running_loop()  # noqa: SLF001 - asyncio has no public way to run a loop inside one
     task = asyncio.current_task(outer) if outer is not None else None
     # Since Python 3.14 a thread has one current task, whatever the loop: it is put aside too.
     swap = getattr(asyncio.tasks, "_swap_current_task", None) if sys.version_info >= (3, 14) else None
     if swap is not None and task is not None:
         swap(outer, None)
-    asyncio._set_running_loop(None)
+    asyncio._set_running_loop(None)  # noqa: SLF001 - asyncio has no public way to run a loop inside one
     try:
         yield
     finally:
-        asyncio._set_running_loop(outer)
+        asyncio._set_running_loop(outer)  # noqa: SLF001 - asyncio has no public way to run a loop inside one
         if swap is not None and task is not None:
             swap(outer, task)
 

@@ -140,7 +140,7 @@ def _breakpoints(shell: Any, first_stop: Callable[..., Any] | None) -> Iterator[
         if not can_prompt(shell):
             print("breakpoint() is passed over: nobody can answer its prompt here")  # noqa: T201
             return None
-        debugger(shell).set_trace(sys._getframe().f_back)
+        debugger(shell).set_trace(sys._getframe().f_back)  # noqa: SLF001 - the documented way to a frame
         return None
 
     sys.breakpointhook = hook

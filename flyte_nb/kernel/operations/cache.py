@@ -38,7 +38,8 @@ def overview() -> str:
     lines.append(f"{'task':<{width}}  {'results':>8}  {'size':>9}  {'hits':>8}  last used")
     now = time.time()
     lines += [
-        f"{row.task:<{width}}  {row.entries:>8,}  {bytes_text(row.nbytes, tenths=True):>9}  {row.hits:>8,}  {ago(now - row.used_at)}"
+        f"{row.task:<{width}}  {row.entries:>8,}  {bytes_text(row.nbytes, tenths=True):>9}  {row.hits:>8,}  "
+        f"{ago(now - row.used_at)}"
         for row in rows
     ]
     return "\n".join(lines)

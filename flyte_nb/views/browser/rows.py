@@ -86,7 +86,7 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
 
 
 def asks(action: Action) -> Json:
-    """What a condition wants to know, from the arguments that `flyte_nb.core.steps.conditions` gave it (plain built-in values)."""
+    """What a condition wants to know, from the arguments that `core.steps.conditions` gave it (plain built-in values)."""
     try:
         about = pickle.loads(action.inputs)[1] if action.inputs is not None else {}
     except Exception:  # Another version's, or cut: it can still be answered with text.

@@ -19,7 +19,7 @@ from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, plain_lines, summary, tally
 
 #: Longest snapshot, in bytes: it is saved in the notebook.
-MAX_BYTES = 200_000
+MAX_PAGE_BYTES = 200_000
 #: Rows of the tree.
 TREE_ROWS = 120
 #: Log lines.
@@ -46,7 +46,7 @@ def render(model: RunModel, view: str = "") -> str:
         view: Identity of the live view: a browser that still has it mounts it over this.
 
     Returns:
-        HTML of less than `MAX_BYTES` bytes.
+        HTML of less than `MAX_PAGE_BYTES` bytes.
     """
     now = model.clock()
     for rows, lines, reports in ((TREE_ROWS, MAX_LOG_LINES, True), (60, 20, False), (20, 5, False), (0, 0, False)):
@@ -60,7 +60,7 @@ def render(model: RunModel, view: str = "") -> str:
             f'data-flyte-view="{escape(view)}" '
             f'style="font-size:13px;line-height:1.5;border:{_LINE};border-radius:6px;overflow:hidden;margin:2px 0">{body}</div>'
         )
-        if len(out.encode()) < MAX_BYTES:
+        if len(out.encode()) < MAX_PAGE_BYTES:
             return out
     return f"<pre>{_safe(_header_text(model, now), 2_000)}</pre>"
 

@@ -13,7 +13,7 @@ from flyte_nb.views.run_model import roots
 #: Members of a group that are listed even though all is well.
 LISTED = 12
 #: Deepest level shown: deeper nesting is recursion, and reads the same.
-MAX_DEPTH = 12
+MAX_TREE_DEPTH = 12
 
 
 class Line(NamedTuple):
@@ -65,7 +65,7 @@ def _add_group(
         budget[0] -= 1
         node = _Node(Line(depth, action=action), [])
         into.append(node)
-        if depth < MAX_DEPTH:
+        if depth < MAX_TREE_DEPTH:
             below.extend(
                 (node.below, record.groups[key], depth + 1) for key in record.children.get(action.name, ())[:50]
             )

@@ -92,7 +92,7 @@ def test_snapshot_is_well_formed_small_and_needs_nothing(
     tags = parsed(page)
 
     assert [] == tags.open
-    assert len(page.encode()) < html.MAX_BYTES
+    assert len(page.encode()) < html.MAX_PAGE_BYTES
     assert not re.search(r"<(svg|style|script)|var\(--|https?://", re.sub(r'srcdoc="[^"]*"', "", page))
 
 
@@ -110,7 +110,7 @@ def test_snapshot_of_a_wide_and_loud_run_still_fits(store: RunStore, model_of: M
             yield ev.Reported("r1", f"e{i}", "main", "<p>ä</p>" * 10_000)
         yield ev.RunClosed("r1", Phase.FAILED, syn.T0 + 1)
 
-    assert len(html.render(model_of(loud())).encode()) < html.MAX_BYTES
+    assert len(html.render(model_of(loud())).encode()) < html.MAX_PAGE_BYTES
 
 
 def test_snapshot_says_what_matters(model_of: ModelOf) -> None:
