@@ -1,7 +1,7 @@
 """Model of a run that all its views draw from: tallies, errors, latest log lines, and what changed. Runs in: engine thread.
 
-A `RunModel` empties the run's change set (`core.history.groups.Changes`) with each `take`, so an update costs what changed since
-the last one, never the size of the run. One surface takes from it; nothing here depends on which.
+A `RunModel` empties the run's change set (`core.history.groups.Changes`) with each `take`, so an update costs what changed
+since the last one, never the size of the run. One surface takes from it; nothing here depends on which.
 """
 
 from __future__ import annotations
