@@ -114,18 +114,10 @@ class DynamicBatcher(Generic[RecordT, ResultT]):
     """
 
     def __init__(
-        self,
-        process_fn: ProcessFn[RecordT, ResultT],
-        *,
-        cost_estimator: Callable[[RecordT], int] | None = None,
-        target_batch_cost: int = 32_000,
-        max_batch_size: int = 256,
-        min_batch_size: int = 1,
-        batch_timeout_s: float = 0.05,
-        max_queue_size: int = 5_000,
-        prefetch_batches: int = 2,
-        default_cost: int = 1,
-    ) -> None:
+        self, process_fn: ProcessFn[RecordT, ResultT], *, cost_estimator: Callable[[RecordT], int] | None = None,
+        target_batch_cost: int = 32_000, max_batch_size: int = 256, min_batch_size: int = 1,
+        batch_timeout_s: float = 0.05, max_queue_size: int = 5_000, prefetch_batches: int = 2, default_cost: int = 1,
+    ) -> None:  # fmt: skip
         self._process = process_fn
         self._estimator = cost_estimator
         self._target_cost = target_batch_cost
@@ -288,15 +280,10 @@ class TokenBatcher(DynamicBatcher[RecordT, ResultT]):
     """
 
     def __init__(
-        self,
-        inference_fn: ProcessFn[RecordT, ResultT] | None = None,
-        *,
-        process_fn: ProcessFn[RecordT, ResultT] | None = None,
-        token_estimator: Callable[[RecordT], int] | None = None,
-        target_batch_tokens: int | None = None,
-        default_token_estimate: int | None = None,
-        **settings: Any,
-    ) -> None:
+        self, inference_fn: ProcessFn[RecordT, ResultT] | None = None, *,
+        process_fn: ProcessFn[RecordT, ResultT] | None = None, token_estimator: Callable[[RecordT], int] | None = None,
+        target_batch_tokens: int | None = None, default_token_estimate: int | None = None, **settings: Any,
+    ) -> None:  # fmt: skip
         function = inference_fn or process_fn
         if function is None:
             raise TypeError("TokenBatcher requires either 'inference_fn' or 'process_fn'")

@@ -120,13 +120,9 @@ class CacheService:
         return self._store
 
     def _look_up(
-        self,
-        _run: str,
-        then: Callable[[Payload | None], None],
-        key: bytes,
-        max_age: float | None,
+        self, _run: str, then: Callable[[Payload | None], None], key: bytes, max_age: float | None,
         holder: Holder | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         def found(payload: Payload | None) -> None:
             if payload is None and holder is not None:
                 self._claim(key, Holder(*holder), then)

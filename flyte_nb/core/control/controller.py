@@ -35,15 +35,9 @@ class Controller:
     """Drives actions to their end. Everything in it runs on one thread."""
 
     def __init__(
-        self,
-        executor: Executor,
-        emit: Callable[[ev.Event], None],
-        clock: Clock,
-        *,
-        cache: Cache | None = None,
-        home: Home | None = None,
-        retained: Retains | None = None,
-    ) -> None:
+        self, executor: Executor, emit: Callable[[ev.Event], None], clock: Clock, *, cache: Cache | None = None,
+        home: Home | None = None, retained: Retains | None = None,
+    ) -> None:  # fmt: skip
         self.executor = executor
         self.emit = emit
         self.clock = clock

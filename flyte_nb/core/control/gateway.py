@@ -34,12 +34,9 @@ class Gateway:
     """How code in any thread reaches this process's controller. `controller` itself is for code on the controller's thread."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        controller: Controller,
-        blobs: Blobs | None = None,
+        self, loop: asyncio.AbstractEventLoop, controller: Controller, blobs: Blobs | None = None,
         blocking: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.loop = loop
         self.controller = controller
         self.blobs = blobs if blobs is not None else Blobs()

@@ -45,11 +45,9 @@ class Replay:
     """
 
     def __init__(
-        self,
-        store: RunStore,
-        retained: Retained,
+        self, store: RunStore, retained: Retained,
         sync: Callable[[str, str, Callable[[Results], None]], None] = lambda _run, _parent, then: then(()),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._store = store
         self._retained = retained
         self._sync = sync

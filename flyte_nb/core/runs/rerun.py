@@ -76,13 +76,9 @@ def _info(source: RunControl, options: Mapping[str, Any], recovers: str) -> RunI
 
 @blocking
 def rerun(
-    run_name: str,
-    action_name: str = ROOT,
-    recover: bool = False,
-    force_rerun_actions: Sequence[str] | None = None,
-    allow_missing_source_outputs: bool = False,
-    **inputs: Any,
-) -> Run:
+    run_name: str, action_name: str = ROOT, recover: bool = False, force_rerun_actions: Sequence[str] | None = None,
+    allow_missing_source_outputs: bool = False, **inputs: Any,
+) -> Run:  # fmt: skip
     """Run an earlier run of this process again, as a new run, with the code of now.
 
     Args:

@@ -41,13 +41,9 @@ class RunControl:
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        info: RunInfo,
-        task: Task[..., Any] | None = None,
-        bound: Any = ((), {}),
+        self, engine: Engine, info: RunInfo, task: Task[..., Any] | None = None, bound: Any = ((), {}),
         custom: tuple[tuple[str, str], ...] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.engine = engine
         self.info = info
         self.task = task

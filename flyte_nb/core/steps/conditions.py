@@ -204,15 +204,9 @@ class Condition:
 
 @Dual
 def new_condition(
-    name: str,
-    /,
-    prompt: str = "Approve?",
-    prompt_type: PromptType = "text",
-    data_type: type = bool,
-    description: str = "",
-    timeout: dt.timedelta | float | None = None,
-    webhook: ConditionWebhook | None = None,
-) -> Condition:
+    name: str, /, prompt: str = "Approve?", prompt_type: PromptType = "text", data_type: type = bool,
+    description: str = "", timeout: dt.timedelta | float | None = None, webhook: ConditionWebhook | None = None,
+) -> Condition:  # fmt: skip
     """Ask a person: the run's view shows the question, and `Condition.wait` waits for the answer.
 
     It is answered in the view, by ``%flyte signal <name> <value>``, or by ``flyte.remote.Condition.get(name,

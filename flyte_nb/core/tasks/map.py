@@ -62,31 +62,19 @@ class _Map:
 
     @overload
     def __call__(
-        self,
-        func: _Async[T],
-        *args: Iterable[Any],
-        group_name: str | None = None,
-        concurrency: int = 0,
+        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False] = ...,
-    ) -> MapResults[T]: ...
+    ) -> MapResults[T]: ...  # fmt: skip
     @overload
     def __call__(
-        self,
-        func: _Async[T],
-        *args: Iterable[Any],
-        group_name: str | None = None,
-        concurrency: int = 0,
+        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool,
-    ) -> MapResults[T | Exception]: ...
+    ) -> MapResults[T | Exception]: ...  # fmt: skip
     @overload
     def __call__(
-        self,
-        func: _Sync[T],
-        *args: Iterable[Any],
-        group_name: str | None = None,
-        concurrency: int = 0,
+        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False] = ...,
-    ) -> MapResults[T]: ...
+    ) -> MapResults[T]: ...  # fmt: skip
     @overload
     def __call__(
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
@@ -123,31 +111,19 @@ class _Map:
 
     @overload
     def aio(
-        self,
-        func: _Async[T],
-        *args: Iterable[Any],
-        group_name: str | None = None,
-        concurrency: int = 0,
+        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False],
-    ) -> AsyncGenerator[T, None]: ...
+    ) -> AsyncGenerator[T, None]: ...  # fmt: skip
     @overload
     def aio(
-        self,
-        func: _Async[T],
-        *args: Iterable[Any],
-        group_name: str | None = None,
-        concurrency: int = 0,
+        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
-    ) -> AsyncGenerator[T | Exception, None]: ...
+    ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
     @overload
     def aio(
-        self,
-        func: _Sync[T],
-        *args: Iterable[Any],
-        group_name: str | None = None,
-        concurrency: int = 0,
+        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False],
-    ) -> AsyncGenerator[T, None]: ...
+    ) -> AsyncGenerator[T, None]: ...  # fmt: skip
     @overload
     def aio(
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,

@@ -75,14 +75,9 @@ class Window:
     """Calls of one map in flight: submits ahead, collects in order."""
 
     def __init__(
-        self,
-        context: Context,
-        target: Target,
-        inputs: Iterator[tuple[Any, ...]],
-        group: str | None,
-        limit: int,
+        self, context: Context, target: Target, inputs: Iterator[tuple[Any, ...]], group: str | None, limit: int,
         return_exceptions: bool,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.gateway: Gateway = context.gateway
         self._context = context
         self._target = target

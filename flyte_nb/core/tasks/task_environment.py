@@ -66,27 +66,13 @@ class TaskEnvironment(Environment):
 
     @overload
     def task(
-        self,
-        _func: None = None,
-        /,
-        *,
-        short_name: str | None = None,
-        cache: CacheRequest | None = None,
-        retries: int | RetryStrategy = 0,
-        timeout: TimeoutType = 0,
-        docs: Documentation | str | None = None,
-        pod_template: str | PodTemplate | None = None,
-        report: bool = False,
-        interruptible: bool | None = None,
-        max_inline_io_bytes: int = MAX_INLINE_IO_BYTES,
-        queue: str | None = None,
-        service_account: str | None = None,
-        triggers: tuple[Trigger, ...] | Trigger = (),
-        links: tuple[Link, ...] | Link = (),
-        task_resolver: Any = None,
-        entrypoint: bool = False,
-        produces_artifacts: bool = False,
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+        self, _func: None = None, /, *, short_name: str | None = None, cache: CacheRequest | None = None,
+        retries: int | RetryStrategy = 0, timeout: TimeoutType = 0, docs: Documentation | str | None = None,
+        pod_template: str | PodTemplate | None = None, report: bool = False, interruptible: bool | None = None,
+        max_inline_io_bytes: int = MAX_INLINE_IO_BYTES, queue: str | None = None, service_account: str | None = None,
+        triggers: tuple[Trigger, ...] | Trigger = (), links: tuple[Link, ...] | Link = (), task_resolver: Any = None,
+        entrypoint: bool = False, produces_artifacts: bool = False,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...  # fmt: skip
 
     def task(self, _func: Callable[..., Any] | None = None, /, **given: Any) -> Any:
         """Make a task of a function, ``def`` or ``async def``: ``@env.task`` or ``@env.task(retries=3)``.
