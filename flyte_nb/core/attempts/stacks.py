@@ -9,7 +9,7 @@ import asyncio
 import gc
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from flyte_nb.core.failures import wording
@@ -63,11 +63,7 @@ class Stack(NamedTuple):
 
 
 def thread_stack(thread: int) -> Stack:
-    """The stack of a thread of this process.
-
-    Args:
-        thread: ``threading.get_ident()`` of the thread.
-    """
+    """The stack of a thread of this process, by its ``threading.get_ident()``."""
     frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented, in spite of its name
     if frame is None:
         return Stack((), "ended")
@@ -75,13 +71,12 @@ def thread_stack(thread: int) -> Stack:
     return _stack(chain, "running", next((words for item, _ in reversed(chain) if (words := _awaited_call(item))), ""))
 
 
-def coroutine_stack(target: Any, describe: Callable[[object], str] | None = None) -> Stack:
+def coroutine_stack(target: Any) -> Stack:
     """The stack of a coroutine or an asyncio task, running or suspended, down to what it waits for.
 
     Args:
         target: A coroutine, an async generator, or an `asyncio.Task`. Must be looked at from a thread that can hold it still:
             the loop's own, or while the loop is blocked.
-        describe: Says in words what a future stands for, "action a18 square(3)"; "" if it doesn't know.
 
     Returns:
         Frames of the coroutine, of the coroutines it awaits, and of the asyncio tasks it waits for.
@@ -100,20 +95,14 @@ def coroutine_stack(target: Any, describe: Callable[[object], str] | None = None
             # `asyncio.wait_for` holds what it waits for in a variable only.
             following = _peek(frame, "wait_for", "fut") or following
         elif isinstance(current, asyncio.Future):
-            words = describe(current) if describe else ""
-            if words or following is None:
-                waits_for = words or _future_text(current, found)
+            if following is None:
+                waits_for = _future_text(current, found)
                 break
         elif following is None and not isinstance(current, _WITH_FRAMES):
             waits_for = type(current).__name__
         current = following
     ended = not found and not waits_for
     return _stack(found, "ended" if ended else "suspended", waits_for)
-
-
-def stack_of(target: Any, describe: Callable[[object], str] | None = None) -> Stack:
-    """`thread_stack` of a thread's number, `coroutine_stack` of anything else."""
-    return thread_stack(target) if isinstance(target, int) else coroutine_stack(target, describe)
 
 
 def _step(thing: Any) -> tuple[types.FrameType | None, Any, bool]:
@@ -216,17 +205,12 @@ def _frame(frame: types.FrameType, lineno: int) -> StackFrame:
     return StackFrame(code.co_filename, lineno, code.co_name, kind, line)
 
 
-def format_stack(stack: Stack, *, full: bool = False) -> str:
-    """A bounded text of a stack, the user's frames first.
-
-    Args:
-        stack: From `stack_of`.
-        full: Every frame, in order, instead of the user's frames and a count of the others.
-    """
+def format_stack(stack: Stack) -> str:
+    """A bounded text of a stack: the user's frames and a count of the others, or all if none is the user's."""
     lines: list[str] = []
     user = [frame for frame in stack.frames if frame.is_user]
-    shown = list(stack.frames) if full or not user else user
-    surplus = 0 if full else len(shown) - MAX_SHOWN_FRAMES
+    shown = user or list(stack.frames)
+    surplus = len(shown) - MAX_SHOWN_FRAMES
     for index, frame in enumerate(shown):
         if surplus > 0 and MAX_SHOWN_FRAMES // 2 <= index < MAX_SHOWN_FRAMES // 2 + surplus:
             if index == MAX_SHOWN_FRAMES // 2:
@@ -236,7 +220,7 @@ def format_stack(stack: Stack, *, full: bool = False) -> str:
         if frame.line:
             lines.append(f"    {frame.line}")
     hidden = len(stack.frames) - len(shown) + stack.left_out
-    if not full and shown is user:
+    if user:
         below = _below(stack.frames)
         if below is not None:
             lines.append(f"  in {wording.current().file(below.filename)}:{below.lineno} {below.name}")

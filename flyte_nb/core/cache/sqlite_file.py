@@ -40,11 +40,7 @@ class ForeignFileError(Exception):
 
 
 class CacheFile:
-    """The file in a folder.
-
-    Args:
-        folder: Where it is; made if need be.
-    """
+    """The file in a folder, which is made if need be."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -178,5 +174,3 @@ class Nothing:
 
     def commit(self) -> None:
         """Do nothing."""
-
-    rollback = commit

@@ -104,20 +104,12 @@ class Gateway:
             raise
         return settled.result()
 
-    # -- actions and runs -----------------------------------------------------------------------------------------
+    # -- events, and a run's home ---------------------------------------------------------------------------------
 
     def emit(self, *events: ev.Event) -> None:
         """Publish events."""
         for event in events:
             self.inbox.post(self.controller.emit, event)
-
-    def abort(self, run: str, action: str, reason: str) -> None:
-        """Cancel an action from outside: `Controller.abort`."""
-        self.inbox.post(self.controller.abort, run, action, reason)
-
-    def cancel_run(self, run: str, reason: str) -> None:
-        """Cancel all actions of a run: `Controller.cancel_run`."""
-        self.inbox.post(self.controller.cancel_run, run, reason)
 
     @property
     def is_home(self) -> bool:
