@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from flyte_nb import errors
@@ -40,40 +41,31 @@ class ResumePoint(NamedTuple):
     error: ErrorNote | None = None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
     """A task call on its way to the controller."""
 
-    __slots__ = (
-        "_cache_key", "_keyed_task", "custom", "group", "kind", "label", "name", "parent", "payload", "record", "run", "task",
-    )  # fmt: skip
+    task: TaskSpec
+    run: RunInfo
+    #: Deterministic within the run.
+    name: str
+    #: Name of the calling action.
+    parent: str
+    #: Serialized (args, kwargs).
+    payload: Payload
+    #: "square(3)".
+    label: str
+    group: str
+    custom: tuple[tuple[str, str], ...]
+    #: From an earlier attempt of the parent: the call's result, or the state to resume it from; None for a new call.
+    record: Payload | ResumePoint | None = None
+    kind: str = "task"
+    #: Its key in the cache (`flyte_nb.core.cache.key`); empty if it takes no part.
+    cache_key: bytes = b""
 
-    def __init__(
-        self, task: TaskSpec, run: RunInfo, name: str, parent: str, payload: Payload, label: str, group: str,
-        custom: tuple[tuple[str, str], ...], record: Payload | ResumePoint | None = None, kind: str = "task",
-        cache_key: bytes = b"",
-    ) -> None:  # fmt: skip
-        self.task = task
-        self.run = run
-        #: Deterministic within the run.
-        self.name = name
-        #: Name of the calling action.
-        self.parent = parent
-        #: Serialized (args, kwargs).
-        self.payload = payload
-        #: "square(3)".
-        self.label = label
-        self.group = group
-        self.custom = custom
-        #: From an earlier attempt of the parent: the call's result, or the state to resume it from; None for a new call.
-        self.record = record
-        self.kind = kind
-        self._cache_key = cache_key
-        self._keyed_task = task
-
-    @property
-    def cache_key(self) -> bytes:
-        """Its key in the cache (`flyte_nb.core.cache.key`); empty if it takes no part, or if its task was replaced."""
-        return self._cache_key if self.task is self._keyed_task else b""
+    def replace_task(self, task: TaskSpec) -> None:
+        """Execute it with a redefined task: it takes no part in the cache then, since its key is that of the old code."""
+        self.task, self.cache_key = task, b""
 
 
 def call_site_of(name: str) -> str:
@@ -81,24 +73,19 @@ def call_site_of(name: str) -> str:
     return name[:CALL_SITE_DIGITS]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Settled:
     """What an awaiting caller gets: a value to unpickle, or an error to raise."""
 
-    __slots__ = ("call", "code", "error", "kind", "message", "payload")
-
-    def __init__(
-        self, kind: str, call: Call | None, payload: Payload | None = None, error: Any = None, code: str = "",
-        message: str = "",
-    ) -> None:  # fmt: skip
-        #: "ok", "error", "cancelled", "aborted", or "raised" (the call could not be made).
-        self.kind = kind
-        self.call = call
-        self.payload = payload
-        #: The `ErrorNote` of the last attempt, if it failed; with "raised", the exception.
-        self.error = error
-        #: Class name in `flyte_nb.errors` that the caller gets, where it is not the error's own.
-        self.code = code
-        self.message = message
+    #: "ok", "error", "cancelled", "aborted", or "raised" (the call could not be made).
+    kind: str
+    call: Call | None
+    payload: Payload | None = None
+    #: The `ErrorNote` of the last attempt, if it failed; with "raised", the exception.
+    error: Any = None
+    #: Class name in `flyte_nb.errors` that the caller gets, where it is not the error's own.
+    code: str = ""
+    message: str = ""
 
     def result(self) -> Any:
         """The value, or its error raised. To be called in the caller's thread: unpickling may take long."""
@@ -132,10 +119,7 @@ class Settled:
         return reraise.raise_as(None, code=note.code, message=note.message, kind=note.kind, cls=made, notes=notes)  # type: ignore[arg-type]
 
 
-_CLASS_OF_KIND: dict[str, type[BaseRuntimeError]] = {
-    "user": errors.RuntimeUserError,
-    "system": errors.RuntimeSystemError,
-}
+_CLASS_OF_KIND = {"user": errors.RuntimeUserError, "system": errors.RuntimeSystemError}
 
 
 def _class_named(name: str) -> type[BaseRuntimeError] | None:

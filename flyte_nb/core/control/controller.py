@@ -75,13 +75,7 @@ class Controller:
             self.cancel(ticket.flight, reason)
 
     def drop_all(self, tickets: list[Ticket], reason: str, then: Callable[[], None]) -> None:
-        """Cancel the actions of several tickets.
-
-        Args:
-            tickets: Calls whose results are not awaited any more.
-            reason: Why.
-            then: Called when nothing of them executes any more.
-        """
+        """Cancel the actions of several tickets; `then` is called when nothing of them executes any more."""
         for ticket in tickets:
             self.drop(ticket, reason)
         going = [ticket.flight for ticket in tickets if ticket.flight and not ticket.flight.ended]
@@ -99,12 +93,7 @@ class Controller:
             then()
 
     def submit(self, call: Call, deliver: Deliver) -> ActionInFlight:
-        """Start an action.
-
-        Args:
-            call: What to run.
-            deliver: Called once with how it was settled.
-        """
+        """Start an action; `deliver` is called once with how it was settled."""
         flight = ActionInFlight(call, deliver, self.cache)
         record = call.record
         if record is not None and not isinstance(record, ResumePoint) and not call.run.recovers:
@@ -134,13 +123,7 @@ class Controller:
         return flight
 
     def resubmit(self, call: Call, deliver: Deliver, *, point: ResumePoint) -> ActionInFlight:
-        """Execute an ended action again, under its name.
-
-        Args:
-            call: What to run, with the task to run it with.
-            deliver: Called once with how it was settled.
-            point: The state to go on from.
-        """
+        """Execute an ended action again, under its name, from `point` on; `deliver` is called once with how it was settled."""
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt, _ = point
         self.flights[call.run.name, call.name] = flight
@@ -358,8 +341,8 @@ class Controller:
         if op == "retry":
             if task is not None:
                 flight.give_up_cache()
-                call.task = task
-                flight.cache = self.cache if call.cache_key else None
+                call.replace_task(task)
+                flight.cache = None
             call.run = renewed or call.run
             self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
             self.admission.admit(flight)

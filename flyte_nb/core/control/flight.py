@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flyte_nb.core.control.calls import Call, Settled
@@ -91,13 +92,11 @@ class ActionInFlight:
         return f"<ActionInFlight {self.call.run.name}/{self.call.name} {self.call.label} attempt {self.attempt}>"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Ticket:
     """One submitted call, as its caller holds it."""
 
-    __slots__ = ("call", "deliver", "flight")
-
-    def __init__(self, call: Call, deliver: Deliver) -> None:
-        self.call = call
-        self.deliver = deliver
-        #: The controller's side: None until it has taken the call; False if the call was cancelled before.
-        self.flight: Any = None
+    call: Call
+    deliver: Deliver
+    #: The controller's side: None until it has taken the call; False if the call was cancelled before.
+    flight: Any = None

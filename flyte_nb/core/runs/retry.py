@@ -81,12 +81,7 @@ def in_call_order(actions: Iterable[Action]) -> list[Action]:
 
 
 def plan(engine: Engine, record: RunRecord, only: Action | None = None) -> Plan:
-    """Decide what to run again. On the controller's thread.
-
-    Args:
-        engine: Where the run ran.
-        record: A run.
-        only: Retry this action; None: all that ended without a result.
+    """Decide what to run again: one action, or all that ended without a result. On the controller's thread.
 
     Raises:
         CannotRetryError: Nothing failed, or arguments that it takes are not kept any more.
@@ -99,11 +94,7 @@ def plan(engine: Engine, record: RunRecord, only: Action | None = None) -> Plan:
     for action in actions:
         call = call_of(engine, record, action)
         task = current_version(call.task)
-        again = Call(
-            task, with_aliases(record, call.run), call.name, call.parent, call.payload, call.label, call.group,
-            call.custom, None, call.kind,
-        )  # fmt: skip
-        calls.append(again)
+        calls.append(replace(call, task=task, run=with_aliases(record, call.run), record=None, cache_key=b""))
     return Plan(tuple(calls), tuple(actions))
 
 
@@ -113,8 +104,7 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
     Raises:
         CannotRetryError: Its arguments, or its task, are not known any more.
     """
-    run = record.state.run
-    retained = engine.retained
+    run, retained = record.state.run, engine.retained
     call = retained.call(run, action.name)
     if call is not None:
         return call
@@ -140,13 +130,7 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
 
 
 def resubmit(engine: Engine, plan: Plan, settle: Callable[[Settled], None]) -> None:
-    """Submit the calls of a plan again. On the controller's thread.
-
-    Args:
-        engine: Where the run ran.
-        plan: From `plan`.
-        settle: Called when one of them has settled.
-    """
+    """Submit the calls of a plan again; `settle` is called when one of them has settled. On the controller's thread."""
     controller = engine.controller
     record = engine.store.runs[plan.calls[0].run.name]
     if record.state.ended_at is not None:

@@ -142,6 +142,6 @@ def test_with_other_code_a_call_takes_no_part(world):
     """A retry by hand with a redefined task must not be kept under the old code's key."""
     flight = world.submit("w1", 1)
     assert flight.call.cache_key
-    flight.call.task = alone.override(retries=1)
+    flight.call.replace_task(alone.override(retries=1))
 
     assert not flight.call.cache_key
