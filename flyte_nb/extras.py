@@ -308,12 +308,4 @@ class TokenBatcher(DynamicBatcher[RecordT, ResultT]):
         return super()._cost_of(record, given)
 
 
-__all__ = [
-    "BatchStats",
-    "ContainerTask",
-    "CostEstimator",
-    "DynamicBatcher",
-    "Prompt",
-    "TokenBatcher",
-    "TokenEstimator",
-]
+__all__ = ["BatchStats", "ContainerTask", "CostEstimator", "DynamicBatcher", "Prompt", "TokenBatcher", "TokenEstimator"]

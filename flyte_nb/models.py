@@ -8,12 +8,6 @@ from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.steps.ctx import ActionID, CheckpointPaths, GroupData, RawDataPath, TaskContext
 
 __all__ = [
-    "MAX_INLINE_IO_BYTES",
-    "ActionID",
-    "ActionPhase",
-    "CheckpointPaths",
-    "GroupData",
-    "NativeInterface",
-    "RawDataPath",
+    "MAX_INLINE_IO_BYTES", "ActionID", "ActionPhase", "CheckpointPaths", "GroupData", "NativeInterface", "RawDataPath",
     "TaskContext",
-]
+]  # fmt: skip

@@ -17,12 +17,8 @@ from flyte_nb.core.values.aio import Dual
 
 #: Longest HTML of one tab that is sent, in characters: the store keeps no more.
 MAX_TAB = 2_000_000
-
-
 #: Tabs of one report that are sent: more cannot be looked at.
 MAX_TABS = 50
-
-
 #: Characters of a long value that unfold (`abbreviate`).
 MAX_UNFOLDED = 20_000
 
@@ -112,10 +108,8 @@ def report_of(context: Context) -> Report:
 
 def _send(context: Context, report: Report) -> None:
     for tab in list(report.tabs.values())[:MAX_TABS]:
-        if not tab.take_changed():
-            continue
-        event = ev.Reported(context.run.name, context.action, tab.name, tab.get_html()[:MAX_TAB])
-        context.gateway.emit(event)
+        if tab.take_changed():
+            context.gateway.emit(ev.Reported(context.run.name, context.action, tab.name, tab.get_html()[:MAX_TAB]))
 
 
 def current_report() -> Report:
@@ -232,14 +226,5 @@ class Timeline:
 
 
 __all__ = [
-    "Report",
-    "Tab",
-    "Timeline",
-    "abbreviate",
-    "current_report",
-    "duration_ms",
-    "flush",
-    "get_tab",
-    "log",
-    "replace",
-]
+    "Report", "Tab", "Timeline", "abbreviate", "current_report", "duration_ms", "flush", "get_tab", "log", "replace",
+]  # fmt: skip

@@ -23,19 +23,6 @@ RunDetails = Run
 ActionDetails = Action
 
 __all__ = [
-    "Action",
-    "ActionDetails",
-    "ActionOutputs",
-    "App",
-    "Artifact",
-    "Condition",
-    "Project",
-    "Run",
-    "RunDetails",
-    "Secret",
-    "Task",
-    "Trigger",
-    "User",
-    "upload_dir",
-    "upload_file",
-]
+    "Action", "ActionDetails", "ActionOutputs", "App", "Artifact", "Condition", "Project", "Run", "RunDetails", "Secret",
+    "Task", "Trigger", "User", "upload_dir", "upload_file",
+]  # fmt: skip

@@ -10,12 +10,7 @@ T = TypeVar("T")
 
 
 class Fact(Generic[F, T]):
-    """A read-only attribute.
-
-    Args:
-        read: Gives it, of the object's ``facts``.
-        doc: What it is.
-    """
+    """A read-only attribute: what `read` gives of the object's ``facts``."""
 
     def __init__(self, read: Callable[[F], T], doc: str) -> None:
         self._read = read

@@ -84,12 +84,7 @@ class _Claim:
 
 
 class CacheService:
-    """The authority at a run's home. On its controller's thread.
-
-    Args:
-        post: Calls a function on that thread.
-        runs: Knows whose child an action is.
-    """
+    """The authority at a run's home. On its controller's thread, on which `post` calls a function from any other."""
 
     def __init__(self, post: Callable[..., object], runs: RunStore) -> None:
         self._post = post

@@ -100,7 +100,7 @@ class CacheStore:
         Args:
             key: Identifies the call.
             max_age: Seconds a result may be old; None for any age.
-            then: Told the result, or None, on the controller's thread: at once, or once a large result has been read.
+            then: Called with the result, or None, on the controller's thread: at once, or once a large result has been read.
         """
         oldest = 0.0 if max_age is None else time.time() - max_age
         pending = self._pending.get(key)
@@ -111,9 +111,7 @@ class CacheStore:
             then(fresh)
             return
         try:
-            row = self._read(
-                "SELECT id, checksum, data FROM entries WHERE key = ? AND made_at >= ?", (key, oldest)
-            )  # fmt: skip
+            row = self._read("SELECT id, checksum, data FROM entries WHERE key = ? AND made_at >= ?", key, oldest)
         except Exception as exc:
             self._trouble(exc)
             row = None
@@ -126,7 +124,7 @@ class CacheStore:
         else:
             self._run(lambda db: self._fetch(db, key, row[0], then))
 
-    def _read(self, sql: str, args: tuple[Any, ...]) -> Any:
+    def _read(self, sql: str, *args: Any) -> Any:
         if self.off:
             return None
         if self._reader is None:

@@ -9,11 +9,7 @@ from flyte_nb.core.control.flight import ActionInFlight
 
 
 class Admission:
-    """Lets actions execute up to their parent's limit, and holds the others back in order.
-
-    Args:
-        execute: Executes an action.
-    """
+    """Passes actions to `execute` up to their parent's limit, and holds the others back in order."""
 
     def __init__(self, execute: Callable[[ActionInFlight], None]) -> None:
         self._execute = execute

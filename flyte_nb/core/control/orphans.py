@@ -48,12 +48,7 @@ def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
 def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) -> None:
     """Close steps, sleeps and conditions whose parent has ended: they were lost with a process, and not executed again.
 
-    On the controller's thread, at home.
-
-    Args:
-        record: A run.
-        emit: Publishes an event.
-        now: Seconds since the epoch.
+    On the controller's thread, at home. `now` is in seconds since the epoch.
     """
     for action in list(record.actions.values()):
         parent = record.actions.get(action.parent)

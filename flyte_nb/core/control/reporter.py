@@ -12,12 +12,7 @@ from flyte_nb.core.transport.payload import small
 
 
 class Reporter:
-    """Publishes the events of actions in flight.
-
-    Args:
-        emit: Publishes an event.
-        clock: Dates them.
-    """
+    """Publishes the events of actions in flight."""
 
     def __init__(self, emit: Callable[[ev.Event], None], clock: Clock) -> None:
         self.emit = emit
@@ -34,24 +29,14 @@ class Reporter:
         )  # fmt: skip
 
     def noted(self, flight: ActionInFlight, phase: Phase, note: str, attempt: int | None = None) -> None:
-        """Its phase has changed without ending it.
-
-        Args:
-            flight: The action.
-            phase: Its phase now.
-            note: A word on it.
-            attempt: The attempt that the phase refers to; None: the next one.
-        """
+        """Its phase has changed without ending it; `attempt` is the one that the phase refers to, None the next one."""
         flight.seq += 1
         run, name = flight.call.run.name, flight.call.name
         if flight.unreported is not None:
             number, started, ended, worker, pid, slot, busy, ok, error = flight.unreported
             flight.unreported = None
-            self.emit(
-                ev.AttemptEnded(
-                    run, name, number, started or 0.0, ended or 0.0, bool(ok), worker, pid, slot, busy, error
-                )
-            )
+            times = (started or 0.0, ended or 0.0)
+            self.emit(ev.AttemptEnded(run, name, number, *times, bool(ok), worker, pid, slot, busy, error))
         number = flight.attempt if attempt is None else attempt
         self.emit(ev.ActionNoted(run, name, flight.seq, phase, self._clock.time(), note, number))
 
@@ -66,16 +51,7 @@ class Reporter:
     def ended(
         self, flight: ActionInFlight, phase: Phase, error: ErrorNote | None, cached: bool, output: bytes | None, preview: str
     ) -> None:  # fmt: skip
-        """It has ended.
-
-        Args:
-            flight: The action.
-            phase: How.
-            error: Why it failed.
-            cached: Whether its result is from the cache.
-            output: Its result, if that is small.
-            preview: Bounded text of its result.
-        """
+        """It has ended: with an error, or with a result (given if it is small) of which `preview` is a bounded text."""
         flight.seq += 1
         call = flight.call
         self.emit(

@@ -66,13 +66,8 @@ class Result(NamedTuple):
 def results_of(engine: Engine, record: RunRecord, group: str = "", task: str = "") -> list[Result]:
     """Results of the calls of a run's cell, or of its first task, in call order. On the controller's thread.
 
-    Args:
-        engine: Where the run ran.
-        record: The run.
-        group: Only calls of this group; "": of all.
-        task: Only calls of this task, by its full name or the function's; "": of all.
+    Where they are not "": only calls of this group, and of this task, by its full name or the function's.
     """
-    retained = engine.retained
     found = []
     for action in in_call_order(record.children_of(ROOT)):
         if action.kind != "task" or (group and action.group != group):
@@ -81,7 +76,7 @@ def results_of(engine: Engine, record: RunRecord, group: str = "", task: str = "
             continue
         payload: Payload | None = action.output
         if payload is None:
-            payload = retained.result(record.state.run, action.name)
+            payload = engine.retained.result(record.state.run, action.name)
         error = None
         if needs_retry(action):
             payload = None

@@ -77,11 +77,7 @@ class RunControl:
         self.close_when_quiet()
 
     def close_when_quiet(self, looks: int = 0) -> None:
-        """Close the run once all its actions have ended. On the controller's thread.
-
-        Args:
-            looks: How often it was found that some had not.
-        """
+        """Close the run once all its actions have ended; `looks` so far found that some had not. On the controller's thread."""
         controller, record = self.engine.controller, self.record
         if record is not None and looks == LOST_STEPS_AFTER:
             close_lost(record, controller.emit, controller.clock.time())

@@ -56,14 +56,7 @@ def _ask(context: Context, op: str, *args: Any) -> Any:
 
 
 class RunProxy:
-    """A run as a task on a worker sees it: its home is asked each time.
-
-    Args:
-        context: That of the task.
-        name: The run's name.
-        task: Its task; None: the home is asked when it is needed.
-        bound: The task's arguments.
-    """
+    """A run as a task on a worker sees it: its home is asked each time, for its own task and arguments if none are given."""
 
     def __init__(self, context: Context, name: str, task: Any = None, bound: Any = None) -> None:
         self.name = name

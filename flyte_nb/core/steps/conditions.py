@@ -180,13 +180,9 @@ class Condition:
         """Make it an action of the run: from now on it can be answered."""
         name = name_step(context, f"condition\0{self.name}")
         about = {
-            "name": self.name,
-            "prompt": self.prompt,
-            "prompt_type": self.prompt_type,
-            "data_type": self.data_type.__name__,
-            "description": self.description,
-            "timeout": self.timeout_s,
-        }
+            "name": self.name, "prompt": self.prompt, "prompt_type": self.prompt_type,
+            "data_type": self.data_type.__name__, "description": self.description, "timeout": self.timeout_s,
+        }  # fmt: skip
         record = context.scope.records.get(name)
         task: Any = ConditionTask(self.name, self.timeout_s)
         label = f"{self.name}: {' '.join(self.prompt.split())}"[:PROMPT_CHARS]

@@ -190,22 +190,10 @@ class TaskContext:
 
 
 _RUN_FIELDS = frozenset({"version", "mode", "interactive_mode", "disable_run_cache", "project", "domain"})
-_ABSENT = frozenset(
-    {
-        "input_path",
-        "code_bundle",
-        "compiled_image_cache",
-        "rank",
-        "world_size",
-        "local_rank",
-        "local_world_size",
-        "node_rank",
-        "nnodes",
-        "master_addr",
-        "master_port",
-        "restart_attempt",
-    }
-)
+_ABSENT = frozenset({
+    "input_path", "code_bundle", "compiled_image_cache", "rank", "world_size", "local_rank", "local_world_size", "node_rank",
+    "nnodes", "master_addr", "master_port", "restart_attempt",
+})  # fmt: skip
 
 
 def ctx() -> TaskContext:

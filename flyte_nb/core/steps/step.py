@@ -56,14 +56,7 @@ class Step:
         )
 
     def resume(self, at: float, seq: int, attempt: int, note: str = "") -> None:
-        """Show that it is executed again.
-
-        Args:
-            at: Seconds since the epoch.
-            seq: A sequence number greater than that of the last state that was published.
-            attempt: Number of the attempt that follows.
-            note: Why.
-        """
+        """Show that it is executed again; `seq` must be greater than that of the last state that was published."""
         self._seq, self._attempt = seq, attempt
         self._emit(ev.ActionNoted(self.run, self.name, seq, Phase.QUEUED, at, note, attempt))
 

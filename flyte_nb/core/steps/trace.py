@@ -96,12 +96,7 @@ class _TracedCall(Step):
         self.begin(now)
 
     def returned(self, value: Any, shown: Any = None) -> None:
-        """The body has returned: record what.
-
-        Args:
-            value: What is recorded.
-            shown: What is shown of it; the value itself by default.
-        """
+        """The body has returned: record the value, and show `shown` (by default the value itself) of it."""
         now = time.time()
         try:
             payload: Payload | None = dumps(value) if self._replayable else None

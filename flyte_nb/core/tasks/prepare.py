@@ -43,14 +43,7 @@ class CallableTask(CachedTask, Protocol):
 def prepare(
     context: Context, task: CallableTask, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
 ) -> Call:
-    """Bind, check, serialize and name a call.
-
-    Args:
-        context: Where the calling code stands.
-        task: What is called.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-        group: Group of the call; "" takes the context's.
+    """Bind, check, serialize and name a call. Its group "" takes that of the context.
 
     Raises:
         errors.ArgumentError: The arguments do not fit the task's signature or types.
@@ -122,10 +115,7 @@ def name_call(context: Context, identity: str, payload: Payload, group: str) -> 
 def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tuple[str, ...] = ()) -> str:
     """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code.
 
-    Args:
-        name: What is called.
-        bound: Its arguments.
-        names: Names of the positional ones: what goes by a secret's name is masked, since labels are kept in notebooks.
+    `names` are those of positional arguments: what goes by a secret's name is masked, since labels are kept in notebooks.
     """
     args, kwargs = bound
     if len(args) == 1 and not kwargs and type(args[0]) is int:

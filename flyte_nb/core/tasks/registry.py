@@ -67,8 +67,7 @@ class Registry:
     def aliases(self, since: float) -> tuple[tuple[str, str], ...]:
         """Which code stands in for which: (identity now, identity that the name had at `since`) of every name redefined after.
 
-        Args:
-            since: Seconds since the epoch: when a run began.
+        `since` is when a run began, in seconds since the epoch.
         """
         found = {}
         for versions in self._versions.values():
@@ -84,11 +83,7 @@ REGISTRY = Registry()
 
 
 def announce_defined(config: TaskConfig) -> None:
-    """Log the notices that are due when a task runs, and those of all tasks of this process: it may call any, elsewhere.
-
-    Args:
-        config: The configuration of the task that runs.
-    """
+    """Log the notices that are due when a task runs, and those of all tasks of this process: it may call any, elsewhere."""
     announce(config)
     for task in REGISTRY:
         announce(task.config)
