@@ -220,19 +220,13 @@ def _cluster_engine() -> Any:
     return importlib.import_module("flyte_nb.kernel.session").ensure()
 
 
-class _Provider:
-    """What ``ctx()`` finds above the core; imported when it is used."""
-
-    report_of = staticmethod(lambda context: importlib.import_module("flyte_nb.report").report_of(context))
-    checkpoint_of = staticmethod(lambda context: importlib.import_module("flyte_nb.io.checkpoint").of(context))
-    checkpoint_paths_of = staticmethod(
-        lambda context: importlib.import_module("flyte_nb.io.checkpoint").paths_of(context)
-    )
-
-
 _runs.provide("remote", _cluster_engine)
 _runs.provide("local", lambda: importlib.import_module("flyte_nb.core.runs.local").LocalEngine())
-_provide_to_ctx(_Provider())
+_provide_to_ctx(
+    report=lambda context: importlib.import_module("flyte_nb.report").report_of(context),
+    checkpoint=lambda context: importlib.import_module("flyte_nb.io.checkpoint").of(context),
+    checkpoint_paths=lambda context: importlib.import_module("flyte_nb.io.checkpoint").paths_of(context),
+)
 errors.render_with(lambda error: importlib.import_module("flyte_nb.core.failures.traceback_text").render(error))
 
 

@@ -105,7 +105,7 @@ class DynamicBatcher(Generic[RecordT, ResultT]):
         batch_timeout_s: Seconds after its first record at which a batch is run however small.
         max_queue_size: Records that may wait; beyond it `submit` waits.
         prefetch_batches: Accepted for Flyte's sake.
-        default_cost: Cost of a record that nobody estimates.
+        default_cost: Cost of a record that has no estimate.
 
     Example:
         >>> async with DynamicBatcher(process_fn=embed) as batcher:

@@ -1,7 +1,7 @@
 """The HTML report of an action: tabs that it fills while it runs, sent on with every flush. Runs in: the task's thread.
 
 A flush sends each changed tab whole (`events.Reported`), so that views show it before the action ends; what was not flushed
-by then is flushed at its end. Outside a task everything works on a report that nobody sees.
+by then is flushed at its end. Outside a task everything works on a report that is not shown.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _send(context: Context, report: Report) -> None:
 
 
 def current_report() -> Report:
-    """The running action's report; outside a task, one that nobody sees."""
+    """The running action's report; outside a task, one that is not shown."""
     context = of_task()
     return report_of(context) if context is not None else Report("dummy")
 

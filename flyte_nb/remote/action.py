@@ -14,9 +14,8 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY
 from flyte_nb.core.runs.outputs import ActionOutputs
 from flyte_nb.core.runs.run import Run
-from flyte_nb.core.tasks import links
 from flyte_nb.core.tasks.from_sync import run_coroutine
-from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.tasks.registry import REGISTRY, links_of
 from flyte_nb.core.transport.payload import loads
 from flyte_nb.core.values.aio import Dual, DualIterator
 from flyte_nb.errors import ActionNotFoundError
@@ -128,7 +127,7 @@ class Action:
     @property
     def links(self) -> list[tuple[str, str]]:
         """(name, address) of the links of its task."""
-        return links.links_of(self.facts, self._run.control.info)
+        return links_of(self.facts, self._run.control.info)
 
     def done(self) -> bool:
         """Whether it has ended."""

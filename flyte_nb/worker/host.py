@@ -13,10 +13,9 @@ import distributed
 
 from flyte_nb import import_alias
 from flyte_nb.core.attempts import output
-from flyte_nb.core.attempts.asyncio_locks import allow_other_loops
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
-from flyte_nb.core.attempts.threads import LoopClock
+from flyte_nb.core.attempts.threads import LoopClock, allow_other_loops
 from flyte_nb.core.cache.service import CacheClient
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway

@@ -1,6 +1,6 @@
 """Body of one attempt: set its context, execute it, make its outcome. Runs in: the thread of a lane.
 
-Whoever calls this (a worker's lane, the local executor) decides on which thread and loop; what an attempt *is* is here.
+The caller (a worker's lane, the local executor) chooses thread and loop; what an attempt consists of is decided here.
 """
 
 from __future__ import annotations

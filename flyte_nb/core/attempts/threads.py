@@ -1,4 +1,4 @@
-"""Threads with an event loop: start, post to, stop and interrupt them. Runs in: everywhere."""
+"""Threads with an event loop: start, post to, stop and interrupt them; share asyncio's locks. Runs in: everywhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import threading
 import time
+from asyncio import mixins
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,6 +70,27 @@ def drain(loop: asyncio.AbstractEventLoop) -> None:
     if left:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def allow_other_loops() -> None:
+    """Let asyncio's locks, events, semaphores, conditions and queues be bound to another loop. Idempotent.
+
+    Flyte runs all of a process's coroutines on one loop; here each attempt (in local mode) or each lane (on a worker) has its
+    own. Python binds a lock to the loop that first waited on it and refuses every other one for ever, so that a module's
+    ``limit = asyncio.Semaphore(3)`` served the first action only. Here it is bound anew, unless something awaits it right now.
+    """
+    mixin: Any = vars(mixins)["_LoopBoundMixin"]
+    mixin._get_loop = _get_loop  # noqa: SLF001 - there is no public way
+
+
+def _get_loop(self: Any) -> asyncio.AbstractEventLoop:
+    loop = asyncio.get_running_loop()
+    bound = self._loop
+    elsewhere = bound is not None and bound is not loop and not bound.is_closed()
+    if elsewhere and any(getattr(self, name, None) for name in ("_waiters", "_getters", "_putters")):  # what awaits it
+        raise RuntimeError(f"{self!r} is bound to a different event loop")
+    self._loop = loop
+    return loop
 
 
 class Waits(threading.local):

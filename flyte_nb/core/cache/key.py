@@ -34,12 +34,7 @@ class CachedTask(TaskSpec, Protocol):
 
 
 def key_of(task: CachedTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
-    """What identifies a call for the cache: inputs, task, interface, version.
-
-    Args:
-        task: The task, whose cache is enabled.
-        run: The run: within one, versions are computed once.
-        bound: Its arguments, bound.
+    """What identifies a call for the cache: inputs, task, interface, version. Within a run, versions are computed once.
 
     Returns:
         20 bytes; none if an input cannot be hashed, and then the call takes no part in the cache.

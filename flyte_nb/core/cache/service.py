@@ -33,12 +33,9 @@ class Holder(NamedTuple):
 
 
 class CacheClient:
-    """A controller's `Cache`: asks the run's home.
+    """A controller's `Cache`: asks the run's home, under this process's name as a peer.
 
-    Args:
-        home: Answers its questions.
-        me: This process's name as a peer.
-        far: Whether the home is another process: then large results go there with their content.
+    If the home is `far` (another process), large results go there with their content.
     """
 
     def __init__(self, home: Home, me: str, *, far: bool = False) -> None:

@@ -6,7 +6,7 @@ import configparser
 import datetime as dt
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +146,8 @@ def check_cluster_options(options: Mapping[str, Any]) -> None:
     limit = options.get("memory_limit")
     if isinstance(limit, str) and not _MEMORY.fullmatch(limit):
         raise ValueError(f'memory_limit={limit!r}: give a size, such as "2 GiB", a number of bytes, "auto" or None.')
-    for name in options:
-        meant = _slip(name, CLUSTER_OPTIONS)
-        if meant:
+    for name in [name for name in options if name not in CLUSTER_OPTIONS]:
+        import difflib  # not at the top: this module is imported with the package
+
+        for meant in difflib.get_close_matches(name, CLUSTER_OPTIONS, 1, SLIP):
             raise TypeError(f"init() has no option {name}. Did you mean {meant}?")
-
-
-def _slip(name: str, names: Iterable[str]) -> str:
-    if name in names:
-        return ""
-    import difflib  # not at the top: this module is imported with the package
-
-    return next(iter(difflib.get_close_matches(name, names, 1, SLIP)), "")

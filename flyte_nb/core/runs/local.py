@@ -6,9 +6,8 @@ import itertools
 from typing import Any
 
 from flyte_nb.core.attempts import output
-from flyte_nb.core.attempts.asyncio_locks import allow_other_loops
 from flyte_nb.core.attempts.inline import InlineExecutor
-from flyte_nb.core.attempts.threads import WAITS, LoopClock, LoopThread
+from flyte_nb.core.attempts.threads import WAITS, LoopClock, LoopThread, allow_other_loops
 from flyte_nb.core.cache.service import CacheClient, CacheService
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway

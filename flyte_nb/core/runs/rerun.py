@@ -20,14 +20,11 @@ from flyte_nb.core.values.aio import blocking
 
 
 def rerun_with(
-    options: Mapping[str, Any],
-    run_name: str,
-    action_name: str = ROOT,
-    recover: bool = False,
+    options: Mapping[str, Any], run_name: str, action_name: str = ROOT, recover: bool = False,
     force_rerun_actions: Sequence[str] | None = None,
     allow_missing_source_outputs: bool = False,  # noqa: ARG001 - a lost result is computed again anyway
     **inputs: Any,
-) -> Run:
+) -> Run:  # fmt: skip
     """`rerun`, with options of `flyte.with_runcontext`; the others are those of the earlier run."""
     if force_rerun_actions and not recover:
         raise ValueError("force_rerun_actions requires recover=True: without it every action is executed again.")
@@ -99,6 +96,4 @@ def rerun(
     Example:
         >>> run = flyte.rerun("r3", recover=True)
     """
-    return rerun_with(
-        {}, run_name, action_name, recover, force_rerun_actions, allow_missing_source_outputs, **inputs
-    )  # fmt: skip
+    return rerun_with({}, run_name, action_name, recover, force_rerun_actions, allow_missing_source_outputs, **inputs)

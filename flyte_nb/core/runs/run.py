@@ -191,7 +191,7 @@ class Run:
 
         Args:
             action: The action, or its name: "a17".
-            value: What whoever awaits it gets.
+            value: What the await of it gives.
 
         Raises:
             LookupError: There is no such action.

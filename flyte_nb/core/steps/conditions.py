@@ -153,7 +153,7 @@ class Condition:
             A value of `data_type`.
 
         Raises:
-            errors.ConditionTimedoutError: Nobody answered within `timeout`.
+            errors.ConditionTimedoutError: No answer came within `timeout`.
             errors.ConditionFailedError: It was ended without an answer.
             RuntimeError: It was not made inside a task or a cell.
         """

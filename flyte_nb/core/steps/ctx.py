@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from flyte_nb.core.tasks.context import Context, of_task
 
-
-class Provider(Protocol):
-    """What is above this room and is found through ``ctx()``."""
-
-    def report_of(self, context: Context) -> Any:
-        """The action's report (`flyte_nb.report`)."""
-
-    def checkpoint_of(self, context: Context) -> Any:
-        """The attempt's checkpoint (`flyte_nb.io.checkpoint`)."""
-
-    def checkpoint_paths_of(self, context: Context) -> CheckpointPaths:
-        """Where it is."""
+#: Facts that need packages above this one, and fsspec, by name.
+_provided: dict[str, Callable[[Context], Any]] = {}
 
 
-_provider: Provider
-
-
-def provide(provider: Provider) -> None:
-    """Set the provider of reports and checkpoints, which need rooms above this one, and fsspec."""
-    global _provider
-    _provider = provider
+def provide(**facts: Callable[[Context], Any]) -> None:
+    """Set what gives `TaskContext.report`, ``checkpoint`` and ``checkpoint_paths``, by these names."""
+    _provided.update(facts)
 
 
 class ActionID(NamedTuple):
@@ -143,17 +130,17 @@ class TaskContext:
     @property
     def report(self) -> Any:
         """The action's report (see ``flyte.report``)."""
-        return _provider.report_of(self._context) if self._context else _NOTHING
+        return _provided["report"](self._context) if self._context else _NOTHING
 
     @property
     def checkpoint(self) -> Any:
         """What an attempt saves for the next one, should it fail (see `flyte_nb.io.checkpoint`)."""
-        return _provider.checkpoint_of(self._context) if self._context else _NOTHING
+        return _provided["checkpoint"](self._context) if self._context else _NOTHING
 
     @property
     def checkpoint_paths(self) -> CheckpointPaths:
         """Where this attempt's checkpoint is, and where that of the one before it."""
-        return _provider.checkpoint_paths_of(self._context) if self._context else _NOTHING
+        return _provided["checkpoint_paths"](self._context) if self._context else _NOTHING  # type: ignore[no-any-return]
 
     @property
     def run_base_dir(self) -> str:

@@ -68,7 +68,7 @@ def way_of(given: str | None, interactive: bool) -> str:
 
 
 def wait_of(given: float | None, interactive: bool) -> float:
-    """Seconds that a breakpoint of a run waits; 0 where nobody can attach.
+    """Seconds that a breakpoint of a run waits; 0 where no person can attach.
 
     Args:
         given: The run's option; None takes ``init(breakpoint_wait=...)``, else ``FLYTE_NB_BREAKPOINT_WAIT``, else
@@ -87,9 +87,9 @@ def wait_of(given: float | None, interactive: bool) -> float:
 def on_failure(way: str = "pause") -> Iterator[None]:
     """What actions that are started inside the block do when they fail, and those that they start.
 
-    Under "pause" a failed action is parked instead of raising: its siblings run on, and whoever awaits it goes on waiting,
-    until somebody retries it, resumes it with a value or lets it raise (``%flyte retry | resume | raise a17``, the buttons, or
-    `Run.retry`, `Run.resume`, `Run.fail`). Where nobody can decide (a script, nbclient, papermill), it raises.
+    Under "pause" a failed action is parked instead of raising: its siblings run on, and its await stays pending,
+    until a person retries it, resumes it with a value or lets it raise (``%flyte retry | resume | raise a17``, the buttons, or
+    `Run.retry`, `Run.resume`, `Run.fail`). Where no person can decide (a script, nbclient, papermill), it raises.
 
     Args:
         way: "pause" or "raise".

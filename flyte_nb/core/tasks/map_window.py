@@ -136,14 +136,7 @@ class Window:
         self.wake()
 
     def cancel(self, then: Callable[[], None]) -> bool:
-        """Cancel what is still out.
-
-        Args:
-            then: Called, on the controller's thread, when nothing of it executes any more.
-
-        Returns:
-            Whether anything was.
-        """
+        """Cancel what is still out, if anything is; `then` is called, on the controller's thread, when it has ended."""
         out = [t for index, t in self.tickets.items() if index not in self.done and t.call is not None]
         if out:
             self.gateway.drop_all(out, "the map ended early", then)

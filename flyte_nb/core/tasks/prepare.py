@@ -10,7 +10,7 @@ from flyte_nb.core.cache.key import CachedTask, key_of
 from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.context import Context
-from flyte_nb.core.tasks.registry import announce_defined
+from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.payload import (
     Payload,
     UnpicklableError,
@@ -28,11 +28,9 @@ LABEL_CHARS = 100
 CODE_DIGITS = 6
 
 
-class CallableTask(CachedTask, Protocol):
+class CallableTask(CachedTask, NamedTask, Protocol):
     """What a call needs of a task: `flyte_nb.core.tasks.task.Task`."""
 
-    #: Full name, interface and code: what names of its calls are derived from.
-    identity: str
     #: Names of its inputs, in order.
     input_names: tuple[str, ...]
 

@@ -11,6 +11,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
+from flyte_nb.core.control.calls import TaskSpec
+from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.notices import announce
 
@@ -29,12 +32,11 @@ class Version(NamedTuple):
     identity: str
 
 
-class NamedTask(Protocol):
+class NamedTask(TaskSpec, Protocol):
     """What the registry knows of a task: `flyte_nb.core.tasks.task.Task`, which is above it."""
 
-    name: str
+    #: Full name, interface and code: what names of its calls are derived from.
     identity: str
-    config: TaskConfig
 
 
 class Registry:
@@ -80,6 +82,23 @@ class Registry:
 
 
 REGISTRY = Registry()
+
+
+def links_of(action: Action, run: RunInfo) -> list[tuple[str, str]]:
+    """(name, address) of each link of an action's task, as the task is defined now; one that fails gives its error as text."""
+    task = REGISTRY.latest(action.task)
+    found = []
+    for link in task.config.links if task is not None else ():
+        name = str(getattr(link, "name", type(link).__name__))
+        try:
+            address = link.get_link(
+                run_name=action.run, project=run.project, domain=run.domain, context={},
+                parent_action_name=action.parent, action_name=action.name, pod_name="",
+            )  # fmt: skip
+        except Exception as exc:  # the user's code
+            address = f"({type(exc).__name__}: {exc})"
+        found.append((name, str(address)))
+    return found
 
 
 def announce_defined(config: TaskConfig) -> None:

@@ -126,11 +126,7 @@ class TaskEnvironment(Environment):
         return made
 
     def _config(self, function_name: str, given: Mapping[str, Any]) -> TaskConfig:
-        """Configuration of a task: what its decorator gives, else what the environment has.
-
-        Args:
-            function_name: Name of the function, the default of ``short_name``.
-            given: Keywords of ``env.task(...)``; None means "not given".
+        """Configuration of a task: what its decorator gives (None means "not given"), else what the environment has.
 
         Raises:
             ValueError: A value is out of range, or does not go with a warm environment.

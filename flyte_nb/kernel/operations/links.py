@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.tasks.links import links_of
+from flyte_nb.core.tasks.registry import links_of
 from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.run_lookup import find
 from flyte_nb.kernel.session import Session

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from flyte_nb.core.attempts.asyncio_locks import allow_other_loops
+from flyte_nb.core.attempts.threads import allow_other_loops
 
 
 @pytest.fixture(autouse=True)
