@@ -21,7 +21,7 @@ SUBMODULES = (
     "report", "storage", "syncify", "types",
 )  # fmt: skip
 
-#: Private modules of the SDK that programs have been seen to import, and where their names live here.
+#: Private modules of the SDK that programs have been seen to import, and the modules here that have their names.
 _PRIVATE = {
     "_cache": "core.settings.cache",
     "_checkpoint": "io.checkpoint",

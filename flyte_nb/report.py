@@ -133,7 +133,7 @@ def get_tab(name: str, /, create_if_missing: bool = True) -> Tab:
 
 @Dual
 def flush() -> None:
-    """Show what was written so far, while the action goes on."""
+    """Show what was written so far, while the action executes."""
     context = of_task()
     if context is not None and not context.scope.attachments.get("closed"):
         _send(context, report_of(context))

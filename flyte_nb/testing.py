@@ -42,7 +42,7 @@ class _Timer:
 
 
 class FakeClock:
-    """A clock that stands still until told to go on."""
+    """A clock that moves by `advance` only."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
@@ -60,7 +60,7 @@ class FakeClock:
         return timer
 
     def advance(self, seconds: float) -> None:
-        """Go on by `seconds`, calling what falls due on the way."""
+        """Move on by `seconds`, calling what falls due on the way."""
         end = self.now + seconds
         while self._timers and self._timers[0][0] <= end:
             due, _, timer = heapq.heappop(self._timers)
@@ -71,7 +71,7 @@ class FakeClock:
 
 
 class ScriptedExecutor:
-    """An executor that does nothing until told how an attempt ends."""
+    """An executor whose attempts end when `end` is called, and how that says."""
 
     def __init__(self) -> None:
         #: Attempts started and not ended, in order.
@@ -84,7 +84,7 @@ class ScriptedExecutor:
         self.pending.append((work, done))
 
     def cancel(self, work: Work, reason: str) -> None:
-        """Remember the wish; end it with `end(kind="cancelled")`."""
+        """Remember the request; end it with `end(kind="cancelled")`."""
         self.cancelled.append((work, reason))
 
     def tell_again(self, run: str) -> None:

@@ -102,7 +102,7 @@ class Action:
     id = _Fact(lambda facts: facts.id, 'Its short name in this kernel: "a17".')
     task_name = _Fact(lambda facts: facts.task, "Full name of its task.")
     parent_name = _Fact(lambda facts: facts.parent or None, "Name of the action that called it; None for the root.")
-    phase = _Fact(lambda facts: facts.phase, "Where it stands.")
+    phase = _Fact(lambda facts: facts.phase, "Its phase now.")
     kind = _Fact(lambda facts: facts.kind, 'What it is: "task", "trace", "condition", "sleep" or "root".')
     group = _Fact(lambda facts: facts.group or None, "The group it belongs to; None for none.")
     attempts = _Fact(lambda facts: facts.attempt.number + 1 if facts.attempt else 0, "Attempts so far.")
@@ -226,7 +226,7 @@ class Action:
 
 
 def _record_of(run: Run) -> RunRecord:
-    # A run that was just launched is known once the engine has come to it.
+    # A run that was just launched is known once the engine has processed it.
     control = run.control
     record = control.record or control.engine.gateway.ask(lambda: control.record)
     if record is None:

@@ -29,8 +29,8 @@ from flyte_nb.core.values.describe import brief
 
 _NONE = pickle.dumps(None, 5)
 
-#: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller goes on without it,
-#: and a worker process that it still holds is replaced.
+#: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
+#: and a worker process that it still occupies is replaced.
 GRACE = 3.0
 
 #: Longest text of a result kept with its action, in characters.
@@ -75,7 +75,7 @@ class Meter:
 
 
 class Steps(Coroutine[Any, Any, Outcome]):
-    """The coroutine of an async body, which tells the thread's `Meter` of each step."""
+    """The coroutine of an async body, which reports each step to the thread's `Meter`."""
 
     __slots__ = ("_body", "_coroutine", "_turn")
 
@@ -246,7 +246,7 @@ class Body:
 
 
 def broken(exc: BaseException) -> ErrorNote:
-    """The note of a fault of ours, where even the failure record could not be made: nothing may be taken for a cancellation."""
+    """The note of a fault of ours, where even the failure record could not be made: it must not look like a cancellation."""
     text = "".join(traceback.format_exception(exc))
     message = f"flyte_nb failed while running the task: {text}"[-MAX_MESSAGE:]
     return ErrorNote("system", "RuntimeSystemError", message, recoverable=False)

@@ -87,7 +87,7 @@ class InlineExecutor:
         self._loop.call_later(GRACE, lambda: self._abandon(running))
 
     def _abandon(self, running: _Running) -> None:
-        # The thread cannot be killed: its caller goes on without it.
+        # The thread cannot be killed: its caller is settled without it.
         work = running.body.work
         if work.key in self._running:
             self._ended(running, Outcome(*work[:3], running.body.stop or "cancelled"))

@@ -36,7 +36,7 @@ class Output:
         self._partial: dict[str, str] = {}
 
     def write(self, stream: str, text: str) -> None:
-        """Take text; whole lines go on, the rest waits for its end."""
+        """Take text: send whole lines, buffer the rest until its end."""
         if not text:
             return
         *lines, rest = (self._partial.pop(stream, "") + text).split("\n")

@@ -35,7 +35,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        # JupyterLab's debugger stops all threads at a breakpoint but those marked so: the cluster goes on.
+        # JupyterLab's debugger stops all threads at a breakpoint but those marked so: the cluster keeps working.
         self.thread.pydev_do_not_trace = self.thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         self.thread.start()
 
@@ -109,7 +109,7 @@ class Waits(threading.local):
             self._seconds += time.perf_counter() - began
 
     def time_outside(self) -> float:
-        """A clock that stands still during waits: what would be slot time on a worker."""
+        """A clock that stops during waits: what would be slot time on a worker."""
         return time.perf_counter() - self._seconds
 
 

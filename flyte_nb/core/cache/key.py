@@ -75,7 +75,7 @@ def _prefix(task: CachedTask, run: RunInfo) -> hashlib.blake2b:
     now = (run.name, run.started_at)
     if known is not None and known[0] is task and known[1] == now:
         return known[2]
-    # Local mode is for unit tests, which replace parts of the world: what they compute is no result for anybody else.
+    # Local mode is for unit tests, which mock parts of the program: their results are of no use elsewhere.
     place = "local" if run.mode == "local" else "cluster"
     parts = (KEY_FORMAT, _PYTHON, place, task.name, task.interface.signature_text(), task.cache_version())
     made = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=20)

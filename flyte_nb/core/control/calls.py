@@ -64,8 +64,9 @@ class Call:
     cache_key: bytes = b""
 
     def replace_task(self, task: TaskSpec) -> None:
-        """Execute it with a redefined task: it takes no part in the cache then, since its key is that of the old code."""
-        self.task, self.cache_key = task, b""
+        """Execute it with the task of now: if that was redefined, without the cache, since its key is that of the old code."""
+        if task is not self.task:
+            self.task, self.cache_key = task, b""
 
 
 def call_site_of(name: str) -> str:
@@ -98,7 +99,7 @@ class Settled:
     def exception(self) -> BaseException:
         """The exception to raise for a call that did not succeed.
 
-        Its class derives from `errors.RuntimeUserError` (or the error that says what became of the action, such as
+        Its class derives from `errors.RuntimeUserError` (or the error that tells how the action ended, such as
         `errors.RetriesExhaustedError`) and, where the body raised, from the type of its exception.
         """
         if self.kind == "cancelled":

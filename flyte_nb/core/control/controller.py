@@ -5,8 +5,8 @@ spend more on asyncio tasks than on the actions. Every step is of the form *deci
 One controller serves the kernel and one serves each worker whose actions call further ones; they differ only in `emit` and in
 the executor they are given. Transitions are here; `Admission` holds actions back, `Reporter` publishes what is decided.
 
-A flight's promise: its caller is settled exactly once (`Settled`), its events end with exactly one `ActionEnded`, and that
-comes only when nothing of the action executes any more.
+Invariant of an action in flight: its caller is settled exactly once (`Settled`), its events end with exactly one `ActionEnded`,
+and that comes only when nothing of the action executes any more.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ class Controller:
         parkable = decision.phase is Phase.FAILED and call.run.on_failure == "pause" and flight.deliver is not None
         if parkable and may_park(error):
             flight.paused = decision
-            self.admission.release(flight)  # its siblings go on
+            self.admission.release(flight)  # lets its siblings execute
             note = f"{error.code}: {error.message[:200]}" if error else "failed"
             self.reporter.noted(flight, Phase.PAUSED, note, flight.attempt - 1)
             return
@@ -342,7 +342,7 @@ class Controller:
             if task is not None:
                 flight.give_up_cache()
                 call.replace_task(task)
-                flight.cache = None
+                flight.cache = self.cache if call.cache_key else None
             call.run = renewed or call.run
             self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
             self.admission.admit(flight)

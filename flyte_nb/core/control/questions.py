@@ -24,7 +24,7 @@ class Home(Protocol):
     """Where questions go. All calls and callbacks are on the controller's thread."""
 
     def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then) -> None:
-        """Ask the run's home; `then` gets the answer, or None if the home is gone or does not know the question."""
+        """Ask the run's home; `then` gets the answer, or None if the home is unreachable or has no such question."""
 
 
 class Answers:

@@ -133,7 +133,7 @@ class Replay:
 class FarRetained:
     """Retains large results at a worker: sends those of a moderate size to their run's home, and keeps larger ones.
 
-    A larger one is kept until its parent has succeeded or its run is over. Failed calls are retained at home only.
+    A larger one is kept until its parent has succeeded or its run has ended. Failed calls are retained at home only.
     """
 
     def __init__(self, home: Home, max_bytes: int = FAR_RETAINED_BYTES) -> None:
@@ -168,7 +168,7 @@ class FarRetained:
         return tuple((name, carried(result)) for name, result in self._large.get((run, parent), {}).items())
 
     def forget(self, run: str, parent: str = "") -> None:
-        """Drop results: of the children of an action that has succeeded, or of a run that is over."""
+        """Drop results: of the children of an action that has succeeded, or of a run that has ended."""
         gone = [key for key in self._large if key[0] == run and parent in ("", key[1])]
         for key in gone:
             self._nbytes -= sum(nbytes(result) for result in self._large.pop(key).values())

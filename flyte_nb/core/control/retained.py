@@ -22,7 +22,7 @@ Key = tuple[str, str]
 
 
 class Retains(Protocol):
-    """What a controller tells of its actions so that they can be retried."""
+    """Retention of calls and results, of which a controller reports each action's start and end."""
 
     def began(self, call: Call) -> None:
         """An action is taken."""

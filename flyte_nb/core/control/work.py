@@ -87,7 +87,7 @@ class Handle(Protocol):
 
 
 class Clock(Protocol):
-    """Time, as the controller sees it."""
+    """Time and timers of a controller."""
 
     def time(self) -> float:
         """Seconds since the epoch."""

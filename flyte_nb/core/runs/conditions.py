@@ -15,7 +15,7 @@ from flyte_nb.core.transport.payload import dumps, loads
 
 
 class ConditionFacts(NamedTuple):
-    """What a run's home knows of a condition: its action, and what was condition."""
+    """A condition as its run's home has it: its action, and what was asked."""
 
     run: str
     #: Name of its action.

@@ -52,7 +52,7 @@ def needs_retry(action: Action) -> bool:
 
 
 def is_parked(action: Action) -> bool:
-    """Whether a failed action is paused until somebody decides over it (a condition, or a breakpoint, is paused too)."""
+    """Whether a failed action is paused until a person decides over it (a condition, or a breakpoint, is paused too)."""
     return action.phase is Phase.PAUSED and action.kind in {"task", "root"} and not action.note.startswith("breakpoint")
 
 

@@ -20,12 +20,12 @@ class Run:
     """One run. ``await run`` gives the value of its task; that of a cell gives the results of its calls, in order."""
 
     def __init__(self, backend: RunControl | RunProxy) -> None:
-        #: Answers for it: the control that sees it through in this process, or a proxy of that of its home.
+        #: The run's control in this process, or a proxy of the one in its home.
         self.backend = backend
 
     @property
     def control(self) -> RunControl:
-        """What sees the run through in this process.
+        """The run's control, if its home is this process.
 
         Raises:
             RuntimeError: Its home is another process.
@@ -50,7 +50,7 @@ class Run:
 
     @property
     def phase(self) -> Phase:
-        """Where it stands."""
+        """Its phase now."""
         return self.backend.phase
 
     @property

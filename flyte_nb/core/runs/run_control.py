@@ -30,7 +30,7 @@ LOST_STEPS_AFTER = 15
 
 
 class RunControl:
-    """One run, as its home sees it through.
+    """One run, as its home controls it.
 
     Args:
         engine: Where it runs.
@@ -134,7 +134,7 @@ class RunControl:
 
     @property
     def phase(self) -> Phase:
-        """Where it stands."""
+        """Its phase now."""
         record = self.record
         return record.state.phase if record is not None else Phase.QUEUED
 

@@ -71,7 +71,7 @@ class RunProxy:
 
     @property
     def phase(self) -> Phase:
-        """Where it stands."""
+        """Its phase now."""
         return Phase(self.facts()[0])
 
     @property

@@ -124,7 +124,7 @@ class TaskContext:
 
     @property
     def data(self) -> dict[str, Any]:
-        """A dictionary that lives as long as the attempt."""
+        """A dictionary that is kept as long as the attempt executes."""
         return self._context.scope.attachments if self._context else _NOTHING  # type: ignore[no-any-return]
 
     @property

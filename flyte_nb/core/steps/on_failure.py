@@ -18,7 +18,7 @@ from flyte_nb.core.tasks.context import current, using
 
 WAYS = ("raise", "pause")
 
-#: Seconds that a breakpoint waits for somebody to attach, unless it is configured: long enough to notice it and type.
+#: Seconds that a breakpoint waits for a debugger to attach, unless it is configured: long enough to notice it and type.
 BREAKPOINT_WAIT = 600.0
 
 _given: dict[str, object] = {}

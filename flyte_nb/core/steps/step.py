@@ -37,7 +37,7 @@ class Step:
         self.context = context
         self.run = context.run.name
         self.name = name
-        #: What an earlier attempt of the task left of it: its result, or where it stands; None: it is new.
+        #: What an earlier attempt of the task left of it: its result, or the state to resume it from; None: it is new.
         self.found: Payload | ResumePoint | None = context.scope.records.get(name)
         self._shown = (task, label, kind)
         self._seq, self._attempt = 0, 0
@@ -68,7 +68,7 @@ class Step:
     def end(
         self, phase: Phase, at: float, error: ErrorNote | None = None, output: bytes | None = None, preview: str = ""
     ) -> None:
-        """It is over, and so is its attempt if one has begun."""
+        """It has ended, and so has its attempt if one has begun."""
         if self._began:
             ok = phase is Phase.SUCCEEDED
             self._emit(ev.AttemptEnded(self.run, self.name, self._attempt, self._began, at, ok, error=error))

@@ -31,7 +31,7 @@ PREVIEW_CHARS = 300
 
 
 class _Traced:
-    """What the decorator knows of a function."""
+    """A function that is traced: name, version of its code, signature."""
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self.func = func
@@ -44,7 +44,7 @@ class _Traced:
             self.signature = None
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments in one form, however they were given; as given where they do not fit (the function will say so)."""
+        """Arguments in one form, however they were given; as given where they do not fit (the call will raise)."""
         if self.signature is None:
             return args, kwargs
         try:

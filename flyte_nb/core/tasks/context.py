@@ -45,7 +45,7 @@ class CallScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Where the running code stands. Never mutated: a change is a new value set in the ContextVar."""
+    """Run, action and group of the running code. Never mutated: a change is a new value set in the ContextVar."""
 
     #: How to reach the controller of this process.
     gateway: Gateway

@@ -168,7 +168,7 @@ class Window:
     def end(self) -> None:
         """Cancel the items that are out, and wait for their end."""
         ended = threading.Event()
-        # A forgotten generator is closed by the garbage collector in whatever thread it runs: the controller's must go on.
+        # A forgotten generator is closed by the garbage collector in whatever thread it runs: the controller's must not block.
         if self.cancel(ended.set) and running_loop() is not self.gateway.loop:
             with self.gateway.blocking():
                 ended.wait(END_PATIENCE)
