@@ -46,14 +46,7 @@ MAX_INSTRUCTIONS = 4_000
 
 
 def capture(
-    exc: BaseException,
-    *,
-    task: str,
-    action: str,
-    label: str,
-    attempt: int,
-    worker: str = "",
-    user_only: bool = True,
+    exc: BaseException, *, task: str, action: str, label: str, attempt: int, worker: str = "", user_only: bool = True
 ) -> FailureRecord:
     """Make the record of a failed attempt.
 

@@ -87,10 +87,7 @@ def raise_as(
 
 
 def _class_for(
-    original: BaseException | None,
-    code: str,
-    cls: type[BaseRuntimeError],
-    fallback: type[BaseException] | None,
+    original: BaseException | None, code: str, cls: type[BaseRuntimeError], fallback: type[BaseException] | None
 ) -> type[BaseRuntimeError]:
     if isinstance(original, errors.BaseRuntimeError):
         own = type(original)

@@ -12,14 +12,7 @@ E = TypeVar("E", bound=BaseException)
 
 #: Types that must never be a base of what a parent gets: they would end a loop, a generator or a process, instead of
 #: being an error that the parent may handle.
-NEVER_A_BASE = (
-    SystemExit,
-    KeyboardInterrupt,
-    GeneratorExit,
-    asyncio.CancelledError,
-    StopIteration,
-    StopAsyncIteration,
-)
+NEVER_A_BASE = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration, StopAsyncIteration)
 #: Classes kept for re-use. A notebook that redefines its exceptions would otherwise keep every generation alive.
 MAX_DUAL_CLASSES = 256
 
