@@ -91,6 +91,13 @@ class _NamedUserError(RuntimeUserError):
         super().__init__(type(self).__name__, message)
 
 
+class _NamedSystemError(RuntimeSystemError):
+    """A system error whose code is the name of its class."""
+
+    def __init__(self, message: str, worker: str | None = None) -> None:
+        super().__init__(type(self).__name__, message, worker)
+
+
 class OOMError(RuntimeUserError):
     """The attempt used more memory than it may; try ``task.override(resources=Resources(memory=...))``."""
 
@@ -335,32 +342,20 @@ class OutOfScopeError(_NamedUserError, NotImplementedError):
     """Something of Flyte that needs a Flyte server was used: it imports and constructs here, and does no more."""
 
 
-class NoClusterError(RuntimeSystemError):
+class NoClusterError(_NamedSystemError):
     """There is no cluster to run on: ``flyte_nb.init()`` starts one, ``flyte_nb.init("tcp://...")`` attaches to one."""
 
-    def __init__(self, message: str, worker: str | None = None) -> None:
-        super().__init__("NoClusterError", message, worker)
 
-
-class SchedulerLostError(RuntimeSystemError):
+class SchedulerLostError(_NamedSystemError):
     """The connection to the cluster's scheduler broke and did not come back."""
 
-    def __init__(self, message: str, worker: str | None = None) -> None:
-        super().__init__("SchedulerLostError", message, worker)
 
-
-class WorkerLostError(RuntimeSystemError):
+class WorkerLostError(_NamedSystemError):
     """Workers died under an action again and again, so it is given up."""
 
-    def __init__(self, message: str, worker: str | None = None) -> None:
-        super().__init__("WorkerLostError", message, worker)
 
-
-class VersionMismatchError(RuntimeSystemError):
+class VersionMismatchError(_NamedSystemError):
     """The cluster runs other versions of Python or of a package than this process, and they do not fit together."""
-
-    def __init__(self, message: str, worker: str | None = None) -> None:
-        super().__init__("VersionMismatchError", message, worker)
 
 
 class SerializationError(_NamedUserError):

@@ -147,20 +147,6 @@ async def open(path: str, mode: str = "rb", **options: Any) -> Any:  # noqa: A00
 
 
 __all__ = [
-    "ABFS",
-    "GCS",
-    "S3",
-    "Storage",
-    "exists",
-    "exists_sync",
-    "get",
-    "get_random_local_directory",
-    "get_random_local_path",
-    "get_stream",
-    "get_underlying_filesystem",
-    "is_remote",
-    "join",
-    "open",
-    "put",
-    "put_stream",
-]
+    "ABFS", "GCS", "S3", "Storage", "exists", "exists_sync", "get", "get_random_local_directory", "get_random_local_path",
+    "get_stream", "get_underlying_filesystem", "is_remote", "join", "open", "put", "put_stream",
+]  # fmt: skip

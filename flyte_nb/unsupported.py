@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from flyte_nb.core.settings.image import Image
 from flyte_nb.core.settings.notices import notice_once
@@ -166,23 +166,20 @@ class ContainerTask:
         self.command = list(command or ())
         self.settings = settings
 
-    def _refuse(self) -> NoReturn:
-        raise OutOfScopeError(
-            f"Container task {self.name!r} cannot run here: no containers are started. Call the program from a task with "
-            "subprocess.run(), if the workers have it."
-        )
-
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse.
 
         Raises:
             OutOfScopeError: Always.
         """
-        self._refuse()
+        raise OutOfScopeError(
+            f"Container task {self.name!r} cannot run here: no containers are started. Call the program from a task with "
+            "subprocess.run(), if the workers have it."
+        )
 
     async def aio(self, *args: Any, **kwargs: Any) -> NoReturn:
         """The same, awaited."""
-        self._refuse()
+        self(*args, **kwargs)
 
     def override(self, **changes: Any) -> ContainerTask:
         """Another, with settings replaced."""
@@ -195,65 +192,57 @@ class ContainerTask:
 class RemoteArtifact:
     """``flyte.remote.Artifact``: kept artifacts, of which there are none."""
 
-    get: ClassVar[Refusal] = Refusal(
-        "flyte.remote.Artifact.get", "nothing keeps artifacts. Use flyte.io.File.from_existing_remote."
-    )
-    listall: ClassVar[Refusal] = Refusal("flyte.remote.Artifact.listall", "there are no artifacts to list.")
-    create: ClassVar[Refusal] = Refusal("flyte.remote.Artifact.create", "nothing keeps artifacts.")
+    get = Refusal("flyte.remote.Artifact.get", "nothing keeps artifacts. Use flyte.io.File.from_existing_remote.")
+    listall = Refusal("flyte.remote.Artifact.listall", "there are no artifacts to list.")
+    create = Refusal("flyte.remote.Artifact.create", "nothing keeps artifacts.")
 
 
 class RemoteTask:
     """``flyte.remote.Task``: deployed tasks, of which there are none."""
 
-    get: ClassVar[Refusal] = Refusal(
-        "flyte.remote.Task.get", "there are no deployed tasks. Import the task from its module and call it."
-    )
-    listall: ClassVar[Refusal] = Refusal("flyte.remote.Task.listall", "there are no deployed tasks to list.")
+    get = Refusal("flyte.remote.Task.get", "there are no deployed tasks. Import the task from its module and call it.")
+    listall = Refusal("flyte.remote.Task.listall", "there are no deployed tasks to list.")
 
 
 class RemoteApp:
     """``flyte.remote.App``: deployed apps, of which there are none."""
 
-    get: ClassVar[Refusal] = Refusal("flyte.remote.App.get", "there are no deployed apps.")
-    listall: ClassVar[Refusal] = Refusal("flyte.remote.App.listall", "there are no deployed apps to list.")
+    get = Refusal("flyte.remote.App.get", "there are no deployed apps.")
+    listall = Refusal("flyte.remote.App.listall", "there are no deployed apps to list.")
 
 
 class RemoteTrigger:
     """``flyte.remote.Trigger``: deployed triggers, of which there are none."""
 
-    create: ClassVar[Refusal] = Refusal(
-        "flyte.remote.Trigger.create", "nothing runs on a schedule here. Call the task."
-    )
-    get: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.get", "there are no deployed triggers.")
-    listall: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.listall", "there are no deployed triggers to list.")
-    update: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.update", "there are no deployed triggers.")
-    delete: ClassVar[Refusal] = Refusal("flyte.remote.Trigger.delete", "there are no deployed triggers.")
+    create = Refusal("flyte.remote.Trigger.create", "nothing runs on a schedule here. Call the task.")
+    get = Refusal("flyte.remote.Trigger.get", "there are no deployed triggers.")
+    listall = Refusal("flyte.remote.Trigger.listall", "there are no deployed triggers to list.")
+    update = Refusal("flyte.remote.Trigger.update", "there are no deployed triggers.")
+    delete = Refusal("flyte.remote.Trigger.delete", "there are no deployed triggers.")
 
 
 class RemoteSecret:
     """``flyte.remote.Secret``: a secret store, which there is not."""
 
-    create: ClassVar[Refusal] = Refusal(
+    create = Refusal(
         "flyte.remote.Secret.create", "there is no secret store. Set an environment variable, or give env_vars."
     )
-    get: ClassVar[Refusal] = Refusal("flyte.remote.Secret.get", "there is no secret store.")
-    listall: ClassVar[Refusal] = Refusal("flyte.remote.Secret.listall", "there is no secret store.")
-    delete: ClassVar[Refusal] = Refusal("flyte.remote.Secret.delete", "there is no secret store.")
+    get = Refusal("flyte.remote.Secret.get", "there is no secret store.")
+    listall = Refusal("flyte.remote.Secret.listall", "there is no secret store.")
+    delete = Refusal("flyte.remote.Secret.delete", "there is no secret store.")
 
 
 class RemoteProject:
     """``flyte.remote.Project``: projects of a server, which there is not."""
 
-    get: ClassVar[Refusal] = Refusal("flyte.remote.Project.get", "there is no server, and there are no projects.")
-    listall: ClassVar[Refusal] = Refusal(
-        "flyte.remote.Project.listall", "there is no server, and there are no projects."
-    )
+    get = Refusal("flyte.remote.Project.get", "there is no server, and there are no projects.")
+    listall = Refusal("flyte.remote.Project.listall", "there is no server, and there are no projects.")
 
 
 class RemoteUser:
     """``flyte.remote.User``: users of a server, which there is not."""
 
-    get: ClassVar[Refusal] = Refusal("flyte.remote.User.get", "there is no server, and nobody is logged in.")
+    get = Refusal("flyte.remote.User.get", "there is no server, and nobody is logged in.")
 
 
 upload_file = Refusal("flyte.remote.upload_file", "there is no server to upload to. Use flyte.io.File.from_local.")

@@ -19,17 +19,6 @@ from flyte_nb.app.environment import AppLink as Link
 from flyte_nb.core.steps.ctx import ctx
 
 __all__ = [
-    "AppEndpoint",
-    "AppEnvironment",
-    "ArtifactValue",
-    "Domain",
-    "Link",
-    "Parameter",
-    "Port",
-    "RunOutput",
-    "Scaling",
-    "Subdomain",
-    "Timeouts",
-    "ctx",
-    "get_parameter",
-]
+    "AppEndpoint", "AppEnvironment", "ArtifactValue", "Domain", "Link", "Parameter", "Port", "RunOutput", "Scaling",
+    "Subdomain", "Timeouts", "ctx", "get_parameter",
+]  # fmt: skip

@@ -141,15 +141,6 @@ class Reported(NamedTuple):
 
 
 Event = (
-    RunOpened
-    | RunClosed
-    | RunReopened
-    | RunNoted
-    | ActionQueued
-    | ActionNoted
-    | ActionEnded
-    | AttemptStarted
-    | AttemptEnded
-    | Logged
-    | Reported
-)
+    RunOpened | RunClosed | RunReopened | RunNoted | ActionQueued | ActionNoted | ActionEnded
+    | AttemptStarted | AttemptEnded | Logged | Reported
+)  # fmt: skip

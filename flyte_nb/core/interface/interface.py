@@ -37,21 +37,9 @@ class Interface:
     """
 
     __slots__ = (
-        "_by_keyword",
-        "_check_returned",
-        "_checks",
-        "_count",
-        "_exact",
-        "_has_checks",
-        "_keyword_checks",
-        "_positional",
-        "_single_type",
-        "inputs",
-        "name",
-        "outputs",
-        "returns",
-        "signature",
-    )
+        "_by_keyword", "_check_returned", "_checks", "_count", "_exact", "_has_checks", "_keyword_checks", "_positional",
+        "_single_type", "inputs", "name", "outputs", "returns", "signature",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -18,21 +18,14 @@ from flyte_nb.core.interface.type_check import strip
 MAX_SCHEMA_DEPTH = 6
 
 _SIMPLE: dict[Any, dict[str, Any]] = {
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    str: {"type": "string"},
-    bool: {"type": "boolean"},
-    type(None): {"type": "null"},
-    None: {"type": "null"},
-    list: {"type": "array"},
-    tuple: {"type": "array"},
-    set: {"type": "array"},
-    dict: {"type": "object"},
+    int: {"type": "integer"}, float: {"type": "number"}, str: {"type": "string"}, bool: {"type": "boolean"},
+    type(None): {"type": "null"}, None: {"type": "null"},
+    list: {"type": "array"}, tuple: {"type": "array"}, set: {"type": "array"}, dict: {"type": "object"},
     bytes: {"type": "string", "format": "byte"},
     dt.datetime: {"type": "string", "format": "date-time"},
     dt.date: {"type": "string", "format": "date"},
     dt.timedelta: {"type": "string", "format": "duration"},
-}
+}  # fmt: skip
 
 
 def schema_of_inputs(inputs: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:

@@ -145,10 +145,6 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or (type(value).__name__ in ("bool", "bool_") and _from_array_library(value))
 
 
-def _is_bytes(value: Any) -> bool:
-    return isinstance(value, bytes | bytearray | memoryview)
-
-
 def _from_array_library(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] in ("numpy", "cupy", "jax", "jaxlib", "torch", "tensorflow")
 
@@ -165,45 +161,25 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, collections.abc.Sequence) or _is_array(value)
 
 
-def _is_tuple(value: Any) -> bool:
-    return isinstance(value, tuple | list | range)
-
-
-def _instance_of(cls: type) -> Check:
+def _instance_of(*classes: type) -> Check:
     def fits(value: Any) -> bool:
-        return isinstance(value, cls)
+        return isinstance(value, classes)
 
     return fits
 
 
-def _set_like(value: Any) -> bool:
-    return isinstance(value, collections.abc.Set)
-
-
-def _mapping_like(value: Any) -> bool:
-    return isinstance(value, collections.abc.Mapping)
+_is_tuple = _instance_of(tuple, list, range)
+_is_mapping = _instance_of(collections.abc.Mapping)
+_is_set = _instance_of(collections.abc.Set)
 
 
 #: Checks of the classes that can be judged without knowing the program.
 _BUILT_IN: dict[Any, Check] = {
-    int: _is_int,
-    float: _is_float,
-    complex: _is_complex,
-    bool: _is_bool,
-    str: _instance_of(str),
-    bytes: _is_bytes,
-    list: _is_list,
-    tuple: _is_tuple,
-    dict: _mapping_like,
-    set: _set_like,
-    frozenset: _set_like,
-    type: _is_type,
-    dt.datetime: _instance_of(dt.datetime),
-    dt.date: _instance_of(dt.date),
-    dt.timedelta: _instance_of(dt.timedelta),
-    dt.time: _instance_of(dt.time),
-    collections.abc.Callable: callable,
-}
+    int: _is_int, float: _is_float, complex: _is_complex, bool: _is_bool, str: _instance_of(str),
+    bytes: _instance_of(bytes, bytearray, memoryview), list: _is_list, tuple: _is_tuple, dict: _is_mapping,
+    set: _is_set, frozenset: _is_set, type: _is_type, collections.abc.Callable: callable,
+    **{cls: _instance_of(cls) for cls in (dt.datetime, dt.date, dt.timedelta, dt.time)},
+}  # fmt: skip
 
 
 def _class_check(cls: Any) -> Check | None:
@@ -218,7 +194,7 @@ def _class_check(cls: Any) -> Check | None:
     if not isinstance(cls, type):
         return None  # Any, a TypeVar, a string that could not be resolved, ...
     if typing.is_typeddict(cls):
-        return _mapping_like
+        return _is_mapping
     if issubclass(cls, enum.Enum):
         return functools.partial(_same_class, cls)
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
@@ -263,21 +239,12 @@ def _is_named_tuple(cls: Any, value: Any) -> bool:
 # -- Containers --------------------------------------------------------------------------------------------------------
 
 _ABSTRACT: frozenset[Any] = frozenset(
-    {
-        collections.abc.Collection,
-        collections.abc.Container,
-        collections.abc.Iterable,
-        collections.abc.Iterator,
-        collections.abc.Mapping,
-        collections.abc.MutableMapping,
-        collections.abc.MutableSequence,
-        collections.abc.MutableSet,
-        collections.abc.Reversible,
-        collections.abc.Sequence,
-        collections.abc.Set,
-        collections.abc.Sized,
-    }
-)
+    getattr(collections.abc, name)
+    for name in (
+        "Collection", "Container", "Iterable", "Iterator", "Mapping", "MutableMapping", "MutableSequence", "MutableSet",
+        "Reversible", "Sequence", "Set", "Sized",
+    )
+)  # fmt: skip
 _SEQUENCES = frozenset({list, collections.abc.Sequence, collections.abc.MutableSequence})
 _SETS = frozenset({set, frozenset, collections.abc.Set, collections.abc.MutableSet})
 

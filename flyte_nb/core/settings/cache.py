@@ -23,20 +23,10 @@ CacheRequest: TypeAlias = Union[CacheBehavior, "Cache", str]
 
 #: Spellings that Flyte takes, in lower case.
 ALIASES: dict[str, CacheBehavior] = {
-    "auto": "auto",
-    "enable": "auto",
-    "enabled": "auto",
-    "on": "auto",
-    "true": "auto",
-    "yes": "auto",
+    "auto": "auto", "enable": "auto", "enabled": "auto", "on": "auto", "true": "auto", "yes": "auto",
     "override": "override",
-    "disable": "disable",
-    "disabled": "disable",
-    "off": "disable",
-    "false": "disable",
-    "no": "disable",
-    "none": "disable",
-}
+    "disable": "disable", "disabled": "disable", "off": "disable", "false": "disable", "no": "disable", "none": "disable",
+}  # fmt: skip
 
 
 @dataclass

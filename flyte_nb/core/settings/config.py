@@ -43,24 +43,10 @@ NEVER_OVERRIDDEN = ("name", "image", "docs", "interface")
 
 #: Keywords of `TaskConfig.overridden`.
 OVERRIDABLE = (
-    "short_name",
-    "resources",
-    "cache",
-    "retries",
-    "timeout",
-    "reusable",
-    "env_vars",
-    "secrets",
-    "service_account",
-    "max_inline_io_bytes",
-    "pod_template",
-    "queue",
-    "interruptible",
-    "entrypoint",
-    "produces_artifacts",
-    "links",
+    "short_name", "resources", "cache", "retries", "timeout", "reusable", "env_vars", "secrets", "service_account",
+    "max_inline_io_bytes", "pod_template", "queue", "interruptible", "entrypoint", "produces_artifacts", "links",
     "plugin_config",
-)
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

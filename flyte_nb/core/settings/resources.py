@@ -13,22 +13,9 @@ CPUBaseType: TypeAlias = int | float | str
 
 #: Kubernetes' suffixes, in bytes (or, for "m", in thousandths of a byte, which Kubernetes allows).
 _UNITS = {
-    "": 1.0,
-    "m": 1e-3,
-    "k": 1e3,
-    "K": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "P": 1e15,
-    "E": 1e18,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-    "Pi": 2.0**50,
-    "Ei": 2.0**60,
-}
+    "": 1.0, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
+}  # fmt: skip
 _QUANTITY = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
 
 
@@ -115,12 +102,8 @@ def APPLE_SILICON() -> Device:  # noqa: N802 - Flyte's spelling
 
 #: Family of a model named in ``gpu="<model>:<number>"``, by how its name begins; the rest are NVIDIA's.
 _FAMILIES: tuple[tuple[str, DeviceClass], ...] = (
-    ("Trn", "NEURON"),
-    ("Inf", "NEURON"),
-    ("MI", "AMD_GPU"),
-    ("Gaudi", "HABANA_GAUDI"),
-    ("AppleSilicon", "APPLE_SILICON"),
-)
+    ("Trn", "NEURON"), ("Inf", "NEURON"), ("MI", "AMD_GPU"), ("Gaudi", "HABANA_GAUDI"), ("AppleSilicon", "APPLE_SILICON"),
+)  # fmt: skip
 
 
 def _family(model: str) -> DeviceClass:
@@ -217,9 +200,7 @@ def _check_size(name: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str):
-        raise ValueError(  # noqa: TRY004 - every bad value here is a ValueError, as in Flyte
-            f"{name} must be a string such as '1Gi', not {value!r}."
-        )
+        raise ValueError(f"{name} must be a string such as '1Gi', not {value!r}.")  # noqa: TRY004 - as in Flyte
     parse_quantity(name, value)
 
 

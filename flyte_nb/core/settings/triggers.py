@@ -11,30 +11,20 @@ from flyte_nb.core.settings.documentation import MAX_DESCRIPTION
 from flyte_nb.notify import NamedRule, Notification
 
 
-class _TriggerTime:
-    """Stands for the time at which a trigger fires, in a trigger's inputs."""
+class _Placeholder:
+    """Stands in a trigger's inputs for what fires it: the time, or the artifact. Pickled by its name in this module."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __repr__(self) -> str:
-        return "TriggerTime"
+        return self._name
 
-    def __reduce__(self) -> str:
-        return "TriggerTime"
-
-
-TriggerTime: Final = _TriggerTime()
+    __reduce__ = __repr__
 
 
-class _TriggeredArtifact:
-    """Stands for the artifact that fires a trigger, in a trigger's inputs."""
-
-    def __repr__(self) -> str:
-        return "TriggeredArtifact"
-
-    def __reduce__(self) -> str:
-        return "TriggeredArtifact"
-
-
-TriggeredArtifact: Final = _TriggeredArtifact()
+TriggerTime: Final = _Placeholder("TriggerTime")
+TriggeredArtifact: Final = _Placeholder("TriggeredArtifact")
 #: Fields of a crontab line.
 _CRON_FIELDS = 5
 

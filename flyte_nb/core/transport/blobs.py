@@ -32,10 +32,10 @@ MAX_REMEMBERED = 64
 MAX_REMEMBERED_BYTES = 2 * 1024**3
 
 
-class Blob:
-    """A buffer in a file of this process. The file goes with the object."""
+class _Stored:
+    """A buffer in a file, as its owner and its borrowers know it."""
 
-    __slots__ = ("__weakref__", "_finalizer", "holder", "name", "nbytes", "path")
+    __slots__ = ("holder", "name", "nbytes", "path")
 
     def __init__(self, name: str, nbytes: int, path: str, holder: str) -> None:
         #: Hash of its content.
@@ -44,37 +44,9 @@ class Blob:
         self.path = path
         #: The peer that keeps it.
         self.holder = holder
-        self._finalizer = weakref.finalize(self, blob_files.unlink, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Borrowed, (self.name, self.nbytes, self.path, self.holder)
-
-    def get(self) -> Any:
-        """A writable buffer with its content, private to the caller."""
-        return blob_files.read(self.path, self.nbytes)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name[:8]} {self.nbytes:,} bytes>"
-
-
-class Borrowed:
-    """A reference to another process's `Blob`: an argument."""
-
-    __slots__ = ("holder", "name", "nbytes", "path")
-
-    def __init__(self, name: str, nbytes: int, path: str, holder: str) -> None:
-        self.name = name
-        self.nbytes = nbytes
-        self.path = path
-        self.holder = holder
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Borrowed, (self.name, self.nbytes, self.path, self.holder)
-
-    @property
-    def here(self) -> bool:
-        """Whether this process can read its file (it is on the holder's machine)."""
-        return blob_files.SHARED_FILES and os.path.exists(self.path)  # noqa: PTH110 - once per call and buffer
 
     def get(self) -> Any:
         """A writable buffer with its content, private to the caller.
@@ -83,6 +55,30 @@ class Borrowed:
             BlobGoneError: Its file cannot be read here.
         """
         return blob_files.read(self.path, self.nbytes)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name[:8]} {self.nbytes:,} bytes>"
+
+
+class Blob(_Stored):
+    """A buffer in a file of this process. The file goes with the object."""
+
+    __slots__ = ("__weakref__", "_finalizer")
+
+    def __init__(self, name: str, nbytes: int, path: str, holder: str) -> None:
+        super().__init__(name, nbytes, path, holder)
+        self._finalizer = weakref.finalize(self, blob_files.unlink, path)
+
+
+class Borrowed(_Stored):
+    """A reference to another process's `Blob`: an argument."""
+
+    __slots__ = ()
+
+    @property
+    def here(self) -> bool:
+        """Whether this process can read its file (it is on the holder's machine)."""
+        return blob_files.SHARED_FILES and os.path.exists(self.path)  # noqa: PTH110 - once per call and buffer
 
 
 class Gift(Blob):
@@ -208,9 +204,8 @@ class Blobs:
         with self._lock:
             blob = self._by_name.get(name)
             if blob is None:
-                blob = self._by_name[name] = Blob(
-                    name, len(content), blob_files.write(memoryview(content)), self.holder
-                )
+                path = blob_files.write(memoryview(content))
+                blob = self._by_name[name] = Blob(name, len(content), path, self.holder)
             self._remember((id(blob), 0), blob)
             return blob
 

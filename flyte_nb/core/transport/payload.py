@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 import pickle
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from flyte_nb.core.transport.blobs import content_of
+from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received, Results, content_of
 from flyte_nb.core.values import pickler
 from flyte_nb.errors import SerializationError
 
@@ -29,29 +29,13 @@ class Packed(NamedTuple):
 
     data: bytes
     #: The buffers, in order.
-    blobs: tuple[BlobRef, ...]
+    blobs: tuple[Blob | Borrowed | Received, ...]
     #: Bytes in all, buffers included.
     nbytes: int
 
 
 #: A serialized value: bytes, or a `Packed` where it holds large buffers.
 Payload = bytes | Packed
-
-
-class BlobRef(Protocol):
-    """A reference to a large buffer (`flyte_nb.core.transport.blobs` has the kinds)."""
-
-    name: str
-
-    def get(self) -> Any:
-        """A writable buffer with the blob's content, private to the caller."""
-
-
-class BlobStore(Protocol):
-    """Where large buffers are put."""
-
-    def put(self, buffer: memoryview) -> BlobRef:
-        """Keep a copy of the buffer."""
 
 
 class UnpicklableError(SerializationError, TypeError):
@@ -71,7 +55,7 @@ def is_plain(value: object, depth: int = 3) -> bool:
     return kind is not dict or is_plain(list(value.values()), depth)  # type: ignore[attr-defined]
 
 
-def dumps_call(bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: BlobStore | None = None) -> Payload:
+def dumps_call(bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs | Results | None = None) -> Payload:
     """As `dumps`, for a call's arguments; quick for the commonest ones, a few plain values."""
     if not bound[1]:
         for value in bound[0]:
@@ -82,7 +66,7 @@ def dumps_call(bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: BlobStore |
     return dumps(bound, blobs)
 
 
-def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
+def dumps(value: object, blobs: Blobs | Results | None = None) -> Payload:
     """Serialize by value.
 
     Args:
@@ -94,7 +78,7 @@ def dumps(value: object, blobs: BlobStore | None = None) -> Payload:
     """
     if is_plain(value):
         return pickle.dumps(value, 5)
-    refs: list[BlobRef] = []
+    refs: list[Blob] = []
     sizes: list[int] = []
 
     def take(buffer: pickle.PickleBuffer) -> bool:

@@ -180,18 +180,10 @@ def _source_version(code: types.CodeType) -> str | None:
 
 def _code_text(code: types.CodeType) -> str:
     consts = [_code_text(c) if isinstance(c, types.CodeType) else _constant_text(c) for c in code.co_consts]
-    facts = (
-        code.co_code.hex(),
-        code.co_names,
-        code.co_varnames,
-        code.co_freevars,
-        code.co_argcount,
-        code.co_posonlyargcount,
-        code.co_kwonlyargcount,
-        code.co_flags,
-        consts,
-    )
-    return repr(facts)
+    return repr((
+        code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_posonlyargcount,
+        code.co_kwonlyargcount, code.co_flags, consts,
+    ))  # fmt: skip
 
 
 def _constant_text(value: object) -> str:

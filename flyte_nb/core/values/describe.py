@@ -110,19 +110,13 @@ def _tensor_bytes(value: Any) -> int:
 
 
 _MEASURES = {
-    ("numpy", "ndarray"): _nbytes,
-    ("pandas", "DataFrame"): _frame_bytes,
-    ("pandas", "Series"): _nbytes,
-    ("pandas", "Index"): _nbytes,
-    ("pandas", "ExtensionArray"): _nbytes,
+    ("numpy", "ndarray"): _nbytes, ("pandas", "DataFrame"): _frame_bytes, ("pandas", "Series"): _nbytes,
+    ("pandas", "Index"): _nbytes, ("pandas", "ExtensionArray"): _nbytes,
     ("polars", "DataFrame"): lambda value: int(value.estimated_size()),
     ("polars", "Series"): lambda value: int(value.estimated_size()),
-    ("pyarrow", "Table"): _nbytes,
-    ("pyarrow", "RecordBatch"): _nbytes,
-    ("pyarrow", "ChunkedArray"): _nbytes,
-    ("pyarrow", "Array"): _nbytes,
-    ("torch", "Tensor"): _tensor_bytes,
-}
+    ("pyarrow", "Table"): _nbytes, ("pyarrow", "RecordBatch"): _nbytes, ("pyarrow", "ChunkedArray"): _nbytes,
+    ("pyarrow", "Array"): _nbytes, ("torch", "Tensor"): _tensor_bytes,
+}  # fmt: skip
 
 
 def describe(value: object) -> str:

@@ -126,26 +126,18 @@ def _event(is_set: bool) -> asyncio.Event:
 
 #: In the code of a task only: made anew, with what they were made with.
 _FRESH: dict[type, Callable[[Any], Any]] = {
-    type(threading.Lock()): _anew(threading.Lock),
-    type(threading.RLock()): _anew(threading.RLock),
-    threading.Event: _anew(threading.Event),
-    threading.Condition: _anew(threading.Condition),
-    threading.Semaphore: _anew(threading.Semaphore, "_value"),
-    threading.BoundedSemaphore: _anew(threading.BoundedSemaphore, "_initial_value"),
-    threading.local: _anew(threading.local),
-    queue.Queue: _anew(queue.Queue, "maxsize"),
-    queue.SimpleQueue: _anew(queue.SimpleQueue),
-    concurrent.futures.ThreadPoolExecutor: _anew(concurrent.futures.ThreadPoolExecutor, "_max_workers"),
-    asyncio.Lock: _anew(asyncio.Lock),
-    asyncio.Condition: _anew(asyncio.Condition),
+    type(threading.Lock()): _anew(threading.Lock), type(threading.RLock()): _anew(threading.RLock),
     asyncio.Event: lambda found: (_event, (found.is_set(),)),
-    asyncio.Semaphore: _anew(asyncio.Semaphore, "_value"),
-    asyncio.BoundedSemaphore: _anew(asyncio.BoundedSemaphore, "_bound_value"),
-    asyncio.Queue: _anew(asyncio.Queue, "maxsize"),
-    weakref.WeakKeyDictionary: _anew(weakref.WeakKeyDictionary),
-    weakref.WeakValueDictionary: _anew(weakref.WeakValueDictionary),
-    weakref.WeakSet: _anew(weakref.WeakSet),
-}
+    **{kind: _anew(kind) for kind in (
+        threading.Event, threading.Condition, threading.local, queue.SimpleQueue, asyncio.Lock, asyncio.Condition,
+        weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet,
+    )},
+    **{kind: _anew(kind, size) for kind, size in (
+        (threading.Semaphore, "_value"), (threading.BoundedSemaphore, "_initial_value"), (queue.Queue, "maxsize"),
+        (concurrent.futures.ThreadPoolExecutor, "_max_workers"), (asyncio.Semaphore, "_value"),
+        (asyncio.BoundedSemaphore, "_bound_value"), (asyncio.Queue, "maxsize"),
+    )},
+}  # fmt: skip
 
 
 def reduce(value: object, *, fresh: bool) -> Any:
