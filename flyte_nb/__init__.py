@@ -67,9 +67,8 @@ if TYPE_CHECKING:
     )
     from flyte_nb.core.runs.rerun import rerun
     from flyte_nb.core.runs.run_registry import last_run, runs
-    from flyte_nb.core.settings.documentation import Documentation, Link
-    from flyte_nb.core.settings.image import Image
-    from flyte_nb.core.settings.pods import PodTemplate
+    from flyte_nb.core.settings.config import Documentation, Link
+    from flyte_nb.core.settings.image import Image, PodTemplate
     from flyte_nb.core.settings.secret import Secret, SecretRequest
     from flyte_nb.core.settings.triggers import (
         ConditionWebhook,
@@ -108,9 +107,8 @@ _LAZY = {
     for module, names in (
         ("flyte_nb.core.runs.rerun", ("rerun",)),
         ("flyte_nb.core.runs.run_registry", ("last_run", "runs")),
-        ("flyte_nb.core.settings.documentation", ("Documentation", "Link")),
-        ("flyte_nb.core.settings.image", ("Image",)),
-        ("flyte_nb.core.settings.pods", ("PodTemplate",)),
+        ("flyte_nb.core.settings.config", ("Documentation", "Link")),
+        ("flyte_nb.core.settings.image", ("Image", "PodTemplate")),
         ("flyte_nb.core.settings.secret", ("Secret", "SecretRequest")),
         (
             "flyte_nb.core.settings.triggers",

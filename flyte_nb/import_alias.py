@@ -31,7 +31,7 @@ _PRIVATE = {
     "_image": "core.settings.image",
     "_logging": "core.attempts.logging",
     "_map": "core.tasks.map",
-    "_pod": "core.settings.pods",
+    "_pod": "core.settings.image",
     "_resources": "core.settings.resources",
     "_retry": "core.settings.retry",
     "_reusable_environment": "core.settings.reuse",

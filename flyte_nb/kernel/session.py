@@ -22,8 +22,7 @@ from flyte_nb.core.runs import conditions, run_registry
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Payload
-from flyte_nb.core.transport.task_code import dump_function
+from flyte_nb.core.transport.payload import Payload, dump_function
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from flyte_nb.core.attempts.stacks import Stack, format_stack
 from flyte_nb.core.history.facts import Action, Phase
-from flyte_nb.core.history.groups import Group
-from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.store import Group, RunRecord
 from flyte_nb.core.runs.engine import ROOT
 
 #: Lines of a tree: one screen.

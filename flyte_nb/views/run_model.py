@@ -1,6 +1,6 @@
 """Model of a run that all its views draw from: tallies, errors, latest log lines, and what changed. Runs in: engine thread.
 
-A `RunModel` empties the run's change set (`core.history.groups.Changes`) with each `take`, so an update costs what changed
+A `RunModel` empties the run's change set (`core.history.store.Changes`) with each `take`, so an update costs what changed
 since the last one, never the size of the run. One surface takes from it; nothing here depends on which.
 """
 
@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, LogLine
-from flyte_nb.core.history.groups import Group
-from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.store import Group, RunRecord
 from flyte_nb.views.error_folds import ErrorFolds
 
 #: Groups from this size on are drawn as a heat strip, a cell per action.

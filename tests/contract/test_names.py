@@ -274,9 +274,9 @@ def test_a_configuration_file_is_read(tmp_path):
 
 def test_out_of_scope_names_construct_and_say_what_they_do_not_do(caplog):
     """deploy and build return and log one sentence; serve, remote.Task and the like raise one."""
-    from flyte_nb.core.settings.notices import forget_notices
+    from flyte_nb.core.settings import notices
 
-    forget_notices()
+    notices._logged.clear()
     env = flyte.TaskEnvironment("deployed", image=flyte.Image.from_debian_base().with_pip_packages("x"))
     flyte.deploy(env)
     asyncio.run(flyte.deploy.aio(env))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.settings.notices import forget_notices
+from flyte_nb.core.settings import notices
 
 env = flyte.TaskEnvironment("surroundings", env_vars={"FROM_ENV": "env", "BOTH": "env"})
 
@@ -189,7 +189,7 @@ def test_levels_come_from_the_environment():
 @pytest.fixture
 def ignored():
     """A task with settings that have no effect here."""
-    forget_notices()
+    notices._logged.clear()
     image = flyte.Image.from_debian_base().with_pip_packages("pandas")
     ignored_env = flyte.TaskEnvironment("ignored", image=image, secrets="TOKEN")
 

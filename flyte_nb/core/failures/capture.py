@@ -14,7 +14,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from flyte_nb.core.failures import pickle_policy, reraise, snapshot
-from flyte_nb.core.failures.locals import remote_record
+from flyte_nb.core.failures.rebuild import remote_record
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop, record_of, safe_str
 from flyte_nb.core.failures.snapshot import SizeBudget
 from flyte_nb.core.failures.stand_ins import Summary

@@ -12,8 +12,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
-from flyte_nb.core.failures.locals import remote_record
-from flyte_nb.core.failures.rebuild import shown_frames
+from flyte_nb.core.failures.rebuild import remote_record, shown_frames
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop, record_of, safe_str, summary_of
 from flyte_nb.core.values import dual_class, source_lines
 
@@ -200,12 +199,12 @@ def fold(errors: Iterable[BaseException]) -> list[str]:
     Args:
         errors: Any exceptions, those of a gather or of a group. Groups among them are opened.
     """
-    return _fold((summary_of(error), _origin(record_of(error))) for error in leaves(errors))
+    return fold_texts((summary_of(error), _origin(record_of(error))) for error in leaves(errors))
 
 
 def fold_records(records: Iterable[FailureRecord]) -> list[str]:
     """`fold`, for records."""
-    return _fold((record.summary, _origin(record)) for record in records)
+    return fold_texts((record.summary, _origin(record)) for record in records)
 
 
 def leaves(errors: Iterable[BaseException]) -> Iterator[BaseException]:
@@ -223,10 +222,6 @@ def _origin(record: FailureRecord | None) -> str:
 
 def fold_texts(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """`fold`, for (text of an error, action it comes from)."""
-    return _fold(pairs)
-
-
-def _fold(pairs: Iterable[tuple[str, str]]) -> list[str]:
     counts: dict[str, list[str]] = {}
     for text, origin in pairs:
         counts.setdefault(text, []).append(origin)

@@ -12,10 +12,10 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from flyte_nb.core.interface import missing_annotations, type_check, type_hints
+from flyte_nb.core.interface import type_check
+from flyte_nb.core.interface.annotations import mention_missing, one_hint, outputs_of, resolve_hints
 from flyte_nb.core.interface.coerce import coerce
 from flyte_nb.core.interface.json_schema import schema_of_inputs
-from flyte_nb.core.interface.outputs import one_hint, outputs_of
 from flyte_nb.core.values.describe import SHORT_REPR, repr_with_type
 from flyte_nb.errors import ArgumentError, RuntimeDataValidationError
 
@@ -70,7 +70,7 @@ class Interface:
         """
         name = task or str(getattr(func, "__qualname__", repr(func)))
         signature = inspect.signature(func)
-        resolved = type_hints.resolve_hints(func)
+        resolved = resolve_hints(func)
         inputs: dict[str, tuple[Any, Any]] = {}
         for parameter in signature.parameters.values():
             if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
@@ -81,7 +81,7 @@ class Interface:
                 )
             inputs[parameter.name] = (resolved.get(parameter.name, Any), parameter.default)
         returns = resolved.get("return", EMPTY) if signature.return_annotation is not EMPTY else EMPTY
-        missing_annotations.mention(func, name, signature, returns)
+        mention_missing(func, name, signature, returns)
         return cls(name, inputs, outputs_of(returns, name), signature, returns)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from flyte_nb.core.settings.cache import Cache
-from flyte_nb.core.settings.documentation import Documentation, Link
-from flyte_nb.core.settings.image import Image
-from flyte_nb.core.settings.pods import PodTemplate
+from flyte_nb.core.settings.image import Image, PodTemplate
 from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
@@ -47,6 +45,31 @@ OVERRIDABLE = (
     "max_inline_io_bytes", "pod_template", "queue", "interruptible", "entrypoint", "produces_artifacts", "links",
     "plugin_config",
 )  # fmt: skip
+
+
+@dataclasses.dataclass
+class Documentation:
+    """Text about a task.
+
+    Args:
+        description: The text.
+    """
+
+    description: str
+
+
+@runtime_checkable
+class Link(Protocol):
+    """A link shown beside an action: anything with a ``name`` and a ``get_link``."""
+
+    name: str
+
+    def get_link(
+        self, run_name: str, project: str, domain: str, context: dict[str, str], parent_action_name: str, action_name: str,
+        pod_name: str, **kwargs: Any,
+    ) -> str:  # fmt: skip
+        """The address, for one action."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Container images, described and never built: `Image`. Runs in: everywhere."""
+"""Container images and pods, described and never made: `Image`, `PodTemplate`. Runs in: everywhere."""
 
 # Arguments that only a build would use are accepted and dropped.
 # ruff: noqa: ARG003
@@ -223,3 +223,44 @@ def _platforms(platform: Any) -> tuple[str, ...]:
     if platform is None:
         return ("linux/amd64",)
     return (platform,) if isinstance(platform, str) else tuple(platform)
+
+
+@dataclass(frozen=True)
+class PodTemplate:
+    """How Flyte's pods look. No effect here: there are no pods.
+
+    Args:
+        pod_spec: A Kubernetes ``V1PodSpec``.
+        primary_container_name: The container that runs the task.
+        labels: Labels of the pod.
+        annotations: Annotations of the pod.
+    """
+
+    pod_spec: Any = None
+    primary_container_name: str = "primary"
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+    @classmethod
+    def from_spec(
+        cls,
+        pod_spec: Any,
+        *,
+        primary_container_name: str | None = None,
+        labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
+    ) -> PodTemplate:
+        """A template from a specification."""
+        return cls(pod_spec, primary_container_name or "primary", labels, annotations)
+
+    def allow_fuse(self, privileged: bool = False) -> PodTemplate:
+        """The same, with FUSE allowed. No effect here."""
+        return replace(self)
+
+    def allow_nested_sandboxing(self) -> PodTemplate:
+        """The same, with sandboxes allowed. No effect here."""
+        return replace(self)
+
+    def with_termination_grace_period(self, termination_grace_period: Any) -> PodTemplate:
+        """The same, with a grace period. No effect here."""
+        return replace(self)

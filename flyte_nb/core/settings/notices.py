@@ -41,12 +41,6 @@ def gpus_are_uncounted(uncounted: bool) -> None:
     _uncounted = uncounted
 
 
-def forget_notices() -> None:
-    """Forget which notices were logged: for tests."""
-    with _lock:
-        _logged.clear()
-
-
 def _is_image(config: TaskConfig) -> bool:
     return config.image not in (None, "auto")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from flyte_nb.core.settings.documentation import MAX_DESCRIPTION
+from flyte_nb.core.settings.validate import MAX_DESCRIPTION
 from flyte_nb.notify import NamedRule, Notification
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
+#: Longest description of a task or trigger, in characters: Flyte's limit.
+MAX_DESCRIPTION = 255
+
 
 def whole_number(name: str, value: object, least: int, remedy: str = "") -> int:
     """A whole number that is not too small.

@@ -6,11 +6,10 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from flyte_nb.core.settings.documentation import MAX_DESCRIPTION
-from flyte_nb.core.settings.image import Image
-from flyte_nb.core.settings.pods import PodTemplate
+from flyte_nb.core.settings.image import Image, PodTemplate
 from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.secret import Secret, SecretRequest
+from flyte_nb.core.settings.validate import MAX_DESCRIPTION
 
 #: snake_case or kebab-case.
 _NAME = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")

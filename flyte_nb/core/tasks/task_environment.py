@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flyte_nb.core.settings.cache import Cache, CacheRequest
-from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES, TaskConfig, as_tuple, checked_bytes
-from flyte_nb.core.settings.documentation import Documentation, Link
-from flyte_nb.core.settings.pods import PodTemplate
+from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES, Documentation, Link, TaskConfig, as_tuple, checked_bytes
+from flyte_nb.core.settings.image import PodTemplate
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.tasks.environment import Environment

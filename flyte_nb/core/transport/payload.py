@@ -1,4 +1,4 @@
-"""Serialize arguments and results: payloads, and their way back. Runs in: everywhere.
+"""Serialize arguments, results and the code of tasks: payloads, and their way back. Runs in: everywhere.
 
 Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C pickler
 alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays, data frames)
@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import cloudpickle
+
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received, Results, content_of
 from flyte_nb.core.values import pickler
+from flyte_nb.core.values.user_code import is_user_code
 from flyte_nb.errors import SerializationError
 
 #: A buffer of this many bytes or more travels apart from its pickle, once per worker.
@@ -163,3 +167,41 @@ def can_pickle(value: object) -> bool:
     except Exception:
         return False
     return True
+
+
+# -- Code ---------------------------------------------------------------------------------------------------------------
+
+
+def dump_function(task: object) -> bytes:
+    """Serialize a task by value, with the user's modules beside the notebook.
+
+    Raises:
+        UnpicklableError: It (or a global it uses) cannot be pickled.
+    """
+    register_user_modules()
+    try:
+        return pickler.dumps(task, fresh=True)
+    except Exception as exc:
+        name = getattr(task, "name", task)
+        raise UnpicklableError(
+            f"task {name} cannot be sent to a worker: {type(exc).__name__}: {exc}. "
+            "A global or closure variable that it uses cannot be pickled; create it inside the task instead."
+        ) from exc
+
+
+#: Names of modules that were looked at.
+_checked: set[str] = set()
+
+
+def register_user_modules() -> None:
+    """Have the user's own modules (not installed ones) pickled by value: workers cannot import them, and they are edited."""
+    for name, module in list(sys.modules.items()):
+        if name in _checked:
+            continue
+        _checked.add(name)
+        # ``__main__`` travels by value anyway.
+        if getattr(module, "__name__", "__main__") != "__main__" and is_user_code(module):
+            try:
+                cloudpickle.register_pickle_by_value(module)
+            except ValueError:  # removed from sys.modules meanwhile
+                continue

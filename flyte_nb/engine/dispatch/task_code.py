@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.task_code import dump_function
+from flyte_nb.core.transport.payload import dump_function
 from flyte_nb.engine.dispatch.lanes import LaneGroup
 
 

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES
-from flyte_nb.core.history.groups import Group
+from flyte_nb.core.history.store import Group
 from flyte_nb.views.browser import rows
 from flyte_nb.views.browser.interest import SCREEN_ROWS, Interest, Interests
 from flyte_nb.views.browser.rows import Json

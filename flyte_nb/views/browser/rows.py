@@ -11,8 +11,7 @@ import pickle
 from typing import Any
 
 from flyte_nb.core.history.facts import Action, LogLine, Phase
-from flyte_nb.core.history.groups import Group
-from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.store import Group, RunRecord
 from flyte_nb.views.error_folds import Fold
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
 from flyte_nb.views.words import cut, error_line

@@ -13,7 +13,7 @@ import zlib
 from html import escape
 
 from flyte_nb.core.history.facts import PHASES, Action, Phase
-from flyte_nb.core.history.groups import Group
+from flyte_nb.core.history.store import Group
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, plain_lines, summary, tally

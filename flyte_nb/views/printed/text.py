@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flyte_nb.core.history.facts import Action, LogLine
-from flyte_nb.core.history.groups import Group
+from flyte_nb.core.history.store import Group
 from flyte_nb.views.error_folds import Fold
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied

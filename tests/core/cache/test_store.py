@@ -12,7 +12,7 @@ import pytest
 
 from flyte_nb.core.cache.sqlite_file import FILE_NAME
 from flyte_nb.core.cache.store import CacheStore
-from flyte_nb.core.settings.notices import forget_notices
+from flyte_nb.core.settings.notices import _logged
 from flyte_nb.core.transport.blobs import content_of
 from flyte_nb.core.transport.payload import Packed, dumps, loads
 
@@ -20,7 +20,7 @@ from flyte_nb.core.transport.payload import Packed, dumps, loads
 @pytest.fixture(autouse=True)
 def notices():
     """Each test hears the notices that it causes."""
-    forget_notices()
+    _logged.clear()
 
 
 @pytest.fixture

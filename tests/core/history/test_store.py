@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
-from flyte_nb.core.history.groups import Changes
-from flyte_nb.core.history.store import RunStore
+from flyte_nb.core.history.store import Changes, RunStore
 
 
 def store_with_run() -> RunStore:

@@ -15,10 +15,8 @@ from flyte_nb import unsupported
 from flyte_nb.app.environment import AppEnvironment, Scaling
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.settings import notices
-from flyte_nb.core.settings.config import TaskConfig
-from flyte_nb.core.settings.documentation import Link
-from flyte_nb.core.settings.image import Image
-from flyte_nb.core.settings.pods import PodTemplate
+from flyte_nb.core.settings.config import Link, TaskConfig
+from flyte_nb.core.settings.image import Image, PodTemplate
 from flyte_nb.core.settings.resources import AMD_GPU, GPU, TPU, Device, Resources
 from flyte_nb.core.settings.retry import Backoff, RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
@@ -269,9 +267,9 @@ def test_link_is_anything_with_a_name_and_an_address() -> None:
 def fresh_notices(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Nothing has been said yet, and no cluster is there."""
     monkeypatch.setattr(notices, "_uncounted", False)
-    notices.forget_notices()
+    notices._logged.clear()
     yield
-    notices.forget_notices()
+    notices._logged.clear()
 
 
 def test_setting_without_effect_is_mentioned_once_when_used(

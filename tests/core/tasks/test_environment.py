@@ -10,14 +10,13 @@ import pytest
 
 from flyte_nb.core.settings.cache import Cache
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES, UNSET
-from flyte_nb.core.settings.documentation import MAX_DESCRIPTION
-from flyte_nb.core.settings.image import Image
-from flyte_nb.core.settings.pods import PodTemplate
+from flyte_nb.core.settings.image import Image, PodTemplate
 from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import Secret
 from flyte_nb.core.settings.triggers import Trigger
+from flyte_nb.core.settings.validate import MAX_DESCRIPTION
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.task import Task, TaskTemplate
 from flyte_nb.core.tasks.task_environment import TaskEnvironment

@@ -12,7 +12,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from flyte_nb.core.transport import task_code
+from flyte_nb.core.transport.payload import dump_function
 from flyte_nb.core.values import code_hash, source_lines
 from flyte_nb.core.values.user_code import is_user_code, is_user_file
 
@@ -68,7 +68,7 @@ def test_a_helper_module_below_the_prefix_travels(monkeypatch: pytest.MonkeyPatc
         return x
 
     try:
-        (tmp_path / "task").write_bytes(task_code.dump_function(work))
+        (tmp_path / "task").write_bytes(dump_function(work))
     finally:
         cloudpickle.unregister_pickle_by_value(helper)
     program = f"import pickle; print(pickle.loads(open({str(tmp_path / 'task')!r}, 'rb').read())(4))"
@@ -77,4 +77,4 @@ def test_a_helper_module_below_the_prefix_travels(monkeypatch: pytest.MonkeyPatc
     before = code_hash.helpers_version(work)
     exec(compile("def double(x):\n    return 3 * x\n", helper.__file__, "exec"), helper.__dict__)
     assert before != code_hash.helpers_version(work)
-    assert pickle.loads(task_code.dump_function(other))(5) == 5
+    assert pickle.loads(dump_function(other))(5) == 5
