@@ -44,7 +44,7 @@ class Card:
 
 
 def new(obj: T, metadata: Metadata) -> T:
-    """The value itself, unmarked; says so once.
+    """The value itself, unmarked; logged once.
 
     Args:
         obj: A File, Dir or DataFrame.
@@ -56,7 +56,7 @@ def new(obj: T, metadata: Metadata) -> T:
 
 @contextlib.contextmanager
 def produces(**outputs: Metadata) -> Iterator[None]:
-    """Run a block; its tasks' outputs are left unmarked, which is said once."""
+    """Run a block; its tasks' outputs are left unmarked, which is logged once."""
     _notice(", ".join(metadata.name for metadata in outputs.values()))
     yield
 

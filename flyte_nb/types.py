@@ -32,7 +32,7 @@ class TypeEngine:
 
     @classmethod
     def register(cls, transformer: Any, additional_types: list[type] | None = None) -> None:  # noqa: ARG003 - Flyte's
-        """Accept a converter, and say once that it has no effect: values are pickled as they are."""
+        """Accept a converter, and log once that it has no effect: values are pickled as they are."""
         notice_once(
             "type_transformer",
             "Accepted without effect: type transformers; values cross between tasks pickled, as they are.",

@@ -121,7 +121,7 @@ class DataFrame:
         """The whole frame.
 
         Raises:
-            ValueError: `open` was not called, so nobody knows as what.
+            ValueError: `open` was not called, so its type is unknown.
             FileNotFoundError: It is not there.
         """
         if self._wanted is None:

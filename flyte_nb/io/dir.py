@@ -8,20 +8,18 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from flyte_nb.io import places
-from flyte_nb.io.file import File
+from flyte_nb.io.file import File, Reference, T
 from flyte_nb.io.hashing import hash_of_folder
-
-T = TypeVar("T")
 
 #: Address of the folder that holds nothing.
 _EMPTY = "flyte://empty-dir"
 
 
 @dataclass(kw_only=True)
-class Dir(Generic[T]):
+class Dir(Reference[T]):
     """A reference to a folder: its address crosses between tasks, its files do not.
 
     Args:
@@ -30,16 +28,6 @@ class Dir(Generic[T]):
         format: Word for what is in it; nothing here depends on it.
         hash: Hash of the content, for cache keys; None = the address stands for it.
     """
-
-    path: str
-    name: str = ""
-    format: str = ""
-    hash: str | None = None
-
-    def __post_init__(self) -> None:
-        self.path = os.fspath(self.path)
-        if not self.name:
-            self.name = Path(self.path).name
 
     def _flyte_content_hash_(self) -> str:
         """What a cache key takes for it: its content where that is at hand, else its address."""
@@ -182,10 +170,6 @@ class Dir(Generic[T]):
         """Whether it is there."""
         return not self.is_empty and places.exists(self.path)
 
-    async def exists(self) -> bool:
-        """Whether it is there, awaited."""
-        return await asyncio.to_thread(self.exists_sync)
-
     def download_sync(self, local_path: str | os.PathLike[str] | None = None) -> str:
         """Have it on this machine's disk.
 
@@ -205,10 +189,6 @@ class Dir(Generic[T]):
         if local_path is None and not places.is_remote(self.path):
             return places.on_disk(self.path)
         return places.get(self.path, Path(local_path) if local_path is not None else places.random_local(self.path))
-
-    async def download(self, local_path: str | os.PathLike[str] | None = None) -> str:
-        """As `download_sync`, awaited."""
-        return await asyncio.to_thread(self.download_sync, local_path)
 
 
 class EmptyDir(Dir[Any]):

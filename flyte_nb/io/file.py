@@ -50,7 +50,38 @@ class AsyncHandle:
 
 
 @dataclass(kw_only=True)
-class File(Generic[T]):
+class Reference(Generic[T]):
+    """What a `File` and a `flyte_nb.io.dir.Dir` have in common: an address with a name, and the forms to await."""
+
+    path: str
+    name: str = ""
+    format: str = ""
+    hash: str | None = None
+
+    def __post_init__(self) -> None:
+        self.path = os.fspath(self.path)
+        if not self.name:
+            self.name = Path(self.path).name
+
+    def exists_sync(self) -> bool:
+        """Whether it is there."""
+        return places.exists(self.path)
+
+    async def exists(self) -> bool:
+        """Whether it is there, awaited."""
+        return await asyncio.to_thread(self.exists_sync)
+
+    def download_sync(self, local_path: str | os.PathLike[str] | None = None) -> str:
+        """Have it on this machine's disk."""
+        raise NotImplementedError
+
+    async def download(self, local_path: str | os.PathLike[str] | None = None) -> str:
+        """As `download_sync`, awaited."""
+        return await asyncio.to_thread(self.download_sync, local_path)
+
+
+@dataclass(kw_only=True)
+class File(Reference[T]):
     """A reference to a file: its address crosses between tasks, its content does not.
 
     Inside a task, `from_local` copies the file to the run's ``raw_data_path``, so that it may go with the task's temporary
@@ -68,17 +99,8 @@ class File(Generic[T]):
         ...         return len(await f.read())
     """
 
-    path: str
-    name: str = ""
-    format: str = ""
-    hash: str | None = None
     #: Given the content as it is written; not a field: it does not travel.
     hash_method: ClassVar[Any] = None
-
-    def __post_init__(self) -> None:
-        self.path = os.fspath(self.path)
-        if not self.name:
-            self.name = Path(self.path).name
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "hash_method"}
@@ -207,14 +229,6 @@ class File(Generic[T]):
         else:
             await asyncio.to_thread(opened.__exit__, None, None, None)
 
-    def exists_sync(self) -> bool:
-        """Whether it is there."""
-        return places.exists(self.path)
-
-    async def exists(self) -> bool:
-        """Whether it is there, awaited."""
-        return await asyncio.to_thread(self.exists_sync)
-
     def download_sync(self, local_path: str | os.PathLike[str] | None = None) -> str:
         """Have it on this machine's disk.
 
@@ -234,10 +248,6 @@ class File(Generic[T]):
         if local_path is not None and (str(local_path).endswith(("/", os.sep)) or target.is_dir()):
             target /= Path(self.path).name
         return places.get(self.path, target)
-
-    async def download(self, local_path: str | os.PathLike[str] | None = None) -> str:
-        """As `download_sync`, awaited."""
-        return await asyncio.to_thread(self.download_sync, local_path)
 
 
 def _hashes(method: Any) -> tuple[str | None, Any]:

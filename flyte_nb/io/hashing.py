@@ -37,7 +37,7 @@ class PrecomputedValue:
         self._value = value
 
     def update(self, data: Any) -> None:
-        """Take a piece, and look away."""
+        """Ignore a piece."""
 
     def result(self) -> str:
         """The known hash."""

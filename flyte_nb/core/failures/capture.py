@@ -119,12 +119,8 @@ class _Capture:
         added = tuple(source for source in sources if (source.filename, source.start) not in known)
         path = (*inner.path, *((self._clean(hop),) if hop else ()))[:MAX_PATH]
         return inner._replace(
-            path=path,
-            frames=made,
-            sources=inner.sources + added,
-            left_out=inner.left_out + left_out,
-            notes=self._notes(exc),
-        )
+            path=path, frames=made, sources=inner.sources + added, left_out=inner.left_out + left_out, notes=self._notes(exc)
+        )  # fmt: skip
 
     def _text(self, text: str) -> str:
         return redact.scrub(text[:MAX_MESSAGE_CHARS], self._budget.secrets)
@@ -217,16 +213,9 @@ class _Capture:
     def _locals(self, frame: FrameType) -> dict[str, object]:
         found = frame.f_locals
         if found is frame.f_globals:
-            found = {
-                k: v
-                for k, v in list(found.items())
-                if pickle_policy.verdict(type(v)) not in _DEFINITIONS and k[:1] != "_"
-            }
-        names = [
-            name
-            for name in itertools.islice(found, 10 * MAX_LOCAL_NAMES)
-            if not (name.startswith("__") or name[:1] == ".")
-        ]
+            plain = ((k, v) for k, v in list(found.items()) if pickle_policy.verdict(type(v)) not in _DEFINITIONS)
+            found = {k: v for k, v in plain if k[:1] != "_"}
+        names = [name for name in itertools.islice(found, 10 * MAX_LOCAL_NAMES) if not name.startswith(("__", "."))]
         kept = {name: snapshot.keep(name, found[name], self._budget) for name in names[:MAX_LOCAL_NAMES]}
         if len(names) > MAX_LOCAL_NAMES:
             kept["..."] = Summary(f"{len(names) - MAX_LOCAL_NAMES} more names", "left out")
@@ -263,12 +252,10 @@ def _select(tb: TracebackType | None) -> tuple[list[TracebackType], int]:
 def _package(item: TracebackType) -> str:
     """Top-level package of a frame that is not the machinery's; "" otherwise."""
     module = item.tb_frame.f_globals.get("__name__", "")
-    if (
-        type(module) is not str
-        or source_lines.kind_of(item.tb_frame.f_code.co_filename, module) == source_lines.MACHINE
-    ):
+    if type(module) is not str:
         return ""
-    return module.partition(".")[0]
+    kind = source_lines.kind_of(item.tb_frame.f_code.co_filename, module)
+    return module.partition(".")[0] if kind != source_lines.MACHINE else ""
 
 
 def _position(code: CodeType, instruction: int) -> tuple[int, int, int] | None:
@@ -296,7 +283,6 @@ def _locals_size(record: FailureRecord) -> int:
 
 
 def _class_name(cls: type) -> str:
-    original = dual_class.original_of(cls) if issubclass(cls, BaseException) else None
-    cls = original or cls
+    cls = (dual_class.original_of(cls) if issubclass(cls, BaseException) else None) or cls
     name, module = cls.__qualname__, cls.__module__
     return name if module in ("builtins", "__main__") else f"{module}.{name}"

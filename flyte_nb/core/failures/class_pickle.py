@@ -8,13 +8,13 @@ classes; going by that number finds the original. A class that is unknown here i
 from __future__ import annotations
 
 import hashlib
-import sys
 import threading
 import weakref
 from typing import Any, NamedTuple
 
 from flyte_nb.core.values import dual_class, exception_parts
 from flyte_nb.core.values.bounded import BoundedBytes
+from flyte_nb.core.values.user_code import found_by_name
 
 #: Largest pickled class, in bytes: one whose methods use a large global travels by name only.
 MAX_CLASS = 64_000
@@ -39,10 +39,7 @@ def is_importable(obj: Any) -> bool:
     module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
         return False
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is obj
+    return found_by_name(module, name) is obj
 
 
 def pack_class(cls: type) -> Shipped | None:
@@ -91,9 +88,7 @@ def find_class(key: str, data: bytes | None, module: str, qualname: str) -> type
                 _rebuilt.clear()
             _rebuilt[key] = made
         return made  # type: ignore[no-any-return]
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+    found = found_by_name(module, qualname)
     if not isinstance(found, type):  # None, where the name is unknown.
         raise LookupError(f"there is no class {module}.{qualname} in this process")  # noqa: TRY004 - it was not found
     return found

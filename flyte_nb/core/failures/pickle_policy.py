@@ -92,9 +92,8 @@ def verdict(cls: type) -> Verdict:
 
 
 def _judge(cls: type) -> Verdict:
-    exact = _EXACT.get(cls)
-    if exact is not None:
-        return exact
+    if cls in _EXACT:
+        return _EXACT[cls]
     if issubclass(cls, BaseException):
         return Verdict.KEEP  # Taken apart by our own reducer.
     if issubclass(cls, type):
@@ -115,11 +114,8 @@ def _judge(cls: type) -> Verdict:
         return Verdict.OUTLINE
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return Verdict.FIELDS
-    return (
-        Verdict.SLOTS
-        if root not in _TRUSTED and any(vars(base).get("__slots__") for base in cls.__mro__)
-        else Verdict.KEEP
-    )
+    slots = root not in _TRUSTED and any(vars(base).get("__slots__") for base in cls.__mro__)
+    return Verdict.SLOTS if slots else Verdict.KEEP
 
 
 def _runs_own_code(cls: type) -> bool:

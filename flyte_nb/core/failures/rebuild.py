@@ -96,9 +96,7 @@ def rebuild(record: FailureRecord, *, all_frames: bool = False) -> tuple[BaseExc
     original = original_exception(record)
     if original is None:
         base = getattr(builtins, record.builtin, RuntimeError)
-        original = (
-            RuntimeError(record.message) if issubclass(base, BaseExceptionGroup) else exception_parts.blank(base, ())
-        )
+        original = exception_parts.blank(RuntimeError if issubclass(base, BaseExceptionGroup) else base, ())
         original.args = (record.message,)
     tb = build_traceback(record, all_frames=all_frames)
     _attach_chain(original, record)
@@ -164,12 +162,7 @@ def _named(hop: Hop, name_of: Callable[[str], str] | None) -> str:
 
 
 def build_traceback(record: FailureRecord, *, all_frames: bool = False) -> TracebackType | None:
-    """A traceback object of the remote frames, the user's unless there are none.
-
-    Args:
-        record: From `flyte_nb.core.failures.capture.capture`.
-        all_frames: Also frames of libraries and of the machinery.
-    """
+    """A traceback object of the remote frames: the user's unless there are none, or all (see `rebuild`)."""
     chosen = record.frames if all_frames else shown_frames(record)
     names = _register_sources(record)
     tb: TracebackType | None = None
@@ -183,19 +176,13 @@ def build_traceback(record: FailureRecord, *, all_frames: bool = False) -> Trace
 def without_machinery(tb: TracebackType | None) -> TracebackType | None:
     """The same traceback without the frames of flyte_nb, asyncio and Dask: for the last function of ours that an error passes.
 
-    Args:
-        tb: A traceback; it isn't changed.
-
-    Returns:
-        A new one of the same frames; None if there are no others.
+    A new one, of the same frames; None if there are no others.
     """
     kept: list[TracebackType] = []
     while tb is not None:
-        code, module = tb.tb_frame.f_code, tb.tb_frame.f_globals.get("__name__", "")
-        if (
-            remote_record(tb.tb_frame) is not None
-            or source_lines.kind_of(code.co_filename, str(module)) != source_lines.MACHINE
-        ):
+        module = str(tb.tb_frame.f_globals.get("__name__", ""))
+        kind = source_lines.kind_of(tb.tb_frame.f_code.co_filename, module)
+        if kind != source_lines.MACHINE or remote_record(tb.tb_frame) is not None:
             kept.append(tb)
         tb = tb.tb_next
     made: TracebackType | None = None
@@ -365,12 +352,8 @@ def _agrees(local: list[str], source: source_lines.Source) -> bool:
         # What is known here is a part: it agrees as far as it goes, unless it claims to be a file.
         return all(ours == "\n" for ours in local[source.start - 1 :])
     for ours, theirs in zip(local[source.start - 1 :], lines, strict=False):
-        if (
-            ours.rstrip() != theirs.rstrip()
-            and redact.MASK not in theirs
-            and not theirs.endswith("...\n")
-            and ours != "\n"
-        ):
+        shortened = redact.MASK in theirs or theirs.endswith("...\n")
+        if not shortened and ours != "\n" and ours.rstrip() != theirs.rstrip():
             return False
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -133,7 +134,12 @@ class FailureRecord(NamedTuple):
         """Pickle it, within `MAX_RECORD` bytes: what does not fit is left out, the text stays."""
         record = self
         data = pickle.dumps(record, 5)
-        for trim in (_without_locals, _without_sources, _without_children, _bare):
+        for trim in (
+            lambda it: _everywhere(it, _without_locals),
+            lambda it: _everywhere(it, lambda each: each._replace(sources=())),
+            lambda it: it._replace(cause=None, context=None, children=it.children[:20]),
+            _bare,
+        ):
             if len(data) <= MAX_RECORD:
                 break
             record = trim(record)
@@ -182,26 +188,17 @@ def record_of(exception: BaseException | None) -> FailureRecord | None:
     return record if isinstance(record, FailureRecord) else None
 
 
+def _everywhere(record: FailureRecord, change: Callable[[FailureRecord], FailureRecord]) -> FailureRecord:
+    """The record changed, and so those of its cause, its context and its children."""
+    return change(record)._replace(
+        cause=_everywhere(record.cause, change) if record.cause else None,
+        context=_everywhere(record.context, change) if record.context else None,
+        children=tuple(_everywhere(child, change) for child in record.children),
+    )
+
+
 def _without_locals(record: FailureRecord) -> FailureRecord:
-    return record._replace(
-        frames=tuple(frame._replace(locals=None, globals=None) for frame in record.frames),
-        cause=_without_locals(record.cause) if record.cause else None,
-        context=_without_locals(record.context) if record.context else None,
-        children=tuple(_without_locals(child) for child in record.children),
-    )
-
-
-def _without_sources(record: FailureRecord) -> FailureRecord:
-    return record._replace(
-        sources=(),
-        cause=_without_sources(record.cause) if record.cause else None,
-        context=_without_sources(record.context) if record.context else None,
-        children=tuple(_without_sources(child) for child in record.children),
-    )
-
-
-def _without_children(record: FailureRecord) -> FailureRecord:
-    return record._replace(cause=None, context=None, children=record.children[:20])
+    return record._replace(frames=tuple(frame._replace(locals=None, globals=None) for frame in record.frames))
 
 
 def _bare(record: FailureRecord) -> FailureRecord:

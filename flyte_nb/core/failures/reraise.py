@@ -31,8 +31,7 @@ def nearest_builtin(exception_type: type[BaseException]) -> type[BaseException]:
     """The nearest base that every process can import: what ``except`` can still catch if the type cannot travel."""
     for base in exception_type.__mro__:
         if issubclass(base, BaseException) and vars(builtins).get(base.__name__) is base:
-            found: type[BaseException] = base
-            return found
+            return base  # type: ignore[no-any-return]
     return Exception
 
 

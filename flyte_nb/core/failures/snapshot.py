@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import pickle
 import sys
 import time
@@ -243,12 +244,8 @@ class _Pickler(pickle.Pickler):
         match verdict:
             case pickle_policy.Verdict.SIZED:
                 if len(obj) > (MAX_VALUE if type(obj) in (bytes, bytearray) else MAX_ITEMS):
-                    return (
-                        "summary",
-                        f"{describe(obj)}: {redact.scrub(preview(obj, 80), self._budget.secrets)}",
-                        "cut",
-                        None,
-                    )
+                    start = redact.scrub(preview(obj, 80), self._budget.secrets)
+                    return ("summary", f"{describe(obj)}: {start}", "cut", None)
                 if type(obj) is dict:
                     self._hide(obj.items())
             case pickle_policy.Verdict.ARRAY:
@@ -296,9 +293,7 @@ class _Pickler(pickle.Pickler):
         return ("summary", describe(obj), "", found)
 
     def reducer_override(self, obj: Any) -> Any:
-        if not issubclass(type(obj), BaseException):
-            return NotImplemented
-        return class_pickle.reduce_exception(obj)
+        return class_pickle.reduce_exception(obj) if issubclass(type(obj), BaseException) else NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
@@ -328,18 +323,17 @@ class _Unpickler(pickle.Unpickler):
                 return sys.modules.get(rest[0]) or importlib.import_module(rest[0])
             case "class":
                 key, module, qualname = rest
-                if not self._strict:
-                    try:
-                        return class_pickle.find_class(key, self._classes.get(key), module, qualname)
-                    except LookupError:
-                        return lost_class(qualname)
-                return class_pickle.find_class(key, self._classes.get(key), module, qualname)
+                try:
+                    return class_pickle.find_class(key, self._classes.get(key), module, qualname)
+                except LookupError:
+                    if self._strict:
+                        raise
+                    return lost_class(qualname)
         raise pickle.UnpicklingError(f"unknown reference {pid!r} in a failure record")
 
 
 def _attributes(obj: object) -> Iterator[tuple[str, Any]]:
     """Attributes of an object, past every method of its class: from its ``__dict__`` and its slots."""
-    count = 0
     try:
         own = object.__getattribute__(obj, "__dict__")
         found = list(own.items()) if type(own) is dict else []
@@ -352,12 +346,8 @@ def _attributes(obj: object) -> Iterator[tuple[str, Any]]:
                     found.append((name, slot.__get__(obj)))
                 except AttributeError:
                     continue  # an unset slot
-    for name, value in found:
-        if type(name) is str and not (name.startswith("__") and name.endswith("__")):
-            count += 1
-            if count > MAX_ATTRIBUTES:
-                return
-            yield name, value
+    named = ((k, v) for k, v in found if type(k) is str and not (k.startswith("__") and k.endswith("__")))
+    yield from itertools.islice(named, MAX_ATTRIBUTES)
 
 
 def _outline(value: object, budget: SizeBudget, reason: str) -> Summary:

@@ -98,11 +98,7 @@ class Lost:
 
 
 def lost_class(name: str) -> type[Lost]:
-    """A class whose instances stand for those of a missing class.
-
-    Args:
-        name: Qualified name of the missing class.
-    """
+    """A class whose instances stand for those of a missing class of this qualified name."""
     short = name.rpartition(".")[2]
     return type(short, (Lost,), {"_name": short})
 

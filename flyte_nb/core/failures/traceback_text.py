@@ -41,11 +41,7 @@ class Frame(NamedTuple):
 
 
 def render(error: BaseException) -> list[str]:
-    """The short traceback of an error, as a list of lines: what IPython prints.
-
-    Args:
-        error: Any exception; one from a failed action shows where it failed on the worker.
-    """
+    """The short traceback of any exception, as a list of lines: what IPython prints; of a failed action with its place."""
     try:
         return _render(error)
     except Exception:  # An error that cannot be shown nicely must still be shown.
@@ -81,8 +77,7 @@ def _head(error: BaseException) -> list[str]:
 
 
 def _name(error: BaseException) -> str:
-    original = dual_class.original_of(type(error))
-    return (original or type(error)).__name__
+    return (dual_class.original_of(type(error)) or type(error)).__name__
 
 
 def _last_line(error: BaseException) -> str:
@@ -122,8 +117,7 @@ def frames_of(error: BaseException) -> tuple[list[Frame], int]:
     """The user's frames of an error, local ones and remote ones, outermost first; and the number of all the others."""
     record = record_of(error)
     shown: list[Frame] = []
-    hidden = 0
-    remote = False
+    hidden, remote = 0, False
     tb: TracebackType | None = error.__traceback__
     while tb is not None:
         code = tb.tb_frame.f_code
@@ -194,11 +188,7 @@ def _chain_part(record: FailureRecord) -> Iterator[str]:
 
 
 def fold(errors: Iterable[BaseException]) -> list[str]:
-    """One line for each kind of error: "397 x KeyError: 'a' - first: square(17)".
-
-    Args:
-        errors: Any exceptions, those of a gather or of a group. Groups among them are opened.
-    """
+    """One line for each kind of error: "397 x KeyError: 'a' - first: square(17)". Groups among them are opened."""
     return fold_texts((summary_of(error), _origin(record_of(error))) for error in leaves(errors))
 
 

@@ -186,10 +186,9 @@ class Action:
         _command(self, "fail")
 
     def __repr__(self) -> str:
-        tries = (
-            f" attempt {self.attempt.number + 1}/{self.max_attempts}" if self.attempt and self.max_attempts > 1 else ""
-        )
-        place = f" on {self.attempt.worker}" if self.attempt and self.attempt.worker else ""
+        latest = self.attempt
+        tries = f" attempt {latest.number + 1}/{self.max_attempts}" if latest and self.max_attempts > 1 else ""
+        place = f" on {latest.worker}" if latest and latest.worker else ""
         return f"<Action {self.run}/{self.id} {self.label} {self.phase.name}{tries}{place}>"
 
 
@@ -197,7 +196,7 @@ _command: Callable[..., None]
 
 
 def command_with(command: Callable[..., None]) -> None:
-    """Say who carries out what people ask of an action: ``command(action, "retry" | "resume" | "fail", *args)``.
+    """Register what carries out commands on an action: ``command(action, "retry" | "resume" | "fail", *args)``.
 
     Facts know nothing of the runs that they belong to (`flyte_nb.core.runs`), which are above them.
     """

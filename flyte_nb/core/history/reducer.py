@@ -56,14 +56,9 @@ def _ended(action: Action, event: ev.ActionEnded) -> None:
     if attempt is not None:
         _with_attempt(action, attempt)
     if seq > action.controller_state[0]:
-        action.controller_state = (seq, phase, 0)
-        action.phase = phase
-        action.ended_at = at
-        action.error = error
-        action.cached = cached
-        action.output = output
-        action.preview = preview
-        action.note = ""
+        action.controller_state, action.phase, action.note = (seq, phase, 0), phase, ""
+        action.ended_at, action.error = at, error
+        action.cached, action.output, action.preview = cached, output, preview
 
 
 def _started(action: Action, event: ev.AttemptStarted) -> None:

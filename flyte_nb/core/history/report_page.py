@@ -24,12 +24,7 @@ def page(tabs: Iterable[tuple[str, str]]) -> str:
 
 
 def page_of(record: RunRecord, action: str = "") -> str:
-    """The reports kept of a run as one HTML page; "" if there are none.
-
-    Args:
-        record: The run.
-        action: Name of the action whose report is wanted; "" for all actions.
-    """
+    """The reports kept of a run, or of the action of this name, as one HTML page; "" if there are none."""
     tabs = []
     for (name, tab), text in record.reports.items():
         if not action:

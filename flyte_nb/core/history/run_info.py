@@ -45,7 +45,7 @@ class RunInfo:
     strict_sync: bool = False
     #: Whether ``import flyte`` means this package (`flyte_nb.install_as_flyte`), even where the real one is installed.
     as_flyte: bool = field(default_factory=import_alias.is_installed)
-    #: Seconds that `breakpoint()` inside an action waits for somebody to attach; 0 = it does not stop.
+    #: Seconds that `breakpoint()` inside an action waits for a debugger to attach; 0 = it does not stop.
     breakpoint_wait: float = 0.0
     #: Identities of tasks redefined since the run began: (now, then). Set when actions are retried by hand.
     aliases: tuple[tuple[str, str], ...] = ()

@@ -173,7 +173,7 @@ class RunRecord:
 class RunStore:
     r"""Folds events into `RunRecord`\\ s. One thread writes; others ask that thread.
 
-    Listeners are told of every event after it is folded, on the writing thread.
+    Listeners are called after an event is folded, on the writing thread.
     """
 
     def __init__(self) -> None:
@@ -246,7 +246,7 @@ class RunStore:
         elif default_run in self.runs:
             records = [self.runs[default_run]]
         else:
-            # A replay is of an action that somebody still talks about: its own actions come last.
+            # A replay is of an action that is still of interest under its number: the replay's own actions come last.
             records = list(reversed(self.runs.values()))
             records.sort(key=lambda record: record.state.kind == "replay")
         for record in records:

@@ -22,12 +22,7 @@ _mentioned: set[str] = set()
 def resolve_hints(func: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of a function, by parameter name and "return", with strings evaluated.
 
-    Args:
-        func: A function.
-
-    Returns:
-        What can be resolved; an annotation that names something unknown becomes ``Any``. ``Annotated`` is kept, for what
-        it carries.
+    An annotation that names something unknown becomes ``Any``. ``Annotated`` is kept, for what it carries.
     """
     annotations = getattr(func, "__annotations__", None) or {}
     try:
@@ -78,14 +73,7 @@ def _has_forward_reference(hint: Any) -> bool:
 
 
 def mention_missing(func: Callable[..., Any], name: str, signature: inspect.Signature, returns: Any) -> None:
-    """Log what is not checked, or will be refused, for want of an annotation.
-
-    Args:
-        func: The task's function.
-        name: Full name of the task.
-        signature: Signature of the function.
-        returns: Its return annotation, resolved.
-    """
+    """Log what is not checked, or will be refused, for want of an annotation; `returns` is the resolved one."""
     missing = [n for n, p in signature.parameters.items() if p.annotation is inspect.Parameter.empty]
     if missing:
         _once(

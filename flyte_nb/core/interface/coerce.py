@@ -39,11 +39,9 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
         return [coerce(args[0], item, depth + 1) for item in value]
     if origin is tuple and type(value) is tuple and args:
         members = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        return (
-            tuple(coerce(a, v, depth + 1) for a, v in zip(members, value, strict=True))
-            if _same(members, value)
-            else value
-        )
+        if len(members) != len(value):
+            return value
+        return tuple(coerce(a, v, depth + 1) for a, v in zip(members, value, strict=True))
     if origin in _DICTS and type(value) is dict and len(args) == 2:
         return {coerce(args[0], k, depth + 1): coerce(args[1], v, depth + 1) for k, v in value.items()}
     return _of_class(annotation, value, depth) if isinstance(annotation, type) else value
@@ -51,10 +49,6 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
 
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-
-
-def _same(members: typing.Sequence[Any], value: tuple[Any, ...]) -> bool:
-    return len(members) == len(value)
 
 
 def _of_union(args: tuple[Any, ...], value: Any, depth: int) -> Any:

@@ -42,13 +42,9 @@ class Interface:
     )  # fmt: skip
 
     def __init__(
-        self,
-        name: str,
-        inputs: Mapping[str, tuple[Any, Any]],
-        outputs: Mapping[str, Any],
-        signature: inspect.Signature,
+        self, name: str, inputs: Mapping[str, tuple[Any, Any]], outputs: Mapping[str, Any], signature: inspect.Signature,
         returns: Any = EMPTY,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.name = name
         self.inputs = dict(inputs)
         self.outputs = dict(outputs)
@@ -165,15 +161,8 @@ class Interface:
         raise ArgumentError(f"{self.name}() does not take these arguments. It takes {self._takes()}.")
 
     def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by parameter name, of arguments that `bind` has bound.
-
-        Args:
-            args: The tuple from `bind`.
-            kwargs: The dict from `bind`.
-        """
-        found = dict(zip((p[0] for p in self._positional), args, strict=False))
-        found.update(kwargs)
-        return found
+        """Values by parameter name, of arguments that `bind` has bound."""
+        return {**dict(zip((p[0] for p in self._positional), args, strict=False)), **kwargs}
 
     # -- Checking ------------------------------------------------------------------------------------------------------
 
@@ -248,11 +237,7 @@ class Interface:
     # -- Description ---------------------------------------------------------------------------------------------------
 
     def has_default(self, name: str) -> bool:
-        """Whether an input may be left out.
-
-        Args:
-            name: Name of the input.
-        """
+        """Whether an input may be left out."""
         return self.inputs[name][1] is not EMPTY
 
     def required_inputs(self) -> list[str]:
@@ -332,12 +317,8 @@ def _kinds(signature: inspect.Signature) -> tuple[tuple[str, int], ...]:
 
 
 def _rebuild(
-    name: str,
-    inputs: dict[str, tuple[Any, Any]],
-    outputs: dict[str, Any],
-    kinds: tuple[tuple[str, int], ...],
-    returns: Any,
-) -> Interface:
+    name: str, inputs: dict[str, tuple[Any, Any]], outputs: dict[str, Any], kinds: tuple[tuple[str, int], ...], returns: Any
+) -> Interface:  # fmt: skip
     parameters = [
         inspect.Parameter(each, _KIND(kind), default=inputs[each][1], annotation=inputs[each][0])
         for each, kind in kinds

@@ -48,12 +48,7 @@ def schema_of_inputs(inputs: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def schema_of(hint: Any, depth: int = 0) -> dict[str, Any]:
-    """The schema of one type.
-
-    Args:
-        hint: A resolved annotation.
-        depth: How deep in another type it stands.
-    """
+    """The schema of one resolved annotation, which stands this deep in another one."""
     hint = strip(hint)
     if depth > MAX_SCHEMA_DEPTH:
         return {}
@@ -81,10 +76,8 @@ def schema_of(hint: Any, depth: int = 0) -> dict[str, Any]:
 def _class_schema(cls: type, depth: int) -> dict[str, Any]:
     if issubclass(cls, enum.Enum):
         return {"enum": [member.value for member in cls]}
-    own = getattr(cls, "model_json_schema", None)  # pydantic
-    if callable(own):
-        found: dict[str, Any] = own()
-        return found
+    if callable(own := getattr(cls, "model_json_schema", None)):  # pydantic
+        return own()  # type: ignore[no-any-return]
     if dataclasses.is_dataclass(cls) or typing.is_typeddict(cls):
         try:
             fields = typing.get_type_hints(cls)

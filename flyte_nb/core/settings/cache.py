@@ -118,11 +118,9 @@ class Cache:
         names = (ignored,) if isinstance(ignored, str) else tuple(ignored or ())
         policies = self.policies
         chosen = [] if policies is None else list(policies) if isinstance(policies, Iterable) else [policies]
-        for policy in chosen:
-            if not callable(getattr(policy, "get_version", None)):
-                raise ValueError(  # noqa: TRY004 - as for every bad value here
-                    f"A cache policy must have get_version(salt, params), but {policy!r} has not."
-                )
+        wrong = [policy for policy in chosen if not callable(getattr(policy, "get_version", None))]
+        if wrong:
+            raise ValueError(f"A cache policy must have get_version(salt, params), but {wrong[0]!r} has not.")
         validate.duration("max_age", self.max_age)
         object.__setattr__(self, "behavior", behavior)
         object.__setattr__(self, "ignored_inputs", names)

@@ -150,9 +150,8 @@ class TaskConfig:
                     f"Cannot override {' and '.join(fixed)} of a reusable task: its processes have started with "
                     'other values. Give reusable="off" in the same call.'
                 )
-        return dataclasses.replace(
-            self, announced=False, **{name: _converted(name, value) for name, value in changes.items()}
-        )
+        converted = {name: _converted(name, value) for name, value in changes.items()}
+        return dataclasses.replace(self, announced=False, **converted)
 
     def __getstate__(self) -> dict[str, Any]:
         # What never has an effect does not travel: it may hold anything, such as a pod specification of another package.

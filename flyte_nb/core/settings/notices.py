@@ -41,19 +41,13 @@ def gpus_are_uncounted(uncounted: bool) -> None:
     _uncounted = uncounted
 
 
-def _is_image(config: TaskConfig) -> bool:
-    return config.image not in (None, "auto")
-
-
 #: Per setting: whether a task uses it, and what becomes of it.
 _WITHOUT_EFFECT: tuple[tuple[str, Callable[[Any], object], str], ...] = (
-    ("image", _is_image, "image: no image is built or pulled; tasks run with the packages that the workers have"),
+    ("image", lambda c: c.image not in (None, "auto"),
+     "image: no image is built or pulled; tasks run with the packages that the workers have"),
     ("pod_template", lambda c: c.pod_template, "pod_template: there are no pods; tasks run in Dask workers"),
-    (
-        "secrets",
-        lambda c: c.secrets,
-        "secrets: there is no secret store; set the environment variables before the cluster starts, or give env_vars",
-    ),
+    ("secrets", lambda c: c.secrets,
+     "secrets: there is no secret store; set the environment variables before the cluster starts, or give env_vars"),
     ("service_account", lambda c: c.service_account, "service_account: tasks run as the user who started the workers"),
     ("interruptible", lambda c: c.interruptible, "interruptible: workers are the cluster's, whether cheap or not"),
     ("queue", lambda c: c.queue, "queue: there is one queue, the cluster's"),
@@ -61,22 +55,16 @@ _WITHOUT_EFFECT: tuple[tuple[str, Callable[[Any], object], str], ...] = (
     ("plugin_config", lambda c: c.plugin_config, "plugin_config: plugins run on Flyte's own clusters only"),
     ("task_resolver", lambda c: c.task_resolver, "task_resolver: tasks travel by value and need no resolver"),
     ("disk", lambda c: c.resources and c.resources.disk, "resources.disk: workers use the disks they have"),
-    (
-        "gpu",
-        lambda c: _uncounted and c.resources and c.resources.gpu,
-        "resources.gpu: the embedded cluster counts no GPUs; Dask workers started with --resources GPU=1 do",
-    ),
+    ("gpu", lambda c: _uncounted and c.resources and c.resources.gpu,
+     "resources.gpu: the embedded cluster counts no GPUs; Dask workers started with --resources GPU=1 do"),
     ("shm", lambda c: c.resources and c.resources.shm, "resources.shm: workers use the shared memory they have"),
-)
+)  # fmt: skip
 
 
 def announce(config: TaskConfig) -> None:
     """Log the notices that are due when a task runs; at most one per setting and process.
 
     Cheap after the first call for a configuration: call it wherever a task is submitted.
-
-    Args:
-        config: The configuration of the task that runs.
     """
     if config.announced:
         return

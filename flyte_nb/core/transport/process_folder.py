@@ -34,11 +34,7 @@ def roots() -> list[Path]:
 
 
 def make_folder(root: Path) -> str:
-    """Make a folder that goes with this process, and sweep those of killed ones.
-
-    Args:
-        root: The folder to make it in.
-    """
+    """Make a folder below `root` that goes with this process, and sweep those of killed ones."""
     import tempfile
 
     sweep(root)
@@ -55,11 +51,7 @@ def _remove(folder: str, owner: int) -> None:
 
 
 def sweep(root: Path | None = None) -> None:
-    """Remove folders of this user's processes that were killed.
-
-    Args:
-        root: Where to look; None for all of `roots`.
-    """
+    """Remove folders of this user's processes that were killed: those in `root`, or in all of `roots`."""
     import shutil
 
     if os.name != "posix":  # no user ids, and ``os.kill(pid, 0)`` would end the process
@@ -88,8 +80,6 @@ def _prefix() -> str:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from flyte_nb.core.values.user_code import found_by_name
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -61,9 +62,7 @@ class Dual(Generic[P, R]):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # By name, as a function: a task of the user's may refer to `flyte.run`.
-        found: Any = sys.modules.get(self.__module__)
-        for part in self.__qualname__.split("."):
-            found = getattr(found, part, None)
+        found = found_by_name(self.__module__, self.__qualname__)
         return self.__qualname__ if found is self else super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:

@@ -1,7 +1,8 @@
 """Hash code: versions of functions and classes that survive re-running a cell. Runs in: everywhere.
 
 The hash is taken where the function's source is at hand, that is in the process that defines it: a task carries its
-version along when it is pickled, a worker does not compute it anew.
+version along when it is pickled, a worker does not compute it anew. A version is 64 hexadecimal digits; ``func`` may be a
+function, method, partial or callable object.
 """
 
 from __future__ import annotations
@@ -38,12 +39,6 @@ def function_version(func: Callable[..., Any]) -> str:
 
     Decorators, annotations and the docstring count; comments and layout do not. Without source (``exec``, a plain
     prompt) the compiled code is hashed instead.
-
-    Args:
-        func: A function, method, partial or callable object.
-
-    Returns:
-        64 hexadecimal digits.
     """
     return _own_version(_layers(func)[-1])
 
@@ -70,12 +65,6 @@ def helpers_version(func: Callable[..., Any]) -> str:
 
     Looked at: names the code refers to, in its module and in its closure, and attributes of the user's own modules.
     Left out: installed packages, the standard library, and plain values (a counter must not look like an edit).
-
-    Args:
-        func: A function, method, partial or callable object.
-
-    Returns:
-        64 hexadecimal digits.
     """
     layers = _layers(func)
     parts = [_own_version(layer) for layer in layers]
@@ -92,12 +81,6 @@ def code_version(func: Callable[..., Any]) -> str:
     A plain value is a number, a text, None, or a tuple of such: a global or a closure's variable that is read by name
     (``THRESHOLD``). Left out are variables that the code itself assigns (a counter must not look like an edit), and lists,
     dictionaries and other objects, which may change while they are used.
-
-    Args:
-        func: A function, method, partial or callable object.
-
-    Returns:
-        64 hexadecimal digits.
     """
     layers = _layers(func)
     holders = [*layers, *(helper for _, helper in _helpers(layers))]
@@ -193,11 +176,7 @@ def _constant_text(value: object) -> str:
 
 
 def class_version(cls: type) -> str:
-    """Hash of a class's own source.
-
-    Args:
-        cls: A class of the user's.
-    """
+    """Hash of the own source of a class of the user's."""
     known = _remembered_classes.get(cls)
     if known is None:
         known = _remembered_classes[cls] = _hash_of_class(cls)
@@ -285,14 +264,9 @@ def _is_plain_value(value: object) -> bool:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    found = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found |= _names(constant)
-    return found
+    return set(code.co_names).union(*(_names(each) for each in code.co_consts if isinstance(each, types.CodeType)))
 
 
 def _helpers_in(value: object) -> list[Any]:
     """The user's functions and classes that a value is made of: both the wrapper of a decorator and what it wraps."""
-    layers = _layers(value)
-    return [layer for layer in layers if isinstance(layer, types.FunctionType | type) and is_user_code(layer)]
+    return [each for each in _layers(value) if isinstance(each, types.FunctionType | type) and is_user_code(each)]

@@ -133,9 +133,7 @@ def describe(value: object) -> str:
     if type(value) is types.MethodType:
         return f"method {getattr(value.__func__, '__qualname__', '')}".rstrip()
     size = known_size(value)
-    if size is None:
-        return name
-    return _describe_array(name, value, size)
+    return name if size is None else _describe_array(name, value, size)
 
 
 def _describe_array(name: str, value: Any, size: int) -> str:
@@ -192,12 +190,7 @@ def strip_ansi(text: str) -> str:
 
 
 def preview(value: object, limit: int = MAX_SUMMARY) -> str:
-    """Bounded text of a value made of built-in types; `describe` for anything else.
-
-    Args:
-        value: Any value.
-        limit: Longest text, in characters.
-    """
+    """Text of at most `limit` characters of a value made of built-in types; `describe` for anything else."""
     text = _preview(value, limit, 3)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

@@ -81,8 +81,7 @@ def _make_dual(error_class: type[BaseException], original_type: type[BaseExcepti
 
 def original_of(error_type: type[BaseException]) -> type[BaseException] | None:
     """The task's own exception type inside a dual class; None if the class is not one."""
-    found: type[BaseException] | None = getattr(error_type, "_flyte_original_type", None)
-    return found
+    return getattr(error_type, "_flyte_original_type", None)
 
 
 def reduce_error(error: BaseException) -> tuple[Any, ...]:
@@ -107,14 +106,9 @@ def reduce_to(error: BaseException, attributes: dict[str, Any], cause: bytes | N
 
 
 def rebuild_error(
-    error_class: type[BaseException],
-    original_type: type[BaseException] | None,
-    args: tuple[Any, ...],
-    outside: dict[str, Any],
-    attributes: dict[str, Any],
-    cause: bytes | None,
-    packed: list[tuple[bytes | None, str]] | None,
-) -> BaseException:
+    error_class: type[BaseException], original_type: type[BaseException] | None, args: tuple[Any, ...],
+    outside: dict[str, Any], attributes: dict[str, Any], cause: bytes | None, packed: list[tuple[bytes | None, str]] | None,
+) -> BaseException:  # fmt: skip
     """Make an error of the tree from what `reduce_error` took it apart into; called by pickle."""
     made = error_class if original_type is None else dual(error_class, original_type)
     if packed is not None:

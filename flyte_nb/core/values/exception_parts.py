@@ -22,14 +22,9 @@ MAX_PACKED = 4 * 1024 * 1024
 
 
 def blank(made: type[Any], args: tuple[Any, ...]) -> Any:
-    """An instance of an exception class, without running a constructor of the user's.
+    """An instance of an exception class, without running a constructor of the user's; `fill` sets its parts.
 
-    Args:
-        made: The class.
-        args: Arguments of the original, which an exception group needs to exist at all.
-
-    Returns:
-        The instance; its ``args`` and attributes are still to be set.
+    `args` are those of the original, which an exception group needs to exist at all.
     """
     # ``__base__`` is the base that decides the memory layout; CPython insists on the ``__new__`` of the nearest in C.
     native: Any = made
@@ -55,14 +50,7 @@ def members(error: BaseException) -> Iterator[tuple[str, Any]]:
 
 
 def fill(error: BaseException, args: tuple[Any, ...], outside: dict[str, Any], attributes: dict[str, Any]) -> None:
-    """Give a blank exception its parts.
-
-    Args:
-        error: From `blank`.
-        args: Its ``args``.
-        outside: From `members`.
-        attributes: Its ``__dict__``.
-    """
+    """Give a `blank` exception its parts: ``args``, the `members` outside of its ``__dict__``, and the attributes in it."""
     error.args = args
     for name, value in outside.items():
         if value is None and getattr(error, name, None) is None:
@@ -75,12 +63,9 @@ def fill(error: BaseException, args: tuple[Any, ...], outside: dict[str, Any], a
 
 
 def put_together(
-    made: type[BaseException],
-    args: tuple[Any, ...],
-    outside: dict[str, Any],
-    attributes: dict[str, Any],
+    made: type[BaseException], args: tuple[Any, ...], outside: dict[str, Any], attributes: dict[str, Any],
     cause: BaseException | None,
-) -> BaseException:
+) -> BaseException:  # fmt: skip
     """Make an exception from its parts; called by pickle."""
     error: BaseException = blank(made, args)
     fill(error, args, outside, attributes)
@@ -90,13 +75,9 @@ def put_together(
 
 
 def pack(error: BaseException) -> bytes | None:
-    """Pickle any exception, whatever its constructor looks like, with its cause and the exceptions of a group.
+    """Pickle any exception, whatever its constructor looks like, with its cause and the exceptions of a group, for `unpack`.
 
-    Args:
-        error: The exception. Attributes that cannot be pickled are left out.
-
-    Returns:
-        What `unpack` takes; None if it cannot be pickled, or is larger than `MAX_PACKED`.
+    Attributes that cannot be pickled are left out. None if it cannot be pickled at all, or is larger than `MAX_PACKED`.
     """
     for keep in (_keep_all, _keep_picklable):
         try:

@@ -40,12 +40,7 @@ Pickler.dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({CodeType:
 
 
 def dumps(value: object, *, fresh: bool = False) -> bytes:
-    """The value pickled in one piece, with protocol 5.
-
-    Args:
-        value: Anything that cloudpickle takes.
-        fresh: Whether locks and the like in it are made anew.
-    """
+    """The value pickled in one piece, with protocol 5; `fresh`: locks and the like in it are made anew."""
     with io.BytesIO() as file:
         pickler = Pickler(file, protocol=5)
         pickler.fresh = fresh

@@ -12,7 +12,6 @@ import concurrent.futures
 import contextvars
 import functools
 import queue
-import sys
 import threading
 import types
 import weakref
@@ -20,6 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
+
+from flyte_nb.core.values.user_code import found_by_name
 
 #: Context variables made here, by name: the same one for every task that refers to it. Bounded by the program's own.
 _variables: dict[str, contextvars.ContextVar[Any]] = {}
@@ -70,7 +71,7 @@ def _of_variable(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
 
 
 def _of_lru_cache(cached: Any) -> Any:
-    if _named(cached) is cached and not _by_value(cached.__module__):
+    if found_by_name(cached.__module__, cached.__qualname__) is cached and not _by_value(cached.__module__):
         return NotImplemented  # an installed module's: by name, as any function
     parameters = cached.cache_parameters()
     return LateCache, (parameters["maxsize"], parameters["typed"]), cached.__wrapped__
@@ -81,14 +82,6 @@ def _by_value(module: str) -> bool:
     registered = cloudpickle.list_registry_pickle_by_value()
     parts = module.split(".")
     return module == "__main__" or any(".".join(parts[: i + 1]) in registered for i in range(len(parts)))
-
-
-def _named(value: Any) -> object:
-    """What is found under a value's own name."""
-    found: object = sys.modules.get(value.__module__)
-    for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 def _bare_property() -> functools.cached_property[Any]:

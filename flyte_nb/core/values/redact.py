@@ -73,9 +73,6 @@ _current = Redaction()
 def configure(redaction: Redaction) -> None:
     """Use this redaction in this process from now on. It is picklable: a session sends its own to the workers.
 
-    Args:
-        redaction: What counts as a secret.
-
     Raises:
         ValueError: One of its patterns is not a regular expression.
     """
@@ -163,9 +160,7 @@ def scrub(text: str, secrets: tuple[str, ...] | None = None) -> str:
 def scrub_code(text: str, secrets: tuple[str, ...] | None = None) -> str:
     """`scrub`, and mask the literals that are assigned to secret names: ``password="..."``, ``{"token": "..."}``.
 
-    Args:
-        text: Source code, a label such as ``login(password='x')``, or a message.
-        secrets: From `secret_values`; looked up if not given.
+    For source code, labels such as ``login(password='x')``, and messages.
     """
     if not _current.enabled or not text:
         return text

@@ -65,11 +65,8 @@ def is_notebook_file(filename: str) -> bool:
 def register_source(filename: str, text: str) -> None:
     """Make the source of a file known to this process, so that failure records made here carry it.
 
-    A notebook's cells are no files: a worker that received a function from a cell has its file name, and not its text.
-
-    Args:
-        filename: ``co_filename`` of its functions.
-        text: The whole source.
+    A notebook's cells are no files: a worker that received a function from a cell has its file name (``co_filename``), and not
+    its text.
     """
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
@@ -84,7 +81,7 @@ _nowhere: set[str] = set()
 
 
 def line_of(filename: str, line: int) -> str:
-    """The text of one line, stripped; "" if nobody knows it."""
+    """The text of one line, stripped; "" if its source is unknown."""
     if filename in _nowhere:
         return ""
     text = linecache.getline(filename, line).strip()[:MAX_LINE]
@@ -111,7 +108,7 @@ _blocks: dict[tuple[str, int, int], tuple[list[str], Source]] = {}
 
 
 def source_of(filename: str, first: int, line: int) -> Source | None:
-    """The source around a line, from linecache; None if nobody knows it. The same block is returned every time.
+    """The source around a line, from linecache; None if it is unknown. The same block is returned every time.
 
     Args:
         filename: ``co_filename``.
@@ -130,9 +127,10 @@ def source_of(filename: str, first: int, line: int) -> Source | None:
     known = _blocks.get(key)
     if known is not None and known[0] is lines:
         return known[1]
-    text = "".join(part if len(part) <= MAX_LINE else part[:MAX_LINE] + "...\n" for part in lines[start - 1 : end])
+    text = _joined(lines, start, end)
     if len(text) > MAX_SOURCE:
-        start, text = _shorten(lines, line)
+        start = max(1, line - 10)
+        text = _joined(lines, start, line + 5)
     made = Source(filename, start, text, start == 1 and text.count("\n") >= len(lines))
     if len(_blocks) > 500:
         _blocks.clear()
@@ -140,8 +138,5 @@ def source_of(filename: str, first: int, line: int) -> Source | None:
     return made
 
 
-def _shorten(lines: list[str], line: int) -> tuple[int, str]:
-    start, end = max(1, line - 10), line + 5
-    return start, "".join(
-        part if len(part) <= MAX_LINE else part[:MAX_LINE] + "...\n" for part in lines[start - 1 : end]
-    )
+def _joined(lines: list[str], start: int, end: int) -> str:
+    return "".join(part if len(part) <= MAX_LINE else part[:MAX_LINE] + "...\n" for part in lines[start - 1 : end])

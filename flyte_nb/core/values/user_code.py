@@ -63,12 +63,16 @@ def is_user_file(filename: str, module: str = "") -> bool:
     return not (ours or filename.startswith("<frozen") or library_path(filename) is not None)
 
 
-def is_user_code(value: Any) -> bool:
-    """Whether a function, class or module is the user's own.
+def found_by_name(module: str, qualname: str) -> Any:
+    """What this process finds under a qualified name in a module that it has imported; None if there is nothing."""
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
 
-    Args:
-        value: A function, class or module.
-    """
+
+def is_user_code(value: Any) -> bool:
+    """Whether a function, class or module is the user's own."""
     if isinstance(value, types.FunctionType):
         return is_user_file(value.__code__.co_filename, value.__module__ or "")
     module = (value.__name__ if isinstance(value, types.ModuleType) else value.__module__) or ""

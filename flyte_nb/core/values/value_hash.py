@@ -61,15 +61,9 @@ class HashFunction:
 
 
 def content_hash(value: object) -> bytes:
-    """Hash of a value.
+    """Hash, 16 bytes, of anything that can be pickled.
 
     An object may define what stands for it: ``_flyte_content_hash_()``, which returns text (a file's, its address or digest).
-
-    Args:
-        value: Anything that can be pickled.
-
-    Returns:
-        16 bytes.
 
     Raises:
         Exception: Whatever pickling it raises.
