@@ -72,12 +72,9 @@ class Dir(Reference[T]):
 
     @classmethod
     def from_local_sync(
-        cls,
-        local_path: str | os.PathLike[str],
-        remote_destination: str | None = None,
-        dir_cache_key: str | None = None,
-        **_tuning: Any,
-    ) -> Dir[Any]:
+        cls, local_path: str | os.PathLike[str], remote_destination: str | None = None,
+        dir_cache_key: str | None = None, **_tuning: Any,
+    ) -> Dir[Any]:  # fmt: skip
         """Put a local folder where all tasks reach it: copied inside a task, referred to where it is outside one.
 
         Args:
@@ -100,12 +97,9 @@ class Dir(Reference[T]):
 
     @classmethod
     async def from_local(
-        cls,
-        local_path: str | os.PathLike[str],
-        remote_destination: str | None = None,
-        dir_cache_key: str | None = None,
-        **tuning: Any,
-    ) -> Dir[Any]:
+        cls, local_path: str | os.PathLike[str], remote_destination: str | None = None,
+        dir_cache_key: str | None = None, **tuning: Any,
+    ) -> Dir[Any]:  # fmt: skip
         """As `from_local_sync`, awaited."""
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, dir_cache_key, **tuning)
 

@@ -154,12 +154,9 @@ class File(Reference[T]):
 
     @classmethod
     def from_local_sync(
-        cls,
-        local_path: str | os.PathLike[str],
-        remote_destination: str | None = None,
-        hash_method: Any = None,
+        cls, local_path: str | os.PathLike[str], remote_destination: str | None = None, hash_method: Any = None,
         **_tuning: Any,
-    ) -> File[Any]:
+    ) -> File[Any]:  # fmt: skip
         """Put a local file where all tasks reach it.
 
         Args:
@@ -186,12 +183,9 @@ class File(Reference[T]):
 
     @classmethod
     async def from_local(
-        cls,
-        local_path: str | os.PathLike[str],
-        remote_destination: str | None = None,
-        hash_method: Any = None,
+        cls, local_path: str | os.PathLike[str], remote_destination: str | None = None, hash_method: Any = None,
         **tuning: Any,
-    ) -> File[Any]:
+    ) -> File[Any]:  # fmt: skip
         """As `from_local_sync`, awaited."""
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method, **tuning)
 

@@ -82,27 +82,18 @@ class _Capture:
         if inner is not None:
             return self._pass_on(exc, inner, hop, light)
         classes: dict[str, bytes] = {}
-        group = isinstance(exc, BaseExceptionGroup)
         made, left_out, sources = ((), 0, ()) if light else self._frames(exc.__traceback__, 0)
         cause, context = (None, None) if light else self._chain(exc, depth)
         return FailureRecord(
-            type_name=_class_name(type(exc)),
-            message=self._text(safe_str(exc)),
-            code=reraise.code_of(exc),
-            kind=reraise.kind_of(exc),
-            exception=self._pack(exc, classes),
-            classes=classes,
+            type_name=_class_name(type(exc)), message=self._text(safe_str(exc)),
+            code=reraise.code_of(exc), kind=reraise.kind_of(exc),
+            exception=self._pack(exc, classes), classes=classes,
             builtin=reraise.nearest_builtin(type(exc)).__name__,
-            notes=self._notes(exc),
-            path=(self._clean(hop),) if hop else (),
-            frames=made,
-            sources=sources,
-            left_out=left_out,
-            cause=cause,
-            context=context,
+            notes=self._notes(exc), path=(self._clean(hop),) if hop else (),
+            frames=made, sources=sources, left_out=left_out, cause=cause, context=context,
             children=self._children(exc, depth, light) if isinstance(exc, BaseExceptionGroup) else (),
-            children_total=len(exc.exceptions) if group else 0,  # type: ignore[attr-defined]
-        )
+            children_total=len(exc.exceptions) if isinstance(exc, BaseExceptionGroup) else 0,
+        )  # fmt: skip
 
     def _pass_on(self, exc: BaseException, inner: FailureRecord, hop: Hop | None, light: bool) -> FailureRecord:
         """An error of a child action goes through: the origin's record, with the frames of this action in front."""

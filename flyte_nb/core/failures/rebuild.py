@@ -33,13 +33,9 @@ _OPTIMIZED = 1  # CPython's CO_OPTIMIZED: set on every function, not on the fram
 
 
 def to_exception(
-    record: FailureRecord,
-    *,
-    error_class: type[BaseRuntimeError] | None = None,
-    name_of: Callable[[str], str] | None = None,
-    notes: Iterable[str] = (),
-    worker: str | None = None,
-) -> BaseRuntimeError:
+    record: FailureRecord, *, error_class: type[BaseRuntimeError] | None = None,
+    name_of: Callable[[str], str] | None = None, notes: Iterable[str] = (), worker: str | None = None,
+) -> BaseRuntimeError:  # fmt: skip
     """Build (not raise) the exception that the task or cell awaiting a failed action gets.
 
     Args:

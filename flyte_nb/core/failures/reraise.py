@@ -36,16 +36,10 @@ def nearest_builtin(exception_type: type[BaseException]) -> type[BaseException]:
 
 
 def raise_as(
-    original: BaseException | None,
-    *,
-    code: str,
-    message: str,
-    kind: ErrorKind = "user",
-    cls: type[BaseRuntimeError] | None = None,
-    notes: Iterable[str] = (),
-    worker: str | None = None,
+    original: BaseException | None, *, code: str, message: str, kind: ErrorKind = "user",
+    cls: type[BaseRuntimeError] | None = None, notes: Iterable[str] = (), worker: str | None = None,
     fallback: type[BaseException] | None = None,
-) -> BaseRuntimeError:
+) -> BaseRuntimeError:  # fmt: skip
     """Build (not raise) the exception that the awaiting task gets.
 
     Args:

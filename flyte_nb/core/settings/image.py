@@ -53,26 +53,17 @@ class Image:
 
     @classmethod
     def from_debian_base(
-        cls,
-        python_version: tuple[int, int] | None = None,
-        flyte_version: str | None = None,
-        install_flyte: bool = True,
-        registry: str | None = None,
-        registry_secret: Any = None,
-        name: str | None = None,
+        cls, python_version: tuple[int, int] | None = None, flyte_version: str | None = None,
+        install_flyte: bool = True, registry: str | None = None, registry_secret: Any = None, name: str | None = None,
         platform: tuple[str, ...] | None = None,
-    ) -> Image:
+    ) -> Image:  # fmt: skip
         """An image with Debian and Python."""
         version = python_version or (sys.version_info.major, sys.version_info.minor)
         base = f"{_DEFAULT_BASE}:{version[0]}.{version[1]}-slim-bookworm"
         return cls(
-            base_image=base,
-            registry=registry,
-            name=name or "flyte",
-            platform=platform or ("linux/amd64",),
-            python_version=version,
-            extendable=True,
-        )
+            base_image=base, registry=registry, name=name or "flyte", platform=platform or ("linux/amd64",),
+            python_version=version, extendable=True,
+        )  # fmt: skip
 
     @classmethod
     def from_base(cls, image_uri: str) -> Image:
@@ -91,15 +82,9 @@ class Image:
 
     @classmethod
     def from_uv_script(
-        cls,
-        script: pathlib.Path | str,
-        *,
-        name: str,
-        registry: str | None = None,
-        registry_secret: Any = None,
-        python_version: tuple[int, int] | None = None,
-        **options: Any,
-    ) -> Image:
+        cls, script: pathlib.Path | str, *, name: str, registry: str | None = None, registry_secret: Any = None,
+        python_version: tuple[int, int] | None = None, **options: Any,
+    ) -> Image:  # fmt: skip
         """An image with the packages that a script's header names."""
         base = cls.from_debian_base(python_version=python_version, registry=registry, name=name)
         return _add(base, "uv_script", script=str(script), **options)
@@ -114,16 +99,10 @@ class Image:
     # -- What is added -----------------------------------------------------------------------------------------------
 
     def clone(
-        self,
-        registry: str | None = None,
-        registry_secret: Any = None,
-        name: str | None = None,
-        base_image: str | None = None,
-        python_version: tuple[int, int] | None = None,
-        addl_layer: Any = None,
-        extendable: bool | None = None,
-        platform: Any = None,
-    ) -> Image:
+        self, registry: str | None = None, registry_secret: Any = None, name: str | None = None,
+        base_image: str | None = None, python_version: tuple[int, int] | None = None, addl_layer: Any = None,
+        extendable: bool | None = None, platform: Any = None,
+    ) -> Image:  # fmt: skip
         """The same under another name, or for another registry."""
         return replace(
             self,
@@ -243,13 +222,9 @@ class PodTemplate:
 
     @classmethod
     def from_spec(
-        cls,
-        pod_spec: Any,
-        *,
-        primary_container_name: str | None = None,
-        labels: dict[str, str] | None = None,
+        cls, pod_spec: Any, *, primary_container_name: str | None = None, labels: dict[str, str] | None = None,
         annotations: dict[str, str] | None = None,
-    ) -> PodTemplate:
+    ) -> PodTemplate:  # fmt: skip
         """A template from a specification."""
         return cls(pod_spec, primary_container_name or "primary", labels, annotations)
 
