@@ -61,9 +61,7 @@ class Deployment:
         """One row per environment: (column, text) pairs."""
         return [[("environment", name), ("deployed", "no")] for name in self.envs]
 
-    def env_repr(self) -> list[list[tuple[str, str]]]:
-        """The same rows."""
-        return self.table_repr()
+    env_repr = table_repr
 
 
 @Dual

@@ -136,16 +136,10 @@ class AppEnvironment(Environment):
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def server(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Note the function that would serve the app; it is returned unchanged."""
+        """Note a function that would serve, start or stop the app; it is returned unchanged."""
         return function
 
-    def on_startup(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Note a function; it is returned unchanged."""
-        return function
-
-    def on_shutdown(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Note a function; it is returned unchanged."""
-        return function
+    on_startup = on_shutdown = server
 
     @property
     def endpoint(self) -> str:

@@ -8,6 +8,7 @@ frame exactly.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import pickle
 from collections.abc import AsyncIterator
@@ -220,7 +221,7 @@ def _encoded(frame: Any) -> tuple[bytes, str]:
     """A frame's bytes, and their format."""
     buffer = io.BytesIO()
     package = type(frame).__module__.partition(".")[0]
-    try:
+    with contextlib.suppress(Exception):  # no pyarrow; or columns that Parquet cannot hold
         if package == "pandas":
             frame.to_parquet(buffer)
             return buffer.getvalue(), PARQUET
@@ -232,8 +233,6 @@ def _encoded(frame: Any) -> tuple[bytes, str]:
 
             pq.write_table(frame, buffer)
             return buffer.getvalue(), PARQUET
-    except Exception:  # no pyarrow; or columns that Parquet cannot hold
-        return pickle.dumps(frame, 5), PICKLE
     return pickle.dumps(frame, 5), PICKLE
 
 

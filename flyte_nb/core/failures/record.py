@@ -116,9 +116,7 @@ class FailureRecord(NamedTuple):
     @property
     def summary(self) -> str:
         """One line for lists: "KeyError: 'a'"."""
-        first = self.message.strip().partition("\n")[0][:200]
-        name = self.type_name.rpartition(".")[2]
-        return f"{name}: {first}" if first else name
+        return _one_line(self.type_name.rpartition(".")[2], self.message)
 
     @property
     def hidden(self) -> int:
@@ -170,8 +168,12 @@ def summary_of(exception: BaseException) -> str:
     record = record_of(exception)
     if record is not None:
         return record.summary
-    first = redact.scrub(safe_str(exception)).strip().partition("\n")[0][:200]
-    return f"{type(exception).__name__}: {first}" if first else type(exception).__name__
+    return _one_line(type(exception).__name__, redact.scrub(safe_str(exception)))
+
+
+def _one_line(name: str, message: str) -> str:
+    first = message.strip().partition("\n")[0][:200]
+    return f"{name}: {first}" if first else name
 
 
 def safe_str(exception: BaseException) -> str:

@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-def _no_name(_action: str) -> str:
-    return ""
-
-
 def _file(filename: str) -> str:
     cell = re.fullmatch(r"<ipython-input-(\d+)-\w+>", filename)
     if cell:
@@ -33,15 +29,11 @@ class Standing(NamedTuple):
     lines: tuple[str, ...] = ()
 
 
-def _unknown(_action: str) -> Standing:
-    return Standing()
-
-
 class Presentation(NamedTuple):
     """What the texts of failures depend on."""
 
     #: Short name ("a17") of an action's full name ("r3/3f9a..."); "" if it has none.
-    name_of: Callable[[str], str] = _no_name
+    name_of: Callable[[str], str] = lambda _action: ""
     #: A file name as people know it: "Cell In[5]", "~/helper.py".
     file: Callable[[str], str] = _file
     #: Whether to use ANSI colours.
@@ -49,7 +41,7 @@ class Presentation(NamedTuple):
     #: Whether IPython's commands can be typed where the text is read.
     commands: bool = False
     #: State of the run of an action (by its full name), as of now.
-    standing: Callable[[str], Standing] = _unknown
+    standing: Callable[[str], Standing] = lambda _action: Standing()
 
 
 _current = Presentation()

@@ -17,11 +17,6 @@ from flyte_nb.core.history.facts import CONTROLLER_DECIDES, Action, Attempt, Pha
 _QUEUED = (0, Phase.QUEUED, 0)
 
 
-def placeholder(run: str, name: str) -> Action:
-    """An action of which only a worker's events have arrived so far (number -1: not yet shown)."""
-    return Action(run, name, -1, "", "", "", "", "task", Phase.QUEUED, 0.0)
-
-
 def phase_of(controller_state: tuple[int, Phase, int], attempt: Attempt | None) -> Phase:
     """The phase, from the controller's last state and the latest attempt."""
     _, phase, refers_to = controller_state
@@ -115,6 +110,7 @@ def fold(action: Action | None, event: ev.Event) -> Action:
         KeyError: The event is not about an action's state.
     """
     if action is None:
-        action = placeholder(event.run, event.action)  # type: ignore[union-attr]
+        # Number -1: not yet shown, as long as only a worker's events of it have arrived.
+        action = Action(event.run, event.action, -1, "", "", "", "", "task", Phase.QUEUED, 0.0)  # type: ignore[union-attr]
     _FOLDS[type(event)](action, event)
     return action

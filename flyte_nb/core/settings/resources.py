@@ -106,10 +106,6 @@ _FAMILIES: tuple[tuple[str, DeviceClass], ...] = (
 )  # fmt: skip
 
 
-def _family(model: str) -> DeviceClass:
-    return next((family for start, family in _FAMILIES if model.startswith(start)), "GPU")
-
-
 def _pair(name: str, value: object) -> None:
     if isinstance(value, tuple | list) and len(value) != 2:
         raise ValueError(f"{name} as a tuple must be (request, limit), not {value!r}.")
@@ -162,7 +158,8 @@ class Resources:
         if isinstance(gpu, str):
             model, colon, number = gpu.rpartition(":")
             if colon and model and number.isdigit():
-                return Device(int(number), _family(model), model)
+                family: DeviceClass = next((each for start, each in _FAMILIES if model.startswith(start)), "GPU")
+                return Device(int(number), family, model)
             if gpu == "AppleSilicon":
                 return Device(1, "APPLE_SILICON", gpu)
         raise ValueError(f"gpu must be '<model>:<number>' such as 'T4:1', a number, or a Device, not {gpu!r}.")

@@ -101,7 +101,8 @@ def dumps(value: object, blobs: Blobs | Results | None = None) -> Payload:
             pickler.Pickler(file, protocol=5, buffer_callback=take).dump(value)
             data = file.getvalue()
     except Exception as exc:
-        raise UnpicklableError(_why(value, exc)) from exc
+        what = f"{describe_culprit(value)} cannot be pickled"
+        raise UnpicklableError(f"{what}: {type(exc).__name__}: {exc}") from exc
     return Packed(data, tuple(refs), len(data) + sum(sizes)) if refs else data
 
 
@@ -138,10 +139,6 @@ def key_bytes(payload: Payload) -> bytes:
     if isinstance(payload, Packed):
         return payload.data + "".join(blob.name for blob in payload.blobs).encode()
     return payload
-
-
-def _why(value: object, exc: BaseException) -> str:
-    return f"{describe_culprit(value)} cannot be pickled: {type(exc).__name__}: {exc}"
 
 
 def describe_culprit(value: object, depth: int = 3) -> str:

@@ -79,9 +79,9 @@ def pack(error: BaseException) -> bytes | None:
 
     Attributes that cannot be pickled are left out. None if it cannot be pickled at all, or is larger than `MAX_PACKED`.
     """
-    for keep in (_keep_all, _keep_picklable):
+    for modest in (False, True):
         try:
-            packed = _dump(error, keep)
+            packed = _dump(error, modest=modest)
         except Exception:  # noqa: S112 - pickling runs the user's code; the second try is more modest
             continue
         if len(packed) <= MAX_PACKED:
@@ -100,22 +100,15 @@ def unpack(packed: bytes) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def _keep_all(attributes: dict[str, Any]) -> dict[str, Any]:
-    return attributes
-
-
-def _keep_picklable(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in attributes.items() if _is_picklable(value)}
-
-
 def _is_picklable(value: object) -> bool:
     try:
-        return len(_dump(value, _keep_all)) <= MAX_PACKED
+        return len(_dump(value)) <= MAX_PACKED
     except Exception:
         return False
 
 
-def _dump(value: object, keep: Any) -> bytes:
+def _dump(value: object, *, modest: bool = False) -> bytes:
+    """Pickle a value; `modest`: without those parts of exceptions that cannot be pickled."""
     # Not imported at the top: the module is needed on the way of failures only, and takes 10 ms to import.
     from flyte_nb.core.values.pickler import Pickler
 
@@ -123,11 +116,14 @@ def _dump(value: object, keep: Any) -> bytes:
         def reducer_override(self, obj: Any) -> Any:
             if not isinstance(obj, BaseException) or hasattr(type(obj), "_flyte_original_type"):
                 return super().reducer_override(obj)  # a dual error pickles itself
-            outside, attributes = keep(dict(members(obj))), keep(dict(obj.__dict__))
-            args = obj.args if keep is _keep_all else tuple(a if _is_picklable(a) else repr(a)[:200] for a in obj.args)
+            args, outside, attributes = obj.args, dict(members(obj)), dict(obj.__dict__)
+            if modest:
+                args = tuple(each if _is_picklable(each) else repr(each)[:200] for each in args)
+                outside, attributes = (
+                    {key: each for key, each in found.items() if _is_picklable(each)} for found in (outside, attributes)
+                )
             if isinstance(obj, BaseExceptionGroup):
-                args = (obj.message, list(obj.exceptions))
-                outside = {}
+                args, outside = (obj.message, list(obj.exceptions)), {}
             return put_together, (type(obj), args, outside, attributes, obj.__cause__)
 
     stream = io.BytesIO()
