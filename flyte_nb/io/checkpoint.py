@@ -51,7 +51,7 @@ class BaseCheckpoint(ABC):
 
     @abstractmethod
     async def load(self) -> Path | None:
-        """Have the earlier attempt's checkpoint here."""
+        """Fetch the earlier attempt's checkpoint."""
 
     @abstractmethod
     async def save(self, data: Path | str | bytes) -> None:
@@ -59,7 +59,7 @@ class BaseCheckpoint(ABC):
 
     @abstractmethod
     def load_sync(self) -> Path | None:
-        """Have the earlier attempt's checkpoint here."""
+        """Fetch the earlier attempt's checkpoint."""
 
     @abstractmethod
     def save_sync(self, data: Path | str | bytes) -> None:
@@ -108,7 +108,7 @@ class Checkpoint(BaseCheckpoint):
         return self._source is not None
 
     def load_sync(self) -> Path | None:
-        """Have the earlier attempt's checkpoint here.
+        """Fetch the earlier attempt's checkpoint.
 
         Returns:
             The file (``path.read_bytes()``), or the folder if one was saved; None if no earlier attempt saved anything.

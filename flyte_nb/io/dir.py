@@ -165,7 +165,7 @@ class Dir(Reference[T]):
         return not self.is_empty and places.exists(self.path)
 
     def download_sync(self, local_path: str | os.PathLike[str] | None = None) -> str:
-        """Have it on this machine's disk.
+        """Bring it to this machine's disk, if it is elsewhere.
 
         Args:
             local_path: Where. By default it stays where it is if that is a disk, else a temporary folder of the session.

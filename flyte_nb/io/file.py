@@ -72,7 +72,7 @@ class Reference(Generic[T]):
         return await asyncio.to_thread(self.exists_sync)
 
     def download_sync(self, local_path: str | os.PathLike[str] | None = None) -> str:
-        """Have it on this machine's disk."""
+        """Bring it to this machine's disk, if it is elsewhere."""
         raise NotImplementedError
 
     async def download(self, local_path: str | os.PathLike[str] | None = None) -> str:
@@ -224,7 +224,7 @@ class File(Reference[T]):
             await asyncio.to_thread(opened.__exit__, None, None, None)
 
     def download_sync(self, local_path: str | os.PathLike[str] | None = None) -> str:
-        """Have it on this machine's disk.
+        """Bring it to this machine's disk, if it is elsewhere.
 
         Args:
             local_path: Where: a file, or a folder (one that exists, or written with a slash at its end). By default it stays

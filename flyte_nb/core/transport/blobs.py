@@ -227,7 +227,7 @@ class Blobs:
             self._bytes -= evicted.nbytes
 
     def trim(self) -> None:
-        """Forget what no call under way uses: a run has ended."""
+        """Evict the remembered buffers; those that calls in flight use stay with them. Called at the end of a run."""
         with self._lock:
             self._remembered.clear()
             self._bytes = 0

@@ -71,24 +71,24 @@ def register_source(filename: str, text: str) -> None:
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    _nowhere.discard(filename)
+    _unreadable.discard(filename)
     # No modification time: `linecache.checkcache` then leaves it alone.
     linecache.cache[filename] = (len(text), None, lines, filename)
 
 
-#: Relative names of files that are nowhere ("index.pyx" of compiled code): linecache would search ``sys.path`` each time.
-_nowhere: set[str] = set()
+#: Relative names of files that cannot be read ("index.pyx" of compiled code): linecache would search ``sys.path`` each time.
+_unreadable: set[str] = set()
 
 
 def line_of(filename: str, line: int) -> str:
     """The text of one line, stripped; "" if its source is unknown."""
-    if filename in _nowhere:
+    if filename in _unreadable:
         return ""
     text = linecache.getline(filename, line).strip()[:MAX_LINE]
     if not text and filename[:1] not in ("<", os.sep) and filename not in linecache.cache:
-        if len(_nowhere) > 1_000:
-            _nowhere.clear()
-        _nowhere.add(filename)
+        if len(_unreadable) > 1_000:
+            _unreadable.clear()
+        _unreadable.add(filename)
     return text
 
 
