@@ -17,6 +17,7 @@ pytestmark = pytest.mark.kernel
 PREPARE = """
 import asyncio, contextvars, sys
 from flyte_nb.core.failures import capture as failure, rebuild as remote_traceback
+from flyte_nb.core.failures.record import FailureRecord
 from flyte_nb.kernel.debugger.post_mortem import post_mortem
 from flyte_nb.kernel.debugger.replay import replay
 from flyte_nb.kernel.error_display import ErrorDisplay
