@@ -1,4 +1,4 @@
-/** Types of what Python sends and takes: a mirror of flyte_nb/views/rows.py, picture.py and replies.py. */
+/** Types of what Python sends and takes: a mirror of flyte_nb/views/browser/rows.py, patches.py, replies.py. */
 
 export const PROTOCOL = 1;
 
@@ -146,6 +146,7 @@ export interface Attempt {
   worker: string;
   pid: number;
   slot: string;
+  /** Seconds in which it held its slot; 0 while it runs. */
   busy: number;
   ok: boolean | null;
   error: ErrorNote | null;

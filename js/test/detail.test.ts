@@ -69,6 +69,37 @@ beforeEach(() => {
 const query = <T extends Element = HTMLElement>(selector: string): T => view.el.querySelector(selector) as T;
 
 describe("the panel of an action", () => {
+  it("tells slot time from the time that its actions took, and from the rest", () => {
+    const attempt = (busy: number, ok: boolean | null) => ({
+      number: 0,
+      started: 1,
+      ended: ok === null ? null : 11,
+      worker: "w",
+      pid: 1,
+      slot: "0",
+      busy,
+      ok,
+      error: null,
+    });
+    const words = (more: Partial<Detail>): string | null => {
+      view.draw(detail({ queued: 0, started: 1, ...more }));
+      return query(".fnb-times").getAttribute("aria-label");
+    };
+
+    expect(words({ ended: 11, waited: 6, attempts: [attempt(3, true)] })).toBe(
+      "queued 1.00 s, running 3.00 s, awaiting its actions 6.00 s, suspended 1.00 s",
+    );
+    // Its actions overlapped with its own work: what is left of the time.
+    expect(words({ ended: 11, waited: 9, attempts: [attempt(3, true)] })).toBe(
+      "queued 1.00 s, running 3.00 s, awaiting its actions 7.00 s",
+    );
+    const clock = vi.spyOn(RunModel.prototype, "elapsed").mockReturnValue(11);
+    expect(words({ ended: null, waited: 6, attempts: [attempt(0, null)] })).toBe(
+      "queued 1.00 s, running 4.00 s, awaiting its actions 6.00 s",
+    );
+    clock.mockRestore();
+  });
+
   it("draws tables, pictures and text, and makes no markup of them", () => {
     const table = {
       head: ["", "a"],

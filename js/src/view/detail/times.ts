@@ -42,15 +42,15 @@ function timeBar(detail: Detail, started: number, now: number): HTMLElement[] {
     detail.attempts.reduce((sum, one) => sum + one.busy, 0),
   );
   const waited = Math.min(ran, detail.waited ?? 0);
-  // While it runs, how much of it was spent suspended is not known yet.
-  const held = detail.ended === null && busy === 0 ? ran : busy;
-  const running = Math.max(0, held - waited);
+  // While an attempt runs, how long it held its slot is not known yet: all of the time that it does not await its actions.
+  const running = detail.ended === null && busy === 0 ? ran - waited : busy;
+  const awaiting = Math.min(waited, ran - running);
   const suspended = `fnb-b-${P.PAUSED} fnb-hatch`;
   const parts = [
     { word: "queued", seconds: queued, look: `fnb-b-${P.QUEUED}` },
     { word: "running", seconds: running, look: `fnb-b-${P.RUNNING}` },
-    { word: "awaiting its actions", seconds: waited, look: suspended },
-    { word: "suspended", seconds: ran - running - waited, look: suspended },
+    { word: "awaiting its actions", seconds: awaiting, look: suspended },
+    { word: "suspended", seconds: ran - running - awaiting, look: suspended },
   ].filter(({ seconds }) => seconds > 0.004 * (queued + ran) && seconds >= 0.005);
   const texts = parts.map(({ word, seconds }) => `${word} ${duration(seconds)}`);
   const bar = h(
