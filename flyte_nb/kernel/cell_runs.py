@@ -75,12 +75,9 @@ class CellRuns:
         if found is None or found.cell is not cell:
             session, attended = self._session, self._session.is_attended()
             info = RunInfo(
-                name=session.new_run_name(),
-                home=session.home,
-                interactive_mode=attended,
-                on_failure=on_failure.way_of(None, attended),
-                breakpoint_wait=on_failure.wait_of(None, attended),
-            )
+                name=session.new_run_name(), home=session.home, interactive_mode=attended,
+                on_failure=on_failure.way_of(None, attended), breakpoint_wait=on_failure.wait_of(None, attended),
+            )  # fmt: skip
             found = CellExecution(cell, info, cell_context(session, info), CellRunControl(session, info))
             found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None
             self._by_cell[id(cell)] = self._by_name[info.name] = found

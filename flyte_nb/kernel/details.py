@@ -238,13 +238,9 @@ def _frame(frame: FrameRecord, record: FailureRecord, unread: str) -> dict[str, 
     # What a body imports is seldom what went wrong in it.
     variables = dict(sorted(variables.items(), key=lambda item: item[1].startswith(_IMPORTED)))
     return {
-        "file": wording.current().file(frame.filename),
-        "line": frame.lineno,
-        "function": frame.name,
-        "source": _source(frame, record.sources),
-        "locals": variables,
-        "user": frame.is_user,
-    }
+        "file": wording.current().file(frame.filename), "line": frame.lineno, "function": frame.name,
+        "source": _source(frame, record.sources), "locals": variables, "user": frame.is_user,
+    }  # fmt: skip
 
 
 def _local(kept: object, record: FailureRecord) -> str:

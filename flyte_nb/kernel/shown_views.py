@@ -28,11 +28,9 @@ class ShownViews:
     """
 
     def __init__(
-        self,
-        store: RunStore,
-        command: Callable[[str, str, Mapping[str, Any]], Any],
+        self, store: RunStore, command: Callable[[str, str, Mapping[str, Any]], Any],
         details: Callable[[RunRecord], Details | None],
-    ) -> None:
+    ) -> None:  # fmt: skip
         #: None outside a notebook: runs are shown on the terminal.
         self.notebook: Notebook | None = None
         #: By run, the one shown or ended last at the end.
@@ -54,13 +52,10 @@ class ShownViews:
             known.close()
         record = self._store.runs[run]
         view = self.views[run] = View(
-            record,
-            display=display,
-            on_message=notebook.on_widget_message if notebook is not None else None,
-            control=lambda op, args, _nonce: self._command(run, op, args),
-            details=self._details(record),
+            record, display=display, on_message=notebook.on_widget_message if notebook is not None else None,
+            control=lambda op, args, _nonce: self._command(run, op, args), details=self._details(record),
             stream=sys.stderr,
-        )
+        )  # fmt: skip
         view.start()
         if record.state.ended_at is not None:
             view.finish()

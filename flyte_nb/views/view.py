@@ -67,17 +67,10 @@ class View:
     """
 
     def __init__(
-        self,
-        record: RunRecord,
-        *,
-        display: Display | None = None,
-        on_message: OnMessage | None = None,
-        control: Control | None = None,
-        details: Details | None = None,
-        mode: Mode | None = None,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+        self, record: RunRecord, *, display: Display | None = None, on_message: OnMessage | None = None,
+        control: Control | None = None, details: Details | None = None, mode: Mode | None = None,
+        stream: TextIO | None = None, clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         self.record = record
         self.model = RunModel(record, clock)
         stream = stream if stream is not None else sys.stderr

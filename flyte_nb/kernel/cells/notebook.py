@@ -27,12 +27,9 @@ class Notebook:
     """
 
     def __init__(
-        self,
-        ip: Any,
-        on_widget_message: Callable[..., object],
-        details: Callable[[Any, RunRecord], Details],
+        self, ip: Any, on_widget_message: Callable[..., object], details: Callable[[Any, RunRecord], Details],
         buttons: Callable[[], Mapping[str, Callable[[Any, str, Mapping[str, Any]], Any]]],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.cells = CellTracker(ip)
         self.output = CellOutput(ip)
         self.names = CellNames(ip)

@@ -115,12 +115,10 @@ class CellTracker:
 
     def _pre_run_cell(self, info: Any) -> None:
         cell = Cell(
-            serial=next(self._serials),
-            cell_id=getattr(info, "cell_id", None),
-            prompt=self._prompt() if info.store_history else None,
-            title=title_of(info.raw_cell),
+            serial=next(self._serials), cell_id=getattr(info, "cell_id", None),
+            prompt=self._prompt() if info.store_history else None, title=title_of(info.raw_cell),
             parent=parent_header(self.ip),
-        )
+        )  # fmt: skip
         del self._running[
             : -MAX_NESTED_CELLS + 1
         ]  # IPython always reports the end; should it ever not, the list stays short.

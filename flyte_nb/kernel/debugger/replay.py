@@ -34,15 +34,9 @@ class Replayed(NamedTuple):
 
 
 def replay(
-    function: Callable[..., Any],
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    context: contextvars.Context | None = None,
-    step: bool = False,
-    shell: Any = None,
-    what: str = "replay",
-) -> Replayed:
+    function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *,
+    context: contextvars.Context | None = None, step: bool = False, shell: Any = None, what: str = "replay",
+) -> Replayed:  # fmt: skip
     """Call a task's function here. ``breakpoint()`` stops in it, and if it fails the debugger opens where it did.
 
     Args:

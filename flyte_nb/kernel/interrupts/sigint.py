@@ -38,15 +38,9 @@ class CellInterrupt:
     """
 
     def __init__(
-        self,
-        cell: Cell,
-        notify: Callable[[Cell], None],
-        previous: Callable[[int, FrameType | None], Any],
-        task: asyncio.Task[Any] | None,
-        loop: asyncio.AbstractEventLoop | None,
-        *,
-        in_kernel: bool,
-    ) -> None:
+        self, cell: Cell, notify: Callable[[Cell], None], previous: Callable[[int, FrameType | None], Any],
+        task: asyncio.Task[Any] | None, loop: asyncio.AbstractEventLoop | None, *, in_kernel: bool,
+    ) -> None:  # fmt: skip
         self.cell = cell
         self.previous = previous
         self._notify = notify

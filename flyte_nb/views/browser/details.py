@@ -65,21 +65,14 @@ def base_detail(record: RunRecord, action: Action) -> Json:
     """What the store knows of an action: identity, times, attempts, error, reports, preview."""
     start = record.state.started_at
     out: Json = {
-        "name": action.name,
-        "id": action.number,
-        "task": action.task,
-        "label": cut(action.label, 2_000),
-        "kind": action.kind,
-        "note": action.note,
-        "queued": since(start, action.queued_at),
-        "started": since(start, action.started_at),
-        "ended": since(start, action.ended_at),
-        "max_attempts": action.max_attempts,
-        "cached": action.cached,
+        "name": action.name, "id": action.number, "task": action.task, "label": cut(action.label, 2_000),
+        "kind": action.kind, "note": action.note, "queued": since(start, action.queued_at),
+        "started": since(start, action.started_at), "ended": since(start, action.ended_at),
+        "max_attempts": action.max_attempts, "cached": action.cached,
         "attempts": [_attempt(start, a) for a in (*action.earlier, *([action.attempt] if action.attempt else []))],
         "reports": [tab for name, tab in record.reports if name == action.name],
         "path": [[a.number, cut(a.label or a.task, 80)] for a in _ancestors(record, action)],
-    }
+    }  # fmt: skip
     if waited := _waited(record, action):
         out["waited"] = round(waited, 3)
     if action.preview:
@@ -119,16 +112,10 @@ def _ancestors(record: RunRecord, action: Action) -> list[Action]:
 
 def _attempt(start: float, attempt: Attempt) -> Json:
     return {
-        "number": attempt.number,
-        "started": since(start, attempt.started_at),
-        "ended": since(start, attempt.ended_at),
-        "worker": attempt.worker,
-        "pid": attempt.pid,
-        "slot": attempt.slot,
-        "busy": round(attempt.busy, 3),
-        "ok": attempt.ok,
-        "error": _error(attempt.error) if attempt.error else None,
-    }
+        "number": attempt.number, "started": since(start, attempt.started_at),
+        "ended": since(start, attempt.ended_at), "worker": attempt.worker, "pid": attempt.pid, "slot": attempt.slot,
+        "busy": round(attempt.busy, 3), "ok": attempt.ok, "error": _error(attempt.error) if attempt.error else None,
+    }  # fmt: skip
 
 
 def _error(error: ErrorNote) -> Json:

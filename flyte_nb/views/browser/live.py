@@ -64,13 +64,9 @@ class LiveWidget(HtmlPage):
     """
 
     def __init__(
-        self,
-        model: RunModel,
-        display: Display | None,
-        details: Details,
-        on_message: OnMessage,
+        self, model: RunModel, display: Display | None, details: Details, on_message: OnMessage,
         control: Control | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(model, display)
         self.mode = Mode.WIDGET
         self.patches = PatchStream(model)

@@ -177,13 +177,10 @@ class PatchStream:
     def _envelope(self, kind: str) -> Json:
         self.seq += 1
         return {
-            "kind": kind,
-            "v": rows.PROTOCOL,
-            "seq": self.seq,
-            "now": round(self.model.clock() - self.record.state.started_at, 3),
-            "small": self.small,
+            "kind": kind, "v": rows.PROTOCOL, "seq": self.seq,
+            "now": round(self.model.clock() - self.record.state.started_at, 3), "small": self.small,
             "run": self.header(),
-        }
+        }  # fmt: skip
 
     def _rows(self, names: set[str]) -> list[Json]:
         record = self.record
@@ -247,10 +244,9 @@ class PatchStream:
         record = self.record
         return {
             "lines": [rows.log_line(record, name, line) for name, line in lines],
-            "labels": rows.labels(record, {name for name, _ in lines}),
-            "skipped": skipped,
+            "labels": rows.labels(record, {name for name, _ in lines}), "skipped": skipped,
             "total": record.logs.total,
-        }
+        }  # fmt: skip
 
 
 def _changed_stretches(group: Group, sent: bytearray, parts: list[Json], buffers: list[bytes], budget: int) -> int:

@@ -57,13 +57,9 @@ def parse_query(args: Mapping[str, Any]) -> Query:
     states = args.get("states")
     codes = [c for c in states if isinstance(c, int) and 0 <= c < len(PHASES)] if isinstance(states, list) else []
     return Query(
-        text=text("text").strip(),
-        phases=frozenset(PHASES[c] for c in codes),
-        task=text("task"),
-        error=text("error"),
-        sort=text("sort") or "order",
-        descending=args.get("desc") is True,
-    )
+        text=text("text").strip(), phases=frozenset(PHASES[c] for c in codes), task=text("task"), error=text("error"),
+        sort=text("sort") or "order", descending=args.get("desc") is True,
+    )  # fmt: skip
 
 
 async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float) -> tuple[array.array[int], int]:

@@ -51,15 +51,9 @@ class Replies:
         self._details = details
         self._send = send
         self._ops: dict[str, Callable[[Mapping[str, Any], str], Awaitable[None] | None]] = {
-            "visible_rows": self._visible_rows,
-            "query": self._query,
-            "detail": self._detail,
-            "logs": self._logs,
-            "timeline": self._timeline,
-            "report": self._report,
-            "download": self._download,
-            "peek": self._peek,
-        }
+            "visible_rows": self._visible_rows, "query": self._query, "detail": self._detail, "logs": self._logs,
+            "timeline": self._timeline, "report": self._report, "download": self._download, "peek": self._peek,
+        }  # fmt: skip
 
     def answers(self, op: str) -> bool:
         """Whether it knows this operation."""
@@ -146,11 +140,9 @@ class Replies:
     def _send_lines(self, nonce: str, lines: list[NamedLine], total: int) -> None:
         record = self._patches.record
         log = {
-            "head": [],
-            "hidden": max(0, total - len(lines)),
-            "tail": [log_line(record, name, line) for name, line in lines],
-            "total": total,
-        }
+            "head": [], "hidden": max(0, total - len(lines)),
+            "tail": [log_line(record, name, line) for name, line in lines], "total": total,
+        }  # fmt: skip
         self._reply(nonce, {"log": log, "labels": labels(record, {name for name, _ in lines})})
 
     async def _timeline(self, args: Mapping[str, Any], nonce: str) -> None:
@@ -252,9 +244,8 @@ def _table(table: Mapping[str, Any]) -> Json:
     return {
         "head": row(table.get("head")),
         "rows": [row(cells) for cells in rows[:MAX_TABLE_ROWS]] if isinstance(rows, list) else [],
-        "said": cut(str(table.get("said", "")), 200),
-        "index": bool(table.get("index")),
-    }
+        "said": cut(str(table.get("said", "")), 200), "index": bool(table.get("index")),
+    }  # fmt: skip
 
 
 def _frame(frame: Mapping[str, Any]) -> Json:
@@ -263,8 +254,7 @@ def _frame(frame: Mapping[str, Any]) -> Json:
     return {
         "file": cut(str(frame.get("file", "")), 300),
         "line": frame.get("line") if isinstance(frame.get("line"), int) else 0,
-        "function": cut(str(frame.get("function", "")), 200),
-        "source": cut(str(frame.get("source", "")), 2_000),
+        "function": cut(str(frame.get("function", "")), 200), "source": cut(str(frame.get("source", "")), 2_000),
         "locals": {cut(str(k), 100): cut(str(v), 2_000) for k, v in list(variables.items())[:MAX_LOCALS]},
         "user": bool(frame.get("user", True)),
-    }
+    }  # fmt: skip

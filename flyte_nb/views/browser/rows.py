@@ -45,15 +45,10 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
     start = record.state.started_at
     group, index = record.group_of(action.name) or (None, 0)
     out: Json = {
-        "name": action.name,
-        "id": action.number,
-        "parent": action.parent,
-        "group": group.key if group else "",
-        "index": index,
-        "label": cut(action.label or action.task or action.id, LABEL_CHARS),
-        "phase": action.phase.code,
-        "queued": since(start, action.queued_at),
-    }
+        "name": action.name, "id": action.number, "parent": action.parent, "group": group.key if group else "",
+        "index": index, "label": cut(action.label or action.task or action.id, LABEL_CHARS),
+        "phase": action.phase.code, "queued": since(start, action.queued_at),
+    }  # fmt: skip
     if action.started_at is not None:
         out["started"] = since(start, action.started_at)
     if action.ended_at is not None:
@@ -101,13 +96,9 @@ def group_row(record: RunRecord, group: Group, ended: float | None) -> Json:
     start = record.state.started_at
     first = record.actions[group.members[0]]
     out: Json = {
-        "key": group.key,
-        "parent": group.parent,
-        "label": cut(group.label, LABEL_CHARS),
-        "n": len(group.members),
-        "counts": list(group.counts),
-        "queued": since(start, first.queued_at),
-    }
+        "key": group.key, "parent": group.parent, "label": cut(group.label, LABEL_CHARS), "n": len(group.members),
+        "counts": list(group.counts), "queued": since(start, first.queued_at),
+    }  # fmt: skip
     if group.named:
         out["named"] = True
     if ended is not None:
@@ -119,15 +110,9 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
     """What the one line at the top shows. `rate` in actions a second; 0 and None: not worth showing."""
     state = record.state
     out: Json = {
-        "run": state.run,
-        "title": cut(state.headline, LABEL_CHARS),
-        "kind": state.kind,
-        "phase": state.phase.code,
-        "epoch": round(state.started_at, 3),
-        "counts": list(counts),
-        "total": sum(counts),
-        "roots": roots(record),
-    }
+        "run": state.run, "title": cut(state.headline, LABEL_CHARS), "kind": state.kind, "phase": state.phase.code,
+        "epoch": round(state.started_at, 3), "counts": list(counts), "total": sum(counts), "roots": roots(record),
+    }  # fmt: skip
     if state.ended_at is not None:
         out["ended"] = since(state.started_at, state.ended_at)
     if state.prompt:

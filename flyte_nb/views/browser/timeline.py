@@ -154,11 +154,9 @@ async def timeline(
         floats.append(float(rank[lane]))
         floats.extend(values)
     content = {
-        "lanes": [[worker, slot] for worker, slot in ordered],
-        "n": len(fitted),
-        "left_out": lanes.left_out,
+        "lanes": [[worker, slot] for worker, slot in ordered], "n": len(fitted), "left_out": lanes.left_out,
         "end": round(end, 3),
-    }
+    }  # fmt: skip
     return content, [floats.tobytes()]
 
 
