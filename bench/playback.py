@@ -10,6 +10,7 @@ from typing import Any
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.store import RunStore
+from flyte_nb.kernel.clicks import Command, CommandRouter
 from flyte_nb.views.view import View
 
 Bundle = Mapping[str, Any]
@@ -44,14 +45,13 @@ class Stage:
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, name="stage", daemon=True).start()
-        handlers = getattr(ip.kernel, "control_handlers", None)
-        if handlers is not None:
-            handlers["flyte_ui"] = lambda _stream, _ident, msg: self._dispatch(msg["content"])
+        self.router = CommandRouter(self._take, self.loop.call_soon_threadsafe)
+        self.router.install(ip)
 
-    def _dispatch(self, content: Mapping[str, Any]) -> None:
+    def _take(self, command: Command) -> None:
         for view in list(self.views.values()):
-            if view.uid == content.get("comm_id"):
-                view.on_message(None, dict(content))
+            if view.uid == command.widget:
+                view.handle(command.op, command.args, command.nonce)
 
     def _control(self, op: str, args: Mapping[str, Any], _nonce: str) -> Any:
         self.commands.append((op, dict(args)))
@@ -94,8 +94,9 @@ class Stage:
                     record = self.store.runs[event.run]
                     if show:
                         view = self.views[event.run] = View(
-                            record, display=display, control=self._control, details=details
-                        )
+                            record, display=display, on_message=self.router.on_widget_message, control=self._control,
+                            details=details,
+                        )  # fmt: skip
                         view.start()
             if view is not None and close:
                 view.finish()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO, TypeVar
 
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.views.browser.details import Details, StoreDetails
+from flyte_nb.views.browser.details import Details
 from flyte_nb.views.browser.live import LiveWidget
 from flyte_nb.views.browser.replies import Control
 from flyte_nb.views.display import Display, OnMessage
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 SHARE = 0.04
 #: Bytes a second to the browser.
 BYTES_PER_SECOND = 900_000
-#: Nonces of messages remembered: a command that arrives twice is done once.
-MAX_NONCES = 1_000
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -51,16 +49,15 @@ def _counted(method: _F) -> _F:
 
 
 class View:
-    """One run, shown in one output or more. All methods run on the engine thread, `on_message` excepted.
+    """One run, shown in one output or more. All methods run on the engine thread.
 
     Args:
         record: The run.
         display: Where outputs go; None outside notebooks.
-        on_message: Given to ``Widget.on_msg``: the session's ``CommandRouter.on_widget_message``. None: the view takes messages
-            itself.
+        on_message: Given to ``Widget.on_msg``: the session's ``CommandRouter.on_widget_message``.
         control: Called with (op, args, nonce) for commands that are not the view's own (``cancel_run``, ``retry_action``, ...).
             May return an awaitable; its result, a dict, is the reply. None: `handle` returns False for them.
-        details: More about actions than the store knows.
+        details: More about actions than the store knows; None: nothing more.
         mode: How to show it; None: `choose_mode`.
         stream: Where the terminal's tree or lines go; None: ``sys.stderr``.
         clock: Seconds since the epoch.
@@ -77,8 +74,7 @@ class View:
         self.surface: Surface
         match mode or choose_mode(display, stream):
             case Mode.WIDGET:
-                details = details or StoreDetails(record)
-                self.surface = LiveWidget(self.model, display, details, on_message or self.on_message, control)
+                self.surface = LiveWidget(self.model, display, details, on_message, control)
             case Mode.HTML:
                 self.surface = HtmlPage(self.model, display)
             case Mode.CONSOLE:
@@ -90,11 +86,9 @@ class View:
             case _:
                 self.surface = Surface(self.model)
         self.stats = self.surface.stats
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._finished = False
-        self._nonces: dict[str, None] = {}
 
     def __repr__(self) -> str:
         state = "finished" if self._finished else "live" if self._task is not None else "not started"
@@ -115,11 +109,11 @@ class View:
     @_counted
     def start(self) -> None:
         """Show the run and keep it up to date until `finish`. Needs a running loop; a second call after `finish` reopens it."""
-        self._loop = asyncio.get_running_loop()
         self._finished = False
         self.surface.open()
         if self._task is None or self._task.done():
-            self._task = self._loop.create_task(self._keep_up(), name=f"flyte_nb view of {self.record.state.run}")
+            work = self._keep_up()
+            self._task = asyncio.get_running_loop().create_task(work, name=f"flyte_nb view of {self.record.state.run}")
 
     def also(self, display: Display) -> None:
         """Show the run in one more output, as ``%flyte show`` does: the same view, side by side with the others."""
@@ -192,22 +186,6 @@ class View:
     @_counted
     def _check(self) -> None:
         self.surface.check()
-
-    # -- the browser ----------------------------------------------------------------------------------------------
-
-    def on_message(self, _widget: object, content: object, _buffers: object = None) -> None:
-        """Take a message from the browser, in any thread, where no session routes them."""
-        if isinstance(content, dict) and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._take_message, content)
-
-    def _take_message(self, content: Mapping[str, Any]) -> None:
-        nonce, args = str(content.get("nonce", "")), content.get("args")
-        if nonce in self._nonces:
-            return
-        self._nonces[nonce] = None
-        while len(self._nonces) > MAX_NONCES:
-            del self._nonces[next(iter(self._nonces))]
-        self.handle(str(content.get("op", "")), args if isinstance(args, dict) else {}, nonce)
 
     @_counted
     def handle(self, op: str, args: Mapping[str, Any], nonce: str) -> bool:

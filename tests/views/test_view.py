@@ -209,21 +209,6 @@ async def test_commands_of_others_are_handed_on(store: RunStore, board: Board, w
     assert not View(record, display=board).handle("cancel_run", {}, "n8")
 
 
-async def test_same_message_by_both_paths_counts_once(store: RunStore, board: Board, widgets: list[FakeWidget]) -> None:
-    """The copy of a command, with the same nonce, is dropped."""
-    _, record = opened(store)
-    asked: list[str] = []
-    view = View(record, display=board, control=lambda op, _args, _nonce: asked.append(op))
-    view.start()
-    for _ in range(2):
-        view.on_message(None, {"op": "retry_failed", "args": {}, "nonce": "same"})
-    view.on_message(None, {"op": "retry_failed", "args": {}, "nonce": "other"})
-    await until(lambda: len(asked) >= 2)
-    view.finish()
-
-    assert ["retry_failed"] * 2 == asked
-
-
 @pytest.mark.parametrize("op", ["detail", "logs", "query", "timeline", "report", "download", "peek"])
 @pytest.mark.parametrize(
     "args", [{"action": "r", "tab": "main", "group": "a0/g:score", "index": 1}, {"action": 7, "index": "x"}, {}]

@@ -1,7 +1,6 @@
 """Details of one action, fetched when a reader opens it. Runs in: engine thread.
 
-The session may implement `Details` and add previews of inputs and the failure's frames; `StoreDetails` has what is in the
-store.
+The session may implement `Details` and add previews of inputs and the failure's frames to what is in the store.
 """
 
 from __future__ import annotations
@@ -42,23 +41,6 @@ class Details(Protocol):
     def log_text(self, run: str, action: str | None) -> str | Awaitable[str]:
         """The full log of an action, or of the whole run, as text."""
         ...
-
-
-class StoreDetails:
-    """`Details` from the store alone."""
-
-    def __init__(self, record: RunRecord) -> None:
-        self._record = record
-
-    def detail(self, run: str, action: str) -> Mapping[str, Any]:
-        """Nothing beyond `base_detail`."""
-        del run, action
-        return {}
-
-    def log_text(self, run: str, action: str | None) -> str:
-        """The lines of the log book, with the number of those that it left out."""
-        del run
-        return log_text(self._record, action)
 
 
 def base_detail(record: RunRecord, action: Action) -> Json:

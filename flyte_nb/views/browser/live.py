@@ -41,7 +41,7 @@ BEAT_EVERY = 1.0
 MAX_RETURNS = 3
 
 
-def make_widget(on_message: OnMessage, header: Json) -> Any:
+def make_widget(on_message: OnMessage | None, header: Json) -> Any:
     """A new widget; None where there can be none, without anywidget or outside a kernel that can open comms."""
     try:
         from flyte_nb.views.browser.widget import RunWidget
@@ -58,14 +58,14 @@ class LiveWidget(HtmlPage):
     Args:
         model: The run.
         display: Where the first output goes; None: nowhere yet.
-        details: What the session knows of actions.
+        details: What the session knows of actions beyond the store.
         on_message: Takes the widget's messages, in any thread.
         control: Does commands that are not the view's own; None: `handle` returns False for them.
     """
 
     def __init__(
-        self, model: RunModel, display: Display | None, details: Details, on_message: OnMessage,
-        control: Control | None = None,
+        self, model: RunModel, display: Display | None, details: Details | None,
+        on_message: OnMessage | None = None, control: Control | None = None,
     ) -> None:  # fmt: skip
         super().__init__(model, display)
         self.mode = Mode.WIDGET

@@ -10,7 +10,7 @@ from typing import Any
 
 from flyte_nb.core.history.facts import Action
 from flyte_nb.views.browser import query, timeline
-from flyte_nb.views.browser.details import REPORT_CHARS, Details, action_log, base_detail
+from flyte_nb.views.browser.details import REPORT_CHARS, Details, action_log, base_detail, log_text
 from flyte_nb.views.browser.interest import parse_interest
 from flyte_nb.views.browser.patches import SNAPSHOT_LINES, PatchStream
 from flyte_nb.views.browser.rows import Json, labels, log_line, row
@@ -42,11 +42,11 @@ class Replies:
 
     Args:
         patches: The run, as the browser sees it.
-        details: What the session knows of actions.
+        details: What the session knows of actions beyond the store.
         send: Sends a JSON value and buffers to the browser.
     """
 
-    def __init__(self, patches: PatchStream, details: Details, send: Send) -> None:
+    def __init__(self, patches: PatchStream, details: Details | None, send: Send) -> None:
         self._patches = patches
         self._details = details
         self._send = send
@@ -116,7 +116,7 @@ class Replies:
         action = self._find(args)
         out = base_detail(record, action)
         out["workers"] = list(self._patches.workers.numbers)[:1_000]
-        more = self._details.detail(record.state.run, action.name)
+        more = self._details.detail(record.state.run, action.name) if self._details is not None else {}
         if inspect.isawaitable(more):
             more = await more
         out.update(bounded_detail(more))
@@ -163,14 +163,15 @@ class Replies:
     async def _download(self, args: Mapping[str, Any], nonce: str) -> None:
         action = self._find(args) if args.get("action") else None
         run = self._patches.record.state.run
-        text = self._details.log_text(run, action.name if action else None)
+        name = action.name if action else None
+        text = log_text(self._patches.record, name) if self._details is None else self._details.log_text(run, name)
         if inspect.isawaitable(text):
             text = await text
         data = text.encode()
-        name = re.sub(r"[^\w.-]", "_", f"{run}{'-' + action.id if action else ''}.log")
+        file = re.sub(r"[^\w.-]", "_", f"{run}{'-' + action.id if action else ''}.log")
         parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
         for number, part in enumerate(parts):
-            self._reply(nonce, {"file": name, "part": number, "parts": len(parts)}, [part])
+            self._reply(nonce, {"file": file, "part": number, "parts": len(parts)}, [part])
 
     def _peek(self, args: Mapping[str, Any], nonce: str) -> None:
         """The row of one member of a group, for a pointer that hovers over a heat strip."""

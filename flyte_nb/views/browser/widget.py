@@ -35,9 +35,10 @@ class RunWidget(anywidget.AnyWidget):
     protocol = traitlets.Int(PROTOCOL).tag(sync=True)
     first = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, on_message: OnMessage, first: Json | None = None) -> None:
+    def __init__(self, on_message: OnMessage | None, first: Json | None = None) -> None:
         super().__init__(uid=uuid.uuid4().hex, first=first or {})
-        self.on_msg(on_message)
+        if on_message is not None:
+            self.on_msg(on_message)
 
     def bundle(self, html: str, text: str) -> dict[str, Any]:
         """The mime bundle to display: the live view, and what front ends without it show."""
