@@ -136,10 +136,10 @@ class CellRuns:
         run_registry.register(Run(execution.control))
         cell, name = execution.cell, execution.name
         title = cell.title or "cell"
-        opened = ev.RunOpened(
-            name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, execution.info.recovers
-        )  # fmt: skip
-        self._engine.store.append(opened)
+        recovers = execution.info.recovers
+        self._engine.store.append(
+            ev.RunOpened(name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, recovers)
+        )
         self._engine.store.append(ev.ActionQueued(name, ROOT, "", title, title, "", now, "root"))
 
     def interrupt(self, cell: Cell) -> None:

@@ -15,10 +15,8 @@ logger = logging.getLogger(__name__)
 
 #: The message type on the control channel.
 MESSAGE_TYPE = "flyte_ui"
-
 #: Nonces remembered. A copy arrives seconds after its twin at most, or when a blocking cell ends: no one clicks this often.
 MAX_NONCES = 4_096
-
 #: Longest operation name or nonce that is looked at, in characters; ours are shorter than 40.
 MAX_NAME = 128
 

@@ -105,9 +105,7 @@ class ErrorDisplay:
         shell.showtraceback((etype, value, rebuild.without_machinery(tb) or tb), tb_offset=0)
         return None
 
-    def _show_group(
-        self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None = None
-    ) -> list[str] | None:
+    def _show_group(self, shell: Any, etype: type, value: Any, tb: Any, tb_offset: int | None) -> list[str] | None:
         ours = [error for error in traceback_text.leaves([value]) if isinstance(error, BaseRuntimeError)]
         first = next((error for error in ours if record_of(error) is not None), ours[0] if ours else None)
         if first is None:

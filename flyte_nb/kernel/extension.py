@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.kernel import operations
-from flyte_nb.kernel.cells import cell_magic_line
 from flyte_nb.kernel.cells.notebook import Notebook
-from flyte_nb.kernel.cells.terminal import before_output
+from flyte_nb.kernel.cells.shell_hooks import before_output, install_line_magic
 from flyte_nb.kernel.clicks import CommandRouter
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
-from flyte_nb.kernel.nest import NestAdvisor
+from flyte_nb.kernel.operations.nest import NestAdvisor
 from flyte_nb.kernel.run_status_lines import run_status, short_name
 from flyte_nb.kernel.session import Session, ensure
 
@@ -33,9 +32,7 @@ def load(ip: Any) -> None:
     cells = notebook.cells
     interrupts = Interrupts(cells)
     error_display = ErrorDisplay(
-        ip,
-        lambda action: short_name(Session.current, action),
-        lambda action: run_status(Session.current, action),
+        ip, lambda action: short_name(Session.current, action), lambda action: run_status(Session.current, action)
     )
     advisor = NestAdvisor(cells)
 
@@ -53,21 +50,10 @@ def load(ip: Any) -> None:
     undo_output = before_output(ip, _on_session(Session.make_room))
     advisor.install()
     ip.register_magics(FlyteMagics(ip))
-    _undo.extend(
-        [
-            cell_magic_line.install(ip),
-            error_display.uninstall,
-            undo_output,
-            advisor.uninstall,
-            remove_unawaited,
-            remove_stop,
-            remove_start,
-            remove_end,
-            router.uninstall,
-            interrupts.uninstall,
-            cells.uninstall,
-        ]
-    )
+    _undo[:] = [
+        install_line_magic(ip), error_display.uninstall, undo_output, advisor.uninstall, remove_unawaited, remove_stop,
+        remove_start, remove_end, router.uninstall, interrupts.uninstall, cells.uninstall,
+    ]  # fmt: skip
 
 
 def unload(ip: Any) -> None:

@@ -159,11 +159,9 @@ class Reader:
 
     def _give_up(self) -> None:
         """Leave the thread to what it does; the next value gets another one."""
-        assert self._work is not None
         assert self._thread is not None
         self._stuck.append(self._thread)
-        self._work.put(None)
-        self._work = self._thread = None
+        self.close()
 
     def close(self) -> None:
         """End the thread when it has done what it was given."""

@@ -130,8 +130,8 @@ class Session:
 
     def abort_run(self, run: str, reason: str) -> None:
         """Cancel a run from outside: awaiting its actions raises `errors.ActionAbortedError`. On the engine thread."""
-        for flight in self.engine.controller.unfinished(run):
-            self.engine.controller.abort(run, flight.call.name, reason)
+        for tracked in self.engine.controller.unfinished(run):
+            self.engine.controller.abort(run, tracked.call.name, reason)
         self.engine.ask_workers("cancel_run", run, reason)
 
     def abort_action(self, run: str, action: str, reason: str) -> None:

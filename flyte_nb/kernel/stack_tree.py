@@ -34,20 +34,14 @@ def gather(answers: list[dict[str, Any]]) -> Look:
     stacks: dict[str, Stack] = {}
     for answer in answers:
         stacks.update(answer["stacks"])
-    return Look(
-        {name: _with_lines(stack) for name, stack in stacks.items()},
-        sum(a["slots"] for a in answers),
-        sum(a["free"] for a in answers),
-        len(answers),
-    )
+    shown = {name: _with_lines(stack) for name, stack in stacks.items()}
+    return Look(shown, sum(a["slots"] for a in answers), sum(a["free"] for a in answers), len(answers))
 
 
 def _with_lines(stack: Stack) -> Stack:
     """The same stack, with the text of the notebook's lines: a worker has their numbers only."""
-    frames = tuple(
-        f if f.line else f._replace(line=linecache.getline(f.filename, f.lineno).strip()) for f in stack.frames
-    )
-    return stack._replace(frames=frames)
+    found = (f if f.line else f._replace(line=linecache.getline(f.filename, f.lineno).strip()) for f in stack.frames)
+    return stack._replace(frames=tuple(found))
 
 
 def tree(record: RunRecord, look: Look, now: float) -> str:
@@ -56,19 +50,13 @@ def tree(record: RunRecord, look: Look, now: float) -> str:
     unfinished = _unfinished_count(record)
     if state.ended_at is not None or not unfinished:
         return f"{state.run} {state.title}: {state.phase.value}; nothing of it executes."
-    head = f"{state.run} {state.title}: {unfinished:,} unfinished for {now - state.started_at:.1f} s"
-    lines = [head]
+    lines = [f"{state.run} {state.title}: {unfinished:,} unfinished for {now - state.started_at:.1f} s"]
     root = record.actions.get(ROOT)
     if root is not None:
-        if state.kind == "cell":
-            lines += _children(record, root, look, now, 1)
-        else:
-            lines += _subtree(record, root, look, now, 1)
+        lines += (_children if state.kind == "cell" else _subtree)(record, root, look, now, 1)
     if len(lines) > MAX_LINES:
-        lines = [
-            *lines[: MAX_LINES - 1],
-            f"... {len(lines) - MAX_LINES + 1} more lines: `%flyte stack a17` shows one action",
-        ]
+        more = f"... {len(lines) - MAX_LINES + 1} more lines: `%flyte stack a17` shows one action"
+        lines = [*lines[: MAX_LINES - 1], more]
     busy = look.slots - look.free
     lines.append(f"{look.workers} worker{'s' * (look.workers != 1)}: {busy} of {look.slots} slots compute")
     return "\n".join(lines)
@@ -89,9 +77,8 @@ def action_text(record: RunRecord, action: Action, look: Look, now: float) -> st
 
 
 def _unfinished_count(record: RunRecord) -> int:
-    return sum(1 for a in record.actions.values() if a.number > 0 and not a.phase.is_terminal) + (
-        1 if record.state.kind != "cell" and record.state.ended_at is None else 0
-    )
+    own = record.state.kind != "cell" and record.state.ended_at is None
+    return sum(a.number > 0 and not a.phase.is_terminal for a in record.actions.values()) + own
 
 
 def _subtree(record: RunRecord, action: Action, look: Look, now: float, depth: int) -> list[str]:

@@ -11,7 +11,7 @@ from tests.kernel.kernelclient import Kernel
 #: What the extension will do at load, as far as these tests need it.
 INSTALL = """
 import asyncio, signal, threading, time, contextvars
-from flyte_nb.kernel.cells.output import CellOutput
+from flyte_nb.kernel.cells.notebook import CellOutput
 from flyte_nb.kernel.cells.tracker import CURRENT_CELL, CellTracker
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
 cells = CellTracker(get_ipython()); cells.install()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flyte_nb.kernel.nest import REMEDY
+from flyte_nb.kernel.operations.nest import REMEDY
 from tests.kernel.kernelclient import Kernel
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from flyte_nb.kernel.nest import REMEDY, WARNING, Nesting, is_nested_loop_error, nesting
+from flyte_nb.kernel.operations.nest import REMEDY, WARNING, Nesting, is_nested_loop_error, nesting
 from tests.kernel.conftest import INSTALL
 from tests.kernel.kernelclient import Kernel
 
 ADVISE = f"""{INSTALL}
-from flyte_nb.kernel import nest
+from flyte_nb.kernel.operations import nest
 advisor = nest.NestAdvisor(cells); advisor.install(); advisor.install()
 async def main(): await asyncio.sleep(0); return "done"
 """
@@ -73,8 +73,8 @@ def test_other_errors_get_no_advice_and_none_comes_after_uninstall(kernel: Kerne
 def test_nest_lets_asyncio_run_work_and_loses_no_queued_cell(kernel: Kernel, prefix: str) -> None:
     """Cells that arrive while `asyncio.run` runs are executed after it."""
     kernel.run(ADVISE).ok()
-    assert "nest-asyncio2" in str(kernel.run("nest.apply()").ok().result)
-    assert "already" in str(kernel.run("nest.apply()").ok().result)
+    assert "nest-asyncio2" in str(kernel.run("nest.nest(None)").ok().result)
+    assert "already" in str(kernel.run("nest.nest(None)").ok().result)
     running = kernel.begin(
         f"{prefix}go = asyncio.Event()\nprint('ready')\nasyncio.run(asyncio.sleep(0.5))\nawait_result = asyncio.run(main())\nawait_result"
     )
@@ -89,7 +89,7 @@ def test_nest_lets_asyncio_run_work_and_loses_no_queued_cell(kernel: Kernel, pre
 def test_stop_ends_a_nested_loop(kernel: Kernel) -> None:
     """Under `%flyte nest` the stop button works inside `asyncio.run`, in a sync and in an async cell."""
     kernel.run(ADVISE).ok()
-    kernel.run("nest.apply()").ok()
+    kernel.run("nest.nest(None)").ok()
     for prefix in ("", "await asyncio.sleep(0)\n"):
         cell = kernel.begin(f"{prefix}print('ready')\nasyncio.run(asyncio.Event().wait())")
         cell.wait_for(lambda cell=cell: "ready" in cell.stdout)  # type: ignore[misc]
@@ -104,7 +104,7 @@ def test_nest_asyncio_1_is_warned_about_once(kernel: Kernel) -> None:
     """It loses messages on ipykernel 7; nest-asyncio2 can't replace it in a running kernel, and says so."""
     kernel.run(ADVISE).ok()
     cells = [kernel.run("asyncio._nest_patched = True"), kernel.run("1"), kernel.run("2")]
-    refused = kernel.run("nest.apply()")
+    refused = kernel.run("nest.nest(None)")
 
     loses_messages = "True" == kernel.run("import ipykernel; ipykernel.version_info[0] >= 7").ok().result
     assert [int(loses_messages), 0, 0] == [cell.stderr.count(WARNING) for cell in cells]

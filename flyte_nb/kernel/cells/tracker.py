@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-_Callback = TypeVar("_Callback", bound=Callable[..., object])
+_T = TypeVar("_T")
 
 #: Longest cell title, in characters: what fits in a view's heading on a laptop screen.
 MAX_TITLE = 80
-
 #: Most cells that can be running inside one another (a cell may call `get_ipython().run_cell`).
 MAX_NESTED_CELLS = 32
-
 #: The cell that the running code belongs to, or None. It reaches every task, `to_thread` call and callback that the cell
 #: starts, also after the cell has ended; raw threads start without it.
 CURRENT_CELL: ContextVar[Cell | None] = ContextVar("flyte_nb_current_cell", default=None)
@@ -98,20 +96,17 @@ class CellTracker:
     def on_start(self, callback: Callable[[Cell], object]) -> Callable[[], None]:
         """Call ``callback(cell)`` before a cell's code runs, in the kernel's main thread and in the cell's context.
 
-        Returns:
-            A function that takes the callback off again.
+        Returns a function that takes the callback off again.
         """
-        return _add(self._on_start, callback)
+        return add_callback(self._on_start, callback)
 
     def on_end(self, callback: Callable[[Cell, BaseException | None], object]) -> Callable[[], None]:
         """Call ``callback(cell, error)`` after a cell has ended, also by an error, a syntax error or an interrupt.
 
-        The callback runs in the kernel's main thread, *outside* an async cell's context: use its argument.
-
-        Returns:
-            A function that takes the callback off again.
+        The callback runs in the kernel's main thread, *outside* an async cell's context: use its argument. Returns a function
+        that takes the callback off again.
         """
-        return _add(self._on_end, callback)
+        return add_callback(self._on_end, callback)
 
     def _pre_run_cell(self, info: Any) -> None:
         cell = Cell(
@@ -119,9 +114,8 @@ class CellTracker:
             prompt=self._prompt() if info.store_history else None, title=title_of(info.raw_cell),
             parent=parent_header(self.ip),
         )  # fmt: skip
-        del self._running[
-            : -MAX_NESTED_CELLS + 1
-        ]  # IPython always reports the end; should it ever not, the list stays short.
+        # IPython always reports the end; should it ever not, the list stays short.
+        del self._running[: -MAX_NESTED_CELLS + 1]
         self._running.append((info, cell))
         # Inside an async cell's own task, or in the handler of a sync cell: everything that the cell starts inherits it.
         CURRENT_CELL.set(cell)
@@ -158,11 +152,8 @@ class CellTracker:
         if message.get("header", {}).get("msg_type") != "execute_request":
             return None  # Loaded by the kernel itself, before any cell.
         content, metadata = message.get("content", {}), message.get("metadata", {})
-        return SimpleNamespace(
-            raw_cell=content.get("code", ""),
-            cell_id=metadata.get("cellId"),
-            store_history=content.get("store_history", True),
-        )
+        stored = content.get("store_history", True)
+        return SimpleNamespace(raw_cell=content.get("code", ""), cell_id=metadata.get("cellId"), store_history=stored)
 
     def _prompt(self) -> int:
         import IPython
@@ -171,7 +162,8 @@ class CellTracker:
         return int(self.ip.execution_count) - (1 if IPython.version_info >= (9, 8) else 0)
 
 
-def _add(callbacks: list[_Callback], callback: _Callback) -> Callable[[], None]:
+def add_callback(callbacks: list[_T], callback: _T) -> Callable[[], None]:
+    """Append to a list of callbacks; returns a function that takes the callback off again."""
     callbacks.append(callback)
 
     def remove() -> None:
@@ -196,8 +188,6 @@ def title_of(source: str) -> str:
     if first and first["text"]:
         title = first["text"]
     else:
-        top = (
-            line for line in lines if not line[0].isspace() and not line.startswith("#") and not _SKIPPED.match(line)
-        )
+        top = (line for line in lines if not (line[0].isspace() or line.startswith("#") or _SKIPPED.match(line)))
         title = next(top, lines[0] if lines else "").strip()
     return title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…"

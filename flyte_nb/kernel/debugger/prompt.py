@@ -25,9 +25,6 @@ def can_prompt(shell: Any) -> bool:
     """Whether the front end that sent the present cell answers prompts.
 
     nbclient, nbconvert and papermill don't; JupyterLab, Notebook and a terminal do.
-
-    Args:
-        shell: IPython's shell.
     """
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
@@ -112,13 +109,11 @@ def _awaiting(line: str, mode: str = "single") -> Any:
     """The code of a line that Python accepts with a top-level ``await`` only; None for every other."""
     if "await" not in line and "async" not in line:
         return None
-    try:
+    with contextlib.suppress(SyntaxError):
         compile(line, "<stdin>", mode)
-    except SyntaxError:
-        try:
-            return compile(line, "<stdin>", mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        except SyntaxError:
-            return None
+        return None
+    with contextlib.suppress(SyntaxError):
+        return compile(line, "<stdin>", mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     return None
 
 

@@ -78,14 +78,12 @@ def replay(
 
 
 def _call(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], context: contextvars.Context
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: contextvars.Context
 ) -> Any:
     __tracebackhide__ = True  # Read by IPython's debugger.
     if not inspect.iscoroutinefunction(inspect.unwrap(function)):
         value = context.run(function, *args, **kwargs)
-        if not inspect.iscoroutine(value):
-            return value
-        return run_private(value, context)
+        return run_private(value, context) if inspect.iscoroutine(value) else value
     return run_private(context.run(function, *args, **kwargs), context)
 
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flyte_nb.kernel.cells.tracker import Cell, CellTracker
+from flyte_nb.kernel.cells.tracker import Cell, CellTracker, add_callback
 from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt
 from flyte_nb.kernel.interrupts.wakeup import WakeUp
 
@@ -76,14 +76,7 @@ class Interrupts:
         Returns:
             A function that takes the callback off again.
         """
-        listener = _Listener(callback, post)
-        self._listeners.append(listener)
-
-        def remove() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return remove
+        return add_callback(self._listeners, _Listener(callback, post))
 
     def _hook_kernel(self) -> Callable[[], None]:
         """Have `BetweenCells` guard what surrounds a cell. Returns the function that undoes it."""

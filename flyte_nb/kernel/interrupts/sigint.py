@@ -84,9 +84,8 @@ class CellInterrupt:
             # ipykernel's handler works once a cell: a cell that caught its first cancellation ignores every later stop.
             self._loop.call_soon_threadsafe(self._task.cancel)
         else:
-            self.previous(
-                signum, frame
-            )  # Terminal, second Ctrl-C: the cell resists; KeyboardInterrupt gives the prompt back.
+            # Terminal, second Ctrl-C: the cell resists; KeyboardInterrupt gives the prompt back.
+            self.previous(signum, frame)
 
 
 class BetweenCells:

@@ -1,7 +1,7 @@
-"""Attach to a breakpoint: a prompt on a live remote frame, ``%flyte attach a17``. Runs in: kernel main thread.
+"""Attach a debugger to a remote frame: a failed one, ``%flyte debug a17``, or a live one, ``%flyte attach a17``.
 
-The debugger itself runs on the worker (`flyte_nb.worker.breakpoints`); here its text is printed and its lines are asked for,
-with the notebook's own input.
+Runs in: kernel main thread. At a breakpoint the debugger itself runs on the worker (`flyte_nb.worker.breakpoints`); here its
+text is printed and its lines are asked for, with the notebook's own input.
 """
 
 from __future__ import annotations
@@ -14,11 +14,30 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
 from flyte_nb.kernel.operations import subcommand
-from flyte_nb.kernel.operations.run_lookup import find, latest
+from flyte_nb.kernel.operations.run_lookup import error_of, find, latest
 from flyte_nb.kernel.session import Session
 
 #: Seconds to wait for the workers' answers, which of them holds an action at a breakpoint.
 ANSWER_WITHIN = 5.0
+
+
+@subcommand("debug", "a17", "debugger at the remote frame of a failed action")
+def debug(session: Session, *words: str) -> str | None:
+    """Open IPython's debugger on the frames of a failed action, with the locals they had on the worker."""
+    if not words:
+        return "Which action? %flyte debug a17"
+    found = find(session, words[0])
+    if found is None:
+        return f"There is no action {words[0]}."
+    _, action = found
+    error = error_of(action)
+    if error is None or error.record is None:
+        return f"{action.label} has no failure record: it is {action.phase.value.replace('_', ' ')}."
+    from flyte_nb.core.failures.record import FailureRecord
+    from flyte_nb.kernel.debugger.post_mortem import post_mortem
+
+    post_mortem(FailureRecord.loads(error.record))
+    return None
 
 
 @subcommand(

@@ -37,11 +37,9 @@ def overview() -> str:
     lines = [f"{results:,} results in {folder}: {bytes_text(total, tenths=True)} of {bytes_text(bound, tenths=True)}"]
     lines.append(f"{'task':<{width}}  {'results':>8}  {'size':>9}  {'hits':>8}  last used")
     now = time.time()
-    lines += [
-        f"{row.task:<{width}}  {row.entries:>8,}  {bytes_text(row.nbytes, tenths=True):>9}  {row.hits:>8,}  "
-        f"{ago(now - row.used_at)}"
-        for row in rows
-    ]
+    for row in rows:
+        counts = f"{row.entries:>8,}  {bytes_text(row.nbytes, tenths=True):>9}  {row.hits:>8,}"
+        lines.append(f"{row.task:<{width}}  {counts}  {ago(now - row.used_at)}")
     return "\n".join(lines)
 
 

@@ -99,11 +99,8 @@ def _run(session: Session, call: Call, action: Action, title: str) -> Iterator[B
 def _open(session: Session, info: RunInfo, work: Work, body: Body, title: str) -> None:
     now = time.time()
     cell = session.cells.current
-    session.store.append(
-        ev.RunOpened(
-            info.name, title, "replay", now, getattr(cell, "cell_id", "") or "", getattr(cell, "prompt", 0) or 0
-        )
-    )
+    cell_id, prompt = getattr(cell, "cell_id", "") or "", getattr(cell, "prompt", 0) or 0
+    session.store.append(ev.RunOpened(info.name, title, "replay", now, cell_id, prompt))
     session.store.append(ev.ActionQueued(info.name, ROOT, "", body.task.name, work.label, "", now, "root"))
     session.store.append(ev.AttemptStarted(info.name, ROOT, work.attempt, now, "kernel"))
 

@@ -1,9 +1,10 @@
-"""Runs, looked up by name: ``%flyte status``, ``runs``, ``show``, ``logs``. Runs in: kernel main thread."""
+"""Runs, looked up by name: ``%flyte status``, ``runs``, ``show``, ``logs``, ``links``. Runs in: kernel main thread."""
 
 from __future__ import annotations
 
 from flyte_nb.core.history.facts import Action, ErrorNote
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.tasks.registry import links_of
 from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
@@ -37,9 +38,8 @@ def _lines(session: Session) -> list[str]:
         for name, record in session.store.runs.items():
             state = record.state
             took = f"{(state.ended_at or session.engine.controller.now()) - state.started_at:.1f} s"
-            lines.append(
-                f"{name:>5}  {state.phase.value:<10} {took:>8}  {len(record.numbered):>7,} actions  {state.title}"
-            )
+            count = f"{len(record.numbered):>7,} actions"
+            lines.append(f"{name:>5}  {state.phase.value:<10} {took:>8}  {count}  {state.title}")
         return lines
 
     return session.gateway.ask(rows)  # type: ignore[no-any-return]
@@ -70,6 +70,22 @@ def logs(session: Session, *words: str) -> str:
     log = record.logs.of(action.name)
     hidden = f"\n[{log.hidden:,} lines hidden]" if log.hidden else ""
     return "\n".join(line.text for line in log) + hidden or f"{action.label} printed nothing."
+
+
+@subcommand("links", "[r3/]a17", "addresses that an action's task links to")
+def links(session: Session, *words: str) -> str:
+    """Name and address of each link, one a line."""
+    if not words:
+        return "Which action? %flyte links a17"
+    found = find(session, words[0])
+    if found is None:
+        return f"There is no action {words[0]}."
+    record, action = found
+    info = session.info_of(record.state.run)
+    if info is None:
+        return f"{record.state.run} is forgotten."
+    lines = [f"{name}: {address}" for name, address in links_of(action, info)]
+    return "\n".join(lines) or f"{action.label} has no links."
 
 
 def error_of(action: Action) -> ErrorNote | None:

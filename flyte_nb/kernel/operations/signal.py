@@ -39,11 +39,8 @@ def _signal(session: Session, run: str, name: str, text: str) -> str:
         return f"There is no run {run}; `%flyte runs` lists them."
     asked = next((each for each in found if each.phase is Phase.PAUSED), None)
     if asked is None:
-        return (
-            f"Condition {name} does not wait any more."
-            if found
-            else f"There is no condition {name}.\n{_waiting(session)}"
-        )
+        gone = f"Condition {name} does not wait any more."
+        return gone if found else f"There is no condition {name}.\n{_waiting(session)}"
     try:
         value = answer_from_text(text, asked.type)
     except TypeError as exc:

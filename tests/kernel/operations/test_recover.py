@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flyte_nb.kernel.cells.cell_magic_line import one_line_magic
+from flyte_nb.kernel.cells.shell_hooks import one_line_magic
 from tests.kernel.kernelclient import Execution, Kernel
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
