@@ -136,11 +136,9 @@ class CellRuns:
         run_registry.register(Run(execution.control))
         cell, name = execution.cell, execution.name
         title = cell.title or "cell"
-        recovers = execution.info.recovers
-        self._engine.store.append(
-            ev.RunOpened(name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, recovers)
-        )
-        self._engine.store.append(ev.ActionQueued(name, ROOT, "", title, title, "", now, "root"))
+        store, recovers = self._engine.store, execution.info.recovers
+        store.append(ev.RunOpened(name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, recovers))
+        store.append(ev.ActionQueued(name, ROOT, "", title, title, "", now, "root"))
 
     def interrupt(self, cell: Cell) -> None:
         """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""

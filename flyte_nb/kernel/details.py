@@ -75,16 +75,15 @@ class KernelDetails:
         if missing and inputs is None:
             absent = "<larger than what is kept with an action; its label tells what they are>"
             out["inputs"] = [{"name": "", "text": absent}]
-        values = _Values(inputs, output, found.task)
         error = error_of(found)
         record = error.record if error is not None else None
-        out.update(
-            await self._session.reader.read(
-                lambda: {**values.shown(), **_failure(record)},
-                lambda why: {**values.unread(why), **_failure(record, why)},
-            )
-        )
-        return out
+
+        def unread(why: str) -> dict[str, Any]:
+            shown = {"inputs": [{"name": "", "text": f"<{why}>"}]} if inputs is not None else {}
+            return {**shown, **_failure(record, why)}
+
+        read = lambda: {**_values(inputs, output, found.task), **_failure(record)}  # noqa: E731
+        return out | await self._session.reader.read(read, unread)
 
     def _hints(self, action: Action) -> list[dict[str, str]]:
         """Lines to paste into a cell; those only whose command exists."""
@@ -179,41 +178,30 @@ async def ask(session: Session, worker: str, op: str, args: tuple[Any, ...], wit
 # -- on the reader's thread --------------------------------------------------------------------------------------------
 
 
-class _Values:
-    """Inputs and output of one action, as bytes."""
+def _values(inputs: Payload | None, output: Payload | None, task: str) -> dict[str, Any]:
+    """Unpickle and show the inputs and output of an action; the error in place of what does not unpickle."""
+    out: dict[str, Any] = {}
+    if inputs is not None:
+        out["inputs"] = _read(inputs, lambda bound: _arguments(bound, task), lambda text: [{"name": "", "text": text}])
+    if output is not None:
+        out["output"] = _read(output, show, lambda text: {"text": text})
+    return out
 
-    def __init__(self, inputs: Payload | None, output: Payload | None, task: str) -> None:
-        self._inputs = inputs
-        self._output = output
-        self._task = task
 
-    def shown(self) -> dict[str, Any]:
-        """Unpickle and show them; the error in place of what does not unpickle."""
-        out: dict[str, Any] = {}
-        if self._inputs is not None:
-            out["inputs"] = self._guarded(self._inputs, self._show_inputs)
-        if self._output is not None:
-            out["output"] = self._guarded(self._output, show)
-        return out
+def _read(payload: Payload, then: Callable[[Any], Any], unreadable: Callable[[str], Any]) -> Any:
+    try:
+        return then(loads(payload))
+    except Exception as exc:
+        return unreadable(f"<cannot be read here: {type(exc).__name__}: {str(exc)[:300]}>")
 
-    def unread(self, why: str) -> dict[str, Any]:
-        """The same, unread: the reason in place of the values."""
-        return {"inputs": [{"name": "", "text": f"<{why}>"}]} if self._inputs is not None else {}
 
-    def _guarded(self, payload: Payload, then: Callable[[Any], Any]) -> Any:
-        try:
-            return then(loads(payload))
-        except Exception as exc:
-            text = f"<cannot be read here: {type(exc).__name__}: {str(exc)[:300]}>"
-            return {"text": text} if payload is self._output else [{"name": "", "text": text}]
-
-    def _show_inputs(self, bound: Any) -> list[Shown]:
-        args, kwargs = bound
-        task = REGISTRY.latest(self._task)
-        names = list(task.interface.inputs) if task is not None else []
-        names += [str(n) for n in range(len(names), len(args))]
-        pairs = [*zip(names, args, strict=False), *kwargs.items()]
-        return [{"name": name, **show(value, name)} for name, value in pairs]
+def _arguments(bound: Any, task_name: str) -> list[Shown]:
+    args, kwargs = bound
+    task = REGISTRY.latest(task_name)
+    names = list(task.interface.inputs) if task is not None else []
+    names += [str(n) for n in range(len(names), len(args))]
+    pairs = [*zip(names, args, strict=False), *kwargs.items()]
+    return [{"name": name, **show(value, name)} for name, value in pairs]
 
 
 def _failure(data: bytes | None, unread: str = "") -> dict[str, Any]:

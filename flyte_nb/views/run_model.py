@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 from typing import NamedTuple
 
 from flyte_nb.core.history import events as ev
@@ -145,11 +146,8 @@ class RunModel:
             group = self.record.groups.get(key)
             if group is None:
                 continue
-            old = tallies.get(key)
-            if old is None:
-                self.counts = total = [a + b for a, b in zip(total, group.counts, strict=True)]
-            else:
-                self.counts = total = [a + b - c for a, b, c in zip(total, group.counts, old, strict=True)]
+            old = tallies.get(key) or repeat(0)
+            self.counts = total = [a + b - c for a, b, c in zip(total, group.counts, old, strict=False)]
             tallies[key] = group.counts.copy()
 
     def _fold_errors(self, names: set[str]) -> None:

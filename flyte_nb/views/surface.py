@@ -1,16 +1,52 @@
-"""Surface: what all ways to show a run have in common, and the choice between them. Runs in: engine thread."""
+"""Surface: what all ways to show a run have in common, the choice between them, their outputs. Runs in: engine thread."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import Any, TextIO
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TextIO
 
-from flyte_nb.views.display import Display, is_noninteractive
 from flyte_nb.views.run_model import RunModel
 
 #: Seconds between two updates at least.
 UPDATE_EVERY = 0.1
+
+Bundle = Mapping[str, Any]
+#: What ``Widget.on_msg`` calls: (widget, content, buffers), in whichever thread the kernel handles the message.
+OnMessage = Callable[[object, object, object], object]
+
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+
+
+class Display(Protocol):
+    """Outputs of one notebook cell. Callable from any thread, also after the cell has ended."""
+
+    def publish(self, bundle: Bundle, display_id: str) -> None:
+        """Add an output (``display_data``) under the cell."""
+        ...
+
+    def update(self, bundle: Bundle, display_id: str) -> None:
+        """Replace an output (``update_display_data``)."""
+        ...
+
+
+class Output:
+    """One output that shows a run."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._id = f"flyte-nb-{uuid.uuid4().hex}"
+        self._shown = False
+        #: Whether it holds the widget (and not only static HTML).
+        self.live = False
+
+    def show(self, bundle: Bundle) -> None:
+        """Publish the output, or replace it."""
+        shown, self._shown = self._shown, True
+        self.live = WIDGET_MIME in bundle
+        (self._display.update if shown else self._display.publish)(bundle, self._id)
 
 
 class Mode(enum.Enum):
@@ -30,9 +66,10 @@ class Mode(enum.Enum):
 
 def choose_mode(display: Display | None, stream: TextIO | None) -> Mode:
     """Widget where there is a notebook, tree on a terminal, lines elsewhere; ``FLYTE_NB_NONINTERACTIVE=1``: HTML or lines."""
+    plain = os.environ.get("FLYTE_NB_NONINTERACTIVE", "").strip().lower() not in ("", "0", "false", "no")
     if display is not None:
-        return Mode.HTML if is_noninteractive() else Mode.WIDGET
-    if stream is not None and not is_noninteractive() and stream.isatty():
+        return Mode.HTML if plain else Mode.WIDGET
+    if stream is not None and not plain and stream.isatty():
         return Mode.CONSOLE
     return Mode.LINES
 

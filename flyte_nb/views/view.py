@@ -18,11 +18,10 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.browser.details import Details
 from flyte_nb.views.browser.live import LiveWidget
 from flyte_nb.views.browser.replies import Control
-from flyte_nb.views.display import Display, OnMessage
 from flyte_nb.views.printed.lines import PlainLines
 from flyte_nb.views.printed.page import HtmlPage
 from flyte_nb.views.run_model import RunModel
-from flyte_nb.views.surface import Mode, Surface, choose_mode
+from flyte_nb.views.surface import Display, Mode, OnMessage, Surface, choose_mode
 
 logger = logging.getLogger(__name__)
 

@@ -106,7 +106,7 @@ async def test_a_reader_goes_on_without_what_takes_too_long(monkeypatch: pytest.
 def test_every_command_that_the_view_sends_is_answered() -> None:
     """What js/ sends is a request that the view answers, or a button that an operation serves."""
     source = "".join(path.read_text() for path in (ROOT / "js" / "src").rglob("*.ts"))
-    sent = set(re.findall(r'''(?:command|request|send|ask)\((?:[A-Z_]+, )?"([a-z_]+)"''', source))
+    sent = set(re.findall(r'''(?:command|request|send|ask)\((?:\w+, )?"([a-z_]+)"''', source))
     replies = Replies.__new__(Replies)
     Replies.__init__(replies, None, None, lambda *_: None)  # type: ignore[arg-type]
     asked = {op for op in sent if replies.answers(op)}

@@ -13,9 +13,8 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.browser import live
-from flyte_nb.views.display import WIDGET_MIME
 from flyte_nb.views.printed import page
-from flyte_nb.views.surface import Mode, choose_mode
+from flyte_nb.views.surface import WIDGET_MIME, Mode, choose_mode
 from flyte_nb.views.view import View
 from tests.views.conftest import Board
 

@@ -13,7 +13,7 @@ from flyte_nb.kernel.cells.tracker import Cell, CellTracker, parent_header
 from flyte_nb.kernel.cells.unawaited import UnawaitedCalls
 from flyte_nb.kernel.debugger.prompt import can_prompt
 from flyte_nb.views.browser.details import Details
-from flyte_nb.views.display import WIDGET_MIME
+from flyte_nb.views.surface import WIDGET_MIME
 
 
 class CellOutput:
@@ -118,7 +118,7 @@ class Notebook:
 
 
 class CellDisplay:
-    """Outputs of one cell (`flyte_nb.views.display.Display`)."""
+    """Outputs of one cell (`flyte_nb.views.surface.Display`)."""
 
     def __init__(self, notebook: Notebook, cell: Cell | None) -> None:
         self._notebook = notebook

@@ -31,7 +31,6 @@ MAX_FAILED = 200
 #: Warnings under one cell; the others are counted.
 MAX_WARNINGS = 5
 
-
 #: A call that was made: its coroutine, its task, and the code and line that made it.
 Made = tuple["weakref.ref[Coroutine[Any, Any, Any]]", "Task[..., Any]", CodeType, int]
 

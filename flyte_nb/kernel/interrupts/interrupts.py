@@ -12,24 +12,18 @@ Three things are missing in a stock kernel (measured with ipykernel 6.31 to 7.4)
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker, add_callback
 from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt
 from flyte_nb.kernel.interrupts.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
-
-
-class _Listener(NamedTuple):
-    """A callback for interrupts, and how to reach its thread."""
-
-    callback: Callable[[Cell], object]
-    post: Callable[..., object]
 
 
 class Interrupts:
@@ -42,7 +36,8 @@ class Interrupts:
     def __init__(self, cells: CellTracker) -> None:
         self._cells = cells
         self._wakeup = WakeUp()
-        self._listeners: list[_Listener] = []
+        #: Each posts its callback to the thread that it belongs to.
+        self._listeners: list[Callable[[Cell], object]] = []
         self._guard: CellInterrupt | None = None
         self._undo: list[Callable[[], None]] = []
 
@@ -76,7 +71,8 @@ class Interrupts:
         Returns:
             A function that takes the callback off again.
         """
-        return add_callback(self._listeners, _Listener(callback, post))
+        listener: Callable[[Cell], object] = functools.partial(post, callback)
+        return add_callback(self._listeners, listener)
 
     def _hook_kernel(self) -> Callable[[], None]:
         """Have `BetweenCells` guard what surrounds a cell. Returns the function that undoes it."""
@@ -126,9 +122,9 @@ class Interrupts:
             guard.restore()
 
     def _notify(self, cell: Cell) -> None:
-        for listener in tuple(self._listeners):
+        for post in tuple(self._listeners):
             try:
-                listener.post(listener.callback, cell)
+                post(cell)
             except RuntimeError:  # Its loop is closed; the stop itself must go on.
                 logger.debug("an interrupt could not be passed on", exc_info=True)
 

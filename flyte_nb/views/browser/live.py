@@ -18,11 +18,10 @@ from flyte_nb.views.browser.details import Details
 from flyte_nb.views.browser.patches import Message, PatchStream
 from flyte_nb.views.browser.replies import Control, Replies
 from flyte_nb.views.browser.rows import Json
-from flyte_nb.views.display import Display, OnMessage, Output
 from flyte_nb.views.printed import html
 from flyte_nb.views.printed.page import HtmlPage
 from flyte_nb.views.run_model import RunModel
-from flyte_nb.views.surface import UPDATE_EVERY, Mode
+from flyte_nb.views.surface import UPDATE_EVERY, Display, Mode, OnMessage, Output
 
 logger = logging.getLogger(__name__)
 

@@ -53,13 +53,9 @@ class Message(NamedTuple):
     def size(self) -> int:
         """Bytes in buffers, and a fair guess of the JSON's."""
         lines = self.content.get("logs", {}).get("lines", ())
-        return (
-            sum(map(len, self.buffers))
-            + 400
-            + 220 * len(self.content.get("rows", ()))
-            + 160 * len(self.content.get("groups", ()))
-            + sum(40 + len(line[3]) for line in lines)
-        )
+        rows, groups = len(self.content.get("rows", ())), len(self.content.get("groups", ()))
+        fixed = 400 + 220 * rows + 160 * groups
+        return fixed + sum(map(len, self.buffers)) + sum(40 + len(line[3]) for line in lines)
 
 
 class Throughput:

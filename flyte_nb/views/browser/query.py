@@ -17,7 +17,7 @@ from flyte_nb.core.history.facts import PHASES, Action, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.error_folds import ErrorFolds
 from flyte_nb.views.run_model import NamedLine, is_implied
-from flyte_nb.views.words import error_line, plain
+from flyte_nb.views.words import elapsed, error_line, plain
 
 #: Actions looked at before the loop has its turn: about 2 ms.
 SLICE = 4_000
@@ -66,10 +66,8 @@ async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float
     """Numbers of the actions found, sorted, at most `MAX_RESULTS`; and how many there are in all."""
     matches = _matcher(query, now)
     fold = errors.get(query.error) if query.error else None
-    if fold is not None:
-        candidates = [action.name for action in fold.ordered()]
-    else:
-        candidates = record.numbered[:] if not query.error else []
+    known = [] if query.error else record.numbered[:]
+    candidates = [action.name for action in fold.ordered()] if fold is not None else known
     found: list[Action] = []
     for start in range(0, len(candidates), SLICE):
         for name in candidates[start : start + SLICE]:
@@ -91,9 +89,8 @@ _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def _matcher(query: Query, now: float) -> Callable[[Action], bool]:
     words = query.text.casefold().split()
-    limits = [
-        (found[1] == ">", float(found[2]) * _UNITS[found[3] or ""]) for w in words if (found := _TOOK.fullmatch(w))
-    ]
+    timed = filter(None, map(_TOOK.fullmatch, words))
+    limits = [(found[1] == ">", float(found[2]) * _UNITS[found[3] or ""]) for found in timed]
     tasks = [word[5:] for word in words if word.startswith("task:")]
     words = [word for word in words if not (_TOOK.fullmatch(word) or word.startswith("task:"))]
     number = int(words[0][1:]) if len(words) == 1 and words[0][:1] == "a" and words[0][1:].isdigit() else -1
@@ -118,23 +115,16 @@ def _matcher(query: Query, now: float) -> Callable[[Action], bool]:
 
 
 def _took_between(action: Action, limits: list[tuple[bool, float]], now: float) -> bool:
-    if action.started_at is None:
-        return False
-    took = (action.ended_at or now) - action.started_at
-    return all(took > limit if longer else took < limit for longer, limit in limits)
+    took = elapsed(action.started_at, action.ended_at, now)
+    return took is not None and all(took > limit if longer else took < limit for longer, limit in limits)
 
 
 def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
-    def took(action: Action) -> float:
-        if action.started_at is None:
-            return 0.0
-        return (action.ended_at or now) - action.started_at
-
     keys: dict[str, Callable[[Action], Any]] = {
         "state": lambda action: (action.phase.urgency, action.number),
         "label": lambda action: action.label,
         "task": lambda action: (action.task, action.number),
-        "duration": took,
+        "duration": lambda action: elapsed(action.started_at, action.ended_at, now) or 0.0,
         "worker": lambda action: action.attempt.worker if action.attempt else "",
     }
     return keys.get(sort)

@@ -201,11 +201,8 @@ def bounded_detail(more: Mapping[str, Any]) -> Json:
     """The session's details of an action, with every text cut and every list bounded."""
     out: Json = {}
     if isinstance(inputs := more.get("inputs"), list):
-        out["inputs"] = [
-            {"name": cut(str(one.get("name", "")), 200), **_value(one)}
-            for one in inputs[:50]
-            if isinstance(one, Mapping)
-        ]
+        known = [one for one in inputs[:50] if isinstance(one, Mapping)]
+        out["inputs"] = [{"name": cut(str(one.get("name", "")), 200), **_value(one)} for one in known]
     if isinstance(output := more.get("output"), Mapping):
         out["output"] = _value(output)
     if isinstance(failure := more.get("failure"), Mapping):
@@ -228,11 +225,8 @@ def _value(one: Mapping[str, Any]) -> Json:
         out["table"] = _table(table)
     if isinstance(page := one.get("html"), str) and len(page) <= REPORT_CHARS:
         out["html"] = page
-    if (
-        isinstance(png := one.get("png"), str)
-        and len(png) <= 2 * REPORT_CHARS
-        and re.fullmatch(r"[A-Za-z0-9+/=\s]*", png)
-    ):
+    png = one.get("png")
+    if isinstance(png, str) and len(png) <= 2 * REPORT_CHARS and re.fullmatch(r"[A-Za-z0-9+/=\s]*", png):
         out["png"] = png
     return out
 

@@ -49,11 +49,8 @@ class _Lanes:
             assert attempt.started_at is not None
             ends = free.setdefault(attempt.worker, [0.0])
             # An action that awaits its children holds no slot: it is a line below whatever runs in the first.
-            at = (
-                0
-                if code >= PARENT
-                else next((i for i, end in enumerate(ends) if end <= attempt.started_at + OVERLAP), len(ends))
-            )
+            free_from = attempt.started_at + OVERLAP
+            at = 0 if code >= PARENT else next((i for i, end in enumerate(ends) if end <= free_from), len(ends))
             if at == len(ends):
                 ends.append(stop)
             elif code < PARENT:

@@ -15,7 +15,7 @@ import anywidget
 import traitlets
 
 from flyte_nb.views.browser.rows import PROTOCOL, Json
-from flyte_nb.views.display import WIDGET_MIME, OnMessage
+from flyte_nb.views.surface import WIDGET_MIME, OnMessage
 
 STATIC = pathlib.Path(__file__).parent.parent / "static"
 

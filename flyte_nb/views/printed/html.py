@@ -50,11 +50,8 @@ def render(model: RunModel, view: str = "") -> str:
     """
     now = model.clock()
     for rows, lines, reports in ((TREE_ROWS, MAX_LOG_LINES, True), (60, 20, False), (20, 5, False), (0, 0, False)):
-        parts = [
-            _header(model, now), _errors(model), _tree(model, now, rows), _logs(model, lines),
-            _reports(model) if reports else "",
-        ]  # fmt: skip
-        body = "".join(parts)
+        body = _header(model, now) + _errors(model) + _tree(model, now, rows) + _logs(model, lines)
+        body += _reports(model) if reports else ""
         out = (
             f'<div class="flyte-nb-static" data-flyte-run="{escape(model.record.state.run)}" '
             f'data-flyte-view="{escape(view)}" '
@@ -180,12 +177,10 @@ def _errors(model: RunModel) -> str:
     for fold in model.errors.most(MAX_FOLDS):
         failed = fold.ordered()
         first = failed[0]
-        items = "".join(
-            f'<div style="{_MONO};font-size:12px">a{a.number} {_safe(a.label, 120)}</div>' for a in failed[:MAX_LISTED]
-        )
-        more = (
-            f'<div style="{_MUTED}">… {number(len(failed) - MAX_LISTED)} more</div>' if len(failed) > MAX_LISTED else ""
-        )
+        line = f'<div style="{_MONO};font-size:12px">'
+        items = "".join(f"{line}a{a.number} {_safe(a.label, 120)}</div>" for a in failed[:MAX_LISTED])
+        left = len(failed) - MAX_LISTED
+        more = f'<div style="{_MUTED}">… {number(left)} more</div>' if left > 0 else ""
         times = f"{number(len(failed))} × " if len(failed) > 1 else ""
         text = cut(model.failure_texts.get(first.name) or (first.error.message if first.error else ""), 4_000)
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
@@ -211,9 +206,8 @@ def _logs(model: RunModel, limit: int) -> str:
         return ""
     hidden = record.logs.total - len(tail)
     several = len(record.logs.actions()) > 1
-    rows = (
-        [f'<span style="{_MUTED}">… {number(hidden)} lines above are not in this snapshot</span>'] if hidden > 0 else []
-    )
+    above = f'<span style="{_MUTED}">… {number(hidden)} lines above are not in this snapshot</span>'
+    rows = [above] if hidden > 0 else []
     for name, line in tail:
         action = record.actions.get(name)
         label = f'<span style="{_MUTED}">{_safe(action.label, 30)} │ </span>' if action and several else ""
@@ -261,25 +255,15 @@ def heat_png(phases: bytes | bytearray, width: int = 640) -> str:
     gap = 1 if cell >= 4 else 0
     for at in range(lines):
         cells = padded[at * cols : (at + 1) * cols]
-        line = (
-            b"\0" + b"".join(bytes([c]) * (cell - gap) + bytes([blank]) * gap for c in cells)
-            if cell > 1
-            else b"\0" + cells
-        )
-        raw += line * (cell - gap)
+        if cell > 1:
+            cells = b"".join(bytes([c]) * (cell - gap) + bytes([blank]) * gap for c in cells)
+        raw += (b"\0" + cells) * (cell - gap)
         if gap:
             raw += b"\0" + bytes([blank]) * (cols * cell)
     head = struct.pack(">IIBBBBB", cols * cell, lines * cell, 8, 3, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        _chunk(kind, data)
-        for kind, data in (
-            (b"IHDR", head),
-            (b"PLTE", _PALETTE + b"\0\0\0"),
-            (b"tRNS", _ALPHA),
-            (b"IDAT", zlib.compress(bytes(raw), 6)),
-            (b"IEND", b""),
-        )
-    )
+    data = zlib.compress(bytes(raw), 6)
+    chunks = {b"IHDR": head, b"PLTE": _PALETTE + b"\0\0\0", b"tRNS": _ALPHA, b"IDAT": data, b"IEND": b""}
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks.items())
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 

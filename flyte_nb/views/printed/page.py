@@ -9,10 +9,9 @@ from typing import Any
 from flyte_nb.core.failures import wording
 from flyte_nb.core.failures.rebuild import shown_frames
 from flyte_nb.core.failures.record import FailureRecord
-from flyte_nb.views.display import Display, Output
 from flyte_nb.views.printed import html, text
 from flyte_nb.views.run_model import RunModel
-from flyte_nb.views.surface import Mode, Surface
+from flyte_nb.views.surface import Display, Mode, Output, Surface
 
 #: Seconds between two updates at least: each replaces the whole output.
 HTML_EVERY = 0.5
