@@ -116,8 +116,7 @@ def parse(content: object, via: str) -> Command | None:
     op, args, nonce, widget = (content.get(key) for key in ("op", "args", "nonce", "comm_id"))
     if not (isinstance(op, str) and isinstance(nonce, str) and 0 < len(op) <= MAX_NAME and 0 < len(nonce) <= MAX_NAME):
         return None
+    args = {} if args is None else args
     if not isinstance(args, Mapping):
-        if args is not None:
-            return None
-        args = {}
+        return None
     return Command(op, dict(args), nonce, widget if isinstance(widget, str) else "", via)

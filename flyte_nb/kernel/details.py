@@ -44,12 +44,7 @@ LOG_CHARS = 64_000_000
 
 
 class KernelDetails:
-    """`flyte_nb.views.browser.details.Details`, from the store, the workers and the user's own values.
-
-    Args:
-        session: Reaches the store, the workers and the reader's thread.
-        record: The run.
-    """
+    """`flyte_nb.views.browser.details.Details`, from the store, the workers and the user's own values."""
 
     def __init__(self, session: Session, record: RunRecord) -> None:
         self._session = session

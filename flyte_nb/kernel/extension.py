@@ -31,9 +31,7 @@ def load(ip: Any) -> None:
     notebook = Notebook(ip, router.on_widget_message, KernelDetails, operations.buttons)
     cells = notebook.cells
     interrupts = Interrupts(cells)
-    error_display = ErrorDisplay(
-        ip, lambda action: short_name(Session.current, action), lambda action: run_status(Session.current, action)
-    )
+    error_display = ErrorDisplay(ip, short_name, run_status)
     advisor = NestAdvisor(cells)
 
     cells.install()

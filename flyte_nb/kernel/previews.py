@@ -78,9 +78,6 @@ def text_of(value: object) -> str:
     return redact.scrub(out.getvalue())
 
 
-# -- pictures and pages ------------------------------------------------------------------------------------------------
-
-
 def _png(value: Any) -> bytes | None:
     made: Any = None
     try:
@@ -110,9 +107,6 @@ def _page(value: Any) -> str | None:
         logger.debug("no page of a %s", type(value), exc_info=True)
         return None
     return made if isinstance(made, str) and made and len(made) <= MAX_MEDIA else None
-
-
-# -- the thread --------------------------------------------------------------------------------------------------------
 
 
 class Reader:

@@ -20,14 +20,16 @@ MAX_COMPARED = 10_000
 _FAILED = frozenset(phase.code for phase in PHASES if phase.is_failure)
 
 
-def short_name(session: Session | None, action: str) -> str:
+def short_name(action: str) -> str:
     """The short name ("a17") for an action's full name, in the latest run that has it; "" if none has."""
+    session = Session.current
     records = reversed(list(session.store.runs.values())) if session is not None else ()
     return next((found.id for record in records if (found := record.actions.get(action)) is not None), "")
 
 
-def run_status(session: Session | None, action: str) -> Standing:
+def run_status(action: str) -> Standing:
     """Where an action's run and siblings stand; empty if the action is unknown, or the engine is busy."""
+    session = Session.current
     if session is None:
         return Standing()
     try:

@@ -88,9 +88,8 @@ class ShownViews:
     def close_old(self) -> None:
         """Close the views of runs that the store has evicted, and of the oldest that have ended."""
         gone = [name for name in self.views if name not in self._store.runs]
-        ended = [
-            name for name, view in self.views.items() if name not in gone and view.record.state.ended_at is not None
-        ]
+        left = ((name, view.record.state) for name, view in self.views.items() if name not in gone)
+        ended = [name for name, state in left if state.ended_at is not None]
         for name in (*gone, *ended[:-MAX_ENDED_VIEWS]):
             self.views.pop(name).close()
 

@@ -15,11 +15,7 @@ _PROMPT = re.compile(r"\[(\d+)\]")
 
 
 class CellNames:
-    """Knows which cell a file stands for.
-
-    Args:
-        shell: IPython's shell.
-    """
+    """Knows which cell a file stands for."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell

@@ -21,9 +21,6 @@ class CellOutput:
 
     In a kernel the message carries the cell's own parent header: only that decides where output lands. Where there is no
     kernel (terminal IPython), or while ``%%capture`` collects a cell's output, IPython's display system takes it.
-
-    Args:
-        ip: The `IPython.InteractiveShell`.
     """
 
     def __init__(self, ip: Any) -> None:

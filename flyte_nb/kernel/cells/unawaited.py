@@ -14,15 +14,13 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flyte_nb.core.failures import wording
 from flyte_nb.core.failures.record import record_of, summary_of
+from flyte_nb.core.tasks.task import Task
 from flyte_nb.kernel.cells.names import CellNames
 from flyte_nb.kernel.cells.tracker import Cell
-
-if TYPE_CHECKING:
-    from flyte_nb.core.tasks.task import Task
 
 #: Calls that may be pending between cells, as coroutines in the user's variables; older ones are not watched any more.
 MAX_PENDING = 10_000
@@ -32,7 +30,7 @@ MAX_FAILED = 200
 MAX_WARNINGS = 5
 
 #: A call that was made: its coroutine, its task, and the code and line that made it.
-Made = tuple["weakref.ref[Coroutine[Any, Any, Any]]", "Task[..., Any]", CodeType, int]
+Made = tuple[weakref.ref[Coroutine[Any, Any, Any]], Task[..., Any], CodeType, int]
 
 
 class Failed(NamedTuple):
@@ -44,12 +42,7 @@ class Failed(NamedTuple):
 
 
 class UnawaitedCalls:
-    """Watches the calls of all cells (`flyte_nb.core.tasks.context.CallScope.watch`).
-
-    Args:
-        shell: IPython's shell.
-        names: Names cells by their prompts.
-    """
+    """Watches the calls of all cells (`flyte_nb.core.tasks.context.CallScope.watch`)."""
 
     def __init__(self, shell: Any, names: CellNames) -> None:
         self._shell = shell

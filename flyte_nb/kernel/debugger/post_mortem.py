@@ -32,9 +32,8 @@ def post_mortem(record: FailureRecord, *, shell: Any = None, what: str = "the de
     demand_prompt(shell, what)
     error, tb = rebuild.rebuild(record)
     if tb is None:
-        raise LookupError(
-            f"{record.type_name} has no frames to look at: {record.message or 'it did not fail in Python code'}"
-        )
+        why = record.message or "it did not fail in Python code"
+        raise LookupError(f"{record.type_name} has no frames to look at: {why}")
     print(f"{record.type_name}: {record.message}"[:500])  # noqa: T201 - the answer to a command
     for note in rebuild.notes_of(record):
         print(note)  # noqa: T201

@@ -117,9 +117,6 @@ def _awaiting(line: str, mode: str = "single") -> Any:
     return None
 
 
-# -- Loops -------------------------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def outside_the_loop() -> Iterator[None]:
     """Within this, Python doesn't know of the loop that is running on this thread, so that another one can run.

@@ -79,11 +79,7 @@ def nest(_session: object, *_words: str) -> str:
 
 
 class NestAdvisor:
-    """Prints a one-line remedy under a cell that tried to nest loops, and one warning about nest_asyncio 1.x.
-
-    Args:
-        cells: Reports cells that end.
-    """
+    """Prints a one-line remedy under a cell that tried to nest loops, and one warning about nest_asyncio 1.x."""
 
     def __init__(self, cells: CellTracker) -> None:
         self._cells = cells

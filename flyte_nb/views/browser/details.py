@@ -101,12 +101,8 @@ def _attempt(start: float, attempt: Attempt) -> Json:
 
 
 def _error(error: ErrorNote) -> Json:
-    return {
-        "kind": error.kind,
-        "code": error.code,
-        "message": plain_lines(error.message),
-        "where": location(error.where),
-    }
+    message, where = plain_lines(error.message), location(error.where)
+    return {"kind": error.kind, "code": error.code, "message": message, "where": where}
 
 
 def action_log(record: RunRecord, action: Action) -> Json:

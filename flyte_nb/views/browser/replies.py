@@ -60,11 +60,8 @@ class Replies:
         return op in self._ops
 
     def handle(self, op: str, args: Mapping[str, Any], nonce: str) -> Awaitable[None] | None:
-        """Do it; an awaitable for the slow part, if any."""
-        known = self._ops.get(op)
-        if known is None:
-            return None
-        answer = known(args, nonce)
+        """Do what it `answers`; an awaitable for the slow part, if any."""
+        answer = self._ops[op](args, nonce)
         return None if answer is None else self._guarded(answer, nonce)
 
     def command(self, control: Control, op: str, args: Mapping[str, Any], nonce: str) -> Awaitable[None] | None:
