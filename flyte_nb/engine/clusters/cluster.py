@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-from multiprocessing import resource_tracker
+import tempfile
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import cloudpickle
+import distributed
+
+import flyte_nb
 from flyte_nb.core.settings import notices
+from flyte_nb.engine.clusters.embedded import open_embedded
+from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
-if TYPE_CHECKING:
-    from flyte_nb.engine.clusters.worker_exits import WorkerExits
-
-#: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
-#: local mode. They are counted on workers started with ``--resources GPU=1``.
-UNCOUNTED_GPUS = 1_000
 #: Seconds to reach a scheduler; then `NoClusterError`.
 CONNECT_TIMEOUT = 8.0
 
@@ -69,14 +69,14 @@ async def open_cluster(
     Raises:
         NoClusterError: The scheduler cannot be reached within `CONNECT_TIMEOUT` seconds.
     """
-    import distributed
-
     quiet_loggers()
     if target is None:
-        return await _embedded(n_workers, threads_per_worker, dashboard, memory_limit, exits, preload)
+        notices.gpus_are_uncounted(True)
+        cluster, client = await open_embedded(exits, n_workers, threads_per_worker, dashboard, memory_limit, preload)
+        return ClusterHandle(client, cluster, description="embedded cluster")
     if isinstance(target, distributed.Client):
         address, security = target.scheduler_info()["address"], security or target.security
-    elif isinstance(target, (str, os.PathLike)) and _is_file(target):
+    elif isinstance(target, (str, os.PathLike)) and Path(target).is_file():  # noqa: ASYNC240 - once, before anything runs
         return await _attach(None, security, str(target), f"scheduler file {target}")
     elif isinstance(target, str):
         address = target
@@ -90,82 +90,7 @@ async def open_cluster(
     return await _attach(address, security, None, address)
 
 
-async def _embedded(
-    n_workers: int | None,
-    threads: int,
-    dashboard: bool,
-    memory_limit: str | float | None,
-    exits: WorkerExits,
-    preload: str,
-) -> ClusterHandle:
-    import dask
-    import distributed
-
-    from flyte_nb.engine.clusters.embedded import EmbeddedCluster, reporting_to, skip_main_script
-
-    notices.gpus_are_uncounted(True)
-    _block_sigint()
-    skip_main_script()
-    security = distributed.Security.temporary()
-    settings = {
-        "distributed.worker.preload": [preload],
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.comm.timeouts.connect": "10s",
-        "distributed.admin.system-monitor.gil.enabled": False,
-    }
-    with dask.config.set(settings):
-        cluster = EmbeddedCluster(
-            n_workers=n_workers or os.cpu_count() or 1,
-            threads_per_worker=threads,
-            processes=True,
-            host="127.0.0.1",
-            protocol="tls",
-            security=security,
-            dashboard_address="127.0.0.1:0" if dashboard else None,
-            worker_dashboard_address=None,
-            memory_limit=memory_limit,
-            resources={"GPU": UNCOUNTED_GPUS},
-            asynchronous=True,
-            silence_logs=logging.CRITICAL,
-            preload=[preload],
-        )
-        nanny = reporting_to(exits)
-        for spec in (cluster.new_spec, *cluster.worker_spec.values()):
-            spec["cls"] = nanny
-        if not dashboard:
-            _without_http(cluster)
-        await cluster
-        client = await distributed.Client(cluster, asynchronous=True, set_as_default=False, security=security)
-    return ClusterHandle(client, cluster, description="embedded cluster")
-
-
-def _block_sigint() -> None:
-    """Start this thread's processes with SIGINT blocked: the stop button must not end a worker that just starts."""
-    from flyte_nb.engine.clusters.embedded import undebugged
-
-    if hasattr(signal, "pthread_sigmask"):
-        # multiprocessing starts its tracker on first use, and unblocks SIGINT in that thread then.
-        with undebugged():
-            resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
-def _is_file(target: Any) -> bool:
-    return Path(target).is_file()
-
-
-def _without_http(cluster: Any) -> None:
-    """Keep a cluster that is not started yet from opening an HTTP port."""
-    from flyte_nb.engine.clusters.quiet import QuietScheduler, QuietWorker
-
-    cluster.scheduler_spec["cls"] = QuietScheduler
-    for spec in (cluster.new_spec, *cluster.worker_spec.values()):
-        spec["options"]["worker_class"] = QuietWorker
-
-
 async def _attach(address: str | None, security: Any, scheduler_file: str | None, what: str) -> ClusterHandle:
-    import distributed
-
     try:
         client = await asyncio.wait_for(
             distributed.Client(
@@ -191,7 +116,6 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
 
 async def _ship_package(client: Any) -> None:
     """Upload the worker side where it is not installed: it is pure Python."""
-    import flyte_nb
 
     def version() -> str:
         import importlib
@@ -201,13 +125,9 @@ async def _ship_package(client: Any) -> None:
         except ImportError:
             return ""
 
-    import cloudpickle
-
     found = await client.run(cloudpickle.loads(cloudpickle.dumps(version)))
     if all(v == flyte_nb.__version__ for v in found.values()) and found:
         return
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flyte_nb.zip"
         pack_worker_side(path)
@@ -216,8 +136,6 @@ async def _ship_package(client: Any) -> None:
 
 def pack_worker_side(path: Path) -> None:
     """Write the package into a zip file, without what needs Jupyter."""
-    import zipfile
-
     root = Path(__file__).parents[2]
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(root.rglob("*.py")):

@@ -1,20 +1,32 @@
-"""The embedded cluster's own cluster and nanny: they keep their workers, and report how one ended. Runs in: engine thread."""
+"""The embedded cluster: Dask's, but its nannies keep their workers and report how one ended, and no HTTP port is opened.
+
+Runs in: engine thread; worker processes (`QuietWorker`).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator
-from multiprocessing import spawn
+from multiprocessing import resource_tracker, spawn
 from typing import Any
 
-from distributed import LocalCluster, Nanny, nanny
+import dask
+from distributed import Client, LocalCluster, Nanny, Scheduler, Security, Worker, nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
+from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
+from tornado.httpserver import HTTPServer
 
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 
+#: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
+#: local mode. They are counted on workers started with ``--resources GPU=1``.
+UNCOUNTED_GPUS = 1_000
 #: Seconds after a worker's end in which its nanny must have started another; then `_revive` does.
 REVIVE_AFTER = 6.0
 
@@ -92,8 +104,58 @@ class UndebuggedProcess(AsyncProcess):
             super()._watch_message_queue(*args)
 
 
-def reporting_to(exits: WorkerExits) -> type[ReportingNanny]:
-    """A nanny class for one cluster."""
-    # A nanny has no setting for it.
-    nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]
-    return type("Nanny", (ReportingNanny,), {"exits": exits})
+class _NoHttp:
+    """Makes the HTTP server that Dask's code refers to, without listening: Dask opens a port on each, whether asked or not."""
+
+    def start_http_server(self, routes: Any, *_args: Any, **_kwargs: Any) -> None:
+        """Called by Dask in place of listening."""
+        self.http_application: Any = RoutingApplication(routes)
+        server: Any = HTTPServer(self.http_application)
+        server.address, server.port = "", 0
+        self.http_server = server
+
+
+class QuietScheduler(_NoHttp, Scheduler):
+    """A scheduler without an HTTP port."""
+
+
+class QuietWorker(_NoHttp, Worker):
+    """A worker without an HTTP port."""
+
+
+async def open_embedded(
+    exits: WorkerExits, n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, preload: str,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Start the embedded cluster; returns it and its client. The options are those of `open_cluster`."""
+    if hasattr(signal, "pthread_sigmask"):
+        # The stop button must not end a worker that just starts: SIGINT is blocked in this thread's processes. First,
+        # multiprocessing starts its tracker, since it unblocks SIGINT in this thread as it does.
+        with undebugged():
+            resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    skip_main_script()
+    nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
+    security = Security.temporary()
+    settings = {
+        "distributed.worker.preload": [preload],
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.comm.timeouts.connect": "10s",
+        "distributed.admin.system-monitor.gil.enabled": False,
+    }
+    with dask.config.set(settings):
+        cluster: Any = EmbeddedCluster(
+            n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
+            protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
+            worker_dashboard_address=None, memory_limit=memory_limit, resources={"GPU": UNCOUNTED_GPUS}, asynchronous=True,
+            silence_logs=logging.CRITICAL, preload=[preload],
+        )  # fmt: skip
+        nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
+        if not dashboard:
+            cluster.scheduler_spec["cls"] = QuietScheduler
+        for spec in (cluster.new_spec, *cluster.worker_spec.values()):
+            spec["cls"] = nanny_of_exits
+            if not dashboard:
+                spec["options"]["worker_class"] = QuietWorker
+        await cluster
+        client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
+    return cluster, client
