@@ -12,11 +12,11 @@ from flyte_nb.core.attempts import stacks
 from flyte_nb.core.attempts.body import Body
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.questions import Answer, Then
 from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.links.questions import Answer, Then
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.emitter import Emitter
@@ -52,7 +52,7 @@ class _Host(Protocol):
 
 
 def answers_of(host: _Host) -> dict[str, Answer]:
-    """Answers by question; see `flyte_nb.engine.links.questions.Switchboard.answers`."""
+    """Answers by question; see `flyte_nb.engine.links.peers.Switchboard.answers`."""
     controller, breakpoints, closing = host.controller, host.breakpoints, set[asyncio.Task[None]]()
 
     def sync(then: Then, run: str, parent: str) -> None:

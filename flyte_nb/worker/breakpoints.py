@@ -22,11 +22,11 @@ from typing import Any, Protocol
 
 from flyte_nb.core.attempts.body import Body
 from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.values import source_lines
-from flyte_nb.engine.links.questions import Then
 from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker.lane import LaneThread
 

@@ -14,7 +14,7 @@ import flyte_nb
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.engine.links import wire
-from flyte_nb.engine.links.questions import Switchboard
+from flyte_nb.engine.links.peers import Switchboard
 from flyte_nb.worker.host import Host
 
 ROOT = Path(flyte_nb.__file__).parent

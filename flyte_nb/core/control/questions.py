@@ -2,7 +2,7 @@
 
 Every run has one home (the kernel, or this process in local mode). A controller on a worker, and code inside a task, ask it
 with `Home.ask`; the answer comes as a callback on the asking controller's thread. At home an `Answers` answers at once; on a
-worker `flyte_nb.engine.links.questions` carries the question over the link.
+worker `flyte_nb.engine.links.peers` carries the question over the link.
 """
 
 from __future__ import annotations

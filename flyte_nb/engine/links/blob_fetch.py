@@ -14,7 +14,7 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.transport.blob_files import take
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received
 from flyte_nb.core.transport.payload import Packed
-from flyte_nb.engine.links.questions import Switchboard
+from flyte_nb.engine.links.peers import Switchboard
 
 
 class Fetcher:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from distributed.comm.core import Comm, CommClosedError, connect
 
-from flyte_nb.engine.links.wire import Message, decode, encode
+from flyte_nb.engine.links.wire import Message
 
 logger = logging.getLogger("flyte")
 
@@ -51,7 +52,7 @@ class PeerLink:
     def attach(self, comm: Comm) -> None:
         """Use an open comm; sends what was waiting."""
         self._comm = comm
-        self._spawn(self._read(comm))
+        spawn(self._tasks, self._read(comm))
         self._kick()
 
     def send(self, message: Message) -> None:
@@ -63,13 +64,13 @@ class PeerLink:
     def _kick(self) -> None:
         if not self._writing and self._comm is not None and self._out:
             self._writing = True
-            self._spawn(self._write(self._comm))
+            spawn(self._tasks, self._write(self._comm))
 
     async def _write(self, comm: Comm) -> None:
         try:
             while self._out and not self.closed:
                 batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
-                data = encode(batch)
+                data = pickle.dumps(batch, 5)
                 self.sent += len(data)
                 await comm.write(data)
         except (CommClosedError, OSError):
@@ -82,7 +83,7 @@ class PeerLink:
             while not self.closed:
                 data = await comm.read()
                 self.received += len(data)
-                for message in decode(data):
+                for message in pickle.loads(data):
                     try:
                         self._on_message(self, message)
                     except Exception:
@@ -105,11 +106,6 @@ class PeerLink:
         for task in self._tasks:
             task.cancel()
 
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def wait_closed(self) -> None:
         """Return once the link is closed (a server handler holds its comm open by waiting here)."""
         while not self.closed and self._tasks:
@@ -128,9 +124,13 @@ class LocalLink(PeerLink):
         if not self.closed:
             self._loop.call_soon(self._on_message, self, message)
 
-    def close(self) -> None:
-        """Stop delivering."""
-        self.closed = True
+
+def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run a coroutine, its task in a set until it ends: asyncio itself would let go of it."""
+    task = asyncio.get_running_loop().create_task(coroutine)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
 
 
 async def open_link(

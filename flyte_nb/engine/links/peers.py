@@ -1,4 +1,6 @@
-"""Peers: links to other processes, what waits to be sent, and dispatch of what arrives. Runs in: engine thread; worker loop.
+"""Peers: links to other processes, what waits to be sent, dispatch of what arrives; questions and answers over links.
+
+Runs in: engine thread; worker loop.
 
 A kernel is linked to every worker; a worker to the kernels that connected to it, and to the workers that it has sent something
 to. What differs is when a link is opened: `flyte_nb.engine.kernel_engine` and `flyte_nb.worker.network`.
@@ -7,16 +9,52 @@ to. What differs is when a link is opened: `flyte_nb.engine.kernel_engine` and `
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from flyte_nb.engine.links.link import PeerLink, open_link
-from flyte_nb.engine.links.questions import Switchboard
+from flyte_nb.core.control.questions import Answer, Then, respond
+from flyte_nb.engine.links.link import PeerLink, open_link, spawn
 from flyte_nb.engine.links.wire import Handler, Message, ToPeer, handlers_of
 
 #: Disconnected kernels, remembered so that nothing is queued for them; as many as end while one lane waits for a slot.
 MAX_DEPARTED = 256
+
+
+class Switchboard:
+    """One peer's pending questions, and its answers to others."""
+
+    def __init__(self, send: Callable[[str, Message], None]) -> None:
+        self._send = send
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, tuple[str, Then]] = {}
+        #: By the question's name. The value is called as ``answer(then, *args)``.
+        self.answers: dict[str, Answer] = {}
+
+    def ask(self, peer: str, op: str, args: tuple[Any, ...], then: Then) -> None:
+        """Ask a peer; `then` gets its answer, or None if it goes away or does not know."""
+        number = next(self._numbers)
+        self._pending[number] = (peer, then)
+        self._send(peer, ("ask", number, op, args))
+
+    def _on_ask(self, peer: str, number: int, op: str, args: tuple[Any, ...]) -> None:
+        def then(value: Any) -> None:
+            self._send(peer, ("answer", number, value))
+
+        respond(op, self.answers.get(op), then, then, *args)
+
+    def _on_answer(self, _peer: str, number: int, value: Any) -> None:
+        pending = self._pending.pop(number, None)
+        if pending is not None:
+            pending[1](value)
+
+    def lost(self, peer: str) -> None:
+        """A peer disconnected: what it was asked is answered with None."""
+        for number, (asked, then) in list(self._pending.items()):
+            if asked == peer:
+                del self._pending[number]
+                then(None)
 
 
 class Peers:
@@ -38,7 +76,7 @@ class Peers:
         self._connecting: set[str] = set()
         #: Kernels that have disconnected.
         self._departed: deque[str] = deque(maxlen=MAX_DEPARTED)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.handlers.update(handlers_of(self.questions, ToPeer))
 
     def send(self, peer: str, message: Message) -> None:
@@ -106,10 +144,7 @@ class Peers:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine until it ends or the links are closed."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return spawn(self._tasks, coroutine)
 
     def close_links(self) -> None:
         """Close all links, and cancel what `spawn` runs."""

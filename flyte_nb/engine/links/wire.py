@@ -8,8 +8,7 @@ receiver, and send it.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
 from flyte_nb.core.control.work import Outcome, Work
@@ -69,7 +68,7 @@ ToOwner: TypeAlias = (
 #: Host -> home of a run (its kernel): what happened.
 ToHome: TypeAlias = tuple[Literal["events"], list[Event]]
 
-#: Both ways; see `flyte_nb.engine.links.questions`.
+#: Both ways; see `flyte_nb.engine.links.peers.Switchboard`.
 ToPeer: TypeAlias = (
     tuple[Literal["ask"], int, str, tuple[Any, ...]]  # number, question, its arguments
     | tuple[Literal["answer"], int, Any]  # number of the question, answer
@@ -93,13 +92,3 @@ def handlers_of(receiver: object, table: Any) -> dict[str, Handler]:
         AttributeError: It has none for one of them.
     """
     return {name: getattr(receiver, f"_on_{name}") for name in fields_of(table)}
-
-
-def encode(messages: Iterable[Message]) -> bytes:
-    """Messages as one piece."""
-    return pickle.dumps(list(messages), 5)
-
-
-def decode(data: bytes) -> list[Message]:
-    """Messages from one piece."""
-    return pickle.loads(data)  # type: ignore[no-any-return]
