@@ -28,11 +28,10 @@ from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.submit import RunLane, submit_lane
+from flyte_nb.engine.dispatch.network import Network, RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.link import PeerLink
-from flyte_nb.engine.links.peers import Peers
-from flyte_nb.engine.links.wire import LaneSpec, ToHome, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.links.wire import ToHome, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.errors import NoClusterError, SchedulerLostError
 
 logger = logging.getLogger("flyte")
@@ -50,7 +49,7 @@ MISSES = 3
 BUSY_MISSES = 12
 
 
-class KernelNetwork(Peers):
+class KernelNetwork(Network):
     """Links from the kernel to every worker, and Dask's client; what the executor of a kernel reaches workers through.
 
     Args:
@@ -59,14 +58,10 @@ class KernelNetwork(Peers):
     """
 
     def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
-        super().__init__(f"kernel-{uuid.uuid4().hex[:12]}")
-        self.own_address = ""
+        super().__init__(f"kernel-{uuid.uuid4().hex[:12]}", "", run_lane)
         self.handle: ClusterHandle | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self.roster: dict[str, WorkerInfo] = {}
-        #: Workers that go on with what they have: paused for memory, or about to be retired.
-        self.resting: set[str] = set()
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
         self.exits = WorkerExits()
@@ -75,7 +70,6 @@ class KernelNetwork(Peers):
         self._listed: dict[str, WorkerInfo] = {}
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
         self.unreachable: dict[str, str] = {}
-        self._run_lane = run_lane
         self._plugin = plugin
 
     async def start(self, target: Any, **options: Any) -> None:
@@ -116,6 +110,7 @@ class KernelNetwork(Peers):
         assert self.handle is not None
         identity = await self.handle.client.scheduler.identity(n_workers=-1)
         listed = {address: WorkerInfo(address, int(w["nthreads"])) for address, w in identity["workers"].items()}
+        # Paused for memory, or about to be retired.
         self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
         for address, w in identity["workers"].items():
             self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
@@ -171,10 +166,6 @@ class KernelNetwork(Peers):
 
     # -- the executor's network -----------------------------------------------------------------------------------
 
-    def workers(self) -> dict[str, WorkerInfo]:
-        """The roster."""
-        return self.roster
-
     def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit."""
         self.exits.cause(address, then)
@@ -187,13 +178,13 @@ class KernelNetwork(Peers):
             "then run the cell again."
         )
 
-    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
-        """Have Dask run a lane, once there is a cluster."""
+    async def _dask(self) -> Any:
+        """Dask's client, once there is a cluster."""
         await asyncio.shield(self.ready)
         assert self.handle is not None
         if self.handle.client.scheduler is None:  # Dask's client has closed itself
             raise SchedulerLostError(self.lost_text())
-        return submit_lane(self.handle.client, self._run_lane, spec, resources, prefer, only)
+        return self.handle.client
 
     async def close(self) -> None:
         """Close links and cluster."""
@@ -247,7 +238,7 @@ class KernelEngine:
         self.gateway = Gateway(loop, self.controller, self.blobs)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
         network.on_lost = self._worker_lost
-        network.on_roster = self.executor.look_again
+        network.on_roster = self.executor.pool.touch_queues
         network.on_scheduler_lost = self._scheduler_lost
 
     def emit(self, event: ev.Event) -> None:
@@ -272,7 +263,7 @@ class KernelEngine:
         return lost
 
     def _worker_lost(self, address: str) -> None:
-        self.executor.worker_lost(address)
+        self.executor.pool.worker_lost(address)
         self.network.exits.cause(address, lambda _lost: None)  # settled even if nothing was lost there
         self.cache.peer_lost(address)
         process_folder.sweep()

@@ -191,7 +191,7 @@ class Session:
                 known.control.finished.set()
             self.engine.retained.forget_others(set(self.store.runs))
             self.shown.finish(event.run)
-            self.engine.executor.forget_run(event.run)
+            self.engine.executor.pool.forget_run(event.run)
             self.engine.blobs.trim()
 
     def _details(self, record: RunRecord) -> Details | None:

@@ -64,7 +64,7 @@ def answers_of(host: _Host) -> dict[str, Answer]:
         then(None)
 
     def close_idle(then: Then) -> None:
-        task = asyncio.ensure_future(host.executor.close_idle())
+        task = asyncio.ensure_future(host.executor.pool.close_idle())
         closing.add(task)
         task.add_done_callback(lambda _task: then(True))
 

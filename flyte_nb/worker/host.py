@@ -26,7 +26,7 @@ from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.core.transport.payload import Packed
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.submit import RunLane
+from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
@@ -100,7 +100,7 @@ class Host:
     def _peer_lost(self, peer: str) -> None:
         """A peer has disconnected, or cannot be reached."""
         if is_worker(peer):
-            self.executor.worker_lost(peer)
+            self.executor.pool.worker_lost(peer)
         for lane in list(self.lanes.values()):
             if lane.owner == peer:
                 self._orphan(lane)
@@ -163,7 +163,7 @@ class Host:
         self.retained.forget(run)
         self.breakpoints.forget(run)
         self.gateway.blobs.trim()
-        self.executor.forget_run(run)
+        self.executor.pool.forget_run(run)
 
     def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo]) -> None:
         self.network.set_roster(roster)

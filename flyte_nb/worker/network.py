@@ -11,20 +11,19 @@ import distributed
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
-from flyte_nb.engine.dispatch.submit import RunLane, submit_lane
+from flyte_nb.engine.dispatch.network import Network, RunLane
 from flyte_nb.engine.links.link import HELLO, OP, LocalLink, PeerLink
-from flyte_nb.engine.links.peers import Peers, is_worker
-from flyte_nb.engine.links.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.engine.links.peers import is_worker
+from flyte_nb.engine.links.wire import Message, WorkerInfo
 
 #: Seconds that a lane waits for its kernel to connect before it gives up.
 OWNER_TIMEOUT = 30.0
 
 
-class WorkerNetwork(Peers):
+class WorkerNetwork(Network):
     """Links to the kernels that have connected, and to the workers that something is sent to.
 
-    It is the `engine.dispatch.network.Network` of this worker's executor, and the `core.control.questions.Home` of its
-    controller.
+    It is also the `core.control.questions.Home` of this worker's controller.
 
     Args:
         worker: Dask's.
@@ -32,13 +31,8 @@ class WorkerNetwork(Peers):
     """
 
     def __init__(self, worker: Any, run_lane: RunLane) -> None:
-        super().__init__(worker.address)
-        self.own_address = self.me
-        self.roster: dict[str, WorkerInfo] = {}
-        #: Workers that are linked to and no longer in the roster: they go on with what they have.
-        self.resting: set[str] = set()
+        super().__init__(worker.address, worker.address, run_lane)
         self._worker = worker
-        self._run_lane = run_lane
         self._client: asyncio.Future[Any] | None = None
 
     def listen(self) -> None:
@@ -90,7 +84,7 @@ class WorkerNetwork(Peers):
             self._lost(kernel)
 
     def set_roster(self, roster: dict[str, WorkerInfo]) -> None:
-        """Take the kernel's list of workers."""
+        """Take the kernel's list of workers; those that are linked to and no longer in it rest."""
         self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster
 
@@ -111,11 +105,11 @@ class WorkerNetwork(Peers):
         """Call `then` with the cause of a worker's exit: a run's home knows it."""
         self.ask(run, "worker_exit", (address,), lambda found: then(found or WorkerExit(address)))
 
-    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
-        """Have Dask run a lane for a child of an action of this worker."""
+    async def _dask(self) -> Any:
+        """A client of the scheduler, for the lanes of children."""
         if self._client is None or (self._client.done() and self._client.exception() is not None):
             self._client = asyncio.ensure_future(self._connect_client())
-        return submit_lane(await self._client, self._run_lane, spec, resources, prefer, only)
+        return await self._client
 
     async def _connect_client(self) -> Any:
         return await distributed.Client(

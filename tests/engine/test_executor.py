@@ -84,7 +84,7 @@ class World:
 
     def __init__(self, own_address: str = "") -> None:
         self.network = FakeNetwork(own_address)
-        self.executor = DaskExecutor(self.network, cast("Any", None))  # nothing large is fetched
+        self.executor = DaskExecutor(cast("Any", self.network), cast("Any", None))  # nothing large is fetched
         self.outcomes: list[Outcome] = []
 
     def start(self, *actions: str, task: Any = work) -> None:
@@ -164,7 +164,7 @@ async def test_a_lost_workers_attempts_end_with_the_cause(for_memory: bool, kind
     world.start("a1", "a2", task=work)
     await world.open()
     world.network.roster.pop("tcp://a")
-    world.executor.worker_lost("tcp://a")
+    world.executor.pool.worker_lost("tcp://a")
 
     (outcome,) = world.outcomes
     assert (outcome.action, outcome.kind, outcome.location[0]) == ("a1", kind, "tcp://a")
@@ -181,13 +181,13 @@ async def test_a_task_is_quarantined_after_a_loss() -> None:
     await world.open()
     (group,) = world.executor.groups.values()
     assert not world.executor.losses.quarantines(group)
-    world.executor.worker_lost("tcp://a")
+    world.executor.pool.worker_lost("tcp://a")
     assert world.executor.losses.quarantines(group)
     world.start("a1")
     await settle()
     assert 1 == len(world.network.lanes)  # none on itself
     world.network.roster["tcp://c"] = worker("tcp://c")
-    world.executor.look_again()
+    world.executor.pool.touch_queues()
     await settle()
 
     assert ("tcp://c", True) == world.network.lanes[-1][1:]

@@ -2,7 +2,7 @@
 
 The controller hands over attempts one by one and knows nothing of lanes or bundles. An attempt is queued in the group of its
 task (`task_code`), sent to a lane with others (`lane_pool`), and settled with what the lane's host reports, or when it is lost
-(`losses`).
+(`settling`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import UnpicklableError
 from flyte_nb.engine.dispatch.lane_pool import LanePool
-from flyte_nb.engine.dispatch.lanes import Lane, QueuedAttempt
-from flyte_nb.engine.dispatch.losses import Losses
+from flyte_nb.engine.dispatch.lanes import QueuedAttempt
 from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.task_code import TaskCode
-from flyte_nb.engine.dispatch.unsettled import Unsettled
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.wire import Key
 
@@ -38,7 +37,7 @@ class DaskExecutor:
         self.losses = Losses(network, self._unsettled)
         self._code = TaskCode()
         self.groups = self._code.groups
-        self._pool = LanePool(network, self._code, self.losses, self._unsettled)
+        self.pool = LanePool(network, self._code, self.losses, self._unsettled)
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
         #: Called with (run, action, phase, note) when a worker reports what an attempt does now.
@@ -57,7 +56,7 @@ class DaskExecutor:
         attempt = QueuedAttempt(run, work, done, group)
         self._unsettled.add(attempt)
         group.queue.append(attempt)
-        self._pool.touch(group)
+        self.pool.touch(group)
 
     def cancel(self, work: Work, reason: str) -> None:
         """Take an attempt off the queue, or have its lane end it."""
@@ -79,28 +78,26 @@ class DaskExecutor:
     # -- reports of hosts -----------------------------------------------------------------------------------------
 
     def _on_lane(self, address: str, lane_id: str, _state: str) -> None:
-        lane = self._pool.lanes.get(lane_id)
+        lane = self.pool.lanes.get(lane_id)
         if lane is None:
             self._network.send(address, ("close", lane_id))
             return
         if lane.opened and lane.attempts:  # Dask runs it again elsewhere: its worker was lost
             self.losses.record(lane.address, [lane])
-            self._pool.lose_attempts(lane)
+            self.pool.lose_attempts(lane)
             if address == self._network.own_address:
                 self._network.send(address, ("close", lane_id))
-                self._pool.drop(lane)
+                self.pool.drop(lane)
                 return
         lane.open(address, time.monotonic())
-        self._pool.touch(lane.group)
+        self.pool.touch(lane.group)
 
-    def _on_ended(self, _address: str, lane_id: str, outcomes: list[Outcome]) -> None:
-        lane = self._pool.lanes.get(lane_id)
-        self._unsettled.settle(outcomes, lane)
-        if lane is not None:
-            self._has_room(lane)
+    def _on_ended(self, address: str, lane_id: str, outcomes: list[Outcome]) -> None:
+        self._unsettled.settle(outcomes, self.pool.lanes.get(lane_id))
+        self._on_ready(address, lane_id)
 
     def _on_returned(self, _address: str, lane_id: str, keys: list[Key]) -> None:
-        lane = self._pool.lanes.get(lane_id)
+        lane = self.pool.lanes.get(lane_id)
         if lane is None:
             return
         lane.stalled = True
@@ -110,40 +107,37 @@ class DaskExecutor:
         ]
         lane.sent -= len(returned)
         lane.group.take_back(returned)
-        self._pool.touch(lane.group)
+        self.pool.touch(lane.group)
 
     def _on_ready(self, _address: str, lane_id: str) -> None:
-        lane = self._pool.lanes.get(lane_id)
+        lane = self.pool.lanes.get(lane_id)
         if lane is not None:
-            self._has_room(lane)
-
-    def _has_room(self, lane: Lane) -> None:
-        lane.stalled = False
-        lane.used_at = time.monotonic()
-        self._pool.touch(lane.group)
+            lane.stalled = False
+            lane.used_at = time.monotonic()
+            self.pool.touch(lane.group)
 
     def _on_progress(
         self, _address: str, lane_id: str, started: int, finished: int, busy: float, blocked: bool
     ) -> None:
-        lane = self._pool.lanes.get(lane_id)
+        lane = self.pool.lanes.get(lane_id)
         if lane is None:
             return
         if started > lane.started or finished > lane.finished:
             lane.stalled = False
         lane.group.learn(lane, started, finished, busy)
         lane.blocked = blocked
-        self._pool.touch(lane.group)
+        self.pool.touch(lane.group)
 
     def _on_waiting(self, _address: str, lane_id: str, awaiting: int) -> None:
-        lane = self._pool.lanes.get(lane_id)
+        lane = self.pool.lanes.get(lane_id)
         if lane is not None:
             lane.awaiting = awaiting
-            self._pool.touch(lane.group)
+            self.pool.touch(lane.group)
 
     def _on_closed(self, _address: str, lane_id: str) -> None:
-        lane = self._pool.lanes.get(lane_id)
+        lane = self.pool.lanes.get(lane_id)
         if lane is not None:
-            self._pool.drop(lane)
+            self.pool.drop(lane)
 
     def _on_began(self, _address: str, key: Key) -> None:
         self.on_began(key[0], key[1])
@@ -153,13 +147,9 @@ class DaskExecutor:
 
     # -- the cluster, and runs ------------------------------------------------------------------------------------
 
-    def worker_lost(self, address: str) -> None:
-        """Lose a worker: attempts that it had not reported run elsewhere, or fail where they are what ended it."""
-        self._pool.worker_lost(address)
-
     def fail_all(self, error: ErrorNote) -> None:
         """Lose the cluster: every attempt ends with `error`."""
-        self._pool.forget_all()
+        self.pool.forget_all()
         self.give_up(error)
 
     def give_up(self, error: ErrorNote) -> None:
@@ -169,28 +159,16 @@ class DaskExecutor:
         attempts = list(self._unsettled.by_key.values())
         self._unsettled.end(attempts, "error", error._replace(recoverable=False))
 
-    def look_again(self) -> None:
-        """Dispatch queued attempts: the roster changed, and there may be room for them."""
-        self._pool.touch_queues()
-
     def tell_again(self, run: str) -> None:
         """Send a run's `RunInfo` again with the next bundle to each worker: it has changed."""
-        self._pool.introduce_again(run)
-
-    def forget_run(self, run: str) -> None:
-        """Have workers drop their state of a run that is over."""
-        self._pool.forget_run(run)
-
-    async def close_idle(self) -> None:
-        """Close the lanes that are idle, and wait for their end, a moment at most."""
-        await self._pool.close_idle()
+        self.pool.introduce_again(run)
 
     async def close(self) -> None:
         """Close all lanes and stop; lanes that still execute attempts are given up."""
         self._unsettled.collector.release()
-        await self._pool.close()
+        await self.pool.close()
 
     def __repr__(self) -> str:
         attempts = self._unsettled.by_key.values()
         sent = sum(attempt.lane is not None for attempt in attempts)
-        return f"<DaskExecutor [{sent} sent, {len(attempts) - sent} queued] {self._pool!r}>"
+        return f"<DaskExecutor [{sent} sent, {len(attempts) - sent} queued] {self.pool!r}>"

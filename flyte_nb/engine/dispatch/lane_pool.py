@@ -16,12 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
-from flyte_nb.engine.dispatch.losses import Losses
+from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle, replicas_of
 from flyte_nb.engine.dispatch.network import Network
-from flyte_nb.engine.dispatch.replicas import replicas_of
+from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.task_code import TaskCode
-from flyte_nb.engine.dispatch.unsettled import Unsettled
+from flyte_nb.engine.links.link import spawn
 from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
 
@@ -48,10 +47,10 @@ class LanePool:
         #: Names of runs whose `RunInfo` a worker has been sent, by its address.
         self._introduced: dict[str, set[str]] = {}
         self._numbers = itertools.count()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         #: Set whenever a lane has ended.
         self._dropped = asyncio.Event()
-        self._spawn(self._sweep())
+        spawn(self._tasks, self._sweep())
 
     # -- bundles --------------------------------------------------------------------------------------------------
 
@@ -138,7 +137,7 @@ class LanePool:
         lane_id = f"{self._network.me}:{next(self._numbers)}-{uuid.uuid4().hex[:6]}"
         lane = self.lanes[lane_id] = group.lanes[lane_id] = Lane(lane_id, group, prefer, time.monotonic())
         anywhere = bool(group.resources) and group.reuse is None
-        self._spawn(self._submit(lane, "" if anywhere else prefer))
+        spawn(self._tasks, self._submit(lane, "" if anywhere else prefer))
 
     async def _submit(self, lane: Lane, prefer: str) -> None:
         group = lane.group
@@ -255,11 +254,6 @@ class LanePool:
                 self._network.send(lane.address, ("close", lane.id))
             if lane.future is not None:
                 lane.future.release()
-
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def __repr__(self) -> str:
         opened = sum(lane.opened for lane in self.lanes.values())

@@ -10,6 +10,7 @@ growing by at most `GROWTH` times what the lane has executed so far, so that one
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.reuse import ReusePolicy
-from flyte_nb.engine.links.wire import Key
+from flyte_nb.engine.links.wire import Key, WorkerInfo
 
 #: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
 BUNDLE_S = 0.05
@@ -219,3 +220,18 @@ def lanes_missing(group: LaneGroup, slots: int, now: float, avoided: Container[s
     # Lanes that Dask cannot start (no GPU there, or long tasks of the user's own) are not opened without end.
     unblocked = sum(1 for lane in group.lanes.values() if not lane.blocked)
     return min(missing, MAX_LANES_PER_SLOT * slots - unblocked)
+
+
+def replicas_of(environment: str, most: int, workers: dict[str, WorkerInfo]) -> dict[str, WorkerInfo]:
+    """The workers that are the replicas of a warm environment: processes that serve it.
+
+    All owners choose the same ones, without asking each other: those whose address hashes lowest together with the
+    environment's name (rendezvous hashing). So its tasks find the state that earlier ones left in their module's globals.
+
+    Args:
+        environment: Its name.
+        most: Most replicas; at least one is given.
+        workers: By address.
+    """
+    ranked = sorted(workers, key=lambda address: hashlib.blake2b(f"{environment}\0{address}".encode()).digest())
+    return {address: workers[address] for address in ranked[: max(most, 1)]}

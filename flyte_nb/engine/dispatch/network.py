@@ -1,33 +1,64 @@
-"""Protocol of a process that owns lanes: links to workers, the roster, Dask. Runs in: engine thread; worker loop."""
+"""Network of a process that owns lanes: links to workers, the roster, lanes on Dask. Runs in: engine thread; worker loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
-from flyte_nb.engine.links.wire import LaneSpec, Message, WorkerInfo
+from flyte_nb.engine.links.peers import Peers
+from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
+
+#: What Dask executes for a lane: the worker's side of it, until it is closed.
+RunLane = Callable[[LaneSpec], None]
 
 
-class Network(Protocol):
-    """The process of an owner: a kernel, or a worker."""
+class Network(Peers):
+    """The workers that an owner of lanes reaches: a kernel, or a worker whose actions await children.
 
-    #: This process's name as a peer.
-    me: str
-    #: Address of the worker this process is; "" in a kernel.
-    own_address: str
-    #: Workers that are given nothing new, as long as there are others.
-    resting: set[str]
+    Args:
+        me: This process's name as a peer.
+        own_address: Address of the worker this process is; "" in a kernel.
+        run_lane: Dask's task function of a lane.
+    """
 
-    def send(self, address: str, message: Message) -> None:
-        """Send to a worker; connects first if need be."""
+    def __init__(self, me: str, own_address: str, run_lane: RunLane) -> None:
+        super().__init__(me)
+        self.own_address = own_address
+        #: Workers by address, as the kernel lists them.
+        self.roster: dict[str, WorkerInfo] = {}
+        #: Workers that go on with what they have and are given nothing new, as long as there are others.
+        self.resting: set[str] = set()
+        self._run_lane = run_lane
 
     def workers(self) -> dict[str, WorkerInfo]:
-        """The roster."""
-
-    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
-        """Have Dask run a lane, best (or only) on the worker `prefer`; returns its future."""
+        """Workers that lanes can be opened on."""
+        return self.roster
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
-        """Call `then` with the cause of a worker's loss, once it is known."""
+        """Call `then` with the cause of a worker's exit, once it is known."""
+        raise NotImplementedError
+
+    async def _dask(self) -> Any:
+        """Dask's client, an asynchronous `distributed.Client`."""
+        raise NotImplementedError
+
+    async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
+        """Have Dask run a lane.
+
+        Args:
+            spec: The lane.
+            resources: Dask resources it holds.
+            prefer: Address of the worker it had best run on; "" leaves it to Dask.
+            only: Whether it may run nowhere else.
+
+        Returns:
+            Its `distributed.Future`.
+        """
+        client = await self._dask()
+        return client.submit(
+            self._run_lane, spec, key=f"flyte-{spec.task_name}-{spec.lane.rpartition(':')[2]}", pure=False, retries=0,
+            resources=resources or None, workers=[prefer] if prefer else None,
+            allow_other_workers=bool(prefer) and not only,
+        )  # fmt: skip

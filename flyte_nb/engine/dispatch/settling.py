@@ -1,4 +1,4 @@
-"""Lost workers: which attempts went with them, and which tasks are quarantined. Runs in: engine thread; worker loop."""
+"""Settle attempts: with the outcomes that lanes report, or as lost with their worker. Runs in: engine thread; worker loop."""
 
 from __future__ import annotations
 
@@ -6,19 +6,58 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from flyte_nb.core.control.gc_pacing import MANY, GcPacing
+from flyte_nb.core.control.work import Outcome
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt
 from flyte_nb.engine.dispatch.network import Network
-from flyte_nb.engine.dispatch.unsettled import Unsettled
+from flyte_nb.engine.links.blob_fetch import Fetcher, away
+from flyte_nb.engine.links.wire import Key
 
 #: Seconds after a loss during which the task's attempts are not placed on the owner's worker, in case the task itself killed
 #: the process: the parents that await it live here. The lost worker's successor is there by then, if there is one.
 QUARANTINE_S = 8.0
 
 
+class Unsettled:
+    """All attempts of an owner, queued or sent; each is settled once."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+        self.by_key: dict[Key, QueuedAttempt] = {}
+        self.collector = GcPacing()
+
+    def add(self, attempt: QueuedAttempt) -> None:
+        """Take an attempt in."""
+        self.by_key[attempt.work.key] = attempt
+        if len(self.by_key) == MANY:
+            self.collector.load(MANY)
+
+    def settle(self, outcomes: list[Outcome], lane: Lane | None) -> None:
+        """Give the controller the outcomes that a lane reports; those of attempts that were lost before are dropped."""
+        for outcome in outcomes:
+            key = outcome[:3]
+            if lane is not None:
+                lane.attempts.pop(key, None)
+            attempt = self.by_key.pop(key, None)
+            if attempt is None:
+                continue
+            if away(outcome):
+                self._fetcher.result(outcome, attempt.done)
+            else:
+                attempt.done(outcome)
+        self.collector.load(len(self.by_key))
+
+    def end(self, attempts: Iterable[QueuedAttempt], kind: str, error: ErrorNote | None, worker: str = "") -> None:
+        """Settle attempts that no lane will report: they are "lost" with a worker, or end with an error."""
+        for attempt in attempts:
+            if self.by_key.pop(attempt.work.key, None) is not None:
+                attempt.done(Outcome(*attempt.work[:3], kind, error=error, location=(worker, 0, "")))
+
+
 class Losses:
-    """The losses of workers, as an owner of attempts sees them."""
+    """Lost workers, as an owner of attempts sees them: which attempts went with them, and which tasks are quarantined."""
 
     def __init__(self, network: Network, unsettled: Unsettled) -> None:
         self._network = network
