@@ -6,23 +6,15 @@ import asyncio
 import contextlib
 import pickle
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from flyte_nb.core.attempts import stacks
-from flyte_nb.core.attempts.body import Body
-from flyte_nb.core.control.controller import Controller
-from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.questions import Answer, Then
-from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload
-from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.wire import Key
-from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.emitter import Emitter
+from flyte_nb.worker.host import Host
 from flyte_nb.worker.lane import LaneThread
-from flyte_nb.worker.preview_store import PreviewStore
-from flyte_nb.worker.slots import SlotGate
 
 #: Stacks that are taken in one worker: more than fit on a screen.
 MAX_STACKS = 200
@@ -32,28 +24,9 @@ LOOP_ANSWERS_WITHIN = 0.3
 MAX_FILES = 20
 
 
-class _Host(Protocol):
-    """What the answers need of their worker."""
-
-    address: str
-    gate: SlotGate
-    lanes: dict[str, LaneThread]
-    runs: dict[str, RunInfo]
-    emitter: Emitter
-    breakpoints: Breakpoints
-    previews: PreviewStore
-    retained: FarRetained
-    controller: Controller
-    gateway: Gateway
-    executor: DaskExecutor
-
-    def post(self, function: Callable[..., object], *args: Any) -> None: ...
-    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None: ...
-
-
-def answers_of(host: _Host) -> dict[str, Answer]:
+def answers_of(host: Host) -> dict[str, Answer]:
     """Answers by question; see `flyte_nb.engine.links.peers.Switchboard.answers`."""
-    controller, breakpoints, closing = host.controller, host.breakpoints, set[asyncio.Task[None]]()
+    controller, breakpoints = host.controller, host.breakpoints
 
     def sync(then: Then, run: str, parent: str) -> None:
         host.emitter.flush()  # the answer comes behind all events
@@ -64,9 +37,7 @@ def answers_of(host: _Host) -> dict[str, Answer]:
         then(None)
 
     def close_idle(then: Then) -> None:
-        task = asyncio.ensure_future(host.executor.pool.close_idle())
-        closing.add(task)
-        task.add_done_callback(lambda _task: then(True))
+        host.network.spawn(host.executor.pool.close_idle()).add_done_callback(lambda _task: then(True))
 
     return {
         # Data that is kept here.
@@ -88,7 +59,7 @@ def answers_of(host: _Host) -> dict[str, Answer]:
     }
 
 
-def look(host: _Host, then: Then, run: str, first: str) -> None:
+def look(host: Host, then: Then, run: str, first: str) -> None:
     """Take the current stacks of the actions of a run that are under way here.
 
     Args:
@@ -119,7 +90,7 @@ def look(host: _Host, then: Then, run: str, first: str) -> None:
         answer()
 
 
-def _look_at(host: _Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
+def _look_at(host: Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
     task = lane.task_of(key)
     if task is None:  # a sync body is what its thread does
         seen(key, stacks.thread_stack(lane.thread_id))
@@ -141,7 +112,7 @@ def _look_at(host: _Host, lane: LaneThread, key: Key, seen: Callable[[Key, stack
     host.gateway.loop.call_later(LOOP_ANSWERS_WITHIN, from_outside)
 
 
-def standing(host: _Host, run: str, action: str) -> dict[str, Any] | None:
+def standing(host: Host, run: str, action: str) -> dict[str, Any] | None:
     """Where an action is paused at a breakpoint, and which files a debugger shows; None if it is not."""
     paused = host.breakpoints.find(run, action)
     found = host.lane_of(run, action)
@@ -153,7 +124,7 @@ def standing(host: _Host, run: str, action: str) -> dict[str, Any] | None:
 
 
 def decide(
-    host: _Host, run: str, action: str, op: str, payload: Payload | None, task: bytes | None, info: RunInfo
+    host: Host, run: str, action: str, op: str, payload: Payload | None, task: bytes | None, info: RunInfo
 ) -> bool:
     """Retry, resume or fail a parked action that this worker's controller owns.
 

@@ -18,16 +18,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from flyte_nb.core.attempts.body import Body
-from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.values import source_lines
-from flyte_nb.engine.links.wire import Key, Message
+from flyte_nb.engine.links.wire import Key
+from flyte_nb.worker import slots
 from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")
@@ -43,21 +43,11 @@ STEPPED_OVER = (
 )  # fmt: skip
 
 
-class _Host(Protocol):
-    """What breakpoints need of their worker."""
-
-    gateway: Gateway
-
-    def post(self, function: Callable[..., object], *args: Any) -> None: ...
-    def send(self, peer: str, message: Message) -> None: ...
-    def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None: ...
-
-
 class PausedAttempt:
     """An attempt at a breakpoint: pdb's input and output. Its thread waits; the worker's loop answers the kernel."""
 
-    def __init__(self, host: _Host, body: Body, wait: float) -> None:
-        self._host = host
+    def __init__(self, lane: LaneThread, body: Body, wait: float) -> None:
+        self._lane = lane
         self.body = body
         #: Seconds to wait for a debugger, and for its next line.
         self.wait = wait
@@ -96,9 +86,9 @@ class PausedAttempt:
         if not self.attached:
             self._note(Phase.PAUSED, f"breakpoint at {self.where}")
         self.waiting = True
-        self._host.post(self._deliver, "prompt")
+        self._lane.host.post(self._deliver, "prompt")
         try:
-            with self._host.gateway.blocking():
+            with slots.suspended():
                 return self._next_line()
         finally:
             self.waiting = False
@@ -121,17 +111,16 @@ class PausedAttempt:
         """Pdb continues."""
         self.attached = False
         self._note(Phase.RUNNING, "")
-        self._host.post(self._deliver, "left")
+        self._lane.host.post(self._deliver, "left")
 
     def _note(self, phase: Phase, note: str) -> None:
-        self._host.post(self._send_note, phase, note)
+        """Have the owner note what the attempt does now."""
+        self._lane.host.post(self._send_note, phase, note)
 
     def _send_note(self, phase: Phase, note: str) -> None:
-        """Have the owner note what the attempt does now."""
         key = self.body.work.key
-        found = self._host.lane_of(key[0], key[1])
-        if found is not None:
-            self._host.send(found[0].owner, ("noted", key, phase, note))
+        if key in self._lane.bodies:
+            self._lane.host.send(self._lane.owner, ("noted", key, phase, note))
 
     # -- the kernel's side: the worker's loop ---------------------------------------------------------------------
 
@@ -230,10 +219,14 @@ def _is_machinery(frame: FrameType) -> bool:
 
 
 class Breakpoints:
-    """The breakpoints of one worker."""
+    """The breakpoints of one worker.
 
-    def __init__(self, host: _Host) -> None:
-        self._host = host
+    Args:
+        lane_of: Finds the lane and the attempt of an action, by the names of run and action.
+    """
+
+    def __init__(self, lane_of: Callable[[str, str], tuple[LaneThread, Body] | None]) -> None:
+        self._lane_of = lane_of
         #: Attempts that have been paused, by key; they stay until they end.
         self.paused: dict[Key, PausedAttempt] = {}
         #: Runs in which breakpoints are passed over.
@@ -247,12 +240,12 @@ class Breakpoints:
         if context is None or not context.in_task or os.environ.get("PYTHONBREAKPOINT") == "0":
             return self._before(*args, **kwargs)
         frame = sys._getframe().f_back  # noqa: SLF001 - the documented way to a frame
-        found = self._host.lane_of(context.run.name, context.action)
+        found = self._lane_of(context.run.name, context.action)
         if frame is not None and found is not None:
-            self._hit(frame, context, found[1])
+            self._hit(frame, context, *found)
         return None
 
-    def _hit(self, frame: FrameType, context: Context, body: Body) -> None:
+    def _hit(self, frame: FrameType, context: Context, lane: LaneThread, body: Body) -> None:
         wait = context.run.breakpoint_wait
         file = frame.f_code.co_filename
         in_cell = source_lines.is_notebook_file(file)  # the worker doesn't know which
@@ -266,7 +259,7 @@ class Breakpoints:
         key = body.work.key
         paused = self.paused.get(key)
         if paused is None:
-            paused = self.paused[key] = PausedAttempt(self._host, body, wait)
+            paused = self.paused[key] = PausedAttempt(lane, body, wait)
         if not paused.over:
             logger.warning("stopped at breakpoint, %s: `%%flyte attach` opens it, within %g s", where, wait)
             RemotePdb(paused).set_trace(frame)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import signal
-import threading
 from typing import Any
 
 import cloudpickle
 from distributed import WorkerPlugin, get_worker
 
 from flyte_nb.engine.links.wire import LaneSpec
+from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.host import Host
 from flyte_nb.worker.lane import AsyncLane, SyncLane
 
@@ -24,11 +23,18 @@ def load_task(blob: bytes) -> Any:
     return cloudpickle.loads(blob)
 
 
+def host_of(worker: Any) -> Host:
+    """The host of a worker, made on first use."""
+    host: Host | None = getattr(worker, "_flyte_nb_host", None)
+    if host is None:
+        host = worker._flyte_nb_host = Host(worker, run_lane, answers_of)  # noqa: SLF001 - our mark on Dask's worker
+    return host
+
+
 def run_lane(spec: LaneSpec) -> None:
     """Be a lane until it is closed. A plain ``def``: Dask would run a coroutine on the worker's own loop."""
-    host = Host.of(get_worker(), run_lane)
     kind = AsyncLane if spec.is_async else SyncLane
-    kind(host, spec.lane, spec.owner, load_task(spec.task)).run()
+    kind(host_of(get_worker()), spec.lane, spec.owner, load_task(spec.task)).run()
 
 
 class HostPlugin(WorkerPlugin):
@@ -39,14 +45,8 @@ class HostPlugin(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Listen for links."""
-        Host.of(worker, run_lane)
+        host_of(worker)
 
     def teardown(self, worker: Any) -> None:
         """Close the links."""
-        Host.of(worker, run_lane).close()
-
-
-def ignore_interrupts() -> None:
-    """The stop button sends SIGINT to the whole process group; it is the kernel's to handle, not the workers'."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        host_of(worker).close()

@@ -6,6 +6,7 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flyte_nb.core.attempts.threads import LoopClock, allow_other_loops
 from flyte_nb.core.cache.service import CacheClient
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.questions import Answer
 from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
@@ -31,7 +33,6 @@ from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
-from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.emitter import Emitter
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread, Progress
@@ -46,9 +47,10 @@ class Host:
     Args:
         worker: Dask's.
         run_lane: Dask's task function of a lane.
+        answers_of: Makes the answers to what other processes ask.
     """
 
-    def __init__(self, worker: Any, run_lane: RunLane) -> None:
+    def __init__(self, worker: Any, run_lane: RunLane, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
         loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
         self.network = WorkerNetwork(worker, run_lane)
         self.address = self.network.me
@@ -59,28 +61,22 @@ class Host:
         self.lanes: dict[str, LaneThread] = {}
         self.runs: dict[str, RunInfo] = {}
         self.emitter = Emitter(loop, self.runs, self.send, Path(worker.local_directory) / "flyte-nb-logs")
-        self.breakpoints = Breakpoints(self)
+        self.breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews = PreviewStore()
         self.retained = FarRetained(self.network)
-        self.stopping = Stopping(self, worker)
         self.gateway: Gateway
         self.executor: DaskExecutor
-        self.post(self._start, loop)
+        self.stopping: Stopping
+        self.post(self._start, loop, worker, answers_of)
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         output.install(tee=False)
         allow_other_loops()
         import_alias.install_as_fallback()
 
-    @classmethod
-    def of(cls, worker: Any, run_lane: RunLane) -> Host:
-        """The host of a worker, made on first use."""
-        host = getattr(worker, "_flyte_nb_host", None)
-        if host is None:
-            host = worker._flyte_nb_host = cls(worker, run_lane)  # noqa: SLF001 - our mark on Dask's worker
-        return host
-
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _start(
+        self, loop: asyncio.AbstractEventLoop, worker: Any, answers_of: Callable[[Host], dict[str, Answer]]
+    ) -> None:
         network, blobs = self.network, Blobs(self.address)
         self._fetcher = Fetcher(network.questions, blobs)
         self.executor = DaskExecutor(network, self._fetcher)
@@ -88,6 +84,7 @@ class Host:
         controller = self.controller = Controller(
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
         )
+        self.stopping = Stopping(worker, self.lanes, controller, loop)
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.gateway = Gateway(loop, controller, blobs, slots.suspended)

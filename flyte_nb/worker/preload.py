@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Any
 
-from flyte_nb.worker.entry import ignore_interrupts
+import flyte_nb.worker.entry  # noqa: F401 - what the first lane needs is loaded by then
+
+
+def ignore_interrupts() -> None:
+    """The stop button sends SIGINT to the whole process group; it is the kernel's to handle, not the workers'."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 
 ignore_interrupts()
 

@@ -12,17 +12,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
 from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
-from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.engine.links.wire import Key
-from flyte_nb.worker.lane import LaneThread, Progress
+from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")
 
@@ -36,27 +35,23 @@ REPORT_S = 0.1
 MAX_EARLY = 1_000
 
 
-class _Host(Protocol):
-    """What stopping needs of its worker."""
-
-    lanes: dict[str, LaneThread]
-    controller: Controller
-    gateway: Gateway
-
-    def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
-
-
 class Stopping:
     """Ends attempts of one worker early.
 
     Args:
-        host: Has the lanes.
         worker: Dask's.
+        lanes: The lanes of the worker, by their id.
+        controller: Of their attempts' children.
+        loop: The worker's.
     """
 
-    def __init__(self, host: _Host, worker: Any) -> None:
-        self._host = host
+    def __init__(
+        self, worker: Any, lanes: dict[str, LaneThread], controller: Controller, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._worker = worker
+        self._lanes = lanes
+        self._controller = controller
+        self._loop = loop
         self.memory = MemoryLimits(self.stop)
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
@@ -68,17 +63,16 @@ class Stopping:
         if key in self._arriving:
             self._arriving[key] = why
             return
-        lanes = self._host.lanes
-        for lane in lanes.values():
+        for lane in self._lanes.values():
             if key in lane.bodies:
                 self.stop(lane, key, why, grace)
                 return
             if lane.take_out(key):
-                self._host.report(lane, [Outcome(*key, "cancelled")], None)
+                lane.host.report(lane, [Outcome(*key, "cancelled")], None)
                 return
         # Off the queue and not begun yet: its lane's thread, which is between the two, looks here; unless it just did.
         self.early[key] = why
-        for lane in list(lanes.values()):
+        for lane in list(self._lanes.values()):
             if key in lane.bodies and self.early.pop(key, ""):
                 self.stop(lane, key, why, grace)
         while len(self.early) > MAX_EARLY:
@@ -98,20 +92,20 @@ class Stopping:
         if body is None or body.stop:
             return
         body.stop = why  # first: a child's end must not be taken for the reason why the body ended
-        self._host.controller.close_parent(key[0], key[1], "its parent was cancelled")
+        self._controller.close_parent(key[0], key[1], "its parent was cancelled")
         lane.interrupt(key, why)
-        self._host.gateway.loop.call_later(grace, self._escalate_stop, lane, key)
+        self._loop.call_later(grace, self._escalate_stop, lane, key)
 
     def stop_later(self, lane: LaneThread, key: Key, why: str, seconds: float) -> None:
         """Stop an attempt under way after a time, unless it has ended."""
-        self._host.gateway.loop.call_later(seconds, self.stop, lane, key, why, GRACE)
+        self._loop.call_later(seconds, self.stop, lane, key, why, GRACE)
 
     def _escalate_stop(self, lane: LaneThread, key: Key) -> None:
         """It did not end within its grace: interrupt its thread; then replace the process."""
         if key in lane.bodies:
             if lane.holder.held or lane.holder.waiting:
                 interrupt_thread(lane.thread_id, asyncio.CancelledError)
-            self._host.gateway.loop.call_later(INTERRUPTED_GRACE, self._give_up, lane, key)
+            self._loop.call_later(INTERRUPTED_GRACE, self._give_up, lane, key)
 
     def _give_up(self, lane: LaneThread, key: Key) -> None:
         """Nothing ends it: report it as ended, and replace the process."""
@@ -119,8 +113,8 @@ class Stopping:
         if body is None:
             return
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
-        self._host.report(lane, [lane.stopped(body)], None)
-        self._host.gateway.loop.call_later(REPORT_S, self._replace_process)
+        lane.host.report(lane, [lane.stopped(body)], None)
+        self._loop.call_later(REPORT_S, self._replace_process)
 
     def _replace_process(self) -> None:
         if self._worker.nanny:

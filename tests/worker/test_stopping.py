@@ -48,7 +48,9 @@ class FakeHost:
     def __init__(self, *lanes: Any) -> None:
         self.lanes = {str(number): lane for number, lane in enumerate(lanes)}
         self.controller = SimpleNamespace(close_parent=lambda *_args: None)
-        self.gateway = SimpleNamespace(loop=asyncio.get_running_loop())
+        self.loop = asyncio.get_running_loop()
+        for lane in lanes:
+            lane.host = self
         self.outcomes: list[Outcome] = []
 
     def report(self, _lane: Any, outcomes: list[Outcome], _progress: Any) -> None:
@@ -58,7 +60,8 @@ class FakeHost:
 
 def stopping_of(host: Any) -> Stopping:
     """Of a worker in this process, which is never replaced."""
-    return Stopping(host, SimpleNamespace(nanny=None, address="inproc://here"))
+    worker: Any = SimpleNamespace(nanny=None, address="inproc://here")
+    return Stopping(worker, host.lanes, host.controller, host.loop)
 
 
 async def test_an_attempt_whose_arguments_are_on_their_way_ends_when_they_arrive() -> None:
