@@ -50,12 +50,7 @@ BUSY_MISSES = 12
 
 
 class KernelNetwork(Network):
-    """Links from the kernel to every worker, and Dask's client; what the executor of a kernel reaches workers through.
-
-    Args:
-        run_lane: Dask's task function of a lane.
-        plugin: Makes the Dask plugin that has a worker accept links.
-    """
+    """Links from the kernel to every worker, the roster, and Dask's client; arguments as those of `KernelEngine`."""
 
     def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
         super().__init__(f"kernel-{uuid.uuid4().hex[:12]}", "", run_lane)
@@ -277,8 +272,7 @@ class KernelEngine:
 
     def ask_workers(self, op: str, *args: Any) -> None:
         """Ask every worker, and ignore the answers: have those that it concerns do something."""
-        for address in list(self.network.links):
-            self.switchboard.ask(address, op, args, lambda _answer: None)
+        self.ask_all(op, args, lambda _answers: None)
 
     def ask_all(
         self, op: str, args: tuple[Any, ...], then: Callable[[list[Any]], None], within: float | None = None
@@ -351,7 +345,10 @@ class KernelEngine:
         self.abort_all()
         self.cache.close()
         await self.executor.close()
-        await self._close_idle_lanes()
+        # Workers close the idle lanes of their own actions, too.
+        closed = asyncio.get_running_loop().create_future()
+        self.ask_all("close_idle", (), closed.set_result, CLOSE_ACK_S)
+        await closed
         await self.network.close()
 
     def abort_all(self) -> None:
@@ -368,12 +365,6 @@ class KernelEngine:
                 phase = Phase.ABORTED if one.name == ROOT else Phase.ABANDONED  # awaited on workers
                 self.emit(ev.ActionEnded(run, one.name, one.next_seq, phase, now, error))
             self.emit(ev.RunClosed(run, Phase.ABORTED, now, error))
-
-    async def _close_idle_lanes(self) -> None:
-        """Have workers close the idle lanes of their own actions, too."""
-        closed = asyncio.get_running_loop().create_future()
-        self.ask_all("close_idle", (), closed.set_result, CLOSE_ACK_S)
-        await closed
 
     def __repr__(self) -> str:
         handle = self.network.handle

@@ -91,7 +91,7 @@ def look(host: Host, then: Then, run: str, first: str) -> None:
 
 
 def _look_at(host: Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks.Stack | None], None]) -> None:
-    task = lane.task_of(key)
+    task = lane.tasks.get(key)
     if task is None:  # a sync body is what its thread does
         seen(key, stacks.thread_stack(lane.thread_id))
         return
@@ -118,9 +118,8 @@ def standing(host: Host, run: str, action: str) -> dict[str, Any] | None:
     found = host.lane_of(run, action)
     if paused is None or found is None:
         return None
-    files = {frame.filename for frame in stacks.thread_stack(found[0].thread_id).frames if frame.is_user}
-    files_of = sorted(files)[:MAX_FILES]
-    return {"address": host.address, "where": paused.where, "files": files_of, "attached": paused.attached}
+    files = sorted({frame.filename for frame in stacks.thread_stack(found[0].thread_id).frames if frame.is_user})
+    return {"address": host.address, "where": paused.where, "files": files[:MAX_FILES], "attached": paused.attached}
 
 
 def decide(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class LineBuffer:
             self.lines.append(line)
             if not self.queued:
                 self.queued = True
-                self._emitter.printing(self)
+                self._emitter.printing.append(self)
 
     def take(self) -> ev.Logged | None:
         """What to send now."""
@@ -93,7 +93,8 @@ class Emitter:
         self._runs = runs
         self._send = send
         self._events: dict[str, list[ev.Event]] = defaultdict(list)
-        self._printing: list[LineBuffer] = []
+        #: Attempts that have lines to send; they append themselves, from any thread.
+        self.printing: deque[LineBuffer] = deque()
         #: Attempts whose start has been sent.
         self._announced: set[Key] = set()
         self.files = LogFiles(log_folder)
@@ -105,14 +106,6 @@ class Emitter:
             if not self._events:
                 self._loop.call_soon(self.flush)
             self._events[run.home].append(event)
-
-    def sink(self, work: Work) -> LineBuffer:
-        """Where an attempt's lines go."""
-        return LineBuffer(self, work)
-
-    def printing(self, sink: LineBuffer) -> None:
-        """A sink has lines. From any thread."""
-        self._printing.append(sink)
 
     def announce(self, lane: LaneThread) -> None:
         """Send the start of attempts that have begun and go on."""
@@ -128,9 +121,8 @@ class Emitter:
 
     def flush(self) -> None:
         """Send everything now."""
-        sinks, self._printing = self._printing, []
-        for sink in sinks:
-            logged = sink.take()
+        for _ in range(len(self.printing)):
+            logged = self.printing.popleft().take()
             run = logged and self._runs.get(logged.run)
             if logged and run:
                 self._events[run.home].append(logged)

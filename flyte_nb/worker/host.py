@@ -34,7 +34,7 @@ from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.emitter import Emitter
+from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread, Progress
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
@@ -170,7 +170,7 @@ class Host:
     def lane_opened(self, lane: LaneThread) -> None:
         """A lane's thread has a slot."""
         self.lanes[lane.id] = lane
-        if self.network.has_departed(lane.owner):
+        if lane.owner in self.network.departed:
             self._orphan(lane)
             return
         self.send(lane.owner, ("lane", lane.id, "open"))
@@ -204,7 +204,7 @@ class Host:
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
-        run, sink = self.runs[work.run], self.emitter.sink(work)
+        run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
         return Body(lane.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter)
 
     def begin(self, lane: LaneThread, body: Body) -> None:
@@ -243,7 +243,7 @@ class Host:
         while True:
             await asyncio.sleep(HAND_BACK_AFTER_S)
             for lane in list(self.lanes.values()):
-                if lane.unreported:
+                if lane.outcomes:
                     lane.report()
                 if lane.stuck:
                     lane.handed_back = True  # first: its thread may go on at any moment

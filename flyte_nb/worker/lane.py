@@ -77,12 +77,14 @@ class LaneThread:
         self.closed = False
         #: Attempts under way, by key.
         self.bodies: dict[Key, Body] = {}
+        #: Their asyncio tasks; none where a body is what the thread does.
+        self.tasks: dict[Key, asyncio.Task[Outcome]] = {}
         self.holder.has_begun = lambda: self.bodies
         self.thread_id = 0
         #: Where its attempts are executed: worker, process, slot.
         self.location = (host.address, os.getpid(), lane_id[-6:])
         #: Ended and not yet reported. The thread appends; it and the host's loop take away.
-        self._outcomes: deque[Outcome] = deque()
+        self.outcomes: deque[Outcome] = deque()
         self._reported_at = 0.0
         #: Counters as reported last: started, finished, blocked.
         self._reported: tuple[int, int, bool] = (0, 0, False)
@@ -127,10 +129,6 @@ class LaneThread:
         """Have an attempt under way end."""
         raise NotImplementedError
 
-    def task_of(self, key: Key) -> asyncio.Task[Any] | None:
-        """The asyncio task of an attempt under way; None where its body is what the thread does."""
-        return None
-
     def report_waiting(self, parents: Container[tuple[str, str]]) -> None:
         """Report to the owner of a warm lane how many of its attempts await children, which those actions do."""
         waiting = sum((key[0], key[1]) in parents for key in list(self.bodies))
@@ -142,11 +140,6 @@ class LaneThread:
     def blocked(self) -> bool:
         """Whether its thread waits for a child action inside a body, so that nothing else can run on it."""
         return self.holder.blocked
-
-    @property
-    def unreported(self) -> bool:
-        """Whether outcomes wait to be reported: those that ended just before a long one began."""
-        return bool(self._outcomes)
 
     @property
     def stuck(self) -> bool:
@@ -196,7 +189,7 @@ class LaneThread:
     def ended(self, outcome: Outcome) -> None:
         """Note an outcome; it travels with others of the same few milliseconds."""
         self.finished += 1
-        self._outcomes.append(outcome)
+        self.outcomes.append(outcome)
         if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
             self.report()
 
@@ -205,7 +198,7 @@ class LaneThread:
         outcomes = []
         with contextlib.suppress(IndexError):
             while True:
-                outcomes.append(self._outcomes.popleft())
+                outcomes.append(self.outcomes.popleft())
         counters = (self.started, self.finished, self.blocked)
         if outcomes or counters != self._reported:
             self._reported = counters
@@ -318,7 +311,6 @@ class AsyncLane(LaneThread):
     def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         super().__init__(host, lane_id, owner, task)
         self.loop = slots.new_loop()
-        self._tasks: dict[Key, asyncio.Task[Outcome]] = {}
         self._pumping = False
 
     def wake(self) -> None:
@@ -334,12 +326,8 @@ class AsyncLane(LaneThread):
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._cancel, key)
 
-    def task_of(self, key: Key) -> asyncio.Task[Any] | None:
-        """The asyncio task of an attempt under way."""
-        return self._tasks.get(key)
-
     def _cancel(self, key: Key) -> None:
-        task = self._tasks.get(key)
+        task = self.tasks.get(key)
         if task is not None:
             task.cancel()
 
@@ -348,7 +336,7 @@ class AsyncLane(LaneThread):
         try:
             self.loop.call_soon(self._start_pump)
             self.loop.run_forever()
-            left = list(self._tasks.values())
+            left = list(self.tasks.values())
             for task in left:
                 task.cancel()
             if left:
@@ -369,7 +357,7 @@ class AsyncLane(LaneThread):
             work = self.queue.popleft()
         except IndexError:
             self._pumping = False
-            if self.closed and not self._tasks:
+            if self.closed and not self.tasks:
                 self.loop.stop()
             return
         body = self.new_body(work)
@@ -377,20 +365,18 @@ class AsyncLane(LaneThread):
             self.loop.call_soon(self._pump)
             return
         task = asyncio.Task(Steps(body), loop=self.loop, context=body.variables)
-        self._tasks[work.key] = task
+        self.tasks[work.key] = task
         task.add_done_callback(lambda task: self._done(body, task))
         self.loop.call_soon(self._pump)
 
     def _done(self, body: Body, task: asyncio.Task[Outcome]) -> None:
         key = body.work.key
-        del self._tasks[key]
+        del self.tasks[key]
         self.bodies.pop(key, None)
         if not task.cancelled():
             task.exception()
         self.host.finish(body)
-        outcome = body.outcome
-        if outcome is None:  # cancelled before its first step
-            outcome = Outcome(*body.work[:3], body.stop or "cancelled")
-        self.ended(outcome)
-        if self.closed and not self._tasks and not self.queue:
+        # Without an outcome it was cancelled before its first step.
+        self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
+        if self.closed and not self.tasks and not self.queue:
             self.loop.stop()

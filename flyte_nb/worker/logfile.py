@@ -38,7 +38,7 @@ class LogFile:
         #: Segments 0, and from `_first` to `_last`, are there.
         self._first = self._last = 0
         self._size = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.bytes = 0
         #: Bytes dropped between the first segment and the others.
         self.lost = 0
@@ -49,19 +49,18 @@ class LogFile:
             self._buffer.append(strip_ansi(text))
             self._waiting += len(text) + 1
             if self._waiting >= BUFFER:
-                self._spill()
+                self.spill()
 
     def spill(self) -> None:
         """Put what waits on disk."""
         with self._lock:
-            self._spill()
+            if self._buffer:
+                data = ("\n".join(self._buffer) + "\n").encode("utf-8", "replace")
+                self._buffer.clear()
+                self._waiting = 0
+                self._append(data)
 
-    def _spill(self) -> None:
-        if not self._buffer:
-            return
-        data = ("\n".join(self._buffer) + "\n").encode("utf-8", "replace")
-        self._buffer.clear()
-        self._waiting = 0
+    def _append(self, data: bytes) -> None:
         if self._size + len(data) > SEGMENT and self._size:
             self._last += 1
             self._size = 0
@@ -87,7 +86,7 @@ class LogFile:
             at: (segment, offset in bytes); (0, 0) to begin.
         """
         with self._lock:
-            self._spill()
+            self.spill()
             number, offset = at
             gap = ""
             if 0 < number < self._first:

@@ -32,6 +32,8 @@ class WorkerNetwork(Network):
 
     def __init__(self, worker: Any, run_lane: RunLane) -> None:
         super().__init__(worker.address, worker.address, run_lane)
+        #: The roster until the kernel sends one.
+        self._alone = self.roster = {self.me: WorkerInfo(self.me, worker.state.nthreads)}
         self._worker = worker
         self._client: asyncio.Future[Any] | None = None
 
@@ -47,8 +49,8 @@ class WorkerNetwork(Network):
         if old is not None and not is_worker(peer):  # a kernel that connects anew has given up what was here
             old.close()
             self._closed(old)
-        if peer in self._departed:
-            self._departed.remove(peer)
+        if peer in self.departed:
+            self.departed.remove(peer)
         link.attach(comm)
         self._linked(peer, link)
         await link.wait_closed()
@@ -70,36 +72,28 @@ class WorkerNetwork(Network):
         if link is not None:
             link.send(message)
 
-    def has_departed(self, kernel: str) -> bool:
-        """Whether a kernel has disconnected, or did not come."""
-        return kernel in self._departed
-
     def expect(self, peer: str) -> None:
         """Count a kernel as lost if it does not connect in time."""
         if not is_worker(peer) and peer not in self.links:
             asyncio.get_running_loop().call_later(OWNER_TIMEOUT, self._check_arrival, peer)
 
     def _check_arrival(self, kernel: str) -> None:
-        if kernel not in self.links and kernel not in self._departed:
+        if kernel not in self.links and kernel not in self.departed:
             self._lost(kernel)
 
     def set_roster(self, roster: dict[str, WorkerInfo]) -> None:
         """Take the kernel's list of workers; those that are linked to and no longer in it rest."""
         self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
-        self.roster = roster
+        self.roster = roster or self._alone
 
     # -- the home of the controller, the network of the executor --------------------------------------------------
 
     def ask(self, run: RunInfo, op: str, args: tuple[Any, ...], then: Then) -> None:
         """Ask a run's home (`flyte_nb.core.control.questions.Home`)."""
-        if run.home in self._departed:
+        if run.home in self.departed:
             asyncio.get_running_loop().call_soon(then, None)
             return
         self.questions.ask(run.home, "home", (run.name, op, args), then)
-
-    def workers(self) -> dict[str, WorkerInfo]:
-        """The roster, as the kernel sent it; this worker alone before that."""
-        return self.roster or {self.me: WorkerInfo(self.me, self._worker.state.nthreads)}
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit: a run's home knows it."""
@@ -108,11 +102,9 @@ class WorkerNetwork(Network):
     async def _dask(self) -> Any:
         """A client of the scheduler, for the lanes of children."""
         if self._client is None or (self._client.done() and self._client.exception() is not None):
-            self._client = asyncio.ensure_future(self._connect_client())
+            client = distributed.Client(
+                self._worker.scheduler.address, security=self._worker.security, asynchronous=True, set_as_default=False,
+                name="flyte_nb",
+            )  # fmt: skip
+            self._client = asyncio.ensure_future(client)
         return await self._client
-
-    async def _connect_client(self) -> Any:
-        return await distributed.Client(
-            self._worker.scheduler.address, security=self._worker.security, asynchronous=True, set_as_default=False,
-            name="flyte_nb",
-        )  # fmt: skip

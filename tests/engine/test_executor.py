@@ -64,9 +64,6 @@ class FakeNetwork:
     def send(self, address: str, message: Message) -> None:
         self.sent.append((address, message))
 
-    def workers(self) -> dict[str, WorkerInfo]:
-        return self.roster
-
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         self.lanes.append((spec, prefer, only))
         return FakeFuture()

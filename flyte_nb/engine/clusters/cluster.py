@@ -12,7 +12,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import distributed
@@ -27,14 +27,13 @@ from flyte_nb.errors import NoClusterError
 CONNECT_TIMEOUT = 8.0
 
 
-class ClusterHandle:
+class ClusterHandle(NamedTuple):
     """A Dask client, and the cluster under it if it is ours to close."""
 
-    def __init__(self, client: Any, cluster: Any, *, description: str) -> None:
-        self.client = client
-        self.cluster = cluster
-        #: "embedded cluster" or the address.
-        self.description = description
+    client: Any
+    cluster: Any
+    #: "embedded cluster" or the address.
+    description: str
 
     @property
     def embedded(self) -> bool:
@@ -73,7 +72,7 @@ async def open_cluster(
     if target is None:
         notices.gpus_are_uncounted(True)
         cluster, client = await open_embedded(exits, n_workers, threads_per_worker, dashboard, memory_limit, preload)
-        return ClusterHandle(client, cluster, description="embedded cluster")
+        return ClusterHandle(client, cluster, "embedded cluster")
     if isinstance(target, distributed.Client):
         address, security = target.scheduler_info()["address"], security or target.security
     elif isinstance(target, (str, os.PathLike)) and Path(target).is_file():  # noqa: ASYNC240 - once, before anything runs
@@ -111,7 +110,7 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
         ) from exc
     await _ship_package(client)
     notices.gpus_are_uncounted(False)
-    return ClusterHandle(client, None, description=what)
+    return ClusterHandle(client, None, what)
 
 
 async def _ship_package(client: Any) -> None:

@@ -140,7 +140,11 @@ def examine(store: RunStore, emit: Callable[[ev.Event], None], lost: WorkerExit)
     names = [f"{action.id} {action.label}" for _, action in ran]
     if len(names) > MAX_NAMED:
         names = [*names[:MAX_NAMED], f"and {len(names) - MAX_NAMED} more"]
-    said = [line for record, action in ran[:MAX_NAMED] for line in _last_lines(record, action)]
+    said = [
+        f"{action.id}: {line.text[:LINE_CHARS]}"
+        for record, action in ran[:MAX_NAMED]
+        for line in list(record.logs.of(action.name))[-LAST_LINES:]
+    ]
     lost = lost._replace(ran=tuple(names), said=tuple(said[-LAST_LINES:]))
     now = time.time()
     for record, action in ran[:MAX_LOGGED]:
@@ -162,8 +166,3 @@ def _running_on(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
         and action.attempt.ok is None
         and action.phase in {Phase.RUNNING, Phase.CANCELLING, Phase.PAUSED}
     ]
-
-
-def _last_lines(record: RunRecord, action: Action) -> list[str]:
-    lines = list(record.logs.of(action.name))[-LAST_LINES:]
-    return [f"{action.id}: {line.text[:LINE_CHARS]}" for line in lines]

@@ -102,9 +102,7 @@ class DaskExecutor:
             return
         lane.stalled = True
         attempts = [lane.attempts.pop(key, None) for key in keys]
-        returned = [
-            attempt for attempt in attempts if attempt is not None and attempt.work.key in self._unsettled.by_key
-        ]
+        returned = [one for one in attempts if one is not None and one.work.key in self._unsettled.by_key]
         lane.sent -= len(returned)
         lane.group.take_back(returned)
         self.pool.touch(lane.group)

@@ -110,10 +110,10 @@ class LanePool:
 
     @property
     def _resting(self) -> set[str]:
-        return self._network.resting if self._network.workers() else set()
+        return self._network.resting if self._network.roster else set()
 
     def _open_missing(self, group: LaneGroup) -> None:
-        workers = self._network.workers()
+        workers = self._network.roster
         avoided: set[str] = set()
         if self._losses.quarantines(group):
             avoided = {self._network.own_address, *self._losses.workers}

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
 from typing import Any
 
 from flyte_nb.core.control.work import Outcome, Work
@@ -38,52 +39,45 @@ MAX_BUNDLE = 2_000
 ALPHA = 0.3
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class QueuedAttempt:
     """An attempt that the controller handed over, and the callback that settles it."""
 
-    __slots__ = ("done", "group", "lane", "run", "work")
-
-    def __init__(self, run: RunInfo, work: Work, done: Callable[[Outcome], None], group: LaneGroup) -> None:
-        self.run = run
-        self.work = work
-        self.done = done
-        self.group = group
-        #: The lane it was sent to; None while it is queued.
-        self.lane: Lane | None = None
+    run: RunInfo
+    work: Work
+    done: Callable[[Outcome], None]
+    group: LaneGroup
+    #: The lane it was sent to; None while it is queued.
+    lane: Lane | None = None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Lane:
     """One lane of a group: its state and counters, as its host reported them."""
 
-    __slots__ = (
-        "address", "attempts", "awaiting", "blocked", "busy", "closing", "finished", "future", "group", "id", "opened", "sent",
-        "stalled", "started", "used_at",
-    )  # fmt: skip
-
-    def __init__(self, lane_id: str, group: LaneGroup, address: str, now: float) -> None:
-        self.id = lane_id
-        self.group = group
-        #: Worker it was asked for; the one it runs on once `opened`.
-        self.address = address
-        self.opened = False
-        #: A sync body in it waits for a child action: it takes nothing, and does not count as a lane.
-        self.blocked = False
-        #: It returned attempts because one takes long: it is sent nothing until it reports progress or room.
-        self.stalled = False
-        self.closing = False
-        #: Attempts that await children: they do not count against the concurrency of a warm environment.
-        self.awaiting = 0
-        #: Attempts sent and not ended.
-        self.attempts: dict[Key, QueuedAttempt] = {}
-        self.sent = 0
-        self.started = 0
-        self.finished = 0
-        #: Seconds of slot time.
-        self.busy = 0.0
-        #: When it was asked for, or last opened or used.
-        self.used_at = now
-        #: Of its Dask task.
-        self.future: Any = None
+    id: str
+    group: LaneGroup
+    #: Worker it was asked for; the one it runs on once `opened`.
+    address: str
+    #: When it was asked for, or last opened or used.
+    used_at: float
+    opened: bool = False
+    #: A sync body in it waits for a child action: it takes nothing, and does not count as a lane.
+    blocked: bool = False
+    #: It returned attempts because one takes long: it is sent nothing until it reports progress or room.
+    stalled: bool = False
+    closing: bool = False
+    #: Attempts that await children: they do not count against the concurrency of a warm environment.
+    awaiting: int = 0
+    #: Attempts sent and not ended.
+    attempts: dict[Key, QueuedAttempt] = field(default_factory=dict)
+    sent: int = 0
+    started: int = 0
+    finished: int = 0
+    #: Seconds of slot time.
+    busy: float = 0.0
+    #: Of its Dask task.
+    future: Any = None
 
     def open(self, address: str, now: float) -> None:
         """Its thread has begun, on that worker."""
@@ -107,28 +101,24 @@ class Lane:
         return f"<Lane {self.id} on {self.address}{flags} {self.finished}/{self.started}/{self.sent}>"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class LaneGroup:
     """The lanes that can execute each other's attempts (same task code, same resources), and the queue before them."""
 
-    __slots__ = (
-        "code", "cost", "environment", "is_async", "lanes", "name", "queue", "resources", "reuse", "task_name",
-    )  # fmt: skip
-
-    def __init__(self, name: str, task_name: str, code: bytes, is_async: bool, resources: dict[str, float]) -> None:
-        self.name = name
-        self.task_name = task_name
-        #: The task, pickled.
-        self.code = code
-        self.is_async = is_async
-        #: Dask resources that each lane holds.
-        self.resources = resources
-        self.queue: deque[QueuedAttempt] = deque()
-        self.lanes: dict[str, Lane] = {}
-        #: The `ReusePolicy` of its environment, and that environment's name; None if it is not warm.
-        self.reuse: ReusePolicy | None = None
-        self.environment = ""
-        #: Seconds of slot time per attempt; None without evidence.
-        self.cost: float | None = None
+    name: str
+    task_name: str
+    #: The task, pickled.
+    code: bytes
+    is_async: bool
+    #: Dask resources that each lane holds.
+    resources: dict[str, float]
+    queue: deque[QueuedAttempt] = field(default_factory=deque)
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    #: The `ReusePolicy` of its environment, and that environment's name; None if it is not warm.
+    reuse: ReusePolicy | None = None
+    environment: str = ""
+    #: Seconds of slot time per attempt; None without evidence.
+    cost: float | None = None
 
     @property
     def idle_s(self) -> float:
@@ -138,9 +128,8 @@ class LaneGroup:
             return float(ttl.total_seconds())
         return IDLE_WITH_RESOURCES_S if self.resources else IDLE_S
 
-    def take_back(self, attempts: Iterable[QueuedAttempt]) -> None:
+    def take_back(self, attempts: list[QueuedAttempt]) -> None:
         """Queue attempts again that have not begun, before all others."""
-        attempts = list(attempts)
         for attempt in attempts:
             attempt.lane = None
         self.queue.extendleft(reversed(attempts))

@@ -26,15 +26,11 @@ class Network(Peers):
     def __init__(self, me: str, own_address: str, run_lane: RunLane) -> None:
         super().__init__(me)
         self.own_address = own_address
-        #: Workers by address, as the kernel lists them.
+        #: Workers that lanes can be opened on, by address.
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that go on with what they have and are given nothing new, as long as there are others.
         self.resting: set[str] = set()
         self._run_lane = run_lane
-
-    def workers(self) -> dict[str, WorkerInfo]:
-        """Workers that lanes can be opened on."""
-        return self.roster
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit, once it is known."""

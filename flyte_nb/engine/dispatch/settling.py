@@ -81,7 +81,7 @@ class Losses:
         own, now = self._network.own_address, time.monotonic()
         if not own or not self.last_at or now - self.last_at > QUARANTINE_S:
             return False
-        others = self._network.workers().keys() - {own, *self.workers}
+        others = self._network.roster.keys() - {own, *self.workers}
         return not others or now - self._suspects.get(group.name, 0.0) < QUARANTINE_S
 
     def salvage(self, lane: Lane) -> list[QueuedAttempt]:

@@ -67,24 +67,23 @@ class Peers:
     def __init__(self, me: str) -> None:
         self.me = me
         self.links: dict[str, PeerLink] = {}
-        #: What takes a message, by its name (`flyte_nb.engine.links.wire.handlers_of`).
-        self.handlers: dict[str, Handler] = {}
         self.questions = Switchboard(self.send)
+        #: What takes a message, by its name.
+        self.handlers: dict[str, Handler] = handlers_of(self.questions, ToPeer)
         #: Called with the name of a peer that disconnected, or could not be reached.
         self.on_lost: Callable[[str], None] = lambda _peer: None
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
         #: Kernels that have disconnected.
-        self._departed: deque[str] = deque(maxlen=MAX_DEPARTED)
+        self.departed: deque[str] = deque(maxlen=MAX_DEPARTED)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.handlers.update(handlers_of(self.questions, ToPeer))
 
     def send(self, peer: str, message: Message) -> None:
         """Send to a peer, as soon as it is linked; dropped for a kernel that has disconnected."""
         link = self.links.get(peer)
         if link is not None and not link.closed:
             link.send(message)
-        elif peer not in self._departed:
+        elif peer not in self.departed:
             self._unsent[peer].append(message)
             self._link_needed(peer)
 
@@ -131,7 +130,7 @@ class Peers:
     def _lost(self, peer: str) -> None:
         self._unsent.pop(peer, None)
         if not is_worker(peer):
-            self._departed.append(peer)
+            self.departed.append(peer)
         self.on_lost(peer)
         self.questions.lost(peer)
 
