@@ -122,8 +122,7 @@ class KernelNetwork(Network):
         self._update_roster()
         for address in [a for a in self.links if a not in listed]:
             self.drop(address)
-        for address in [a for a in self.unreachable if a not in listed]:
-            del self.unreachable[address]
+        self.unreachable = {address: why for address, why in self.unreachable.items() if address in listed}
 
     def _update_roster(self) -> None:
         usable = self.links.keys() - self.resting
@@ -245,7 +244,7 @@ class KernelEngine:
             self.emit(event)
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:
-        """Name who computed on a worker that is gone, and close the actions that were awaited there and nowhere else."""
+        """Note which actions computed on a lost worker, and close the orphans: those awaited there and nowhere else."""
         lost = examine(self.store, self.emit, lost)
         computing = orphans.computing(self.store, lost.worker) if lost.for_memory else []
         lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
@@ -299,7 +298,7 @@ class KernelEngine:
                 timer.cancel()
             then(answers)
 
-        def heard(answer: Any) -> None:
+        def take(answer: Any) -> None:
             nonlocal pending
             if not pending:
                 return  # too late
@@ -314,7 +313,7 @@ class KernelEngine:
         elif within is not None:
             timer = self.thread.loop.call_later(within, finish)
         for address in asked:
-            self.switchboard.ask(address, op, args, heard)
+            self.switchboard.ask(address, op, args, take)
 
     def _scheduler_lost(self) -> None:
         self.executor.fail_all(ErrorNote("system", "SchedulerLostError", self.network.lost_text(), recoverable=False))

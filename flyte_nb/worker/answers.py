@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from flyte_nb.core.attempts import stacks
 from flyte_nb.core.control.questions import Answer, Then
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.core.transport.payload import Payload
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.host import Host
@@ -107,8 +107,7 @@ def _look_at(host: Host, lane: LaneThread, key: Key, seen: Callable[[Key, stacks
         else:
             seen(key, stacks.coroutine_stack(task))
 
-    with contextlib.suppress(RuntimeError):  # closed meanwhile
-        loop.call_soon_threadsafe(on_its_loop)
+    mailbox_of(loop).post(on_its_loop)
     host.gateway.loop.call_later(LOOP_ANSWERS_WITHIN, from_outside)
 
 

@@ -271,16 +271,14 @@ class Breakpoints:
 
     def attach(self, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
         """Attach to an action: `then` gets what pdb shows, or None if it has gone on."""
-        paused = self.find(run, action)
-        if paused is None:
+        if (paused := self.find(run, action)) is None:
             then(None)
         else:
             paused.attach(then, sources)
 
     def type_line(self, then: Then, run: str, action: str, line: str) -> None:
         """Type a line for pdb: `then` gets what it printed once it asks for the next, or has gone on."""
-        paused = self.find(run, action)
-        if paused is None:
+        if (paused := self.find(run, action)) is None:
             then(None)
         else:
             paused.type(then, line)
@@ -294,8 +292,7 @@ class Breakpoints:
 
     def ended(self, key: Key) -> None:
         """An attempt has ended."""
-        paused = self.paused.pop(key, None)
-        if paused is not None:
+        if (paused := self.paused.pop(key, None)) is not None:
             paused.ended()
 
     def turn_off(self, run: str) -> int:

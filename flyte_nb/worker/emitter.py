@@ -101,8 +101,7 @@ class Emitter:
 
     def emit(self, event: ev.Event) -> None:
         """Send an event home with the next flush."""
-        run = self._runs.get(event.run)
-        if run is not None:
+        if (run := self._runs.get(event.run)) is not None:
             if not self._events:
                 self._loop.call_soon(self.flush)
             self._events[run.home].append(event)

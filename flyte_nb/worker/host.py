@@ -150,8 +150,7 @@ class Host:
         self.stopping.cancel(key, why, grace)
 
     def _on_close(self, _owner: str, lane_id: str) -> None:
-        lane = self.lanes.get(lane_id)
-        if lane is not None:
+        if (lane := self.lanes.get(lane_id)) is not None:
             lane.closed = True
             lane.wake()
 

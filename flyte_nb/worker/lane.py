@@ -320,15 +320,13 @@ class AsyncLane(LaneThread):
 
     def interrupt(self, key: Key, why: str) -> None:
         """Cancel the body's asyncio task."""
-        body = self.bodies.get(key)
-        if body is not None:
+        if (body := self.bodies.get(key)) is not None:
             body.stop = why
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._cancel, key)
 
     def _cancel(self, key: Key) -> None:
-        task = self.tasks.get(key)
-        if task is not None:
+        if (task := self.tasks.get(key)) is not None:
             task.cancel()
 
     def _work(self) -> None:

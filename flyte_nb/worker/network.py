@@ -68,8 +68,7 @@ class WorkerNetwork(Network):
 
     def reply(self, peer: str, message: Message) -> None:
         """Send over the link to a peer; dropped if the peer has disconnected meanwhile."""
-        link = self.links.get(peer)
-        if link is not None:
+        if (link := self.links.get(peer)) is not None:
             link.send(message)
 
     def expect(self, peer: str) -> None:

@@ -24,11 +24,9 @@ from typing import Any
 
 #: Seconds a loop that always has work may keep its slot while others wait for one.
 QUANTUM = 0.02
-
 #: Seconds that a body which has begun waits for a slot before it takes the spare one: a child that computes in the same
 #: process may hold the slot for hours.
 SPARE_AFTER_S = 0.2
-
 #: Seconds between two checks of a waiting thread whether a slot is held that long.
 LOOK_EVERY = 0.02
 

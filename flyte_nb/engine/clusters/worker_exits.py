@@ -1,6 +1,6 @@
 """Worker exits: killed for memory, by a signal, with an exit status; and what ran there. Runs in: engine thread.
 
-A link that closes says that a worker is gone, not why. Dask's nannies know: one that ends its worker for memory publishes that
+A link that closes shows that a worker is lost, not why. Dask's nannies know: one that ends its worker for memory publishes that
 through the scheduler, and those of the embedded cluster, which live in this process, report the exit status too.
 """
 
@@ -50,12 +50,12 @@ class WorkerExit(NamedTuple):
     #: The actions that ran there, as people know them.
     ran: tuple[str, ...] = ()
     #: Their last log lines.
-    said: tuple[str, ...] = ()
+    last_lines: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         ran = f"; it ran {', '.join(self.ran)}" if self.ran else ""
-        said = "".join(f"\n  {line}" for line in self.said)
-        return self.cause + ran + (f"; their last lines:{said}" if said else "")
+        lines = "".join(f"\n  {line}" for line in self.last_lines)
+        return self.cause + ran + (f"; their last lines:{lines}" if lines else "")
 
     @property
     def cause(self) -> str:
@@ -140,15 +140,15 @@ def examine(store: RunStore, emit: Callable[[ev.Event], None], lost: WorkerExit)
     names = [f"{action.id} {action.label}" for _, action in ran]
     if len(names) > MAX_NAMED:
         names = [*names[:MAX_NAMED], f"and {len(names) - MAX_NAMED} more"]
-    said = [
+    lines = [
         f"{action.id}: {line.text[:LINE_CHARS]}"
         for record, action in ran[:MAX_NAMED]
         for line in list(record.logs.of(action.name))[-LAST_LINES:]
     ]
-    lost = lost._replace(ran=tuple(names), said=tuple(said[-LAST_LINES:]))
+    lost = lost._replace(ran=tuple(names), last_lines=tuple(lines[-LAST_LINES:]))
     now = time.time()
     for record, action in ran[:MAX_LOGGED]:
-        line = LogLine(now, "warning", str(lost._replace(said=())))
+        line = LogLine(now, "warning", str(lost._replace(last_lines=())))
         number = action.attempt.number if action.attempt is not None else 0
         emit(ev.Logged(record.state.run, action.name, number, (line,)))
     return lost

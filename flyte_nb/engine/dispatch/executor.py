@@ -108,8 +108,7 @@ class DaskExecutor:
         self.pool.touch(lane.group)
 
     def _on_ready(self, _address: str, lane_id: str) -> None:
-        lane = self.pool.lanes.get(lane_id)
-        if lane is not None:
+        if (lane := self.pool.lanes.get(lane_id)) is not None:
             lane.stalled = False
             lane.used_at = time.monotonic()
             self.pool.touch(lane.group)
@@ -127,14 +126,12 @@ class DaskExecutor:
         self.pool.touch(lane.group)
 
     def _on_waiting(self, _address: str, lane_id: str, awaiting: int) -> None:
-        lane = self.pool.lanes.get(lane_id)
-        if lane is not None:
+        if (lane := self.pool.lanes.get(lane_id)) is not None:
             lane.awaiting = awaiting
             self.pool.touch(lane.group)
 
     def _on_closed(self, _address: str, lane_id: str) -> None:
-        lane = self.pool.lanes.get(lane_id)
-        if lane is not None:
+        if (lane := self.pool.lanes.get(lane_id)) is not None:
             self.pool.drop(lane)
 
     def _on_began(self, _address: str, key: Key) -> None:

@@ -12,10 +12,10 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle, replicas_of
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
@@ -145,8 +145,9 @@ class LanePool:
         only = self._losses.quarantines(group) or group.reuse is not None
         try:
             lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)
-            loop = asyncio.get_running_loop()
-            lane.future.add_done_callback(lambda future: _soon(loop, self._dask_ended, lane, future))
+            # Dask calls back from a thread of its own, also after the loop has been closed.
+            post = mailbox_of(asyncio.get_running_loop()).post
+            lane.future.add_done_callback(lambda future: post(self._dask_ended, lane, future))
         except asyncio.CancelledError:
             raise
         except Exception as exc:
@@ -258,9 +259,3 @@ class LanePool:
     def __repr__(self) -> str:
         opened = sum(lane.opened for lane in self.lanes.values())
         return f"<LanePool [{opened} open, {len(self.lanes) - opened} coming, {len(self.groups)} groups]>"
-
-
-def _soon(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    """Dask calls back from a thread of its own, also after the loop has been closed."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)

@@ -60,8 +60,7 @@ class Fetcher:
         if found is not None:
             then(found)
             return
-        waiting = self._coming.get(wanted.name)
-        if waiting is not None:
+        if (waiting := self._coming.get(wanted.name)) is not None:
             waiting.append(then)
             return
         self._coming[wanted.name] = [then]

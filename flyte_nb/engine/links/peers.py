@@ -45,8 +45,7 @@ class Switchboard:
         respond(op, self.answers.get(op), then, then, *args)
 
     def _on_answer(self, _peer: str, number: int, value: Any) -> None:
-        pending = self._pending.pop(number, None)
-        if pending is not None:
+        if (pending := self._pending.pop(number, None)) is not None:
             pending[1](value)
 
     def lost(self, peer: str) -> None:
@@ -136,8 +135,7 @@ class Peers:
 
     def drop(self, peer: str) -> None:
         """Close the link to a peer that is known to be gone."""
-        link = self.links.pop(peer, None)
-        if link is not None:
+        if (link := self.links.pop(peer, None)) is not None:
             link.close()
             self._lost(peer)
 
