@@ -22,7 +22,7 @@ from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.source_lines import Source
 from flyte_nb.kernel import operations
-from flyte_nb.kernel.operations.run_lookup import error_of
+from flyte_nb.kernel.operations.runs import error_of
 from flyte_nb.kernel.previews import Shown, show, text_of
 from flyte_nb.kernel.session import Session
 from flyte_nb.views.browser.details import log_text

@@ -14,7 +14,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
 from flyte_nb.kernel.operations import subcommand
-from flyte_nb.kernel.operations.run_lookup import error_of, find, latest
+from flyte_nb.kernel.operations.runs import error_of, find, latest
 from flyte_nb.kernel.session import Session
 
 #: Seconds to wait for the workers' answers, which of them holds an action at a breakpoint.

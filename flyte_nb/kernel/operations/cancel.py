@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flyte_nb.kernel.operations import button, subcommand
-from flyte_nb.kernel.operations.run_lookup import latest
+from flyte_nb.kernel.operations.runs import latest
 from flyte_nb.kernel.session import Session
 
 

@@ -29,7 +29,7 @@ from flyte_nb.kernel.debugger.prompt import can_prompt
 from flyte_nb.kernel.debugger.replay import Replayed
 from flyte_nb.kernel.debugger.replay import replay as run_here
 from flyte_nb.kernel.operations import subcommand
-from flyte_nb.kernel.operations.run_lookup import find
+from flyte_nb.kernel.operations.runs import find
 from flyte_nb.kernel.session import Session
 
 #: Longest text of the value that a replay gave, in characters.

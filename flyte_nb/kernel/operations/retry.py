@@ -15,7 +15,7 @@ from flyte_nb.core.runs.retry import is_parked, to_retry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.operations import button, subcommand
-from flyte_nb.kernel.operations.run_lookup import find
+from flyte_nb.kernel.operations.runs import find
 from flyte_nb.kernel.session import Session
 
 #: Retried actions that are named.
