@@ -21,7 +21,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views.browser import live
 from flyte_nb.views.surface import Mode
 from flyte_nb.views.view import View
 

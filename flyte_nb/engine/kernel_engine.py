@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -19,172 +18,24 @@ from flyte_nb.core.control.replay import Replay, Results
 from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
-from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
-from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
-from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits, examine
+from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.network import Network, RunLane
+from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
-from flyte_nb.engine.links.link import PeerLink
-from flyte_nb.engine.links.wire import ToHome, ToOwner, WorkerInfo, handlers_of
-from flyte_nb.errors import NoClusterError, SchedulerLostError
+from flyte_nb.engine.links.wire import ToHome, ToOwner, handlers_of
+from flyte_nb.engine.roster import KernelNetwork
 
 logger = logging.getLogger("flyte")
 
-#: Seconds between two requests of the scheduler's list of workers.
-ROSTER_EVERY = 0.5
 #: Seconds to wait for a worker's last events; after it, an action is executed again without them.
 SETTLE_S = 5.0
 #: Seconds to wait for workers to acknowledge the close.
 CLOSE_ACK_S = 0.7
-#: Seconds such a request may take.
-LOOK_TIMEOUT = 2.0
-#: Requests that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
-MISSES = 3
-BUSY_MISSES = 12
-
-
-class KernelNetwork(Network):
-    """Links from the kernel to every worker, the roster, and Dask's client; arguments as those of `KernelEngine`."""
-
-    def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
-        super().__init__(f"kernel-{uuid.uuid4().hex[:12]}", "", run_lane)
-        self.handle: ClusterHandle | None = None
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self.on_scheduler_lost: Callable[[], None] = lambda: None
-        self.on_roster: Callable[[], None] = lambda: None
-        self.exits = WorkerExits()
-        #: Workers listed for the first time in the last answer.
-        self._young: set[str] = set()
-        self._listed: dict[str, WorkerInfo] = {}
-        #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
-        self.unreachable: dict[str, str] = {}
-        self._plugin = plugin
-
-    async def start(self, target: Any, **options: Any) -> None:
-        """Open the cluster and link to its workers."""
-        try:
-            self.handle = await open_cluster(target, self.exits, **options)
-            self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
-            await self.handle.client.register_plugin(self._plugin())
-            await self._refresh()
-        except BaseException as exc:
-            if not self.ready.done():
-                self.ready.set_exception(exc)
-            raise
-        if not self.ready.done():
-            self.ready.set_result(None)
-        self.spawn(self._poll())
-
-    async def _poll(self) -> None:
-        misses = 0
-        while True:
-            await asyncio.sleep(ROSTER_EVERY)
-            try:
-                await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
-                misses = 0
-            except TimeoutError:  # busy, if it is still connected
-                assert self.handle is not None
-                misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
-            except OSError:
-                misses += BUSY_MISSES // MISSES
-            except Exception:  # the next request may succeed: without them, no new worker would get work
-                logger.exception("flyte_nb could not look at the workers")
-            if misses >= BUSY_MISSES:
-                self.on_scheduler_lost()
-                return
-
-    async def _refresh(self) -> None:
-        """Get the scheduler's list of workers: link to those that are new, drop those that are gone."""
-        assert self.handle is not None
-        identity = await self.handle.client.scheduler.identity(n_workers=-1)
-        listed = {address: WorkerInfo(address, int(w["nthreads"])) for address, w in identity["workers"].items()}
-        # Paused for memory, or about to be retired.
-        self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
-        for address, w in identity["workers"].items():
-            self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
-        # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
-        # may kill it, one request later.
-        young, self._young = self._young, {address for address in listed if address not in self.links}
-        fresh = [a for a in self._young - self._connecting - self.resting if a in young or not self.ready.done()]
-        self._listed = listed
-        connecting = [self.connect(address) for address in fresh]
-        if connecting and not self.ready.done():
-            await asyncio.wait(connecting)
-            if not self.links:
-                raise NoClusterError(self._unreachable_text())
-        self._update_roster()
-        for address in [a for a in self.links if a not in listed]:
-            self.drop(address)
-        self.unreachable = {address: why for address, why in self.unreachable.items() if address in listed}
-
-    def _update_roster(self) -> None:
-        usable = self.links.keys() - self.resting
-        roster = {address: info for address, info in self._listed.items() if address in usable}
-        if roster != self.roster:
-            self.roster = roster
-            for link in self.links.values():
-                link.send(("roster", roster))
-            self.on_roster()
-
-    def _credentials(self) -> dict[str, Any]:
-        assert self.handle is not None
-        return dict(self.handle.client.security.get_connection_args("client"))
-
-    def _linked(self, peer: str, link: PeerLink) -> None:
-        self.unreachable.pop(peer, None)
-        super()._linked(peer, link)
-        self._update_roster()
-
-    def _refused(self, address: str, why: OSError) -> None:
-        self.unreachable[address] = str(why) or type(why).__name__
-
-    def _lost(self, peer: str) -> None:
-        super()._lost(peer)
-        self._update_roster()
-
-    def _unreachable_text(self) -> str:
-        assert self.handle is not None
-        address, why = next(iter(self.unreachable.items()))
-        return (
-            f"none of the {len(self.unreachable)} workers of {self.handle.description} can be reached from this process "
-            f"({address}: {why}). Actions travel straight to the workers: run the notebook where it can open connections to "
-            "them, or have the workers listen on addresses that it can reach (`dask worker --contact-address`)."
-        )
-
-    # -- the executor's network -----------------------------------------------------------------------------------
-
-    def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
-        """Call `then` with the cause of a worker's exit."""
-        self.exits.cause(address, then)
-
-    def lost_text(self) -> str:
-        """The message of the error once the scheduler is gone."""
-        assert self.handle is not None
-        return (
-            f"the Dask scheduler ({self.handle.description}) went away. `%flyte cluster restart` gives a working cluster; "
-            "then run the cell again."
-        )
-
-    async def _dask(self) -> Any:
-        """Dask's client, once there is a cluster."""
-        await asyncio.shield(self.ready)
-        assert self.handle is not None
-        if self.handle.client.scheduler is None:  # Dask's client has closed itself
-            raise SchedulerLostError(self.lost_text())
-        return self.handle.client
-
-    async def close(self) -> None:
-        """Close links and cluster."""
-        self.close_links()
-        if self.handle is not None:
-            await self.handle.close()
 
 
 class KernelEngine:

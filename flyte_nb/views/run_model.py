@@ -15,7 +15,7 @@ from typing import NamedTuple
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, LogLine
 from flyte_nb.core.history.store import Group, RunRecord
-from flyte_nb.views.error_folds import ErrorFolds
+from flyte_nb.views.equal_errors import ErrorFolds
 
 #: Groups from this size on are drawn as a heat strip, a cell per action.
 HEAT_MIN = 40

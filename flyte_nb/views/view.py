@@ -16,7 +16,7 @@ from typing import Any, TextIO, TypeVar
 
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.browser.details import Details
-from flyte_nb.views.browser.live import LiveWidget
+from flyte_nb.views.browser.live_widget import LiveWidget
 from flyte_nb.views.browser.replies import Control
 from flyte_nb.views.printed.lines import PlainLines
 from flyte_nb.views.printed.page import HtmlPage

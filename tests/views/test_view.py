@@ -12,7 +12,6 @@ from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.views.browser import live
 from flyte_nb.views.printed import page
 from flyte_nb.views.surface import WIDGET_MIME, Mode, choose_mode
 from flyte_nb.views.view import View
@@ -58,8 +57,8 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> list[FakeWidget]:
         made.append(FakeWidget())
         return made[-1]
 
-    monkeypatch.setattr(live, "make_widget", make)
-    monkeypatch.setattr(live, "LIVE_AFTER", 0.0)
+    monkeypatch.setattr(live_widget, "make_widget", make)
+    monkeypatch.setattr(live_widget, "LIVE_AFTER", 0.0)
     return made
 
 
@@ -118,7 +117,7 @@ async def test_silent_front_end_gets_html(
     store: RunStore, board: Board, widgets: list[FakeWidget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing answers, HTML is updated in place, and the widget comes back should a browser answer late."""
-    monkeypatch.setattr(live, "ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(live_widget, "ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(page, "HTML_EVERY", 0.02)
     events, record = opened(store)
     view = View(record, display=board)
@@ -151,8 +150,8 @@ async def test_quick_run_with_more_to_see_is_offered_a_widget_afterwards(
     store: RunStore, board: Board, widgets: list[FakeWidget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is static first (a runner without browser keeps that); without an answer it is static again, and the widget gone."""
-    monkeypatch.setattr(live, "ANSWER_WITHIN", 0.02)
-    monkeypatch.setattr(live, "GIVE_UP_AFTER", 0.02)
+    monkeypatch.setattr(live_widget, "ANSWER_WITHIN", 0.02)
+    monkeypatch.setattr(live_widget, "GIVE_UP_AFTER", 0.02)
     store.extend(syn.nested())
     view = View(store.runs["r1"], display=board)
     view.start()
@@ -306,7 +305,7 @@ async def test_run_that_ends_before_its_first_flush_is_offered_a_widget_afterwar
     store: RunStore, board: Board, widgets: list[FakeWidget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is worth a live view is judged by the run's end, not by what the last flush had seen."""
-    monkeypatch.setattr(live, "LATE_AFTER", 0.01)
+    monkeypatch.setattr(live_widget, "LATE_AFTER", 0.01)
     events = list(syn.mapped(3, 0))
     store.append(events[0])
     view = View(store.runs["r1"], display=board)

@@ -12,7 +12,7 @@ from typing import Any
 
 from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import Group, RunRecord
-from flyte_nb.views.error_folds import Fold
+from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
 from flyte_nb.views.words import cut, error_line
 

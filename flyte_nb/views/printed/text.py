@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyte_nb.core.history.facts import Action, LogLine
 from flyte_nb.core.history.store import Group
-from flyte_nb.views.error_folds import Fold
+from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, summary, tally
