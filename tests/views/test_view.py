@@ -12,6 +12,7 @@ from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.store import RunStore
+from flyte_nb.views.browser import live_widget
 from flyte_nb.views.printed import page
 from flyte_nb.views.surface import WIDGET_MIME, Mode, choose_mode
 from flyte_nb.views.view import View
