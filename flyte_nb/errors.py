@@ -6,6 +6,7 @@ exception's own type (see `flyte_nb.core.failures.reraise`): ``except ValueError
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from collections.abc import Callable
 from typing import Any, Literal, NoReturn
@@ -110,8 +111,8 @@ class PrimaryContainerNotFoundError(RuntimeUserError):
     """Flyte's pod lost its primary container. Never raised here: there are no pods."""
 
 
-class TaskTimeoutError(RuntimeUserError):
-    """A time limit of the task passed."""
+class TaskTimeoutError(RuntimeUserError, TimeoutError):
+    """A time limit of the task passed. It is Python's `TimeoutError` as well."""
 
     def __init__(self, message: str, code: str = "TaskTimeoutError") -> None:
         super().__init__(code, message)
@@ -186,11 +187,21 @@ class RuntimeDataValidationError(RuntimeUserError):
         var: Name of the input or output, "o0" for a single result.
         e: What is wrong, an exception or a sentence.
         task_name: Full name of the task; "" if unknown.
+
+    ``value`` is the value that was refused, so that what was computed is not lost; None if it is large or cannot be pickled.
     """
+
+    #: The value as it travels: of any class, unlike what else an error carries from a worker.
+    pickled: bytes = b""
 
     def __init__(self, var: str, e: Exception | str, task_name: str = "") -> None:
         where = f"In task {task_name}, variable {var!r}" if task_name else f"Variable {var!r}"
         super().__init__("DataValidationError", f"{where}: {e}")
+
+    @property
+    def value(self) -> Any:
+        """The value that was refused."""
+        return pickle.loads(self.pickled) if self.pickled else None
 
 
 class InlineIOMaxBytesBreached(_NamedUserError):  # noqa: N818 - Flyte's spelling

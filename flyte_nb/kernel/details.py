@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import linecache
 import logging
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyte_nb.core.failures import traceback_text, wording
+from flyte_nb.core.failures.rebuild import original_exception
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord
 from flyte_nb.core.failures.snapshot import restore
 from flyte_nb.core.history.facts import Action, Phase
@@ -206,7 +208,11 @@ def _failure(data: bytes | None, unread: str = "") -> dict[str, Any]:
     try:
         record = FailureRecord.loads(data)
         frames = [_frame(frame, record, unread) for frame in record.frames]
-        return {"failure": {"frames": frames, "text": redact.scrub(traceback_text.full_text(record))}}
+        failure = {"frames": frames, "text": redact.scrub(traceback_text.full_text(record))}
+        refused = getattr(original_exception(record), "pickled", b"") if record.code == "DataValidationError" else b""
+        if refused and not unread:  # what was computed is not lost with its error
+            return {"failure": failure, "output": show(pickle.loads(refused))}
+        return {"failure": failure}
     except Exception as exc:
         logger.debug("a failure record cannot be read", exc_info=True)
         return {"failure": {"frames": [], "text": f"its record cannot be read: {type(exc).__name__}: {exc}"}}

@@ -177,8 +177,8 @@ async def wrong_type() -> int:
 
 
 @env.task
-async def unannounced():
-    return 5
+async def nothing_at_all() -> None:
+    return 5  # type: ignore[return-value]
 
 
 @env.task
@@ -189,7 +189,7 @@ async def too_many() -> tuple[int, int]:
 @env.task
 async def wrong_results() -> list[str]:
     codes = []
-    for task in (wrong_type, unannounced, too_many):
+    for task in (wrong_type, nothing_at_all, too_many):
         try:
             await task()
         except flyte.errors.RuntimeDataValidationError as exc:
@@ -198,7 +198,7 @@ async def wrong_results() -> list[str]:
 
 
 def test_results_must_fit_their_annotation(run):
-    """A value without an annotation is an error too."""
+    """A value where none is announced is an error too."""
     assert run(wrong_results) == ["DataValidationError"] * 3
 
 

@@ -93,7 +93,10 @@ class Settled:
         __tracebackhide__ = True
         if self.kind == "ok":
             assert self.payload is not None
-            return loads(self.payload)
+            value = loads(self.payload)
+            if self.call is not None and getattr(self.call.task, "unannotated", False):
+                self.call.task.saw(self.call.payload, value)  # type: ignore[attr-defined]
+            return value
         raise self.exception()
 
     def exception(self) -> BaseException:

@@ -13,14 +13,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from flyte_nb.core.interface import type_check
-from flyte_nb.core.interface.annotations import mention_missing, one_hint, outputs_of, resolve_hints
+from flyte_nb.core.interface.annotations import one_hint, outputs_of, resolve_hints
 from flyte_nb.core.interface.coerce import coerce
 from flyte_nb.core.interface.json_schema import schema_of_inputs
-from flyte_nb.core.values.describe import SHORT_REPR, repr_with_type
+from flyte_nb.core.values.describe import SHORT_REPR, forgotten_await, repr_with_type
+from flyte_nb.core.values.pickler import dumps_bounded
 from flyte_nb.errors import ArgumentError, RuntimeDataValidationError
 
 #: What stands for "no default" and "no annotation", as in `inspect`.
 EMPTY = inspect.Parameter.empty
+
+#: Largest value that the error about it carries, in bytes.
+MAX_VALUE = 48_000
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -77,7 +81,6 @@ class Interface:
                 )
             inputs[parameter.name] = (resolved.get(parameter.name, Any), parameter.default)
         returns = resolved.get("return", EMPTY) if signature.return_annotation is not EMPTY else EMPTY
-        mention_missing(func, name, signature, returns)
         return cls(name, inputs, outputs_of(returns, name), signature, returns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -188,12 +191,13 @@ class Interface:
 
     def _refuse_value(self, name: str, value: Any, why: str = "") -> NoReturn:
         expected = type_check.display(self.inputs[name][0])
+        forgotten = forgotten_await(value)
         raise ArgumentError(
             f"Type conversion failed for variable '{name}': expected {expected}, got {repr_with_type(value)}{why}. "
-            f"Task {self.name} takes {self._takes()}."
+            f"{forgotten}{' ' * bool(forgotten)}Task {self.name} takes {self._takes()}."
         )
 
-    def check_outputs(self, value: Any) -> Any:
+    def check_outputs(self, value: Any) -> Any:  # noqa: RET503 - it ends in an error
         """Refuse a result that obviously does not fit the return annotation.
 
         Args:
@@ -203,18 +207,19 @@ class Interface:
             The same; built of plain data where the annotation asks for it, as arguments are.
 
         Raises:
-            RuntimeDataValidationError: It does not fit, or there is no return annotation and it is not None.
+            RuntimeDataValidationError: It does not fit. The error's ``value`` is what was returned. Without a return
+                annotation everything fits.
         """
         if type(value) is self._single_type:
             return value
         if not self.outputs:
-            if value is None or self.returns is Any:
+            if value is None or self.returns is Any or self.returns is EMPTY:
                 return value
             shown = value if isinstance(value, tuple) else (value,)
-            raise RuntimeDataValidationError(
+            self._refuse_output(
                 "o0",
                 f"Expected no outputs but got {SHORT_REPR.repr(shown)},did you miss a return type annotation?",
-                self.name,
+                value,
             )
         if self._check_returned is None or self._check_returned(value):
             return value
@@ -225,14 +230,19 @@ class Interface:
         expected = type_check.display(self.returns)
         if len(self.outputs) > 1 and (not isinstance(value, tuple | list) or len(value) != len(self.outputs)):
             got = f"{len(value)}" if isinstance(value, tuple | list) else "1"
-            raise RuntimeDataValidationError(
-                ", ".join(self.outputs), f"Expected {len(self.outputs)} outputs ({expected}), but got {got}", self.name
+            self._refuse_output(
+                ", ".join(self.outputs), f"Expected {len(self.outputs)} outputs ({expected}), but got {got}", value
             )
-        raise RuntimeDataValidationError(
+        self._refuse_output(
             next(iter(self.outputs)),
             f"expected {expected}, got {repr_with_type(value)}. Return such a value, or change the annotation.",
-            self.name,
+            value,
         )
+
+    def _refuse_output(self, name: str, why: str, value: Any) -> NoReturn:
+        error = RuntimeDataValidationError(name, why, self.name)
+        error.pickled = dumps_bounded(value, MAX_VALUE)
+        raise error
 
     # -- Description ---------------------------------------------------------------------------------------------------
 

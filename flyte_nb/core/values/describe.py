@@ -7,6 +7,9 @@ user's.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import itertools
 import re
 import reprlib
 import sys
@@ -21,6 +24,8 @@ MAX_BRIEF = 40
 MAX_SUMMARY = 120
 #: Attributes of an object shown by a summary. More are seldom looked at, and a model may have thousands.
 MAX_ATTRIBUTES = 40
+#: Elements of a container in which a coroutine is looked for.
+MAX_SEARCHED = 100
 SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, range, memoryview)
 ATOMS = (int, float, complex, bool, type(None))
 
@@ -168,6 +173,25 @@ def repr_with_type(value: object) -> str:
     except Exception:
         text = "a value"
     return f"{text} ({type(value).__name__})"
+
+
+def forgotten_await(value: object) -> str:
+    """What to write where a call's coroutine is given for its value, as a sentence; "" if a value is none, and holds none."""
+    if inspect.iscoroutine(value):
+        task = value.cr_frame.f_locals.get("self") if value.cr_frame is not None else None
+        name = getattr(task, "short_name", "") or value.__name__
+        return f"It is the coroutine of {name}(...), which was not awaited: write `await {name}(...)`."
+    if isinstance(value, asyncio.Future):
+        return "It is a task of asyncio's, which was not awaited: write `await` before it."
+    if inspect.isasyncgen(value):
+        return "It is an async generator: collect it first, `[x async for x in ...]`."
+    parts: Any = value if type(value) in (list, tuple, set) else ()
+    parts = value.values() if isinstance(value, dict) else parts
+    if any(
+        inspect.iscoroutine(each) or isinstance(each, asyncio.Future) for each in itertools.islice(parts, MAX_SEARCHED)
+    ):
+        return "It holds coroutines that were not awaited: `await asyncio.gather(*...)` gives their values."
+    return ""
 
 
 def bytes_text(size: float, *, tenths: bool = False) -> str:

@@ -46,3 +46,25 @@ def dumps(value: object, *, fresh: bool = False) -> bytes:
         pickler.fresh = fresh
         pickler.dump(value)
         return file.getvalue()
+
+
+class _Bounded(io.BytesIO):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def write(self, data: Any, /) -> int:
+        written = super().write(data)
+        if self.tell() > self.limit:
+            raise OverflowError(f"more than {self.limit} bytes")
+        return written
+
+
+def dumps_bounded(value: object, limit: int) -> bytes:
+    """The value pickled, if it can be, in at most so many bytes; else nothing."""
+    with _Bounded(limit) as file:
+        try:
+            Pickler(file, protocol=5).dump(value)
+        except Exception:
+            return b""
+        return file.getvalue()
