@@ -1,8 +1,8 @@
 """Coerce plain data to what an annotation names: a dict to a dataclass, a text to an enum. Runs in: everywhere.
 
-Flyte builds dataclasses and pydantic models from dicts, enums from their values and NamedTuples from tuples, so that a
-caller needs none of the task's classes; and a table stands for a reference to it (`flyte_nb.io.DataFrame`) and the other way
-round. Nothing else is changed; a value that fits as it is never comes here.
+Flyte builds dataclasses and pydantic models from dicts, enums from the names of their members (else their values) and
+NamedTuples from tuples, so that a caller needs none of the task's classes; and a table stands for a reference to it
+(`flyte_nb.io.DataFrame`) and the other way round. Nothing else is changed; a value that fits as it is never comes here.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Union or origin is types.UnionType:
         return _of_union(args, value, depth)
+    if origin is typing.Literal:
+        return _of_literal(args, value)
+    if origin in _SETS and type(value) in (set, frozenset) and args:
+        return type(value)(coerce(args[0], item, depth + 1) for item in value)
     if origin in _LISTS and type(value) is list and args:
         return [coerce(args[0], item, depth + 1) for item in value]
     if origin is tuple and type(value) is tuple and args:
@@ -48,6 +52,7 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
 
 
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)
+_SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
@@ -70,19 +75,81 @@ def _of_class(cls: Any, value: Any, depth: int) -> Any:
         return value.__flyte_as__(cls)
     if hasattr(cls, "__flyte_of__"):  # a table, where a reference to it is wanted
         return cls.__flyte_of__(value)
-    if issubclass(cls, enum.Enum) and isinstance(value, str | int):
-        return cls(value)
+    if issubclass(cls, enum.Enum):
+        return member_of(cls, value)
     if hasattr(cls, "_fields") and type(value) in (tuple, list) and len(value) == len(cls._fields):
         hints = _hints(cls)
         return cls(*(coerce(hints.get(n, Any), v, depth + 1) for n, v in zip(cls._fields, value, strict=True)))
     if type(value) is not dict:
         return value
     if hasattr(cls, "model_validate"):
-        return cls.model_validate(value)
+        return cls.model_validate(_with_members(cls, value, depth))
     if dataclasses.is_dataclass(cls):
         made: Any = cls
         hints = _hints(made)
         return made(**{name: coerce(hints.get(name, Any), item, depth + 1) for name, item in value.items()})
+    return value
+
+
+def member_of(cls: type[enum.Enum], value: Any) -> enum.Enum:
+    """The member that a text or a number means: of that name, as Flyte reads it, else of that value.
+
+    Raises:
+        ValueError: There is none; the message has those that there are.
+    """
+    if isinstance(value, str) and not isinstance(value, enum.Enum) and value in cls.__members__:
+        return cls[value]
+    try:
+        return cls(value)
+    except ValueError:
+        names = ", ".join(list(cls.__members__)[:20])
+        raise ValueError(f"{value!r} is neither name nor value of a member of {cls.__name__}: {names}") from None
+
+
+def _of_literal(members: tuple[Any, ...], value: Any) -> Any:
+    """A member of an enum among those of a Literal, by its name, else its value."""
+    known = [each for each in members if isinstance(each, enum.Enum)]
+    if not isinstance(value, enum.Enum):
+        for part in ("name", "value"):
+            for each in known:
+                if type(getattr(each, part)) is type(value) and getattr(each, part) == value:
+                    return each
+    return value
+
+
+def _with_members(cls: Any, data: dict[str, Any], depth: int) -> dict[str, Any]:
+    """The data of a pydantic model, with members for names of members, which pydantic does not know."""
+    hints = _hints(cls)
+    made = {}
+    for key, value in data.items():
+        hint = hints.get(key) or next((hints.get(n) for n, f in cls.model_fields.items() if f.alias == key), None)
+        made[key] = _member_within(hint, value, depth + 1) if hint is not None else value
+    return made
+
+
+def _member_within(hint: Any, value: Any, depth: int) -> Any:
+    """A field of a model, with members where enums are wanted; all else is pydantic's to read."""
+    hint = type_check.strip(hint)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if depth > type_check.MAX_ANNOTATION_DEPTH:
+        return value
+    if origin is typing.Union or origin is types.UnionType:
+        for arg in args:
+            made = _member_within(arg, value, depth + 1)
+            if made is not value:
+                return made
+        return value
+    if origin is typing.Literal:
+        return _of_literal(args, value)
+    if type(value) in (list, tuple, set) and args and origin in (*_LISTS, *_SETS, tuple):
+        return type(value)(_member_within(args[0], item, depth + 1) for item in value)
+    if type(value) is dict and origin in _DICTS and len(args) == 2:
+        return {_member_within(args[0], k, depth + 1): _member_within(args[1], v, depth + 1) for k, v in value.items()}
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        known = isinstance(value, str) and not isinstance(value, enum.Enum) and value in hint.__members__
+        return hint[value] if known else value
+    if type(value) is dict and hasattr(hint, "model_fields"):
+        return _with_members(hint, value, depth)
     return value
 
 

@@ -61,7 +61,7 @@ def schema_of(hint: Any, depth: int = 0) -> dict[str, Any]:
     if origin is typing.Union or origin is types.UnionType:
         return {"anyOf": [schema_of(arg, depth + 1) for arg in args]}
     if origin is typing.Literal:
-        return {"enum": list(args)}
+        return {"enum": [each.name if isinstance(each, enum.Enum) else each for each in args]}
     if origin in (list, set, frozenset) and args:
         return {"type": "array", "items": schema_of(args[0], depth + 1)}
     if origin is tuple and args and Ellipsis not in args:

@@ -104,6 +104,9 @@ def _is_literal(allowed: tuple[Any, ...], value: Any) -> bool:
             # A str that is an Enum member, numpy.str_, ...
             if isinstance(value, type(each)) and not isinstance(value, bool) and value == each:
                 return True
+            # A member of an enum whose class was defined again, or stands on another worker: its name stays.
+            if isinstance(each, enum.Enum) and _same_class(type(each), value) and each.name == value.name:
+                return True
         except Exception:  # noqa: S112 - __eq__ of anything
             continue
     return False
