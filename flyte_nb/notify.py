@@ -7,6 +7,15 @@ from typing import Any
 
 from flyte_nb.core.history.facts import Phase
 
+#: Phases at which notifications are sent.
+_PHASES = (Phase.ABORTED, Phase.FAILED, Phase.SUCCEEDED, Phase.TIMED_OUT)
+
+
+def _need(notification: object, *names: str) -> None:
+    for name in names:
+        if not getattr(notification, name):
+            raise ValueError(f"{type(notification).__name__}({name}=...) must not be empty.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Notification:
@@ -25,6 +34,9 @@ class Notification:
         phases = self.on_phase if isinstance(self.on_phase, tuple | list) else (self.on_phase,)
         if not phases:
             raise ValueError("A notification needs at least one phase.")
+        for phase in phases:
+            if phase not in _PHASES:
+                raise ValueError(f"A notification cannot be sent on phase {phase!r}. Phases are {', '.join(_PHASES)}.")
         object.__setattr__(self, "on_phase", tuple(phases))
 
 
@@ -39,6 +51,17 @@ class Email(Notification):
     body: str = ""
     html_body: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "recipients")
+        for name in ("recipients", "cc", "bcc"):
+            value: object = getattr(self, name)
+            if isinstance(value, str):
+                raise TypeError(
+                    f"Email({name}=...) takes a list of addresses, not the text {value!r}: write [{value!r}]."
+                )
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slack(Notification):
@@ -47,6 +70,10 @@ class Slack(Notification):
     webhook_url: str
     message: str | None = None
     blocks: tuple[dict[str, Any], ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "webhook_url")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +85,10 @@ class Teams(Notification):
     message: str | None = None
     card: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "webhook_url")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook(Notification):
@@ -67,6 +98,10 @@ class Webhook(Notification):
     method: str = "POST"
     headers: dict[str, str] | None = None
     body: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self, "url")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +116,17 @@ class NamedRule:
     """A rule that Flyte's server knows by name."""
 
     name: str
+
+
+def check_notifications(what: str, given: Any) -> None:
+    """Refuse what is no notification.
+
+    Raises:
+        TypeError: It is none, or one of several is not.
+    """
+    for each in given if isinstance(given, tuple | list) else (given,):
+        if not isinstance(each, Notification | NamedRule):
+            raise TypeError(f"{what} takes notifications, flyte.notify.Slack(...) say, not {each!r}.")
 
 
 __all__ = ["Email", "NamedDelivery", "NamedRule", "Notification", "Slack", "Teams", "Webhook"]

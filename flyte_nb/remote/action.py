@@ -13,7 +13,8 @@ from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY
 from flyte_nb.core.runs.outputs import ActionOutputs
-from flyte_nb.core.runs.run import Run
+from flyte_nb.core.runs.run import LOG_OPTIONS, Run
+from flyte_nb.core.settings.validate import check_options
 from flyte_nb.core.tasks.from_sync import run_coroutine
 from flyte_nb.core.tasks.registry import REGISTRY, links_of
 from flyte_nb.core.transport.payload import loads
@@ -64,7 +65,7 @@ class Action:
     @DualIterator
     @staticmethod
     def listall(
-        for_run_name: str, in_phase: Any = None, parent_name: str | None = None, **_ignored: Any
+        for_run_name: str, in_phase: Any = None, parent_name: str | None = None, **flytes: Any
     ) -> Iterator[Action]:
         """The actions of a run, root first, in order of arrival.
 
@@ -72,10 +73,15 @@ class Action:
             for_run_name: The run.
             in_phase: Only those in this phase, or one of these (`flyte.models.ActionPhase`, or their names).
             parent_name: Only children of this action.
+            **flytes: Flyte's other filters, without effect here.
 
         Raises:
             errors.ActionNotFoundError: There is no such run in this process.
+            TypeError: There is no such filter.
         """
+        check_options(
+            "listall", flytes, ("for_run_name", "in_phase", "parent_name"), ("created_at", "sort_by", "updated_at")
+        )
         run = Run.get(for_run_name)
         record = _record_of(run)
         phases = _phases(in_phase)
@@ -169,18 +175,20 @@ class Action:
             engine.gateway.run_soon(engine.abort_action, self.run_name, self.name, reason)
 
     @DualIterator
-    def get_logs(self, **_ignored: Any) -> list[str]:
-        """What it printed, line by line."""
+    def get_logs(self, **flytes: Any) -> list[str]:
+        """What it printed, line by line. Flyte's options have no effect."""
+        check_options("get_logs", flytes, LOG_OPTIONS)
         return [line.text for line in _record_of(self._run).logs.of(self.name)]
 
     @Dual
-    def show_logs(self, **_ignored: Any) -> None:
-        """Print what it printed."""
+    def show_logs(self, **flytes: Any) -> None:
+        """Print what it printed. Flyte's options have no effect."""
+        check_options("show_logs", flytes, LOG_OPTIONS)
         for line in self.get_logs():
             print(line)  # noqa: T201 - what it is for
 
     @Dual
-    def get_report(self, **_ignored: Any) -> str:
+    def get_report(self, attempt: int | None = None) -> str:
         """Its report as one HTML page; "" if it made none."""
         return report_page.page_of(_record_of(self._run), self.name)
 
@@ -194,7 +202,7 @@ class Action:
 
     wait = Dual(_wait, _wait_aio, name="wait")
 
-    async def watch(self, **_ignored: Any) -> AsyncIterator[Action]:
+    async def watch(self, cache_data_on_done: bool = False, wait_for: str = "terminal") -> AsyncIterator[Action]:
         """The action itself, each time its phase has changed, until it has ended."""
         seen = None
         while True:

@@ -12,7 +12,10 @@ from typing import Any
 
 from flyte_nb.core.attempts import logging
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.runs.engine import Engine
+from flyte_nb.core.settings.options import FLYTES_INIT_OPTIONS, INIT_OPTIONS, say_without_effect
+from flyte_nb.core.settings.validate import check_options
 from flyte_nb.core.steps import on_failure
 from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.errors import InitializationError
@@ -33,6 +36,8 @@ def set_defaults(**options: Any) -> None:
     for name in ("project", "domain", "org", "version"):
         if options.get(name):
             _given[name] = str(options[name])
+    if options.get("strict") is not None:
+        missing_annotations.configure(strict=bool(options["strict"]))
     if options.get("log_level") is not None or options.get("user_log_level") is not None:
         logging.set_levels(options.get("log_level"), options.get("user_log_level"))
 
@@ -80,14 +85,8 @@ _PLAIN_VALUE = re.compile(r"^\s+(project|domain|org):[ \t]*([^\s#]+)", re.MULTIL
 
 
 def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
-    """Facts of a new run: what its options say, else the defaults.
-
-    Raises:
-        ValueError: An option is out of range.
-    """
+    """Facts of a new run: what its options say, else the defaults."""
     limit = options.get("max_action_concurrency") or 0
-    if limit < 0:
-        raise ValueError(f"max_action_concurrency must be 0 or more, not {limit}")
     interactive = options.get("interactive_mode")
     if interactive is None:
         interactive = mode != "local" and engine.is_attended()
@@ -126,9 +125,6 @@ def _raw_data_path(path: Any) -> str:
 
 #: Options of `init` that say what the cluster is like.
 CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security")
-#: How alike a name must be to one of ours to be a slip of the pen; Flyte's own keywords are less so.
-SLIP = 0.8
-
 _MEMORY = re.compile(r"\s*(auto|[0-9.]+\s*[kmgtp]?i?b?)\s*", re.IGNORECASE)
 
 
@@ -137,8 +133,10 @@ def check_cluster_options(options: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: A number of workers or threads that is none, or a memory limit that is no size.
-        TypeError: A name that is nearly one of ours.
+        TypeError: There is no such option.
     """
+    check_options("init", options, INIT_OPTIONS, FLYTES_INIT_OPTIONS)
+    say_without_effect("init", options, FLYTES_INIT_OPTIONS)
     for name in ("n_workers", "threads_per_worker"):
         value = options.get(name)
         if value is not None and (not isinstance(value, int) or value < 1):
@@ -146,8 +144,3 @@ def check_cluster_options(options: Mapping[str, Any]) -> None:
     limit = options.get("memory_limit")
     if isinstance(limit, str) and not _MEMORY.fullmatch(limit):
         raise ValueError(f'memory_limit={limit!r}: give a size, such as "2 GiB", a number of bytes, "auto" or None.')
-    for name in [name for name in options if name not in CLUSTER_OPTIONS]:
-        import difflib  # not at the top: this module is imported with the package
-
-        for meant in difflib.get_close_matches(name, CLUSTER_OPTIONS, 1, SLIP):
-            raise TypeError(f"init() has no option {name}. Did you mean {meant}?")

@@ -12,8 +12,12 @@ from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY
 from flyte_nb.core.runs.outputs import ActionOutputs
 from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.runs.run_proxy import RunProxy
+from flyte_nb.core.settings.validate import check_options
 from flyte_nb.core.values.aio import DualIterator, Polled, blocking
 from flyte_nb.errors import RunNotDoneError
+
+#: Options of Flyte's for logs, without effect here.
+LOG_OPTIONS = ("attempt", "filter_system", "max_lines", "raw", "show_ts")
 
 
 class Run:
@@ -73,7 +77,7 @@ class Run:
     # -- waiting --------------------------------------------------------------------------------------------------
 
     @blocking
-    def wait(self, quiet: object = False, wait_for: str = "terminal", **_ignored: Any) -> None:
+    def wait(self, quiet: object = False, wait_for: str = "terminal") -> None:
         """Wait until it is done (or, with ``wait_for="running"``, has begun); never raises for its failure."""
         self.backend.wait(wait_for)
 
@@ -112,23 +116,25 @@ class Run:
     cancel = abort
 
     @DualIterator
-    def get_logs(self, **_ignored: Any) -> list[str]:
-        """What its actions printed, line by line."""
+    def get_logs(self, **flytes: Any) -> list[str]:
+        """What its actions printed, line by line. Flyte's ``attempt filter_system show_ts`` have no effect."""
+        check_options("get_logs", flytes, LOG_OPTIONS)
         return self.backend.logs()
 
     @blocking
-    def show_logs(self, **_ignored: Any) -> None:
-        """Print what its actions printed."""
+    def show_logs(self, **flytes: Any) -> None:
+        """Print what its actions printed. Flyte's ``attempt filter_system max_lines raw show_ts`` have no effect."""
+        check_options("show_logs", flytes, LOG_OPTIONS)
         for line in self.backend.logs():
             print(line)  # noqa: T201 - what it is for
 
     @blocking
-    def get_report(self, **_ignored: Any) -> str:
+    def get_report(self, attempt: int | None = None) -> str:
         """The report of its root as one HTML page; where that has none, those of all its actions; "" if there are none."""
         return self.backend.report()
 
     @DualIterator
-    def watch(self, **_ignored: Any) -> Polled[Run]:
+    def watch(self, cache_data_on_done: bool = False) -> Polled[Run]:
         """The run itself, each time its phase has changed, until it has ended."""
 
         def looks() -> Iterator[Run | None]:

@@ -12,6 +12,7 @@ from flyte_nb.core.runs import run_proxy
 from flyte_nb.core.runs.engine import Engine
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.runs.run_control import RunControl
+from flyte_nb.core.settings.validate import check_options
 from flyte_nb.core.values import aio
 from flyte_nb.errors import ActionNotFoundError
 
@@ -66,14 +67,19 @@ def known(name: str) -> Run | None:
     return KNOWN.get(name)
 
 
-def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 100, **_ignored: Any) -> Iterator[Run]:
+def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 100, **flytes: Any) -> Iterator[Run]:
     """Runs of this process, oldest first.
 
     Args:
         in_phase: Only those in this phase, or one of these.
         task_name: Only those of this task.
         limit: Most runs to give: the latest.
+        **flytes: Flyte's other filters, without effect here.
+
+    Raises:
+        TypeError: There is no such filter.
     """
+    check_options("listall", flytes, ("in_phase", "task_name", "limit"), _FLYTES_FILTERS)
     phases = {str(phase) for phase in ([in_phase] if isinstance(in_phase, str) else in_phase)} if in_phase else None
     found = [
         run
@@ -82,6 +88,12 @@ def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 1
         and (task_name is None or ((task := run.control.task) is not None and task.name == task_name))
     ]
     return iter(found[-limit:])
+
+
+_FLYTES_FILTERS = (
+    "created_at", "created_by_subject", "domain", "paused_actions_only", "project", "sort_by", "task_version", "updated_at",
+    "with_label_keys", "with_labels",
+)  # fmt: skip
 
 
 def forget(engine: Engine) -> None:

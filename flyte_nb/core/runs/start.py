@@ -11,6 +11,7 @@ from flyte_nb.core.runs.rerun import rerun_with
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.runs.run_registry import default_mode, engine_for, known, launch
+from flyte_nb.core.settings.options import check_run_options
 from flyte_nb.core.tasks.context import of_task
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.values.aio import blocking
@@ -59,10 +60,15 @@ def with_runcontext(mode: str | None = None, **options: Any) -> _Runner:
             there is one.
         **options: ``name version env_vars labels annotations project domain raw_data_path run_base_dir run_start_time
             custom_context disable_run_cache overwrite_cache interactive_mode max_action_concurrency on_failure`` and, without
-            effect here, ``copy_style dry_run log_level log_format queue notifications ...``.
+            effect here (said once each), ``copy_style dry_run log_level log_format queue notifications ...``.
+
+    Raises:
+        TypeError: There is no such option, or it is of a wrong type.
+        ValueError: An option is out of range.
     """
     if mode not in {None, "local", "remote", "hybrid"}:
         raise ValueError(f"mode must be 'local', 'remote' or 'hybrid', not {mode!r}")
+    check_run_options(options)
     return _Runner({"mode": mode, **options})
 
 

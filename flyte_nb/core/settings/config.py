@@ -13,6 +13,7 @@ from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import SecretRequest
+from flyte_nb.core.settings.validate import suggestion
 
 if TYPE_CHECKING:  # triggers have no effect: programs that name none do not load them
     from flyte_nb.core.settings.triggers import Trigger
@@ -140,7 +141,7 @@ class TaskConfig:
                 raise ValueError(f"{name.capitalize()} cannot be overridden. Define another task instead.")
             if name not in OVERRIDABLE:
                 raise TypeError(
-                    f"override() got an unexpected keyword argument {name!r}. It takes: {', '.join(OVERRIDABLE)}."
+                    f"override() got an unexpected keyword argument {name!r}. {suggestion(name, OVERRIDABLE)}"
                 )
         changes = {name: value for name, value in given.items() if value is not UNSET and value is not None}
         if self.reusable is not None and changes.get("reusable") != "off":

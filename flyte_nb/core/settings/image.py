@@ -11,6 +11,11 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+#: Where a checkout of Flyte's SDK keeps its wheels, which some programs ask for; nothing is built here.
+SOURCE_ROOT = pathlib.Path(__file__).parents[3]
+DIST_FOLDER = SOURCE_ROOT / "dist"
+RS_CONTROLLER_DIST_FOLDER = SOURCE_ROOT / "rs_controller" / "dist"
+
 #: What a plain image is called; no such image exists here.
 _DEFAULT_BASE = "python"
 

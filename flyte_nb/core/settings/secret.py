@@ -13,6 +13,9 @@ SecretRequest: TypeAlias = Union[str, "Secret", list[Union[str, "Secret"]]]
 
 _VARIABLE = re.compile(r"^[A-Z_][A-Z0-9_]*$")
 
+#: The one directory in which Flyte mounts secrets.
+MOUNT = "/etc/flyte/secrets"
+
 
 @dataclass
 class Secret:
@@ -21,11 +24,12 @@ class Secret:
     Args:
         key: Its name in the secret store.
         group: Namespace of the name.
-        mount: Directory in which it is to appear. Without effect here.
+        mount: Directory in which it is to appear, "/etc/flyte/secrets" only. Without effect here.
         as_env_var: Environment variable in which it is to appear; the key in upper case by default.
 
     Raises:
-        ValueError: ``as_env_var`` is not in upper case with underscores.
+        ValueError: ``as_env_var`` is not in upper case with underscores, or ``mount`` is another directory.
+        TypeError: ``key`` or ``group`` is no text.
     """
 
     key: str
@@ -34,6 +38,12 @@ class Secret:
     as_env_var: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("key", "group", "as_env_var"):
+            value: object = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name == "key"):
+                raise TypeError(f"Secret({name}=...) must be a text, not {value!r}.")
+        if self.mount and str(self.mount) != MOUNT:
+            raise ValueError(f'Secret(mount=...) can be "{MOUNT}" only, as in Flyte, not {str(self.mount)!r}.')
         if self.as_env_var is not None and not _VARIABLE.match(self.as_env_var):
             raise ValueError(
                 f"as_env_var must be in upper case with underscores, like MY_TOKEN, not {self.as_env_var!r}."

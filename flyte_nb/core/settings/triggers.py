@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from flyte_nb.core.settings.validate import MAX_DESCRIPTION
-from flyte_nb.notify import NamedRule, Notification
+from flyte_nb.core.settings.validate import MAX_DESCRIPTION, check_texts, whole_number
+from flyte_nb.notify import NamedRule, Notification, check_notifications
 
 
 class _Placeholder:
@@ -25,8 +28,33 @@ class _Placeholder:
 
 TriggerTime: Final = _Placeholder("TriggerTime")
 TriggeredArtifact: Final = _Placeholder("TriggeredArtifact")
-#: Fields of a crontab line.
-_CRON_FIELDS = 5
+#: Fields of a crontab line, with their smallest and largest numbers.
+_CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
+_WORDS = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+_NAMES = {
+    **{name: i for i, name in enumerate(("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"))},
+    **{
+        name: i
+        for i, name in enumerate(
+            ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1
+        )
+    },
+}
+_FIELD = re.compile(r"(\*|\?|L|\w+)(?:-(\w+))?(?:/(\d+))?(?:[LW#]\d*)?")
+
+
+def _check_field(text: str, name: str, first: int, last: int, expression: str) -> None:
+    for part in text.split(","):
+        found = _FIELD.fullmatch(part.upper())
+        numbers = [n for n in (found[1], found[2]) if n and n not in ("*", "?", "L")] if found else ["?"]
+        values = [int(n) if n.isdigit() else _NAMES.get(n, -1) for n in numbers]
+        if not found or not all(first <= value <= last for value in values) or found[3] == "0":
+            raise ValueError(f"{part!r} is no {name} ({first} to {last}) in the cron expression {expression!r}.")
+
+
+@functools.cache
+def _timezones() -> frozenset[str]:
+    return frozenset({"UTC", *zoneinfo.available_timezones()})
 
 
 @dataclass(frozen=True)
@@ -45,8 +73,20 @@ class Cron:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        if not self.expression.startswith("@") and len(self.expression.split()) != _CRON_FIELDS:
-            raise ValueError(f"A cron expression has five fields, such as '0 9 * * *', not {self.expression!r}.")
+        expression: object = self.expression
+        if not isinstance(expression, str):
+            raise TypeError(f"A cron expression is a text, such as '0 9 * * *', not {expression!r}.")
+        fields = expression.split()
+        if expression.startswith("@"):
+            if expression not in _WORDS:
+                raise ValueError(f"{expression!r} is no word for a time. Those are {', '.join(sorted(_WORDS))}.")
+        elif len(fields) != len(_CRON_FIELDS):
+            raise ValueError(f"A cron expression has five fields, such as '0 9 * * *', not {expression!r}.")
+        else:
+            for text, (name, first, last) in zip(fields, _CRON_FIELDS, strict=True):
+                _check_field(text, name, first, last, expression)
+        if self.timezone not in _timezones():
+            raise ValueError(f"There is no time zone {self.timezone!r}. One is 'Europe/London', or 'UTC'.")
 
     @property
     def timezone_expression(self) -> str:
@@ -73,8 +113,9 @@ class FixedRate:
     start_time: datetime | None = None
 
     def __post_init__(self) -> None:
-        if self.interval_minutes <= 0:
-            raise ValueError(f"interval_minutes must be at least 1, not {self.interval_minutes!r}.")
+        interval: object = self.interval_minutes
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval <= 0:
+            raise ValueError(f"interval_minutes must be a whole number of at least 1, not {self.interval_minutes!r}.")
 
     def __str__(self) -> str:
         start = f" starting at {self.start_time}" if self.start_time else ""
@@ -108,7 +149,9 @@ class Trigger:
         inputs: Arguments of the task; `TriggerTime` stands for the time.
 
     Raises:
-        ValueError: ``name`` is empty.
+        ValueError: ``name`` is empty; ``inputs`` name a time or an artifact that the automation does not give;
+            ``max_action_concurrency`` is negative, or 1, with which a parent would wait for ever.
+        TypeError: A setting is of a wrong type.
     """
 
     name: str
@@ -129,6 +172,26 @@ class Trigger:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("A trigger needs a name.")
+        automation: object = self.automation
+        if automation is not None and not isinstance(automation, Cron | FixedRate | OnArtifact):
+            raise TypeError(
+                f"Trigger {self.name!r}: automation must be a Cron, FixedRate or OnArtifact, not {automation!r}."
+            )
+        for name in ("env_vars", "labels", "annotations", "custom_context"):
+            check_texts(f"Trigger({name}=...)", getattr(self, name))
+        if self.notifications is not None:
+            check_notifications("Trigger(notifications=...)", self.notifications)
+        limit = self.max_action_concurrency
+        if limit is not None and (whole_number("max_action_concurrency", limit, 0) == 1):
+            raise ValueError(
+                "max_action_concurrency must be 0 or at least 2, not 1: a parent would wait for its children for ever."
+            )
+        given = list((self.inputs or {}).values())
+        artifacts = sum(value is TriggeredArtifact for value in given)
+        if artifacts > 1 or (artifacts and not isinstance(automation, OnArtifact)):
+            raise ValueError(f"Trigger {self.name!r}: TriggeredArtifact is for one input of a trigger with OnArtifact.")
+        if any(value is TriggerTime for value in given) and not isinstance(automation, Cron | FixedRate):
+            raise ValueError(f"Trigger {self.name!r}: TriggerTime is for triggers with a Cron or FixedRate.")
         object.__setattr__(self, "description", self.description[:MAX_DESCRIPTION])
 
     @classmethod

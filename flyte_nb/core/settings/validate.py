@@ -1,12 +1,19 @@
-"""Validate values of settings. Runs in: everywhere.
+"""Validate names and values of settings. Runs in: everywhere.
 
-Every refusal is a `ValueError`, also that of a wrong type: so it is in Flyte, and programs catch it.
+A number or a duration is refused with a `ValueError`, also for a wrong type: so it is in Flyte, and programs catch it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from typing import Any
+
+#: How alike a name must be to one that there is to be a slip of the pen.
+SLIP = 0.6
+#: Options named in an error that has no better suggestion.
+MAX_NAMED = 20
 
 #: Longest description of a task or trigger, in characters: Flyte's limit.
 MAX_DESCRIPTION = 255
@@ -49,3 +56,59 @@ def duration(name: str, value: object, remedy: str = "Use None for no limit.") -
     if found is not None and found < timedelta(0):
         raise ValueError(f"{name} must not be negative, but is {value!r}. {remedy}")
     return found
+
+
+def check_options(call: str, given: Iterable[str], known: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Refuse an option that there is not.
+
+    Args:
+        call: What is called, for the message: ``init``.
+        given: Names that were given.
+        known: Names of the options.
+        also: Further names that are taken, and not suggested first.
+
+    Raises:
+        TypeError: There is no such option; the message has the nearest one.
+    """
+    known, also = list(known), list(also)
+    for name in given:
+        if name in known or name in also:
+            continue
+        raise TypeError(f"{call}() has no option {name}. {suggestion(name, known, also)}")
+
+
+def suggestion(name: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    """What was meant by a name that there is not, as a sentence; the names that there are, if none is like it.
+
+    Args:
+        name: The name that was given.
+        known: Names that there are.
+        also: Further ones, which are not listed.
+    """
+    known = sorted(known)
+    close = nearest(name, [*known, *also])
+    more = ", ..." * (len(known) > MAX_NAMED)
+    return f"Did you mean {close}?" if close else f"It takes: {', '.join(known[:MAX_NAMED])}{more}."
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name that was probably meant; "" if none is like it."""
+    import difflib  # not at the top: this module is imported with the package
+
+    return next(iter(difflib.get_close_matches(name, list(names), 1, SLIP)), "")
+
+
+def check_texts(what: str, given: Any) -> None:
+    """Refuse what is no dict of texts; None is none given.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} takes a dict of texts, not {given!r} ({type(given).__name__}).")
+    for key, value in given.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            wrong = key if not isinstance(key, str) else value
+            raise TypeError(f"{what} takes a dict of texts: {key!r}: {value!r} has {wrong!r} ({type(wrong).__name__}).")

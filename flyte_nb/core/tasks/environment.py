@@ -64,7 +64,11 @@ class Environment:
         for environment in self.depends_on:
             self._expect("each of depends_on", environment, Environment)
         include: object = self.include
-        self.include = (include,) if isinstance(include, str) else tuple(self.include)
+        if isinstance(include, str):
+            raise TypeError(
+                f"Environment '{self.name}': include must be a list of paths, not a text: write include=[{include!r}]."
+            )
+        self.include = tuple(self.include)
         for path in self.include:
             self._expect("each of include", path, str)
         if self.description and len(self.description) > MAX_DESCRIPTION:

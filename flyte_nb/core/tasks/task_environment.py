@@ -12,6 +12,7 @@ from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES, Documentation, Li
 from flyte_nb.core.settings.image import PodTemplate
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
+from flyte_nb.core.settings.validate import suggestion
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.tasks.task import Task
@@ -223,5 +224,5 @@ def _check_keywords(given: dict[str, Any]) -> None:
     unknown = sorted(set(given) - _KEYWORDS)
     if unknown:
         raise TypeError(
-            f"env.task() got an unexpected keyword argument {unknown[0]!r}. It takes: {', '.join(sorted(_KEYWORDS))}."
+            f"env.task() got an unexpected keyword argument {unknown[0]!r}. {suggestion(unknown[0], _KEYWORDS)}"
         )
