@@ -19,14 +19,16 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb import errors
 from flyte_nb.core.interface.interface import Interface
+from flyte_nb.core.interface.missing_annotations import are_missing, seen, was_said
 from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
+from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.core.transport.mailbox import running_loop
-from flyte_nb.core.transport.payload import Payload, dumps
+from flyte_nb.core.transport.payload import Payload, dumps, loads
 from flyte_nb.core.values.code_hash import code_version, function_version
 
 P = ParamSpec("P")
@@ -51,7 +53,10 @@ class Task(TaskTemplate[P, R]):
         name: "<environment>.<function>".
         config: Retries, timeout, cache, resources and the rest, resolved.
         is_async: Whether the function is an ``async def``.
+        unannotated: Whether it lacks annotations that Flyte wants; False on workers.
     """
+
+    unannotated = False
 
     def __init__(self, *, func: Callable[P, R], name: str, env: Environment | None, config: TaskConfig) -> None:
         self.func = func
@@ -59,6 +64,8 @@ class Task(TaskTemplate[P, R]):
         self.config = config
         self.is_async = inspect.iscoroutinefunction(func)
         self.interface = Interface.of(func, task=name)
+        if are_missing(func, name, self.interface.signature):
+            self.unannotated = True
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
         self.identity = f"{name}:{self.interface.signature_text()}:{function_version(func)}"
         self.ignored_inputs = config.cache.ignored_inputs
@@ -83,7 +90,8 @@ class Task(TaskTemplate[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the task.
 
-        Inside a run: an ``async def`` task gives a coroutine that submits an action when it first runs; a ``def`` task
+        Inside a run: an ``async def`` task gives a coroutine that submits an action when it first runs, and so does a
+        ``def`` task whose call is awaited where it stands (``await f(3)``, ``gather(f(1), f(2))``); else a ``def`` task
         submits one and blocks until it is done. Outside a run: calls the function.
 
         Raises:
@@ -91,16 +99,21 @@ class Task(TaskTemplate[P, R]):
             errors.BaseRuntimeError: The action failed (of a class that also derives from the original exception's).
         """
         context = current()
+        # `await square(3)` means the cluster, also of a `def` task.
+        awaited = self.is_async or (running_loop() is not None and is_awaited(sys._getframe(1), self))  # noqa: SLF001 - Python's name for it
         if context is None:
-            return self.func(*args, **kwargs)
+            return self.aio(*args, **kwargs) if awaited and not self.is_async else self.func(*args, **kwargs)  # type: ignore[return-value]
         if context.trace:
             raise inside_trace(self, context)
-        if self.is_async:
+        if awaited:
             if context.scope.watch is not None:
                 return self._watched(context.scope.watch, args, kwargs)  # type: ignore[return-value]
             return self._submit(args, kwargs)  # type: ignore[return-value]
-        if context.is_async and running_loop() is not None:
-            _refuse_or_warn(self, context)
+        if running_loop() is not None:
+            if context.is_async:
+                _refuse_or_warn(self, context)
+            elif context.scope.watch is not None:
+                context.scope.watch.plain = self.short_name
         return context.gateway.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
 
     def _watched(self, watch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
@@ -125,7 +138,7 @@ class Task(TaskTemplate[P, R]):
         # Read again: group, custom context and run are those in force when the coroutine first runs.
         context = current()
         if context is None:
-            return await self.func(*args, **kwargs)  # type: ignore[misc]
+            return await self.aio(*args, **kwargs)
         if context.trace:
             raise inside_trace(self, context)
         return await context.gateway.wait(prepare(context, self, args, kwargs))
@@ -150,6 +163,12 @@ class Task(TaskTemplate[P, R]):
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this process: no action, no record."""
         return self.func(*args, **kwargs)
+
+    def saw(self, payload: Payload, result: object) -> None:
+        """Say once a session what annotations are missing, by the values of a call that has ended."""
+        if not was_said():
+            args, kwargs = loads(payload)
+            seen(self.func, self.name, self.interface.named(args, kwargs), result)
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
@@ -239,6 +258,10 @@ class Task(TaskTemplate[P, R]):
         return dumps((args, kwargs), context.gateway.blobs if context else None)
 
     # -- travelling -----------------------------------------------------------------------------------------------
+
+    def __get__(self, instance: object, owner: type | None = None) -> Task[P, R]:
+        # What has it counts as a function where functions are described: `help(task)` shows signature and docstring.
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {k: v for k, v in self.__dict__.items() if k in _TRAVELS}

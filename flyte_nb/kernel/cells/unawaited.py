@@ -29,6 +29,15 @@ MAX_FAILED = 200
 #: Warnings under one cell; the others are counted.
 MAX_WARNINGS = 5
 
+
+#: How Python words it that a plain value was awaited.
+_AWAITED_VALUE = (
+    "can't be used in 'await' expression",
+    "a coroutine or an awaitable is required",
+    "a coroutine was expected",
+)
+
+
 #: A call that was made: its coroutine, its task, and the code and line that made it.
 Made = tuple[weakref.ref[Coroutine[Any, Any, Any]], Task[..., Any], CodeType, int]
 
@@ -51,6 +60,8 @@ class UnawaitedCalls:
         self._made: dict[int, Made] = {}
         self._tokens = itertools.count(1)
         self._failed: OrderedDict[int, Failed] = OrderedDict()
+        #: The ``def`` task that was called last for its value; "" for none.
+        self.plain = ""
 
     # -- from `flyte_nb.core.tasks.task`; a microsecond here is a percent of an action --------------------------------------
 
@@ -78,7 +89,7 @@ class UnawaitedCalls:
 
     def cell_ended(self, _cell: Cell, error: BaseException | None) -> None:
         """Print the warnings. What a cell that failed has left unawaited is no mistake."""
-        lines = [*self._unawaited(error is not None), *self._unseen()]
+        lines = [*self._unawaited(error is not None), *self._unseen(), *self._awaited_value(error)]
         if len(lines) > MAX_WARNINGS:
             lines = [*lines[:MAX_WARNINGS], f"flyte_nb: and {len(lines) - MAX_WARNINGS} more of the kind"]
         for line in lines:
@@ -99,6 +110,15 @@ class UnawaitedCalls:
                     f"flyte_nb: {name}(...), called at {self._place(made)}, was never awaited, so it did not run: write "
                     f"`await {name}(...)`"
                 )
+
+    def _awaited_value(self, error: BaseException | None) -> Iterator[str]:
+        """The remedy where the value of a ``def`` task was awaited, and its call did not show that it would be."""
+        name = self.plain
+        if name and isinstance(error, TypeError) and any(text in str(error) for text in _AWAITED_VALUE):
+            yield (
+                f"flyte_nb: {name}(...) is a `def` task, which gave its value here. `{name}.aio(...)` gives what can be "
+                f"awaited anywhere, and `flyte.map({name}, ...)` runs many at once"
+            )
 
     def _unseen(self) -> Iterator[str]:
         for key, (holder, error, made) in list(self._failed.items()):
