@@ -13,12 +13,15 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs import conditions, run_registry
+from flyte_nb.core.runs.engine import aborting
+from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.task import Task
@@ -108,6 +111,18 @@ class Session:
     def info_of(self, run: str) -> RunInfo | None:
         """What a run's actions know of it; None if it is forgotten."""
         return run_registry.info_of(run)
+
+    def launched(self, run: RunControl) -> None:
+        """Remember which cell started a run."""
+        if self.notebook is not None:
+            self.notebook.waits.launched(self.notebook.cells.owner(), run)
+
+    def waiting(self, run: RunControl) -> AbstractContextManager[None]:
+        """A stop ends the wait of a cell, and the run only if that cell started it; in a script it ends the run."""
+        cell = self.notebook.cells.owner() if self.notebook is not None else None
+        return (
+            self.notebook.waits.waiting(cell, run) if self.notebook is not None and cell is not None else aborting(run)
+        )
 
     def is_open(self, run: str) -> bool:
         """Whether a run's cell is still executing and may submit more calls."""

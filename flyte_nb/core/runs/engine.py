@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from flyte_nb.core.control.controller import Controller
@@ -35,6 +38,12 @@ class Engine(Protocol):
     def info_of(self, run: str) -> RunInfo | None:
         """What a run's actions know of it; None if it is forgotten."""
 
+    def launched(self, run: Any) -> None:
+        """A run (`flyte_nb.core.runs.run_control.RunControl`) is about to begin. On the thread that starts it."""
+
+    def waiting(self, run: Any) -> AbstractContextManager[None]:
+        """Holds while a thread waits for a run: decides what becomes of it if the wait is broken off."""
+
     def is_open(self, run: str) -> bool:
         """Whether the cell of a run is still executing and may submit more calls."""
 
@@ -49,6 +58,16 @@ class Engine(Protocol):
 
     def abort_action(self, run: str, action: str, reason: str) -> None:
         """Cancel one action from outside, whichever controller it is at. On the controller's thread."""
+
+
+@contextlib.contextmanager
+def aborting(run: Any) -> Iterator[None]:
+    """A wait that is broken off (Ctrl-C) aborts the run: stop means stop."""
+    try:
+        yield
+    except BaseException:
+        run.abort("interrupted")
+        raise
 
 
 def cell_context(engine: Engine, info: RunInfo) -> Context:

@@ -17,6 +17,7 @@ from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import conditions, run_registry
+from flyte_nb.core.runs.engine import aborting
 from flyte_nb.core.transport.payload import Payload
 
 
@@ -53,6 +54,11 @@ class LocalEngine:
     def info_of(self, run: str) -> RunInfo | None:
         """What a run's actions know of it."""
         return run_registry.info_of(run)
+
+    def launched(self, run: Any) -> None:
+        """Nothing depends on it."""
+
+    waiting = staticmethod(aborting)
 
     def is_open(self, run: str) -> bool:
         """Local runs have no cells."""

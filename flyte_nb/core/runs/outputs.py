@@ -40,6 +40,11 @@ class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
                 return self[self._names.index(name)]
             if name[:1] == "o" and name[1:].isdigit() and int(name[1:]) < len(self):
                 return self[int(name[1:])]
+        if name == "pb2":
+            raise AttributeError(
+                "outputs have no 'pb2' here: they are the Python values themselves. `outputs.named_outputs` has them by name, "
+                "outputs[0] is the first."
+            )
         raise AttributeError(f"these outputs have no {name!r}: {self!r}")
 
     @property

@@ -59,6 +59,7 @@ class RunControl:
     def launch(self) -> None:
         """Open the run, and submit its root action."""
         assert self.task is not None
+        self.engine.launched(self)
         announce_defined(self.task.config)
         info, gateway = self.info, self.engine.gateway
         payload = dumps(self.bound, gateway.blobs)
@@ -96,14 +97,10 @@ class RunControl:
 
     def wait(self, wait_for: str = "terminal") -> None:
         """Block until it is done, or with ``wait_for="running"`` has begun."""
-        try:
-            with self.engine.gateway.blocking():
-                while not self.finished.wait(WATCH_EVERY if wait_for == "running" else None):
-                    if self.phase is not Phase.QUEUED:
-                        return
-        except BaseException:  # KeyboardInterrupt: stop means stop
-            self.abort("interrupted")
-            raise
+        with self.engine.waiting(self), self.engine.gateway.blocking():
+            while not self.finished.wait(WATCH_EVERY if wait_for == "running" else None):
+                if self.phase is not Phase.QUEUED:
+                    return
 
     def abort(self, reason: str) -> None:
         """Cancel it."""

@@ -12,6 +12,7 @@ from flyte_nb.kernel.cells.names import CellNames
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker, parent_header
 from flyte_nb.kernel.cells.unawaited import UnawaitedCalls
 from flyte_nb.kernel.debugger.prompt import can_prompt
+from flyte_nb.kernel.interrupts.waits import Waits
 from flyte_nb.views.browser.details import Details
 from flyte_nb.views.surface import WIDGET_MIME
 
@@ -80,6 +81,7 @@ class Notebook:
         self.output = CellOutput(ip)
         self.names = CellNames(ip)
         self.unawaited = UnawaitedCalls(ip, self.names)
+        self.waits = Waits(ip)
         self.on_widget_message = on_widget_message
         self.details = details
         self.buttons = buttons
@@ -95,10 +97,19 @@ class Notebook:
 
     def cell_started(self) -> None:
         """Look again whether a person can answer, and send the outputs that are due."""
+        self._restore_names()
         self.is_attended()
         while self._late:
             display_id, bundle = self._late.popitem()
             self.output.update(self.cells.current, bundle, display_id=display_id)
+
+    def _restore_names(self) -> None:
+        """Put back what a notebook is lost without, where ``del`` has taken all of its variables away."""
+        names = self.cells.ip.user_ns
+        names.setdefault("__name__", "__main__")
+        names.setdefault("__spec__", None)
+        if "_oh" not in names and hasattr(self.cells.ip, "init_user_ns"):
+            self.cells.ip.init_user_ns()
 
     def update(self, cell: Cell | None, bundle: Mapping[str, Any], display_id: str) -> None:
         """Replace an output of a cell, which may have ended."""

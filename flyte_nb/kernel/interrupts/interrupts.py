@@ -31,9 +31,11 @@ class Interrupts:
 
     Args:
         cells: Reports cells that start and end; installed before this.
+        between: Called for a stop that arrives when a cell's code has ended.
     """
 
-    def __init__(self, cells: CellTracker) -> None:
+    def __init__(self, cells: CellTracker, between: Callable[[], object] = lambda: None) -> None:
+        self._between = between
         self._cells = cells
         self._wakeup = WakeUp()
         #: Each posts its callback to the thread that it belongs to.
@@ -80,7 +82,7 @@ class Interrupts:
         if not hasattr(kernel, "pre_handler_hook"):
             return lambda: None
         original: Callable[[], None] = kernel.pre_handler_hook
-        between = BetweenCells()
+        between = BetweenCells(self._between)
 
         def pre_handler_hook() -> None:
             original()

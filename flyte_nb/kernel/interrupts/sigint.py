@@ -93,10 +93,17 @@ class BetweenCells:
 
     The stock handler raises KeyboardInterrupt anywhere. Between cells that loses the reply to the cell, which then shows
     ``[*]`` for ever; a stop button pressed twice is enough.
+
+    Args:
+        stopped: Called first, for every signal.
     """
+
+    def __init__(self, stopped: Callable[[], object] = lambda: None) -> None:
+        self._stopped = stopped
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler: raises KeyboardInterrupt where it is caught, and drops the signal elsewhere."""
+        self._stopped()
         if in_user_code(frame) or _in_event_callback(frame) or _in_other_handler(frame):
             signal.default_int_handler(signum, frame)
 
