@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flyte_nb.core.interface import missing_annotations
 from flyte_nb.kernel import operations
+from flyte_nb.kernel.cells.await_in_magics import AwaitInMagics
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.shell_hooks import before_output, install_line_magic
 from flyte_nb.kernel.clicks import CommandRouter
@@ -30,15 +32,19 @@ def load(ip: Any) -> None:
     router = CommandRouter(_on_session(lambda session, command: session.shown.click(command)), _post)
     notebook = Notebook(ip, router.on_widget_message, KernelDetails, operations.buttons)
     cells = notebook.cells
-    interrupts = Interrupts(cells)
+    interrupts = Interrupts(cells, notebook.waits.stopped_again)
     error_display = ErrorDisplay(ip, short_name, run_status)
     advisor = NestAdvisor(cells)
+    magics = AwaitInMagics(cells)
 
+    missing_annotations.configure(say=print)  # no mistake: not in red
     cells.install()
     interrupts.install()
     router.install(ip)
     Session.on_created = lambda session: session.attach(notebook)
     Session.on_created(ensure())
+    notebook.waits.install()
+    remove_waits = [cells.on_start(notebook.waits.cell_started), cells.on_end(notebook.waits.cell_ended)]
     remove_unawaited = cells.on_end(notebook.unawaited.cell_ended)
     interrupt = _on_session(lambda session, cell: session.cell_runs.interrupt(cell))
     remove_stop = interrupts.on_interrupt(interrupt, post=_post)
@@ -47,10 +53,12 @@ def load(ip: Any) -> None:
     error_display.install()
     undo_output = before_output(ip, _on_session(Session.make_room))
     advisor.install()
+    magics.install()
     ip.register_magics(FlyteMagics(ip))
     _undo[:] = [
-        install_line_magic(ip), error_display.uninstall, undo_output, advisor.uninstall, remove_unawaited, remove_stop,
-        remove_start, remove_end, router.uninstall, interrupts.uninstall, cells.uninstall,
+        install_line_magic(ip), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
+        notebook.waits.uninstall, *remove_waits, remove_unawaited, remove_stop, remove_start, remove_end, router.uninstall,
+        interrupts.uninstall, cells.uninstall,
     ]  # fmt: skip
 
 

@@ -5,11 +5,13 @@ Runs in: engine thread; worker processes (`QuietWorker`).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import signal
 import sys
+import types
 from collections.abc import Iterator
 from multiprocessing import resource_tracker, spawn
 from typing import Any
@@ -23,6 +25,7 @@ from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
+from flyte_nb.errors import NoClusterError
 
 #: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
 #: local mode. They are counted on workers started with ``--resources GPU=1``.
@@ -55,6 +58,9 @@ def skip_main_script() -> None:
         return
 
     def get_preparation_data(name: str) -> dict[str, Any]:
+        # `%reset -f` and `del` in a notebook take these names away, which multiprocessing reads.
+        main = sys.modules.setdefault("__main__", types.ModuleType("__main__"))
+        vars(main).setdefault("__spec__", None)
         data = plain(name)
         if name.startswith(_WORKER_PROCESS):
             data.pop("init_main_from_path", None)
@@ -156,6 +162,27 @@ async def open_embedded(
             spec["cls"] = nanny_of_exits
             if not dashboard:
                 spec["options"]["worker_class"] = QuietWorker
-        await cluster
+        try:
+            await cluster
+        except Exception as exc:
+            with contextlib.suppress(Exception):
+                await cluster._close()  # noqa: SLF001 - ``close()`` is a coroutine only of a cluster that runs
+            raise NoClusterError(
+                f"the embedded cluster could not start: {cause_of(exc)}. `%flyte cluster restart` tries again (in a script: "
+                "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
+            ) from exc
         client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return cluster, client
+
+
+def cause_of(error: BaseException) -> str:
+    """What an error of Dask's goes back to, as text: "Nanny failed to start" says nothing."""
+    seen: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in seen:
+        seen.append(found)
+        found = found.__cause__ or found.__context__
+    # Dask's own assertions about its states come on top of the cause, and say nothing either.
+    telling = [each for each in seen if not isinstance(each, AssertionError | asyncio.CancelledError) and str(each)]
+    last = (telling or seen)[-1]
+    return f"{type(last).__name__}: {last}".rstrip(": .")

@@ -85,6 +85,8 @@ class NestAdvisor:
         self._cells = cells
         self._remove: Callable[[], None] | None = None
         self._warned = False
+        #: The error that was shown last: `%run` shows those of its script itself.
+        self._last: BaseException | None = None
 
     def install(self) -> None:
         """Start looking at how cells end. Does nothing when installed already."""
@@ -99,6 +101,10 @@ class NestAdvisor:
             remove()
 
     def _end(self, _cell: Cell, error: BaseException | None) -> None:
+        shown: BaseException | None = getattr(sys, "last_value", None)
+        if error is None and shown is not self._last:
+            error = shown
+        self._last = shown
         if error is not None and is_nested_loop_error(error):
             print(REMEDY, file=sys.stderr)  # noqa: T201 - under the cell, after its traceback
         self._warn()

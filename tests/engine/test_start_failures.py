@@ -1,0 +1,72 @@
+"""A cluster that cannot start says its cause, not that "Nanny failed to start"."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+
+from flyte_nb.engine.clusters.embedded import cause_of
+
+pytestmark = pytest.mark.cluster
+
+
+def _chained(*errors: Exception) -> Exception:
+    """Errors, each raised while the one before was handled."""
+    for inner, outer in itertools.pairwise(errors):
+        outer.__context__ = inner
+    return errors[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(24, "Too many open files"), "OSError: [Errno 24] Too many open files"),
+        (_chained(OSError(28, "No space left"), RuntimeError("Nanny failed to start")), "OSError: [Errno 28] No space left"),
+        (_chained(ValueError("cause"), AssertionError("Status.starting"), RuntimeError("Nanny failed")), "ValueError: cause"),
+        (_chained(AssertionError("Status.starting"), RuntimeError("Nanny failed.")), "RuntimeError: Nanny failed"),
+        (_chained(ValueError("a"), KeyError("b"), RuntimeError("c")), "ValueError: a"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)  # fmt: skip
+def test_the_cause_is_the_first_of_the_errors(error: Exception, text: str) -> None:
+    assert text == cause_of(error)
+
+
+def test_an_error_that_is_its_own_cause_ends() -> None:
+    one, other = ValueError("one"), ValueError("other")
+    one.__context__, other.__context__ = other, one
+    assert cause_of(one) == "ValueError: other"
+
+
+SCRIPT = """
+import flyte_nb as flyte
+from multiprocessing import spawn
+def refuse(name):
+    raise PermissionError("processes are not allowed here")
+spawn.get_preparation_data = refuse
+env = flyte.TaskEnvironment("never")
+@env.task
+async def one() -> int:
+    return 1
+if __name__ == "__main__":
+    for _ in range(2):
+        try:
+            flyte.run(one).outputs()
+        except Exception as error:
+            print(type(error).__name__, error)
+"""
+
+
+def test_the_first_call_and_later_ones_say_it(tmp_path) -> None:
+    script = tmp_path / "never.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    said = [line for line in done.stdout.splitlines() if "Error" in line]
+    assert len(said) == 2, done.stderr
+    assert all(
+        "NoClusterError the embedded cluster could not start: PermissionError: processes are not" in line
+        for line in said
+    )

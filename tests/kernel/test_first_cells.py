@@ -1,0 +1,235 @@
+"""A notebook's first hour: resets, magics, no annotations, awaited ``def`` tasks, stops of waits. A real kernel and cluster."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.kernel.kernelclient import Kernel
+
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
+
+#: A usual first line, before the cluster has started.
+DEFINE = """
+%load_ext flyte_nb
+%reset -f
+"""
+
+TASKS = """
+import asyncio, time
+import flyte_nb as flyte
+env = flyte.TaskEnvironment("first")
+
+@env.task
+async def one(x: int = 1) -> int:
+    return x
+
+@env.task
+def square(x: int) -> int:
+    "The square of a number."
+    return x * x
+
+@env.task
+async def long(seconds: float = 2.5) -> int:
+    await asyncio.sleep(seconds)
+    return 1
+"""
+
+EMPTY = "for name in list(globals()):\n    if name != 'get_ipython': del globals()[name]\ndel name"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%reset -f",
+        "for name in list(globals()):\n    if not name.startswith('_'): del globals()[name]",
+        "for name in list(globals()):\n    if not name.startswith('__'): del globals()[name]",
+        EMPTY,
+        "%reset -f in out dhist",
+        "%reset_selective -f env",
+        "%reset -f -s",
+        "globals().clear()",
+    ],
+)
+def test_a_notebook_that_is_emptied_goes_on(nb: Kernel, code: str) -> None:
+    """Before the cluster has started, and after."""
+    nb.run(code)
+    assert "2" == nb.run("1 + 1").ok().result
+    nb.run(TASKS).ok()
+    assert "3" == nb.run("await one(3)").ok().result
+
+
+def test_a_worker_starts_in_an_emptied_notebook(nb: Kernel) -> None:
+    """Also where one replaces another."""
+    nb.run("%reset -f")
+    nb.run("%flyte cluster restart").ok()
+    nb.run(TASKS).ok()
+    assert "3" == nb.run("await one(3)").ok().result
+
+
+@pytest.fixture
+def tasks(nb: Kernel) -> Kernel:
+    """With the tasks defined, at first."""
+    nb.run("if 'square' not in globals():\n" + "\n".join("    " + line for line in TASKS.splitlines())).ok()
+    return nb
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("await square(3)", "9"),
+        ("x = await square(3)\nx + 1", "10"),
+        ("await asyncio.gather(*(square(i) for i in range(3)))", "[0, 1, 4]"),
+        ("await asyncio.gather(*[square(i) for i in range(3)])", "[0, 1, 4]"),
+        ("await asyncio.gather(*map(square, range(3)))", "[0, 1, 4]"),
+        ("await asyncio.gather(square(1), one(2))", "[1, 2]"),
+        ("calls = [square(i) for i in range(3)]\nawait asyncio.gather(*calls)", "[0, 1, 4]"),
+        ("async with asyncio.TaskGroup() as tg:\n    t = tg.create_task(square(3))\nt.result()", "9"),
+        ("task = asyncio.create_task(square(3))\nawait task", "9"),
+        ("await asyncio.wait_for(square(3), 30)", "9"),
+        ("async def both():\n    return await square(1), await square(2)\nawait both()", "(1, 4)"),
+        ("sum([await c for c in asyncio.as_completed([square(i) for i in range(3)])])", "5"),
+        ("square(3)", "9"),
+        ("[square(i) for i in range(3)]", "[0, 1, 4]"),
+        ("square(1) + square(2)", "5"),
+        ("await one(square(3))", "9"),
+        ("print(square(3))", None),
+    ],
+)
+def test_a_def_task_gives_what_the_cell_asks_for(tasks: Kernel, code: str, result: str | None) -> None:
+    """An awaitable where it is awaited, its value elsewhere."""
+    cell = tasks.run(code).ok()
+    assert result == cell.result
+    assert "never awaited" not in cell.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [
+        ("values = [square(i) for i in range(3)]", "await asyncio.gather(*values)"),
+        ("value = square(3)", "await value"),
+        ("pass", "table = {i: square(i) for i in range(3)}\nawait table[1]"),
+        ("value = square(3)", "asyncio.create_task(value)"),
+    ],
+)
+def test_where_values_are_awaited_the_remedy_is_told(tasks: Kernel, before: str, code: str) -> None:
+    """The values are there: nothing was lost."""
+    tasks.run(before).ok()
+    cell = tasks.run(code).wait()
+    assert cell.error.name == "TypeError"
+    assert "`square.aio(...)`" in cell.stderr
+    assert "`flyte.map(square, ...)`" in cell.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "result", "out"),
+    [
+        ("%time await one(9)", "9", "Wall time: "),
+        ("%time x = await one(9)\nx", "9", "Wall time: "),
+        ("y = 2\n%time z = [await one(i) for i in range(y)]\nz", "[0, 1]", "Wall time: "),
+        ("%%time\nx = await one(9)\nx + 1", "10", "Wall time: "),
+        ("%%time\nsquare(3)", "9", "Wall time: "),
+        ("%time square(3)", "9", "Wall time: "),
+        ("%%capture said\nprint('hi')\nx = await one(9)", None, ""),
+        ("said.stdout + str(x)", r"'hi\n9'", ""),
+        ("%%capture\nprint('hi')\nawait one(9)", None, ""),
+        ("%%capture said --no-stdout\nprint('hi')\nx = await one(9)", None, "hi"),
+        ("%%capture said\nprint('hi')\nx = square(3)", None, ""),
+        ("%%time\n%%capture said\nprint('hi')\nx = await one(9)", None, "Wall time: "),
+        ("%%capture said\n%pwd\nx = await one(9)", None, ""),
+    ],
+)
+def test_magics_over_code_that_awaits(tasks: Kernel, code: str, result: str | None, out: str) -> None:
+    """They work as over other code."""
+    cell = tasks.run(code).ok()
+    assert (result, True) == (cell.result, out in cell.stdout)
+    assert out or not cell.stdout
+
+
+@pytest.mark.parametrize("code", ["%timeit await one(1)", "%%timeit\nawait one(1)", "%prun await one(1)"])
+def test_magics_that_cannot_await_say_what_can(tasks: Kernel, code: str) -> None:
+    cell = tasks.run(code).wait()
+    assert cell.error.name == "SyntaxError"
+    assert "`%time await ...`" in cell.stderr
+
+
+def test_programs_that_are_run(tasks: Kernel) -> None:
+    """Plain calls work in them; a loop of their own gets the remedy."""
+    script = f"{TASKS}\\nprint('nine', square(3))\\nrun = flyte.run(one, 7)\\nprint(run.outputs()[0])\\n"
+    tasks.run(f"open('program.py', 'w').write('''{script}''')").ok()
+    for code in ("%run program.py", "%run -i program.py"):
+        assert "nine 9\n7\n" in tasks.run(code).ok().stdout
+    tasks.run("open('looped.py', 'w').write('''import asyncio\\nasyncio.run(asyncio.sleep(0))\\n''')").ok()
+    assert "Write `await main()`" in tasks.run("%run looped.py").wait().stderr
+    assert "Write `await main()`" not in tasks.run("1 / 0").wait().stderr
+
+
+def test_one_quiet_line_says_what_annotations_are_missing(tasks: Kernel) -> None:
+    """Not in red, and once."""
+    tasks.run("@env.task\ndef twice(x):\n    return x * 2\n@env.task\nasync def thrice(x):\n    return x * 3").ok()
+    cell = tasks.run("await twice(2), await thrice('a'), twice(1.5)").ok()
+    assert cell.result == "(4, 'aaa', 3.0)"
+    assert cell.stdout.count("Flyte will want") == 1
+    assert "`def twice(x: int) -> int:`" in cell.stdout
+    assert not cell.stderr
+    assert "Flyte will want" not in tasks.run("await thrice(2)").ok().stdout
+
+
+def test_help_describes_the_function(tasks: Kernel) -> None:
+    assert "square(x: int) -> int" in tasks.run("help(square)").ok().stdout
+    shown = (tasks.run("square?").ok().reply or {})["payload"][0]["data"]["text/plain"]
+    assert "The square of a number." in shown
+    assert "(x: int) -> int" in shown
+
+
+@pytest.mark.parametrize("wait", ["run.wait()", "await run", "run.outputs()", "await run.wait.aio()"])
+def test_a_stopped_wait_leaves_a_run_of_an_earlier_cell_alive(tasks: Kernel, wait: str) -> None:
+    """And says how to end it."""
+    tasks.run("run = flyte.run(long)").ok()
+    cell = tasks.begin(wait)
+    time.sleep(0.5)
+    tasks.interrupt()
+    cell.wait()
+    assert cell.error.name in ("KeyboardInterrupt", "CancelledError")
+    assert "it goes on. `%flyte cancel r" in cell.stdout
+    assert "succeeded" in tasks.run("run.wait(); print(run.phase)").ok().stdout
+
+
+@pytest.mark.parametrize("wait", ["run.wait()", "await run"])
+def test_a_second_stop_cancels_it(tasks: Kernel, wait: str) -> None:
+    """Within two seconds, and not a stop of another cell."""
+    tasks.run("run = flyte.run(long, 30)").ok()
+    cell = tasks.begin(wait)
+    time.sleep(0.5)
+    tasks.interrupt()
+    cell.wait()
+    time.sleep(0.3)
+    other = tasks.begin("time.sleep(20)")
+    time.sleep(0.5)
+    tasks.interrupt()
+    assert other.wait().error.name == "KeyboardInterrupt"
+    assert "aborted" not in tasks.run("time.sleep(0.3); print(run.phase)").ok().stdout
+
+    cell = tasks.begin(wait)
+    time.sleep(0.5)
+    tasks.interrupt()
+    cell.wait()
+    time.sleep(0.5)
+    tasks.interrupt()
+    assert "aborted" in tasks.run("run.wait(); print(run.phase)").ok().stdout
+
+
+@pytest.mark.parametrize("wait", ["run.wait()", "await run"])
+def test_a_run_of_the_stopped_cell_itself_ends(tasks: Kernel, wait: str) -> None:
+    cell = tasks.begin(f"run = flyte.run(long, 30)\n{wait}")
+    time.sleep(1)
+    tasks.interrupt()
+    assert "goes on" not in cell.wait().stdout
+    assert "aborted" in tasks.run("run.wait(); print(run.phase)").ok().stdout
+
+
+def test_a_wait_that_is_too_long_for_its_time_limit_is_no_stop(tasks: Kernel) -> None:
+    cell = tasks.run("run = flyte.run(long, 1)\nawait asyncio.wait_for(run, 0.2)").wait()
+    assert cell.error.name == "TimeoutError"
+    assert "succeeded" in tasks.run("run.wait(); print(run.phase)").ok().stdout
