@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from flyte_nb.core.tasks.from_sync import run_coroutine, run_generator
 
 
+async def _in_a_task(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await asyncio.create_task(coroutine)
+
+
+class _Iterated:
+    """An async iterable that a synchronised function returned: sync code can go through it as well."""
+
+    def __init__(self, value: AsyncIterable[Any]) -> None:
+        self._value = value
+
+    def __iter__(self) -> Iterator[Any]:
+        return run_generator(aiter(self._value))
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return aiter(self._value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._value, name)
+
+
 class _Synchronised:
-    """What `Syncify` makes of a function: calling it blocks, ``.aio`` is the function itself."""
+    """What `Syncify` makes of a function: calling it blocks, ``.aio`` awaits."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.aio = function
+        self._function = function
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        made = self.aio(*args, **kwargs)
-        return run_generator(made) if inspect.isasyncgen(made) else run_coroutine(made)
+        made = self._function(*args, **kwargs)
+        if inspect.isasyncgen(made):
+            return run_generator(made)
+        value = run_coroutine(made)
+        return _Iterated(value) if isinstance(value, AsyncIterable) and not isinstance(value, Iterable) else value
+
+    def aio(self, *args: Any, **kwargs: Any) -> Any:
+        """The function, awaited: in an asyncio task of its own, so that context variables set in it stay in it."""
+        made = self._function(*args, **kwargs)
+        return made if inspect.isasyncgen(made) else _in_a_task(made)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return _Synchronised(functools.partial(self.aio, instance))
+        return _Synchronised(functools.partial(self._function, instance))
 
 
 class _SynchronisedMethod:

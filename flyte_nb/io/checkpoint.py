@@ -11,6 +11,7 @@ import shutil
 import tarfile
 import tempfile
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ class Checkpoint(BaseCheckpoint):
         """A local folder to work in; what was loaded is in it."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="checkpoint-", dir=_local_folder()))
+            _latest.append(self)  # what was loaded outlives `Checkpoint(b, a).load_sync()`
         return self._folder
 
     def prev_exists(self) -> bool:
@@ -116,18 +118,22 @@ class Checkpoint(BaseCheckpoint):
         if self._source is None or self._loaded is not None:
             return self._loaded
         blob = self.path / PAYLOAD
-        try:
-            places.get(self._source, blob)
-        except FileNotFoundError:
-            return None
-        self._loaded = blob
-        if self._source.endswith(_FOLDER):
-            archive = blob.rename(self.path / ".archive")
-            with tarfile.open(archive) as tar:
-                tar.extractall(self.path, filter="data")
-            archive.unlink()
-            self._loaded = self.path
+        for address in dict.fromkeys((self._source, self._source.removesuffix(_FOLDER) + _FOLDER)):
+            try:
+                places.get(address, blob)
+            except FileNotFoundError:
+                continue
+            self._loaded = self._unpacked(blob) if address.endswith(_FOLDER) or _is_archive(blob) else blob
+            break
         return self._loaded
+
+    def _unpacked(self, blob: Path) -> Path:
+        """The folder that an archive was, at `path`."""
+        archive = blob.rename(self.path / ".archive")
+        with tarfile.open(archive) as tar:
+            tar.extractall(self.path, filter="data")
+        archive.unlink()
+        return self.path
 
     async def load(self) -> Path | None:
         """As `load_sync`, awaited."""
@@ -183,8 +189,20 @@ class Checkpoint(BaseCheckpoint):
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+#: Checkpoints whose folders are kept, used or not.
+_latest: deque[Checkpoint] = deque(maxlen=16)
+
 #: Ending of the address of a saved folder, and of a save under way.
 _FOLDER, _NEW = ".tar", ".new"
+
+
+def _is_archive(file: Path) -> bool:
+    """Whether a file is an archive with something in it: Flyte's SDK saves a folder as one, compressed, under any address."""
+    try:
+        with tarfile.open(file) as tar:
+            return tar.next() is not None  # a block of zeros counts as an empty archive
+    except (tarfile.TarError, OSError, EOFError):
+        return False
 
 
 def _local_folder() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,49 @@ def test_outside_a_task_there_is_no_checkpoint():
     """ctx() is falsy there, and its checkpoint None."""
     assert flyte.ctx().checkpoint is None
     assert flyte.ctx().checkpoint_paths is None
+
+
+def _folder(path: Path) -> Path:
+    (path / "in").mkdir(parents=True)
+    (path / "a.txt").write_text("A")
+    (path / "in" / "b.txt").write_text("B")
+    return path
+
+
+def _names(path: Path | None) -> list[str]:
+    assert path is not None
+    return sorted(str(each.relative_to(path)) for each in path.rglob("*") if each.is_file())
+
+
+@pytest.mark.parametrize("prefix", ["", "file://", "memory://"])
+def test_a_folder_that_was_saved_to_an_address_is_loaded_from_it(tmp_path, prefix):
+    """By hand, as for unit tests of a task."""
+    place = f"{prefix}{tmp_path}/first"
+    flyte.Checkpoint(place, None).save_sync(_folder(tmp_path / "source"))
+    assert _names(flyte.Checkpoint(f"{tmp_path}/second", place).load_sync()) == ["a.txt", "in/b.txt"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_an_archive_of_flytes_own_is_unpacked(tmp_path, mode):
+    """The SDK saves a folder as one compressed file."""
+    source = _folder(tmp_path / "source")
+    with tarfile.open(tmp_path / "_flytecheckpoints", mode) as archive:
+        for child in source.iterdir():
+            archive.add(child, child.name)
+    assert _names(flyte.Checkpoint(f"{tmp_path}/b", f"{tmp_path}/_flytecheckpoints").load_sync()) == [
+        "a.txt",
+        "in/b.txt",
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 20_000, b"weights", b"\x1f\x8b and no archive", b"x" * 600])
+def test_bytes_come_back_as_a_file(tmp_path, data):
+    """Also those that look a little like an archive."""
+    flyte.Checkpoint(f"{tmp_path}/a", None).save_sync(data)
+    loaded = flyte.Checkpoint(f"{tmp_path}/b", f"{tmp_path}/a").load_sync()
+    assert loaded is not None
+    assert loaded.read_bytes() == data
+
+
+def test_what_was_never_saved_is_nothing(tmp_path):
+    assert flyte.Checkpoint(f"{tmp_path}/b", f"{tmp_path}/a").load_sync() is None

@@ -279,8 +279,9 @@ def test_a_map_that_ends_early_cancels_its_items_and_waits_for_them(run, tmp_pat
         (len, "takes a task"),
     ],
 )
-def test_what_cannot_be_mapped_is_refused_at_the_first_item(target, message):
-    """As a TypeError."""
-    results = flyte.map(functools.partial(target) if target is add else target, [1])
-    with pytest.raises(TypeError, match=message):
-        next(results)
+def test_what_cannot_be_mapped_is_refused_at_the_call(target, message):
+    """As a TypeError, and before anything is iterated over."""
+    target = functools.partial(target) if target is add else target
+    for call in (flyte.map, flyte.map.aio):
+        with pytest.raises(TypeError, match=message):
+            call(target, [1])

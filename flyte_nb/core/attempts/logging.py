@@ -38,7 +38,7 @@ def _stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
     context = of_task()
     record.run_name = context.run.name if context else None
     record.action_name = (context.trace or context.action) if context else None
-    name = record.name
+    name = record.name or ""  # None, where a record is made again from its attributes (`logging.makeLogRecord`)
     record.is_flyte_internal = name == "flyte" or (name.startswith("flyte.") and not name.startswith("flyte.user"))
     return record
 

@@ -106,8 +106,9 @@ class _Map:
         given: dict[str, Any] = {
             "group_name": group_name, "concurrency": concurrency, "return_exceptions": return_exceptions,
         }  # fmt: skip
-        results = _results(func, args, **given)
-        return MapResults(results, lambda: self.aio(func, *args, **given))
+        target = Target(func, args)
+        results = _results(target, args, **given)
+        return MapResults(results, lambda: _aio(target, args, **given))
 
     @overload
     def aio(
@@ -129,41 +130,61 @@ class _Map:
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
-    async def aio(
+    def aio(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[Any, None]:  # fmt: skip
         """`map` for async code: ``async for result in flyte.map.aio(task, inputs): ...``. Arguments as there."""
-        context = current()
-        target = Target(func)
-        inputs = target.inputs(args)
-        if context is None:
-            async for result in _map_plain(target, inputs, concurrency, return_exceptions):
-                yield result
-            return
-        if context.trace:
-            raise inside_trace(target.task, context)
-        window = Window(context, target, inputs, group_name, concurrency, return_exceptions)
-        arrived = asyncio.Event()
-        box = mailbox_of(asyncio.get_running_loop())
-        window.wake = lambda: box.post(arrived.set)
-        try:
-            for index in itertools.count():
-                if not window.has(index):
-                    return
-                while (settled := window.take(index)) is None:
-                    await arrived.wait()
-                    arrived.clear()
-                yield window.open(settled)
-        finally:
-            await window.end_aio(box)
+        return _aio(
+            Target(func, args),
+            args,
+            group_name=group_name,
+            concurrency=concurrency,
+            return_exceptions=return_exceptions,
+        )
+
+
+async def _aio(
+    target: Target,
+    args: tuple[Iterable[Any], ...],
+    *,
+    group_name: str | None,
+    concurrency: int,
+    return_exceptions: bool,
+) -> AsyncGenerator[Any, None]:
+    context = current()
+    inputs = target.inputs(args)
+    if context is None:
+        async for result in _map_plain(target, inputs, concurrency, return_exceptions):
+            yield result
+        return
+    if context.trace:
+        raise inside_trace(target.task, context)
+    window = Window(context, target, inputs, group_name, concurrency, return_exceptions)
+    arrived = asyncio.Event()
+    box = mailbox_of(asyncio.get_running_loop())
+    window.wake = lambda: box.post(arrived.set)
+    try:
+        for index in itertools.count():
+            if not window.has(index):
+                return
+            while (settled := window.take(index)) is None:
+                await arrived.wait()
+                arrived.clear()
+            yield window.open(settled)
+    finally:
+        await window.end_aio(box)
 
 
 def _results(
-    func: Any, args: tuple[Iterable[Any], ...], *, group_name: str | None, concurrency: int, return_exceptions: bool
+    target: Target,
+    args: tuple[Iterable[Any], ...],
+    *,
+    group_name: str | None,
+    concurrency: int,
+    return_exceptions: bool,
 ) -> Generator[Any, None, None]:
     context = current()
-    target = Target(func)
     inputs = target.inputs(args)
     if context is None:
         for values in inputs:

@@ -21,6 +21,7 @@ from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.mailbox import Mailbox, running_loop
+from flyte_nb.core.values.describe import repr_with_type
 
 #: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
 #: process is replaced: what takes longer has lost its worker.
@@ -33,7 +34,7 @@ SUBMIT_BATCH = 256
 class Target:
     """What a map calls: a task, or a partial of one."""
 
-    def __init__(self, func: Any) -> None:
+    def __init__(self, func: Any, iterables: tuple[Any, ...] = ()) -> None:
         partial = func if isinstance(func, functools.partial) else None
         task = partial.func if partial else func
         if not isinstance(task, Task):
@@ -46,6 +47,12 @@ class Target:
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
         if partial:
             self._check_partial()
+        for each in iterables:
+            if not isinstance(each, Iterable) and not hasattr(type(each), "__getitem__"):
+                raise TypeError(
+                    f"flyte.map takes iterables of inputs for {task.name}, not {repr_with_type(each)}. Bind what is the "
+                    f"same in all calls: functools.partial({task.short_name}, ...)."
+                )
 
     def _check_partial(self) -> None:
         names = list(self.task.interface.inputs)

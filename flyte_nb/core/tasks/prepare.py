@@ -20,7 +20,7 @@ from flyte_nb.core.transport.payload import (
     key_bytes,
 )
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import brief
+from flyte_nb.core.values.describe import brief, forgotten_await
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
@@ -136,6 +136,9 @@ def _which_argument(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, 
     names = list(task.interface.inputs)
     named = {**dict(zip(names, bound[0], strict=False)), **bound[1]}
     for name, value in named.items():
+        forgotten = forgotten_await(value)
+        if forgotten:
+            return f"argument {name!r} of {task.name} cannot be sent to a worker. {forgotten}"
         if not can_pickle(value):
             return (
                 f"argument {name!r} of {task.name} cannot be sent to a worker: {describe_culprit(value)} cannot be "
