@@ -10,7 +10,9 @@ import threading
 import pandas as pd
 import pytest
 
+import flyte_nb as flyte
 from flyte_nb.kernel import previews
+from flyte_nb.kernel.details import _failure
 from flyte_nb.kernel.operations import buttons
 from flyte_nb.kernel.previews import MAX_TEXT, Reader, show, text_of
 from flyte_nb.views.browser.replies import Replies
@@ -142,3 +144,24 @@ def test_old_views_close_their_widgets_and_can_be_shown_again() -> None:
             "['r5', 'r6', 'r1']"
             == kernel.run(f"{current}.gateway.ask(lambda: list({current}.shown.views))").ok().result
         )
+
+
+refusing = flyte.TaskEnvironment("refusing")
+
+
+@refusing.task
+def gives_a_list(n: int) -> str:
+    return list(range(n))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("n", "shown"), [(3, "[0, 1, 2]"), (200_000, "")])
+def test_a_result_that_was_refused_is_shown_with_its_error(n: int, shown: str) -> None:
+    """It was computed; what is large is not kept."""
+    run = flyte.with_runcontext("local").run
+    with pytest.raises(flyte.errors.RuntimeDataValidationError):
+        run(gives_a_list, n)
+    action = flyte.last_run().actions[0]
+    assert action.error is not None
+    found = _failure(action.error.record)
+    assert "expected str" in found["failure"]["text"]
+    assert shown == found.get("output", {"text": ""})["text"]
