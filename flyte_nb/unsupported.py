@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from flyte_nb.core.settings.image import Image
 from flyte_nb.core.settings.notices import notice_once
+from flyte_nb.core.settings.validate import check_options
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.values.aio import Dual
 from flyte_nb.errors import OutOfScopeError
@@ -65,18 +66,20 @@ class Deployment:
 
 
 @Dual
-def deploy(*envs: Environment, **_options: Any) -> list[Deployment]:
+def deploy(*envs: Environment, **options: Any) -> list[Deployment]:
     """Deploy nothing: there is no server. Logs one sentence and returns a description of what was asked for.
 
     Args:
         envs: The environments.
+        options: Flyte's ``copy_style dry_run dryrun interactive_mode version``.
 
     Returns:
         One `Deployment` per environment.
 
     Raises:
-        TypeError: One is no environment.
+        TypeError: One is no environment, or there is no such option.
     """
+    check_options("deploy", options, ("copy_style", "dry_run", "interactive_mode", "version"), ("dryrun",))
     for env in envs:
         if not isinstance(env, Environment):
             raise TypeError(f"deploy() takes environments, not {env!r}.")
@@ -113,22 +116,29 @@ _NO_BUILD = "No image is built here: tasks run with the packages that the worker
 
 
 @Dual
-def build(image: Image | str, **_options: Any) -> ImageBuild:
+def build(
+    image: Image | str, dry_run: bool = False, force: bool = False, wait: bool = True  # noqa: ARG001 - Flyte's
+) -> ImageBuild:  # fmt: skip
     """Build nothing. Logs one sentence.
 
     Args:
         image: The description.
+        dry_run: No effect here.
+        force: No effect here.
+        wait: No effect here.
     """
     notice_once("build", _NO_BUILD)
     return ImageBuild(uri=_name_of(image))
 
 
 @Dual
-def build_images(*envs: Environment, **_options: Any) -> ImageCache:
+def build_images(*envs: Environment, copy_style: Any = None, seed_cache: Any = None) -> ImageCache:  # noqa: ARG001 - Flyte's
     """Build nothing. Logs one sentence.
 
     Args:
         envs: The environments.
+        copy_style: No effect here.
+        seed_cache: No effect here.
     """
     notice_once("build", _NO_BUILD)
     return ImageCache({env.name: _name_of(env.image) for env in envs})

@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flyte_nb.core.settings.validate import check_options
+
 #: Where a checkout of Flyte's SDK keeps its wheels, which some programs ask for; nothing is built here.
 SOURCE_ROOT = pathlib.Path(__file__).parents[3]
 DIST_FOLDER = SOURCE_ROOT / "dist"
@@ -197,8 +199,21 @@ class Image:
         return "/".join(part for part in (self.registry, f"{self.name or 'flyte'}:{tag}") if part)
 
 
+#: What layers are described by, and Flyte's options of them.
+_LAYER_OPTIONS = (
+    "commands", "copy_style", "dst", "env_vars", "environment", "extra_args", "extra_index_urls", "file", "index_url",
+    "packages", "path", "platform", "pre", "project_install_mode", "python_version", "registry_secret", "script",
+    "secret_mounts", "src", "workdir",
+)  # fmt: skip
+
+
 def _add(image: Image, kind: str, **details: Any) -> Image:
-    """The image with one more layer."""
+    """The image with one more layer.
+
+    Raises:
+        TypeError: There is no such option.
+    """
+    check_options(f"Image, {kind.replace('_', ' ')}", details, _LAYER_OPTIONS)
     frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in details.items() if v not in (None, (), [], False)}
     return replace(image, layers=(*image.layers, Layer(kind, tuple(frozen.items()))))
 

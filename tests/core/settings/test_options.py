@@ -39,6 +39,9 @@ from flyte_nb.core.settings.options import FLYTES_INIT_OPTIONS, FLYTES_RUN_OPTIO
         (flyte.init_in_cluster, "insecur", "insecure"),
         (flyte.Run.listall, "in_phases", "in_phase"),
         (flyte.Run.listall, "task", "task_name"),
+        (flyte.deploy, "dry_rn", "dry_run"),
+        (flyte.Image.from_debian_base().with_pip_packages, "indx_url", "index_url"),
+        (flyte.Image.from_debian_base().with_apt_packages, "secret_mount", "secret_mounts"),
     ],
 )
 def test_a_misspelt_option_is_refused_with_the_one_that_was_meant(call: Any, given: str, meant: str) -> None:
