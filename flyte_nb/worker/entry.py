@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import cloudpickle
 from distributed import WorkerPlugin, get_worker
 
+from flyte_nb.core.transport.payload import loads_code
 from flyte_nb.engine.links.wire import LaneSpec
 from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.host import Host
@@ -20,7 +20,7 @@ MAX_TASKS = 256
 @functools.lru_cache(maxsize=MAX_TASKS)
 def load_task(blob: bytes) -> Any:
     """The task of a lane; the same object for the same bytes, so that its globals stay warm."""
-    return cloudpickle.loads(blob)
+    return loads_code(blob)
 
 
 def host_of(worker: Any) -> Host:

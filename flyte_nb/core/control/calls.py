@@ -12,7 +12,7 @@ from flyte_nb.core.failures.record import FailureRecord
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import TaskConfig
-from flyte_nb.core.transport.payload import Payload, loads
+from flyte_nb.core.transport.payload import Payload, rebuilt
 from flyte_nb.errors import BaseRuntimeError
 
 #: Digits of an action's name that identify its call site: with a million actions, one chance in 10 million that two are alike.
@@ -93,8 +93,12 @@ class Settled:
         __tracebackhide__ = True
         if self.kind == "ok":
             assert self.payload is not None
-            return loads(self.payload)
+            return rebuilt(self.payload, self._what())
         raise self.exception()
+
+    def _what(self) -> str:
+        call = self.call
+        return f"the task {call.task.name} succeeded, but its result" if call is not None else "the result"
 
     def exception(self) -> BaseException:
         """The exception to raise for a call that did not succeed.

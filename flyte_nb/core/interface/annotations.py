@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 import logging
 import sys
@@ -19,11 +20,21 @@ MAX_MENTIONED = 1_000
 _mentioned: set[str] = set()
 
 
+def underlying(func: Any) -> Any:
+    """The function that has the annotations: the one in a partial, or an object's ``__call__``."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if hasattr(func, "__name__") or not callable(func):
+        return func
+    return type(func).__call__
+
+
 def resolve_hints(func: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of a function, by parameter name and "return", with strings evaluated.
 
     An annotation that names something unknown becomes ``Any``. ``Annotated`` is kept, for what it carries.
     """
+    func = underlying(func)
     annotations = getattr(func, "__annotations__", None) or {}
     try:
         if not any(isinstance(hint, tuple) for hint in annotations.values()):

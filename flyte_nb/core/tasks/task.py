@@ -18,16 +18,20 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb import errors
+from flyte_nb.core.interface.annotations import underlying
 from flyte_nb.core.interface.interface import Interface
 from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
+from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.context import Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.transport.payload import Payload, dumps
+from flyte_nb.core.values.by_value.classes import Classes, being_loaded
 from flyte_nb.core.values.code_hash import code_version, function_version
+from flyte_nb.core.values.value_hash import content_hash
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,13 +61,19 @@ class Task(TaskTemplate[P, R]):
         self.func = func
         self.name = name
         self.config = config
-        self.is_async = inspect.iscoroutinefunction(func)
+        self.is_async = callables.is_async(func)
         self.interface = Interface.of(func, task=name)
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
         self.identity = f"{name}:{self.interface.signature_text()}:{function_version(func)}"
+        if callables.holds_state(func):  # before the code's digits, which an edit changes and nothing else
+            self.identity = (
+                f"{name}:{self.interface.signature_text()}:{callables.state_digits(func)}:{function_version(func)}"
+            )
         self.ignored_inputs = config.cache.ignored_inputs
         #: What `override` changed; empty on a worker.
         self.overrides: dict[str, Any] = {}
+        #: On a worker, those that came with its code.
+        self.classes: Classes | None = None
         self._env = env
         #: Computed where the function is at hand, and carried along: a worker has no notebook to read the source from.
         self._code_version = ""
@@ -73,7 +83,13 @@ class Task(TaskTemplate[P, R]):
     def _dress(self) -> None:
         #: Names of the inputs, in order.
         self.input_names = tuple(self.interface.inputs)
-        functools.update_wrapper(self, self.func)
+        if hasattr(self.func, "__name__"):
+            functools.update_wrapper(self, self.func)
+        else:  # an object, whose attributes are its own, or a partial
+            functools.update_wrapper(self, self.func, updated=())
+            self.__name__ = self.__qualname__ = callables.name_of(self.func)
+            if isinstance(self.func, functools.partial):
+                self.__doc__ = self.func.func.__doc__
         if self.is_async:
             # asyncio.iscoroutinefunction looks for this marker; inspect's own exists from 3.12 on.
             self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
@@ -168,6 +184,14 @@ class Task(TaskTemplate[P, R]):
         image = self.config.image
         return self.config.cache.get_version(VersionParameters(self.func, image, code_version=self._code_version))
 
+    def held_state(self) -> bytes:
+        """A hash of what the function holds as of now, if it is a partial or an object; empty for a function.
+
+        Raises:
+            Exception: It cannot be hashed.
+        """
+        return content_hash(self.func) if callables.holds_state(self.func) else b""
+
     @property
     def short_name(self) -> str:
         """What views call it: ``short_name=`` of the decorator, else the function's name."""
@@ -191,7 +215,7 @@ class Task(TaskTemplate[P, R]):
     @property
     def source_file(self) -> str | None:
         """File that defines it."""
-        return inspect.getsourcefile(self.func)
+        return inspect.getsourcefile(underlying(self.func))
 
     @property
     def json_schema(self) -> dict[str, Any]:
@@ -252,6 +276,7 @@ class Task(TaskTemplate[P, R]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.overrides = {}
+        self.classes = being_loaded()
         self._dress()
 
     def __repr__(self) -> str:
