@@ -51,3 +51,38 @@ def test_an_exception_class_of_a_cell_keeps_its_file_name() -> None:
     assert packed is not None
     assert CELL.encode() in packed.data
     assert b"<dynamic-code>" not in packed.data
+
+
+def test_a_lone_object_goes_by_the_name_that_every_receiver_knows(monkeypatch):
+    """`dataclasses.MISSING` by that, whichever of the user's modules import it too."""
+    import dataclasses
+    import sys
+    import types
+
+    beside = types.ModuleType("beside")
+    vars(beside)["MISSING"] = dataclasses.MISSING
+    monkeypatch.setitem(sys.modules, "beside", beside)
+    monkeypatch.setattr(sys.modules["__main__"], "NOTHING", dataclasses.MISSING, raising=False)
+    data = pickler.dumps([dataclasses.MISSING])
+
+    assert b"dataclasses:MISSING" in data
+    assert pickle.loads(data)[0] is dataclasses.MISSING
+
+
+def test_a_pickler_keeps_nothing_of_what_it_pickled():
+    """No reference to itself: what it has pickled goes when it is done, and not with the next collection."""
+    import gc
+    import io
+    import weakref
+
+    gc.collect()
+    gc.disable()
+    try:
+        function = lambda: [object()]  # noqa: E731
+        made = pickler.Pickler(io.BytesIO(), protocol=5)
+        made.dump([function, ValueError("a"), object()])
+        gone = weakref.ref(made)
+        del made
+        assert gone() is None
+    finally:
+        gc.enable()

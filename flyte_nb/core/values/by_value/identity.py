@@ -69,12 +69,14 @@ class Names:
         return find, (name, type(value))
 
     def _name(self, value: object) -> str | None:
-        if self._users is None:
-            self._users = dict(_named())
-        name = self._users.get(id(value))
-        if name is None and type(value) is object:
-            return f"{_place}:{next(_numbers)}"
-        return name or self._of(type(value).__module__).get(id(value))
+        kind = type(value)
+        # First where its class is: other modules import `dataclasses.MISSING`, and may be unknown to the receiver.
+        name = self._of(kind.__module__).get(id(value)) if kind is not object else None
+        if name is None:
+            if self._users is None:
+                self._users = dict(_named())
+            name = self._users.get(id(value))
+        return f"{_place}:{next(_numbers)}" if name is None and kind is object else name
 
     def _of(self, module: str) -> dict[int, str]:
         found = self._others.get(module)
