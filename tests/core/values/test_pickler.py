@@ -86,3 +86,41 @@ def test_a_pickler_keeps_nothing_of_what_it_pickled():
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_only_what_python_made_is_taken_for_a_lone_object():
+    """An object with anything in C is never made without its own ``__new__``."""
+    import collections
+    import decimal
+    import enum
+    import functools
+    import operator
+    import random
+    import re
+    import threading
+
+    from flyte_nb.core.values.by_value.classes import is_plain_object
+
+    class Plain: ...
+
+    class Slots:
+        __slots__ = ("__weakref__", "a", "b")
+
+    class Both(Slots, Plain):
+        __slots__ = ("c",)
+
+    class Kind(enum.Enum):
+        A = 1
+
+    class Words(dict): ...
+
+    class Local(threading.local): ...
+
+    class Generator(random.Random): ...
+
+    assert all(map(is_plain_object, (Plain, Slots, Both)))
+    foreign: tuple[type, ...] = (
+        Kind, Words, Local, Generator, dict, re.Pattern, decimal.Context, functools.partial, operator.itemgetter,
+        collections.deque, type(threading.Lock()), type(iter([])), ValueError,
+    )  # fmt: skip
+    assert not any(map(is_plain_object, foreign))

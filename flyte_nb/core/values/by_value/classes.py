@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import operator
+import struct
 import threading
 import types
 import typing
@@ -257,23 +258,24 @@ def _is_late(cls: type) -> bool:
 
 
 def is_plain_object(cls: type) -> bool:
-    """Whether instances of a class are made by ``object``, and pickled in the usual way.
+    """Whether instances of a class are what ``object`` makes, with nothing in C, and pickled in the usual way.
 
     Args:
         cls: A class that is neither built in nor an enum.
     """
-    return (
-        not issubclass(cls, enum.Enum)
-        and cls.__reduce_ex__ is object.__reduce_ex__
-        and cls.__reduce__ is object.__reduce__
-        and _native_base(cls) is object
-    )
+    if issubclass(cls, enum.Enum) or cls.__reduce_ex__ is not object.__reduce_ex__:
+        return False
+    if cls.__reduce__ is not object.__reduce__:
+        return False
+    fields = 0
+    for base in cls.__mro__[:-1]:
+        own = vars(base)
+        if not base.__flags__ & _HEAP_TYPE or isinstance(own.get("__new__"), types.BuiltinFunctionType):
+            return False
+        fields += sum(isinstance(each, types.MemberDescriptorType) for each in own.values())
+    fields += (cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0)
+    return cls.__basicsize__ <= object.__basicsize__ + fields * _POINTER
 
 
-def _native_base(cls: Any) -> type:
-    while cls.__flags__ & _HEAP_TYPE and cls.__base__ is not None:
-        cls = cls.__base__
-    return cls  # type: ignore[no-any-return]
-
-
+_POINTER = struct.calcsize("P")
 _HEAP_TYPE = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE: a class made by a ``class`` statement
