@@ -1,4 +1,4 @@
-"""Serialize arguments, results and the code of tasks: payloads, and their way back. Runs in: everywhere.
+"""Serialize arguments and results: payloads, and their way back. Runs in: everywhere.
 
 Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C pickler
 alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays, data frames)
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import io
 import pickle
-import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received, Results, content_of
 from flyte_nb.core.values import pickler
-from flyte_nb.core.values.user_code import is_user_code
 from flyte_nb.errors import SerializationError
 
 #: A buffer of this many bytes or more travels apart from its pickle, once per worker.
@@ -82,6 +79,19 @@ def dumps(value: object, blobs: Blobs | Results | None = None) -> Payload:
     """
     if is_plain(value):
         return pickle.dumps(value, 5)
+    try:
+        return pack(pickler.Pickler, value, blobs)
+    except Exception as exc:
+        what = f"{describe_culprit(value)} cannot be pickled"
+        raise UnpicklableError(f"{what}: {type(exc).__name__}: {exc}") from exc
+
+
+def pack(make_pickler: Callable[..., pickle.Pickler], value: object, blobs: Blobs | Results | None = None) -> Payload:
+    """Serialize with a pickler of some class, made as `pickle.Pickler` is; large buffers go to `blobs`.
+
+    Raises:
+        Exception: What the pickler raises.
+    """
     refs: list[Blob] = []
     sizes: list[int] = []
 
@@ -96,13 +106,9 @@ def dumps(value: object, blobs: Blobs | Results | None = None) -> Payload:
         sizes.append(raw.nbytes)
         return False
 
-    try:
-        with io.BytesIO() as file:
-            pickler.Pickler(file, protocol=5, buffer_callback=take).dump(value)
-            data = file.getvalue()
-    except Exception as exc:
-        what = f"{describe_culprit(value)} cannot be pickled"
-        raise UnpicklableError(f"{what}: {type(exc).__name__}: {exc}") from exc
+    with io.BytesIO() as file:
+        make_pickler(file, protocol=5, buffer_callback=take).dump(value)
+        data = file.getvalue()
     return Packed(data, tuple(refs), len(data) + sum(sizes)) if refs else data
 
 
@@ -164,41 +170,3 @@ def can_pickle(value: object) -> bool:
     except Exception:
         return False
     return True
-
-
-# -- Code ---------------------------------------------------------------------------------------------------------------
-
-
-def dump_function(task: object) -> bytes:
-    """Serialize a task by value, with the user's modules beside the notebook.
-
-    Raises:
-        UnpicklableError: It (or a global it uses) cannot be pickled.
-    """
-    register_user_modules()
-    try:
-        return pickler.dumps(task, fresh=True)
-    except Exception as exc:
-        name = getattr(task, "name", task)
-        raise UnpicklableError(
-            f"task {name} cannot be sent to a worker: {type(exc).__name__}: {exc}. "
-            "A global or closure variable that it uses cannot be pickled; create it inside the task instead."
-        ) from exc
-
-
-#: Names of modules that were looked at.
-_checked: set[str] = set()
-
-
-def register_user_modules() -> None:
-    """Have the user's own modules (not installed ones) pickled by value: workers cannot import them, and they are edited."""
-    for name, module in list(sys.modules.items()):
-        if name in _checked:
-            continue
-        _checked.add(name)
-        # ``__main__`` travels by value anyway.
-        if getattr(module, "__name__", "__main__") != "__main__" and is_user_code(module):
-            try:
-                cloudpickle.register_pickle_by_value(module)
-            except ValueError:  # removed from sys.modules meanwhile
-                continue

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from types import CodeType
-from typing import Any
+from types import CellType, CodeType, FunctionType
+from typing import Any, NamedTuple
 
 import cloudpickle
 
@@ -25,6 +25,42 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         """How to pickle a value; NotImplemented for the usual way."""
         found = process_state.reduce(value, fresh=self.fresh)
         return super().reducer_override(value) if found is NotImplemented else found
+
+    def _dynamic_function_reduce(self, function: FunctionType) -> Any:
+        # Functions that share a variable of the one around them share it when they arrive, too: cloudpickle gives each its own.
+        made, (*arguments, closure), (attributes, slots), *rest = super()._dynamic_function_reduce(function)
+        if closure:
+            closure = tuple(self._cells.setdefault(id(cell), _Cell(cell)) for cell in function.__closure__ or ())
+            slots["__closure__"] = tuple(map(_content_of, function.__closure__ or ()))
+        return made, (*arguments, closure), (attributes, slots), *rest
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: By id of the original.
+        self._cells: dict[int, _Cell] = {}
+
+
+class _Cell:
+    """A variable that functions share, on its way: it arrives empty, and each of those functions fills it."""
+
+    def __init__(self, cell: CellType) -> None:
+        self._cell = cell  # its id is taken while it is here
+
+    def __reduce__(self) -> Any:
+        return CellType, ()
+
+
+class _Filled(NamedTuple):
+    """The value of such a variable."""
+
+    cell_contents: Any
+
+
+def _content_of(cell: CellType) -> Any:
+    try:
+        return _Filled(cell.cell_contents)
+    except ValueError:
+        return cell  # empty
 
 
 def _reduce_code(code: CodeType) -> Any:
