@@ -80,21 +80,26 @@ class Meter:
 class Steps(Coroutine[Any, Any, Outcome]):
     """The coroutine of an async body, which reports each step to the thread's `Meter`."""
 
-    __slots__ = ("_body", "_coroutine", "_turn")
+    __slots__ = ("_activate", "_body", "_coroutine", "_turn")
 
     def __init__(self, body: Body) -> None:
         self._body = body
         self._coroutine = body.run_async()
         self._turn = body.meter.turn
+        self._activate = body.activate
 
     def send(self, value: Any) -> Any:
         """As a coroutine's."""
         self._turn(self._body)
+        if self._activate is not None:
+            self._activate()
         return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
         """As a coroutine's."""
         self._turn(self._body)
+        if self._activate is not None:
+            self._activate()
         return self._coroutine.throw(*error)
 
     def close(self) -> None:
@@ -115,17 +120,19 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "busy", "context", "location", "meter", "outcome", "output", "previews", "run", "started_at", "stop", "task",
-        "variables", "work",
+        "activate", "busy", "context", "location", "meter", "outcome", "output", "previews", "run", "started_at", "stop",
+        "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
-        previews: PreviewStore | None = None, meter: Meter | None = None,
+        previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
         self.task = task
+        #: Makes classes and imports those of its version of the code, at each of its turns; None if all versions share them.
+        self.activate = activate
         self.run = run
         self.work = work
         self.location = location
@@ -156,6 +163,8 @@ class Body:
     def run_sync(self) -> Outcome:
         """Execute a plain ``def`` body on this thread."""
         self.meter.turn(self)
+        if self.activate is not None:
+            self.activate()
         restore = self.begin()
         try:
             args, kwargs = self.variables.run(self._arguments)

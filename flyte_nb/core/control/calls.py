@@ -62,9 +62,15 @@ class Call:
     kind: str = "task"
     #: Its key in the cache (`flyte_nb.core.cache.key`); empty if it takes no part.
     cache_key: bytes = b""
+    #: The `flyte_nb.core.transport.code_versions.CodeVersion` of the moment of the call; None: that of its next attempt.
+    code: Any = None
 
     def replace_task(self, task: TaskSpec) -> None:
-        """Execute it with the task of now: if that was redefined, without the cache, since its key is that of the old code."""
+        """Execute it with the task of now, in its state of now.
+
+        If the task was redefined, that is without the cache: its key is that of the old code.
+        """
+        self.code = None
         if task is not self.task:
             self.task, self.cache_key = task, b""
 

@@ -8,11 +8,13 @@ from typing import Any, Protocol
 from flyte_nb import errors
 from flyte_nb.core.cache.key import CachedTask, key_of
 from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
+from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
 from flyte_nb.core.transport.payload import (
     Payload,
     UnpicklableError,
@@ -32,7 +34,7 @@ LABEL_CHARS = 100
 CODE_DIGITS = 6
 
 
-class CallableTask(CachedTask, NamedTask, Protocol):
+class CallableTask(CachedTask, NamedTask, VersionedTask, Protocol):
     """What a call needs of a task: `flyte_nb.core.tasks.task.Task`."""
 
     #: Names of its inputs, in order.
@@ -43,13 +45,16 @@ class CallableTask(CachedTask, NamedTask, Protocol):
 
 
 def prepare(
-    context: Context, task: CallableTask, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
-) -> Call:
-    """Bind, check, serialize and name a call. Its group "" takes that of the context.
+    context: Context, task: CallableTask, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = "",
+    code: CodeVersion | None = None,
+) -> Call:  # fmt: skip
+    """Bind, check, serialize and name a call.
+
+    Its group "" takes that of the context. Its `code` is the task's as it is now, if the caller has looked.
 
     Raises:
         errors.ArgumentError: The arguments do not fit the task's signature or types.
-        UnpicklableError: An argument cannot be sent; the message names it.
+        UnpicklableError: An argument, or a global of the task's, cannot be sent; the message names it.
         errors.InlineIOMaxBytesBreached: They are larger than a ``max_inline_io_bytes`` that was set for the task.
         errors.LateCallError: The calling action has ended.
     """
@@ -69,6 +74,7 @@ def prepare(
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
         context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound),
+        code=code if code is not None else code_of(context.gateway, task),
     )  # fmt: skip
 
 
@@ -111,6 +117,16 @@ def too_large(task: CallableTask, what: str, value: object, size: int) -> errors
         f"max_inline_io_bytes={task.config.max_inline_io_bytes:,}. Raise that, or leave it out: large values then travel "
         "apart, as arrays, data frames and flyte.io.File do, which never count."
     )
+
+
+def code_of(gateway: Gateway, task: CallableTask) -> CodeVersion | None:
+    """A task's code as it is now; None where tasks are executed in this process.
+
+    Raises:
+        UnpicklableError: It cannot be sent to a worker.
+    """
+    versions = gateway.code
+    return versions.of(task) if versions is not None else None
 
 
 def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:

@@ -74,6 +74,12 @@ class Task(TaskTemplate[P, R]):
         self.overrides: dict[str, Any] = {}
         #: On a worker, those that came with its code.
         self.classes: Classes | None = None
+        #: Of `flyte_nb.core.transport.code_versions`.
+        self.code_memo: Any = None
+        #: The reading of its module that made it: an `importlib.reload` makes another.
+        self._reading = getattr(sys.modules.get(getattr(func, "__module__", "")), "__spec__", None)
+        #: What `override` made of it: they follow when it is made anew.
+        self.copies: weakref.WeakSet[Task[P, R]] = weakref.WeakSet()
         self._env = env
         #: Computed where the function is at hand, and carried along: a worker has no notebook to read the source from.
         self._code_version = ""
@@ -249,10 +255,35 @@ class Task(TaskTemplate[P, R]):
         other.__dict__.update(self.__dict__)
         other.config = self.config.overridden(**changes)
         other.overrides = {**self.overrides, **changes}
+        other.code_memo = None
+        self.copies.add(other)
         other.ignored_inputs = other.config.cache.ignored_inputs
         if other.config.cache is not self.config.cache:
             other._cache_version = ""
         return other
+
+    def became(self, new: Task[P, R]) -> None:
+        """Become another task of the same name, if an edited module was read again: who imported this one by name has that.
+
+        The same is done to functions and classes by IPython's ``%autoreload``. A task that a notebook defines again, or that
+        the same reading of a module defines twice, stays what it was.
+        """
+        module, again = getattr(self, "__module__", None), self._reading is not new._reading
+        if not again or self._reading is None or new._reading is None or module == "__main__":
+            return
+        names = (module, getattr(self, "__qualname__", ""))
+        if names != (getattr(new, "__module__", None), getattr(new, "__qualname__", "")) or "<locals>" in names[1]:
+            return
+        copies = self.copies
+        self.__dict__.update(new.__dict__)
+        self.code_memo, self.copies = None, copies
+        new.copies.add(self)  # it follows the next reading, too
+        for copy in copies:
+            changed = new.override(**copy.overrides) if copy.overrides else new
+            kept = copy.copies
+            copy.__dict__.update(changed.__dict__)
+            copy.code_memo, copy.copies = None, kept
+            new.copies.add(copy)
 
     def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
         """The call's inputs without those that the cache ignores."""
@@ -277,6 +308,8 @@ class Task(TaskTemplate[P, R]):
         self.__dict__.update(state)
         self.overrides = {}
         self.classes = being_loaded()
+        self.code_memo = self._reading = None
+        self.copies = weakref.WeakSet()
         self._dress()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Serialize arguments, results and the code of tasks: payloads, and their way back. Runs in: everywhere.
+"""Serialize arguments and results: payloads, and their way back. Runs in: everywhere.
 
 Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C pickler
 alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays, data frames)
@@ -276,22 +276,3 @@ def can_pickle(value: object) -> bool:
     except Exception:
         return False
     return True
-
-
-# -- Code ---------------------------------------------------------------------------------------------------------------
-
-
-def dump_function(task: object) -> bytes:
-    """Serialize a task by value, with the user's modules beside the notebook.
-
-    Raises:
-        UnpicklableError: It (or a global it uses) cannot be pickled.
-    """
-    try:
-        return pickler.dumps(task, fresh=True)
-    except Exception as exc:
-        name = getattr(task, "name", task)
-        raise UnpicklableError(
-            f"task {name} cannot be sent to a worker: {type(exc).__name__}: {exc}. "
-            "A global or closure variable that it uses cannot be pickled; create it inside the task instead."
-        ) from exc

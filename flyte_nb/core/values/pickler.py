@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from types import CodeType, FunctionType
-from typing import Any
+from types import CellType, CodeType, FunctionType
+from typing import Any, NamedTuple
 
 import cloudpickle
 
@@ -34,6 +34,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         modules.register_user_modules()
         super().__init__(*args, **kwargs)
+        #: Variables that functions share, by id of the original.
+        self._cells: dict[int, _Cell] = {}
 
     def reducer_override(self, value: object) -> Any:
         """How to pickle a value; NotImplemented for the usual way."""
@@ -90,12 +92,43 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
                 return False
         return True
 
+    def _dynamic_function_reduce(self, function: FunctionType) -> Any:
+        # Functions that share a variable of the one around them share it when they arrive, too: cloudpickle gives each its own.
+        made, (*arguments, closure), (attributes, slots), *rest = super()._dynamic_function_reduce(function)
+        if closure:
+            closure = tuple(self._cells.setdefault(id(cell), _Cell(cell)) for cell in function.__closure__ or ())
+            slots["__closure__"] = tuple(map(_content_of, function.__closure__ or ()))
+        return made, (*arguments, closure), (attributes, slots), *rest
+
 
 #: Types whose way is remembered. A notebook that runs its class cells again would otherwise keep them all alive.
 MAX_TYPES = 2_000
 #: How instances of a type are pickled; None for the usual way. (Functions, not bound methods: a pickler that refers to itself
 #: would keep all that it has pickled until the next collection.)
 _ways: dict[type, Callable[[Pickler, Any], Any] | None] = {}
+
+
+class _Cell:
+    """A variable that functions share, on its way: it arrives empty, and each of those functions fills it."""
+
+    def __init__(self, cell: CellType) -> None:
+        self._cell = cell  # its id is taken while it is here
+
+    def __reduce__(self) -> Any:
+        return CellType, ()
+
+
+class _Filled(NamedTuple):
+    """The value of such a variable."""
+
+    cell_contents: Any
+
+
+def _content_of(cell: CellType) -> Any:
+    try:
+        return _Filled(cell.cell_contents)
+    except ValueError:
+        return cell  # empty
 
 
 def _reduce_code(code: CodeType) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flyte_nb.core.failures import class_pickle
-from flyte_nb.core.transport import payload
+from flyte_nb.core.transport import payload, task_code
 from flyte_nb.core.values import pickler
 
 CELL = "/tmp/ipykernel_1/2764.py"
@@ -34,7 +34,7 @@ def made_in_cell(source: str) -> dict[str, Any]:
 def test_a_function_arrives_with_the_file_name_of_its_cell() -> None:
     """Tracebacks and breakpoints of a worker find the lines of a cell."""
     function = made_in_cell("def outer():\n    def inner():\n        return 1 / 0\n    return inner")["outer"]
-    arrived = pickle.loads(payload.dump_function(function))
+    arrived = pickle.loads(task_code.dump_function(function))
     assert arrived.__code__ == function.__code__
     assert (arrived.__code__.co_filename, arrived().__code__.co_filename) == (CELL, CELL)
 
