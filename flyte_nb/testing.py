@@ -79,7 +79,7 @@ class ScriptedExecutor:
         #: Attempts that were asked to end early, with the reason.
         self.cancelled: list[tuple[Work, str]] = []
 
-    def start(self, task: Any, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+    def start(self, task: Any, run: RunInfo, work: Work, done: Callable[[Outcome], None], code: Any = None) -> None:
         """Remember an attempt."""
         self.pending.append((work, done))
 

@@ -23,6 +23,7 @@ from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.dispatch.network import RunLane
@@ -65,10 +66,11 @@ class KernelEngine:
         run_answers.serve(self.answers, loop)
         self.switchboard = network.questions
         self.blobs = Blobs(network.me)
+        versions = CodeVersions(self.blobs)
         self.switchboard.answers["home"] = lambda then, run, op, args: self.answers.answer(run, op, args, then)
         network.exits.settle = self._settle_exit
         self.answers.serve("worker_exit", lambda _run, then, address: network.exits.cause(address, then))
-        self.executor = DaskExecutor(network, Fetcher(self.switchboard, self.blobs))
+        self.executor = DaskExecutor(network, Fetcher(self.switchboard, self.blobs), versions)
         self.retained = Retained()
         self.replay = Replay(self.store, self.retained, self._settle)
         self.replay.serve(self.answers)
@@ -80,7 +82,7 @@ class KernelEngine:
         )  # fmt: skip
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
-        self.gateway = Gateway(loop, self.controller, self.blobs)
+        self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
         network.on_lost = self._worker_lost
         network.on_roster = self.executor.pool.touch_queues

@@ -25,7 +25,8 @@ from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Payload, dump_function
+from flyte_nb.core.transport.payload import Payload
+from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
@@ -157,11 +158,10 @@ class Session:
     # -- cells: from the kernel's main thread ---------------------------------------------------------------------
 
     def cell_started(self) -> None:
-        """A cell begins: globals may have changed since tasks were last serialized."""
+        """A cell begins."""
         if self.notebook is not None:
             self.notebook.cell_started()
         self._dumped = None
-        self.gateway.run_soon(self.engine.executor.new_epoch)
 
     def cell_ended(self, cell: Cell, error: BaseException | None) -> None:
         """Have the run of a cell that ended closed once nothing of it executes; wait a moment for that."""
@@ -193,8 +193,6 @@ class Session:
 
     def _run_changed(self, event: ev.Event) -> None:
         if type(event) is ev.RunOpened:
-            # Whatever was redefined before a run is in it: cache keys are made of the code of now as well.
-            self.engine.executor.new_epoch()
             if not self.starting.done():
                 self.store.append(ev.RunNoted(event.run, "the cluster is starting"))
             self.shown.show(event.run, self.cell_runs.cell_of(event.run))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from flyte_nb.core.attempts import stacks
 from flyte_nb.core.control.questions import Answer, Then
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.mailbox import mailbox_of
-from flyte_nb.core.transport.payload import Payload
+from flyte_nb.core.transport.payload import Payload, loads_code
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.host import Host
 from flyte_nb.worker.lane import LaneThread
@@ -145,5 +144,5 @@ def decide(
     if op == "retry":
         host.runs[run] = info
         host.executor.tell_again(run)
-    found = pickle.loads(task) if task is not None else None
+    found = loads_code(task) if task is not None else None
     return controller.resolve(run, action, op, payload, found, info)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-import cloudpickle
 from distributed import WorkerPlugin, get_worker
 
 from flyte_nb.engine.links.wire import LaneSpec
 from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.host import Host
 from flyte_nb.worker.lane import AsyncLane, SyncLane
-
-#: Task functions kept unpickled per process: a session rarely uses more at a time.
-MAX_TASKS = 256
-
-
-@functools.lru_cache(maxsize=MAX_TASKS)
-def load_task(blob: bytes) -> Any:
-    """The task of a lane; the same object for the same bytes, so that its globals stay warm."""
-    return cloudpickle.loads(blob)
 
 
 def host_of(worker: Any) -> Host:
@@ -34,7 +23,7 @@ def host_of(worker: Any) -> Host:
 def run_lane(spec: LaneSpec) -> None:
     """Be a lane until it is closed. A plain ``def``: Dask would run a coroutine on the worker's own loop."""
     kind = AsyncLane if spec.is_async else SyncLane
-    kind(host_of(get_worker()), spec.lane, spec.owner, load_task(spec.task)).run()
+    kind(host_of(get_worker()), spec.lane, spec.owner, is_warm=spec.is_warm).run()
 
 
 class HostPlugin(WorkerPlugin):

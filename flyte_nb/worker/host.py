@@ -25,8 +25,9 @@ from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.core.transport.mailbox import Mailbox
-from flyte_nb.core.transport.payload import Packed
+from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
@@ -34,6 +35,7 @@ from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
+from flyte_nb.worker.code import CodeStore, when_here
 from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread, Progress
 from flyte_nb.worker.network import WorkerNetwork
@@ -79,7 +81,9 @@ class Host:
     ) -> None:
         network, blobs = self.network, Blobs(self.address)
         self._fetcher = Fetcher(network.questions, blobs)
-        self.executor = DaskExecutor(network, self._fetcher)
+        self.code = CodeStore(self._fetcher, loop.call_later, owns_process=not self.address.startswith("inproc://"))
+        versions = CodeVersions(blobs)
+        self.executor = DaskExecutor(network, self._fetcher, versions)
         cache = CacheClient(network, self.address, far=True)
         controller = self.controller = Controller(
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
@@ -87,7 +91,7 @@ class Host:
         self.stopping = Stopping(worker, self.lanes, controller, loop)
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
-        self.gateway = Gateway(loop, controller, blobs, slots.suspended)
+        self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost))
         network.questions.answers.update(answers_of(self))
         network.on_lost = self._peer_lost
@@ -103,6 +107,7 @@ class Host:
                 self._orphan(lane)
         for run in [run.name for run in self.runs.values() if run.home == peer]:
             self._on_forget(peer, run)
+        self.code.forget(peer)
 
     def _orphan(self, lane: LaneThread) -> None:
         """Stop a lane whose owner has disconnected."""
@@ -119,8 +124,18 @@ class Host:
             import_alias.install_as_flyte()
         self.runs[run.name] = run
 
+    def _on_code(self, owner: str, version: str, payload: Payload) -> None:
+        self.code.take(owner, version, payload)
+
+    def _on_drop(self, owner: str, version: str) -> None:
+        self.code.drop(owner, version)
+
     def _on_bundle(self, owner: str, lane_id: str, bundle: list[Work]) -> None:
-        if any(type(work.payload) is Packed for work in bundle):
+        far = self.code.missing({work.version for work in bundle})
+        if far:
+            self.stopping.expect(bundle)
+            when_here(far, lambda: self._fetcher.arguments(bundle, lambda works: self._arrived(owner, lane_id, works)))
+        elif any(type(work.payload) is Packed for work in bundle):
             self.stopping.expect(bundle)
             self._fetcher.arguments(bundle, lambda works: self._arrived(owner, lane_id, works))
         else:
@@ -204,7 +219,8 @@ class Host:
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
         run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
-        return Body(lane.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter)
+        task, activate = self.code.task(work.version)
+        return Body(task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, activate)
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
@@ -247,7 +263,7 @@ class Host:
                 if lane.stuck:
                     lane.handed_back = True  # first: its thread may go on at any moment
                     self._hand_back(lane)
-                if lane.task.config.reusable is not None:
+                if lane.is_warm:
                     lane.report_waiting(self.controller.children)
                 self.emitter.announce(lane)
             self.emitter.flush()

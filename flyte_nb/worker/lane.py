@@ -19,9 +19,10 @@ from typing import Any, Protocol
 from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker import slots
+from flyte_nb.worker.code import CodeNotLoadedError
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
@@ -64,11 +65,12 @@ def _checkpoint() -> None:
 class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
+    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
         self.host = host
         self.id = lane_id
         self.owner = owner
-        self.task = task
+        #: Whether its owner counts attempts that await children.
+        self.is_warm = is_warm
         self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
         self.meter = Meter(self.holder.busy)
         self.queue: deque[Work] = deque()
@@ -210,6 +212,11 @@ class LaneThread:
         self.started += 1
         try:
             body = self.host.body(self, work)
+        except CodeNotLoadedError as exc:
+            why = type(exc.__cause__ or exc).__name__
+            note = ErrorNote("system", why, f"{work.label}: {exc} (worker {self.host.address})", recoverable=False)
+            self.ended(Outcome(*work[:3], "error", error=note))
+            return None
         except Exception as exc:
             self.ended(Outcome(*work[:3], "error", error=broken(exc)))
             return None
@@ -225,8 +232,8 @@ class LaneThread:
 class SyncLane(LaneThread):
     """One attempt at a time."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
-        super().__init__(host, lane_id, owner, task)
+    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
+        super().__init__(host, lane_id, owner, is_warm=is_warm)
         self._ready = threading.Event()
         self._guard = threading.Lock()
         self._current: Key | None = None
@@ -308,8 +315,8 @@ class SyncLane(LaneThread):
 class AsyncLane(LaneThread):
     """Attempts that overlap on one loop."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
-        super().__init__(host, lane_id, owner, task)
+    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
+        super().__init__(host, lane_id, owner, is_warm=is_warm)
         self.loop = slots.new_loop()
         self._pumping = False
 

@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from flyte_nb.core.transport.payload import Packed, Payload
+from flyte_nb.core.transport.payload import Packed, Payload, carried, is_one_piece, nbytes
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import brief
 from flyte_nb.core.values.tables import MAX_COLUMNS, Table, table_of
@@ -42,9 +42,10 @@ class PreviewStore:
 
     def put_inputs(self, key: Key, named: dict[str, Any], payload: Payload) -> None:
         """Keep what can be shown of arguments. From any thread; calls no code of the user's."""
+        if is_one_piece(payload) and nbytes(payload) <= MAX_ONE:
+            self._add(key, nbytes(payload), {"inputs": carried(payload)})
+            return
         if type(payload) is not Packed:
-            if len(payload) <= MAX_ONE:
-                self._add(key, len(payload), {"inputs": payload})
             return
         # Their buffers go when the call has ended, and often serve thousands of calls: a table each, made once.
         blobs = tuple(blob.name for blob in payload.blobs)
@@ -76,8 +77,8 @@ class PreviewStore:
         table = table_of(value)
         if table is not None:
             self._add(key, TABLE_BYTES, {"table": table})
-        elif type(payload) is bytes and len(payload) <= MAX_ONE:
-            self._add(key, len(payload), {"output": payload})
+        elif is_one_piece(payload) and nbytes(payload) <= MAX_ONE:
+            self._add(key, nbytes(payload), {"output": carried(payload)})
 
     def _add(self, key: Key, size: int, what: dict[str, Any]) -> None:
         with self._lock:

@@ -14,9 +14,11 @@ import flyte_nb as flyte
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.task_code import dask_resources
+from flyte_nb.engine.dispatch.groups import dask_resources
 from flyte_nb.engine.links.wire import LaneSpec, Message, WorkerInfo
 
 env = flyte.TaskEnvironment("executor")
@@ -81,7 +83,8 @@ class World:
 
     def __init__(self, own_address: str = "") -> None:
         self.network = FakeNetwork(own_address)
-        self.executor = DaskExecutor(cast("Any", self.network), cast("Any", None))  # nothing large is fetched
+        # Nothing large is fetched.
+        self.executor = DaskExecutor(cast("Any", self.network), cast("Any", None), CodeVersions(Blobs()))
         self.outcomes: list[Outcome] = []
 
     def start(self, *actions: str, task: Any = work) -> None:
@@ -117,7 +120,9 @@ async def test_attempts_are_queued_sent_and_settled() -> None:
     assert repr(world.executor) == "<DaskExecutor [0 sent, 3 queued] <LanePool [0 open, 0 coming, 1 groups]>>"
     first, second = await world.open()
     assert repr(world.executor) == "<DaskExecutor [2 sent, 1 queued] <LanePool [2 open, 0 coming, 1 groups]>>"
-    assert [("run", RUN), ("bundle", first)] == [message[:2] for _, message in world.network.sent[:2]]
+    run_sent, code, bundle = (cast("Any", message) for _, message in world.network.sent[:3])
+    assert [("run", RUN), "code", ("bundle", first)] == [run_sent, code[0], bundle[:2]]
+    assert (code[1], "executor.work") == (bundle[2][0].version, pickle.loads(code[2]).name)
 
     world.report("tcp://a", "progress", first, 1, 1, 0.001, False)
     world.report("tcp://a", "ended", first, [Outcome("r1", "a1", 0, "ok")])

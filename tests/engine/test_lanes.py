@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from flyte_nb.core.control.work import Work
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.engine.dispatch.lanes import MAX_BUNDLE, Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
+from flyte_nb.engine.dispatch.shipments import Shipment
 
 
 def group_with(queued: int, *, is_async: bool = False) -> LaneGroup:
-    group = LaneGroup("s", "e.t", b"", is_async, {})
+    group = LaneGroup("s", "e.t", is_async, {})
+    shipment = Shipment("e.t", CodeVersion("v", b""))
     for n in range(queued):
-        group.queue.append(QueuedAttempt(RunInfo(name="r1"), Work("r1", f"x{n}", 0, b""), lambda _outcome: None, group))
+        work = Work("r1", f"x{n}", 0, b"")
+        group.queue.append(QueuedAttempt(RunInfo(name="r1"), work, lambda _outcome: None, group, shipment))
     return group
 
 

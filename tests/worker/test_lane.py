@@ -31,6 +31,7 @@ class FakeBody:
         self.started_at = 0.0
         self.outcome: Outcome | None = None
         self.variables: Any = None
+        self.activate = None
         self.meter = Meter(time.perf_counter)
         self.busy = 0.0
 
@@ -119,7 +120,7 @@ def test_every_attempt_ends_whenever_it_is_interrupted() -> None:
     """An interrupt that arrives as its body ends takes neither its outcome along nor the next attempt's."""
     dice = random.Random(7)
     host = FakeHost()
-    lane = SyncLane(host, "lane", "owner", None)  # type: ignore[arg-type]
+    lane = SyncLane(host, "lane", "owner")
     thread = run(lane)
     works = [Work("r", f"a{i}", 0, b"") for i in range(3_000)]
     for number, work in enumerate(works, 1):
@@ -147,7 +148,7 @@ def test_an_attempt_that_cannot_begin_fails_alone() -> None:
     for kind in (SyncLane, AsyncLane):
         host = FakeHost()
         host.failing = {"a1"}
-        lane = kind(host, "lane", "owner", None)  # type: ignore[arg-type]
+        lane = kind(host, "lane", "owner")
         thread = run(lane)
         lane.add([Work("r", f"a{i}", 0, b"") for i in range(3)])
         wait_for(host, 3)

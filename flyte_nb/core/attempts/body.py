@@ -21,10 +21,13 @@ from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
+from flyte_nb.core.tasks.prepare import too_large
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError, dumps, loads, small
+from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, rebuilt, small
+from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
 _NONE = pickle.dumps(None, 5)
@@ -77,21 +80,26 @@ class Meter:
 class Steps(Coroutine[Any, Any, Outcome]):
     """The coroutine of an async body, which reports each step to the thread's `Meter`."""
 
-    __slots__ = ("_body", "_coroutine", "_turn")
+    __slots__ = ("_activate", "_body", "_coroutine", "_turn")
 
     def __init__(self, body: Body) -> None:
         self._body = body
         self._coroutine = body.run_async()
         self._turn = body.meter.turn
+        self._activate = body.activate
 
     def send(self, value: Any) -> Any:
         """As a coroutine's."""
         self._turn(self._body)
+        if self._activate is not None:
+            self._activate()
         return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
         """As a coroutine's."""
         self._turn(self._body)
+        if self._activate is not None:
+            self._activate()
         return self._coroutine.throw(*error)
 
     def close(self) -> None:
@@ -112,17 +120,19 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "busy", "context", "location", "meter", "outcome", "output", "previews", "run", "started_at", "stop", "task",
-        "variables", "work",
+        "activate", "busy", "context", "location", "meter", "outcome", "output", "previews", "run", "started_at", "stop",
+        "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
-        previews: PreviewStore | None = None, meter: Meter | None = None,
+        previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
         self.task = task
+        #: Makes classes and imports those of its version of the code, at each of its turns; None if all versions share them.
+        self.activate = activate
         self.run = run
         self.work = work
         self.location = location
@@ -147,14 +157,17 @@ class Body:
 
     def _enter(self) -> None:
         ctx.enter(self.context)
+        CLASSES.set(self.task.classes)
         OUTPUT.set(self.output)
 
     def run_sync(self) -> Outcome:
         """Execute a plain ``def`` body on this thread."""
         self.meter.turn(self)
+        if self.activate is not None:
+            self.activate()
         restore = self.begin()
         try:
-            args, kwargs = self._arguments()
+            args, kwargs = self.variables.run(self._arguments)
             value = self.variables.run(self.task.func, *args, **kwargs)
             return self._returned(value)
         except BaseException as exc:
@@ -195,8 +208,9 @@ class Body:
         self.output.close()
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        # In the body's context, by which its classes are found.
         payload = self.work.payload
-        args, kwargs = loads(payload)
+        args, kwargs = rebuilt(payload, f"{self.task.name} was not started: its arguments")
         if self.previews is not None and small(payload) is None:
             named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
             self.previews.put_inputs((self.work.run, self.work.action), named, payload)
@@ -214,13 +228,9 @@ class Body:
             raise UnpicklableError(
                 f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."
             ) from exc.__cause__
-        inline = len(payload.data) if type(payload) is Packed else len(payload)
-        if inline > self.task.config.max_inline_io_bytes:
-            raise errors.InlineIOMaxBytesBreached(
-                f"the result of {self.task.name} is {inline:,} bytes, more than max_inline_io_bytes="
-                f"{self.task.config.max_inline_io_bytes:,}. Return a flyte.io.File, a DataFrame or an array (they travel "
-                "apart), or raise the limit in @env.task(max_inline_io_bytes=...)."
-            )
+        limit = self.task.config.max_inline_io_bytes
+        if limit != MAX_INLINE_IO_BYTES and inline_bytes(payload) > limit:
+            raise too_large(self.task, f"the result of {self.task.name}", value, inline_bytes(payload))
         if self.previews is not None and small(payload) is None:
             self.previews.put((self.work.run, self.work.action), value, payload)
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))

@@ -49,7 +49,9 @@ class InlineExecutor:
         self.controller: Controller
         self._running: dict[tuple[str, str, int], _Running] = {}
 
-    def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+    def start(
+        self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None], code: Any = None
+    ) -> None:
         """Execute an attempt in a thread of its own."""
         output.install(tee=True)  # test runners replace the streams for each test
         body = Body(

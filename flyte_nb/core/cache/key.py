@@ -29,6 +29,9 @@ class CachedTask(TaskSpec, Protocol):
     interface: Interface
     ignored_inputs: tuple[str, ...] | str
 
+    def held_state(self) -> bytes:
+        """A hash of what its function holds, if that is a partial or an object."""
+
     def cache_version(self) -> str:
         """The version under which its results are kept, as of now."""
 
@@ -52,7 +55,7 @@ def key_of(task: CachedTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[st
             method.update(named[name])
             named[name] = f"hash:{method.result()}"
     try:
-        found.update(content_hash(named))
+        found.update(content_hash(named) + task.held_state())
     except Exception as exc:
         notice_once(
             f"cache-key-{task.name}"[:100], f"Calls of {task.name} are not cached: an input cannot be hashed ({exc})."

@@ -16,8 +16,9 @@ import re
 import sys
 from typing import Any
 
-from flyte_nb.core.transport.payload import BLOB_BYTES, Packed, Payload
+from flyte_nb.core.transport.payload import Payload, is_small, opened, replaced
 from flyte_nb.core.values import pickler
+from flyte_nb.core.values.by_value import classes
 
 logger = logging.getLogger("flyte")
 
@@ -26,42 +27,35 @@ logger = logging.getLogger("flyte")
 _SESSION_FILE = re.compile(rb"/[\w./-]*?/flyte_nb-[\w.-]+/[\w./-]*")
 
 
-def has_globals(data: bytes) -> bool:
+#: Names in a pickle that makes classes, as `flyte_nb.core.values.by_value.classes` writes it now and cloudpickle did before.
+_MAKERS = re.compile(rb"_make_skeleton|make_class|make_enum")
+
+
+def has_globals(data: Any) -> bool:
     """Whether a pickle may name a class or function; one of plain values doesn't."""
-    return b"\x93" in data  # the opcode STACK_GLOBAL, the only one that protocol 5 is written with
+    return data.find(b"\x93") >= 0  # type: ignore[no-any-return]  # STACK_GLOBAL, the only opcode for it in protocol 5
 
 
 def renewed(payload: Payload) -> Payload | None:
     """The payload as this kernel would have made it; None if it cannot be opened here."""
-    packed = type(payload) is Packed
-    data: bytes = payload.data if type(payload) is Packed else payload  # type: ignore[assignment]
+    data, buffers = opened(payload)
     if not has_globals(data):
         return payload
     if any(not os.path.exists(os.fsdecode(path)) for path in _SESSION_FILE.findall(data)):  # noqa: PTH110 - bytes
         return None
     try:
-        buffers = [blob.get() for blob in payload.blobs] if type(payload) is Packed else []
         value = _Unpickler(io.BytesIO(data), buffers=buffers).load()
-        if b"_make_skeleton" not in data:
-            return payload
-        return _again(value, payload) if packed else pickler.dumps(value)
+        return replaced(payload, _again(value)) if _MAKERS.search(data) is not None else payload
     except Exception:
         logger.debug("a cached result cannot be opened here", exc_info=True)
         return None
 
 
-def _again(value: object, payload: Any) -> Payload:
+def _again(value: object) -> bytes:
     with io.BytesIO() as file:
         # The same buffers in the same order: they stay as they are.
-        pickler.Pickler(file, protocol=5, buffer_callback=_is_small).dump(value)
-        return payload._replace(data=file.getvalue())  # type: ignore[no-any-return]
-
-
-def _is_small(buffer: pickle.PickleBuffer) -> bool:
-    try:
-        return buffer.raw().nbytes < BLOB_BYTES
-    except BufferError:
-        return True
+        pickler.Pickler(file, protocol=5, buffer_callback=is_small).dump(value)
+        return file.getvalue()
 
 
 class _Unpickler(pickle.Unpickler):
@@ -69,10 +63,10 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
-        if module.startswith("cloudpickle"):
-            if name == "_make_skeleton_class":
+        if module.startswith("cloudpickle") or module == classes.__name__:
+            if name in ("_make_skeleton_class", "make_class"):
                 return lambda *args: _own(str(args[3].get("__module__")), args[1]) or found(*args)
-            if name == "_make_skeleton_enum":
+            if name in ("_make_skeleton_enum", "make_enum"):
                 return lambda *args: _own(args[4], args[1]) or found(*args)
             if name == "_class_setstate":
                 return lambda cls, state: cls if _own(cls.__module__, cls.__qualname__) is cls else found(cls, state)

@@ -12,7 +12,7 @@ from flyte_nb.core.failures.record import FailureRecord
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import TaskConfig
-from flyte_nb.core.transport.payload import Payload, loads
+from flyte_nb.core.transport.payload import Payload, rebuilt
 from flyte_nb.errors import BaseRuntimeError
 
 #: Digits of an action's name that identify its call site: with a million actions, one chance in 10 million that two are alike.
@@ -62,9 +62,15 @@ class Call:
     kind: str = "task"
     #: Its key in the cache (`flyte_nb.core.cache.key`); empty if it takes no part.
     cache_key: bytes = b""
+    #: The `flyte_nb.core.transport.code_versions.CodeVersion` of the moment of the call; None: that of its next attempt.
+    code: Any = None
 
     def replace_task(self, task: TaskSpec) -> None:
-        """Execute it with the task of now: if that was redefined, without the cache, since its key is that of the old code."""
+        """Execute it with the task of now, in its state of now.
+
+        If the task was redefined, that is without the cache: its key is that of the old code.
+        """
+        self.code = None
         if task is not self.task:
             self.task, self.cache_key = task, b""
 
@@ -93,11 +99,15 @@ class Settled:
         __tracebackhide__ = True
         if self.kind == "ok":
             assert self.payload is not None
-            value = loads(self.payload)
+            value = rebuilt(self.payload, self._what())
             if self.call is not None and getattr(self.call.task, "unannotated", False):
                 self.call.task.saw(self.call.payload, value)  # type: ignore[attr-defined]
             return value
         raise self.exception()
+
+    def _what(self) -> str:
+        call = self.call
+        return f"the task {call.task.name} succeeded, but its result" if call is not None else "the result"
 
     def exception(self) -> BaseException:
         """The exception to raise for a call that did not succeed.

@@ -192,6 +192,7 @@ class Controller:
         work = flight.work = Work(
             call.run.name, call.name, flight.attempt, call.payload, call.label, call.group, call.custom,
             timeout.runtime_s or 0.0, records, call.parent, call.run.on_failure,
+            call.code.id if call.code is not None else "",
         )  # fmt: skip
         flight.attempt += 1
 
@@ -201,7 +202,7 @@ class Controller:
 
         if timeout.queued_s is not None:
             flight.timer = self.clock.call_later(timeout.queued_s, queued_too_long)
-        self.executor.start(call.task, call.run, work, lambda outcome: self._attempt_ended(flight, outcome))
+        self.executor.start(call.task, call.run, work, lambda outcome: self._attempt_ended(flight, outcome), call.code)
 
     def started(self, run: str, action: str) -> None:
         """Stop the queue timer: an attempt's body has begun (reported only where a ``max_queued_time`` depends on it)."""
@@ -304,6 +305,7 @@ class Controller:
             del self.children[run, call.parent]
         if call.run.max_action_concurrency:
             self.admission.release(flight)
+        call.code = None  # a call that is kept for a retry by hand must not keep the large globals of its moment
         flight.settle(settled)
         if flight.on_end is not None:
             flight.on_end()

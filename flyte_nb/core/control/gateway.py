@@ -21,6 +21,7 @@ from flyte_nb.core.control.questions import Answers, Then
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.core.transport.mailbox import Mailbox, OneShot, mailbox_of, running_loop
 
 logger = logging.getLogger("flyte")
@@ -36,12 +37,15 @@ class Gateway:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, controller: Controller, blobs: Blobs | None = None,
         blocking: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        code: CodeVersions | None = None,
     ) -> None:  # fmt: skip
         self.loop = loop
         self.controller = controller
         self.blobs = blobs if blobs is not None else Blobs()
         #: Entered around every wait of a thread: a worker gives the thread's compute slot back meanwhile.
         self.blocking = blocking
+        #: What tasks are at the moment of a call; None where they are executed in this process, as they are.
+        self.code = code
         self.inbox = Mailbox(loop)
 
     # -- calls ----------------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ class Work(NamedTuple):
     parent: str = ""
     #: What it does when it fails, where that differs from its run's: "raise" or "pause".
     on_failure: str = ""
+    #: `flyte_nb.core.transport.code_versions.CodeVersion.id` of its task's code; "" where code does not travel.
+    version: str = ""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -69,8 +71,11 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """Executes attempts. Called on the controller's thread."""
 
-    def start(self, task: Any, run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
-        """Execute an attempt some time; `done` is called exactly once, on the controller's thread."""
+    def start(self, task: Any, run: RunInfo, work: Work, done: Callable[[Outcome], None], code: Any = None) -> None:
+        """Execute an attempt some time; `done` is called exactly once, on the controller's thread.
+
+        `code` is the version of its task's code that it is to run (`Call.code`); None: that of now.
+        """
 
     def cancel(self, work: Work, reason: str) -> None:
         """Stop a started attempt early: its `done` is still called, with kind "cancelled" if it was stopped."""

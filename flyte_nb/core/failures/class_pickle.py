@@ -105,10 +105,9 @@ def _number(cls: type) -> str:
 
 def _known(key: str) -> type | None:
     try:
-        from cloudpickle import cloudpickle as inner
+        from flyte_nb.core.values.by_value import classes
 
-        # Asked first because loading the pickle again would overwrite the methods of the user's class.
-        return inner._DYNAMIC_CLASS_TRACKER_BY_ID.get(key) if key else None  # noqa: SLF001 - as above
+        return classes.known(key) if key else None
     except Exception:
         return None
 

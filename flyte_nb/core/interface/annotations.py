@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import typing
@@ -11,11 +12,21 @@ from typing import Any
 from flyte_nb.core.interface import type_check
 
 
+def underlying(func: Any) -> Any:
+    """The function that has the annotations: the one in a partial, or an object's ``__call__``."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if hasattr(func, "__name__") or not callable(func):
+        return func
+    return type(func).__call__
+
+
 def resolve_hints(func: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of a function, by parameter name and "return", with strings evaluated.
 
     An annotation that names something unknown becomes ``Any``. ``Annotated`` is kept, for what it carries.
     """
+    func = underlying(func)
     annotations = getattr(func, "__annotations__", None) or {}
     try:
         if not any(isinstance(hint, tuple) for hint in annotations.values()):

@@ -9,7 +9,7 @@ from flyte_nb.core.history.facts import Action, ErrorNote
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT, Engine
 from flyte_nb.core.runs.retry import CannotRetryError, in_call_order, needs_retry
-from flyte_nb.core.transport.payload import Payload, loads
+from flyte_nb.core.transport.payload import Payload, rebuilt
 
 
 class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
@@ -116,7 +116,7 @@ def open_results(results: list[Result], run: str, *, return_exceptions: bool) ->
                 "all): call the task again, or have it return a flyte.io.File."
             )
         else:
-            values.append(loads(payload))
+            values.append(rebuilt(payload, f"{action.label} of {run} succeeded, but its result"))
     return values
 
 

@@ -20,7 +20,7 @@ from flyte_nb.core.runs import retry
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY, Engine
 from flyte_nb.core.runs.outputs import open_results, results_of
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.tasks.prepare import cache_key_of, label_of
+from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, label_of
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
@@ -62,11 +62,11 @@ class RunControl:
         self.engine.launched(self)
         announce_defined(self.task.config)
         info, gateway = self.info, self.engine.gateway
-        payload = dumps(self.bound, gateway.blobs)
+        payload = call_payload(self.task, self.bound, gateway.blobs)
         label = label_of(self.task.short_name, self.bound, self.task.input_names)
         call = Call(
             self.task, info, ROOT, "", payload, label, "", self.custom, kind="root",
-            cache_key=cache_key_of(self.task, info, self.bound),
+            cache_key=cache_key_of(self.task, info, self.bound), code=code_of(gateway, self.task),
         )  # fmt: skip
         opened = ev.RunOpened(info.name, self.task.name, "run", info.started_at.timestamp(), recovers=info.recovers)
         gateway.run_soon(self.engine.controller.emit, opened)

@@ -18,8 +18,9 @@ from flyte_nb.core.control.calls import Settled
 from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.tasks.context import Context
-from flyte_nb.core.tasks.prepare import prepare
+from flyte_nb.core.tasks.prepare import code_of, prepare
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import Mailbox, running_loop
 from flyte_nb.core.values.describe import repr_with_type
 
@@ -29,6 +30,9 @@ END_PATIENCE = 15.0
 
 #: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
 SUBMIT_BATCH = 256
+
+#: Iterables that run no code of the user's.
+_PLAIN = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
 
 class Target:
@@ -45,6 +49,8 @@ class Target:
         self.task: Task[..., Any] = task
         self.args: tuple[Any, ...] = partial.args if partial else ()
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
+        #: Whether no code of the user's runs between one input and the next, which could change what the task sees.
+        self.plain = False
         if partial:
             self._check_partial()
         for each in iterables:
@@ -75,6 +81,7 @@ class Target:
 
     def inputs(self, iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
         """Arguments of one call after another; the shortest iterable decides the length."""
+        self.plain = all(type(each) in _PLAIN for each in iterables)
         return zip(*iterables, strict=False) if iterables else iter(())
 
 
@@ -106,6 +113,7 @@ class Window:
         """Submit as many calls as may be in flight."""
         free = self._limit - len(self.tickets) if self._limit > 0 else -1
         batch: list[Ticket] = []
+        code: CodeVersion | None = None
         while free and not self.exhausted:
             try:
                 values = next(self._inputs)
@@ -115,9 +123,12 @@ class Window:
             free -= 1
             index = self.submitted
             self.submitted += 1
+            task = self._target.task
             try:
+                if not self._target.plain or (code is None and not batch):
+                    code = code_of(self.gateway, task)
                 call = prepare(
-                    self._context, self._target.task, (*self._target.args, *values), self._target.kwargs, self._group
+                    self._context, task, (*self._target.args, *values), self._target.kwargs, self._group, code
                 )
             except Exception as exc:
                 self.tickets[index] = Ticket(None, _ignore)  # type: ignore[arg-type]
@@ -127,7 +138,7 @@ class Window:
             batch.append(ticket)
             if len(batch) >= SUBMIT_BATCH:
                 self._hand_over(batch)
-                batch = []
+                batch, code = [], None
         if batch:
             self._hand_over(batch)
 

@@ -8,19 +8,25 @@ from typing import Any, Protocol
 from flyte_nb import errors
 from flyte_nb.core.cache.key import CachedTask, key_of
 from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
+from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.registry import NamedTask, announce_defined
+from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
 from flyte_nb.core.transport.payload import (
     Payload,
     UnpicklableError,
     can_pickle,
     describe_culprit,
     dumps_call,
+    inline_bytes,
+    inline_size,
     key_bytes,
 )
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import brief, forgotten_await
+from flyte_nb.core.values.describe import brief, describe, forgotten_await
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
@@ -28,7 +34,7 @@ LABEL_CHARS = 100
 CODE_DIGITS = 6
 
 
-class CallableTask(CachedTask, NamedTask, Protocol):
+class CallableTask(CachedTask, NamedTask, VersionedTask, Protocol):
     """What a call needs of a task: `flyte_nb.core.tasks.task.Task`."""
 
     #: Names of its inputs, in order.
@@ -39,14 +45,17 @@ class CallableTask(CachedTask, NamedTask, Protocol):
 
 
 def prepare(
-    context: Context, task: CallableTask, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = ""
-) -> Call:
-    """Bind, check, serialize and name a call. Its group "" takes that of the context.
+    context: Context, task: CallableTask, args: tuple[Any, ...], kwargs: dict[str, Any], group: str = "",
+    code: CodeVersion | None = None,
+) -> Call:  # fmt: skip
+    """Bind, check, serialize and name a call.
+
+    Its group "" takes that of the context. Its `code` is the task's as it is now, if the caller has looked.
 
     Raises:
         errors.ArgumentError: The arguments do not fit the task's signature or types.
-        UnpicklableError: An argument cannot be sent; the message names it.
-        errors.InlineIOMaxBytesBreached: They are larger than the task's ``max_inline_io_bytes`` (large buffers aside).
+        UnpicklableError: An argument, or a global of the task's, cannot be sent; the message names it.
+        errors.InlineIOMaxBytesBreached: They are larger than a ``max_inline_io_bytes`` that was set for the task.
         errors.LateCallError: The calling action has ended.
     """
     if context.scope.attachments.get("closed"):
@@ -57,17 +66,7 @@ def prepare(
     if not task.config.announced and not (context.in_task and context.run.mode == "remote"):
         announce_defined(task.config)
     bound = task.interface.bind(args, kwargs)
-    try:
-        payload = dumps_call(bound, context.gateway.blobs)
-    except UnpicklableError as exc:
-        raise UnpicklableError(_which_argument(task, bound, exc)) from exc.__cause__
-    inline = len(payload) if type(payload) is bytes else len(payload.data)  # type: ignore[union-attr]
-    if inline > task.config.max_inline_io_bytes:
-        raise errors.InlineIOMaxBytesBreached(
-            f"the inputs of {task.name} are {inline:,} bytes, more than max_inline_io_bytes="
-            f"{task.config.max_inline_io_bytes:,}. Pass a flyte.io.File, a DataFrame or an array (they travel apart), "
-            "or raise the limit in @env.task(max_inline_io_bytes=...)."
-        )
+    payload = call_payload(task, bound, context.gateway.blobs)
     group = group or context.group
     inputs = payload if not task.ignored_inputs else task.key_payload(bound)
     name = name_call(context, as_it_was(context, task.identity), inputs, group)
@@ -75,7 +74,59 @@ def prepare(
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
         context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound),
+        code=code if code is not None else code_of(context.gateway, task),
     )  # fmt: skip
+
+
+def call_payload(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs) -> Payload:
+    """A call's arguments, serialized.
+
+    Raises:
+        UnpicklableError: One cannot be sent; the message names it.
+        errors.InlineIOMaxBytesBreached: They are larger than a ``max_inline_io_bytes`` that was set for the task.
+    """
+    try:
+        payload = dumps_call(bound, blobs)
+    except UnpicklableError as exc:
+        raise UnpicklableError(_which_argument(task, bound, exc)) from exc.__cause__
+    if task.config.max_inline_io_bytes != MAX_INLINE_IO_BYTES:
+        _check_inputs(task, payload, bound)
+    return payload
+
+
+def _check_inputs(task: CallableTask, payload: Payload, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+    size = inline_bytes(payload)
+    if size <= task.config.max_inline_io_bytes:
+        return
+    named = {**dict(zip(task.interface.inputs, bound[0], strict=False)), **bound[1]}
+    name, value = max(named.items(), key=lambda item: inline_size(item[1]))
+    raise too_large(task, f"argument {name!r} of {task.name}", value, size)
+
+
+def too_large(task: CallableTask, what: str, value: object, size: int) -> errors.InlineIOMaxBytesBreached:
+    """The error of inputs or a result over the limit that was set for a task.
+
+    Args:
+        task: The task.
+        what: What the value is.
+        value: The largest of its inputs, or its result.
+        size: Bytes that count against the limit.
+    """
+    return errors.InlineIOMaxBytesBreached(
+        f"{what}, a {describe(value)}, is too large: {size:,} bytes, and the task was given "
+        f"max_inline_io_bytes={task.config.max_inline_io_bytes:,}. Raise that, or leave it out: large values then travel "
+        "apart, as arrays, data frames and flyte.io.File do, which never count."
+    )
+
+
+def code_of(gateway: Gateway, task: CallableTask) -> CodeVersion | None:
+    """A task's code as it is now; None where tasks are executed in this process.
+
+    Raises:
+        UnpicklableError: It cannot be sent to a worker.
+    """
+    versions = gateway.code
+    return versions.of(task) if versions is not None else None
 
 
 def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:

@@ -38,6 +38,9 @@ class NamedTask(TaskSpec, Protocol):
     #: Full name, interface and code: what names of its calls are derived from.
     identity: str
 
+    def became(self, new: Any) -> None:
+        """Become another task, if an edited module was read again."""
+
 
 class Registry:
     """Tasks by full name."""
@@ -48,6 +51,9 @@ class Registry:
 
     def add(self, task: NamedTask) -> None:
         """Register a task that was defined: its name means this one from now on."""
+        before = self._latest.get(task.name)
+        if before is not None and before is not task:
+            before.became(task)
         self._latest[task.name] = task
         self._latest.move_to_end(task.name)
         versions = self._versions.setdefault(task.name, [])

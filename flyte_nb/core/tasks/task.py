@@ -18,18 +18,22 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb import errors
+from flyte_nb.core.interface.annotations import underlying
 from flyte_nb.core.interface.interface import Interface
 from flyte_nb.core.interface.missing_annotations import are_missing, seen, was_said
 from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
+from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import prepare
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.transport.payload import Payload, dumps, loads
+from flyte_nb.core.values.by_value.classes import Classes, being_loaded
 from flyte_nb.core.values.code_hash import code_version, function_version
+from flyte_nb.core.values.value_hash import content_hash
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,15 +66,27 @@ class Task(TaskTemplate[P, R]):
         self.func = func
         self.name = name
         self.config = config
-        self.is_async = inspect.iscoroutinefunction(func)
+        self.is_async = callables.is_async(func)
         self.interface = Interface.of(func, task=name)
         if are_missing(func, name, self.interface.signature):
             self.unannotated = True
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
         self.identity = f"{name}:{self.interface.signature_text()}:{function_version(func)}"
+        if callables.holds_state(func):  # before the code's digits, which an edit changes and nothing else
+            self.identity = (
+                f"{name}:{self.interface.signature_text()}:{callables.state_digits(func)}:{function_version(func)}"
+            )
         self.ignored_inputs = config.cache.ignored_inputs
         #: What `override` changed; empty on a worker.
         self.overrides: dict[str, Any] = {}
+        #: On a worker, those that came with its code.
+        self.classes: Classes | None = None
+        #: Of `flyte_nb.core.transport.code_versions`.
+        self.code_memo: Any = None
+        #: The reading of its module that made it: an `importlib.reload` makes another.
+        self._reading = getattr(sys.modules.get(getattr(func, "__module__", "")), "__spec__", None)
+        #: What `override` made of it: they follow when it is made anew.
+        self.copies: weakref.WeakSet[Task[P, R]] = weakref.WeakSet()
         self._env = env
         #: Computed where the function is at hand, and carried along: a worker has no notebook to read the source from.
         self._code_version = ""
@@ -80,7 +96,13 @@ class Task(TaskTemplate[P, R]):
     def _dress(self) -> None:
         #: Names of the inputs, in order.
         self.input_names = tuple(self.interface.inputs)
-        functools.update_wrapper(self, self.func)
+        if hasattr(self.func, "__name__"):
+            functools.update_wrapper(self, self.func)
+        else:  # an object, whose attributes are its own, or a partial
+            functools.update_wrapper(self, self.func, updated=())
+            self.__name__ = self.__qualname__ = callables.name_of(self.func)
+            if isinstance(self.func, functools.partial):
+                self.__doc__ = self.func.func.__doc__
         if self.is_async:
             # asyncio.iscoroutinefunction looks for this marker; inspect's own exists from 3.12 on.
             self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
@@ -187,6 +209,14 @@ class Task(TaskTemplate[P, R]):
         image = self.config.image
         return self.config.cache.get_version(VersionParameters(self.func, image, code_version=self._code_version))
 
+    def held_state(self) -> bytes:
+        """A hash of what the function holds as of now, if it is a partial or an object; empty for a function.
+
+        Raises:
+            Exception: It cannot be hashed.
+        """
+        return content_hash(self.func) if callables.holds_state(self.func) else b""
+
     @property
     def short_name(self) -> str:
         """What views call it: ``short_name=`` of the decorator, else the function's name."""
@@ -210,7 +240,7 @@ class Task(TaskTemplate[P, R]):
     @property
     def source_file(self) -> str | None:
         """File that defines it."""
-        return inspect.getsourcefile(self.func)
+        return inspect.getsourcefile(underlying(self.func))
 
     @property
     def json_schema(self) -> dict[str, Any]:
@@ -244,10 +274,35 @@ class Task(TaskTemplate[P, R]):
         other.__dict__.update(self.__dict__)
         other.config = self.config.overridden(**changes)
         other.overrides = {**self.overrides, **changes}
+        other.code_memo = None
+        self.copies.add(other)
         other.ignored_inputs = other.config.cache.ignored_inputs
         if other.config.cache is not self.config.cache:
             other._cache_version = ""
         return other
+
+    def became(self, new: Task[P, R]) -> None:
+        """Become another task of the same name, if an edited module was read again: who imported this one by name has that.
+
+        The same is done to functions and classes by IPython's ``%autoreload``. A task that a notebook defines again, or that
+        the same reading of a module defines twice, stays what it was.
+        """
+        module, again = getattr(self, "__module__", None), self._reading is not new._reading
+        if not again or self._reading is None or new._reading is None or module == "__main__":
+            return
+        names = (module, getattr(self, "__qualname__", ""))
+        if names != (getattr(new, "__module__", None), getattr(new, "__qualname__", "")) or "<locals>" in names[1]:
+            return
+        copies = self.copies
+        self.__dict__.update(new.__dict__)
+        self.code_memo, self.copies = None, copies
+        new.copies.add(self)  # it follows the next reading, too
+        for copy in copies:
+            changed = new.override(**copy.overrides) if copy.overrides else new
+            kept = copy.copies
+            copy.__dict__.update(changed.__dict__)
+            copy.code_memo, copy.copies = None, kept
+            new.copies.add(copy)
 
     def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
         """The call's inputs without those that the cache ignores."""
@@ -275,6 +330,9 @@ class Task(TaskTemplate[P, R]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.overrides = {}
+        self.classes = being_loaded()
+        self.code_memo = self._reading = None
+        self.copies = weakref.WeakSet()
         self._dress()
 
     def __repr__(self) -> str:

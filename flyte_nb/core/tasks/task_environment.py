@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -13,6 +12,7 @@ from flyte_nb.core.settings.image import PodTemplate
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.validate import suggestion
+from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.tasks.task import Task
@@ -78,7 +78,7 @@ class TaskEnvironment(Environment):
         """Make a task of a function, ``def`` or ``async def``: ``@env.task`` or ``@env.task(retries=3)``.
 
         Args:
-            _func: The function, if the decorator is bare.
+            _func: The function, if the decorator is bare; a `functools.partial` or an object with ``__call__`` will do.
             **given: The keywords below.
             short_name: Name in views, the function's by default.
             cache: Whether results are kept: "auto", "override", "disable" or a `Cache`; the environment's by default.
@@ -111,16 +111,16 @@ class TaskEnvironment(Environment):
         return lambda func: self._make(func, given)
 
     def _make(self, func: Any, given: dict[str, Any]) -> Any:
-        if isinstance(func, type) or not callable(func):
-            raise TypeError(f"@env.task makes a task of a function, not of {func!r}.")
+        callables.check(func)
+        name = callables.name_of(func)
         reuse = self.reusable
-        if reuse is not None and reuse.concurrency > 1 and not inspect.iscoroutinefunction(func):
+        if reuse is not None and reuse.concurrency > 1 and not callables.is_async(func):
             raise ValueError(
-                f"Task {func.__name__!r} is not async, but environment {self.name!r} has a concurrency of "
+                f"Task {name!r} is not async, but environment {self.name!r} has a concurrency of "
                 f"{reuse.concurrency}: only async tasks can share a process. Write 'async def', or set concurrency=1."
             )
-        config = self._config(func.__name__, given)
-        made: Task[..., Any] = Task(func=func, name=f"{self.name}.{func.__name__}", env=self, config=config)
+        config = self._config(name, given)
+        made: Task[..., Any] = Task(func=func, name=f"{self.name}.{name}", env=self, config=config)
         REGISTRY.add(made)
         self._tasks[made.name] = made
         return made

@@ -1,23 +1,23 @@
-"""Serialize arguments, results and the code of tasks: payloads, and their way back. Runs in: everywhere.
+"""Serialize arguments and results: payloads, and their way back. Runs in: everywhere.
 
 Values cross by copy, always: pickled by value with cloudpickle (functions defined in a notebook included), or by the C pickler
 alone where every part is a plain built-in, which is ten times cheaper. Buffers of `BLOB_BYTES` or more (arrays, data frames)
-leave the pickle stream (protocol 5) and become *blobs* (`flyte_nb.core.transport.blobs`), so that equal data is moved once.
+leave the pickle stream (protocol 5) and become *blobs* (`flyte_nb.core.transport.blobs`), so that equal data is moved once; and
+so does the stream itself (of a long list, a forest of small arrays): messages stay small whatever crosses.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import cloudpickle
-
+from flyte_nb.core.transport.blob_files import BlobGoneError
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received, Results, content_of
 from flyte_nb.core.values import pickler
-from flyte_nb.core.values.user_code import is_user_code
+from flyte_nb.core.values.by_value.classes import loading_code
 from flyte_nb.errors import SerializationError
 
 #: A buffer of this many bytes or more travels apart from its pickle, once per worker.
@@ -32,7 +32,7 @@ class Packed(NamedTuple):
     """A pickled value whose large buffers are elsewhere."""
 
     data: bytes
-    #: The buffers, in order.
+    #: The buffers, in order. Where `data` is empty the last one is the pickle itself.
     blobs: tuple[Blob | Borrowed | Received, ...]
     #: Bytes in all, buffers included.
     nbytes: int
@@ -44,6 +44,10 @@ Payload = bytes | Packed
 
 class UnpicklableError(SerializationError, TypeError):
     """A value cannot be sent to another process."""
+
+
+class RebuildError(SerializationError):
+    """A value arrived, and cannot be made there of what was sent: its package is missing, or its own code refuses."""
 
 
 def is_plain(value: object, depth: int = 3) -> bool:
@@ -66,44 +70,73 @@ def dumps_call(bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs | Res
             if type(value) not in _PLAIN:
                 break
         else:
-            return pickle.dumps(bound, 5)
-    return dumps(bound, blobs)
+            return _apart(pickle.dumps(bound, 5), blobs)
+    return dumps(bound, blobs, of_call=True)
 
 
-def dumps(value: object, blobs: Blobs | Results | None = None) -> Payload:
+def dumps(
+    value: object, blobs: Blobs | Results | None = None, *, fresh: bool = False, of_call: bool = False
+) -> Payload:
     """Serialize by value.
 
     Args:
         value: Anything that cloudpickle can pickle.
         blobs: Where buffers of `BLOB_BYTES` or more go; None keeps everything in one piece.
+        fresh: Whether locks and the like in it are made anew: it is the code of a task.
+        of_call: Whether it is the arguments of a call.
 
     Raises:
         UnpicklableError: It cannot be pickled; the message names the culprit and a remedy.
     """
     if is_plain(value):
-        return pickle.dumps(value, 5)
-    refs: list[Blob] = []
-    sizes: list[int] = []
+        return _apart(pickle.dumps(value, 5), blobs)
 
-    def take(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous: stays in the stream
-            return True
-        if blobs is None or raw.nbytes < BLOB_BYTES:
-            return True
-        refs.append(blobs.put(raw))
-        sizes.append(raw.nbytes)
-        return False
+    def make(*args: Any, **kwargs: Any) -> pickler.Pickler:
+        made = pickler.Pickler(*args, **kwargs)
+        made.fresh, made.of_call = fresh, of_call
+        return made
 
     try:
-        with io.BytesIO() as file:
-            pickler.Pickler(file, protocol=5, buffer_callback=take).dump(value)
-            data = file.getvalue()
+        return pack(make, value, blobs)
     except Exception as exc:
         what = f"{describe_culprit(value)} cannot be pickled"
         raise UnpicklableError(f"{what}: {type(exc).__name__}: {exc}") from exc
-    return Packed(data, tuple(refs), len(data) + sum(sizes)) if refs else data
+
+
+def pack(make_pickler: Callable[..., pickle.Pickler], value: object, blobs: Blobs | Results | None = None) -> Payload:
+    """Serialize with a pickler of some class; large buffers go to `blobs`, and so does the pickle itself if it is large.
+
+    Args:
+        make_pickler: Called as `pickle.Pickler` is.
+        value: What to serialize.
+        blobs: As in `dumps`.
+
+    Raises:
+        Exception: What the pickler raises.
+    """
+    refs: list[Blob] = []
+
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        if blobs is None or is_small(buffer):
+            return True
+        refs.append(blobs.put(buffer.raw()))
+        return False
+
+    with io.BytesIO() as file:
+        make_pickler(file, protocol=5, buffer_callback=take).dump(value)
+        if blobs is not None and file.tell() >= BLOB_BYTES:
+            with file.getbuffer() as stream:
+                refs.append(blobs.put(stream))
+            data = b""
+        else:
+            data = file.getvalue()
+    return Packed(data, tuple(refs), len(data) + sum(ref.nbytes for ref in refs)) if refs else data
+
+
+def _apart(data: bytes, blobs: Blobs | Results | None) -> Payload:
+    if blobs is None or len(data) < BLOB_BYTES:
+        return data
+    return Packed(b"", (blobs.put(memoryview(data)),), len(data))
 
 
 def loads(payload: Payload) -> Any:
@@ -114,7 +147,81 @@ def loads(payload: Payload) -> Any:
     """
     if type(payload) is not Packed:
         return pickle.loads(payload)  # type: ignore[arg-type]
-    return pickle.loads(payload.data, buffers=[blob.get() for blob in payload.blobs])
+    data, buffers = opened(payload)
+    return pickle.loads(data, buffers=buffers)
+
+
+def rebuilt(payload: Payload, what: str) -> Any:
+    """As `loads`, with an error that says what happened.
+
+    Args:
+        payload: What arrived.
+        what: What it is, as the sentence begins: "the task shapes.area succeeded, but its result".
+
+    Raises:
+        RebuildError: It cannot be made here.
+        BlobGoneError: As of `loads`.
+    """
+    try:
+        return loads(payload)
+    except BlobGoneError:
+        raise
+    except Exception as exc:
+        remedy = (
+            f"Install {exc.name} in this process's environment, or hand over what the value is made from."
+            if isinstance(exc, ImportError) and exc.name
+            else "It pickles but does not unpickle: give its class a __reduce__ that fits its constructor, or hand over what "
+            "the value is made from."
+        )
+        raise RebuildError(f"{what} cannot be rebuilt here: {type(exc).__name__}: {exc}. {remedy}") from exc
+
+
+def loads_code(payload: Payload) -> Any:
+    """As `loads`, for a task: it gets classes of its own (`flyte_nb.core.values.by_value.classes`)."""
+    with loading_code():
+        return loads(payload)
+
+
+def opened(payload: Payload) -> tuple[Any, list[Any]]:
+    """The pickle of a payload, and its buffers.
+
+    Raises:
+        BlobGoneError: One is gone with the process that kept it.
+    """
+    if type(payload) is not Packed:
+        return payload, []
+    buffers = [blob.get() for blob in payload.blobs]
+    return payload.data or buffers.pop(), buffers
+
+
+def replaced(payload: Payload, data: bytes) -> Payload:
+    """The payload with another pickle around the same buffers."""
+    if type(payload) is not Packed:
+        return data
+    blobs = payload.blobs if payload.data else payload.blobs[:-1]
+    return Packed(data, blobs, len(data) + sum(blob.nbytes for blob in blobs)) if blobs else data
+
+
+def inline_size(value: object) -> int:
+    """What `inline_bytes` of a value's payload would be."""
+    with io.BytesIO() as file:
+        pickler.Pickler(file, protocol=5, buffer_callback=is_small).dump(value)
+        return file.tell()
+
+
+def is_small(buffer: pickle.PickleBuffer) -> bool:
+    """Whether a buffer stays in its pickle."""
+    try:
+        return buffer.raw().nbytes < BLOB_BYTES
+    except BufferError:
+        return True
+
+
+def inline_bytes(payload: Payload) -> int:
+    """Size of a payload in bytes, without the buffers of arrays and frames in it."""
+    if type(payload) is not Packed:
+        return len(payload)
+    return len(payload.data) or payload.blobs[-1].nbytes
 
 
 def carried(payload: Payload) -> Payload:
@@ -127,6 +234,11 @@ def carried(payload: Payload) -> Payload:
 def nbytes(payload: Payload) -> int:
     """Size of a payload in bytes, blobs included."""
     return payload.nbytes if type(payload) is Packed else len(payload)
+
+
+def is_one_piece(payload: Payload) -> bool:
+    """Whether it is a pickle without further buffers."""
+    return type(payload) is not Packed or (not payload.data and len(payload.blobs) == 1)
 
 
 def small(payload: Payload | None) -> bytes | None:
@@ -164,41 +276,3 @@ def can_pickle(value: object) -> bool:
     except Exception:
         return False
     return True
-
-
-# -- Code ---------------------------------------------------------------------------------------------------------------
-
-
-def dump_function(task: object) -> bytes:
-    """Serialize a task by value, with the user's modules beside the notebook.
-
-    Raises:
-        UnpicklableError: It (or a global it uses) cannot be pickled.
-    """
-    register_user_modules()
-    try:
-        return pickler.dumps(task, fresh=True)
-    except Exception as exc:
-        name = getattr(task, "name", task)
-        raise UnpicklableError(
-            f"task {name} cannot be sent to a worker: {type(exc).__name__}: {exc}. "
-            "A global or closure variable that it uses cannot be pickled; create it inside the task instead."
-        ) from exc
-
-
-#: Names of modules that were looked at.
-_checked: set[str] = set()
-
-
-def register_user_modules() -> None:
-    """Have the user's own modules (not installed ones) pickled by value: workers cannot import them, and they are edited."""
-    for name, module in list(sys.modules.items()):
-        if name in _checked:
-            continue
-        _checked.add(name)
-        # ``__main__`` travels by value anyway.
-        if getattr(module, "__name__", "__main__") != "__main__" and is_user_code(module):
-            try:
-                cloudpickle.register_pickle_by_value(module)
-            except ValueError:  # removed from sys.modules meanwhile
-                continue

@@ -47,6 +47,9 @@ def _own_version(layer: Any) -> str:
     """Hash of one function, its decorators' wrappers and what it wraps aside."""
     code = getattr(layer, "__code__", None)
     if not isinstance(code, types.CodeType):
+        named = _with_code(layer)
+        if named is not layer:
+            return class_version(named)
         named = layer if hasattr(layer, "__qualname__") else type(layer)
         return _digest("object", f"{named.__module__}.{named.__qualname__}")
     # By identity: code objects compare equal when only a decorator's arguments differ.
@@ -200,7 +203,15 @@ def _methods(cls: type) -> Iterator[tuple[str, Any]]:
         yield from ((name, layer) for layer in _layers(value) if isinstance(layer, types.FunctionType))
 
 
+def _with_code(holder: Any) -> Any:
+    """Where the code of a layer is: of an object that is called, in its class."""
+    if isinstance(holder, type | types.FunctionType | types.ModuleType) or hasattr(holder, "__qualname__"):
+        return holder
+    return type(holder) if is_user_code(type(holder)) else holder
+
+
 def _functions_of(holder: Any) -> list[types.FunctionType]:
+    holder = _with_code(holder)
     if isinstance(holder, type):
         return [method for _, method in _methods(holder)]
     return [holder] if isinstance(holder, types.FunctionType) else []
@@ -213,6 +224,7 @@ def _is_plain(name: str, value: object) -> bool:
 
 def _references(holder: Any) -> Iterator[tuple[str, Any]]:
     """Names, and what they stand for, that a function or class of the user's uses, and that are the user's own."""
+    holder = _with_code(holder)
     if isinstance(holder, type):
         for base in holder.__mro__[1:]:
             if is_user_code(base):

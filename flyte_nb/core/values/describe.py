@@ -20,6 +20,8 @@ from flyte_nb.core.values import redact
 
 #: Longest text of one argument in a label, in characters.
 MAX_BRIEF = 40
+#: Containers in containers that a label shows.
+MAX_DEPTH = 4
 #: Longest text of one value in a summary, in characters: a line on the screen.
 MAX_SUMMARY = 120
 #: Attributes of an object shown by a summary. More are seldom looked at, and a model may have thousands.
@@ -38,7 +40,7 @@ SHORT_REPR.maxlist = SHORT_REPR.maxtuple = SHORT_REPR.maxdict = SHORT_REPR.maxse
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
-def brief(value: object, limit: int = MAX_BRIEF) -> str:
+def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
     """A short text of a value: its repr for plain values, else type and size; never calls a user's repr."""
     kind = type(value)
     if kind is int or kind is float or kind is bool or value is None or kind is complex:
@@ -50,7 +52,7 @@ def brief(value: object, limit: int = MAX_BRIEF) -> str:
     if kind is bytes or kind is bytearray:
         return f"<{len(value):,} bytes>"  # type: ignore[arg-type]
     if kind in _BRACKETS:
-        return _brief_items(value, limit)
+        return _brief_items(value, limit, depth)
     if callable(value):
         return str(getattr(value, "short_name", None) or getattr(value, "__name__", kind.__name__))[:limit]
     shape = getattr(value, "shape", None)
@@ -62,12 +64,17 @@ def brief(value: object, limit: int = MAX_BRIEF) -> str:
 _BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 
 
-def _brief_items(value: Any, limit: int) -> str:
+def _brief_items(value: Any, limit: int, depth: int) -> str:
     brackets = _BRACKETS[type(value)]
+    if not depth:  # it may contain itself
+        return "...".join(brackets)
     parts, used = [], 0
     items = value.items() if type(value) is dict else value
     for count, item in enumerate(items):
-        text = f"{brief(item[0], 12)}: {brief(item[1], 12)}" if type(value) is dict else brief(item, 16)
+        if type(value) is dict:
+            text = f"{brief(item[0], 12, depth - 1)}: {brief(item[1], 12, depth - 1)}"
+        else:
+            text = brief(item, 16, depth - 1)
         used += len(text) + 2
         if used > limit - 8:
             parts.append(f"...{len(value) - count} more")

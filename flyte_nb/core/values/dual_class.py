@@ -88,7 +88,7 @@ def reduce_error(error: BaseException) -> tuple[Any, ...]:
     """How an error of the tree, dual or not, is pickled: as its parts."""
     cause = None
     if original_of(type(error)) is not None and error.__cause__ is not None:
-        cause = exception_parts.pack(error.__cause__)
+        cause = _pack(error.__cause__)
     return reduce_to(error, dict(error.__dict__), cause)
 
 
@@ -101,7 +101,7 @@ def reduce_to(error: BaseException, attributes: dict[str, Any], cause: bytes | N
     if isinstance(error, BaseExceptionGroup):
         # The exceptions of a group may have constructors of any shape: each travels as its parts, or as its text.
         args, outside = (error.message,), {}
-        packed = [(exception_parts.pack(each), f"{type(each).__name__}: {each}") for each in error.exceptions]
+        packed = [(_pack(each), f"{type(each).__name__}: {each}") for each in error.exceptions]
     return rebuild_error, (error_class, original_of(type(error)), args, outside, attributes, cause, packed)
 
 
@@ -112,9 +112,24 @@ def rebuild_error(
     """Make an error of the tree from what `reduce_error` took it apart into; called by pickle."""
     made = error_class if original_type is None else dual(error_class, original_type)
     if packed is not None:
-        args = (*args, [(each and exception_parts.unpack(each)) or Exception(text) for each, text in packed])
+        args = (*args, [(each and _unpack(each)) or Exception(text) for each, text in packed])
     error: BaseException = exception_parts.blank(made, args)
     exception_parts.fill(error, args, outside, attributes)
     if cause is not None:
-        error.__cause__ = exception_parts.unpack(cause)
+        error.__cause__ = _unpack(cause)
     return error
+
+
+# The module is needed on the way of failures only, and takes 10 ms to import.
+
+
+def _pack(error: BaseException) -> bytes | None:
+    from flyte_nb.core.values.by_value import exception_pickle
+
+    return exception_pickle.pack(error)
+
+
+def _unpack(packed: bytes) -> BaseException | None:
+    from flyte_nb.core.values.by_value import exception_pickle
+
+    return exception_pickle.unpack(packed)

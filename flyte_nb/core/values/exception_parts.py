@@ -7,7 +7,6 @@ something else than it hands to ``super().__init__``. Here an exception is its c
 
 from __future__ import annotations
 
-import io
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -16,9 +15,6 @@ from typing import Any
 _NOT_COPIED = frozenset({"args", "__traceback__", "__context__", "__cause__", "__suppress_context__", "__dict__"})
 
 _HEAP_TYPE = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE: a class made by a ``class`` statement
-
-#: Longest pickled exception, in bytes. One that drags a data frame along travels as its text.
-MAX_PACKED = 4 * 1024 * 1024
 
 
 def blank(made: type[Any], args: tuple[Any, ...]) -> Any:
@@ -72,60 +68,3 @@ def put_together(
     if cause is not None:
         error.__cause__ = cause
     return error
-
-
-def pack(error: BaseException) -> bytes | None:
-    """Pickle any exception, whatever its constructor looks like, with its cause and the exceptions of a group, for `unpack`.
-
-    Attributes that cannot be pickled are left out. None if it cannot be pickled at all, or is larger than `MAX_PACKED`.
-    """
-    for modest in (False, True):
-        try:
-            packed = _dump(error, modest=modest)
-        except Exception:  # noqa: S112 - pickling runs the user's code; the second try is more modest
-            continue
-        if len(packed) <= MAX_PACKED:
-            return packed
-    return None
-
-
-def unpack(packed: bytes) -> BaseException | None:
-    """The exception that `pack` pickled; None if this process lacks what it takes, such as the module of its class."""
-    import pickle
-
-    try:
-        error = pickle.loads(packed)
-    except Exception:
-        return None
-    return error if isinstance(error, BaseException) else None
-
-
-def _is_picklable(value: object) -> bool:
-    try:
-        return len(_dump(value)) <= MAX_PACKED
-    except Exception:
-        return False
-
-
-def _dump(value: object, *, modest: bool = False) -> bytes:
-    """Pickle a value; `modest`: without those parts of exceptions that cannot be pickled."""
-    # Not imported at the top: the module is needed on the way of failures only, and takes 10 ms to import.
-    from flyte_nb.core.values.pickler import Pickler
-
-    class ErrorPickler(Pickler):
-        def reducer_override(self, obj: Any) -> Any:
-            if not isinstance(obj, BaseException) or hasattr(type(obj), "_flyte_original_type"):
-                return super().reducer_override(obj)  # a dual error pickles itself
-            args, outside, attributes = obj.args, dict(members(obj)), dict(obj.__dict__)
-            if modest:
-                args = tuple(each if _is_picklable(each) else repr(each)[:200] for each in args)
-                outside, attributes = (
-                    {key: each for key, each in found.items() if _is_picklable(each)} for found in (outside, attributes)
-                )
-            if isinstance(obj, BaseExceptionGroup):
-                args, outside = (obj.message, list(obj.exceptions)), {}
-            return put_together, (type(obj), args, outside, attributes, obj.__cause__)
-
-    stream = io.BytesIO()
-    ErrorPickler(stream).dump(value)
-    return stream.getvalue()

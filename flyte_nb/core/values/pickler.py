@@ -1,30 +1,134 @@
-"""Pickler: cloudpickle, with the file names of functions, by which tracebacks find lines. Runs in: everywhere."""
+"""Pickler: cloudpickle, with what it would lose of functions, classes, exceptions and arrays. Runs in: everywhere."""
 
 from __future__ import annotations
 
 import io
-from types import CodeType
-from typing import Any
+from collections.abc import Callable
+from types import CellType, CodeType, FunctionType
+from typing import Any, NamedTuple
 
 import cloudpickle
 
 from flyte_nb.core.values import process_state
+from flyte_nb.core.values.by_value import buffers, classes, exceptions, identity, modules
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
-    """Pickles by value as cloudpickle does, but never forgets where a function was written.
+    """Pickles by value as cloudpickle does, and keeps what that would lose.
 
     From 3.1.3 on cloudpickle replaces the file name of every function by ``<dynamic-code>``, so that equal functions have equal
-    pickles. A traceback, the debugger and `breakpoint()` on a worker find the lines of a cell by that name.
+    pickles. A traceback, the debugger and `breakpoint()` on a worker find the lines of a cell by that name. What is kept of
+    classes, lone objects, exceptions and arrays is in `flyte_nb.core.values.by_value`.
     """
 
     #: Whether locks and the like are made anew (`flyte_nb.core.values.process_state`): in the code of a task, not in arguments.
     fresh = False
+    #: Whether these are the arguments of a call.
+    of_call = False
+    #: Whether it is tried whether something can be pickled.
+    trying = False
+
+    #: Of lone objects.
+    _names: identity.Names | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        modules.register_user_modules()
+        super().__init__(*args, **kwargs)
+        #: Variables that functions share, by id of the original.
+        self._cells: dict[int, _Cell] = {}
 
     def reducer_override(self, value: object) -> Any:
         """How to pickle a value; NotImplemented for the usual way."""
         found = process_state.reduce(value, fresh=self.fresh)
-        return super().reducer_override(value) if found is NotImplemented else found
+        if found is not NotImplemented:
+            return found
+        kind = type(value)
+        try:
+            way = _ways[kind]
+        except KeyError:
+            if len(_ways) >= MAX_TYPES:
+                _ways.clear()
+            way = _ways[kind] = self._way(kind)
+        return way(self, value) if way is not None else NotImplemented
+
+    @staticmethod
+    def _way(kind: type) -> Callable[[Pickler, Any], Any] | None:
+        if issubclass(kind, type):
+            return Pickler._class
+        if issubclass(kind, FunctionType):
+            return cloudpickle.Pickler.reducer_override  # type: ignore[no-any-return]
+        if kind is object:
+            return Pickler._object
+        if issubclass(kind, BaseException):
+            return Pickler._exception if exceptions.is_ours(kind) else None
+        if buffers.reducer_of(kind) is not None:
+            return Pickler._buffer
+        return Pickler._instance if classes.is_plain_object(kind) else None
+
+    def _class(self, value: Any) -> Any:
+        return classes.reduce(value, super().reducer_override(value), of_call=self.of_call)
+
+    def _object(self, value: object) -> Any:
+        if self._names is None:
+            self._names = identity.Names()
+        return self._names.reduce(value)
+
+    def _buffer(self, value: object) -> Any:
+        return buffers.reducer_of(type(value))(value)
+
+    def _instance(self, value: object) -> Any:
+        return self._object(value) if identity.is_stateless(value) else NotImplemented
+
+    def _exception(self, error: BaseException) -> Any:
+        return exceptions.reduce(error, None if self.trying else self._can_pickle)
+
+    def _can_pickle(self, value: object) -> bool:
+        with io.BytesIO() as file:
+            other = type(self)(file, protocol=5)
+            other.fresh, other.trying = self.fresh, True
+            try:
+                other.dump(value)
+            except Exception:
+                return False
+        return True
+
+    def _dynamic_function_reduce(self, function: FunctionType) -> Any:
+        # Functions that share a variable of the one around them share it when they arrive, too: cloudpickle gives each its own.
+        made, (*arguments, closure), (attributes, slots), *rest = super()._dynamic_function_reduce(function)
+        if closure:
+            closure = tuple(self._cells.setdefault(id(cell), _Cell(cell)) for cell in function.__closure__ or ())
+            slots["__closure__"] = tuple(map(_content_of, function.__closure__ or ()))
+        return made, (*arguments, closure), (attributes, slots), *rest
+
+
+#: Types whose way is remembered. A notebook that runs its class cells again would otherwise keep them all alive.
+MAX_TYPES = 2_000
+#: How instances of a type are pickled; None for the usual way. (Functions, not bound methods: a pickler that refers to itself
+#: would keep all that it has pickled until the next collection.)
+_ways: dict[type, Callable[[Pickler, Any], Any] | None] = {}
+
+
+class _Cell:
+    """A variable that functions share, on its way: it arrives empty, and each of those functions fills it."""
+
+    def __init__(self, cell: CellType) -> None:
+        self._cell = cell  # its id is taken while it is here
+
+    def __reduce__(self) -> Any:
+        return CellType, ()
+
+
+class _Filled(NamedTuple):
+    """The value of such a variable."""
+
+    cell_contents: Any
+
+
+def _content_of(cell: CellType) -> Any:
+    try:
+        return _Filled(cell.cell_contents)
+    except ValueError:
+        return cell  # empty
 
 
 def _reduce_code(code: CodeType) -> Any:

@@ -1,7 +1,7 @@
 """Execute attempts on Dask: lanes are Dask tasks, bundles go to them over links. Runs in: engine thread; worker loop.
 
 The controller hands over attempts one by one and knows nothing of lanes or bundles. An attempt is queued in the group of its
-task (`task_code`), sent to a lane with others (`lane_pool`), and settled with what the lane's host reports, or when it is lost
+task (`groups`), sent to a lane with others (`lane_pool`), and settled with what the lane's host reports, or when it is lost
 (`settling`).
 """
 
@@ -18,12 +18,14 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.code_versions import CodeVersion, CodeVersions
 from flyte_nb.core.transport.payload import UnpicklableError
+from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lane_pool import LanePool
 from flyte_nb.engine.dispatch.lanes import QueuedAttempt
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
-from flyte_nb.engine.dispatch.task_code import TaskCode
+from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.wire import Key
 
@@ -31,13 +33,15 @@ from flyte_nb.engine.links.wire import Key
 class DaskExecutor:
     """Executes attempts in lanes."""
 
-    def __init__(self, network: Network, fetcher: Fetcher) -> None:
+    def __init__(self, network: Network, fetcher: Fetcher, versions: CodeVersions) -> None:
         self._network = network
-        self._unsettled = Unsettled(fetcher)
+        self._versions = versions
+        self._shipments = Shipments(network.send)
+        self._unsettled = Unsettled(fetcher, self._shipments)
         self.losses = Losses(network, self._unsettled)
-        self._code = TaskCode()
-        self.groups = self._code.groups
-        self.pool = LanePool(network, self._code, self.losses, self._unsettled)
+        self._groups = LaneGroups()
+        self.groups = self._groups.by_name
+        self.pool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled)
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
         #: Called with (run, action, phase, note) when a worker reports what an attempt does now.
@@ -45,15 +49,21 @@ class DaskExecutor:
 
     # -- the Executor protocol ------------------------------------------------------------------------------------
 
-    def start(self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None]) -> None:
+    def start(
+        self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None],
+        code: CodeVersion | None = None,
+    ) -> None:  # fmt: skip
         """Queue an attempt; it is sent with others of the same tick."""
-        try:
-            group = self._code.recent.get(task) or self._code.group_of(task)
-        except UnpicklableError as exc:
-            note = note_of(exc, task.name, work)._replace(recoverable=False)
-            asyncio.get_running_loop().call_soon(done, Outcome(*work[:3], "error", error=note))
-            return
-        attempt = QueuedAttempt(run, work, done, group)
+        if code is None:  # retried by hand, with the code of now
+            try:
+                code = self._versions.of(task)
+            except UnpicklableError as exc:
+                note = note_of(exc, task.name, work)._replace(recoverable=False)
+                asyncio.get_running_loop().call_soon(done, Outcome(*work[:3], "error", error=note))
+                return
+            work = work._replace(version=code.id)
+        group = self._groups.recent.get(task) or self._groups.of(task)
+        attempt = QueuedAttempt(run, work, done, group, self._shipments.of(task.name, code))
         self._unsettled.add(attempt)
         group.queue.append(attempt)
         self.pool.touch(group)
@@ -68,12 +78,8 @@ class DaskExecutor:
             return
         with contextlib.suppress(ValueError):
             attempt.group.queue.remove(attempt)
-            del self._unsettled.by_key[work.key]
+            self._unsettled.take(work.key)
             asyncio.get_running_loop().call_soon(attempt.done, Outcome(*work[:3], "cancelled"))
-
-    def new_epoch(self) -> None:
-        """Globals may have changed (a new cell began): pickle tasks anew before their next call."""
-        self._code.new_epoch()
 
     # -- reports of hosts -----------------------------------------------------------------------------------------
 

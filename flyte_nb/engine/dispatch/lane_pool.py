@@ -16,10 +16,11 @@ from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.transport.mailbox import mailbox_of
+from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle, replicas_of
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
-from flyte_nb.engine.dispatch.task_code import TaskCode
+from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.link import spawn
 from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
@@ -35,11 +36,14 @@ CLOSE_IDLE_S = 0.5
 class LanePool:
     """Lanes by group, and the Dask tasks that they are."""
 
-    def __init__(self, network: Network, code: TaskCode, losses: Losses, unsettled: Unsettled) -> None:
-        self.groups = code.groups
+    def __init__(
+        self, network: Network, groups: LaneGroups, shipments: Shipments, losses: Losses, unsettled: Unsettled
+    ) -> None:
+        self.groups = groups.by_name
         self.lanes: dict[str, Lane] = {}
         self._network = network
-        self._code = code
+        self._recent = groups.recent
+        self._shipments = shipments
         self._losses = losses
         self._unsettled = unsettled
         #: Groups to dispatch in the next tick.
@@ -68,7 +72,7 @@ class LanePool:
 
     def _dispatch_touched(self) -> None:
         touched, self._touched = self._touched, {}
-        self._code.recent.clear()
+        self._recent.clear()
         for group in touched.values():
             if group.queue:
                 self._dispatch(group)
@@ -92,6 +96,8 @@ class LanePool:
             if attempt.run.name not in introduced:
                 introduced.add(attempt.run.name)
                 self._network.send(lane.address, ("run", attempt.run))
+            if lane.address not in attempt.shipment.at:
+                self._shipments.ship(lane.address, attempt.shipment)
         self._network.send(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
 
     def introduce_again(self, run: str) -> None:
@@ -141,7 +147,7 @@ class LanePool:
 
     async def _submit(self, lane: Lane, prefer: str) -> None:
         group = lane.group
-        spec = LaneSpec(lane.id, self._network.me, group.code, group.task_name, group.is_async)
+        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, group.reuse is not None)
         only = self._losses.quarantines(group) or group.reuse is not None
         try:
             lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)
@@ -197,6 +203,7 @@ class LanePool:
     def worker_lost(self, worker: str) -> None:
         """Lose a worker: attempts that had not begun run elsewhere, the others are settled once the cause is known."""
         self._introduced.pop(worker, None)
+        self._shipments.worker_lost(worker)
         lanes = [lane for lane in self.lanes.values() if lane.address == worker]
         self._losses.record(worker, lanes)
         begun = [attempt for lane in lanes for attempt in self._losses.salvage(lane)]

@@ -19,6 +19,7 @@ from typing import Any
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.reuse import ReusePolicy
+from flyte_nb.engine.dispatch.shipments import Shipment
 from flyte_nb.engine.links.wire import Key, WorkerInfo
 
 #: Seconds of slot time that a bundle should hold: long against a message (about 1 ms), short against a person's patience.
@@ -47,6 +48,8 @@ class QueuedAttempt:
     work: Work
     done: Callable[[Outcome], None]
     group: LaneGroup
+    #: The code it runs.
+    shipment: Shipment
     #: The lane it was sent to; None while it is queued.
     lane: Lane | None = None
 
@@ -103,12 +106,10 @@ class Lane:
 
 @dataclass(slots=True, eq=False, repr=False)
 class LaneGroup:
-    """The lanes that can execute each other's attempts (same task code, same resources), and the queue before them."""
+    """The lanes that can execute each other's attempts (same task, same resources), and the queue before them."""
 
     name: str
     task_name: str
-    #: The task, pickled.
-    code: bytes
     is_async: bool
     #: Dask resources that each lane holds.
     resources: dict[str, float]

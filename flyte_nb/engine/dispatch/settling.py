@@ -12,6 +12,7 @@ from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt
 from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.blob_fetch import Fetcher, away
 from flyte_nb.engine.links.wire import Key
 
@@ -23,16 +24,25 @@ QUARANTINE_S = 8.0
 class Unsettled:
     """All attempts of an owner, queued or sent; each is settled once."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, fetcher: Fetcher, shipments: Shipments) -> None:
         self._fetcher = fetcher
+        self._shipments = shipments
         self.by_key: dict[Key, QueuedAttempt] = {}
         self.collector = GcPacing()
 
     def add(self, attempt: QueuedAttempt) -> None:
         """Take an attempt in."""
         self.by_key[attempt.work.key] = attempt
+        attempt.shipment.unsettled += 1
         if len(self.by_key) == MANY:
             self.collector.load(MANY)
+
+    def take(self, key: Key) -> QueuedAttempt | None:
+        """Take an attempt out, to be settled by the caller."""
+        attempt = self.by_key.pop(key, None)
+        if attempt is not None:
+            self._shipments.settled(attempt.shipment)
+        return attempt
 
     def settle(self, outcomes: list[Outcome], lane: Lane | None) -> None:
         """Give the controller the outcomes that a lane reports; those of attempts that were lost before are dropped."""
@@ -40,7 +50,7 @@ class Unsettled:
             key = outcome[:3]
             if lane is not None:
                 lane.attempts.pop(key, None)
-            attempt = self.by_key.pop(key, None)
+            attempt = self.take(key)
             if attempt is None:
                 continue
             if away(outcome):
@@ -52,7 +62,7 @@ class Unsettled:
     def end(self, attempts: Iterable[QueuedAttempt], kind: str, error: ErrorNote | None, worker: str = "") -> None:
         """Settle attempts that no lane will report: they are "lost" with a worker, or end with an error."""
         for attempt in attempts:
-            if self.by_key.pop(attempt.work.key, None) is not None:
+            if self.take(attempt.work.key) is not None:
                 attempt.done(Outcome(*attempt.work[:3], kind, error=error, location=(worker, 0, "")))
 
 

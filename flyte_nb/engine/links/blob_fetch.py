@@ -13,7 +13,7 @@ from typing import Any
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.transport.blob_files import take
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received
-from flyte_nb.core.transport.payload import Packed
+from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.links.peers import Switchboard
 
 
@@ -29,12 +29,27 @@ class Fetcher:
 
     def arguments(self, works: list[Work], then: Callable[[list[Work]], None]) -> None:
         """Call `then` with the attempts once the buffers of their arguments are on this machine."""
-        ready = list(works)
+        payloads = [work.payload for work in works]
+        if not any(map(_is_far, payloads)):
+            then(works)
+            return
+
+        def arrived(here: list[Payload]) -> None:
+            then([work._replace(payload=payload) for work, payload in zip(works, here, strict=True)])
+
+        self._fetch(payloads, arrived)
+
+    def payload(self, payload: Payload, then: Callable[[Payload], None]) -> None:
+        """Call `then` with a payload once its buffers are on this machine."""
+        self._fetch([payload], lambda here: then(here[0]))
+
+    def _fetch(self, payloads: list[Payload], then: Callable[[list[Payload]], None]) -> None:
+        ready = list(payloads)
         missing = [
             (index, place, blob)
-            for index, work in enumerate(works)
-            if type(work.payload) is Packed
-            for place, blob in enumerate(work.payload.blobs)
+            for index, payload in enumerate(payloads)
+            if type(payload) is Packed
+            for place, blob in enumerate(payload.blobs)
             if isinstance(blob, Borrowed) and not blob.here
         ]
         waiting = len(missing)
@@ -44,10 +59,9 @@ class Fetcher:
 
         def arrived(index: int, place: int, blob: Blob | None) -> None:
             nonlocal waiting
-            payload = ready[index].payload
+            payload = ready[index]
             if blob is not None and type(payload) is Packed:
-                blobs = (*payload.blobs[:place], blob, *payload.blobs[place + 1 :])
-                ready[index] = ready[index]._replace(payload=payload._replace(blobs=blobs))
+                ready[index] = payload._replace(blobs=(*payload.blobs[:place], blob, *payload.blobs[place + 1 :]))
             waiting -= 1
             if not waiting:
                 then(ready)
@@ -89,6 +103,10 @@ class Fetcher:
 
         for blob in missing:
             self._switchboard.ask(blob.holder, "blob", (blob.path, True), functools.partial(came, blob))
+
+
+def _is_far(payload: Payload) -> bool:
+    return type(payload) is Packed and any(isinstance(blob, Borrowed) and not blob.here for blob in payload.blobs)
 
 
 def away(outcome: Outcome) -> list[Any]:

@@ -15,6 +15,7 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.events import Event
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.transport.payload import Payload
 
 #: An attempt: run, action, number of the attempt.
 Key: TypeAlias = tuple[str, str, int]
@@ -34,10 +35,10 @@ class LaneSpec(NamedTuple):
     lane: str
     #: Peer that sends it work.
     owner: str
-    #: The task, pickled by value.
-    task: bytes
     task_name: str
     is_async: bool
+    #: Whether the owner counts attempts of it that await children (`ReusePolicy`).
+    is_warm: bool
 
 
 # Each line: the message's name and the types of its fields; then its fields, and what it means.
@@ -45,6 +46,10 @@ class LaneSpec(NamedTuple):
 #: Owner -> host (worker).
 ToHost: TypeAlias = (
     tuple[Literal["run"], RunInfo]  # what all actions of a run know; before its first bundle, and when it has changed
+    | tuple[
+        Literal["code"], str, Payload
+    ]  # id, pickled task: a version of its code; before the first bundle that needs it
+    | tuple[Literal["drop"], str]  # id: that version is not needed any more
     | tuple[Literal["bundle"], str, list[Work]]  # lane, attempts: execute them in that lane
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
     | tuple[Literal["close"], str]  # lane: it is not needed any more

@@ -45,7 +45,7 @@ class World:
             )
             for peer, executor in self.executors.items()
         }
-        self.blobs = Blobs()
+        self.blobs, self.code = Blobs(), None
         self.store.append(ev.RunOpened("r1", "t", "cell", 0.0))
         self.settled: list[Any] = []
         self.scope = CallScope()

@@ -36,7 +36,7 @@ class World:
         self.executor = ScriptedExecutor()
         self.store = RunStore()
         self.controller = Controller(self.executor, self.store.append, self.clock)
-        self.blobs = Blobs()
+        self.blobs, self.code = Blobs(), None
         self.store.append(ev.RunOpened("r1", "t", "cell", 0.0))
         self.settled: list[Any] = []
         self.with_run()

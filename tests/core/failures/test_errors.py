@@ -16,7 +16,8 @@ import pytest
 from flyte_nb import errors
 from flyte_nb.core.failures import reraise
 from flyte_nb.core.failures.reraise import raise_as
-from flyte_nb.core.values import dual_class, exception_parts
+from flyte_nb.core.values import dual_class
+from flyte_nb.core.values.by_value import exception_pickle
 from flyte_nb.core.values.dual_class import dual
 from flyte_nb.errors import RetriesExhaustedError, RuntimeUserError
 
@@ -94,10 +95,10 @@ EXCEPTIONS: list[Callable[[], BaseException]] = [
 
 def cross(exception: BaseException) -> errors.BaseRuntimeError:
     """What the parent gets, after one trip through bytes."""
-    packed = exception_parts.pack(exception)
+    packed = exception_pickle.pack(exception)
     assert packed is not None
     error = raise_as(
-        exception_parts.unpack(packed), code=reraise.code_of(exception), message=str(exception), notes=["action a3"]
+        exception_pickle.unpack(packed), code=reraise.code_of(exception), message=str(exception), notes=["action a3"]
     )
     again: errors.BaseRuntimeError = pickle.loads(cloudpickle.dumps(error))
     return again
@@ -232,8 +233,8 @@ def test_unpicklable_exception_packs_to_none() -> None:
 
         lock = threading.Lock()
 
-    assert exception_parts.pack(Stuck()) is None
-    assert exception_parts.unpack(b"nonsense") is None
+    assert exception_pickle.pack(Stuck()) is None
+    assert exception_pickle.unpack(b"nonsense") is None
 
 
 def test_dual_class_is_made_once() -> None:

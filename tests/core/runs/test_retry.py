@@ -186,6 +186,8 @@ def test_the_registry_knows_which_code_a_name_had_when() -> None:
         def __init__(self, name: str, identity: str) -> None:
             self.name, self.identity = name, identity
 
+        def became(self, _new: object) -> None: ...
+
     registry = Registry()
     for identity in ("one", "two"):
         registry.add(Stub("t", identity))  # type: ignore[arg-type]

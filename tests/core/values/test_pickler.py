@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flyte_nb.core.failures import class_pickle
-from flyte_nb.core.transport import payload
+from flyte_nb.core.transport import payload, task_code
 from flyte_nb.core.values import pickler
 
 CELL = "/tmp/ipykernel_1/2764.py"
@@ -34,7 +34,7 @@ def made_in_cell(source: str) -> dict[str, Any]:
 def test_a_function_arrives_with_the_file_name_of_its_cell() -> None:
     """Tracebacks and breakpoints of a worker find the lines of a cell."""
     function = made_in_cell("def outer():\n    def inner():\n        return 1 / 0\n    return inner")["outer"]
-    arrived = pickle.loads(payload.dump_function(function))
+    arrived = pickle.loads(task_code.dump_function(function))
     assert arrived.__code__ == function.__code__
     assert (arrived.__code__.co_filename, arrived().__code__.co_filename) == (CELL, CELL)
 
@@ -51,3 +51,76 @@ def test_an_exception_class_of_a_cell_keeps_its_file_name() -> None:
     assert packed is not None
     assert CELL.encode() in packed.data
     assert b"<dynamic-code>" not in packed.data
+
+
+def test_a_lone_object_goes_by_the_name_that_every_receiver_knows(monkeypatch):
+    """`dataclasses.MISSING` by that, whichever of the user's modules import it too."""
+    import dataclasses
+    import sys
+    import types
+
+    beside = types.ModuleType("beside")
+    vars(beside)["MISSING"] = dataclasses.MISSING
+    monkeypatch.setitem(sys.modules, "beside", beside)
+    monkeypatch.setattr(sys.modules["__main__"], "NOTHING", dataclasses.MISSING, raising=False)
+    data = pickler.dumps([dataclasses.MISSING])
+
+    assert b"dataclasses:MISSING" in data
+    assert pickle.loads(data)[0] is dataclasses.MISSING
+
+
+def test_a_pickler_keeps_nothing_of_what_it_pickled():
+    """No reference to itself: what it has pickled goes when it is done, and not with the next collection."""
+    import gc
+    import io
+    import weakref
+
+    gc.collect()
+    gc.disable()
+    try:
+        function = lambda: [object()]  # noqa: E731
+        made = pickler.Pickler(io.BytesIO(), protocol=5)
+        made.dump([function, ValueError("a"), object()])
+        gone = weakref.ref(made)
+        del made
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_only_what_python_made_is_taken_for_a_lone_object():
+    """An object with anything in C is never made without its own ``__new__``."""
+    import collections
+    import decimal
+    import enum
+    import functools
+    import operator
+    import random
+    import re
+    import threading
+
+    from flyte_nb.core.values.by_value.classes import is_plain_object
+
+    class Plain: ...
+
+    class Slots:
+        __slots__ = ("__weakref__", "a", "b")
+
+    class Both(Slots, Plain):
+        __slots__ = ("c",)
+
+    class Kind(enum.Enum):
+        A = 1
+
+    class Words(dict): ...
+
+    class Local(threading.local): ...
+
+    class Generator(random.Random): ...
+
+    assert all(map(is_plain_object, (Plain, Slots, Both)))
+    foreign: tuple[type, ...] = (
+        Kind, Words, Local, Generator, dict, re.Pattern, decimal.Context, functools.partial, operator.itemgetter,
+        collections.deque, type(threading.Lock()), type(iter([])), ValueError,
+    )  # fmt: skip
+    assert not any(map(is_plain_object, foreign))

@@ -12,7 +12,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from flyte_nb.core.transport.payload import dump_function
+from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.core.values import code_hash, source_lines
 from flyte_nb.core.values.user_code import is_user_code, is_user_file
 

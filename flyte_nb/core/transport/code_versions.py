@@ -1,0 +1,159 @@
+"""Code versions: what a task is at the moment of a call, its code and all that this refers to. Runs in: where tasks are called.
+
+Arguments are those of the moment of the call, and so is everything else that a body sees. A task is pickled when it is called
+first, and again only when something that its code refers to has changed since (`flyte_nb.core.transport.bindings`). Each
+pickle is a version, named by its content; actions say which one they were called with, and workers keep the latest few.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import threading
+import types
+import weakref
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+from flyte_nb.core.transport.bindings import Bindings, Recorder, spaces_of
+from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
+from flyte_nb.core.transport.payload import Payload, key_bytes, pack
+from flyte_nb.core.transport.task_code import can_travel, why_not
+
+#: How often a task is pickled anew whose globals are changed meanwhile by another thread.
+TRIES = 3
+
+
+class VersionedTask(Protocol):
+    """What is known here of a task: `flyte_nb.core.tasks.task.Task`."""
+
+    name: str
+    #: What `CodeVersions` remembers of it: kept here, since it refers to the task in turn.
+    code_memo: Any
+
+
+class CodeVersion:
+    """A task as it was at some moment."""
+
+    __slots__ = ("__weakref__", "id", "payload")
+
+    def __init__(self, name: str, payload: Payload) -> None:
+        #: A hash of its content.
+        self.id = name
+        #: The task, pickled by value.
+        self.payload = payload
+
+    def __repr__(self) -> str:
+        return f"<CodeVersion {self.id}>"
+
+
+class TravellingCode(NamedTuple):
+    """A task on its way to a worker, where it is more than the task."""
+
+    task: Any
+    imports: Imports
+    #: The user's classes that its code names, and the names of their attributes.
+    classes: dict[type, tuple[str, ...]]
+
+
+def _functions(reached: list[Any]) -> list[types.FunctionType]:
+    return [each for each in reached if isinstance(each, types.FunctionType)]
+
+
+def state_names(cls: type) -> tuple[str, ...]:
+    """Attributes of a class that a program may set anew while it runs."""
+    if issubclass(cls, enum.Enum):
+        return ()
+    return tuple(
+        name
+        for name, value in vars(cls).items()
+        if name[:2] != "__" and name != "_abc_impl" and not isinstance(value, _OF_LAYOUT)
+    )
+
+
+#: Of a task that names such, more than the task travels.
+_TOGETHER = (type, types.ModuleType)
+#: What an instance's memory is accessed by.
+_OF_LAYOUT = (types.MemberDescriptorType, types.GetSetDescriptorType)
+
+
+class CodeVersions:
+    """The versions of the tasks that this process calls.
+
+    Args:
+        blobs: Where large buffers (a global array) are put.
+    """
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._by_id: weakref.WeakValueDictionary[str, CodeVersion] = weakref.WeakValueDictionary()
+        self._lock = threading.RLock()
+        #: ``sys.path`` as workers of this machine have it from their start.
+        self._path = sys_path()
+
+    def of(self, task: VersionedTask) -> CodeVersion:
+        """The version of a task that a call of this moment has. From any thread.
+
+        Raises:
+            UnpicklableError: It cannot be sent to a worker; the message names what is at fault.
+        """
+        memo = task.code_memo
+        if memo is not None and memo[0] is self and memo[2].same() and memo[3].same():
+            return memo[1]  # type: ignore[no-any-return]
+        with self._lock:
+            return self._renew(task)
+
+    def _renew(self, task: VersionedTask) -> CodeVersion:
+        for left in reversed(range(TRIES)):
+            try:
+                payload, reached, imports = self._pickle(task)
+                bindings = Bindings(reached, self._blobs, imports.watched)
+                break
+            except RuntimeError as exc:  # "dictionary changed size during iteration": another thread's
+                if not left or "changed size" not in str(exc):
+                    raise why_not(task, exc) from exc
+            except Exception as exc:
+                raise why_not(task, exc) from exc
+        name = hashlib.blake2b(key_bytes(payload), digest_size=10).hexdigest()
+        version = self._by_id.get(name)
+        if version is None:
+            version = self._by_id[name] = CodeVersion(name, payload)
+        task.code_memo = (self, version, bindings, imports)
+        return version
+
+    def _pickle(self, task: VersionedTask) -> tuple[Payload, list[Any], LazyImports]:
+        """The task, pickled with what it needs; what was reached in doing so; what its code imports while it runs."""
+        payload, reached = self._dump(task)
+        imports, by_file = LazyImports(_functions(reached)), frozenset[str]()
+        while imports or imports.path != self._path or any(isinstance(each, _TOGETHER) for each in reached):
+            classes = {each: state_names(each) for each in reached if isinstance(each, type)}
+            try:
+                modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
+                payload, reached = self._dump(TravellingCode(task, imports.packed(), classes), modules)
+            except Exception:
+                stay = frozenset(name for name, module in imports.loaded.items() if not can_travel(module))
+                if not stay:
+                    raise
+                by_file |= stay
+                imports = LazyImports(_functions(reached), by_file)
+                continue
+            # Modules that came along have functions, which import modules.
+            more = LazyImports(_functions(reached), by_file)
+            if more.loaded.keys() <= imports.loaded.keys():
+                return payload, reached, more
+            imports = more
+        return payload, reached, imports
+
+    def _dump(self, value: object, modules: Iterable[types.ModuleType] = ()) -> tuple[Payload, list[Any]]:
+        reached: list[Any] = []
+
+        def recorder(*args: Any, **kwargs: Any) -> Recorder:
+            made = Recorder(*args, **kwargs)
+            made.reached, made.modules = reached, spaces_of(modules)
+            return made
+
+        return pack(recorder, value, self._blobs), reached
+
+    def __repr__(self) -> str:
+        return f"<CodeVersions [{len(self._by_id)} in use]>"

@@ -1,0 +1,161 @@
+"""Identity of lone objects: ``MISSING = object()`` is one object in every process that it reaches. Runs in: everywhere.
+
+A sentinel is compared with ``is``: in a default, in a module's global, in a class. It stands for nothing but itself, so it
+crosses as its name, and each process has one object of that name; what made it has its own. Taken for sentinels are instances
+of ``object`` itself, and stateless instances of other classes that a module names (`dataclasses.MISSING`, which is in the
+fields of every data class), or a class or default of the user's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import sys
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import cloudpickle
+
+#: Lone objects remembered: many more than programs name.
+MAX_KNOWN = 10_000
+
+#: By name, the one used longest ago first; and the names, by id of what is in the former.
+_by_name: OrderedDict[str, object] = OrderedDict()
+_names: dict[int, str] = {}
+_lock = threading.Lock()
+#: Names of objects that were made here, of which this process has no module.
+_made: set[str] = set()
+#: Of objects that have no name, in this process.
+_place, _numbers = secrets.token_hex(6), itertools.count()
+#: Slots of a class and its bases.
+_slots: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def is_stateless(value: object) -> bool:
+    """Whether an instance of a plain class has no attributes of its own."""
+    if getattr(value, "__dict__", None):
+        return False
+    cls = type(value)
+    slots = _slots.get(cls)
+    if slots is None:
+        slots = _slots[cls] = tuple(
+            name
+            for base in cls.__mro__
+            for name, found in vars(base).items()
+            if isinstance(found, types.MemberDescriptorType)
+        )
+    return not any(hasattr(value, name) for name in slots)
+
+
+class Names:
+    """Names of lone objects, looked up once per pickle: in the user's modules, and in that of an object's own class."""
+
+    def __init__(self) -> None:
+        self._users: dict[int, str] | None = None
+        self._others: dict[str, dict[int, str]] = {}
+
+    def reduce(self, value: object) -> Any:
+        """How to pickle a lone object; NotImplemented for one that nothing names, unless it is an ``object()``."""
+        name = _names.get(id(value))
+        if name is None or _by_name.get(name) is not value or _is_past(name, value):
+            name = self._name(value)
+            if name is None:
+                return NotImplemented
+            _remember(name, value)
+        return find, (name, type(value))
+
+    def _name(self, value: object) -> str | None:
+        kind = type(value)
+        # First where its class is: other modules import `dataclasses.MISSING`, and may be unknown to the receiver.
+        name = self._of(kind.__module__).get(id(value)) if kind is not object else None
+        if name is None:
+            if self._users is None:
+                self._users = dict(_named())
+            name = self._users.get(id(value))
+        return f"{_place}:{next(_numbers)}" if name is None and kind is object else name
+
+    def _of(self, module: str) -> dict[int, str]:
+        found = self._others.get(module)
+        if found is None:
+            space = getattr(sys.modules.get(module), "__dict__", {})
+            found = self._others[module] = {id(value): f"{module}:{name}" for name, value in list(space.items())}
+        return found
+
+
+def find(name: str, cls: type) -> object:
+    """The object of a name in this process; called by pickle."""
+    with _lock:
+        found = _by_name.get(name)
+    if not _fits(found, cls) or _is_past(name, found):
+        found = _in_module(name)
+        if not _fits(found, cls):
+            found = object.__new__(cls)
+            _made.add(name)
+        _remember(name, found)
+    return found
+
+
+def _fits(value: object, cls: type) -> bool:
+    return type(value) is cls and (cls is object or is_stateless(value))
+
+
+def _is_past(name: str, value: object) -> bool:
+    """Whether the program means another object by the name now: the cell that names it ran again."""
+    if name in _made:
+        return False
+    now = _in_module(name)
+    return now is not value and type(now) is type(value)
+
+
+def _remember(name: str, value: object) -> None:
+    with _lock:
+        before = _by_name.pop(name, None)
+        if _names.get(id(before)) == name:  # its cell ran again: the name means the new one
+            del _names[id(before)]
+        _by_name[name] = value
+        _names[id(value)] = name
+        while len(_by_name) > MAX_KNOWN:
+            gone, old = _by_name.popitem(last=False)
+            _names.pop(id(old), None)
+            _made.discard(gone)
+
+
+def _in_module(name: str) -> object:
+    module, _, path = name.partition(":")
+    found: object = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _named() -> Iterator[tuple[int, str]]:
+    """Ids and names of what may be a lone object in the user's modules: globals, attributes of classes, defaults."""
+    for module in ("__main__", *sorted(cloudpickle.list_registry_pickle_by_value())):
+        found: list[tuple[str, Any]] = list(getattr(sys.modules.get(module), "__dict__", {}).items())
+        classes = [(name, value) for name, value in found if isinstance(value, type) and value.__module__ == module]
+        found += [(f"{name}.{key}", value) for name, cls in classes for key, value in vars(cls).items()]
+        for name, value in reversed(found):
+            for where, default in _defaults(value):
+                yield id(default), f"{module}:{name}({where})"
+            yield id(value), f"{module}:{name}"
+
+
+def _defaults(value: Any) -> list[tuple[str, object]]:
+    # Of a task, its function's.
+    if not isinstance(value, types.FunctionType) and isinstance(value, type | types.ModuleType):
+        return []
+    function = value if isinstance(value, types.FunctionType) else _function_of(value)
+    if function is None:
+        return []
+    named: dict[str, object] = {str(i): each for i, each in enumerate(function.__defaults__ or ())}
+    return list({**named, **(function.__kwdefaults__ or {})}.items())
+
+
+def _function_of(value: object) -> types.FunctionType | None:
+    held = getattr(value, "__dict__", None)
+    function = held.get("func") if type(held) is dict else None
+    return function if isinstance(function, types.FunctionType) else None
