@@ -12,6 +12,7 @@ from flyte_nb.engine.links.wire import LaneSpec
 from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.host import Host
 from flyte_nb.worker.lane import AsyncLane, SyncLane
+from flyte_nb.worker.process import task_state
 
 #: Task functions kept unpickled per process: a session rarely uses more at a time.
 MAX_TASKS = 256
@@ -34,7 +35,9 @@ def host_of(worker: Any) -> Host:
 def run_lane(spec: LaneSpec) -> None:
     """Be a lane until it is closed. A plain ``def``: Dask would run a coroutine on the worker's own loop."""
     kind = AsyncLane if spec.is_async else SyncLane
-    kind(host_of(get_worker()), spec.lane, spec.owner, load_task(spec.task)).run()
+    task = load_task(spec.task)
+    task_state.watch(task, spec.task)
+    kind(host_of(get_worker()), spec.lane, spec.owner, task).run()
 
 
 class HostPlugin(WorkerPlugin):

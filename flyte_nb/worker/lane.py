@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any, Protocol
 
-from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
+from flyte_nb.core.attempts.body import Body, Meter, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.tasks.task import Task
@@ -51,7 +51,7 @@ class _Host(Protocol):
     def secede(self) -> None: ...
     def body(self, lane: LaneThread, work: Work) -> Body: ...
     def begin(self, lane: LaneThread, body: Body) -> None: ...
-    def finish(self, body: Body) -> None: ...
+    def finish(self, lane: LaneThread, body: Body) -> None: ...
 
 
 def _checkpoint() -> None:
@@ -169,13 +169,27 @@ class LaneThread:
 
     def _released(self) -> None:
         """The slot was released: let Dask start other work, and report how far the lane is."""
-        if not self._seceded:
-            self._seceded = True
-            self._dask.run(self.host.secede)
+        self._secede()
         self.report()
         if self.handed_back and not self.blocked:
             self.handed_back = False
             self.host.post(self.host.send, self.owner, ("ready", self.id))
+
+    def _secede(self) -> None:
+        """Let Dask start other work. Also where a body starts threads, which may give the slot back: they cannot do it."""
+        if not self._seceded and threading.get_ident() == self.thread_id:
+            self._seceded = True
+            self._dask.run(self.host.secede)
+
+    def belongs(self, body: Body) -> None:
+        """Set what the threads that a body starts find its lane by."""
+        body.family.before_threads = self._secede
+        body.variables.run(slots.HOLDER.set, self.holder)
+        if body.place is not None:
+            body.place.computes = self._computes_elsewhere
+
+    def _computes_elsewhere(self) -> bool:
+        return self.holder.held and threading.get_ident() != self.thread_id
 
     def _taken(self) -> None:
         if self._reported[2] and not self.blocked:
@@ -214,6 +228,7 @@ class LaneThread:
             self.ended(Outcome(*work[:3], "error", error=broken(exc)))
             return None
         self.bodies[work.key] = body
+        self.belongs(body)
         self.host.begin(self, body)
         return body
 
@@ -248,11 +263,18 @@ class SyncLane(LaneThread):
         """Have the thread check its queue."""
         self._ready.set()
 
+    def _taken(self) -> None:
+        super()._taken()
+        body = self.bodies.get(self._current) if self._current is not None else None
+        if body is not None and body.isolation is not None and body.outcome is None:
+            body.isolation.turn(body)
+
     def interrupt(self, key: Key, why: str) -> None:
         """Raise CancelledError in the body, if it is the one that runs."""
         with self._guard:
             if self._current == key:
                 self.bodies[key].stop = why
+                self.bodies[key].family.interrupt()
                 interrupt_thread(self.thread_id, asyncio.CancelledError)
 
     def _work(self) -> None:
@@ -301,7 +323,7 @@ class SyncLane(LaneThread):
                 except asyncio.CancelledError:
                     continue
             del self.bodies[work.key]
-            self.host.finish(body)
+            self.host.finish(self, body)
             self.ended(body.outcome or self.stopped(body))
 
 
@@ -311,6 +333,7 @@ class AsyncLane(LaneThread):
     def __init__(self, host: _Host, lane_id: str, owner: str, task: Task[..., Any]) -> None:
         super().__init__(host, lane_id, owner, task)
         self.loop = slots.new_loop()
+        self.loop.set_task_factory(task_factory)
         self._pumping = False
 
     def wake(self) -> None:
@@ -322,6 +345,7 @@ class AsyncLane(LaneThread):
         """Cancel the body's asyncio task."""
         if (body := self.bodies.get(key)) is not None:
             body.stop = why
+            body.family.interrupt()
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._cancel, key)
 
@@ -373,7 +397,7 @@ class AsyncLane(LaneThread):
         self.bodies.pop(key, None)
         if not task.cancelled():
             task.exception()
-        self.host.finish(body)
+        self.host.finish(self, body)
         # Without an outcome it was cancelled before its first step.
         self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
         if self.closed and not self.tasks and not self.queue:
