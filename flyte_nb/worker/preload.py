@@ -1,4 +1,4 @@
-"""Preload of embedded workers: survive the stop button, be ready before the first action. Runs in: worker process."""
+"""Preload of embedded workers: survive the stop button, print nothing, be ready early. Runs in: worker process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import flyte_nb.worker.entry  # noqa: F401 - what the first lane needs is loaded by then
+from flyte_nb.engine.clusters.dask_logs import quiet_loggers
 
 
 def ignore_interrupts() -> None:
@@ -16,6 +17,7 @@ def ignore_interrupts() -> None:
 
 
 ignore_interrupts()
+quiet_loggers()
 
 
 def dask_setup(_worker: Any) -> None:

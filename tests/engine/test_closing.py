@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from pathlib import Path
 
@@ -38,6 +39,21 @@ async def parent(mark: str) -> None:
 def quick(x: int) -> int:
     """One for the cluster that follows."""
     return x
+
+
+@env.task
+def noisy_loggers() -> list[str]:
+    """Loggers of Dask's that would print in this worker."""
+    import distributed.batched  # noqa: F401
+
+    names = ["distributed", "tornado.application", *logging.root.manager.loggerDict]
+    return [n for n in names if n.startswith(("distributed", "tornado.app")) and logging.getLogger(n).isEnabledFor(40)]
+
+
+def test_workers_print_nothing_of_dasks_as_they_close() -> None:
+    """Handlers are heard again while a worker closes, so the loggers themselves are quiet."""
+    flyte.init(n_workers=1)
+    assert flyte.run(noisy_loggers).outputs()[0] == []
 
 
 def begun(mark: Path) -> None:

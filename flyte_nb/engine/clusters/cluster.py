@@ -7,7 +7,6 @@ no dashboard unless asked for. Workers ignore SIGINT (the stop button reaches th
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import tempfile
 import zipfile
@@ -19,6 +18,7 @@ import distributed
 
 import flyte_nb
 from flyte_nb.core.settings import notices
+from flyte_nb.engine.clusters.dask_logs import quiet_loggers
 from flyte_nb.engine.clusters.embedded import open_embedded
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
@@ -141,13 +141,3 @@ def pack_worker_side(path: Path) -> None:
             inside = file.relative_to(root)
             if inside.parts[0] not in {"kernel", "views"}:
                 archive.write(file, f"flyte_nb/{inside}")
-
-
-def quiet_loggers() -> None:
-    """Keep Dask's log lines out of the notebook; what matters reaches the user as events and errors."""
-    # Dask gives some of its loggers levels of their own.
-    dasks = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
-    for name in ("distributed", *dasks, "tornado.application", "asyncio", "bokeh"):
-        logger = logging.getLogger(name)
-        if logger.level in (logging.NOTSET, logging.INFO, logging.WARNING):
-            logger.setLevel(logging.CRITICAL)

@@ -1,0 +1,22 @@
+"""Dask's log lines, kept off the user's screen: what matters of them arrives as events and errors.
+
+Runs in: engine thread; worker processes of the embedded cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+
+
+def quiet_loggers() -> None:
+    """Let nothing below CRITICAL through, in this process. Idempotent.
+
+    ``silence_logs`` of Dask's clusters does not do it: it sets the level of handlers, and takes that back as a worker or a
+    cluster closes, when comms that are cut are told with a traceback.
+    """
+    # Dask gives some of its loggers levels of their own.
+    dasks = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
+    for name in ("distributed", *dasks, "tornado.application", "asyncio", "bokeh"):
+        logger = logging.getLogger(name)
+        if logger.level in (logging.NOTSET, logging.INFO, logging.WARNING):
+            logger.setLevel(logging.CRITICAL)
