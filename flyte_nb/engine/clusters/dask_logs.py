@@ -18,5 +18,5 @@ def quiet_loggers() -> None:
     dasks = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
     for name in ("distributed", *dasks, "tornado.application", "asyncio", "bokeh"):
         logger = logging.getLogger(name)
-        if logger.level in (logging.NOTSET, logging.INFO, logging.WARNING):
+        if logger.level != logging.DEBUG:  # whoever asked for that wants to read
             logger.setLevel(logging.CRITICAL)
