@@ -11,6 +11,7 @@ import _thread
 import asyncio
 import contextlib
 import contextvars
+import functools
 import multiprocessing
 import multiprocessing.process
 import os
@@ -104,6 +105,7 @@ class Family:
                         self.stopped = True
                         interrupt_thread(number, asyncio.CancelledError)
         if self._processes:
+            _end_pool_of_joblib()
             end_processes(self._processes)
 
 
@@ -124,6 +126,14 @@ def end_processes(processes: list[Any]) -> None:
             if alive:
                 time.sleep(0.005)
     processes.clear()
+
+
+def _end_pool_of_joblib() -> None:
+    """End the processes that joblib keeps for its next call, in its own way: it would not notice their end at once."""
+    module: Any = sys.modules.get("joblib.externals.loky.reusable_executor")
+    with contextlib.suppress(Exception):
+        if module is not None and module._executor is not None:  # noqa: SLF001 - there is no way to ask without making one
+            module._executor.shutdown(wait=True, kill_workers=True)  # noqa: SLF001
 
 
 def _pid(process: Any) -> int:
@@ -206,6 +216,7 @@ def _forking(fork: Callable[[], int]) -> Callable[[], int]:
 
 
 def _opening(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
     def call(self: Any, *args: Any, **options: Any) -> None:
         init(self, *args, **options)
         family = FAMILY.get()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
+import logging
 import os
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flyte_nb.core.attempts.output import Output
+from flyte_nb.core.attempts.output import Output, StreamProxy
 
 #: Bytes of the worker's own log; then it begins anew, and the one before is kept.
 MAX_LOG_BYTES = 8 * 1024 * 1024
@@ -56,11 +58,25 @@ class Descriptors:
             os.close(writing)
             self._reading[reading] = fd
             self._poll.register(reading, select.POLLIN)
+        if self._log is None:
+            self._spare_the_workers_own()
         with contextlib.suppress(Exception):  # another C library: its output comes when its buffer is full
             library = ctypes.CDLL(None)
             library.setvbuf(ctypes.c_void_p.in_dll(library, "stdout"), None, 1, 0)  # by lines, as on a terminal
             self._flush = library.fflush
         threading.Thread(target=self._read, name="flyte-descriptors", daemon=True).start()
+
+    def _spare_the_workers_own(self) -> None:
+        """Have what Dask logs, and what is printed outside attempts, written where it was: it is no action's."""
+        for fd, name in _NAMES.items():
+            stream = os.fdopen(os.dup(self._before[fd]), "w", buffering=1)
+            proxy = getattr(sys, name)
+            mine = {id(proxy), id(getattr(proxy, "original", None)), id(getattr(sys, f"__{name}__"))}
+            for handler in [ref() for ref in logging._handlerList]:  # type: ignore[attr-defined]  # noqa: SLF001 - all there are
+                if isinstance(handler, logging.StreamHandler) and id(handler.stream) in mine:
+                    handler.setStream(stream)
+            if isinstance(proxy, StreamProxy):
+                proxy.original = stream
 
     def _read(self) -> None:
         poll = select.poll()
