@@ -73,7 +73,7 @@ class Descriptors:
             proxy = getattr(sys, name)
             mine = {id(proxy), id(getattr(proxy, "original", None)), id(getattr(sys, f"__{name}__"))}
             for handler in [ref() for ref in logging._handlerList]:  # type: ignore[attr-defined]  # noqa: SLF001 - all there are
-                if isinstance(handler, logging.StreamHandler) and id(handler.stream) in mine:
+                if "stream" in getattr(handler, "__dict__", {}) and id(handler.stream) in mine:
                     handler.setStream(stream)
             if isinstance(proxy, StreamProxy):
                 proxy.original = stream
