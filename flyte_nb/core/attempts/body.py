@@ -11,6 +11,7 @@ import os
 import pickle
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
 from types import CoroutineType
@@ -134,13 +135,14 @@ class Steps(Coroutine[Any, Any, Any]):
     cr_running = property(lambda self: self._coroutine.cr_running)
 
 
-#: The attempt that the running code belongs to; None outside one.
-OWNER: contextvars.ContextVar[Body | None] = contextvars.ContextVar("flyte_nb_owner", default=None)
+#: The attempt that the running code belongs to; None outside one. Weak: it refers to its context, which would keep it.
+OWNER: contextvars.ContextVar[weakref.ref[Body] | None] = contextvars.ContextVar("flyte_nb_owner", default=None)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
     """Asyncio tasks that a body starts: their steps are its turns, too."""
-    body = OWNER.get()
+    owner = OWNER.get()
+    body = owner() if owner is not None else None
     if body is not None and type(coroutine) is CoroutineType:
         coroutine = Steps(body, coroutine)
     return asyncio.Task(coroutine, loop=loop, **options)
@@ -206,7 +208,7 @@ class Body:
         ctx.enter(self.context)
         CLASSES.set(self.task.classes)
         OUTPUT.set(self.output)
-        OWNER.set(self)
+        OWNER.set(weakref.ref(self))
         FAMILY.set(self.family)
 
     def run_sync(self) -> Outcome:
