@@ -257,7 +257,7 @@ class Body:
 
     def finish(self, restore: Callable[[], None] | None) -> None:
         """Release what the attempt holds, however its body ended."""
-        if os.getpid() != self.location[1]:  # a child process that the body forked, and did not end
+        if os.getpid() != self.family.pid:  # a child process that the body forked, and did not end
             leave_child(self.outcome is not None and self.outcome.kind == "ok")
         if restore is not None:
             restore()

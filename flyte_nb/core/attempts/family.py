@@ -43,7 +43,7 @@ class Family:
         keep: Whether processes and threads outlive it: those of a warm environment (`ReusePolicy`).
     """
 
-    __slots__ = ("_keep", "_lock", "_processes", "_threads", "before_end", "before_threads", "stopped")
+    __slots__ = ("_keep", "_lock", "_processes", "_threads", "before_end", "before_threads", "pid", "stopped")
 
     def __init__(self, *, keep: bool = False) -> None:
         self._keep = keep
@@ -57,6 +57,8 @@ class Family:
         #: Called where the attempt ends: what was written to file descriptors is read.
         self.before_end: Callable[[], object] | None = None
         self.stopped = False
+        #: Of the process that executes the attempt.
+        self.pid = os.getpid()
 
     def within(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function as a part of the attempt, in another thread than its own."""
