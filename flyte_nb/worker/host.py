@@ -6,7 +6,6 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
-import functools
 import select
 import sys
 from collections.abc import Callable
@@ -47,7 +46,6 @@ from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process import children
 from flyte_nb.worker.process.descriptors import Descriptors
 from flyte_nb.worker.process.everywhere import Everywhere
-from flyte_nb.worker.process.task_state import Copy
 from flyte_nb.worker.stopping import Stopping
 
 
@@ -77,8 +75,6 @@ class Host:
         #: None in the user's own process: it is theirs.
         self.isolation = None if in_users_process(worker) else Isolation()
         self.everywhere = Everywhere(self.isolation, self.post)
-        #: What the attempts under way execute.
-        self._copies: dict[Key, Copy] = {}
         self.runs: dict[str, RunInfo] = {}
         self.emitter = Emitter(loop, self.runs, self.send, Path(worker.local_directory) / "flyte-nb-logs")
         self.breakpoints = Breakpoints(self.lane_of)
@@ -100,6 +96,7 @@ class Host:
             log = Path(worker.local_directory) / "flyte-nb-logs" / "worker.log" if embedded else None
             self.descriptors = Descriptors(self._only_output, log)
             self.descriptors.start()
+            self.isolation.before_end = self.descriptors.drain
         allow_other_loops()
         import_alias.install_as_fallback()
 
@@ -248,21 +245,12 @@ class Host:
         if not self.everywhere.idle.is_set():
             self.everywhere.idle.wait()
         run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
-        copy = self._copies[work.key] = self.code.copy(work.version)
+        copy = self.code.copy(work.version)
         body = Body(
-            copy.task,
-            run,
-            work,
-            self.gateway,
-            sink,
-            lane.location,
-            self.previews,
-            lane.meter,
-            copy.activate,
-            self.isolation,
-        )
-        if self.descriptors is not None:
-            body.family.before_end = self.descriptors.drain
+            copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
+            self.isolation, lane,
+        )  # fmt: skip
+        body.code = copy
         return body
 
     def _only_output(self) -> output.Output | None:
@@ -285,11 +273,12 @@ class Host:
     def finish(self, body: Body) -> None:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
-        body.leave_process()
-        if (copy := self._copies.pop(work.key, None)) is not None:
-            copy.state.give_back(copy, functools.partial(self._drew, body))
-        for seed in seeds.drawn(body.generators):
-            self._drew(body, seed)
+        if self.isolation is None or self.isolation.current is body:  # an interrupt came meanwhile
+            body.leave_process()
+        body.code.state.give_back(body.code, lambda seed: self._drew(body, seed))
+        if body.generators:
+            for seed in seeds.drawn(body.generators):
+                self._drew(body, seed)
         if self.breakpoints.paused:
             self.post(self.breakpoints.ended, work.key)
         if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":

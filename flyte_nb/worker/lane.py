@@ -171,26 +171,20 @@ class LaneThread:
 
     def _released(self) -> None:
         """The slot was released: let Dask start other work, and report how far the lane is."""
-        self._secede()
+        self.before_threads()
         self.report()
         if self.handed_back and not self.blocked:
             self.handed_back = False
             self.host.post(self.host.send, self.owner, ("ready", self.id))
 
-    def _secede(self) -> None:
+    def before_threads(self) -> None:
         """Let Dask start other work. Also where a body starts threads, which may give the slot back: they cannot do it."""
         if not self._seceded and threading.get_ident() == self.thread_id:
             self._seceded = True
             self._dask.run(self.host.secede)
 
-    def belongs(self, body: Body) -> None:
-        """Set what the threads that a body starts find its lane by."""
-        body.family.before_threads = self._secede
-        body.variables.run(slots.HOLDER.set, self.holder)
-        if body.place is not None:
-            body.place.computes = self._computes_elsewhere
-
-    def _computes_elsewhere(self) -> bool:
+    def computes_elsewhere(self) -> bool:
+        """Whether it has its slot, and is not the calling thread."""
         return self.holder.held and threading.get_ident() != self.thread_id
 
     def _taken(self) -> None:
@@ -235,7 +229,6 @@ class LaneThread:
             self.ended(Outcome(*work[:3], "error", error=broken(exc)))
             return None
         self.bodies[work.key] = body
-        self.belongs(body)
         self.host.begin(self, body)
         return body
 

@@ -20,8 +20,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from typing import Any
+
+from flyte_nb.core.attempts.family import running
 
 #: Seconds a loop that always has work may keep its slot while others wait for one.
 QUANTUM = 0.02
@@ -32,8 +33,6 @@ SPARE_AFTER_S = 0.2
 LOOK_EVERY = 0.02
 
 _mine = threading.local()
-#: The holder of the attempt that the running code belongs to: for threads that its body started.
-HOLDER: ContextVar[SlotHolder | None] = ContextVar("flyte_nb_slot_holder", default=None)
 
 
 class SlotGate:
@@ -229,12 +228,18 @@ def of_this_thread() -> SlotHolder | None:
     return getattr(_mine, "holder", None)
 
 
+def lender() -> SlotHolder | None:
+    """The holder of the attempt that the running code belongs to: for threads that its body started."""
+    attempt = running()
+    return attempt.lane.holder if attempt is not None and attempt.lane is not None else None
+
+
 @contextlib.contextmanager
 def suspended() -> Iterator[None]:
     """Give the slot back around a wait of this thread."""
     holder = of_this_thread()
-    if holder is None and (lender := HOLDER.get()) is not None:
-        with lender.lent():
+    if holder is None and (lending := lender()) is not None:
+        with lending.lent():
             yield
         return
     if holder is None or not holder.held:
@@ -255,10 +260,10 @@ class SlotSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         """As the base class; releases the slot around a wait."""
         holder = of_this_thread()
-        if holder is None and (lender := HOLDER.get()) is not None and (timeout is None or timeout > 0):
+        if holder is None and (timeout is None or timeout > 0) and (lending := lender()) is not None:
             if events := super().select(0):
                 return events
-            with lender.lent():
+            with lending.lent():
                 return super().select(timeout)
         if holder is None or not holder.held:
             return super().select(timeout)
@@ -286,5 +291,5 @@ class SlotPolicy(asyncio.DefaultEventLoopPolicy):
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """A slot-aware loop in a lane's thread and in those that a body started, an ordinary one elsewhere."""
-        aware = of_this_thread() is not None or HOLDER.get() is not None
+        aware = of_this_thread() is not None or lender() is not None
         return new_loop() if aware else super().new_event_loop()

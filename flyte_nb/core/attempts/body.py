@@ -18,8 +18,8 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from flyte_nb import errors
-from flyte_nb.core.attempts import seeds
-from flyte_nb.core.attempts.family import FAMILY, Family, leave_child
+from flyte_nb.core.attempts import family, seeds
+from flyte_nb.core.attempts.family import OWNER, Family, Lane, leave_child, running
 from flyte_nb.core.attempts.isolation import Isolation, Place
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.attempts.surroundings import applied
@@ -32,7 +32,7 @@ from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.prepare import too_large
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, rebuilt, small
+from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, nbytes, rebuilt, small
 from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
@@ -98,7 +98,8 @@ class Steps(Coroutine[Any, Any, Any]):
         self._turn = body.meter.turn
         self._activate = body.activate
         self._isolation = body.isolation
-        self.__name__, self.__qualname__ = made.__name__, made.__qualname__
+        if coroutine is not None:
+            self.__name__, self.__qualname__ = made.__name__, made.__qualname__
 
     def send(self, value: Any) -> Any:
         """As a coroutine's."""
@@ -135,14 +136,9 @@ class Steps(Coroutine[Any, Any, Any]):
     cr_running = property(lambda self: self._coroutine.cr_running)
 
 
-#: The attempt that the running code belongs to; None outside one. Weak: it refers to its context, which would keep it.
-OWNER: contextvars.ContextVar[weakref.ref[Body] | None] = contextvars.ContextVar("flyte_nb_owner", default=None)
-
-
 def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
     """Asyncio tasks that a body starts: their steps are its turns, too."""
-    owner = OWNER.get()
-    body = owner() if owner is not None else None
+    body = running()
     if body is not None and type(coroutine) is CoroutineType:
         coroutine = Steps(body, coroutine)
     return asyncio.Task(coroutine, loop=loop, **options)
@@ -152,14 +148,14 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "__weakref__", "activate", "busy", "context", "family", "generators", "isolation", "location", "meter", "outcome",
-        "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
+        "__weakref__", "_family", "activate", "busy", "code", "context", "generators", "isolation", "lane", "location",
+        "meter", "outcome", "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
         previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
-        isolation: Isolation | None = None,
+        isolation: Isolation | None = None, lane: Lane | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -181,11 +177,14 @@ class Body:
         self.output = Output(sink)
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
         self.isolation = isolation
-        self.place = Place(isolation.base) if isolation is not None else None
+        self.place: Place | None = None
+        #: What it is executed by; None in local mode.
+        self.lane = lane
         #: Generators of random numbers among its arguments, with their states.
         self.generators: list[tuple[Any, bytes]] = []
-        #: Threads and processes that it starts.
-        self.family = Family(keep=task.config.reusable is not None)
+        self._family: Family | None = None
+        #: Where its task was taken from, a worker's matter (`flyte_nb.worker.process.task_state`).
+        self.code: Any = None
         self.outcome: Outcome | None = None
         self.context = Context(
             gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name,
@@ -194,22 +193,27 @@ class Body:
         #: The `contextvars.Context` in which everything of the body runs.
         self.variables = contextvars.Context()
         self.variables.run(self._enter)
-        self._surround()
 
-    def _surround(self) -> None:
-        """Begin with what the notebook has set up."""
-        if self.run.surroundings:
-            taken = applied(self.run.surroundings, self.isolation.base if self.isolation is not None else None)
-            if taken.state is not None:
-                self.place = Place(taken.state)
-            self.variables.run(taken.enter)
+    @property
+    def family(self) -> Family:
+        """Threads and processes that it has started."""
+        if self._family is None:
+            self._family = Family(keep=self.task.config.reusable is not None)
+        return self._family
 
     def _enter(self) -> None:
+        base = self.isolation.base if self.isolation is not None else None
+        if self.run.surroundings:  # what the notebook has set up
+            taken = applied(self.run.surroundings, base)
+            if taken.enter is not None:
+                taken.enter()
+            base = taken.state
+        if base is not None:
+            self.place = Place(base, self.lane.computes_elsewhere) if self.lane is not None else Place(base)
         ctx.enter(self.context)
         CLASSES.set(self.task.classes)
         OUTPUT.set(self.output)
         OWNER.set(weakref.ref(self))
-        FAMILY.set(self.family)
 
     def run_sync(self) -> Outcome:
         """Execute a plain ``def`` body on this thread."""
@@ -246,7 +250,8 @@ class Body:
         env = dict(self.run.env_vars)
         if self.task.config.env_vars:
             env.update(self.task.config.env_vars)
-        if self.work.attempt or "FLYTE_ATTEMPT_NUMBER" in os.environ:
+        # In the user's own process another attempt's may be there.
+        if self.work.attempt or (self.isolation is None and "FLYTE_ATTEMPT_NUMBER" in os.environ):
             env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
         if not env:
             return None
@@ -257,7 +262,7 @@ class Body:
 
     def finish(self, restore: Callable[[], None] | None) -> None:
         """Release what the attempt holds, however its body ended."""
-        if os.getpid() != self.family.pid:  # a child process that the body forked, and did not end
+        if family.in_child:  # a child process that the body forked, and did not end
             leave_child(self.outcome is not None and self.outcome.kind == "ok")
         if restore is not None:
             restore()
@@ -266,13 +271,14 @@ class Body:
             close()
         attachments["closed"] = True
         self.leave_process()
-        if self.family.before_end is not None:
-            self.family.before_end()
+        if self.isolation is not None and self.isolation.before_end is not None:
+            self.isolation.before_end()
         self.output.close()
 
     def leave_process(self) -> None:
         """End what it started, and undo what it changed. Idempotent: an interrupt may have come in between."""
-        self.family.end()
+        if self._family is not None:
+            self._family.end()
         if self.isolation is not None and self.isolation.current is self:
             self.isolation.end(self)
 
@@ -280,7 +286,8 @@ class Body:
         # In the body's context, by which its classes are found.
         payload = self.work.payload
         args, kwargs = rebuilt(payload, f"{self.task.name} was not started: its arguments")
-        self.generators = seeds.generators((*args, *kwargs.values()))
+        if nbytes(payload) > seeds.SMALLEST:
+            self.generators = seeds.generators((*args, *kwargs.values()))
         if self.previews is not None and small(payload) is None:
             named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
             self.previews.put_inputs((self.work.run, self.work.action), named, payload)

@@ -19,9 +19,10 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from flyte_nb.core.attempts import output
 from flyte_nb.core.attempts.threads import interrupt_thread
@@ -37,28 +38,21 @@ def _checkpoint() -> None:
 
 
 class Family:
-    """What one attempt has started, and is not over.
+    """What one attempt has started, and is not over. Made when it starts something: most attempts do not.
 
     Args:
         keep: Whether processes and threads outlive it: those of a warm environment (`ReusePolicy`).
     """
 
-    __slots__ = ("_keep", "_lock", "_processes", "_threads", "before_end", "before_threads", "pid", "stopped")
+    __slots__ = ("_keep", "_lock", "_processes", "_threads", "stopped")
 
     def __init__(self, *, keep: bool = False) -> None:
         self._keep = keep
         self._lock = threading.Lock()
         #: Threads that run code of it, by number: whether they are to end with it.
         self._threads: dict[int, bool] = {}
-        #: Made when the first one starts: most attempts start none.
-        self._processes: list[Any] | None = None
-        #: Called where a thread is about to be started, or given work.
-        self.before_threads: Callable[[], object] | None = None
-        #: Called where the attempt ends: what was written to file descriptors is read.
-        self.before_end: Callable[[], object] | None = None
+        self._processes: list[Any] = []
         self.stopped = False
-        #: Of the process that executes the attempt.
-        self.pid = os.getpid()
 
     def within(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function as a part of the attempt, in another thread than its own."""
@@ -92,8 +86,6 @@ class Family:
 
     def started(self, process: Any) -> None:
         """A child process: a `multiprocessing` one, a `subprocess.Popen`, or the number of one that was forked."""
-        if self._processes is None:
-            self._processes = []
         self._processes.append(process)
 
     def end(self) -> None:
@@ -111,8 +103,47 @@ class Family:
             end_processes(self._processes)
 
 
-#: The family of the running attempt; None outside one.
-FAMILY: contextvars.ContextVar[Family | None] = contextvars.ContextVar("flyte_nb_family", default=None)
+class Lane(Protocol):
+    """The thread that executes attempts: a worker's (`flyte_nb.worker.lane`)."""
+
+    #: Of its slot.
+    holder: Any
+
+    def before_threads(self) -> None:
+        """An attempt is about to start a thread, or to give one work."""
+
+    def computes_elsewhere(self) -> bool:
+        """Whether it has its slot, and is not the calling thread."""
+
+
+class Attempt(Protocol):
+    """An attempt, as code of it finds it: `flyte_nb.core.attempts.body.Body`."""
+
+    lane: Lane | None
+
+    @property
+    def family(self) -> Family:
+        """What it has started."""
+
+
+#: The attempt that the running code belongs to; None outside one. Weak: it refers to its context, which would keep it.
+OWNER: contextvars.ContextVar[weakref.ref[Any] | None] = contextvars.ContextVar("flyte_nb_owner", default=None)
+
+
+def running() -> Any:
+    """The attempt that the running code belongs to, an `Attempt`; None outside one."""
+    owner = OWNER.get()
+    return owner() if owner is not None else None
+
+
+def _family() -> Family | None:
+    """Of the running attempt, which starts something in another thread or process."""
+    attempt: Attempt | None = running()
+    if attempt is None:
+        return None
+    if attempt.lane is not None:
+        attempt.lane.before_threads()
+    return attempt.family
 
 
 def end_processes(processes: list[Any]) -> None:
@@ -163,11 +194,9 @@ _starting = threading.local()
 
 
 def _thread_start(self: threading.Thread) -> None:
-    family = FAMILY.get()
+    family = _family()
     if family is None:
         return _start_thread(self)
-    if family.before_threads is not None:
-        family.before_threads()
     target = getattr(self, "_target", None)
     if getattr(target, "__module__", "") == "concurrent.futures.thread":
         return _start_thread(self)  # a pool's: its work items bring their contexts
@@ -187,16 +216,14 @@ def _thread_start(self: threading.Thread) -> None:
 
 
 def _pool_submit(self: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
-    family = FAMILY.get()
+    family = _family()
     if family is None:
         return _submit(self, function, *args, **options)
-    if family.before_threads is not None:
-        family.before_threads()
     return _submit(self, contextvars.copy_context().run, family.within, function, *args, **options)
 
 
 def _process_start(self: Any) -> None:
-    family = FAMILY.get()
+    family = _family()
     _starting.process = True
     try:
         _start_process(self)
@@ -209,8 +236,8 @@ def _process_start(self: Any) -> None:
 def _forking(fork: Callable[[], int]) -> Callable[[], int]:
     def call() -> int:
         pid = fork()
-        family = FAMILY.get()
-        if pid and family is not None and not getattr(_starting, "process", False):
+        family = _family() if pid else None
+        if family is not None and not getattr(_starting, "process", False):
             family.started(pid)
         return pid
 
@@ -221,7 +248,7 @@ def _opening(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def call(self: Any, *args: Any, **options: Any) -> None:
         init(self, *args, **options)
-        family = FAMILY.get()
+        family = _family()
         if family is not None:
             family.started(self)
 
@@ -256,16 +283,19 @@ def install(*, processes: bool) -> None:
 
 def _in_child() -> None:
     """A body forked: in its child the attempt's context is no more, and output goes to the file descriptors."""
-    family = FAMILY.get()
-    if family is None:
+    global in_child
+    if running() is None:
         return
-    FAMILY.set(None)
+    in_child = True
+    OWNER.set(None)
     ctx.enter(None)  # a task that is called is a plain function: the way to the controller ends in the parent
     output.OUTPUT.set(None)
     output.leave_to_descriptors()
     _end_with_parent()
 
 
+#: Whether this is a process that a body forked.
+in_child = False
 #: A pipe whose writing end this process alone has, so that its children see the end of it.
 _lifeline: tuple[int, int] | None = None
 

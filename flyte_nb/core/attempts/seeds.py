@@ -40,12 +40,18 @@ _GENERATORS = (
 
 #: Modules whose seeding functions are watched.
 _watched: set[str] = set()
+#: Number of modules when they were looked for last.
+_modules = 0
 #: Modules whose generator was seeded since the last `take` or `drop`.
 SEEDED: set[str] = set()
 
 
 def watch() -> None:
     """Notice that a generator is seeded. Called again for modules that were imported meanwhile."""
+    global _modules
+    if len(sys.modules) == _modules:
+        return
+    _modules = len(sys.modules)
     for one in _GENERATORS:
         module = sys.modules.get(one.module)
         if module is None or one.module in _watched:
@@ -73,8 +79,7 @@ def _noting(module: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def take() -> States | None:
     """The states of what was seeded, which is then seeded by the system; None if nothing was."""
-    if len(_watched) < len(_GENERATORS):
-        watch()
+    watch()
     if not SEEDED:
         return None
     states = {one.module: one.get(sys.modules[one.module]) for one in _GENERATORS if one.module in SEEDED}
@@ -91,8 +96,7 @@ def put(states: States) -> None:
 
 def drop() -> None:
     """Have what was seeded seeded by the system."""
-    if len(_watched) < len(_GENERATORS):
-        watch()
+    watch()
     if SEEDED:
         for one in _GENERATORS:
             if one.module in SEEDED:
@@ -102,6 +106,8 @@ def drop() -> None:
 
 # -- generators of the user's own --------------------------------------------------------------------------------------
 
+#: Bytes of the smallest generator's pickle.
+SMALLEST = 150
 _KINDS = frozenset({"Generator", "RandomState", "Random"})
 
 

@@ -218,8 +218,8 @@ class Applied(NamedTuple):
 
     #: What attempts begin with.
     state: State | None
-    #: Sets what belongs to a context, in that of an attempt.
-    enter: Callable[[], None]
+    #: Sets what belongs to a context, in that of an attempt; None if there is nothing.
+    enter: Callable[[], None] | None
     #: What `state` was made from: kept, since records are found by its identity.
     base: State | None
 
@@ -285,7 +285,10 @@ def _category(module: str, name: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _entering(record: Record, whole: bool) -> Callable[[], None]:
+def _entering(record: Record, whole: bool) -> Callable[[], None] | None:
+    if not (record.decimal or record.numpy_errors or record.numpy_print or whole):
+        return None
+
     def enter() -> None:
         if record.decimal is not None:
             decimal.setcontext(record.decimal.copy())

@@ -47,6 +47,8 @@ class Descriptors:
         #: Held while what was read is handed on.
         self._busy = threading.Lock()
         self._poll = select.poll()
+        #: Whether anything may be there to be read, or to be flushed.
+        self._looks_busy: Callable[[], object] = lambda: True
         self._flush: Callable[[None], object] = lambda _all: None
 
     def start(self) -> None:
@@ -64,6 +66,7 @@ class Descriptors:
             library = ctypes.CDLL(None)
             library.setvbuf(ctypes.c_void_p.in_dll(library, "stdout"), None, 1, 0)  # by lines, as on a terminal
             self._flush = library.fflush
+            self._looks_busy = _look(list(self._reading))
         threading.Thread(target=self._read, name="flyte-descriptors", daemon=True).start()
 
     def _spare_the_workers_own(self) -> None:
@@ -110,6 +113,8 @@ class Descriptors:
 
     def drain(self) -> None:
         """Have everything that was written so far handed on: an attempt ends."""
+        if not self._looks_busy() and not self._busy.locked():
+            return
         self._flush(None)
         if not self._poll.poll(0) and not self._busy.locked():
             return
@@ -120,3 +125,26 @@ class Descriptors:
             if not self._poll.poll(0):
                 return
             time.sleep(0.001)
+
+
+class _PollFd(ctypes.Structure):
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+def _look(reading: list[int]) -> Callable[[], object]:
+    """A function that tells whether C's ``stdout`` holds a part of a line, or a pipe has something to be read.
+
+    It keeps the GIL. Python's own `select` gives it away: another thread takes it, and each action waits for it to come back.
+    """
+    library = ctypes.PyDLL(None)
+    stdout = ctypes.c_void_p.in_dll(library, "stdout")
+    pending, poll = library["__fpending"], library["poll"]
+    entries = (_PollFd * len(reading))(*(_PollFd(fd, select.POLLIN, 0) for fd in reading))
+    # Made once: converting arguments takes longer than the calls.
+    address, count, at_once = ctypes.c_void_p(ctypes.addressof(entries)), ctypes.c_ulong(len(reading)), ctypes.c_int(0)
+    kept = entries
+
+    def look() -> object:
+        return pending(stdout) or poll(address, count, at_once) or not kept
+
+    return look

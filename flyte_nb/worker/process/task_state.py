@@ -124,13 +124,6 @@ class _Watched:
         for base in cls.__bases__:
             self._walk(base)
 
-    def names(self) -> list[tuple[Any, ...]]:
-        """What names are bound to, and cells hold."""
-        found = [tuple(space.values()) for space in self.spaces]
-        if self.cells:
-            found.append(tuple(map(_content, self.cells)))
-        return found
-
 
 def _content(cell: types.CellType) -> Any:
     try:
@@ -220,8 +213,10 @@ class Copy:
         #: Where it is given back.
         self.state: TaskState
         self.watched = _Watched(task, modules)
-        self._names = self.watched.names()
-        self._prints = [fingerprint(value) for value in self.watched.values]
+        #: What names were bound to, and cells held.
+        self._spaces = [(space, tuple(space.values())) for space in self.watched.spaces]
+        self._cells = [(cell, _content(cell)) for cell in self.watched.cells]
+        self._prints = [(value, fingerprint(value)) for value in self.watched.values]
         #: Generators of random numbers among its globals, with their states.
         self.generators = seeds.generators(self.watched.values)
 
@@ -232,10 +227,13 @@ class Copy:
 
     def is_changed(self) -> bool:
         """Whether anything of it is not as it was."""
-        for before, after in zip(self._names, self.watched.names(), strict=True):
-            if len(before) != len(after) or not all(map(operator.is_, before, after)):
+        for space, before in self._spaces:
+            if len(space) != len(before) or not all(map(operator.is_, before, space.values())):
                 return True
-        return any(fingerprint(v) != p for v, p in zip(self.watched.values, self._prints, strict=True))
+        for cell, content in self._cells:
+            if _content(cell) is not content:
+                return True
+        return bool(self._prints) and any(fingerprint(value) != found for value, found in self._prints)
 
 
 class TaskState:
@@ -264,11 +262,13 @@ class TaskState:
         """A copy as it was sent, for an attempt that begins."""
         if self._kept is not None:
             return self._kept
-        with self._lock:
-            if self._is_shared and self._free:
-                return self._free[0]
-            if self._free:
-                return self._free.pop()
+        if self._is_shared:
+            if free := self._free:  # which is replaced, never changed
+                return free[0]
+        else:
+            with self._lock:
+                if self._free:
+                    return self._free.pop()
         fresh = self._load()
         if self._is_shared:
             with self._lock:
@@ -288,9 +288,11 @@ class TaskState:
         if changed:
             for seed in seeds.drawn(copy.generators):
                 drew(seed)
+        if self._is_shared and not changed:
+            return
         with self._lock:
             if self._is_shared:
-                if changed and self._free == [copy]:
+                if self._free == [copy]:
                     self._free = []
             elif not changed and len(self._free) < MAX_COPIES:
                 self._free.append(copy)

@@ -35,6 +35,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def taken(data: bytes, base: isolation.State) -> surroundings.Applied:
     """As a worker with this base takes it; what belongs to a context is set in the calling one."""
     found = surroundings.applied(data, base)
+    assert found.enter is not None
     contextvars.Context().run(found.enter)
     return found
 
@@ -42,7 +43,9 @@ def taken(data: bytes, base: isolation.State) -> surroundings.Applied:
 def _in_context(look: Callable[[], Any]) -> Callable[[bytes, isolation.State], Any]:
     def found(data: bytes, base: isolation.State) -> Any:
         variables = contextvars.Context()
-        variables.run(surroundings.applied(data, base).enter)
+        enter = surroundings.applied(data, base).enter
+        assert enter is not None
+        variables.run(enter)
         return variables.run(look)
 
     return found
