@@ -46,7 +46,7 @@ class CellExecution:
         self.error: BaseException | None = None
         self.interrupted = False
         #: What its run's surroundings were taken from.
-        self.seen = surroundings.quick()
+        self.seen = surroundings.Seen()
         self.seen_at = time.perf_counter()
 
     @property
@@ -82,13 +82,13 @@ class CellRuns:
         now = time.perf_counter()
         if now - found.seen_at > LOOK_AROUND_EVERY and threading.current_thread() is threading.main_thread():
             found.seen_at = now
-            if surroundings.quick() != found.seen:
+            if not found.seen.same():
                 self._look_around(found)
         return found.context
 
     def _look_around(self, found: CellExecution) -> None:
         """The cell has changed its surroundings since its last call: they hold for the next one."""
-        found.seen, data = surroundings.quick(), surroundings.capture()
+        found.seen, data = surroundings.Seen(), surroundings.capture()
         if data != found.info.surroundings:
             found.info = dataclasses.replace(found.info, surroundings=data)
             found.context = dataclasses.replace(found.context, run=found.info)

@@ -167,11 +167,32 @@ def test_categories_that_are_not_imported_there_are_left_out(tmp_path: Path, mon
     assert module.Mine is _of_state(lambda s: s.filters[0][2])(data, base)
 
 
-def test_a_change_is_seen_before_a_call() -> None:
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: os.environ.update(A_KEY="2"),
+        lambda: os.environ.pop("HOME"),
+        lambda: os.chdir("/"),
+        lambda: sys.path.append("/a"),
+        lambda: warnings.simplefilter("error"),
+        lambda: logging.getLogger().setLevel(3),
+        lambda: logging.getLogger("seen.by.call").setLevel(3),
+        lambda: logging.disable(3),
+        lambda: setattr(decimal.getcontext(), "prec", 5),
+        lambda: decimal.getcontext().traps.__setitem__(decimal.FloatOperation, True),
+        lambda: np.seterr(all="ignore"),
+        lambda: np.set_printoptions(precision=2),
+        lambda: pd.set_option("display.max_rows", 3),
+    ],
+)
+def test_a_change_is_seen_before_a_call(act: Callable[[], object]) -> None:
     """By what is looked at before each."""
-    before = surroundings.quick()
-    assert before == surroundings.quick()
+    seen, other = surroundings.Seen(), surroundings.Seen()
+    assert seen.same()
+    assert other.same()
 
-    os.environ["A_KEY"] = "2"
+    act()
 
-    assert before != surroundings.quick()
+    assert not seen.same()
+    assert surroundings.Seen().same()
+    assert not other.same()
