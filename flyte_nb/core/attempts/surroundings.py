@@ -145,7 +145,8 @@ def _raw_environ() -> dict[Any, Any]:
 
 
 def _numbers() -> tuple[Any, ...]:
-    numpy, context = sys.modules.get("numpy"), decimal.getcontext()
+    numpy: Any = sys.modules.get("numpy")
+    context = decimal.getcontext()
     shown = (numpy.geterr(), numpy.get_printoptions()) if hasattr(numpy, "get_printoptions") else ()
     return context.prec, context.rounding, context.traps.copy(), shown
 

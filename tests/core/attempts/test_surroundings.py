@@ -167,31 +167,32 @@ def test_categories_that_are_not_imported_there_are_left_out(tmp_path: Path, mon
     assert module.Mine is _of_state(lambda s: s.filters[0][2])(data, base)
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda: os.environ.update(A_KEY="2"),
-        lambda: os.environ.pop("HOME"),
-        lambda: os.chdir("/"),
-        lambda: sys.path.append("/a"),
-        lambda: warnings.simplefilter("error"),
-        lambda: logging.getLogger().setLevel(3),
-        lambda: logging.getLogger("seen.by.call").setLevel(3),
-        lambda: logging.disable(3),
-        lambda: setattr(decimal.getcontext(), "prec", 5),
-        lambda: decimal.getcontext().traps.__setitem__(decimal.FloatOperation, True),
-        lambda: np.seterr(all="ignore"),
-        lambda: np.set_printoptions(precision=2),
-        lambda: pd.set_option("display.max_rows", 3),
-    ],
-)
-def test_a_change_is_seen_before_a_call(act: Callable[[], object]) -> None:
+#: What a cell may do between two calls.
+CHANGES: dict[str, Callable[[], object]] = {
+    "variable": lambda: os.environ.update(A_KEY="2"),
+    "variable deleted": lambda: os.environ.pop("HOME"),
+    "working directory": lambda: os.chdir("/"),
+    "path": lambda: sys.path.append("/a"),
+    "filters": lambda: warnings.simplefilter("error"),
+    "level of the root": lambda: logging.getLogger().setLevel(3),
+    "level of a logger": lambda: logging.getLogger("seen.by.call").setLevel(3),
+    "disabled": lambda: logging.disable(3),
+    "precision": lambda: setattr(decimal.getcontext(), "prec", 5),
+    "traps": lambda: decimal.getcontext().traps.__setitem__(decimal.FloatOperation, True),
+    "numpy errors": lambda: np.seterr(all="ignore"),
+    "numpy printing": lambda: np.set_printoptions(precision=2),
+    "pandas": lambda: pd.set_option("display.max_rows", 3),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_is_seen_before_a_call(what: str) -> None:
     """By what is looked at before each."""
     seen, other = surroundings.Seen(), surroundings.Seen()
     assert seen.same()
     assert other.same()
 
-    act()
+    CHANGES[what]()
 
     assert not seen.same()
     assert surroundings.Seen().same()
