@@ -43,6 +43,8 @@ class KernelNetwork(Network):
         self._listed: dict[str, WorkerInfo] = {}
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
         self.unreachable: dict[str, str] = {}
+        #: Numbers and sources of the cells that run on every worker.
+        self.everywhere: list[tuple[int, str]] = []
         self._plugin = plugin
 
     async def start(self, target: Any, **options: Any) -> None:
@@ -118,10 +120,17 @@ class KernelNetwork(Network):
     def _linked(self, peer: str, link: PeerLink) -> None:
         self.unreachable.pop(peer, None)
         super()._linked(peer, link)
+        if self.everywhere:  # before any work, which waits for it there
+            self.questions.ask(peer, "everywhere", (self.me, self.everywhere), lambda found: self._ran(peer, found))
         self._update_roster()
 
     def _refused(self, address: str, why: OSError) -> None:
         self.unreachable[address] = str(why) or type(why).__name__
+
+    def _ran(self, peer: str, found: tuple[str, str] | None) -> None:
+        """A worker that came later has run the cells that run everywhere."""
+        if found is not None and found[1]:
+            logger.warning("a cell that runs everywhere failed on the new worker %s:\n%s", peer, found[1])
 
     def _lost(self, peer: str) -> None:
         super()._lost(peer)

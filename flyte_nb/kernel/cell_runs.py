@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+import time
 
+from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.control.orphans import close_lost
 from flyte_nb.core.history import events as ev
@@ -23,6 +25,8 @@ from flyte_nb.kernel.cells.tracker import Cell
 
 #: Seconds that a run stays open for actions which workers are ending: their grace period, and some.
 WORKERS_PATIENCE = GRACE + 2.0
+#: Seconds between two looks whether a cell has changed its surroundings: fewer than an action takes.
+LOOK_AROUND_EVERY = 0.0004
 #: Seconds between two looks whether a run can be closed.
 LOOK_EVERY = 0.02
 
@@ -41,6 +45,9 @@ class CellExecution:
         self.closed = threading.Event()
         self.error: BaseException | None = None
         self.interrupted = False
+        #: What its run's surroundings were taken from.
+        self.seen = surroundings.Seen()
+        self.seen_at = time.perf_counter()
 
     @property
     def name(self) -> str:
@@ -61,22 +68,49 @@ class CellRuns:
         self.notebook: Notebook | None = None
         self._session = session
         self._engine = engine
+        self._lock = threading.Lock()
         self._by_name: dict[str, CellExecution] = {}
         self._by_cell: dict[int, CellExecution] = {}
 
     def context(self) -> Context | None:
         """Context of the running cell; None outside cells (a script: plain Python, as in Flyte)."""
         cell = self.notebook.cells.owner() if self.notebook is not None else None
-        return self.of(cell).context if cell is not None else None
+        if cell is None:
+            return None
+        found = self.of(cell)
+        # Several times for each call, and once for each of a gather's.
+        now = time.perf_counter()
+        if now - found.seen_at > LOOK_AROUND_EVERY and threading.current_thread() is threading.main_thread():
+            found.seen_at = now
+            if not found.seen.same():
+                self._look_around(found)
+        return found.context
+
+    def _look_around(self, found: CellExecution) -> None:
+        """The cell has changed its surroundings since its last call: they hold for the next one."""
+        found.seen, data = surroundings.Seen(), surroundings.capture()
+        if data != found.info.surroundings:
+            found.info = dataclasses.replace(found.info, surroundings=data)
+            found.context = dataclasses.replace(found.context, run=found.info)
+            found.control.info = found.info
+            self._session.gateway.run_soon(self._engine.executor.tell_again, found.name)
 
     def of(self, cell: Cell) -> CellExecution:
         """The run of a cell's execution, begun if there is none."""
+        found = self._by_cell.get(id(cell))
+        if found is not None and found.cell is cell:
+            return found
+        with self._lock:  # threads of a cell may call its first tasks at once
+            return self._begun(cell)
+
+    def _begun(self, cell: Cell) -> CellExecution:
         found = self._by_cell.get(id(cell))
         if found is None or found.cell is not cell:
             session, attended = self._session, self._session.is_attended()
             info = RunInfo(
                 name=session.new_run_name(), home=session.home, interactive_mode=attended,
                 on_failure=on_failure.way_of(None, attended), breakpoint_wait=on_failure.wait_of(None, attended),
+                surroundings=surroundings.capture(),
             )  # fmt: skip
             found = CellExecution(cell, info, cell_context(session, info), CellRunControl(session, info))
             found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None

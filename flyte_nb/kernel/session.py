@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord
@@ -64,6 +65,7 @@ class Session:
         self.home = self.engine.network.me
         self._names = itertools.count(1)
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
+        surroundings.begin(here=options.get("target") is None)
         self.starting = self.engine.start(preload=PRELOAD, **defaults | options)
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: None outside a notebook.

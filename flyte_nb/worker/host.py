@@ -6,6 +6,8 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+import select
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from typing import Any
 import distributed
 
 from flyte_nb import import_alias
-from flyte_nb.core.attempts import output
+from flyte_nb.core.attempts import family, output, seeds, surroundings
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
+from flyte_nb.core.attempts.isolation import Isolation
 from flyte_nb.core.attempts.threads import LoopClock, allow_other_loops
 from flyte_nb.core.cache.service import CacheClient
 from flyte_nb.core.control.controller import Controller
@@ -40,7 +43,15 @@ from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread, Progress
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process import children
+from flyte_nb.worker.process.descriptors import Descriptors
+from flyte_nb.worker.process.everywhere import Everywhere
 from flyte_nb.worker.stopping import Stopping
+
+
+def in_users_process(worker: Any) -> bool:
+    """Whether a worker is a thread of the program that calls tasks (``LocalCluster(processes=False)``)."""
+    return worker.address.startswith("inproc://") or surroundings.is_home()
 
 
 class Host:
@@ -61,6 +72,9 @@ class Host:
         self.send = self.network.send
         self.gate = slots.SlotGate(worker.state.nthreads)
         self.lanes: dict[str, LaneThread] = {}
+        #: None in the user's own process: it is theirs.
+        self.isolation = None if in_users_process(worker) else Isolation()
+        self.everywhere = Everywhere(self.isolation, self.post)
         self.runs: dict[str, RunInfo] = {}
         self.emitter = Emitter(loop, self.runs, self.send, Path(worker.local_directory) / "flyte-nb-logs")
         self.breakpoints = Breakpoints(self.lane_of)
@@ -73,6 +87,16 @@ class Host:
         self.post(self._start, loop, worker, answers_of)
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         output.install(tee=False)
+        family.install(processes=self.isolation is not None)
+        self.descriptors: Descriptors | None = None
+        if self.isolation is not None:
+            children.allow()
+        if self.isolation is not None and worker.nanny and hasattr(select, "poll"):
+            embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
+            log = Path(worker.local_directory) / "flyte-nb-logs" / "worker.log" if embedded else None
+            self.descriptors = Descriptors(self._only_output, log)
+            self.descriptors.start()
+            self.isolation.before_end = self.descriptors.drain
         allow_other_loops()
         import_alias.install_as_fallback()
 
@@ -81,7 +105,7 @@ class Host:
     ) -> None:
         network, blobs = self.network, Blobs(self.address)
         self._fetcher = Fetcher(network.questions, blobs)
-        self.code = CodeStore(self._fetcher, loop.call_later, owns_process=not self.address.startswith("inproc://"))
+        self.code = CodeStore(self._fetcher, loop.call_later, owns_process=self.isolation is not None)
         versions = CodeVersions(blobs)
         self.executor = DaskExecutor(network, self._fetcher, versions)
         cache = CacheClient(network, self.address, far=True)
@@ -218,9 +242,21 @@ class Host:
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
+        if not self.everywhere.idle.is_set():
+            self.everywhere.idle.wait()
         run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
-        task, activate = self.code.task(work.version)
-        return Body(task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, activate)
+        copy = self.code.copy(work.version)
+        body = Body(
+            copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
+            self.isolation, lane,
+        )  # fmt: skip
+        body.code = copy
+        return body
+
+    def _only_output(self) -> output.Output | None:
+        """The output of the attempt that is under way, if there is one alone."""
+        bodies = [body for lane in list(self.lanes.values()) for body in list(lane.bodies.values())]
+        return bodies[0].output if len(bodies) == 1 else None
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
@@ -237,6 +273,12 @@ class Host:
     def finish(self, body: Body) -> None:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
+        if self.isolation is None or self.isolation.current is body:  # an interrupt came meanwhile
+            body.leave_process()
+        body.code.state.give_back(body.code, lambda seed: self._drew(body, seed))
+        if body.generators:
+            for seed in seeds.drawn(body.generators):
+                self._drew(body, seed)
         if self.breakpoints.paused:
             self.post(self.breakpoints.ended, work.key)
         if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
@@ -244,6 +286,10 @@ class Host:
         # A call that it made last may not have reached the controller yet.
         if body.context.scope.has_called or (work.run, work.action) in self.controller.children:
             self.post(warn_of_orphans, self.controller, self.emitter.emit, work)
+
+    def _drew(self, body: Body, seed: bytes) -> None:
+        """An attempt has used a copy of a generator of random numbers: its run's home knows whether another has, too."""
+        self.gateway.ask_home(body.run, "drew", (body.task.name, seed, f"{body.work.run}/{body.work.action}"))
 
     def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any, Protocol
 
-from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
+from flyte_nb.core.attempts.body import Body, Meter, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
@@ -171,13 +171,21 @@ class LaneThread:
 
     def _released(self) -> None:
         """The slot was released: let Dask start other work, and report how far the lane is."""
-        if not self._seceded:
-            self._seceded = True
-            self._dask.run(self.host.secede)
+        self.before_threads()
         self.report()
         if self.handed_back and not self.blocked:
             self.handed_back = False
             self.host.post(self.host.send, self.owner, ("ready", self.id))
+
+    def before_threads(self) -> None:
+        """Let Dask start other work. Also where a body starts threads, which may give the slot back: they cannot do it."""
+        if not self._seceded and threading.get_ident() == self.thread_id:
+            self._seceded = True
+            self._dask.run(self.host.secede)
+
+    def computes_elsewhere(self) -> bool:
+        """Whether it has its slot, and is not the calling thread."""
+        return self.holder.held and threading.get_ident() != self.thread_id
 
     def _taken(self) -> None:
         if self._reported[2] and not self.blocked:
@@ -255,11 +263,18 @@ class SyncLane(LaneThread):
         """Have the thread check its queue."""
         self._ready.set()
 
+    def _taken(self) -> None:
+        super()._taken()
+        body = self.bodies.get(self._current) if self._current is not None else None
+        if body is not None and body.isolation is not None and body.outcome is None:
+            body.isolation.turn(body)
+
     def interrupt(self, key: Key, why: str) -> None:
         """Raise CancelledError in the body, if it is the one that runs."""
         with self._guard:
             if self._current == key:
                 self.bodies[key].stop = why
+                self.bodies[key].family.interrupt()
                 interrupt_thread(self.thread_id, asyncio.CancelledError)
 
     def _work(self) -> None:
@@ -318,6 +333,7 @@ class AsyncLane(LaneThread):
     def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
         super().__init__(host, lane_id, owner, is_warm=is_warm)
         self.loop = slots.new_loop()
+        self.loop.set_task_factory(task_factory)
         self._pumping = False
 
     def wake(self) -> None:
@@ -329,6 +345,7 @@ class AsyncLane(LaneThread):
         """Cancel the body's asyncio task."""
         if (body := self.bodies.get(key)) is not None:
             body.stop = why
+            body.family.interrupt()
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._cancel, key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from flyte_nb.core.attempts.body import Meter
+from flyte_nb.core.attempts.family import Family
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
 from flyte_nb.worker.slots import SlotGate
@@ -30,8 +32,9 @@ class FakeBody:
         self.stop = ""
         self.started_at = 0.0
         self.outcome: Outcome | None = None
-        self.variables: Any = None
-        self.activate = None
+        self.variables = contextvars.Context()
+        self.activate = self.isolation = self.place = None
+        self.family = Family()
         self.meter = Meter(time.perf_counter)
         self.busy = 0.0
 

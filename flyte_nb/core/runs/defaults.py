@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flyte_nb.core.attempts import logging
+from flyte_nb.core.attempts import logging, surroundings
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.runs.engine import Engine
@@ -112,6 +112,7 @@ def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
         on_failure=on_failure.way_of(options.get("on_failure"), interactive),
         breakpoint_wait=on_failure.wait_of(options.get("breakpoint_wait"), interactive),
         strict_sync=bool(options.get("strict_sync")),
+        surroundings=surroundings.capture(),
     )
 
 

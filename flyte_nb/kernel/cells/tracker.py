@@ -89,6 +89,12 @@ class CellTracker:
         running = self._running
         return running[-1][1] if running else None
 
+    def rest_of_cell(self, magic: str) -> str:
+        """Source of the running cell below its first line, ``%%flyte <magic>``, as Python; "" if it has no such line."""
+        raw = self._running[-1][0].raw_cell if self._running else ""
+        first, _, rest = raw.lstrip().partition("\n")
+        return str(self.ip.transform_cell(rest)) if first.split()[:2] in (["%%flyte", magic], ["%flyte", magic]) else ""
+
     def owner(self) -> Cell | None:
         """The cell that the calling code belongs to: by context, else the one running now, else None."""
         return CURRENT_CELL.get() or self.current
