@@ -210,7 +210,7 @@ class Body:
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # In the body's context, by which its classes are found.
         payload = self.work.payload
-        args, kwargs = rebuilt(payload, f"{self.task.name} was not started: its arguments")
+        args, kwargs = rebuilt(payload, "{} was not started: its arguments", self.task.name)
         if self.previews is not None and small(payload) is None:
             named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
             self.previews.put_inputs((self.work.run, self.work.action), named, payload)

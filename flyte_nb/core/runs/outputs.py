@@ -116,7 +116,7 @@ def open_results(results: list[Result], run: str, *, return_exceptions: bool) ->
                 "all): call the task again, or have it return a flyte.io.File."
             )
         else:
-            values.append(rebuilt(payload, f"{action.label} of {run} succeeded, but its result"))
+            values.append(rebuilt(payload, "{} succeeded, but its result", f"{action.label} of {run}"))
     return values
 
 
