@@ -138,7 +138,11 @@ class Interface:
 
     def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if len(args) > self._count:
-            self._refuse(args, kwargs)
+            # As in Flyte, where inputs have an order and a name each: what is keyword-only may be given by position.
+            beyond = dict(zip((name for name, _ in self._by_keyword), args[self._count :], strict=False))
+            if len(args) > len(self.inputs) or beyond.keys() & kwargs.keys():
+                self._refuse(args, kwargs)
+            args, kwargs = args[: self._count], {**kwargs, **beyond}
         left = dict(kwargs)
         values = list(args)
         for name, default, by_keyword in self._positional[len(args) :]:
