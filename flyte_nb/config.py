@@ -76,4 +76,4 @@ def repository_root() -> Path | None:
     return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
 
 
-__all__ = ["Config", "TaskConfig", "auto"]
+__all__ = ["Config", "auto"]
