@@ -14,6 +14,7 @@ import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
+from flyte_nb.core.interface.columns import select
 from flyte_nb.core.values.value_hash import content_hash
 from flyte_nb.io import places
 from flyte_nb.io.hashing import HashMethod
@@ -40,6 +41,8 @@ class DataFrame:
         self.uri = uri
         self.format = format
         self.hash = hash
+        #: Names of the columns that it stands for; empty for all.
+        self.selected: tuple[str, ...] = ()
         self._frame: Any = None
         self._wanted: Any = None
 
@@ -101,6 +104,16 @@ class DataFrame:
             format: "parquet", "pickle" or "csv"; None = by the address's ending.
         """
         return cls(uri=remote_path, format=format or "")
+
+    @classmethod
+    def columns(cls) -> dict[str, type]:
+        """Columns that the class itself declares: none."""
+        return {}
+
+    @classmethod
+    def column_names(cls) -> list[str]:
+        """Names of `columns`."""
+        return list(cls.columns())
 
     # -- reading it -----------------------------------------------------------------------------------------------
 
@@ -171,7 +184,14 @@ class DataFrame:
 
     def __flyte_as__(self, wanted: Any) -> Any:
         """This reference where a frame is wanted: read."""
-        return convert(self._frame if self._frame is not None else self._read(wanted), wanted)
+        frame = convert(self._frame if self._frame is not None else self._read(wanted), wanted)
+        return select(frame, self.selected) if self.selected else frame
+
+    def __flyte_select__(self, columns: tuple[str, ...]) -> DataFrame:
+        """A reference to these columns of it."""
+        made = type(self)()
+        made.__dict__.update(self.__dict__, selected=columns)
+        return made
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
@@ -200,7 +220,10 @@ class DataFrame:
         if self.uri is None and self._frame is not None:
             self.hash = self.hash or content_hash(self._frame).hex()
             self._write()
-        return {"uri": self.uri, "format": self.format, "hash": self.hash, "_frame": None, "_wanted": None}
+        return {
+            "uri": self.uri, "format": self.format, "hash": self.hash, "selected": self.selected, "_frame": None,
+            "_wanted": None,
+        }  # fmt: skip
 
     def _flyte_content_hash_(self) -> str:
         """What a cache key takes for it: its content where that is at hand, else its address."""

@@ -6,7 +6,6 @@ defaults are filled in, and obvious mismatches with the annotations are refused.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 from flyte_nb.core.interface import type_check
 from flyte_nb.core.interface.annotations import one_hint, outputs_of, resolve_hints
 from flyte_nb.core.interface.coerce import coerce
+from flyte_nb.core.interface.columns import columns_of
 from flyte_nb.core.interface.json_schema import schema_of_inputs
 from flyte_nb.core.values.describe import SHORT_REPR, forgotten_await, repr_with_type
 from flyte_nb.core.values.pickler import dumps_bounded
@@ -227,10 +227,15 @@ class Interface:
             )
         if self._check_returned is None or self._check_returned(value):
             return value
-        with contextlib.suppress(Exception):
+        why = ""
+        try:
             made = coerce(one_hint(self.returns), value)
             if self._check_returned(made):
                 return made
+        except ValueError as error:
+            why = f" ({error})"
+        except Exception:
+            why = ""
         expected = type_check.display(self.returns)
         if len(self.outputs) > 1 and (not isinstance(value, tuple | list) or len(value) != len(self.outputs)):
             got = f"{len(value)}" if isinstance(value, tuple | list) else "1"
@@ -239,7 +244,7 @@ class Interface:
             )
         self._refuse_output(
             next(iter(self.outputs)),
-            f"expected {expected}, got {repr_with_type(value)}. Return such a value, or change the annotation.",
+            f"expected {expected}, got {repr_with_type(value)}{why}. Return such a value, or change the annotation.",
             value,
         )
 
@@ -294,9 +299,8 @@ class Interface:
         self._keyword_checks = {name: rows[name] for name, _ in self._by_keyword}
         self._exact = tuple(row[1] for row in self._checks)
         self._has_checks = any(row[2] is not None for row in rows.values())
-        self._single_type = (
-            self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _Never
-        )
+        single = self.outputs["o0"] if list(self.outputs) == ["o0"] and not columns_of(self.returns) else _Never
+        self._single_type = single if _is_exact(single) else _Never
         self._check_returned = type_check.compile_check(one_hint(self.returns)) if self.outputs else None
 
 
