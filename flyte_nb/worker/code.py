@@ -144,6 +144,8 @@ class CodeStore:
                 if self._owns_process:
                     self._states.loaded(version)
                     found.imports.install(first=True)
+                    for set_up in found.companions:
+                        set_up()
                 found = found.task
         version.task = found
 

@@ -12,11 +12,12 @@ import hashlib
 import threading
 import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.transport.bindings import Bindings, Recorder, spaces_of
 from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
 from flyte_nb.core.transport.payload import Payload, key_bytes, pack
 from flyte_nb.core.transport.task_code import can_travel, why_not
@@ -55,6 +56,8 @@ class TravellingCode(NamedTuple):
     imports: Imports
     #: The user's classes that its code names, and the names of their attributes.
     classes: dict[type, tuple[str, ...]]
+    #: `flyte_nb.core.transport.companions.COMPANIONS` of its process.
+    companions: tuple[Callable[[], object], ...] = ()
 
 
 def _functions(reached: list[Any]) -> list[types.FunctionType]:
@@ -99,13 +102,14 @@ class CodeVersions:
             UnpicklableError: It cannot be sent to a worker; the message names what is at fault.
         """
         memo = task.code_memo
-        if memo is not None and memo[0] is self and memo[2].same() and memo[3].same():
+        if memo is not None and memo[0] is self and memo[2].same() and memo[3].same() and memo[4] == COMPANIONS.version:
             return memo[1]  # type: ignore[no-any-return]
         with self._lock:
             return self._renew(task)
 
     def _renew(self, task: VersionedTask) -> CodeVersion:
         for left in reversed(range(TRIES)):
+            companions = COMPANIONS.version
             try:
                 payload, reached, imports = self._pickle(task)
                 bindings = Bindings(reached, self._blobs, imports.watched)
@@ -119,18 +123,18 @@ class CodeVersions:
         version = self._by_id.get(name)
         if version is None:
             version = self._by_id[name] = CodeVersion(name, payload)
-        task.code_memo = (self, version, bindings, imports)
+        task.code_memo = (self, version, bindings, imports, companions)
         return version
 
     def _pickle(self, task: VersionedTask) -> tuple[Payload, list[Any], LazyImports]:
         """The task, pickled with what it needs; what was reached in doing so; what its code imports while it runs."""
         payload, reached = self._dump(task)
-        imports, by_file = LazyImports(_functions(reached)), frozenset[str]()
-        while imports or imports.path != self._path or any(isinstance(each, _TOGETHER) for each in reached):
+        imports, by_file, along = LazyImports(_functions(reached)), frozenset[str](), COMPANIONS.all()
+        while imports or along or imports.path != self._path or any(isinstance(each, _TOGETHER) for each in reached):
             classes = {each: state_names(each) for each in reached if isinstance(each, type)}
             try:
                 modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
-                payload, reached = self._dump(TravellingCode(task, imports.packed(), classes), modules)
+                payload, reached = self._dump(TravellingCode(task, imports.packed(), classes, along), modules)
             except Exception:
                 stay = frozenset(name for name, module in imports.loaded.items() if not can_travel(module))
                 if not stay:
