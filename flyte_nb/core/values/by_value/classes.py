@@ -18,6 +18,7 @@ import contextlib
 import enum
 import operator
 import struct
+import sys
 import threading
 import types
 import typing
@@ -106,6 +107,8 @@ def reduce(cls: type, reduced: Any, *, of_call: bool = False) -> Any:
         return operator.getitem, (generic["origin"], parameters if len(parameters) != 1 else parameters[0])
     if maker is inner._make_skeleton_class:  # noqa: SLF001
         kind, name, bases, given, number, _extra = args
+        if kind.__name__ == "_TypedDictMeta" and bases == (dict,):  # ``TypedDict("Row", {...})``, which lacks its base
+            bases = (sys.modules[kind.__module__].TypedDict,)
         extra = {"quiet": True} if _has_subclass_hook(cls) else None
         setter = set_class_at_call if of_call else set_class
         return make_class, (kind, name, bases, _with_slots(cls, given), number, extra), state, None, None, setter
