@@ -169,9 +169,9 @@ class Body:
         try:
             args, kwargs = self.variables.run(self._arguments)
             value = self.variables.run(self.task.func, *args, **kwargs)
-            return self._returned(value)
+            return self.variables.run(self._returned, value)
         except BaseException as exc:
-            return self._raised(exc)
+            return self.variables.run(self._raised, exc)
         finally:
             self.finish(restore)
 

@@ -36,13 +36,15 @@ _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 class Classes:
     """Classes of one version of a task, by cloudpickle's number."""
 
-    __slots__ = ("met", "named")
+    __slots__ = ("lone", "met", "named")
 
     def __init__(self) -> None:
         #: What its code refers to.
         self.named: dict[str, type] = {}
         #: What values have brought since.
         self.met: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+        #: Of `flyte_nb.core.values.by_value.identity`.
+        self.lone: Any = None
 
     def get(self, number: str) -> type | None:
         """The class of a number."""
