@@ -21,6 +21,7 @@ from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
 from flyte_nb.core.transport.payload import Payload, key_bytes, pack
 from flyte_nb.core.transport.task_code import can_travel, why_not
+from flyte_nb.core.values.source_lines import cells_of, take_cells
 
 #: How often a task is pickled anew whose globals are changed meanwhile by another thread.
 TRIES = 3
@@ -79,6 +80,31 @@ def state_names(cls: type) -> tuple[str, ...]:
 _TOGETHER = (type, types.ModuleType)
 #: What an instance's memory is accessed by.
 _OF_LAYOUT = (types.MemberDescriptorType, types.GetSetDescriptorType)
+
+
+class _WithCells:
+    """Code on its way, and behind it the source of the cells that it turned out to be from."""
+
+    def __init__(self, value: object, reached: list[Any]) -> None:
+        self._value, self._reached = value, reached
+
+    def __reduce__(self) -> Any:
+        return _arrived, (self._value, _CellsOf(self._reached))
+
+
+class _CellsOf:
+    """Source of the cells that functions are from; asked when these have been pickled."""
+
+    def __init__(self, reached: list[Any]) -> None:
+        self._reached = reached
+
+    def __reduce__(self) -> Any:
+        return dict, (cells_of(each.__code__.co_filename for each in _functions(self._reached)),)
+
+
+def _arrived(value: Any, cells: dict[str, str]) -> Any:
+    take_cells(cells)
+    return value
 
 
 class CodeVersions:
@@ -157,7 +183,7 @@ class CodeVersions:
             made.reached, made.modules = reached, spaces_of(modules)
             return made
 
-        return pack(recorder, value, self._blobs), reached
+        return pack(recorder, _WithCells(value, reached), self._blobs), reached
 
     def __repr__(self) -> str:
         return f"<CodeVersions [{len(self._by_id)} in use]>"
