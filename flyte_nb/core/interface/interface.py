@@ -6,6 +6,7 @@ defaults are filled in, and obvious mismatches with the annotations are refused.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -285,13 +286,16 @@ class Interface:
 
     def _compile(self) -> None:
         parameters = self.signature.parameters.values()
+        defaults = {name: _default(*row) for name, row in self.inputs.items()}
         #: (name, default, whether it may be given by keyword)
         self._positional = tuple(
-            (p.name, p.default, p.kind is not inspect.Parameter.POSITIONAL_ONLY)
+            (p.name, defaults[p.name], p.kind is not inspect.Parameter.POSITIONAL_ONLY)
             for p in parameters
             if p.kind in _POSITIONAL
         )
-        self._by_keyword = tuple((p.name, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+        self._by_keyword = tuple(
+            (p.name, defaults[p.name]) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY
+        )
         rows = {name: (name, *_row(hint), default) for name, (hint, default) in self.inputs.items()}
         self._count = len(self._positional)
         #: Per parameter: (name, type that needs no check, check or None, default, which always fits: ``x: int = None``).
@@ -311,6 +315,18 @@ _Row = tuple[str, Any, type_check.Check | None, Any]
 def _fits(value: Any, row: _Row) -> bool:
     _name, exact, check, default = row
     return check is None or type(value) is exact or value is default or check(value)
+
+
+def _default(hint: Any, default: Any) -> Any:
+    """A default as the body gets it: plain data in the place of a class is made into it, as given values are."""
+    check = type_check.compile_check(hint)
+    if default is EMPTY or default is None or check is None or check(default):
+        return default
+    with contextlib.suppress(Exception):
+        made = coerce(hint, default)
+        if check(made):
+            return made
+    return default
 
 
 class _Never:
