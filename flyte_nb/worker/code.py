@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.code_versions import TravellingCode, state_names
+from flyte_nb.core.transport.code_versions import TravellingCode
 from flyte_nb.core.transport.payload import Payload, loads_code, nbytes
 from flyte_nb.engine.links.blob_fetch import Fetcher
 
@@ -29,7 +27,7 @@ class CodeNotLoadedError(Exception):
 class _Version:
     """One version of a task's code."""
 
-    __slots__ = ("guard", "owners", "parts", "payload", "states", "task", "waiting")
+    __slots__ = ("guard", "owners", "parts", "payload", "task", "waiting")
 
     def __init__(self, payload: Payload) -> None:
         #: Peers that have sent it and not dropped it.
@@ -38,8 +36,6 @@ class _Version:
         self.task: Task[..., Any] | None = None
         #: What beside the task makes it up; None if that is all.
         self.parts: TravellingCode | None = None
-        #: Attributes of its classes, while those of another version are in force.
-        self.states: dict[type, dict[str, Any]] = {}
         self.guard = threading.Lock()
         #: Called once its large buffers are on this machine; None when they are.
         self.waiting: list[Callable[[], None]] | None = None
@@ -51,7 +47,7 @@ class CodeStore:
     Args:
         fetcher: Fetches large buffers from other machines.
         call_later: Of the worker's loop.
-        owns_process: Whether the process is the worker's; else it is the user's, whose classes and modules stay as they are.
+        owns_process: Whether the process is the worker's; else it is the user's, whose modules stay as they are.
     """
 
     def __init__(self, fetcher: Fetcher, call_later: Callable[..., object], *, owns_process: bool = True) -> None:
@@ -60,8 +56,7 @@ class CodeStore:
         self._call_later = call_later
         self._versions: dict[str, _Version] = {}
         self._collecting = False
-        self._states = ClassStates()
-        #: Whose classes and imports are in force.
+        #: Whose imports are in force.
         self._active: _Version | None = None
         self._guard = threading.RLock()
 
@@ -111,8 +106,8 @@ class CodeStore:
         """The task of a version, the same object each time, so that its globals stay warm; from any thread.
 
         Returns:
-            The task, and what is to be called when it is the turn of an attempt of it: then classes and imports are those
-            of its version. None if it has none of its own.
+            The task, and what is to be called when it is the turn of an attempt of it: then imports are those of its version.
+            None if it has none of its own.
 
         Raises:
             CodeNotLoadedError: It cannot be made: a module that it imports is not installed, say.
@@ -132,7 +127,6 @@ class CodeStore:
 
     def _load(self, version: _Version) -> None:
         with self._guard:
-            self._states.save()
             try:
                 found = loads_code(version.payload)
             except Exception as exc:
@@ -142,7 +136,6 @@ class CodeStore:
             if isinstance(found, TravellingCode):
                 version.parts, self._active = found, None
                 if self._owns_process:
-                    self._states.loaded(version)
                     found.imports.install(first=True)
                     for set_up in found.companions:
                         set_up()
@@ -156,59 +149,10 @@ class CodeStore:
         with self._guard:
             self._active = version
             version.parts.imports.install()
-            self._states.activate(version)
 
     def __repr__(self) -> str:
         made = sum(version.task is not None for version in self._versions.values())
         return f"<CodeStore [{len(self._versions)} versions, {made} in use]>"
-
-
-class ClassStates:
-    """The attributes of the user's classes, by version: a class is one object in a process, whatever version named it."""
-
-    def __init__(self) -> None:
-        #: Whose attributes a class has now.
-        self._active: weakref.WeakKeyDictionary[type, _Version] = weakref.WeakKeyDictionary()
-
-    def save(self) -> None:
-        """Remember the attributes that classes have: a version is about to be loaded, which sets its own."""
-        for cls, version in list(self._active.items()):
-            version.states[cls] = _read(cls)
-
-    def loaded(self, version: _Version) -> None:
-        """A version has been loaded, and its classes have its attributes."""
-        assert version.parts is not None
-        for cls, names in version.parts.classes.items():
-            if cls in self._active:
-                _remove(cls, set(state_names(cls)) - set(names))
-            self._active[cls] = version
-
-    def activate(self, version: _Version) -> None:
-        """Give its classes the attributes that they have in this version."""
-        assert version.parts is not None
-        for cls in version.parts.classes:
-            active = self._active.get(cls)
-            if active is version:
-                continue
-            now = _read(cls)
-            if active is not None:
-                active.states[cls] = now
-            state = version.states.get(cls, now)
-            _remove(cls, now.keys() - state.keys())
-            for name, value in state.items():
-                if now.get(name, _Version) is not value:
-                    setattr(cls, name, value)
-            self._active[cls] = version
-
-
-def _read(cls: type) -> dict[str, Any]:
-    return {name: vars(cls)[name] for name in state_names(cls)}
-
-
-def _remove(cls: type, names: Iterable[str]) -> None:
-    for name in names:
-        with contextlib.suppress(AttributeError, TypeError):
-            delattr(cls, name)
 
 
 def when_here(versions: list[_Version], then: Callable[[], None]) -> None:

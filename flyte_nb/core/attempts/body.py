@@ -131,7 +131,7 @@ class Body:
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
         self.task = task
-        #: Makes classes and imports those of its version of the code, at each of its turns; None if all versions share them.
+        #: Makes imports those of its version of the code, at each of its turns; None if all versions share them.
         self.activate = activate
         self.run = run
         self.work = work

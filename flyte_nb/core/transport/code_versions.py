@@ -7,7 +7,6 @@ pickle is a version, named by its content; actions say which one they were calle
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import threading
 import types
@@ -55,31 +54,12 @@ class TravellingCode(NamedTuple):
 
     task: Any
     imports: Imports
-    #: The user's classes that its code names, and the names of their attributes.
-    classes: dict[type, tuple[str, ...]]
     #: `flyte_nb.core.transport.companions.COMPANIONS` of its process.
     companions: tuple[Callable[[], object], ...] = ()
 
 
 def _functions(reached: list[Any]) -> list[types.FunctionType]:
     return [each for each in reached if isinstance(each, types.FunctionType)]
-
-
-def state_names(cls: type) -> tuple[str, ...]:
-    """Attributes of a class that a program may set anew while it runs."""
-    if issubclass(cls, enum.Enum):
-        return ()
-    return tuple(
-        name
-        for name, value in vars(cls).items()
-        if name[:2] != "__" and name != "_abc_impl" and not isinstance(value, _OF_LAYOUT)
-    )
-
-
-#: Of a task that names such, more than the task travels.
-_TOGETHER = (type, types.ModuleType)
-#: What an instance's memory is accessed by.
-_OF_LAYOUT = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
 class _WithCells:
@@ -156,11 +136,15 @@ class CodeVersions:
         """The task, pickled with what it needs; what was reached in doing so; what its code imports while it runs."""
         payload, reached = self._dump(task)
         imports, by_file, along = LazyImports(_functions(reached)), frozenset[str](), COMPANIONS.all()
-        while imports or along or imports.path != self._path or any(isinstance(each, _TOGETHER) for each in reached):
-            classes = {each: state_names(each) for each in reached if isinstance(each, type)}
+        while (
+            imports
+            or along
+            or imports.path != self._path
+            or any(isinstance(each, types.ModuleType) for each in reached)
+        ):
             try:
                 modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
-                payload, reached = self._dump(TravellingCode(task, imports.packed(), classes, along), modules)
+                payload, reached = self._dump(TravellingCode(task, imports.packed(), along), modules)
             except Exception:
                 stay = frozenset(name for name, module in imports.loaded.items() if not can_travel(module))
                 if not stay:
