@@ -10,6 +10,7 @@ from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
+from flyte_nb.engine.clusters.embedded import PRETENDED
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network, RunLane
 from flyte_nb.engine.links.link import PeerLink
@@ -84,7 +85,10 @@ class KernelNetwork(Network):
         """Get the scheduler's list of workers: link to those that are new, drop those that are gone."""
         assert self.handle is not None
         identity = await self.handle.client.scheduler.identity(n_workers=-1)
-        listed = {address: WorkerInfo(address, int(w["nthreads"])) for address, w in identity["workers"].items()}
+        listed = {
+            address: WorkerInfo(address, int(w["nthreads"]), PRETENDED in w.get("resources", ()))
+            for address, w in identity["workers"].items()
+        }
         # Paused for memory, or about to be retired.
         self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
         for address, w in identity["workers"].items():

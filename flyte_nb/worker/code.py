@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.code_versions import TravellingCode, state_names
+from flyte_nb.core.transport.code_versions import TravellingCode
 from flyte_nb.core.transport.payload import Payload, loads_code, nbytes
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.worker.process.task_state import Copy, TaskState
@@ -43,26 +40,13 @@ class _Version:
         self.waiting: list[Callable[[], None]] | None = None
 
 
-class _Loaded:
-    """What a version's pickle gave once: more often where attempts are to have state of their own."""
-
-    __slots__ = ("parts", "states", "task")
-
-    def __init__(self, found: Any) -> None:
-        #: What beside the task makes it up; None if that is all.
-        self.parts: TravellingCode | None = found if isinstance(found, TravellingCode) else None
-        self.task: Task[..., Any] = found.task if self.parts is not None else found
-        #: Attributes of its classes, while those of another are in force.
-        self.states: dict[type, dict[str, Any]] = {}
-
-
 class CodeStore:
     """The versions that are here. On the worker's loop, where nothing else is said.
 
     Args:
         fetcher: Fetches large buffers from other machines.
         call_later: Of the worker's loop.
-        owns_process: Whether the process is the worker's; else it is the user's, whose classes and modules stay as they are.
+        owns_process: Whether the process is the worker's; else it is the user's, whose modules stay as they are.
     """
 
     def __init__(self, fetcher: Fetcher, call_later: Callable[..., object], *, owns_process: bool = True) -> None:
@@ -71,9 +55,8 @@ class CodeStore:
         self._call_later = call_later
         self._versions: dict[str, _Version] = {}
         self._collecting = False
-        self._states = ClassStates()
-        #: Whose classes and imports are in force.
-        self._active: _Loaded | None = None
+        #: Whose imports are in force.
+        self._active: TravellingCode | None = None
         self._guard = threading.RLock()
 
     def take(self, owner: str, name: str, payload: Payload) -> None:
@@ -121,7 +104,7 @@ class CodeStore:
     def copy(self, name: str) -> Copy:
         """The task of a version with its globals as they were sent, for an attempt that begins; from any thread.
 
-        `Copy.activate` is to be called when it is the attempt's turn: then classes and imports are those of its version.
+        `Copy.activate` is to be called when it is the attempt's turn: then imports are those of its version.
 
         Raises:
             CodeNotLoadedError: It cannot be made: a module that it imports is not installed, say.
@@ -140,85 +123,35 @@ class CodeStore:
 
     def _load(self, version: _Version) -> Copy:
         with self._guard:
-            self._states.save()
             try:
-                loaded = _Loaded(loads_code(version.payload))
+                found = loads_code(version.payload)
             except Exception as exc:
                 raise CodeNotLoadedError(
                     f"the code of the task cannot be loaded here: {type(exc).__name__}: {exc}"
                 ) from exc
-            if loaded.parts is None:
-                return Copy(loaded.task)
+            if not isinstance(found, TravellingCode):
+                return Copy(found)
             # Before they are installed: then they could not be told from what the process has by itself.
-            modules = loaded.parts.imports.modules.values()
+            modules = found.imports.modules.values()
             if not self._owns_process:
-                return Copy(loaded.task, None, modules)
-            copy = Copy(loaded.task, functools.partial(self._activate, loaded), modules)
+                return Copy(found.task, None, modules)
+            copy = Copy(found.task, functools.partial(self._activate, found), modules)
             self._active = None
-            self._states.loaded(loaded)
-            loaded.parts.imports.install(first=True)
+            found.imports.install(first=True)
+            for set_up in found.companions:
+                set_up()
             return copy
 
-    def _activate(self, loaded: _Loaded) -> None:
-        if self._active is loaded:
+    def _activate(self, found: TravellingCode) -> None:
+        if self._active is found:
             return
-        assert loaded.parts is not None
         with self._guard:
-            self._active = loaded
-            loaded.parts.imports.install()
-            self._states.activate(loaded)
+            self._active = found
+            found.imports.install()
 
     def __repr__(self) -> str:
         made = sum(version.state is not None for version in self._versions.values())
         return f"<CodeStore [{len(self._versions)} versions, {made} in use]>"
-
-
-class ClassStates:
-    """The attributes of the user's classes, by version: a class is one object in a process, whatever version named it."""
-
-    def __init__(self) -> None:
-        #: Whose attributes a class has now.
-        self._active: weakref.WeakKeyDictionary[type, _Loaded] = weakref.WeakKeyDictionary()
-
-    def save(self) -> None:
-        """Remember the attributes that classes have: a version is about to be loaded, which sets its own."""
-        for cls, loaded in list(self._active.items()):
-            loaded.states[cls] = _read(cls)
-
-    def loaded(self, loaded: _Loaded) -> None:
-        """A version has been loaded, and its classes have its attributes."""
-        assert loaded.parts is not None
-        for cls, names in loaded.parts.classes.items():
-            if cls in self._active:
-                _remove(cls, set(state_names(cls)) - set(names))
-            self._active[cls] = loaded
-
-    def activate(self, loaded: _Loaded) -> None:
-        """Give its classes the attributes that they have in this version."""
-        assert loaded.parts is not None
-        for cls in loaded.parts.classes:
-            active = self._active.get(cls)
-            if active is loaded:
-                continue
-            now = _read(cls)
-            if active is not None:
-                active.states[cls] = now
-            state = loaded.states.get(cls, now)
-            _remove(cls, now.keys() - state.keys())
-            for name, value in state.items():
-                if now.get(name, _Loaded) is not value:
-                    setattr(cls, name, value)
-            self._active[cls] = loaded
-
-
-def _read(cls: type) -> dict[str, Any]:
-    return {name: vars(cls)[name] for name in state_names(cls)}
-
-
-def _remove(cls: type, names: Iterable[str]) -> None:
-    for name in names:
-        with contextlib.suppress(AttributeError, TypeError):
-            delattr(cls, name)
 
 
 def when_here(versions: list[_Version], then: Callable[[], None]) -> None:

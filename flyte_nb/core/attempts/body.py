@@ -160,7 +160,7 @@ class Body:
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
         self.task = task
-        #: Makes classes and imports those of its version of the code, at each of its turns; None if all versions share them.
+        #: Makes imports those of its version of the code, at each of its turns; None if all versions share them.
         self.activate = activate
         self.run = run
         self.work = work
@@ -224,9 +224,9 @@ class Body:
         try:
             args, kwargs = self.variables.run(self._arguments)
             value = self.variables.run(self.task.func, *args, **kwargs)
-            return self._returned(value)
+            return self.variables.run(self._returned, value)
         except BaseException as exc:
-            return self._raised(exc)
+            return self.variables.run(self._raised, exc)
         finally:
             self.finish(restore)
 
@@ -285,7 +285,7 @@ class Body:
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # In the body's context, by which its classes are found.
         payload = self.work.payload
-        args, kwargs = rebuilt(payload, f"{self.task.name} was not started: its arguments")
+        args, kwargs = rebuilt(payload, "{} was not started: its arguments", self.task.name)
         if nbytes(payload) > seeds.SMALLEST:
             self.generators = seeds.generators((*args, *kwargs.values()))
         if self.previews is not None and small(payload) is None:

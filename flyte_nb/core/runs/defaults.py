@@ -56,15 +56,16 @@ def read_config(path: object) -> dict[str, str]:
     """Project, domain and organisation of a Flyte configuration file (YAML, or the older INI form).
 
     Args:
-        path: Its path; an object with a ``source`` (`flyte.config.Config`), or None, for no file.
+        path: Its path; a `flyte.config.Config`, whose values are taken; or None, for no file.
 
     Raises:
         InitializationError: There is no such file (code "ConfigFileNotFoundError").
     """
-    found = getattr(path, "source", path)
-    if found is None:
+    if hasattr(path, "task"):  # a `flyte.config.Config`, which has been read
+        return {key: value for key in _KEYS if (value := getattr(path.task, key))}
+    if path is None:
         return {}
-    file = Path(os.fspath(found)).expanduser()  # type: ignore[call-overload]
+    file = Path(os.fspath(path)).expanduser()  # type: ignore[call-overload]
     if not file.is_file():
         raise InitializationError(
             "ConfigFileNotFoundError",

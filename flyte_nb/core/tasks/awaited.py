@@ -258,6 +258,8 @@ class _Flow:
         match parent:
             case ast.Await():
                 return True
+            case ast.Tuple() if name := self._unpacked_to(parent, node):
+                return self._named(name, self.tree.parent[parent])
             case ast.Starred() | ast.List() | ast.Tuple() | ast.Set() | ast.keyword():
                 return self._goes(parent)
             case ast.ListComp(elt=each) | ast.SetComp(elt=each) | ast.GeneratorExp(elt=each) if each is node:
@@ -297,6 +299,15 @@ class _Flow:
             case ast.Yield():
                 return self.tree.scope(parent) is self._scope and self._returned(of_generator=True)
         return False
+
+    def _unpacked_to(self, values: ast.Tuple, node: ast.AST) -> str:
+        """The name that a part of a tuple gets where it is assigned: ``a, b = f(1), f(2)``; "" for none."""
+        assert self.tree is not None
+        match self.tree.parent.get(values):
+            case ast.Assign(targets=[ast.Tuple(elts=targets)]) if len(targets) == len(values.elts):
+                target = targets[next(i for i, each in enumerate(values.elts) if each is node)]
+                return target.id if isinstance(target, ast.Name) else ""
+        return ""
 
     def _returned(self, *, of_generator: bool = False) -> bool:
         """Whether what the running function returns, or yields, is awaited by its caller."""

@@ -151,12 +151,13 @@ def loads(payload: Payload) -> Any:
     return pickle.loads(data, buffers=buffers)
 
 
-def rebuilt(payload: Payload, what: str) -> Any:
+def rebuilt(payload: Payload, what: str, name: str = "") -> Any:
     """As `loads`, with an error that says what happened.
 
     Args:
         payload: What arrived.
-        what: What it is, as the sentence begins: "the task shapes.area succeeded, but its result".
+        what: What it is, as the sentence begins: "the task {} succeeded, but its result".
+        name: What stands in it for the braces.
 
     Raises:
         RebuildError: It cannot be made here.
@@ -173,7 +174,9 @@ def rebuilt(payload: Payload, what: str) -> Any:
             else "It pickles but does not unpickle: give its class a __reduce__ that fits its constructor, or hand over what "
             "the value is made from."
         )
-        raise RebuildError(f"{what} cannot be rebuilt here: {type(exc).__name__}: {exc}. {remedy}") from exc
+        raise RebuildError(
+            f"{what.format(name)} cannot be rebuilt here: {type(exc).__name__}: {exc}. {remedy}"
+        ) from exc
 
 
 def loads_code(payload: Payload) -> Any:

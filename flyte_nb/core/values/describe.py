@@ -8,6 +8,7 @@ user's.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import itertools
 import re
@@ -192,13 +193,23 @@ def forgotten_await(value: object) -> str:
         return "It is a task of asyncio's, which was not awaited: write `await` before it."
     if inspect.isasyncgen(value):
         return "It is an async generator: collect it first, `[x async for x in ...]`."
-    parts: Any = value if type(value) in (list, tuple, set) else ()
-    parts = value.values() if isinstance(value, dict) else parts
-    if any(
-        inspect.iscoroutine(each) or isinstance(each, asyncio.Future) for each in itertools.islice(parts, MAX_SEARCHED)
-    ):
+    if _holds_coroutine(value, depth=4):
         return "It holds coroutines that were not awaited: `await asyncio.gather(*...)` gives their values."
     return ""
+
+
+def _holds_coroutine(value: object, depth: int) -> bool:
+    parts: Any = value if type(value) in (list, tuple, set, frozenset) else ()
+    if isinstance(value, dict):
+        parts = value.values()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = list(getattr(value, "__dict__", {}).values())
+    return any(
+        inspect.iscoroutine(each)
+        or isinstance(each, asyncio.Future)
+        or (depth > 0 and _holds_coroutine(each, depth - 1))
+        for each in itertools.islice(parts, MAX_SEARCHED)
+    )
 
 
 def bytes_text(size: float, *, tenths: bool = False) -> str:

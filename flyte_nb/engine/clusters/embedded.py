@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import logging
 import os
+import platform
 import signal
 import sys
 import types
@@ -30,6 +32,10 @@ from flyte_nb.errors import NoClusterError
 #: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
 #: local mode. They are counted on workers started with ``--resources GPU=1``.
 UNCOUNTED_GPUS = 1_000
+#: A resource of processes that have no device at all.
+PRETENDED = "no-device"
+#: What shows that a machine has a GPU, TPU or Neuron device (the last is Windows' own Linux).
+DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
 #: Seconds after a worker's end in which its nanny must have started another; then `_revive` does.
 REVIVE_AFTER = 6.0
 
@@ -152,7 +158,7 @@ async def open_embedded(
         cluster: Any = EmbeddedCluster(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
-            worker_dashboard_address=None, memory_limit=memory_limit, resources={"GPU": UNCOUNTED_GPUS}, asynchronous=True,
+            worker_dashboard_address=None, memory_limit=memory_limit, resources=offered_devices(), asynchronous=True,
             silence_logs=logging.CRITICAL, preload=[preload],
         )  # fmt: skip
         nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
@@ -173,6 +179,12 @@ async def open_embedded(
             ) from exc
         client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return cluster, client
+
+
+def offered_devices() -> dict[str, float]:
+    """The Dask resources that each process offers."""
+    has_device = (sys.platform == "darwin" and platform.machine() == "arm64") or any(map(glob.glob, DEVICE_FILES))
+    return {"GPU": UNCOUNTED_GPUS} if has_device else {"GPU": UNCOUNTED_GPUS, PRETENDED: 1}
 
 
 def cause_of(error: BaseException) -> str:

@@ -126,12 +126,26 @@ class LanePool:
             workers = {address: w for address, w in workers.items() if address not in avoided}
             if not workers:  # until a later sweep
                 return
+        if group.relies_on_device:
+            workers = {address: w for address, w in workers.items() if not w.pretends_devices}
+            if not workers:  # until one that has the device joins, or its time in the queue is over
+                self._say_waiting(group)
+                return
         slots = sum(w.nthreads for w in workers.values()) or 1
         if group.reuse is not None:
             workers = replicas_of(group.environment, group.reuse.max_replicas, workers)
-            slots = len(workers) or 1
+            group.processes = slots = len(workers) or 1
         for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting)):
             self._open(group, workers)
+
+    @staticmethod
+    def _say_waiting(group: LaneGroup) -> None:
+        if not group.said_waiting:
+            group.said_waiting = True
+            logger.warning(
+                "%s waits for a GPU until its max_queued_time is over: this machine has none. Without max_queued_time it "
+                "runs without.", group.task_name,
+            )  # fmt: skip
 
     def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo]) -> None:
         load = dict.fromkeys(workers, 0.0)

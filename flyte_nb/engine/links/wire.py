@@ -26,6 +26,8 @@ class WorkerInfo(NamedTuple):
 
     address: str
     nthreads: int
+    #: Whether it takes what asks for a device and has none (the embedded cluster's on a machine without).
+    pretends_devices: bool = False
 
 
 class LaneSpec(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flyte_nb.core.history.facts import Action, ErrorNote
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.tasks.registry import links_of
@@ -59,11 +61,9 @@ def show(session: Session, *words: str) -> str | None:
 def logs(session: Session, *words: str) -> str:
     """An action's log lines, or its full traceback."""
     names = [w for w in words if not w.startswith("-")]
-    if not names:
-        return "Which action? %flyte logs a17"
-    found = find(session, names[0])
-    if found is None:
-        return f"There is no action {names[0]}."
+    found = named(session, "logs", names)
+    if isinstance(found, str):
+        return found
     record, action = found
     if "--traceback" in words:
         return _traceback(action)
@@ -75,17 +75,22 @@ def logs(session: Session, *words: str) -> str:
 @subcommand("links", "[r3/]a17", "addresses that an action's task links to")
 def links(session: Session, *words: str) -> str:
     """Name and address of each link, one a line."""
-    if not words:
-        return "Which action? %flyte links a17"
-    found = find(session, words[0])
-    if found is None:
-        return f"There is no action {words[0]}."
+    found = named(session, "links", words)
+    if isinstance(found, str):
+        return found
     record, action = found
     info = session.info_of(record.state.run)
     if info is None:
         return f"{record.state.run} is forgotten."
     lines = [f"{name}: {address}" for name, address in links_of(action, info)]
     return "\n".join(lines) or f"{action.label} has no links."
+
+
+def named(session: Session, command: str, names: Sequence[str]) -> tuple[RunRecord, Action] | str:
+    """The action that a command names first, and its run; else what to say."""
+    if not names:
+        return f"Which action? %flyte {command} a17"
+    return find(session, names[0]) or f"There is no action {names[0]}; `%flyte status` shows the latest run."
 
 
 def error_of(action: Action) -> ErrorNote | None:
