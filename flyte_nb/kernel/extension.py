@@ -21,6 +21,7 @@ from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.operations.nest import NestAdvisor
 from flyte_nb.kernel.run_status_lines import run_status, short_name
 from flyte_nb.kernel.session import Session, ensure
+from flyte_nb.kernel.shutdown import Shutdown
 
 _undo: list[Callable[[], None]] = []
 
@@ -36,6 +37,7 @@ def load(ip: Any) -> None:
     error_display = ErrorDisplay(ip, short_name, run_status)
     advisor = NestAdvisor(cells)
     magics = AwaitInMagics(cells)
+    shutdown = Shutdown(cells, lambda: Session.current.engine.begin_close() if Session.current is not None else None)
 
     missing_annotations.configure(say=print)  # no mistake: not in red
     cells.install()
@@ -54,10 +56,11 @@ def load(ip: Any) -> None:
     undo_output = before_output(ip, _on_session(Session.make_room))
     advisor.install()
     magics.install()
+    shutdown.install()
     ip.register_magics(FlyteMagics(ip))
     _undo[:] = [
         install_line_magic(ip), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
-        notebook.waits.uninstall, *remove_waits, remove_unawaited, remove_stop, remove_start, remove_end, router.uninstall,
+        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, remove_stop, remove_start, remove_end, router.uninstall,
         interrupts.uninstall, cells.uninstall,
     ]  # fmt: skip
 

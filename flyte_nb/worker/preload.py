@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from typing import Any
@@ -16,7 +18,15 @@ def ignore_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def lead_group() -> None:
+    """Have a process group of its own: what tasks start ends with their worker, and is spared the stop button's SIGINT."""
+    if hasattr(os, "setpgid"):
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+
+
 ignore_interrupts()
+lead_group()
 quiet_loggers()
 
 
