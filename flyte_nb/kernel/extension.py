@@ -13,6 +13,7 @@ from flyte_nb.kernel import operations
 from flyte_nb.kernel.cells.await_in_magics import AwaitInMagics
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.shell_hooks import before_output, install_line_magic
+from flyte_nb.kernel.cells.unawaited import silence_python
 from flyte_nb.kernel.clicks import CommandRouter
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.error_display import ErrorDisplay
@@ -49,7 +50,10 @@ def load(ip: Any) -> None:
     remove_waits = [cells.on_start(notebook.waits.cell_started), cells.on_end(notebook.waits.cell_ended)]
     remove_unawaited = cells.on_end(notebook.unawaited.cell_ended)
     interrupt = _on_session(lambda session, cell: session.cell_runs.interrupt(cell))
-    remove_stop = interrupts.on_interrupt(interrupt, post=_post)
+    stop = _on_session(lambda session, cell: session.cell_runs.stop(cell))
+    remove_stop = [
+        interrupts.on_interrupt(stop, post=lambda call, cell: call(cell)), interrupts.on_interrupt(interrupt, post=_post),
+    ]  # fmt: skip
     remove_start = cells.on_start(_on_session(lambda session, _cell: session.cell_started()))
     remove_end = cells.on_end(_on_session(Session.cell_ended))
     error_display.install()
@@ -59,8 +63,8 @@ def load(ip: Any) -> None:
     shutdown.install()
     ip.register_magics(FlyteMagics(ip))
     _undo[:] = [
-        install_line_magic(ip), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
-        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, remove_stop, remove_start, remove_end, router.uninstall,
+        install_line_magic(ip), silence_python(), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
+        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, *remove_stop, remove_start, remove_end, router.uninstall,
         interrupts.uninstall, cells.uninstall,
     ]  # fmt: skip
 

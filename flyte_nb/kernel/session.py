@@ -40,6 +40,8 @@ from flyte_nb.worker.entry import HostPlugin, run_lane
 PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
+#: As `WIND_UP`, for a cell that was stopped.
+WIND_UP_STOPPED = 0.1
 
 
 class Session:
@@ -167,9 +169,10 @@ class Session:
         """Have the run of a cell that ended closed once nothing of it executes; wait a moment for that."""
         ended = self.cell_runs.cell_ended(cell, error)
         # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-        if ended is not None and not ended.closed.wait(WIND_UP) and ended.name in self.shown.views:
+        wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
+        if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
             with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
-                self.gateway.ask(self.shown.views[ended.name].leave, timeout=WIND_UP)
+                self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
 
     def make_room(self, *, done: bool = False) -> None:
         """Pause the running cell's live tree on a terminal before the cell's value is shown; resume it after (`done`)."""

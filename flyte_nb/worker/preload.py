@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import flyte_nb.worker.entry  # noqa: F401 - what the first lane needs is loaded by then
-from flyte_nb.engine.clusters.dask_logs import quiet_loggers
+from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis, quiet_loggers
 
 
 def ignore_interrupts() -> None:
@@ -28,6 +28,7 @@ def lead_group() -> None:
 ignore_interrupts()
 lead_group()
 quiet_loggers()
+no_gc_diagnosis()
 
 
 def dask_setup(_worker: Any) -> None:

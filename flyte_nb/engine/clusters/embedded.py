@@ -26,6 +26,7 @@ from tornado.httpserver import HTTPServer
 
 from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
+from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -165,6 +166,7 @@ async def open_embedded(
             resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
+    no_gc_diagnosis()
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
     security = Security.temporary()
     settings = {

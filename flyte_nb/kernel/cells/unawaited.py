@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -48,6 +49,19 @@ class Failed(NamedTuple):
     holder: asyncio.Task[Any]
     error: BaseException
     made: Made | None
+
+
+def silence_python() -> Callable[[], None]:
+    """Suppress Python's own warning for calls of tasks: it says less, and takes its time with thousands. Returns what undoes it."""
+    warnings.filterwarnings("ignore", r"coroutine '.+\(\.\.\.\)' was never awaited", RuntimeWarning)
+    filters: Any = warnings.filters
+    ours = filters[0]
+
+    def undo() -> None:
+        if ours in filters:
+            filters.remove(ours)
+
+    return undo
 
 
 class UnawaitedCalls:
@@ -89,6 +103,8 @@ class UnawaitedCalls:
 
     def cell_ended(self, _cell: Cell, error: BaseException | None) -> None:
         """Print the warnings. What a cell that failed has left unawaited is no mistake."""
+        if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+            self._made.clear()  # thousands, perhaps; some of them begin to end after the cell
         lines = [*self._unawaited(error is not None), *self._unseen(), *self._awaited_value(error)]
         if len(lines) > MAX_WARNINGS:
             lines = [*lines[:MAX_WARNINGS], f"flyte_nb: and {len(lines) - MAX_WARNINGS} more of the kind"]
