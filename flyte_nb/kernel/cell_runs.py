@@ -164,6 +164,7 @@ class CellRuns:
         engine, why = self._engine, "stop was pressed"
         engine.ask_workers("cancel_run", execution.name, why)
         left = iter(engine.controller.unfinished(execution.name))
+        engine.executor.withdraw(execution.name)
 
         def some() -> None:
             """Cancel a few: the kernel's main thread, which shows that the cell has ended, waits for the GIL."""

@@ -52,8 +52,10 @@ def load(ip: Any) -> None:
     interrupt = _on_session(lambda session, cell: session.cell_runs.interrupt(cell))
     stop = _on_session(lambda session, cell: session.cell_runs.stop(cell))
     remove_stop = [
-        interrupts.on_interrupt(stop, post=lambda call, cell: call(cell)), interrupts.on_interrupt(interrupt, post=_post),
-    ]  # fmt: skip
+        interrupts.on_interrupt(notebook.unawaited.cell_stopped, post=_call),
+        interrupts.on_interrupt(stop, post=_call),
+        interrupts.on_interrupt(interrupt, post=_post),
+    ]
     remove_start = cells.on_start(_on_session(lambda session, _cell: session.cell_started()))
     remove_end = cells.on_end(_on_session(Session.cell_ended))
     error_display.install()
@@ -64,8 +66,8 @@ def load(ip: Any) -> None:
     ip.register_magics(FlyteMagics(ip))
     _undo[:] = [
         install_line_magic(ip), silence_python(), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
-        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, *remove_stop, remove_start, remove_end, router.uninstall,
-        interrupts.uninstall, cells.uninstall,
+        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, *remove_stop, remove_start, remove_end,
+        router.uninstall, interrupts.uninstall, cells.uninstall,
     ]  # fmt: skip
 
 
@@ -89,6 +91,10 @@ def _on_session(act: Callable[..., object]) -> Callable[..., None]:
             act(Session.current, *args, **options)
 
     return callback
+
+
+def _call(function: Callable[..., object], *args: Any) -> None:
+    function(*args)
 
 
 def _post(function: Callable[..., object], *args: Any) -> None:

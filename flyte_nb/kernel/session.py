@@ -31,6 +31,7 @@ from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
+from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.views.browser.details import Details
@@ -80,6 +81,9 @@ class Session:
         self.store.listeners.append(self._run_changed)
         run_registry.provide("remote", lambda: self)
         conditions.serve(self.engine.answers, self)
+        self._ctrl_c = CtrlC()
+        if Session.on_created is None:  # no notebook
+            self._ctrl_c.install()
         # Before the executors of threads shut down, which comes before all of atexit: without them Dask stands still.
         threading._register_atexit(self._finish)  # type: ignore[attr-defined]  # noqa: SLF001 - the one hook before executors shut down
         atexit.register(self.close)
@@ -242,6 +246,7 @@ class Session:
                     run.wait()
             except KeyboardInterrupt:
                 pass
+        self._ctrl_c.ignore()
         self.close()
 
     def _close_views(self) -> None:

@@ -185,7 +185,7 @@ class Window:
             return exc
 
     def _broken_off(self) -> bool:
-        """Whether the map was interrupted: nobody waits for the end of what is out. That of a stopped cell is cancelled anyway."""
+        """Whether the map was interrupted: nobody waits for the end of what is out. A stopped cell's is cancelled anyway."""
         if not self._context.scope.stopped:
             if not isinstance(sys.exc_info()[1], KeyboardInterrupt | asyncio.CancelledError):
                 return False

@@ -1,4 +1,4 @@
-"""Caretaker: a small process that outlives this one, ends the workers left behind and removes their folders. Runs in: both.
+"""Caretaker: a small process that outlives this one, ends workers left behind and removes their folders. Runs in: both.
 
 However a kernel ends (SIGKILL, ``os._exit``, a closed terminal), its pipe to the caretaker closes. A worker could see to its end
 itself only with the GIL, which the user's code may hold for ever; and nothing of Linux's alone would do on macOS. The caretaker
@@ -102,9 +102,12 @@ def _serve(kernel: str, prefix: str, roots: list[str]) -> None:
 def _exists(process: int) -> bool:
     try:
         os.kill(process, 0)
+        with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123 - on Linux: one that nobody has reaped is dead
+            return file.read().rpartition(b")")[2].split()[0] not in b"ZX"
     except ProcessLookupError:
         return False
-    return True
+    except OSError:
+        return not os.path.isdir("/proc/self")  # noqa: PTH112
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def quiet_loggers() -> None:
 
 
 def no_gc_diagnosis() -> None:
-    """Keep Dask from adding a callback to Python's garbage collector, which serves its logs and its dashboard alone. Idempotent.
+    """Keep Dask from adding a callback to Python's garbage collector: it serves its logs and its dashboard. Idempotent.
 
     What is raised in the thread that collects is lost in such a callback: KeyboardInterrupt, and the end of a body.
     """

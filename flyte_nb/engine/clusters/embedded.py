@@ -207,7 +207,7 @@ async def open_embedded(
 async def _abandon(cluster: Any) -> None:
     """Close a cluster that has not come up, or whose start was cancelled."""
     # ``close()`` is a coroutine only of a cluster that runs, and knows nothing of workers that start.
-    for close in (*(nanny.close for nanny in list(cluster._created)), cluster._close):  # noqa: SLF001
+    for close in (*(each.close for each in list(cluster._created)), cluster._close):  # noqa: SLF001
         with contextlib.suppress(Exception):
             await close()
 

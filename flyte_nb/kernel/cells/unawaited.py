@@ -8,6 +8,7 @@ garbage is collected.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import sys
 import warnings
@@ -22,6 +23,7 @@ from flyte_nb.core.failures.record import record_of, summary_of
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.kernel.cells.names import CellNames
 from flyte_nb.kernel.cells.tracker import Cell
+from flyte_nb.kernel.interrupts import cell_first
 
 #: Calls that may be pending between cells, as coroutines in the user's variables; older ones are not watched any more.
 MAX_PENDING = 10_000
@@ -52,7 +54,7 @@ class Failed(NamedTuple):
 
 
 def silence_python() -> Callable[[], None]:
-    """Suppress Python's own warning for calls of tasks: it says less, and takes its time with thousands. Returns what undoes it."""
+    """Suppress Python's own warning for calls of tasks, which says less. Returns what undoes it."""
     warnings.filterwarnings("ignore", r"coroutine '.+\(\.\.\.\)' was never awaited", RuntimeWarning)
     filters: Any = warnings.filters
     ours = filters[0]
@@ -98,6 +100,12 @@ class UnawaitedCalls:
             self._failed[id(holder)] = Failed(holder, error, made)
             if len(self._failed) > MAX_FAILED:
                 self._failed.popitem(last=False)
+
+    def cell_stopped(self, _cell: Cell) -> None:
+        """Keep the calls that have not begun, to be dropped a few at a time: Python looks at each. In the signal handler."""
+        kept = [coroutine for made in self._made.values() if (coroutine := made[0]()) is not None]
+        with contextlib.suppress(RuntimeError):  # a terminal
+            cell_first.in_turn(asyncio.get_running_loop(), (kept.pop for _ in range(len(kept))))
 
     # -- when a cell ends -----------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""Cancel a cell ahead of the thousands of tasks it has started, which end after it, a few at a time. Runs in: kernel main thread.
+"""Cancel a cell ahead of the thousands of tasks it has started, which end after it. Runs in: kernel main thread.
 
-A loop runs all that is ready before it looks at anything new, and a gather that is cancelled cancels all of its children first:
+A loop runs all that is ready before it looks at anything new, and a gather that is cancelled cancels all its children first:
 with 100,000 calls the cell would end after the last of them, seconds later. asyncio has no public way around either; where its
 attributes are missing (other loops), the cell is cancelled as usual.
 """
@@ -39,7 +39,7 @@ def cancel(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, is_own: Cal
         task.cancel()
     else:
         asyncio.Future.cancel(waiter)  # and not the gather's own method
-        _in_turn(loop, (child.cancel for child in children))
+        in_turn(loop, (child.cancel for child in children))
     loop.call_soon_threadsafe(lambda: None)  # wakes it
 
 
@@ -59,10 +59,10 @@ def put_off(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, is_own: Ca
             ready.append(filler)
         else:
             ready.append(handle)
-    _in_turn(loop, (handle._run for handle in own if not handle._cancelled))  # noqa: SLF001
+    in_turn(loop, (handle._run for handle in own if not handle._cancelled))  # noqa: SLF001
 
 
-def _in_turn(loop: asyncio.AbstractEventLoop, calls: Iterable[Callable[[], object]]) -> None:
+def in_turn(loop: asyncio.AbstractEventLoop, calls: Iterable[Callable[[], object]]) -> None:
     """Make these calls later, a few in each round of the loop."""
     left = iter(calls)
 

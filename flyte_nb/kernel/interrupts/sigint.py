@@ -1,9 +1,9 @@
 """SIGINT handlers: what an interrupt does while a cell runs, and between cells. Runs in: kernel main thread.
 
-Signal handlers run between any two instructions. So they raise only where a cell's own code catches it. Where what is raised
-would be lost (in a callback of the garbage collector, of a weak reference, in ``__del__``) or do harm (between the two halves of
-a hand-over to another thread, in IPython's own code) the stop is delivered again a moment later, until it arrives or the cell
-has ended.
+Signal handlers run between any two instructions. So they raise only where a cell's own code catches it. Where what is
+raised would be lost (in a callback of the garbage collector, of a weak reference, in ``__del__``) or do harm (between the two
+halves of a hand-over to another thread, in IPython's own code), the stop is delivered again a moment later, until it arrives or
+the cell has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import weakref
 from asyncio.events import Handle
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any
 
@@ -132,6 +132,9 @@ class CellInterrupt:
         self._press()
         self.redelivery.later()
 
+    def _is_own(self, context: Context) -> bool:
+        return context.get(GUARD) is self
+
     def _press(self) -> None:
         now = time.monotonic()
         if not self._in_kernel or now - self._pressed_at > SAME_PRESS_S:
@@ -154,6 +157,7 @@ class CellInterrupt:
         running = asyncio.current_task(loop)
         if running is task:
             if in_cell_code(frame):
+                cell_first.put_off(task, loop, self._is_own)
                 raise KeyboardInterrupt
             self.redelivery.later()
             return
@@ -174,7 +178,7 @@ class CellInterrupt:
         self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, signum: int, frame: FrameType | None
     ) -> None:
         if self._count == 1:
-            cell_first.cancel(task, loop, lambda context: context.get(GUARD) is self)
+            cell_first.cancel(task, loop, self._is_own)
         elif self._in_kernel:
             loop.call_soon_threadsafe(cell_first.insist, task)
         else:
