@@ -60,6 +60,7 @@ class KernelEngine:
         self.executor: DaskExecutor
         self.controller: Controller
         self._starting: concurrent.futures.Future[None]
+        self._start_task: asyncio.Task[Any] | None = None
         self._closing: concurrent.futures.Future[None] | None = None
         self._closing_lock = threading.Lock()
         self.call(self._build, run_lane, plugin)
@@ -213,7 +214,8 @@ class KernelEngine:
         self.abort_all()
         if not self._starting.done():
             self._starting.cancel()
-            await asyncio.wait([self._start_task])
+            if self._start_task is not None:
+                await asyncio.wait([self._start_task])
         self.cache.close()
         await self.executor.close()
         # Workers close the idle lanes of their own actions, too.

@@ -143,7 +143,7 @@ class Task(TaskTemplate[P, R]):
         watch = scope.watch
         token = watch.token()
         coroutine = self._watched_submit(scope, token, args, kwargs)
-        coroutine.__qualname__ = self.name + "(...)"  # `flyte_nb.kernel.cells.unawaited` knows it by that
+        coroutine.__qualname__ = self.name + "(...)"  # type: ignore[attr-defined]  # `flyte_nb.kernel.cells.unawaited` knows it by that
         watch.made(self, coroutine, token, sys._getframe(2))  # noqa: SLF001 - Python's name for the caller's frame
         return coroutine
 

@@ -150,7 +150,7 @@ def loads(payload: Payload) -> Any:
     data, buffers = opened(payload)
     if len(data) < BLOB_BYTES:
         return pickle.loads(data, buffers=buffers)
-    return pickle.Unpickler(_Pieces(data), buffers=buffers).load()
+    return pickle.Unpickler(_Pieces(data), buffers=buffers).load()  # type: ignore[arg-type]  # any buffer will do
 
 
 class _Pieces:

@@ -1,9 +1,9 @@
 """Caretaker: a small process that outlives this one, ends workers left behind and removes their folders. Runs in: both.
 
-However a kernel ends (SIGKILL, ``os._exit``, a closed terminal), its pipe to the caretaker closes. A worker could see to its end
-itself only with the GIL, which the user's code may hold for ever; and nothing of Linux's alone would do on macOS. The caretaker
-has a session of its own, so that what is sent to the kernel's process group does not reach it; started by its path, it imports
-nothing of this package.
+However a kernel ends (SIGKILL, ``os._exit``, a closed terminal), its pipe to the caretaker closes. A worker could see to its
+end itself only with the GIL, which the user's code may hold for ever; and nothing of Linux's alone would do on macOS. The
+caretaker has a session of its own, so that what is sent to the kernel's process group does not reach it; started by its path,
+it imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def _serve(kernel: str, prefix: str, roots: list[str]) -> None:
     while any(map(_exists, watched)) and time.monotonic() < end:
         time.sleep(0.01)
     for root in roots:
-        for process in (kernel, *watched):
-            for folder in glob.glob(f"{glob.escape(f'{root}/{prefix}{process}')}-*"):  # noqa: PTH207 - pathlib takes 10 ms
+        for number in (kernel, *watched):
+            for folder in glob.glob(f"{glob.escape(f'{root}/{prefix}{number}')}-*"):  # noqa: PTH207 - pathlib takes 10 ms
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -103,7 +103,7 @@ def _exists(process: int) -> bool:
     try:
         os.kill(process, 0)
         with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123 - on Linux: one that nobody has reaped is dead
-            return file.read().rpartition(b")")[2].split()[0] not in b"ZX"
+            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
     except ProcessLookupError:
         return False
     except OSError:
@@ -112,7 +112,7 @@ def _exists(process: int) -> bool:
 
 if __name__ == "__main__":
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     os.closerange(3, 1024)
     _serve(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -6,6 +6,7 @@ Runs in: engine thread; worker processes of the embedded cluster.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from distributed import scheduler, worker
 
@@ -29,5 +30,6 @@ def no_gc_diagnosis() -> None:
 
     What is raised in the thread that collects is lost in such a callback: KeyboardInterrupt, and the end of a body.
     """
-    for module in (scheduler, worker):
+    modules: tuple[Any, ...] = (scheduler, worker)
+    for module in modules:
         module.enable_gc_diagnosis = module.disable_gc_diagnosis = lambda: None

@@ -127,6 +127,21 @@ def undebugged() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _silent_tracker() -> Iterator[None]:
+    """Within this, multiprocessing's tracker starts without a voice: it counts the semaphores of a kernel that was killed."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = (
+        f"{before + ',' if before else ''}ignore::UserWarning:multiprocessing.resource_tracker"
+    )
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 class UndebuggedProcess(AsyncProcess):
     """The process of a worker."""
 
@@ -162,7 +177,7 @@ async def open_embedded(
     if hasattr(signal, "pthread_sigmask"):
         # The stop button must not end a worker that just starts: SIGINT is blocked in this thread's processes. First,
         # multiprocessing starts its tracker, since it unblocks SIGINT in this thread as it does.
-        with undebugged():
+        with undebugged(), _silent_tracker():
             resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()

@@ -1,4 +1,4 @@
-"""Ctrl-C in a script: a key that is held down counts once, and what closes the cluster is left to finish. Runs in: main thread."""
+"""Ctrl-C in a script: a key held down counts once, and what closes the cluster may finish. Runs in: main thread."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ class Unraisable:
 
 _RUN_CODE = InteractiveShell.run_code.__code__
 _TRIGGER = EventManager.trigger.__code__
-_RUN_HANDLE = Handle._run.__code__  # type: ignore[attr-defined]  # noqa: SLF001 - what every step and callback runs below
+_RUN_HANDLE = Handle._run.__code__  # noqa: SLF001 - what every step and callback runs below
 _SHELL = vars(sys.modules[InteractiveShell.__module__])
 #: Modules whose innermost frame is left to finish: they hold locks, or are called where what is raised is lost.
 _DELICATE = tuple(map(id, map(vars, (logging, weakref, sys.modules["_weakrefset"], importlib._bootstrap))))  # noqa: SLF001
