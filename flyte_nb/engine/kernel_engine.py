@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,7 @@ from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
+from flyte_nb.engine.clusters.caretaker import CARETAKER
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.dispatch.network import RunLane
@@ -36,7 +39,7 @@ logger = logging.getLogger("flyte")
 #: Seconds to wait for a worker's last events; after it, an action is executed again without them.
 SETTLE_S = 5.0
 #: Seconds to wait for workers to acknowledge the close.
-CLOSE_ACK_S = 0.7
+CLOSE_ACK_S = 0.2
 
 
 class KernelEngine:
@@ -56,6 +59,10 @@ class KernelEngine:
         self.network: KernelNetwork
         self.executor: DaskExecutor
         self.controller: Controller
+        self._starting: concurrent.futures.Future[None]
+        self._start_task: asyncio.Task[Any] | None = None
+        self._closing: concurrent.futures.Future[None] | None = None
+        self._closing_lock = threading.Lock()
         self.call(self._build, run_lane, plugin)
 
     async def _build(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
@@ -181,24 +188,38 @@ class KernelEngine:
 
     def start(self, target: Any = None, **options: Any) -> Any:
         """Open the cluster in the background; returns a `concurrent.futures.Future`."""
-        return asyncio.run_coroutine_threadsafe(self._start(target, options), self.thread.loop)
+        CARETAKER.start([str(root) for root in process_folder.roots()], process_folder.prefix())
+        self._starting = asyncio.run_coroutine_threadsafe(self._start(target, options), self.thread.loop)
+        return self._starting
 
     async def _start(self, target: Any, options: dict[str, Any]) -> None:
+        self._start_task = asyncio.current_task()
         try:
             await self.network.start(target, **options)
         except Exception as exc:
             self.executor.fail_all(ErrorNote("system", "NoClusterError", str(exc), recoverable=False))
             raise
 
+    def begin_close(self) -> concurrent.futures.Future[None]:
+        """Cancel everything and close the cluster, in the background. Idempotent."""
+        with self._closing_lock:
+            if self._closing is None:
+                self._closing = asyncio.run_coroutine_threadsafe(self._close(), self.thread.loop)
+        return self._closing
+
     def close(self) -> None:
         """Cancel everything, close the cluster, stop the thread."""
         try:
-            self.call(self._close, timeout=15)
+            self.begin_close().result(15)
         finally:
             self.thread.stop()
 
     async def _close(self) -> None:
         self.abort_all()
+        if not self._starting.done():
+            self._starting.cancel()
+            if self._start_task is not None:
+                await asyncio.wait([self._start_task])
         self.cache.close()
         await self.executor.close()
         # Workers close the idle lanes of their own actions, too.
@@ -206,6 +227,7 @@ class KernelEngine:
         self.ask_all("close_idle", (), closed.set_result, CLOSE_ACK_S)
         await closed
         await self.network.close()
+        process_folder.sweep()  # those of workers that were killed
 
     def abort_all(self) -> None:
         """End every await with an error, and close all runs; workers stop when their links close. Idempotent."""

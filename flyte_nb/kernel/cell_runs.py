@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import threading
 import time
 
@@ -29,6 +30,8 @@ WORKERS_PATIENCE = GRACE + 2.0
 LOOK_AROUND_EVERY = 0.0004
 #: Seconds between two looks whether a run can be closed.
 LOOK_EVERY = 0.02
+#: Actions of a stopped cell that are cancelled in one go, and seconds between two.
+CANCELLED_AT_ONCE, CANCEL_EVERY = 300, 0.005
 
 
 class CellExecution:
@@ -71,6 +74,8 @@ class CellRuns:
         self._lock = threading.Lock()
         self._by_name: dict[str, CellExecution] = {}
         self._by_cell: dict[int, CellExecution] = {}
+        #: The cell that was stopped last, by its number.
+        self._stopped = 0
 
     def context(self) -> Context | None:
         """Context of the running cell; None outside cells (a script: plain Python, as in Flyte)."""
@@ -113,6 +118,7 @@ class CellRuns:
                 surroundings=surroundings.capture(),
             )  # fmt: skip
             found = CellExecution(cell, info, cell_context(session, info), CellRunControl(session, info))
+            found.context.scope.stopped = cell.serial == self._stopped
             found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None
             self._by_cell[id(cell)] = self._by_name[info.name] = found
         return found
@@ -174,16 +180,35 @@ class CellRuns:
         store.append(ev.RunOpened(name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, recovers))
         store.append(ev.ActionQueued(name, ROOT, "", title, title, "", now, "root"))
 
+    def stop(self, cell: Cell) -> None:
+        """Have a cell that was stopped start nothing more. In the signal handler."""
+        self._stopped = cell.serial
+        found = self._by_cell.get(id(cell))
+        if found is not None:
+            found.context.scope.stopped = True
+
     def interrupt(self, cell: Cell) -> None:
         """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""
         found = self._by_cell.get(id(cell))
         if found is not None:
             found.interrupted = True
-            self._cancel(found.name)
+            self._cancel(found)
 
-    def _cancel(self, run: str) -> None:
-        self._engine.controller.cancel_run(run, "stop was pressed")
-        self._engine.ask_workers("cancel_run", run, "stop was pressed")
+    def _cancel(self, execution: CellExecution) -> None:
+        engine, why = self._engine, "stop was pressed"
+        engine.ask_workers("cancel_run", execution.name, why)
+        left = iter(engine.controller.unfinished(execution.name))
+        engine.executor.withdraw(execution.name)
+
+        def some() -> None:
+            """Cancel a few: the kernel's main thread, which shows that the cell has ended, waits for the GIL."""
+            batch = list(itertools.islice(left, CANCELLED_AT_ONCE))
+            for flight in batch:
+                engine.controller.cancel(flight, why)
+            if batch:
+                engine.thread.loop.call_later(CANCEL_EVERY, some)
+
+        some()
 
     # -- when a cell has ended ------------------------------------------------------------------------------------
 
@@ -200,10 +225,10 @@ class CellRuns:
         engine, name = self._engine, execution.name
         if execution.opened:
             if execution.interrupted and not waited:
-                self._cancel(name)
+                self._cancel(execution)
             record = engine.store.runs.get(name)
             ending = record is not None and record.unfinished and waited < WORKERS_PATIENCE
-            if engine.controller.unfinished(name) or ending:
+            if engine.controller.is_busy(name) or ending:
                 # Actions that a failed gather left behind, or background tasks: the run stays open for them; and for those that
                 # workers see through, which a parent that ended has cancelled.
                 engine.thread.loop.call_later(LOOK_EVERY, self._wind_up, execution, waited + LOOK_EVERY)

@@ -32,6 +32,7 @@ from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
+from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.views.browser.details import Details
@@ -41,6 +42,8 @@ from flyte_nb.worker.entry import HostPlugin, run_lane
 PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
+#: As `WIND_UP`, for a cell that was stopped.
+WIND_UP_STOPPED = 0.1
 
 
 class Session:
@@ -80,6 +83,9 @@ class Session:
         self.store.listeners.append(self._run_changed)
         run_registry.provide("remote", lambda: self)
         conditions.serve(self.engine.answers, self)
+        self._ctrl_c = CtrlC()
+        if Session.on_created is None:  # no notebook
+            self._ctrl_c.install()
         # Before the executors of threads shut down, which comes before all of atexit: without them Dask stands still.
         threading._register_atexit(self._finish)  # type: ignore[attr-defined]  # noqa: SLF001 - the one hook before executors shut down
         atexit.register(self.close)
@@ -169,9 +175,10 @@ class Session:
         """Have the run of a cell that ended closed once nothing of it executes; wait a moment for that."""
         ended = self.cell_runs.cell_ended(cell, error)
         # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-        if ended is not None and not ended.closed.wait(WIND_UP) and ended.name in self.shown.views:
+        wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
+        if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
             with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
-                self.gateway.ask(self.shown.views[ended.name].leave, timeout=WIND_UP)
+                self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
 
     def make_room(self, *, done: bool = False) -> None:
         """Pause the running cell's live tree on a terminal before the cell's value is shown; resume it after (`done`)."""
@@ -241,6 +248,7 @@ class Session:
                     run.wait()
             except KeyboardInterrupt:
                 pass
+        self._ctrl_c.ignore()
         self.close()
 
     def _close_views(self) -> None:

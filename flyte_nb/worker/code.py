@@ -6,7 +6,6 @@ import functools
 import gc
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from flyte_nb.core.transport.code_versions import TravellingCode
 from flyte_nb.core.transport.payload import Payload, loads_code, nbytes

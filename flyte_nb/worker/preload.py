@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from typing import Any
 
 import flyte_nb.worker.entry  # noqa: F401 - what the first lane needs is loaded by then
-from flyte_nb.engine.clusters.dask_logs import quiet_loggers
+from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis, quiet_loggers
 
 
 def ignore_interrupts() -> None:
@@ -16,8 +18,17 @@ def ignore_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def lead_group() -> None:
+    """Have a process group of its own: what tasks start ends with their worker, and is spared the stop button's SIGINT."""
+    if hasattr(os, "setpgid"):
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+
+
 ignore_interrupts()
+lead_group()
 quiet_loggers()
+no_gc_diagnosis()
 
 
 def dask_setup(_worker: Any) -> None:

@@ -392,6 +392,10 @@ class Controller:
         for flight in self.unfinished(run):
             self.cancel(flight, reason)
 
+    def is_busy(self, run: str) -> bool:
+        """Whether an action of a run is in flight here."""
+        return any(name == run for name, _ in self.flights)
+
     def unfinished(self, run: str) -> list[ActionInFlight]:
         """Actions of a run that are in flight here."""
         return [f for (name, _), f in self.flights.items() if name == run]

@@ -19,7 +19,7 @@ from flyte_nb.core.history.run_info import RunInfo
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
-    __slots__ = ("_sequences", "attachments", "records", "watch")
+    __slots__ = ("_sequences", "attachments", "records", "stopped", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         self._sequences: dict[bytes, itertools.count[int]] = {}
@@ -29,6 +29,8 @@ class CallScope:
         self.attachments: dict[str, Any] = {}
         #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.UnawaitedCalls`); None in tasks.
         self.watch: Any = None
+        #: Whether the cell was stopped: it starts nothing more.
+        self.stopped = False
 
     @property
     def has_called(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -183,8 +184,18 @@ class Window:
                 raise
             return exc
 
+    def _broken_off(self) -> bool:
+        """Whether the map was interrupted: nobody waits for the end of what is out. A stopped cell's is cancelled anyway."""
+        if not self._context.scope.stopped:
+            if not isinstance(sys.exc_info()[1], KeyboardInterrupt | asyncio.CancelledError):
+                return False
+            self.cancel(lambda: None)
+        return True
+
     def end(self) -> None:
-        """Cancel the items that are out, and wait for their end."""
+        """Cancel the items that are out, and wait for their end, unless interrupted."""
+        if self._broken_off():
+            return
         ended = threading.Event()
         # A forgotten generator is closed by the garbage collector in whatever thread it runs: the controller's must not block.
         if self.cancel(ended.set) and running_loop() is not self.gateway.loop:
@@ -192,7 +203,9 @@ class Window:
                 ended.wait(END_PATIENCE)
 
     async def end_aio(self, box: Mailbox) -> None:
-        """Cancel the items that are out, and await their end."""
+        """Cancel the items that are out, and await their end, unless interrupted."""
+        if self._broken_off():
+            return
         ended = asyncio.Event()
         if self.cancel(lambda: box.post(ended.set)):
             with contextlib.suppress(TimeoutError):

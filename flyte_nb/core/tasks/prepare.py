@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ from flyte_nb.core.values.describe import brief, describe, forgotten_await
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
+#: What a call gets that a stopped cell makes, or has made and not begun.
+STOPPED = "the cell was stopped: it starts nothing more"
 #: Digits of an action's name that identify the version of its code.
 CODE_DIGITS = 6
 
@@ -57,7 +60,10 @@ def prepare(
         UnpicklableError: An argument, or a global of the task's, cannot be sent; the message names it.
         errors.InlineIOMaxBytesBreached: They are larger than a ``max_inline_io_bytes`` that was set for the task.
         errors.LateCallError: The calling action has ended.
+        asyncio.CancelledError: The calling cell was stopped.
     """
+    if context.scope.stopped:
+        raise asyncio.CancelledError(STOPPED)
     if context.scope.attachments.get("closed"):
         raise errors.LateCallError(
             f"{task.name} was called after its calling action {context.action} had ended. "

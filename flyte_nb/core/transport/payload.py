@@ -148,7 +148,38 @@ def loads(payload: Payload) -> Any:
     if type(payload) is not Packed:
         return pickle.loads(payload)  # type: ignore[arg-type]
     data, buffers = opened(payload)
-    return pickle.loads(data, buffers=buffers)
+    if len(data) < BLOB_BYTES:
+        return pickle.loads(data, buffers=buffers)
+    return pickle.Unpickler(_Pieces(data), buffers=buffers).load()  # type: ignore[arg-type]  # any buffer will do
+
+
+class _Pieces:
+    """A large pickle as a file that is read piece by piece, 128 kB at a time: in between, the thread can be interrupted."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+
+    def peek(self, n: int) -> memoryview:
+        """The next `n` bytes."""
+        return self._data[self._at : self._at + n]
+
+    def read(self, n: int) -> memoryview:
+        """Take the next `n` bytes."""
+        self._at += n
+        return self._data[self._at - n : self._at]
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def readline(self) -> bytes:
+        """Take a line: numbers of old protocols are in text."""
+        line: bytes = io.BytesIO(self._data[self._at :]).readline()
+        self._at += len(line)
+        return line
 
 
 def rebuilt(payload: Payload, what: str, name: str = "") -> Any:

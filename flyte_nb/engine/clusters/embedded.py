@@ -26,6 +26,9 @@ from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
+from flyte_nb.core.transport.process_folder import session_folder
+from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
+from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -38,6 +41,8 @@ PRETENDED = "no-device"
 DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
 #: Seconds after a worker's end in which its nanny must have started another; then `_revive` does.
 REVIVE_AFTER = 6.0
+#: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
+CLOSE_S = 0.5
 
 
 class EmbeddedCluster(LocalCluster):
@@ -82,8 +87,29 @@ class ReportingNanny(Nanny):
 
     #: Set before the cluster starts.
     exits: WorkerExits
+    #: Its worker's process, and with it the group of what tasks start there.
+    worker_pid: int | None = None
+
+    async def instantiate(self) -> Status:
+        """As Dask's; the worker does not outlive this process."""
+        status = await super().instantiate()
+        self.worker_pid = self.pid
+        if self.worker_pid is not None:
+            CARETAKER.watch(self.worker_pid)
+        return status
+
+    async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
+        """As Dask's, within `CLOSE_S`; one that starts is not waited for."""
+        starting = self.process
+        if starting is not None and starting.status == Status.starting and starting.process is not None:
+            await starting.process.kill()
+        await super().kill(min(timeout, CLOSE_S), reason)
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
+        if self.worker_pid is not None:
+            end_group(self.worker_pid)
+            CARETAKER.release(self.worker_pid)
+            self.worker_pid = None
         self.exits.exited(self.worker_address, exitcode)
         super()._on_worker_exit_sync(exitcode)
         self.loop.asyncio_loop.call_later(REVIVE_AFTER, self._ongoing_background_tasks.call_soon, self._revive)  # type: ignore[attr-defined]
@@ -105,6 +131,21 @@ def undebugged() -> Iterator[None]:
     skip = getattr(sys.modules.get("_pydev_bundle.pydev_monkey"), "skip_subprocess_arg_patch", contextlib.nullcontext)
     with skip():
         yield
+
+
+@contextlib.contextmanager
+def _silent_tracker() -> Iterator[None]:
+    """Within this, multiprocessing's tracker starts without a voice: it counts the semaphores of a kernel that was killed."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = (
+        f"{before + ',' if before else ''}ignore::UserWarning:multiprocessing.resource_tracker"
+    )
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 class UndebuggedProcess(AsyncProcess):
@@ -142,10 +183,11 @@ async def open_embedded(
     if hasattr(signal, "pthread_sigmask"):
         # The stop button must not end a worker that just starts: SIGINT is blocked in this thread's processes. First,
         # multiprocessing starts its tracker, since it unblocks SIGINT in this thread as it does.
-        with undebugged():
+        with undebugged(), _silent_tracker():
             resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
+    no_gc_diagnosis()
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
     security = Security.temporary()
     settings = {
@@ -153,6 +195,7 @@ async def open_embedded(
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "10s",
         "distributed.admin.system-monitor.gil.enabled": False,
+        "temporary-directory": dask.config.get("temporary-directory", None) or session_folder(),
     }
     with dask.config.set(settings):
         cluster: Any = EmbeddedCluster(
@@ -170,14 +213,15 @@ async def open_embedded(
                 spec["options"]["worker_class"] = QuietWorker
         try:
             await cluster
-        except Exception as exc:
-            with contextlib.suppress(Exception):
-                await cluster._close()  # noqa: SLF001 - ``close()`` is a coroutine only of a cluster that runs
+            client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
+        except BaseException as exc:
+            await _abandon(cluster)
+            if not isinstance(exc, Exception):
+                raise
             raise NoClusterError(
                 f"the embedded cluster could not start: {cause_of(exc)}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
-        client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return cluster, client
 
 
@@ -185,6 +229,14 @@ def offered_devices() -> dict[str, float]:
     """The Dask resources that each process offers."""
     has_device = (sys.platform == "darwin" and platform.machine() == "arm64") or any(map(glob.glob, DEVICE_FILES))
     return {"GPU": UNCOUNTED_GPUS} if has_device else {"GPU": UNCOUNTED_GPUS, PRETENDED: 1}
+
+
+async def _abandon(cluster: Any) -> None:
+    """Close a cluster that has not come up, or whose start was cancelled."""
+    # ``close()`` is a coroutine only of a cluster that runs, and knows nothing of workers that start.
+    for close in (*(each.close for each in list(cluster._created)), cluster._close):  # noqa: SLF001
+        with contextlib.suppress(Exception):
+            await close()
 
 
 def cause_of(error: BaseException) -> str:

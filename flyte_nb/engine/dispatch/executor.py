@@ -39,6 +39,8 @@ class DaskExecutor:
         self._shipments = Shipments(network.send)
         self._unsettled = Unsettled(fetcher, self._shipments)
         self.losses = Losses(network, self._unsettled)
+        #: Attempts that are off the queues and not ended yet: `withdraw`.
+        self._withdrawn: set[Key] = set()
         self._groups = LaneGroups()
         self.groups = self._groups.by_name
         self.pool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled)
@@ -77,9 +79,22 @@ class DaskExecutor:
             self._network.send(attempt.lane.address, ("cancel", work.key, "cancelled", GRACE))
             return
         with contextlib.suppress(ValueError):
-            attempt.group.queue.remove(attempt)
+            if work.key in self._withdrawn:
+                self._withdrawn.remove(work.key)
+            else:
+                attempt.group.queue.remove(attempt)
             self._unsettled.take(work.key)
             asyncio.get_running_loop().call_soon(attempt.done, Outcome(*work[:3], "cancelled"))
+
+    def withdraw(self, run: str) -> None:
+        """Take what is queued of a run off the queues at once: all of it is about to be cancelled, one by one."""
+        for group in self.groups.values():
+            own = [attempt for attempt in group.queue if attempt.work.run == run]
+            if own:
+                others = [attempt for attempt in group.queue if attempt.work.run != run]
+                group.queue.clear()
+                group.queue.extend(others)
+                self._withdrawn.update(attempt.work.key for attempt in own)
 
     # -- reports of hosts -----------------------------------------------------------------------------------------
 
@@ -157,6 +172,7 @@ class DaskExecutor:
         """End every attempt with `error`; lanes stay."""
         for group in self.groups.values():
             group.queue.clear()
+        self._withdrawn.clear()
         attempts = list(self._unsettled.by_key.values())
         self._unsettled.end(attempts, "error", error._replace(recoverable=False))
 
