@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any, Protocol
 
-from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
+from flyte_nb.core.attempts.body import Body, Steps, broken
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
@@ -49,6 +49,8 @@ class _Host(Protocol):
     def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
 
     # On the lane's thread.
+    def meter(self, held: Callable[[], float]) -> slots.RecordingMeter: ...
+    def failed(self, error: Exception, where: str) -> None: ...
     def secede(self) -> None: ...
     def body(self, lane: LaneThread, work: Work) -> Body: ...
     def begin(self, lane: LaneThread, body: Body) -> None: ...
@@ -72,7 +74,7 @@ class LaneThread:
         #: Whether its owner counts attempts that await children.
         self.is_warm = is_warm
         self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
-        self.meter = Meter(self.holder.busy)
+        self.meter = host.meter(self.holder.busy)
         self.queue: deque[Work] = deque()
         self.started = 0
         self.finished = 0
@@ -161,8 +163,12 @@ class LaneThread:
             self.holder.take()
             self.host.post(self.host.lane_opened, self)
             self._work()
+        except Exception as exc:
+            self.host.failed(exc, "a lane")
+            raise
         finally:
             self.holder.give()
+            self.meter.close()
             slots.adopt(None)
             self.host.post(self.host.lane_closed, self)
 
@@ -171,6 +177,7 @@ class LaneThread:
 
     def _released(self) -> None:
         """The slot was released: let Dask start other work, and report how far the lane is."""
+        self.meter.paused()
         if not self._seceded:
             self._seceded = True
             self._dask.run(self.host.secede)
@@ -180,6 +187,8 @@ class LaneThread:
             self.host.post(self.host.send, self.owner, ("ready", self.id))
 
     def _taken(self) -> None:
+        if len(self.bodies) == 1:  # of several, the next turn tells
+            self.meter.resumed(*self.bodies.values())
         if self._reported[2] and not self.blocked:
             self.report()
 

@@ -58,6 +58,10 @@ class FakeNetwork:
         self.me = own_address or "kernel"
         self.own_address = own_address
         self.resting: set[str] = set()
+        self.silent: frozenset[str] = frozenset()
+        self.watched = ()
+        self.links: dict[str, Any] = {}
+        self.ended: list[tuple[str, float]] = []
         self.sent: list[tuple[str, Message]] = []
         self.lanes: list[tuple[LaneSpec, str, bool]] = []
         self.roster = {address: worker(address) for address in ("tcp://a", "tcp://b")}
@@ -72,6 +76,13 @@ class FakeNetwork:
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         then(self.death)
+
+    def heard_of(self, quiet: dict[str, float]) -> None:
+        """Nothing follows."""
+
+    def end_worker(self, address: str, run: RunInfo, silent: float) -> None:
+        """Its process is ended."""
+        self.ended.append((address, silent))
 
     def named(self, name: str) -> list[Message]:
         """Messages of one kind."""
