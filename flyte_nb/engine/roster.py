@@ -11,7 +11,7 @@ from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
-from flyte_nb.engine.clusters.end_worker import end_worker
+from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network, RunLane
 from flyte_nb.engine.links.link import PeerLink
@@ -25,6 +25,8 @@ logger = logging.getLogger("flyte")
 ROSTER_EVERY = 0.5
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
+#: Seconds after the end of a link in which its process has ended, too, if that was the reason.
+REMAINS_S = 0.3
 #: What `%flyte cluster` says of a worker that had to be given up.
 WITHOUT_NANNY = (
     "it does not answer, and has no nanny that could replace it: end that process by hand, and start workers with `dask worker "
@@ -172,6 +174,16 @@ class KernelNetwork(Network):
     def _lost(self, peer: str) -> None:
         super()._lost(peer)
         self._update_roster()
+        if self.handle is not None and self.handle.embedded:
+            self.spawn(self._end_remains(peer))
+
+    async def _end_remains(self, address: str) -> None:
+        """End a worker of the embedded cluster that has lost its link and lives: code there has closed its connections."""
+        await asyncio.sleep(REMAINS_S)
+        assert self.handle is not None
+        if address not in self.links and is_alive(self.handle, address):
+            self.exits.cut_off(address)
+            await end_worker(self.handle, address, "")
 
     def _unreachable_text(self) -> str:
         assert self.handle is not None

@@ -287,7 +287,7 @@ class Host:
         self.emitter.flush()
         self.stopping.memory.check()
 
-    def failed(self, error: Exception, where: str) -> None:
+    def failed(self, error: BaseException, where: str) -> None:
         """Our own code has failed: nothing here can be relied on. From any thread."""
         self.words.fail(error, where)
 

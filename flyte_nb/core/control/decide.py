@@ -14,7 +14,7 @@ MAX_LOSSES = 3
 #: What a loss counts, by the kind of outcome: 1 for an attempt that computed on the worker when it died; nothing for one that
 #: awaited other actions there, or that another one computed beside; something for one of which nothing is known, since code
 #: that ends its process from a thread holds no slot.
-BLAME = {"lost": 1.0, "unexplained": 0.3, "stranded": 0.0}
+BLAME = {"lost": 1.0, "unexplained": 0.5, "stranded": 0.0}
 
 
 class Succeed(NamedTuple):

@@ -18,7 +18,6 @@ ENTRY, ENTRIES = 192, 128
 #: Bytes of the last words, which come first.
 WORDS = 2048
 SIZE = WORDS + ENTRY * ENTRIES
-_NOTHING = b"\0"
 
 
 class BlackBox:
@@ -60,7 +59,7 @@ class BlackBox:
 
     def clear(self, entry: int) -> None:
         """Nothing of this lane computes."""
-        self._map[entry : entry + 1] = _NOTHING
+        self._map[entry : entry + 1] = b"\0"
 
     def last_words(self, text: str) -> None:
         """Note why this process ends itself."""

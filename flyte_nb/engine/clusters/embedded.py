@@ -80,10 +80,13 @@ class EmbeddedCluster(LocalCluster):
             gone = [name for name in self.worker_spec if name not in workers or not _is_there(workers[name])]
             self.missing = {name: self.missing.get(name, now) for name in gone}
             dead = {name: dead.get(name, now) for name in gone if name not in workers or not workers[name].is_alive()}
-            for name in [name for name, since in dead.items() if now - since >= REVIVE_AFTER]:
-                dead[name] = now  # helped once, and then given time
+            for name, since in list(dead.items()):
                 nanny = workers.get(name)
-                if nanny is not None and nanny.status in {Status.running, Status.init}:
+                lives = nanny is not None and nanny.status in {Status.running, Status.init}
+                if now - since < (REVIVE_AFTER if lives else LOOK_EVERY):
+                    continue
+                dead[name] = now + REVIVE_AFTER  # helped once, and then given time
+                if nanny is not None and lives:
                     self._keeping.add(asyncio.ensure_future(nanny.revive()))
                 else:  # it has closed itself
                     self.workers.pop(name, None)
@@ -136,6 +139,9 @@ class ReportingNanny(Nanny):
     def _on_worker_exit_sync(self, exitcode: int) -> None:
         self.exits.exited(self.worker_address, exitcode)
         super()._on_worker_exit_sync(exitcode)
+
+    def close_gracefully(self, reason: str = "") -> None:
+        """Ignored: a worker that closes itself, because a task closed its connections, is to be replaced as any other."""
 
     async def revive(self) -> None:
         """Start a worker where Dask gave up."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from distributed.core import rpc
+from distributed.core import Status, rpc
 
 from flyte_nb.engine.clusters.cluster import ClusterHandle
 
@@ -27,11 +27,11 @@ async def end_worker(handle: ClusterHandle, address: str, nanny: str) -> bool:
     Returns:
         Whether somebody could be asked to do it.
     """
-    for own in list(getattr(handle.cluster, "workers", {}).values()):
-        if own.worker_address == address and own.is_alive():
-            with contextlib.suppress(ValueError):  # it has just ended
-                await own.process.process.kill()
-            return True
+    own = _own(handle, address)
+    if own is not None:
+        with contextlib.suppress(ValueError):  # it has just ended
+            await own.process.process.kill()
+        return True
     if not nanny:
         return False
     with contextlib.suppress(OSError, TimeoutError):
@@ -45,6 +45,18 @@ async def end_worker(handle: ClusterHandle, address: str, nanny: str) -> bool:
         )
         return True
     return False
+
+
+def _own(handle: ClusterHandle, address: str) -> Any:
+    """The nanny in this process of a worker that lives; None if there is none."""
+    nannies = list(getattr(handle.cluster, "workers", {}).values())
+    return next((one for one in nannies if one.worker_address == address and one.is_alive()), None)
+
+
+def is_alive(handle: ClusterHandle, address: str) -> bool:
+    """Whether the process of a worker of the embedded cluster lives."""
+    own = _own(handle, address)
+    return own is not None and own.process.status is Status.running
 
 
 async def _kill(nanny: Any) -> None:

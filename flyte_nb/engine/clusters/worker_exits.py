@@ -155,6 +155,10 @@ class WorkerExits:
         """A worker is to be ended: it did not end an attempt, and has not answered for so many seconds."""
         self._note(worker, ended=True, silent=silent, nanny=nanny)
 
+    def cut_off(self, worker: str) -> None:
+        """A worker has lost its link, though its process lives: it is ended."""
+        self._note(worker, last_words="code there closed the connections of its process")
+
     def _note(self, worker: str, **facts: Any) -> None:
         self._known[worker] = self._of(worker)._replace(**facts)
         while len(self._known) > MAX_EXITS:
@@ -173,7 +177,7 @@ class WorkerExits:
         if lost is None:
             lost = self._of(worker)
             if (box := self._boxes.pop(worker, None)) is not None:
-                lost = lost._replace(boxed=True, culprits=box.computing(), last_words=box.words())
+                lost = lost._replace(boxed=True, culprits=box.computing(), last_words=box.words() or lost.last_words)
                 box.close()
             lost = self._settled[worker] = self.settle(lost)
             self._memory.pop(worker, None)

@@ -18,7 +18,7 @@ from flyte_nb.engine.links.wire import Key
 
 #: Seconds after a loss during which the task's attempts are not placed on the owner's worker, in case the task itself killed
 #: the process: the parents that await it live here. The lost worker's successor is there by then, if there is one.
-QUARANTINE_S = 8.0
+QUARANTINE_S = 4.0
 
 
 class Unsettled:
@@ -111,14 +111,19 @@ class Losses:
 
     def _explain(self, begun: list[QueuedAttempt], death: WorkerExit) -> None:
         # Of several that computed there it is not known which one used the memory: they are tried again.
-        suspects = death.culprits or frozenset(attempt.work.key[:2] for attempt in begun)
-        blamed = suspects if death.for_memory and len(suspects) == 1 else frozenset()
+        candidates = death.culprits or frozenset(attempt.work.key[:2] for attempt in begun)
+        blamed = candidates if death.for_memory and len(candidates) == 1 else frozenset()
         code = "OOMError" if death.for_memory else "WorkerLostError"
         error = ErrorNote("user" if death.for_memory else "system", code, str(death), death.worker)
+        suspects: set[str] = set()
         for attempt in begun:
             action = attempt.work.key[:2]
+            if death.ends(action) != "stranded":
+                suspects.add(attempt.group.name)
             kind = self._verdict(attempt.work.key) or ("oom" if action in blamed else death.ends(action))
             self._unsettled.end([attempt], kind, error, death.worker)
+        for group in {attempt.group.name for attempt in begun} - suspects:
+            self._suspects.pop(group, None)  # none of these computed there
 
     def __repr__(self) -> str:
         return f"<Losses [{len(self.workers)} workers, {len(self._suspects)} suspects]>"
