@@ -31,7 +31,8 @@ from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
-from flyte_nb.engine.links.wire import ToHome, ToOwner, handlers_of
+from flyte_nb.engine.links.pulse import SILENT_S
+from flyte_nb.engine.links.wire import Key, ToHome, ToOwner, handlers_of
 from flyte_nb.engine.roster import KernelNetwork
 
 logger = logging.getLogger("flyte")
@@ -92,6 +93,9 @@ class KernelEngine:
         self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
         network.on_lost = self._worker_lost
+        network.at_home = lambda run, op, args: self.answers.answer(run, op, args, lambda _answer: None)
+        self.answers.serve("end_worker", self._end_worker)
+        self.answers.serve("expect", self._expect)
         network.on_roster = self.executor.pool.touch_queues
         network.on_scheduler_lost = self._scheduler_lost
 
@@ -107,18 +111,38 @@ class KernelEngine:
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:
         """Note which actions computed on a lost worker, and close the orphans: those awaited there and nowhere else."""
-        lost = examine(self.store, self.emit, lost)
-        computing = orphans.computing(self.store, lost.worker) if lost.for_memory else []
-        lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
+        overdue = {key[:2] for key in self.executor.watch.overdue_at(lost.worker)}
+        lost = examine(self.store, self.emit, lost, orphans.waiting(self.store, lost.worker))
+        if lost.for_memory:
+            computing = orphans.computing(self.store, lost.worker)
+            lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
         for record, action in orphans.orphans(self.store, lost.worker):
             if (record.state.run, action.name) in self.controller.flights:
                 continue  # retried by hand, from here
-            error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
-            if len(computing) == 1 and computing[0][1] is action:
-                error = ErrorNote("user", "OOMError", str(lost), lost.worker)
             run, now = record.state.run, self.controller.now()
+            error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
+            if (run, action.name) in overdue:
+                late = f"{action.label}: it ran longer than its timeout, and {lost.cause}"
+                error = ErrorNote("user", "MaxRuntimeExceededError", late)
+            elif (run, action.name) in lost.culprits and lost.for_memory and len(lost.culprits) == 1:
+                error = ErrorNote("user", "OOMError", str(lost), lost.worker)
+            elif (run, action.name) in lost.culprits:
+                self.replay.blame(run, action.name)
+                error = ErrorNote("system", "WorkerLostError", str(lost), lost.worker)
             self.emit(ev.ActionEnded(run, action.name, action.next_seq, Phase.ABANDONED, now, error))
         return lost
+
+    def _end_worker(self, _run: str, then: Callable[[Any], None], address: str, silent: float) -> None:
+        """A worker asks that another one be ended: silent, as far as it knows, or answering and stubborn."""
+        if not silent or self.network.quiet.get(address, 0.0) >= SILENT_S:
+            self.network.end_worker(address, None, silent)
+        then(None)
+
+    def _expect(self, _run: str, then: Callable[[Any], None], worker: str, key: Key, seconds: float) -> None:
+        """A worker has an attempt with a timeout executed by itself: if its loop stood still, it could not end it."""
+        if worker in self.network.links:
+            self.executor.watch.expect(key, None, seconds, "timeout", worker)
+        then(None)
 
     def _worker_lost(self, address: str) -> None:
         self.executor.pool.worker_lost(address)

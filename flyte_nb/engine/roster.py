@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.embedded import PRETENDED
+from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network, RunLane
 from flyte_nb.engine.links.link import PeerLink
+from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.engine.links.wire import WorkerInfo
 from flyte_nb.errors import NoClusterError, SchedulerLostError
 
@@ -23,6 +26,13 @@ logger = logging.getLogger("flyte")
 ROSTER_EVERY = 0.5
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
+#: Seconds after the end of a link in which its process has ended, too, if that was the reason.
+REMAINS_S = 0.3
+#: What `%flyte cluster` says of a worker that had to be given up.
+WITHOUT_NANNY = (
+    "it does not answer, and has no nanny that could replace it: end that process by hand, and start workers with `dask worker "
+    "--nanny`, which is Dask's default"
+)
 #: Requests that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
 MISSES = 3
 BUSY_MISSES = 12
@@ -42,6 +52,12 @@ class KernelNetwork(Network):
         #: Workers listed for the first time in the last answer.
         self._young: set[str] = set()
         self._listed: dict[str, WorkerInfo] = {}
+        #: Addresses of the nannies, by that of their worker; "" where there is none.
+        self._nannies: dict[str, str] = {}
+        #: For how many seconds each worker has been silent.
+        self.quiet: dict[str, float] = {}
+        #: Answers what other processes ask this one about the runs that have their home here: run, question, its arguments.
+        self.at_home: Callable[[str, str, tuple[Any, ...]], None] = lambda _run, _op, _args: None
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
         self.unreachable: dict[str, str] = {}
         #: Numbers and sources of the cells that run on every worker.
@@ -53,6 +69,8 @@ class KernelNetwork(Network):
         try:
             self.handle = await open_cluster(target, self.exits, **options)
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
+            if self.handle.embedded:
+                self.handle.cluster.on_worker = self._worker_arrived
             await self.handle.client.register_plugin(self._plugin())
             await self._refresh()
         except BaseException as exc:
@@ -62,6 +80,15 @@ class KernelNetwork(Network):
         if not self.ready.done():
             self.ready.set_result(None)
         self.spawn(self._poll())
+
+    def _worker_arrived(self) -> None:
+        """Link to a worker as it registers, not half a second later."""
+        if self.ready.done():
+            self.spawn(self._look())
+
+    async def _look(self) -> None:
+        with contextlib.suppress(Exception):  # the next poll tells
+            await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
 
     async def _poll(self) -> None:
         misses = 0
@@ -91,12 +118,17 @@ class KernelNetwork(Network):
         }
         # Paused for memory, or about to be retired.
         self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
+        self._nannies = {a: w.get("nanny") or "" for a, w in identity["workers"].items()}
         for address, w in identity["workers"].items():
             self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
-        # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
-        # may kill it, one request later.
+        # Elsewhere, a worker takes links only once Dask has set up our plugin there, after it has registered; and one that dies
+        # in that moment makes its nanny give up (Dask's own race). So it gets its first work one request later.
         young, self._young = self._young, {address for address in listed if address not in self.links}
-        fresh = [a for a in self._young - self._connecting - self.resting if a in young or not self.ready.done()]
+        fresh = [
+            a
+            for a in self._young - self._connecting - self.resting
+            if a in young or self.handle.embedded or not self.ready.done()
+        ]
         self._listed = listed
         connecting = [self.connect(address) for address in fresh]
         if connecting and not self.ready.done():
@@ -114,7 +146,22 @@ class KernelNetwork(Network):
         if roster != self.roster:
             self.roster = roster
             for link in self.links.values():
-                link.send(("roster", roster))
+                link.send(("roster", roster, self.silent))
+            self.on_roster()
+
+    @property
+    def watched(self) -> Iterable[str]:
+        """All workers, so that those that do not answer are known before anything is sent to them."""
+        return self.links
+
+    def heard_of(self, quiet: dict[str, float]) -> None:
+        """Take for how many seconds each worker has been silent; tell the others which ones are."""
+        self.quiet = quiet
+        silent = frozenset(address for address, seconds in quiet.items() if seconds >= SILENT_S)
+        if silent != self.silent:
+            self.silent = silent
+            for link in self.links.values():
+                link.send(("roster", self.roster, silent))
             self.on_roster()
 
     def _credentials(self) -> dict[str, Any]:
@@ -126,6 +173,7 @@ class KernelNetwork(Network):
         super()._linked(peer, link)
         if self.everywhere:  # before any work, which waits for it there
             self.questions.ask(peer, "everywhere", (self.me, self.everywhere), lambda found: self._ran(peer, found))
+        self.questions.ask(peer, "black_box", (), lambda path: self.exits.has_box(peer, path))
         self._update_roster()
 
     def _refused(self, address: str, why: OSError) -> None:
@@ -139,6 +187,16 @@ class KernelNetwork(Network):
     def _lost(self, peer: str) -> None:
         super()._lost(peer)
         self._update_roster()
+        if self.handle is not None and self.handle.embedded:
+            self.spawn(self._end_remains(peer))
+
+    async def _end_remains(self, address: str) -> None:
+        """End a worker of the embedded cluster that has lost its link and lives: code there has closed its connections."""
+        await asyncio.sleep(REMAINS_S)
+        assert self.handle is not None
+        if address not in self.links and is_alive(self.handle, address):
+            self.exits.cut_off(address)
+            await end_worker(self.handle, address, "")
 
     def _unreachable_text(self) -> str:
         assert self.handle is not None
@@ -154,6 +212,22 @@ class KernelNetwork(Network):
     def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit."""
         self.exits.cause(address, then)
+
+    def end_worker(self, address: str, _run: RunInfo | None, silent: float) -> None:
+        """Have the process of a worker ended; without a nanny it is given up, and told so."""
+        self.exits.end_asked(address, silent)
+        self.spawn(self._end_worker(address))
+
+    async def _end_worker(self, address: str) -> None:
+        assert self.handle is not None
+        if not await end_worker(self.handle, address, self._nannies.get(address, "")):
+            self.exits.end_asked(address, self.quiet.get(address, 0.0), nanny=False)
+            self.drop(address)
+            self.unreachable[address] = WITHOUT_NANNY
+
+    def ask_home(self, run: RunInfo, op: str, args: tuple[Any, ...]) -> None:
+        """This is the home of its runs."""
+        self.at_home(run.name, op, args)
 
     def lost_text(self) -> str:
         """The message of the error once the scheduler is gone."""

@@ -50,6 +50,8 @@ def answers_of(host: Host) -> dict[str, Answer]:
         "decide": lambda then, *args: then(decide(host, *args) or None),
         "close_idle": close_idle,
         # Attempts that are executed here.
+        "black_box": lambda then: then(str(host.words.path) if host.words.box is not None else None),
+        "overdue": lambda then, keys: then([host.stopping.overdue(key) for key in keys]),
         "stacks": lambda then, *args: look(host, then, *args),
         "standing": lambda then, *args: then(standing(host, *args)),
         "attach": breakpoints.attach,

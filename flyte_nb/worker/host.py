@@ -34,6 +34,7 @@ from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
+from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
@@ -46,7 +47,7 @@ from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process import children
 from flyte_nb.worker.process.descriptors import Descriptors
 from flyte_nb.worker.process.everywhere import Everywhere
-from flyte_nb.worker.stopping import Stopping
+from flyte_nb.worker.stopping import LastWords, Stopping
 
 
 def in_users_process(worker: Any) -> bool:
@@ -67,8 +68,10 @@ class Host:
         loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
         self.network = WorkerNetwork(worker, run_lane)
         self.address = self.network.me
+        #: What computes here, and the end of this process if our own code fails in it.
+        self.words = LastWords(worker)
         #: Calls a function on the worker's loop; from any thread.
-        self.post = Mailbox(loop).post
+        self.post = Mailbox(loop, self.words.fail).post
         self.send = self.network.send
         self.gate = slots.SlotGate(worker.state.nthreads)
         self.lanes: dict[str, LaneThread] = {}
@@ -104,6 +107,7 @@ class Host:
         self, loop: asyncio.AbstractEventLoop, worker: Any, answers_of: Callable[[Host], dict[str, Answer]]
     ) -> None:
         network, blobs = self.network, Blobs(self.address)
+        is_own_process = not self.address.startswith("inproc://")
         self._fetcher = Fetcher(network.questions, blobs)
         self.code = CodeStore(self._fetcher, loop.call_later, owns_process=self.isolation is not None)
         versions = CodeVersions(blobs)
@@ -112,13 +116,15 @@ class Host:
         controller = self.controller = Controller(
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
         )
-        self.stopping = Stopping(worker, self.lanes, controller, loop)
+        self.stopping = Stopping(self.words.replace_process, self.lanes, controller, loop)
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost))
         network.questions.answers.update(answers_of(self))
         network.on_lost = self._peer_lost
+        if is_own_process:
+            PeerLink.on_fault = self.words.fail
         network.listen()
         network.spawn(self._watch())
 
@@ -200,8 +206,9 @@ class Host:
         self.gateway.blobs.trim()
         self.executor.pool.forget_run(run)
 
-    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo]) -> None:
-        self.network.set_roster(roster)
+    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
+        self.network.set_roster(roster, silent)
+        self.executor.pool.touch_queues()
 
     # -- lanes ----------------------------------------------------------------------------------------------------
 
@@ -291,6 +298,10 @@ class Host:
         """An attempt has used a copy of a generator of random numbers: its run's home knows whether another has, too."""
         self.gateway.ask_home(body.run, "drew", (body.task.name, seed, f"{body.work.run}/{body.work.action}"))
 
+    def meter(self, held: Callable[[], float]) -> slots.RecordingMeter:
+        """A meter for a lane. On the lane's thread."""
+        return slots.RecordingMeter(held, self.words.box)
+
     def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
         for lane in list(self.lanes.values()):
@@ -301,19 +312,30 @@ class Host:
 
     async def _watch(self) -> None:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
-        while True:
-            await asyncio.sleep(HAND_BACK_AFTER_S)
-            for lane in list(self.lanes.values()):
-                if lane.outcomes:
-                    lane.report()
-                if lane.stuck:
-                    lane.handed_back = True  # first: its thread may go on at any moment
-                    self._hand_back(lane)
-                if lane.is_warm:
-                    lane.report_waiting(self.controller.children)
-                self.emitter.announce(lane)
-            self.emitter.flush()
-            self.stopping.memory.check()
+        try:
+            while True:
+                await asyncio.sleep(HAND_BACK_AFTER_S)
+                self._look_at_lanes()
+        except Exception as exc:
+            self.failed(exc, "the watch over its lanes")
+            raise
+
+    def _look_at_lanes(self) -> None:
+        for lane in list(self.lanes.values()):
+            if lane.outcomes:
+                lane.report()
+            if lane.stuck:
+                lane.handed_back = True  # first: its thread may go on at any moment
+                self._hand_back(lane)
+            if lane.is_warm:
+                lane.report_waiting(self.controller.children)
+            self.emitter.announce(lane)
+        self.emitter.flush()
+        self.stopping.memory.check()
+
+    def failed(self, error: BaseException, where: str) -> None:
+        """Our own code has failed: nothing here can be relied on. From any thread."""
+        self.words.fail(error, where)
 
     def close(self) -> None:
         """Close lanes and links."""

@@ -10,13 +10,15 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import pickle
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from flyte_nb.core.attempts.body import Body, Meter, Steps, broken, task_factory
+from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
@@ -29,8 +31,40 @@ HAND_BACK_AFTER_S = 0.03
 #: Seconds between two reports of a lane that ends one attempt after another: a bundle of no-ops reports once.
 REPORT_EVERY = 0.01
 
+#: Not empty in a process that a task has forked from a worker: only the thread that forked goes on there.
+_forks: list[int] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forks.append(os.getpid()))
+_exit = os._exit
+
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
+
+
+_loaded = sys.modules.get
+_own, _wire, _dumps, _loads = sys.modules[__name__], sys.modules[Work.__module__], pickle.dumps, pickle.loads
+
+
+def intact() -> bool:
+    """Whether what a report needs is what it was when this process began: a body can remove modules, or replace pickle.
+
+    Looked at as each body ends, since nobody else is to blame then.
+    """
+    return (
+        pickle.dumps is _dumps and pickle.loads is _loads
+        and _loaded(__name__) is _own and _loaded("flyte_nb.core.control.work") is _wire
+    )  # fmt: skip
+
+
+def escaped_from(error: BaseException) -> contextvars.Context | None:
+    """The context of the callback that an exception came from, through a loop that it ended."""
+    trace = error.__traceback__
+    while trace is not None:
+        handle = trace.tb_frame.f_locals.get("self") if trace.tb_frame.f_code is asyncio.Handle._run.__code__ else None  # noqa: SLF001 - nothing else tells whose callback it was
+        if handle is not None:
+            return cast("contextvars.Context", handle._context)  # noqa: SLF001 - see above
+        trace = trace.tb_next
+    return None
 
 
 class _Host(Protocol):
@@ -49,6 +83,8 @@ class _Host(Protocol):
     def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
 
     # On the lane's thread.
+    def meter(self, held: Callable[[], float]) -> slots.RecordingMeter: ...
+    def failed(self, error: BaseException, where: str) -> None: ...
     def secede(self) -> None: ...
     def body(self, lane: LaneThread, work: Work) -> Body: ...
     def begin(self, lane: LaneThread, body: Body) -> None: ...
@@ -72,7 +108,7 @@ class LaneThread:
         #: Whether its owner counts attempts that await children.
         self.is_warm = is_warm
         self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
-        self.meter = Meter(self.holder.busy)
+        self.meter = host.meter(self.holder.busy)
         self.queue: deque[Work] = deque()
         self.started = 0
         self.finished = 0
@@ -161,8 +197,12 @@ class LaneThread:
             self.holder.take()
             self.host.post(self.host.lane_opened, self)
             self._work()
+        except Exception as exc:
+            self.host.failed(exc, "a lane")
+            raise
         finally:
             self.holder.give()
+            self.meter.close()
             slots.adopt(None)
             self.host.post(self.host.lane_closed, self)
 
@@ -171,6 +211,7 @@ class LaneThread:
 
     def _released(self) -> None:
         """The slot was released: let Dask start other work, and report how far the lane is."""
+        self.meter.paused()
         self.before_threads()
         self.report()
         if self.handed_back and not self.blocked:
@@ -188,6 +229,8 @@ class LaneThread:
         return self.holder.held and threading.get_ident() != self.thread_id
 
     def _taken(self) -> None:
+        if len(self.bodies) == 1:  # of several, the next turn tells
+            self.meter.resumed(*self.bodies.values())
         if self._reported[2] and not self.blocked:
             self.report()
 
@@ -198,6 +241,12 @@ class LaneThread:
 
     def ended(self, outcome: Outcome) -> None:
         """Note an outcome; it travels with others of the same few milliseconds."""
+        if _forks:  # a body has forked, and this is the child: its parent reports
+            _exit(0)
+        if not intact():
+            self.host.failed(
+                RuntimeError("modules that flyte_nb needs were removed, or replaced"), f"the end of {self.id}"
+            )
         self.finished += 1
         self.outcomes.append(outcome)
         if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
@@ -357,7 +406,15 @@ class AsyncLane(LaneThread):
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.call_soon(self._start_pump)
-            self.loop.run_forever()
+            while True:
+                try:
+                    self.loop.run_forever()
+                    break
+                except (
+                    SystemExit,
+                    KeyboardInterrupt,
+                ) as exc:
+                    self._escaped(exc)
             left = list(self.tasks.values())
             for task in left:
                 task.cancel()
@@ -367,6 +424,21 @@ class AsyncLane(LaneThread):
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
+
+    def _escaped(self, error: BaseException) -> None:
+        """End the attempt whose code raised what ends a loop, and go on with the others.
+
+        A callback, or an asyncio task that a body made: asyncio lets these two exceptions through.
+        """
+        variables = escaped_from(error)
+        body = next((body for body in self.bodies.values() if variables is not None and body.made(variables)), None)
+        if body is None:
+            self.host.failed(error, "the loop of a lane")
+        elif body.outcome is None:
+            body.fails_with(error)
+            self._cancel(body.work.key)
+        self._pumping = False
+        self.loop.call_soon(self._start_pump)
 
     def _start_pump(self) -> None:
         if not self._pumping:
@@ -382,7 +454,11 @@ class AsyncLane(LaneThread):
             if self.closed and not self.tasks:
                 self.loop.stop()
             return
-        body = self.new_body(work)
+        try:
+            body = self.new_body(work)
+        except Exception as exc:
+            self.host.failed(exc, "the start of an action")
+            raise
         if body is None:
             self.loop.call_soon(self._pump)
             return
@@ -393,12 +469,16 @@ class AsyncLane(LaneThread):
 
     def _done(self, body: Body, task: asyncio.Task[Outcome]) -> None:
         key = body.work.key
-        del self.tasks[key]
-        self.bodies.pop(key, None)
-        if not task.cancelled():
-            task.exception()
-        self.host.finish(body)
-        # Without an outcome it was cancelled before its first step.
-        self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
+        try:
+            del self.tasks[key]
+            self.bodies.pop(key, None)
+            if not task.cancelled():
+                task.exception()
+            self.host.finish(body)
+            # Without an outcome it was cancelled before its first step.
+            self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
+        except Exception as exc:
+            self.host.failed(exc, "the end of an action")
+            raise
         if self.closed and not self.tasks and not self.queue:
             self.loop.stop()

@@ -8,8 +8,8 @@ import signal
 import threading
 from typing import Any
 
-import flyte_nb.worker.entry  # noqa: F401 - what the first lane needs is loaded by then
 from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis, quiet_loggers
+from flyte_nb.worker.entry import host_of  # what the first lane needs is loaded by then
 
 
 def ignore_interrupts() -> None:
@@ -31,6 +31,7 @@ quiet_loggers()
 no_gc_diagnosis()
 
 
-def dask_setup(_worker: Any) -> None:
-    """Called by Dask when the worker starts."""
+def dask_setup(worker: Any) -> None:
+    """Called by Dask when the worker starts, before it registers: it takes links from then on."""
     ignore_interrupts()
+    host_of(worker)

@@ -22,7 +22,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from flyte_nb.core.attempts.body import Body, Meter
 from flyte_nb.core.attempts.family import running
+from flyte_nb.engine.clusters.black_box import BlackBox
 
 #: Seconds a loop that always has work may keep its slot while others wait for one.
 QUANTUM = 0.02
@@ -293,3 +295,35 @@ class SlotPolicy(asyncio.DefaultEventLoopPolicy):
         """A slot-aware loop in a lane's thread and in those that a body started, an ordinary one elsewhere."""
         aware = of_this_thread() is not None or lender() is not None
         return new_loop() if aware else super().new_event_loop()
+
+
+class RecordingMeter(Meter):
+    """A lane's meter, which notes the action whose turn it is in the black box."""
+
+    __slots__ = ("_box", "_entry")
+
+    def __init__(self, held: Callable[[], float], box: BlackBox | None) -> None:
+        super().__init__(held)
+        self._box = box
+        self._entry = box.entry() if box is not None else None
+
+    def turn(self, body: Body) -> None:
+        """An attempt begins a step."""
+        super().turn(body)
+        self.resumed(body)
+
+    def paused(self) -> None:
+        """The thread gives its slot back."""
+        if self._entry is not None:
+            self._box.clear(self._entry)  # type: ignore[union-attr]
+
+    def resumed(self, body: Body) -> None:
+        """A body that was blocked goes on, without a new turn."""
+        if self._entry is not None:
+            self._box.turn(self._entry, body.work.run, body.work.action)  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """The lane has ended."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            self._box.give_back(entry)  # type: ignore[union-attr]

@@ -1,17 +1,23 @@
-"""Stop attempts before their end: cancelled, out of time, or using more memory than allowed. Runs in: worker loop.
+"""Stop attempts before their end: cancelled, out of time, or over their memory; end the process. Runs in: worker loop.
 
 An attempt may be stopped at any moment: while its arguments are on their way, in its lane's queue, between the queue and its
 first instruction, and while it is under way. A body that does not end within its grace is interrupted by an exception in its
-thread; then its worker process is replaced.
+thread; then its worker process is replaced. The process also ends where our own machinery fails: a task can break what
+everything depends on (modules, pickle, sockets), and a worker that goes on then answers for nothing. Its owner reads why in its
+black box.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,10 +26,18 @@ from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.engine.clusters.black_box import BlackBox
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")
+
+# Taken now: a task may put anything into their place.
+_exit, _execv = os._exit, os.execv
+#: Exit status of a worker whose machinery has failed (``EX_SOFTWARE``).
+BROKEN = 70
+#: Longest text of an error among its last words, in characters.
+MAX_CAUSE = 300
 
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
@@ -31,6 +45,8 @@ OOM_GRACE = 0.5
 INTERRUPTED_GRACE = 0.2
 #: Seconds for the outcome to leave before the process is replaced.
 REPORT_S = 0.1
+#: Seconds after which an owner asks again about an attempt that has not begun.
+AGAIN_S = 1.0
 #: Stops kept for attempts that are about to begin; one that came when its attempt had ended stays here, too.
 MAX_EARLY = 1_000
 
@@ -39,22 +55,25 @@ class Stopping:
     """Ends attempts of one worker early.
 
     Args:
-        worker: Dask's.
+        replace_process: Ends this worker's process; another follows.
         lanes: The lanes of the worker, by their id.
         controller: Of their attempts' children.
         loop: The worker's.
     """
 
     def __init__(
-        self, worker: Any, lanes: dict[str, LaneThread], controller: Controller, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._worker = worker
+        self, replace_process: Callable[[], None], lanes: dict[str, LaneThread], controller: Controller,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
+        self._replace_process = replace_process
         self._lanes = lanes
         self._controller = controller
         self._loop = loop
         self.memory = MemoryLimits(self.stop)
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
+        #: When attempts under way were stopped (`time.monotonic`).
+        self._since: dict[Key, float] = {}
         #: Attempts that were stopped while their lane was about to begin them, and why.
         self.early: dict[Key, str] = {}
 
@@ -91,10 +110,29 @@ class Stopping:
         body = lane.bodies.get(key)
         if body is None or body.stop:
             return
+        self._since[key] = time.monotonic()
         body.stop = why  # first: a child's end must not be taken for the reason why the body ended
         self._controller.close_parent(key[0], key[1], "its parent was cancelled")
         lane.interrupt(key, why)
         self._loop.call_later(grace, self._escalate_stop, lane, key)
+
+    def overdue(self, key: Key) -> float | None:
+        """For how many seconds an attempt should have ended, as its owner asks; negative for one that has time left.
+
+        None: it is not here, or its end is reported already.
+        """
+        if key in self._arriving or key in self.early:
+            return -AGAIN_S
+        for lane in list(self._lanes.values()):
+            body = lane.bodies.get(key)
+            if body is not None and key in self._since:
+                return time.monotonic() - self._since[key]
+            if body is not None:
+                return time.time() - body.started_at - body.work.max_runtime if body.started_at else -AGAIN_S
+            for work in list(lane.queue):
+                if work.key == key:
+                    return -max(work.max_runtime, AGAIN_S)
+        return None
 
     def stop_later(self, lane: LaneThread, key: Key, why: str, seconds: float) -> None:
         """Stop an attempt under way after a time, unless it has ended."""
@@ -102,7 +140,9 @@ class Stopping:
 
     def _escalate_stop(self, lane: LaneThread, key: Key) -> None:
         """It did not end within its grace: interrupt its thread; then replace the process."""
-        if key in lane.bodies:
+        if key not in lane.bodies:
+            self._since.pop(key, None)
+        else:
             if lane.holder.held or lane.holder.waiting:
                 interrupt_thread(lane.thread_id, asyncio.CancelledError)
             self._loop.call_later(INTERRUPTED_GRACE, self._give_up, lane, key)
@@ -110,19 +150,12 @@ class Stopping:
     def _give_up(self, lane: LaneThread, key: Key) -> None:
         """Nothing ends it: report it as ended, and replace the process."""
         body = lane.bodies.get(key)
+        self._since.pop(key, None)
         if body is None:
             return
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
         lane.host.report(lane, [lane.stopped(body)], None)
         self._loop.call_later(REPORT_S, self._replace_process)
-
-    def _replace_process(self) -> None:
-        if self._worker.nanny:
-            os._exit(1)  # its nanny starts another
-        if self._worker.address.startswith("inproc://"):
-            return  # a worker in the user's own process, which goes on; so does the body
-        # Without one: become a fresh worker, of the same command line.
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
     def __repr__(self) -> str:
         return f"<Stopping [{len(self._arriving)} arriving, {len(self.early)} early]>"
@@ -159,3 +192,45 @@ class MemoryLimits:
 
     def _used(self) -> int:
         return int(self._process.memory_info().rss)
+
+
+class LastWords:
+    """The end of one worker's process.
+
+    Args:
+        worker: Dask's.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        self.path = Path(worker.local_directory) / "flyte-nb-slots"
+        self.box: BlackBox | None = None
+        self._nanny = bool(worker.nanny)
+        self._inproc = worker.address.startswith("inproc://")
+        if not self._inproc:
+            with contextlib.suppress(OSError):  # a full disk: nobody will know what computed
+                self.box = BlackBox(self.path, make=True)
+
+    def fail(self, error: BaseException, where: str) -> None:
+        """Flyte_nb's own code has failed in this process: end it, unless it is the user's own."""
+        if self._inproc:
+            return
+        with contextlib.suppress(BaseException):
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name != "_drain"]
+            at = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
+            self._say(
+                f"flyte_nb cannot go on in it, {where} failed with {type(error).__name__}: {str(error)[:MAX_CAUSE]}{at}. Code "
+                "that ran there has probably changed a module of Python's or of flyte_nb's, or closed what it had not opened"
+            )
+        self.replace_process(BROKEN)
+
+    def _say(self, text: str) -> None:
+        if self.box is not None:
+            self.box.last_words(text)
+
+    def replace_process(self, status: int = 1) -> None:
+        """End this process; where no nanny would start another, become a fresh worker, of the same command line."""
+        if self._nanny:
+            _exit(status)
+        if self._inproc:
+            return  # a worker in the user's own process, which goes on
+        _execv(sys.executable, sys.orig_argv)

@@ -18,7 +18,7 @@ from flyte_nb.core.attempts.body import Meter
 from flyte_nb.core.attempts.family import Family
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
-from flyte_nb.worker.slots import SlotGate
+from flyte_nb.worker.slots import RecordingMeter, SlotGate
 
 #: Seconds after which something counts as never happening.
 NEVER = 60.0
@@ -79,10 +79,14 @@ class FakeHost:
         self.outcomes += outcomes
         self.news.set()
 
+    def meter(self, held: Any) -> RecordingMeter:
+        """Without a black box."""
+        return RecordingMeter(held, None)
+
     def nothing(self, *_args: Any) -> None:
         """Nobody listens."""
 
-    secede = begin = finish = lane_opened = lane_closed = send = nothing
+    secede = failed = begin = finish = lane_opened = lane_closed = send = nothing
 
 
 def run(lane: LaneThread) -> threading.Thread:

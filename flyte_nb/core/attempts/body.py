@@ -313,6 +313,8 @@ class Body:
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
     def _raised(self, exc: BaseException) -> Outcome:
+        if self.outcome is not None:  # decided already, by `fails_with`
+            return self.outcome
         if self.stop:
             return self._ended(self.stop)
         if isinstance(exc, asyncio.CancelledError):
@@ -322,6 +324,15 @@ class Body:
         except Exception as fault:
             note = broken(fault)
         return self._ended("error", error=note)
+
+    def made(self, variables: contextvars.Context) -> bool:
+        """Whether a context is this body's, or a copy of it: that of a callback or an asyncio task that it made."""
+        found = ctx.of(variables)
+        return found is not None and (found.run.name, found.action) == self.work[:2]
+
+    def fails_with(self, error: BaseException) -> None:
+        """End it with an error that its own code raised elsewhere: in a callback of its loop."""
+        self._raised(error)
 
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]

@@ -37,8 +37,11 @@ class ResumePoint(NamedTuple):
     seq: int
     #: Attempts it has had.
     attempts: int
-    #: Error of its last attempt, where it was lost with its owner (its worker, and its owner's, ran out of memory).
+    #: Error of its last attempt, where that was lost with its owner, who could not decide: it was out of memory or time there,
+    #: or what computed as the worker died.
     error: ErrorNote | None = None
+    #: Such losses in a row before that one.
+    losses: float = 0.0
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -6,6 +6,7 @@ It holds the controller, the parent action and the group that calls belong to. `
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -104,6 +105,11 @@ def using(context: Context | None) -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # closed from another Context (a generator finalised elsewhere)
             _CURRENT.reset(token)
+
+
+def of(variables: contextvars.Context) -> Context | None:
+    """The context of the code that runs with these variables."""
+    return variables.get(_CURRENT)
 
 
 def enter(context: Context | None) -> None:

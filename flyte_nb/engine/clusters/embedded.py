@@ -13,8 +13,9 @@ import os
 import platform
 import signal
 import sys
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker, spawn
 from typing import Any
 
@@ -22,6 +23,7 @@ import dask
 from distributed import Client, LocalCluster, Nanny, Scheduler, Security, Worker, nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
+from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
@@ -39,19 +41,76 @@ UNCOUNTED_GPUS = 1_000
 PRETENDED = "no-device"
 #: What shows that a machine has a GPU, TPU or Neuron device (the last is Windows' own Linux).
 DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
-#: Seconds after a worker's end in which its nanny must have started another; then `_revive` does.
-REVIVE_AFTER = 6.0
 #: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
 CLOSE_S = 0.5
+#: Seconds between two looks at the workers, and seconds that one may be missing before its nanny is helped, or replaced.
+LOOK_EVERY, REVIVE_AFTER = 1.0, 4.0
+
+
+class _Arrivals(SchedulerPlugin):
+    """Tells the cluster of workers that register."""
+
+    name = "flyte_nb-arrivals"
+
+    def __init__(self, cluster: EmbeddedCluster) -> None:
+        self._cluster = cluster
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Called by Dask's scheduler, which runs on our own loop."""
+        self._cluster.on_worker()
 
 
 class EmbeddedCluster(LocalCluster):
     """A cluster whose nannies alone replace workers that died."""
 
+    #: Called as a worker registers.
+    on_worker: Callable[[], None] = staticmethod(lambda: None)
+
+    #: Since when workers are missing, by name.
+    missing: dict[Any, float]
+    keeper: asyncio.Task[None] | None = None
+    _keeping: set[asyncio.Future[Any]]
+
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # `SpecCluster` closes the nanny of a worker that is missing 15 s after it was lost once, also where it is missing
         # because it has been lost again meanwhile: a task that kills its workers would end the cluster.
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001 - Dask's hook; it has no public one
+
+    async def _close(self) -> None:
+        if self.keeper is not None:
+            self.keeper.cancel()
+        await super()._close()
+
+    async def keep_workers(self) -> None:
+        """Look for missing workers until they are there: a process that dies as it starts can make its nanny give up."""
+        self.missing, self._keeping = {}, set()
+        dead: dict[Any, float] = {}
+        while self.status is Status.running:
+            await asyncio.sleep(LOOK_EVERY)
+            now, workers = time.monotonic(), self.workers
+            gone = [name for name in self.worker_spec if name not in workers or not _is_there(workers[name])]
+            self.missing = {name: self.missing.get(name, now) for name in gone}
+            dead = {name: dead.get(name, now) for name in gone if name not in workers or not workers[name].is_alive()}
+            for name, since in list(dead.items()):
+                nanny = workers.get(name)
+                lives = nanny is not None and nanny.status in {Status.running, Status.init}
+                if now - since < (REVIVE_AFTER if lives else LOOK_EVERY):
+                    continue
+                dead[name] = now + REVIVE_AFTER  # helped once, and then given time
+                if nanny is not None and lives:
+                    self._keeping.add(asyncio.ensure_future(nanny.revive()))
+                else:  # it has closed itself
+                    self.workers.pop(name, None)
+                    self._keeping.add(self._correct_state())
+            for task in [task for task in self._keeping if task.done()]:
+                self._keeping.discard(task)
+                if not task.cancelled():
+                    task.exception()  # the next look tries again
+
+
+def _is_there(nanny: Any) -> bool:
+    """Whether a nanny's worker has started, and lives."""
+    return nanny.is_alive() and nanny.process.status is Status.running
 
 
 #: Dask's name for the processes that its nannies start.
@@ -112,11 +171,13 @@ class ReportingNanny(Nanny):
             self.worker_pid = None
         self.exits.exited(self.worker_address, exitcode)
         super()._on_worker_exit_sync(exitcode)
-        self.loop.asyncio_loop.call_later(REVIVE_AFTER, self._ongoing_background_tasks.call_soon, self._revive)  # type: ignore[attr-defined]
 
-    async def _revive(self) -> None:
-        """Start a worker where Dask gave up: a process that dies while it starts can leave its nanny without one."""
-        if self.status in {Status.running, Status.failed} and not self.is_alive():
+    def close_gracefully(self, reason: str = "") -> None:
+        """Ignored: a worker that closes itself, because a task closed its connections, is to be replaced as any other."""
+
+    async def revive(self) -> None:
+        """Start a worker where Dask gave up."""
+        if not self.is_alive():
             self.process = None
             self.status = Status.running
             await self.instantiate()
@@ -222,6 +283,8 @@ async def open_embedded(
                 f"the embedded cluster could not start: {cause_of(exc)}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
+        cluster.scheduler.add_plugin(_Arrivals(cluster))
+        cluster.keeper = asyncio.create_task(cluster.keep_workers())
     return cluster, client
 
 

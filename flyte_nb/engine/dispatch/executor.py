@@ -26,6 +26,7 @@ from flyte_nb.engine.dispatch.lanes import QueuedAttempt
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
+from flyte_nb.engine.dispatch.watch import Watch
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.wire import Key
 
@@ -38,12 +39,14 @@ class DaskExecutor:
         self._versions = versions
         self._shipments = Shipments(network.send)
         self._unsettled = Unsettled(fetcher, self._shipments)
-        self.losses = Losses(network, self._unsettled)
+        self.watch = Watch(network, self._unsettled)
+        self.losses = Losses(network, self._unsettled, self.watch.verdict)
         #: Attempts that are off the queues and not ended yet: `withdraw`.
         self._withdrawn: set[Key] = set()
         self._groups = LaneGroups()
         self.groups = self._groups.by_name
         self.pool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled)
+        self.pool.on_sent = self.watch.expect_sent
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
         #: Called with (run, action, phase, note) when a worker reports what an attempt does now.
@@ -77,6 +80,7 @@ class DaskExecutor:
             return
         if attempt.lane is not None:
             self._network.send(attempt.lane.address, ("cancel", work.key, "cancelled", GRACE))
+            self.watch.expect(work.key, attempt.run, 0.0, "cancelled")
             return
         with contextlib.suppress(ValueError):
             if work.key in self._withdrawn:
@@ -183,6 +187,7 @@ class DaskExecutor:
     async def close(self) -> None:
         """Close all lanes and stop; lanes that still execute attempts are given up."""
         self._unsettled.collector.release()
+        self.watch.close()
         await self.pool.close()
 
     def __repr__(self) -> str:

@@ -56,7 +56,8 @@ ToHost: TypeAlias = (
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
-    | tuple[Literal["roster"], dict[str, WorkerInfo]]  # all workers, by address; from the kernel
+    # all workers, by address, and those of them that do not answer; from the kernel
+    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str]]
 )
 
 #: Host -> owner.

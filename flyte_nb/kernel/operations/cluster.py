@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from typing import Any
 
+from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.session import Session, replace
 
@@ -38,8 +40,16 @@ def cluster_text(session: Session) -> str:
         return network.lost_text()
     what = "Embedded cluster" if handle.embedded else "Attached to"
     slots = sum(w.nthreads for w in network.roster.values())
+    missing = getattr(handle.cluster, "missing", {})
     lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
-    lines += [f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}" for w in network.roster.values()]
+    lines += [
+        f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}{_silence(network.quiet.get(w.address, 0.0))}"
+        for w in network.roster.values()
+    ]
+    lines += [
+        f"  a worker is missing for {time.monotonic() - since:.0f} s: it is being started again"
+        for since in missing.values()
+    ]
     lines += [f"  {address}  cannot be reached from here: {why}" for address, why in network.unreachable.items()]
     return "\n".join(lines)
 
@@ -92,3 +102,13 @@ def run_on_workers(session: Session, source: str) -> dict[str, tuple[str, str]]:
     while not done.wait(LOOK_EVERY):
         pass
     return answers
+
+
+def _silence(seconds: float) -> str:
+    """What is said of a worker that has not answered for so long."""
+    if seconds < SILENT_S:
+        return ""
+    return (
+        f"  silent for {seconds:.0f} s: code there holds Python's interpreter lock, or the process stands still. It is given "
+        "nothing new, and is replaced once something there is cancelled or out of time"
+    )
