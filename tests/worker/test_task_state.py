@@ -169,6 +169,22 @@ def test_large_state_is_shared_by_those_that_overlap(monkeypatch: pytest.MonkeyP
     assert [1, 1] == [once(state) for _ in range(2)]
 
 
+def test_more_attempts_than_copies_share_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory is bounded; a copy serves again when none of them uses it any more."""
+    monkeypatch.setattr(task_state, "MAX_USED", 2)
+    state = module(COUNTERS["global list"])
+    one, two, three = state.take(), state.take(), state.take()
+
+    assert one is not two
+    assert two is three
+    state.give_back(two, lambda _seed: None)
+    assert state.take() is two
+    state.give_back(two, lambda _seed: None)
+    state.give_back(three, lambda _seed: None)
+    state.give_back(one, lambda _seed: None)
+    assert {one, two} == {state.take(), state.take()}
+
+
 def test_a_generator_that_was_drawn_from_is_named() -> None:
     """By the state that it began with: the same for every attempt."""
     state = module(

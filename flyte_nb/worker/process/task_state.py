@@ -28,6 +28,8 @@ from flyte_nb.core.tasks.task import Task
 MAX_COPIES = 64
 #: Bytes of a pickled task from which attempts that overlap share one copy: copies would fill the memory.
 SHARED_FROM = 8 * 1024 * 1024
+#: Copies in use at once, and bytes of all of them, beyond which attempts share one.
+MAX_USED, MAX_USED_BYTES = 1_000, 64 * 1024 * 1024
 #: Bytes of a fingerprint's pickle that are kept as they are; of more, a hash.
 _KEPT = 4_096
 
@@ -256,6 +258,9 @@ class TaskState:
         self._kept = first if first.task.config.reusable is not None else None
         self._is_shared = not first.is_exclusive or size >= SHARED_FROM
         self._free = [first]
+        #: Copies in use, and by how many attempts, where each is to have its own.
+        self._used: dict[Copy, int] = {}
+        self._most = min(MAX_USED, MAX_USED_BYTES // max(size, 1))
 
     def _load(self) -> Copy:
         copy = self._unpickle()
@@ -271,12 +276,18 @@ class TaskState:
                 return free[0]
         else:
             with self._lock:
-                if self._free:
-                    return self._free.pop()
+                found = self._free.pop() if self._free else None
+                if found is None and len(self._used) >= self._most:
+                    found = next(reversed(self._used))
+                if found is not None:
+                    self._used[found] = self._used.get(found, 0) + 1
+                    return found
         fresh = self._load()
-        if self._is_shared:
-            with self._lock:
+        with self._lock:
+            if self._is_shared:
                 self._free = [fresh]
+            else:
+                self._used[fresh] = 1
         return fresh
 
     def give_back(self, copy: Copy, drew: Callable[[bytes], object]) -> None:
@@ -298,5 +309,10 @@ class TaskState:
             if self._is_shared:
                 if self._free == [copy]:
                     self._free = []
-            elif not changed and len(self._free) < MAX_COPIES:
+                return
+            self._used[copy] -= 1
+            if self._used[copy]:
+                return
+            del self._used[copy]
+            if not changed and len(self._free) < MAX_COPIES:
                 self._free.append(copy)
