@@ -28,20 +28,14 @@ def test_storages_take_flytes_keywords(monkeypatch):
         monkeypatch.setenv(name, "7")
     s3 = storage.S3(endpoint="e", addressing_style="virtual", retries=5, backoff=dt.timedelta(seconds=1))
     assert (s3.addressing_style, s3.backoff, s3.attach_execution_metadata) == ("virtual", dt.timedelta(seconds=1), True)
-    assert (storage.S3.auto(region="eu").region, storage.S3.auto().endpoint, storage.GCS.auto().retries) == (
-        "eu",
-        "7",
-        "7",
-    )
+    read: list[Any] = [storage.S3.auto(region="eu").region, storage.S3.auto().endpoint, storage.GCS.auto().retries]
+    assert read == ["eu", "7", "7"]
     assert (storage.ABFS.auto().tenant_id, storage.GCS(enable_debug=True).enable_debug) == ("7", True)
     assert storage.S3.for_sandbox().access_key_id == "minio"
-    for wrong in (
-        lambda: storage.S3(endpont="e"),
-        lambda: storage.GCS(region="e"),
-        lambda: storage.S3.auto(regoin="e"),
-    ):
+    wrong: list[tuple[Any, str]] = [(storage.S3, "endpont"), (storage.GCS, "region"), (storage.S3.auto, "regoin")]
+    for make, keyword in wrong:
         with pytest.raises(TypeError, match="unexpected keyword"):
-            wrong()
+            make(**{keyword: "e"})
 
 
 def test_a_configuration_tells_its_task_part(tmp_path, monkeypatch):
