@@ -88,7 +88,9 @@ def test_what_pip_has_put_into_a_folder_is_installed(monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path))
     assert is_user_file(str(tmp_path / "thing" / "part.py"))
     (tmp_path / "thing-1.0.dist-info").mkdir()
-    (tmp_path / "thing-1.0.dist-info" / "RECORD").write_text("thing/__init__.py,sha256=x,0\nsingle.py,,\nthing/part.py,,\n")
+    (tmp_path / "thing-1.0.dist-info" / "RECORD").write_text(
+        "thing/__init__.py,sha256=x,0\nsingle.py,,\nthing/part.py,,\n"
+    )
     is_user_file.cache_clear()
 
     assert library_path(str(tmp_path / "thing" / "part.py")) == "thing/part.py"
