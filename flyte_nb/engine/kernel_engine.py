@@ -233,10 +233,12 @@ class KernelEngine:
 
     def close(self) -> None:
         """Cancel everything, close the cluster, stop the thread."""
+        logger.addFilter(_is_no_fault)
         try:
             self.begin_close().result(15)
         finally:
             self.thread.stop()
+            logger.removeFilter(_is_no_fault)
 
     async def _close(self) -> None:
         self.abort_all()
@@ -273,3 +275,8 @@ class KernelEngine:
         where = handle.description if handle is not None else "cluster that starts"
         counts = f"{len(self.network.links)} workers, {len(self.controller.flights)} in flight"
         return f"<KernelEngine on {where} [{counts}]>"
+
+
+def _is_no_fault(record: logging.LogRecord) -> bool:
+    # What fails while everything is closed says nothing to anybody.
+    return not record.exc_info

@@ -102,8 +102,10 @@ class KernelNetwork(Network):
                 misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
             except OSError:
                 misses += BUSY_MISSES // MISSES
-            except Exception:  # the next request may succeed: without them, no new worker would get work
-                logger.exception("flyte_nb could not look at the workers")
+            except Exception as exc:  # the next request may succeed: without them, no new worker would get work
+                assert self.handle is not None
+                if self.handle.client.status == "running":  # else it is being closed, by whomever
+                    logger.warning("flyte_nb could not look at the workers, and tries again: %r", exc)
             if misses >= BUSY_MISSES:
                 self.on_scheduler_lost()
                 return

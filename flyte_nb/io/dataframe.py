@@ -250,6 +250,24 @@ class DataFrame:
         return f"DataFrame(uri={self.uri!r}, format={self.format!r})"
 
 
+def _reduce(table: Any) -> Any:
+    """How to pickle a table of a type that the program has registered handlers for: written by its encoder, and read there."""
+    engine = extend.DataFrameTransformerEngine
+    if type(table) not in engine.ENCODERS or type(table) not in engine.DECODERS:
+        return table.__reduce_ex__(5)
+    return _rebuilt, (DataFrame.from_df(table), type(table), engine.DECODERS[type(table)])
+
+
+def _rebuilt(reference: DataFrame, kind: type, decoders: dict[str, dict[str, Any]]) -> Any:
+    extend.DataFrameTransformerEngine.DECODERS.setdefault(
+        kind, decoders
+    )  # a global arrives ahead of its task's companions
+    return reference.open(kind).all_sync()
+
+
+extend.reducer = _reduce
+
+
 def _protocol(uri: str) -> str:
     return uri.partition("://")[0] if "://" in uri else "file"
 

@@ -129,7 +129,7 @@ class DataFrameTransformerEngine:
         if default_for_type or default_storage_for_type:
             cls._default(cls.DEFAULT_PROTOCOLS, h.python_type, protocol, override)
         if not is_table(h.python_type):
-            pickler.Pickler.dispatch_table[h.python_type] = _reduce
+            pickler.Pickler.dispatch_table[h.python_type] = reducer
         key = (type(table), table is cls.ENCODERS, h.python_type, protocol, h.supported_format)
         options = (default_for_type, True, default_format_for_type, default_storage_for_type)
         COMPANIONS.add(key, functools.partial(_register_there, h, options))
@@ -269,18 +269,8 @@ def _message(module: str, kind: str, /, **fields: Any) -> Any:
     return found(**fields)
 
 
-def _reduce(table: Any) -> Any:
-    from flyte_nb.io.dataframe import DataFrame
-
-    engine = DataFrameTransformerEngine
-    if type(table) not in engine.ENCODERS or type(table) not in engine.DECODERS:
-        return table.__reduce_ex__(5)
-    return _rebuilt, (DataFrame.from_df(table), type(table), engine.DECODERS[type(table)])
-
-
-def _rebuilt(reference: Any, kind: type, decoders: dict[str, dict[str, Any]]) -> Any:
-    DataFrameTransformerEngine.DECODERS.setdefault(kind, decoders)  # a global arrives ahead of its task's companions
-    return reference.open(kind).all_sync()
+#: How tables of types with handlers are pickled: set by `flyte_nb.io.dataframe`.
+reducer: Any = None
 
 
 __all__ = ["DataFrameDecoder", "DataFrameEncoder", "DataFrameTransformerEngine"]

@@ -6,6 +6,7 @@ As in Flyte, a task sees these columns of a table, in this order, and so does wh
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -40,7 +41,10 @@ def _fields_of(given: Any) -> Mapping[str, Any]:
     if isinstance(given, Mapping):
         return given
     if dataclasses.is_dataclass(given) or (isinstance(given, type) and not hasattr(given, "result")):
-        return getattr(given, "__annotations__", {})
+        try:
+            return typing.get_type_hints(given)
+        except Exception:  # names that are known elsewhere
+            return getattr(given, "__annotations__", {})
     return {}
 
 
