@@ -47,10 +47,36 @@ SAME_PRESS_S = 0.3
 
 
 class Redelivery:
-    """Has the signal come again, on the main thread, a moment later."""
+    """Has a stop come again, on the main thread: when a frame goes on, or a moment later.
 
-    def __init__(self) -> None:
+    Args:
+        deliver: Called with the frame that goes on; what it raises is raised there.
+    """
+
+    def __init__(self, deliver: Callable[[FrameType | None], None]) -> None:
+        self._deliver = deliver
         self._due = False
+
+    def when_back(self, frame: FrameType | None, at_latest: float = AGAIN_S) -> None:
+        """Deliver it as soon as this frame, which has called what runs now, goes on; at the latest after some seconds.
+
+        Not by time alone: a loop may be in its callbacks whenever one looks.
+        """
+        self.later(at_latest)
+        if frame is None or sys.gettrace() is not None:  # a debugger's
+            return
+
+        def trace(traced: FrameType, _event: str, _argument: object) -> object:
+            if traced is not frame:
+                return None
+            sys.settrace(None)
+            frame.f_trace, frame.f_trace_opcodes = None, False
+            if self.arrived():
+                self._deliver(frame)
+            return None
+
+        frame.f_trace, frame.f_trace_opcodes = trace, True
+        sys.settrace(trace)
 
     def later(self, seconds: float = AGAIN_S) -> None:
         """Send the signal again. Safe in a signal handler: takes no lock of Python's."""
@@ -91,7 +117,7 @@ class CellInterrupt:
     ) -> None:  # fmt: skip
         self.cell = cell
         self.previous = previous
-        self.redelivery = Redelivery()
+        self.redelivery = Redelivery(self._deliver)
         self._notify = notify
         self._task = task
         self._loop = loop
@@ -120,12 +146,16 @@ class CellInterrupt:
         """
         if not self.redelivery.arrived():
             self._press()
-        if is_delicate(frame) and time.monotonic() - self._pressed_at < DELICATE_S:
-            self.redelivery.later()
+        self._deliver(frame)
+
+    def _deliver(self, frame: FrameType | None) -> None:
+        back = delicate_until(frame)
+        if back is not None and time.monotonic() - self._pressed_at < DELICATE_S:
+            self.redelivery.when_back(back, DELICATE_S)
         elif self._task is None or self._loop is None:
-            self._interrupt_sync_cell(signum, frame)
+            self._interrupt_sync_cell(frame)
         else:
-            self._interrupt_async_cell(self._task, self._loop, signum, frame)
+            self._interrupt_async_cell(self._task, self._loop, frame)
 
     def stopped_before(self) -> None:
         """A stop came while the cell was about to begin."""
@@ -143,16 +173,16 @@ class CellInterrupt:
         self._cancelled = False
         self._notify(self.cell)
 
-    def _interrupt_sync_cell(self, signum: int, frame: FrameType | None) -> None:
+    def _interrupt_sync_cell(self, frame: FrameType | None) -> None:
         if not self._in_kernel:
-            self.previous(signum, frame)
+            self.previous(signal.SIGINT, frame)
         elif in_cell_code(frame) or _in_event_callback(frame):
             raise KeyboardInterrupt
         else:  # IPython's own: it compiles the cell, or shows its error
             self.redelivery.later()
 
     def _interrupt_async_cell(
-        self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, signum: int, frame: FrameType | None
+        self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, frame: FrameType | None
     ) -> None:
         running = asyncio.current_task(loop)
         if running is task:
@@ -163,7 +193,7 @@ class CellInterrupt:
             return
         if not self._cancelled:
             self._cancelled = True
-            self._cancel(task, loop, signum, frame)
+            self._cancel(task, loop, frame)
         if GUARD.get() is None:
             return
         # Synchronous code in a task or callback that a cell started. (KeyboardInterrupt here would end the kernel's loop.)
@@ -174,16 +204,14 @@ class CellInterrupt:
         self._step = step  # it may be about to end: only what blocks is interrupted
         self.redelivery.later(LOOK_S)
 
-    def _cancel(
-        self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, signum: int, frame: FrameType | None
-    ) -> None:
+    def _cancel(self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
         if self._count == 1:
             cell_first.cancel(task, loop, self._is_own)
         elif self._in_kernel:
             loop.call_soon_threadsafe(cell_first.insist, task)
         else:
             # Terminal, second Ctrl-C: the cell resists; KeyboardInterrupt gives the prompt back.
-            self.previous(signum, frame)
+            self.previous(signal.SIGINT, frame)
 
 
 class BetweenCells:
@@ -245,7 +273,7 @@ class Unraisable:
         guard = self._guard()
         ours = issubclass(what.exc_type, KeyboardInterrupt | asyncio.CancelledError)
         if ours and guard is not None and threading.current_thread() is threading.main_thread():
-            guard.redelivery.later()
+            guard.redelivery.when_back(sys._getframe(1))  # noqa: SLF001 - Python's name for what called
         else:
             self._previous(what)
 
@@ -258,15 +286,17 @@ _SHELL = vars(sys.modules[InteractiveShell.__module__])
 _DELICATE = tuple(map(id, map(vars, (logging, weakref, sys.modules["_weakrefset"], importlib._bootstrap))))  # noqa: SLF001
 
 
-def is_delicate(frame: FrameType | None) -> bool:
-    """Whether what is raised here would be lost, or leave something half done."""
-    if frame is not None and id(frame.f_globals) in _DELICATE:
-        return True
+def delicate_until(frame: FrameType | None) -> FrameType | None:
+    """Where to raise instead, if what is raised here would be lost, or leave something half done; else None."""
+    back: FrameType | None = None
+    innermost = frame
+    while innermost is not None and id(innermost.f_globals) in _DELICATE:
+        back = innermost = innermost.f_back
     callbacks = {id(getattr(callback, "__code__", None)) for callback in gc.callbacks}
-    return any(
-        f.f_code.co_name == "__del__" or f.f_code is Mailbox.post.__code__ or id(f.f_code) in callbacks
-        for f in _stack(frame)
-    )
+    for f in _stack(frame):
+        if f.f_code.co_name == "__del__" or f.f_code is Mailbox.post.__code__ or id(f.f_code) in callbacks:
+            back = f.f_back
+    return back
 
 
 def in_cell_code(frame: FrameType | None) -> bool:
