@@ -123,7 +123,7 @@ class CellInterrupt:
         self._loop = loop
         self._in_kernel = in_kernel
         self._count = 0
-        self._pressed_at = 0.0
+        self._counted_at = self._pressed_at = 0.0
         #: Whether the latest stop has cancelled the cell's task.
         self._cancelled = False
         #: The step of a task, or the callback, that ran when the latest stop was looked at.
@@ -167,8 +167,9 @@ class CellInterrupt:
 
     def _press(self) -> None:
         now = time.monotonic()
-        if not self._in_kernel or now - self._pressed_at > SAME_PRESS_S:
+        if not self._in_kernel or now - self._counted_at > SAME_PRESS_S:
             self._count += 1
+            self._counted_at = now
         self._pressed_at = now
         self._cancelled = False
         self._notify(self.cell)
@@ -243,9 +244,9 @@ class BetweenCells:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler: raises KeyboardInterrupt where it is caught, and keeps or drops the signal elsewhere."""
         self._stopped()
+        self.pending = self.before
         if in_cell_code(frame) or _in_event_callback(frame) or _in_other_handler(frame):
             signal.default_int_handler(signum, frame)
-        self.pending = self.before
 
 
 class Unraisable:
