@@ -88,31 +88,32 @@ def left_of(processes: list[psutil.Process]) -> list[str]:
     return alive + [str(f) for root in roots() for one in processes for f in root.glob(f"{prefix()}{one.pid}-*")]
 
 
-def semaphores() -> set[str]:
-    """Named semaphores of multiprocessing."""
-    return {path.name for path in Path("/dev/shm").glob("sem.mp-*")}
+def semaphores_of(processes: list[psutil.Process]) -> set[str]:
+    """Files of the named semaphores that these processes have open; empty where /proc does not tell."""
+    maps = [Path(f"/proc/{one.pid}/maps") for one in processes]
+    lines = [line for file in maps if file.exists() for line in file.read_text().splitlines()]
+    return {line.split()[-1] for line in lines if "/dev/shm/sem." in line and not line.endswith("(deleted)")}
 
 
 def check(how: str, work: str, end: Callable[[Kernel], object]) -> None:
     """End a kernel, and print what was seen."""
     bound = SHUTDOWN_S if how == "shutdown" else GONE_S
-    before = semaphores()
     with tempfile.TemporaryDirectory() as folder, Kernel.start() as kernel:
         mark = Path(folder, "atexit")
         kernel.run(DEFINE + f"atexit.register(lambda: open({str(mark)!r}, 'w').close())").ok()
-        made = semaphores() - before
         if work != "idle":
             kernel.begin(WORK[work])
             time.sleep(1.5)
         processes = kernel.processes()
+        made = semaphores_of(processes)
         began = time.monotonic()
         end(kernel)
         while left_of(processes) and time.monotonic() - began < GONE_S + 5:
             time.sleep(0.01)
         seconds, left = time.monotonic() - began, left_of(processes)
-        while made & semaphores() and time.monotonic() - began < GONE_S:
+        while any(map(os.path.exists, made)) and time.monotonic() - began < GONE_S:
             time.sleep(0.05)
-        left += sorted(made & semaphores())[:3]
+        left += sorted(filter(os.path.exists, made))[:3]
         if how == "shutdown" and not mark.exists():
             left.append("atexit did not run")
         # A worker that holds its GIL, or spins, has its grace.
