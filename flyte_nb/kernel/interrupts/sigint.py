@@ -66,7 +66,7 @@ class Redelivery:
         if frame is None or sys.gettrace() is not None:  # a debugger's
             return
 
-        def trace(traced: FrameType, _event: str, _argument: object) -> object:
+        def trace(traced: FrameType, _event: str, _argument: object) -> Any:
             if traced is not frame:
                 return None
             sys.settrace(None)
