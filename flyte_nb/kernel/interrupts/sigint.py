@@ -42,6 +42,8 @@ AGAIN_S = 0.002
 DELICATE_S = 0.1
 #: Seconds between two looks whether a step of the cell's tasks blocks.
 LOOK_S = 0.02
+#: Seconds after a stop within which its cell ends.
+IDLE_S = 0.5
 #: Seconds after a stop from which on the next one counts as insistence, and no more as the same press.
 SAME_PRESS_S = 0.3
 
@@ -172,6 +174,7 @@ class CellInterrupt:
             self._counted_at = now
         self._pressed_at = now
         self._cancelled = False
+        _pause_collector()
         self._notify(self.cell)
 
     def _interrupt_sync_cell(self, frame: FrameType | None) -> None:
@@ -277,6 +280,18 @@ class Unraisable:
             guard.redelivery.when_back(sys._getframe(1))  # noqa: SLF001 - Python's name for what called
         else:
             self._previous(what)
+
+
+def _pause_collector() -> None:
+    """Have the garbage collector wait until the cell has ended: with a million objects it takes as long as a stop may."""
+
+    def go_on() -> None:
+        time.sleep(IDLE_S)
+        gc.enable()
+
+    if gc.isenabled():
+        gc.disable()
+        _thread.start_new_thread(go_on, ())
 
 
 _RUN_CODE = InteractiveShell.run_code.__code__
