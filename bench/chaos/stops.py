@@ -16,8 +16,6 @@ DEFINE = """
 import asyncio, gc, os, signal, subprocess, sys, threading, time, weakref
 import flyte_nb as flyte
 import numpy as np
-import flyte_nb.kernel.session
-flyte_nb.kernel.session.Session.current.wait_ready(60)
 env = flyte.TaskEnvironment("stops")
 @env.task
 async def nap(s: float) -> float:
