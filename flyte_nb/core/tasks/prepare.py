@@ -63,7 +63,7 @@ def prepare(
         asyncio.CancelledError: The calling cell was stopped.
     """
     if context.scope.stopped:
-        raise asyncio.CancelledError(STOPPED)
+        raise asyncio.CancelledError(STOPPED) from None
     if context.scope.attachments.get("closed"):
         raise errors.LateCallError(
             f"{task.name} was called after its calling action {context.action} had ended. "

@@ -152,7 +152,7 @@ class Task(TaskTemplate[P, R]):
         watch = scope.watch
         made = watch.begun(token)
         if scope.stopped:  # as do thousands of its siblings
-            raise asyncio.CancelledError(STOPPED)
+            raise asyncio.CancelledError(STOPPED) from None
         try:
             return await self._submit(args, kwargs)
         except Exception as exc:

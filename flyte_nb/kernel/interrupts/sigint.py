@@ -42,15 +42,43 @@ AGAIN_S = 0.002
 DELICATE_S = 0.1
 #: Seconds between two looks whether a step of the cell's tasks blocks.
 LOOK_S = 0.02
+#: Seconds after a stop within which its cell ends.
+IDLE_S = 0.5
 #: Seconds after a stop from which on the next one counts as insistence, and no more as the same press.
 SAME_PRESS_S = 0.3
 
 
 class Redelivery:
-    """Has the signal come again, on the main thread, a moment later."""
+    """Has a stop come again, on the main thread: when a frame goes on, or a moment later.
 
-    def __init__(self) -> None:
+    Args:
+        deliver: Called with the frame that goes on; what it raises is raised there.
+    """
+
+    def __init__(self, deliver: Callable[[FrameType | None], None]) -> None:
+        self._deliver = deliver
         self._due = False
+
+    def when_back(self, frame: FrameType | None, at_latest: float = AGAIN_S) -> None:
+        """Deliver it as soon as this frame, which has called what runs now, goes on; at the latest after some seconds.
+
+        Not by time alone: a loop may be in its callbacks whenever one looks.
+        """
+        self.later(at_latest)
+        if frame is None or sys.gettrace() is not None:  # a debugger's
+            return
+
+        def trace(traced: FrameType, _event: str, _argument: object) -> Any:
+            if traced is not frame:
+                return None
+            sys.settrace(None)
+            frame.f_trace, frame.f_trace_opcodes = None, False
+            if self.arrived():
+                self._deliver(frame)
+            return None
+
+        frame.f_trace, frame.f_trace_opcodes = trace, True
+        sys.settrace(trace)
 
     def later(self, seconds: float = AGAIN_S) -> None:
         """Send the signal again. Safe in a signal handler: takes no lock of Python's."""
@@ -91,13 +119,13 @@ class CellInterrupt:
     ) -> None:  # fmt: skip
         self.cell = cell
         self.previous = previous
-        self.redelivery = Redelivery()
+        self.redelivery = Redelivery(self._deliver)
         self._notify = notify
         self._task = task
         self._loop = loop
         self._in_kernel = in_kernel
         self._count = 0
-        self._pressed_at = 0.0
+        self._counted_at = self._pressed_at = 0.0
         #: Whether the latest stop has cancelled the cell's task.
         self._cancelled = False
         #: The step of a task, or the callback, that ran when the latest stop was looked at.
@@ -120,12 +148,16 @@ class CellInterrupt:
         """
         if not self.redelivery.arrived():
             self._press()
-        if is_delicate(frame) and time.monotonic() - self._pressed_at < DELICATE_S:
-            self.redelivery.later()
+        self._deliver(frame)
+
+    def _deliver(self, frame: FrameType | None) -> None:
+        back = delicate_until(frame)
+        if back is not None and time.monotonic() - self._pressed_at < DELICATE_S:
+            self.redelivery.when_back(back, DELICATE_S)
         elif self._task is None or self._loop is None:
-            self._interrupt_sync_cell(signum, frame)
+            self._interrupt_sync_cell(frame)
         else:
-            self._interrupt_async_cell(self._task, self._loop, signum, frame)
+            self._interrupt_async_cell(self._task, self._loop, frame)
 
     def stopped_before(self) -> None:
         """A stop came while the cell was about to begin."""
@@ -137,22 +169,24 @@ class CellInterrupt:
 
     def _press(self) -> None:
         now = time.monotonic()
-        if not self._in_kernel or now - self._pressed_at > SAME_PRESS_S:
+        if not self._in_kernel or now - self._counted_at > SAME_PRESS_S:
             self._count += 1
+            self._counted_at = now
         self._pressed_at = now
         self._cancelled = False
+        _pause_collector()
         self._notify(self.cell)
 
-    def _interrupt_sync_cell(self, signum: int, frame: FrameType | None) -> None:
+    def _interrupt_sync_cell(self, frame: FrameType | None) -> None:
         if not self._in_kernel:
-            self.previous(signum, frame)
+            self.previous(signal.SIGINT, frame)
         elif in_cell_code(frame) or _in_event_callback(frame):
             raise KeyboardInterrupt
         else:  # IPython's own: it compiles the cell, or shows its error
             self.redelivery.later()
 
     def _interrupt_async_cell(
-        self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, signum: int, frame: FrameType | None
+        self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, frame: FrameType | None
     ) -> None:
         running = asyncio.current_task(loop)
         if running is task:
@@ -163,7 +197,7 @@ class CellInterrupt:
             return
         if not self._cancelled:
             self._cancelled = True
-            self._cancel(task, loop, signum, frame)
+            self._cancel(task, loop, frame)
         if GUARD.get() is None:
             return
         # Synchronous code in a task or callback that a cell started. (KeyboardInterrupt here would end the kernel's loop.)
@@ -174,16 +208,14 @@ class CellInterrupt:
         self._step = step  # it may be about to end: only what blocks is interrupted
         self.redelivery.later(LOOK_S)
 
-    def _cancel(
-        self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, signum: int, frame: FrameType | None
-    ) -> None:
+    def _cancel(self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
         if self._count == 1:
             cell_first.cancel(task, loop, self._is_own)
         elif self._in_kernel:
             loop.call_soon_threadsafe(cell_first.insist, task)
         else:
             # Terminal, second Ctrl-C: the cell resists; KeyboardInterrupt gives the prompt back.
-            self.previous(signum, frame)
+            self.previous(signal.SIGINT, frame)
 
 
 class BetweenCells:
@@ -215,9 +247,9 @@ class BetweenCells:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """The signal handler: raises KeyboardInterrupt where it is caught, and keeps or drops the signal elsewhere."""
         self._stopped()
+        self.pending = self.before
         if in_cell_code(frame) or _in_event_callback(frame) or _in_other_handler(frame):
             signal.default_int_handler(signum, frame)
-        self.pending = self.before
 
 
 class Unraisable:
@@ -245,9 +277,21 @@ class Unraisable:
         guard = self._guard()
         ours = issubclass(what.exc_type, KeyboardInterrupt | asyncio.CancelledError)
         if ours and guard is not None and threading.current_thread() is threading.main_thread():
-            guard.redelivery.later()
+            guard.redelivery.when_back(sys._getframe(1))  # noqa: SLF001 - Python's name for what called
         else:
             self._previous(what)
+
+
+def _pause_collector() -> None:
+    """Have the garbage collector wait until the cell has ended: with a million objects it takes as long as a stop may."""
+
+    def go_on() -> None:
+        time.sleep(IDLE_S)
+        gc.enable()
+
+    if gc.isenabled():
+        gc.disable()
+        _thread.start_new_thread(go_on, ())
 
 
 _RUN_CODE = InteractiveShell.run_code.__code__
@@ -258,15 +302,17 @@ _SHELL = vars(sys.modules[InteractiveShell.__module__])
 _DELICATE = tuple(map(id, map(vars, (logging, weakref, sys.modules["_weakrefset"], importlib._bootstrap))))  # noqa: SLF001
 
 
-def is_delicate(frame: FrameType | None) -> bool:
-    """Whether what is raised here would be lost, or leave something half done."""
-    if frame is not None and id(frame.f_globals) in _DELICATE:
-        return True
+def delicate_until(frame: FrameType | None) -> FrameType | None:
+    """Where to raise instead, if what is raised here would be lost, or leave something half done; else None."""
+    back: FrameType | None = None
+    innermost = frame
+    while innermost is not None and id(innermost.f_globals) in _DELICATE:
+        back = innermost = innermost.f_back
     callbacks = {id(getattr(callback, "__code__", None)) for callback in gc.callbacks}
-    return any(
-        f.f_code.co_name == "__del__" or f.f_code is Mailbox.post.__code__ or id(f.f_code) in callbacks
-        for f in _stack(frame)
-    )
+    for f in _stack(frame):
+        if f.f_code.co_name == "__del__" or f.f_code is Mailbox.post.__code__ or id(f.f_code) in callbacks:
+            back = f.f_back
+    return back
 
 
 def in_cell_code(frame: FrameType | None) -> bool:
