@@ -123,7 +123,7 @@ class KernelEngine:
         return lost
 
     def _watch_orphan(self, run: str, action: Action, lost: str) -> None:
-        """Nobody else sees to it that an action ends whose owner is lost: where it executes, or at any silent worker it may be at."""
+        """Nobody else sees to the end of an action whose owner is lost: where it executes, or at any silent worker."""
         attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
         number = attempt.number if attempt is not None else 0
         for worker in [attempt.worker] if attempt is not None else list(self.network.silent):
