@@ -42,7 +42,7 @@ Progress = tuple[int, int, float, bool]
 
 
 _loaded = sys.modules.get
-_own, _wire = sys.modules[__name__], sys.modules[Work.__module__]
+_own, _wire, _codec = sys.modules[__name__], sys.modules[Work.__module__], cast("Any", pickle)
 
 
 def intact() -> bool:
@@ -51,7 +51,7 @@ def intact() -> bool:
     Looked at as each body ends, since nobody else is to blame then.
     """
     return (
-        callable(pickle.dumps) and callable(pickle.loads)
+        callable(_codec.dumps) and callable(_codec.loads)
         and _loaded(__name__) is _own and _loaded("flyte_nb.core.control.work") is _wire
     )  # fmt: skip
 
