@@ -32,8 +32,10 @@ from flyte_nb.errors import NoClusterError
 #: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
 #: local mode. They are counted on workers started with ``--resources GPU=1``.
 UNCOUNTED_GPUS = 1_000
-#: Seconds between two looks at the workers, and seconds that one may be missing before its nanny is helped, or replaced.
-LOOK_EVERY, REVIVE_AFTER = 1.0, 4.0
+#: Seconds between two looks at the workers.
+LOOK_EVERY = 0.25
+#: Seconds that one may be missing before its nanny is replaced, if that has closed itself, or helped.
+CLOSED_AFTER, REVIVE_AFTER = 1.0, 4.0
 
 
 class _Arrivals(SchedulerPlugin):
@@ -83,7 +85,7 @@ class EmbeddedCluster(LocalCluster):
             for name, since in list(dead.items()):
                 nanny = workers.get(name)
                 lives = nanny is not None and nanny.status in {Status.running, Status.init}
-                if now - since < (REVIVE_AFTER if lives else LOOK_EVERY):
+                if now - since < (REVIVE_AFTER if lives else CLOSED_AFTER):
                     continue
                 dead[name] = now + REVIVE_AFTER  # helped once, and then given time
                 if nanny is not None and lives:
