@@ -19,7 +19,7 @@ from flyte_nb.core.control.questions import Answers
 from flyte_nb.core.control.replay import Replay, Results
 from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
@@ -111,7 +111,7 @@ class KernelEngine:
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:
         """Note which actions computed on a lost worker, and close the orphans: those awaited there and nowhere else."""
-        overdue = {key[:2] for key in self.executor.watch.overdue_at(lost.worker)}
+        overdue = self.executor.watch.out_of_time(lost.worker)
         lost = examine(self.store, self.emit, lost, orphans.waiting(self.store, lost.worker))
         if lost.for_memory:
             computing = orphans.computing(self.store, lost.worker)
@@ -120,6 +120,7 @@ class KernelEngine:
             if (record.state.run, action.name) in self.controller.flights:
                 continue  # retried by hand, from here
             run, now = record.state.run, self.controller.now()
+            self._watch_orphan(run, action, lost.worker)
             error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
             if (run, action.name) in overdue:
                 late = f"{action.label}: it ran longer than its timeout, and {lost.cause}"
@@ -131,6 +132,14 @@ class KernelEngine:
                 error = ErrorNote("system", "WorkerLostError", str(lost), lost.worker)
             self.emit(ev.ActionEnded(run, action.name, action.next_seq, Phase.ABANDONED, now, error))
         return lost
+
+    def _watch_orphan(self, run: str, action: Action, lost: str) -> None:
+        """Nobody else sees to the end of an action whose owner is lost: where it executes, or at any silent worker."""
+        attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
+        number = attempt.number if attempt is not None else 0
+        for worker in [attempt.worker] if attempt is not None else list(self.network.silent):
+            if worker != lost:
+                self.executor.watch.expect((run, action.name, number), None, 0.0, "cancelled", worker)
 
     def _end_worker(self, _run: str, then: Callable[[Any], None], address: str, silent: float) -> None:
         """A worker asks that another one be ended: silent, as far as it knows, or answering and stubborn."""

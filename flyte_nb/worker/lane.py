@@ -42,16 +42,16 @@ Progress = tuple[int, int, float, bool]
 
 
 _loaded = sys.modules.get
-_own, _wire, _dumps, _loads = sys.modules[__name__], sys.modules[Work.__module__], pickle.dumps, pickle.loads
+_own, _wire, _codec = sys.modules[__name__], sys.modules[Work.__module__], cast("Any", pickle)
 
 
 def intact() -> bool:
-    """Whether what a report needs is what it was when this process began: a body can remove modules, or replace pickle.
+    """Whether what a report needs is still here: a body can remove modules, or break pickle.
 
     Looked at as each body ends, since nobody else is to blame then.
     """
     return (
-        pickle.dumps is _dumps and pickle.loads is _loads
+        callable(_codec.dumps) and callable(_codec.loads)
         and _loaded(__name__) is _own and _loaded("flyte_nb.core.control.work") is _wire
     )  # fmt: skip
 

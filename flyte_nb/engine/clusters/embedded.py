@@ -43,8 +43,10 @@ PRETENDED = "no-device"
 DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
 #: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
 CLOSE_S = 0.5
-#: Seconds between two looks at the workers, and seconds that one may be missing before its nanny is helped, or replaced.
-LOOK_EVERY, REVIVE_AFTER = 1.0, 4.0
+#: Seconds between two looks at the workers.
+LOOK_EVERY = 0.25
+#: Seconds that one may be missing before its nanny is replaced, if that has closed itself, or helped.
+CLOSED_AFTER, REVIVE_AFTER = 1.0, 4.0
 
 
 class _Arrivals(SchedulerPlugin):
@@ -94,7 +96,7 @@ class EmbeddedCluster(LocalCluster):
             for name, since in list(dead.items()):
                 nanny = workers.get(name)
                 lives = nanny is not None and nanny.status in {Status.running, Status.init}
-                if now - since < (REVIVE_AFTER if lives else LOOK_EVERY):
+                if now - since < (REVIVE_AFTER if lives else CLOSED_AFTER):
                     continue
                 dead[name] = now + REVIVE_AFTER  # helped once, and then given time
                 if nanny is not None and lives:

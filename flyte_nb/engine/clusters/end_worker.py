@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+import psutil
 from distributed.core import Status, rpc
 
 from flyte_nb.engine.clusters.cluster import ClusterHandle
@@ -54,9 +55,13 @@ def _own(handle: ClusterHandle, address: str) -> Any:
 
 
 def is_alive(handle: ClusterHandle, address: str) -> bool:
-    """Whether the process of a worker of the embedded cluster lives."""
+    """Whether the process of a worker of the embedded cluster lives, whatever its nanny knows yet."""
     own = _own(handle, address)
-    return own is not None and own.process.status is Status.running
+    if own is None or own.process.status is not Status.running:
+        return False
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(own.pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 async def _kill(nanny: Any) -> None:

@@ -9,6 +9,7 @@ not answer, or does not do it, end the process. A worker that is merely busy is 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Unsettled
 from flyte_nb.engine.links.pulse import LOOK_S, Pulse
 from flyte_nb.engine.links.wire import Key
+
+logger = logging.getLogger("flyte")
 
 #: Seconds over its grace that an attempt has before its worker is ended, if that has been silent for `DEAF_S` seconds.
 MARGIN_S = 0.5
@@ -80,15 +83,21 @@ class Watch:
         due = self._due.get(key)
         return due.why if due is not None and due.at <= time.monotonic() else ""
 
-    def overdue_at(self, worker: str) -> list[Key]:
-        """Attempts of other owners that are overdue at a worker."""
+    def out_of_time(self, worker: str) -> set[tuple[str, str]]:
+        """(run, action) of attempts of other owners that are out of time at a worker."""
         now = time.monotonic()
-        return [key for key, due in self._due.items() if due.worker == worker and due.at <= now]
+        found = (
+            key for key, due in self._due.items() if due.worker == worker and due.why == "timeout" and due.at <= now
+        )
+        return {key[:2] for key in found}
 
     async def _look_on(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            self.look()
+            try:
+                self.look()
+            except Exception:  # without it, nobody would watch any more
+                logger.exception("flyte_nb could not look after its workers")
 
     def look(self) -> None:
         """Ask after what is overdue, and end the workers that must be."""
