@@ -162,7 +162,8 @@ class ReportingNanny(Nanny):
     async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
         """As Dask's, within `CLOSE_S`; one that starts is not waited for."""
         starting = self.process
-        if starting is not None and starting.status == Status.starting and starting.process is not None:
+        if starting is not None and starting.status == Status.starting and starting.is_alive():
+            assert starting.process is not None
             await starting.process.kill()
         await super().kill(min(timeout, CLOSE_S), reason)
 
