@@ -96,9 +96,11 @@ class KernelEngine:
         """Fold an event."""
         self.store.append(self.before(event))
 
-    def _on_events(self, _peer: str, events: list[ev.Event]) -> None:
+    def _on_events(self, peer: str, events: list[ev.Event]) -> None:
         for event in events:
             self.emit(event)
+            if type(event) is ev.ActionQueued:
+                orphans.own(self.store, event, peer)
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:
         """Note which actions computed on a lost worker, and close the orphans: those awaited there and nowhere else."""
@@ -108,6 +110,8 @@ class KernelEngine:
             computing = orphans.computing(self.store, lost.worker)
             lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
         for record, action in orphans.orphans(self.store, lost.worker):
+            if (record.state.run, action.name) in self.controller.flights:
+                continue  # retried by hand, from here
             run, now = record.state.run, self.controller.now()
             self._watch_orphan(run, action, lost.worker)
             error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")

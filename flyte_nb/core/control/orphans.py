@@ -31,6 +31,14 @@ def computing(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
     ]
 
 
+def own(store: RunStore, event: ev.ActionQueued, worker: str) -> None:
+    """Note that a worker's controller drives an action: it has announced it."""
+    record = store.runs.get(event.run)
+    action = record.actions.get(event.action) if record is not None else None
+    if action is not None and worker not in action.owners:
+        action.owners = (*action.owners, worker)
+
+
 def waiting(store: RunStore, worker: str) -> frozenset[tuple[str, str]]:
     """(run, action) of those that may be on a worker and await actions there, or had got a result of one since they began."""
     found = set()
@@ -40,10 +48,13 @@ def waiting(store: RunStore, worker: str) -> frozenset[tuple[str, str]]:
             if action is None or action.phase.is_terminal:
                 continue
             attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
-            if attempt is not None and attempt.worker != worker:
-                continue
             began = attempt.started_at if attempt is not None else None
-            if any(_holds_up(child, began) for child in record.children_of(name)):
+            children = record.children_of(name)
+            if attempt is not None and attempt.worker != worker:  # executed anew already, under the same number
+                waited = any(worker in child.owners for child in children)
+            else:
+                waited = any(_holds_up(child, began) for child in children)
+            if waited:
                 found.add((record.state.run, name))
     return frozenset(found)
 
@@ -54,14 +65,18 @@ def _holds_up(child: Action, began: float | None) -> bool:
 
 
 def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
-    """Unfinished actions whose parent ran on a worker."""
+    """Unfinished actions that a lost worker owned, and nobody else does.
+
+    Where their parent's attempts were is no sign: an attempt that its owner takes for one that had not begun is executed
+    again under the same number, before this is asked.
+    """
     found = []
     for record in _open(store):
         for action in record.actions.values():
-            if action.phase.is_terminal or action.number < 0:
+            if worker not in action.owners:
                 continue
-            parent = record.actions.get(action.parent)
-            if parent is not None and parent.attempt is not None and parent.attempt.worker == worker:
+            action.owners = tuple(owner for owner in action.owners if owner != worker)
+            if not (action.owners or action.phase.is_terminal or action.number < 0):
                 found.append((record, action))
     return found
 
