@@ -27,7 +27,7 @@ ROSTER_EVERY = 0.5
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
 #: Seconds after the end of a link in which its process has ended, too, if that was the reason.
-REMAINS_S = 0.3
+REMAINS_S = 0.15
 #: What `%flyte cluster` says of a worker that had to be given up.
 WITHOUT_NANNY = (
     "it does not answer, and has no nanny that could replace it: end that process by hand, and start workers with `dask worker "

@@ -26,7 +26,7 @@ from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.engine.clusters.black_box import BlackBox
+from flyte_nb.engine.clusters.black_box import BROKEN, CANNOT_GO_ON, BlackBox
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread
 
@@ -34,8 +34,6 @@ logger = logging.getLogger("flyte")
 
 # Taken now: a task may put anything into their place.
 _exit, _execv = os._exit, os.execv
-#: Exit status of a worker whose machinery has failed (``EX_SOFTWARE``).
-BROKEN = 70
 #: Longest text of an error among its last words, in characters.
 MAX_CAUSE = 300
 
@@ -218,8 +216,8 @@ class LastWords:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name != "_drain"]
             at = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
             self._say(
-                f"flyte_nb cannot go on in it, {where} failed with {type(error).__name__}: {str(error)[:MAX_CAUSE]}{at}. Code "
-                "that ran there has probably changed a module of Python's or of flyte_nb's, or closed what it had not opened"
+                f"{CANNOT_GO_ON}, {where} failed with {type(error).__name__}: {str(error)[:MAX_CAUSE]}{at}. Code that ran "
+                "there has probably changed a module of Python's or of flyte_nb's, or closed what it had not opened"
             )
         self.replace_process(BROKEN)
 

@@ -48,10 +48,13 @@ def waiting(store: RunStore, worker: str) -> frozenset[tuple[str, str]]:
             if action is None or action.phase.is_terminal:
                 continue
             attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
-            if attempt is not None and attempt.worker != worker:
-                continue
             began = attempt.started_at if attempt is not None else None
-            if any(_holds_up(child, began) for child in record.children_of(name)):
+            children = record.children_of(name)
+            if attempt is not None and attempt.worker != worker:  # executed anew already, under the same number
+                waited = any(worker in child.owners for child in children)
+            else:
+                waited = any(_holds_up(child, began) for child in children)
+            if waited:
                 found.add((record.state.run, name))
     return frozenset(found)
 

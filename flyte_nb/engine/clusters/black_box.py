@@ -15,6 +15,8 @@ from pathlib import Path
 
 #: Bytes of one lane's entry; entries, of as many lanes as have threads with a slot at once, and more.
 ENTRY, ENTRIES = 192, 128
+#: Exit status of a worker in which our own machinery has failed (``EX_SOFTWARE``), and what its last words begin with.
+BROKEN, CANNOT_GO_ON = 70, "flyte_nb cannot go on in it"
 #: Bytes of the last words, which come first.
 WORDS = 2048
 SIZE = WORDS + ENTRY * ENTRIES

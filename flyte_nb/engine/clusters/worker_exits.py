@@ -19,7 +19,7 @@ from dask.utils import format_bytes
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.engine.clusters.black_box import BlackBox
+from flyte_nb.engine.clusters.black_box import BROKEN, CANNOT_GO_ON, BlackBox
 
 #: Dask's topic for workers that their nanny ended for memory.
 MEMORY_TOPIC = "worker-restart-memory"
@@ -93,6 +93,8 @@ class WorkerExit(NamedTuple):
         how = "its worker went away"
         if self.exitcode is not None and self.exitcode < 0:
             how = f"its worker was killed by {_signal_name(-self.exitcode)}"
+        elif self.exitcode == BROKEN:
+            how = f"its worker ended itself: {CANNOT_GO_ON}, code there has broken what it needs (modules, pickle, sockets)"
         elif self.exitcode is not None:
             how = f"its worker ended with exit status {self.exitcode}"
         return how + (f" (it used {used} when last seen)" if used else "")
