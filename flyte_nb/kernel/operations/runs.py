@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flyte_nb.core.history.facts import Action, ErrorNote
-from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.store import FORGETS, RunRecord
 from flyte_nb.core.tasks.registry import links_of
 from flyte_nb.core.values.describe import plain
 from flyte_nb.kernel.operations import subcommand
@@ -30,7 +30,9 @@ def status(session: Session, *_words: str) -> str:
 @subcommand("runs", "", "runs of this kernel")
 def runs(session: Session, *_words: str) -> str:
     """One line for each run."""
-    return "\n".join(_lines(session)) or "No runs yet."
+    gone = list(session.store.forgotten)
+    said = [f"{gone[0]} to {gone[-1]} ({len(gone):,} runs) are not kept any more: {FORGETS}."] if gone else []
+    return "\n".join([*said, *_lines(session)]) or "No runs yet."
 
 
 def _lines(session: Session) -> list[str]:
@@ -51,7 +53,7 @@ def show(session: Session, *words: str) -> str | None:
     """Show a run under this cell."""
     name = words[0] if words else latest(session)
     if name not in session.store.runs:
-        return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
+        return session.store.missing(name)
     session.show_here(name)
     return None
 
@@ -64,7 +66,7 @@ def logs(session: Session, *words: str) -> str:
         return "Which action? %flyte logs a17"
     found = find(session, names[0])
     if found is None:
-        return f"There is no action {names[0]}."
+        return session.store.missing(names[0])
     record, action = found
     as_shown = (lambda text: text) if "--raw" in words else plain
     if "--traceback" in words:
@@ -81,7 +83,7 @@ def links(session: Session, *words: str) -> str:
         return "Which action? %flyte links a17"
     found = find(session, words[0])
     if found is None:
-        return f"There is no action {words[0]}."
+        return session.store.missing(words[0])
     record, action = found
     info = session.info_of(record.state.run)
     if info is None:
