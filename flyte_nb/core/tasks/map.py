@@ -93,7 +93,7 @@ class _Map:
             func: A task, sync or async, or a `functools.partial` of one that leaves one parameter free.
             *args: Iterables, zipped; the shortest decides the length.
             group_name: Name of the group in views: ``<task>_<group_name>``, "map" if None.
-            concurrency: Calls in flight at once; 0 = all.
+            concurrency: Calls in flight at once; 0 = all, and of a generator, which may be endless, the next few thousand.
             return_exceptions: Whether a failure is yielded in its place (arithmetic on it raises it) or raised. As in
                 Flyte, and unlike `asyncio.gather`, this is True by default.
 

@@ -17,6 +17,7 @@ import types
 from typing import Any
 
 from flyte_nb.core.values import redact
+from flyte_nb.core.values.bounded import TooLongError, call_within
 
 #: Longest text of one argument in a label, in characters.
 MAX_BRIEF = 40
@@ -28,6 +29,8 @@ MAX_SUMMARY = 120
 MAX_ATTRIBUTES = 40
 #: Elements of a container in which a coroutine is looked for.
 MAX_SEARCHED = 100
+#: Seconds that a ``repr`` or ``str`` of the user's may take.
+REPR_SECONDS = 1.0
 SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, range, memoryview)
 ATOMS = (int, float, complex, bool, type(None))
 
@@ -188,10 +191,11 @@ def array_attributes(value: Any) -> dict[str, Any]:
 
 
 def repr_with_type(value: object) -> str:
-    """A value and its type, bounded: ``'a' (str)``. Calls the value's ``repr``."""
+    """A value and its type, bounded: ``'a' (str)``. Calls the value's ``repr``, and gives it up after `REPR_SECONDS`."""
     try:
-        text = SHORT_REPR.repr(value)
-    except Exception:
+        plain_type = type(value) in ATOMS or type(value) is str
+        text = SHORT_REPR.repr(value) if plain_type else call_within(REPR_SECONDS, SHORT_REPR.repr, value)
+    except (Exception, TooLongError):
         text = "a value"
     return f"{text} ({type(value).__name__})"
 
