@@ -17,13 +17,14 @@ from multiprocessing import resource_tracker, spawn
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, Security, Worker, nanny
+from distributed import Client, LocalCluster, Nanny, Scheduler, Worker, nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
+from flyte_nb.engine.clusters.credentials import SessionSecurity
 from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, stop_gc_diagnosis
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
@@ -142,7 +143,7 @@ async def open_embedded(
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
-    security = Security.temporary()
+    security = SessionSecurity.temporary()
     settings = {
         "distributed.worker.preload": [preload],
         "distributed.scheduler.allowed-failures": 0,
