@@ -49,7 +49,7 @@ _ESCAPES = re.compile(r"[\x1b\x90-\x9f]")
 #: Controls but tab and line feed, C1 included; what changes the direction of text (a line may then read as another one); lines'
 #: and paragraphs' separators; halves of characters, which no stream takes.
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]++"
 )
 #: Carriage returns at the end of a line, which hide nothing; and what others hide.
 _AT_END = re.compile(r"(?<!\r)\r++(?=\n|\Z)")

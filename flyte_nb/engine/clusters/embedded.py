@@ -168,13 +168,31 @@ async def open_embedded(
         except Exception as exc:
             with contextlib.suppress(Exception):
                 await cluster._close()  # noqa: SLF001 - ``close()`` is a coroutine only of a cluster that runs
+            why = cause_of(exc) + tight_limits(len(cluster.worker_spec))
             raise NoClusterError(
-                f"the embedded cluster could not start: {cause_of(exc)}. `%flyte cluster restart` tries again (in a script: "
+                f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
         stop_gc_diagnosis()
         client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return cluster, client
+
+
+def tight_limits(n_workers: int) -> str:
+    """What this user's limits leave too little of for a cluster, as a clause; "" if that cannot be why it did not start."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return ""
+    found = [
+        f"{limit} {what} (ulimit -{letter})"
+        for number, need, what, letter in (
+            (resource.RLIMIT_NPROC, 20 + 12 * n_workers, "processes and threads", "u"),
+            (resource.RLIMIT_NOFILE, 64 + 32 * n_workers, "open files", "n"),
+        )
+        if 0 <= (limit := resource.getrlimit(number)[0]) < need
+    ]
+    return f"; this user may have {' and '.join(found)} only" if found else ""
 
 
 def cause_of(error: BaseException) -> str:
