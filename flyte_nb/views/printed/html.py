@@ -235,7 +235,7 @@ def _reports(model: RunModel) -> str:
     left = REPORT_BYTES
     for (name, tab), report in model.record.reports.items():
         action = model.record.actions.get(name)
-        source = escape(REPORT_POLICY + redact.scrub(report[: 2 * REPORT_BYTES]), quote=True)
+        source = escape(REPORT_POLICY + redact.scrub_code(report[: 2 * REPORT_BYTES]), quote=True)
         left -= len(source.encode())
         if left < 0 or action is None:
             break

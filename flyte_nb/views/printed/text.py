@@ -102,5 +102,5 @@ def log_line(model: RunModel, name: str, line: LogLine) -> str:
     """``"square(3): text"``."""
     action = model.record.actions.get(name)
     implied = action is None or is_implied(model.record, action)
-    label = "" if action is None or implied else cut(action.label or action.task, 30)
+    label = "" if action is None or implied else cut(plain(action.label or action.task), 30)
     return f"{label}: {plain(line.text)}" if label else plain(line.text)

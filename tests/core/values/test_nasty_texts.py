@@ -7,6 +7,7 @@ worker answers. Measured is the time of this thread, and allowed is ten times wh
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,7 +79,7 @@ def _sink() -> Any:
     return SimpleNamespace(line=lambda line: None)
 
 
-TAKERS = {
+TAKERS: dict[str, Callable[[str], object]] = {
     "scrub": redact.scrub,
     "scrub_code": redact.scrub_code,
     "scrub_start": lambda text: redact.scrub_start(text, 200),
