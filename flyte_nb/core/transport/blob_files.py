@@ -16,6 +16,8 @@ from flyte_nb.core.transport.process_folder import make_folder, roots
 MAP_BYTES = 8 * 1024 * 1024
 #: Bytes that stay free in shared memory; beyond, files go to the temporary directory.
 SPARE_BYTES = 256 * 1024 * 1024
+#: Bytes of one read.
+READ_BYTES = 16 * 1024 * 1024
 #: Descriptors that stay free for everything else: from there on large buffers are read, not mapped.
 SPARE_FILES = 96
 #: Whether files of other processes are looked for; without, all content goes over links (``FLYTE_NB_SHARED_FILES=0``).
@@ -85,11 +87,12 @@ def content(file: int, nbytes: int) -> Any:
             pass
     found, done = bytearray(nbytes), 0
     view = memoryview(found)
-    while done < nbytes:  # one read takes 2 GiB at most
-        read_now = os.preadv(file, [view[done:]], done)
-        if not read_now:
+    while done < nbytes:
+        part = os.pread(file, min(nbytes - done, READ_BYTES), done)
+        if not part:
             raise BlobGoneError(f"{nbytes:,} bytes of a value are gone: their file is shorter")
-        done += read_now
+        view[done : done + len(part)] = part
+        done += len(part)
     return found
 
 
