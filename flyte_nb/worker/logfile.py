@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from flyte_nb.core.values.describe import strip_ansi
+from flyte_nb.core.values.describe import plain
 from flyte_nb.engine.links.wire import Key
 
 #: Lines that an attempt prints before it gets a file; until then the kernel has them all.
@@ -62,7 +62,7 @@ class LogFile:
     def write(self, text: str) -> None:
         """Append a line."""
         with self._lock:
-            self._buffer.append(strip_ansi(text))
+            self._buffer.append(plain(text))
             self._waiting += len(text) + 1
             if self._waiting >= BUFFER:
                 self.spill()
