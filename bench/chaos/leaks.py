@@ -1,6 +1,6 @@
-"""Leaks, in the long form: 1,000 small runs in one kernel, then 300,000 actions in large ones; what is left behind levels off.
+"""Leaks, in the long form: 1,000 small runs in one kernel, then 200,000 actions in large ones; what is left behind levels off.
 
-    python bench/chaos/leaks.py [--runs 1000] [--large 150]
+    python bench/chaos/leaks.py [--runs 1000] [--large 100]
 
 `--large 500` sees a million actions, in five minutes. Prints ``name | figure | bound | ok`` and exits 0, or 1.
 """
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run both parts; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=1_000)
-    parser.add_argument("--large", type=int, default=150)
+    parser.add_argument("--large", type=int, default=100)
     options = parser.parse_args(arguments)
     good = True
     with Kernel.start() as kernel:
