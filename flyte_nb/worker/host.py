@@ -24,7 +24,6 @@ from flyte_nb.core.control.questions import Answer
 from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.transport import faults
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.core.transport.mailbox import Mailbox
@@ -90,7 +89,6 @@ class Host:
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
         )
         self.stopping = Stopping(worker, self.lanes, controller, loop)
-        faults.end_with(self.stopping.replace_process)
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
@@ -257,13 +255,8 @@ class Host:
 
     async def _watch(self) -> None:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
-        sleep = asyncio.sleep  # a task may replace it
         while True:
-            await sleep(HAND_BACK_AFTER_S)
-            self._look()
-
-    def _look(self) -> None:
-        try:
+            await asyncio.sleep(HAND_BACK_AFTER_S)
             for lane in list(self.lanes.values()):
                 if lane.outcomes:
                     lane.report()
@@ -275,8 +268,6 @@ class Host:
                 self.emitter.announce(lane)
             self.emitter.flush()
             self.stopping.memory.check()
-        except Exception as exc:
-            faults.report(exc, "a look at the lanes")
 
     def close(self) -> None:
         """Close lanes and links."""

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -21,7 +20,6 @@ from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.core.transport import faults
 from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker import slots
 from flyte_nb.worker.code import CodeNotLoadedError
@@ -62,18 +60,6 @@ def _checkpoint() -> None:
 
     (``time.sleep(0)`` would do as well, and gives the GIL away: 0.2 ms for each action beside a busy loop.)
     """
-
-
-def _log_exit(exc: BaseException) -> None:
-    """Write into the log of the action whose callback it was that this ended nothing: other actions are on its loop."""
-    tb = exc.__traceback__
-    while tb is not None:
-        handle = tb.tb_frame.f_locals.get("self")
-        if isinstance(handle, asyncio.Handle):
-            said = f"{type(exc).__name__} in a callback ends nothing here: raise it in the task"
-            context: contextvars.Context = handle._context  # type: ignore[attr-defined]  # noqa: SLF001
-            context.run(print, said, file=sys.stderr)
-        tb = tb.tb_next
 
 
 class LaneThread:
@@ -175,9 +161,6 @@ class LaneThread:
             self.holder.take()
             self.host.post(self.host.lane_opened, self)
             self._work()
-        except Exception as exc:
-            faults.report(exc, f"lane {self.id}")
-            raise
         finally:
             self.holder.give()
             slots.adopt(None)
@@ -235,7 +218,6 @@ class LaneThread:
             self.ended(Outcome(*work[:3], "error", error=note))
             return None
         except Exception as exc:
-            faults.report(exc, f"the start of {work.label}")
             self.ended(Outcome(*work[:3], "error", error=broken(exc)))
             return None
         self.bodies[work.key] = body
@@ -358,12 +340,7 @@ class AsyncLane(LaneThread):
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.call_soon(self._start_pump)
-            while True:
-                try:
-                    self.loop.run_forever()
-                    break
-                except (SystemExit, KeyboardInterrupt) as exc:  # out of a callback: asyncio keeps all others for itself
-                    _log_exit(exc)
+            self.loop.run_forever()
             left = list(self.tasks.values())
             for task in left:
                 task.cancel()

@@ -25,9 +25,6 @@ from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")
 
-# A task may have replaced them by the time they are needed.
-_exit, _execv = os._exit, os.execv
-
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
 #: Seconds between the exception that is raised in a body's thread and the replacement of the process.
@@ -117,16 +114,15 @@ class Stopping:
             return
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
         lane.host.report(lane, [lane.stopped(body)], None)
-        self._loop.call_later(REPORT_S, self.replace_process)
+        self._loop.call_later(REPORT_S, self._replace_process)
 
-    def replace_process(self, status: int = 1) -> None:
-        """End this process, with an exit status, or become a fresh worker."""
+    def _replace_process(self) -> None:
         if self._worker.nanny:
-            _exit(status)  # its nanny starts another
+            os._exit(1)  # its nanny starts another
         if self._worker.address.startswith("inproc://"):
             return  # a worker in the user's own process, which goes on; so does the body
         # Without one: become a fresh worker, of the same command line.
-        _execv(sys.executable, sys.orig_argv)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
     def __repr__(self) -> str:
         return f"<Stopping [{len(self._arriving)} arriving, {len(self.early)} early]>"

@@ -1,4 +1,4 @@
-"""What runs out, never ends or is destroyed costs one action, and is told in a sentence; the next cell is right.
+"""What runs out or never ends costs one action, and is told in a sentence; the next cell is right.
 
 `bench/chaos/exhaustion.py` is the long form, with disks and shared memory that are full.
 """
@@ -49,25 +49,6 @@ async def wrong() -> int:
 async def large() -> int:
     a = np.zeros(131_072 * 500)
     raise ValueError("with a large local")
-
-@env.task
-async def destroys(what: str) -> int:
-    import pickle
-    if what == "modules":
-        for name in [name for name in sys.modules if name.startswith("flyte_nb")]:
-            del sys.modules[name]
-    else:
-        pickle.dumps = None
-    return 1
-
-def leave():
-    raise SystemExit(3)
-
-@env.task
-async def exits() -> int:
-    asyncio.get_running_loop().call_soon(leave)
-    await asyncio.sleep(0.05)
-    return 7
 """
 
 
@@ -90,20 +71,6 @@ def test_texts_that_never_end(nb: Kernel) -> None:
     assert "<str() of this Odd raised SystemExit>" in nb.run("await endless('exit')").error.value
     assert "Odd" in nb.run("await wrong()").error.value
     assert "with a large local" == nb.run("await large()").error.value
-
-
-@pytest.mark.parametrize("what", ["modules", "pickle"])
-def test_a_worker_without_its_modules_ends_itself(nb: Kernel, what: str) -> None:
-    """What was destroyed is told; no innocent action is executed there."""
-    error = nb.run(f"await destroys({what!r})").error
-
-    assert "its worker ended itself: a task had removed or replaced parts of Python or of flyte_nb" in error.value
-
-
-def test_an_exit_in_a_callback_ends_nothing(nb: Kernel) -> None:
-    """The loop is other actions' as well; the action's log tells."""
-    assert "7" == nb.run("await exits()").ok().result
-    assert "SystemExit in a callback ends nothing here" in nb.run("%flyte logs a1").ok().stdout
 
 
 def test_an_endless_generator_is_mapped(nb: Kernel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import weakref
 from collections import deque
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from flyte_nb.core.transport import faults
+logger = logging.getLogger("flyte")
 
 
 class Mailbox:
@@ -49,8 +50,8 @@ class Mailbox:
             function, args = items.popleft()
             try:
                 function(*args)
-            except Exception as exc:  # the others must not wait for the next post
-                faults.report(exc, str(getattr(function, "__qualname__", function)))
+            except Exception:  # the others must not wait for the next post
+                logger.exception("flyte_nb failed in %s", getattr(function, "__qualname__", function))
 
 
 _mailboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = WeakKeyDictionary()

@@ -25,7 +25,8 @@ from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
 from flyte_nb.engine.clusters.credentials import SessionSecurity
-from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, stop_gc_diagnosis
+from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis
+from flyte_nb.engine.clusters.no_diagnosis import NO_DIAGNOSIS
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -142,12 +143,14 @@ async def open_embedded(
             resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
+    no_gc_diagnosis()
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
     security = SessionSecurity.temporary()
     settings = {
         "distributed.worker.preload": [preload],
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "10s",
+        "distributed.admin.system-monitor.gil.enabled": False,
     }
     with dask.config.set(settings if dashboard else NO_DIAGNOSIS | settings):
         cluster: Any = EmbeddedCluster(
@@ -173,7 +176,6 @@ async def open_embedded(
                 f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
-        stop_gc_diagnosis()
         client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return cluster, client
 

@@ -17,7 +17,6 @@ from dask.utils import format_bytes
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.core.transport.faults import UNSOUND
 
 #: Dask's topic for workers that their nanny ended for memory.
 MEMORY_TOPIC = "worker-restart-memory"
@@ -68,11 +67,6 @@ class WorkerExit(NamedTuple):
         how = "its worker went away"
         if self.exitcode is not None and self.exitcode < 0:
             how = f"its worker was killed by {_signal_name(-self.exitcode)}"
-        elif self.exitcode == UNSOUND:
-            how = (
-                "its worker ended itself: a task had removed or replaced parts of Python or of flyte_nb without which no "
-                "worker can go on (sys.modules, pickle, asyncio, time, builtins)"
-            )
         elif self.exitcode is not None:
             how = f"its worker ended with exit status {self.exitcode}"
         return how + (f" (it used {used} when last seen)" if used else "")

@@ -8,14 +8,16 @@ into the next one: no latency when idle, batches when busy. TLS and addresses ar
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from distributed.comm.core import Comm, CommClosedError, connect
 
-from flyte_nb.core.transport import faults
 from flyte_nb.engine.links.wire import Message
+
+logger = logging.getLogger("flyte")
 
 #: Name of the handler that a worker registers with its Dask server.
 OP = "flyte_link"
@@ -73,9 +75,6 @@ class PeerLink:
                 await comm.write(data)
         except (CommClosedError, OSError):
             self._lost()
-        except Exception as exc:  # messages are plain values: it is the process that is not sound
-            faults.report(exc, f"a message to {self.peer}")
-            self._lost()
         finally:
             self._writing = False
 
@@ -87,12 +86,9 @@ class PeerLink:
                 for message in pickle.loads(data):
                     try:
                         self._on_message(self, message)
-                    except Exception as exc:
-                        faults.report(exc, f"handling {message[:1]!r} from {self.peer}")
+                    except Exception:
+                        logger.exception("flyte_nb could not handle %r from %s", message[:1], self.peer)
         except (CommClosedError, OSError):
-            self._lost()
-        except Exception as exc:
-            faults.report(exc, f"a message from {self.peer}")
             self._lost()
 
     def _lost(self) -> None:
