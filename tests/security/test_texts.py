@@ -79,6 +79,8 @@ def test_nothing_is_left_that_a_terminal_obeys() -> None:
     """Sequences go whole, with what they carry; tabs and line ends stay."""
     assert "abcdefghijklm" == plain(EVIL)
     assert "a\tb\nc" == plain("a\tb\nc")
+    odd = type("Odd", (), {"__call__": lambda _self: 1, "__name__": EVIL})()
+    assert "f(abc)" == label_of("f", ((odd,), {}))
     assert "end\nnext" == plain("10%\r20%\rend\r\nnext")
 
 
