@@ -27,7 +27,7 @@ from flyte_nb.core.transport.payload import (
     key_bytes,
 )
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import brief, describe, forgotten_await
+from flyte_nb.core.values.describe import brief, describe, forgotten_await, plain
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
@@ -180,9 +180,11 @@ def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tu
     if len(args) + len(kwargs) > 6:
         parts.append("...")
     text = ", ".join(parts)
+    if "'" in text or '"' in text:  # else nothing in it is a text
+        text = redact.scrub_code(text, ())
     if len(text) > LABEL_CHARS:
         text = text[: LABEL_CHARS - 3] + "..."
-    return f"{name}({text})"
+    return f"{name}({text if text.isprintable() else plain(text)})"
 
 
 def _shown(name: str, value: object) -> str:

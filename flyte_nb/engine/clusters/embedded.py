@@ -20,7 +20,7 @@ from multiprocessing import resource_tracker, spawn
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, Security, Worker, nanny
+from distributed import Client, LocalCluster, Nanny, Scheduler, Worker, nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -30,7 +30,9 @@ from tornado.httpserver import HTTPServer
 
 from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
+from flyte_nb.engine.clusters.credentials import SessionSecurity
 from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis
+from flyte_nb.engine.clusters.no_diagnosis import NO_DIAGNOSIS
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -253,7 +255,7 @@ async def open_embedded(
     skip_main_script()
     no_gc_diagnosis()
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
-    security = Security.temporary()
+    security = SessionSecurity.temporary()
     settings = {
         "distributed.worker.preload": [preload],
         "distributed.scheduler.allowed-failures": 0,
@@ -261,7 +263,7 @@ async def open_embedded(
         "distributed.admin.system-monitor.gil.enabled": False,
         "temporary-directory": dask.config.get("temporary-directory", None) or session_folder(),
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings if dashboard else NO_DIAGNOSIS | settings):
         cluster: Any = EmbeddedCluster(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
@@ -282,8 +284,9 @@ async def open_embedded(
             await _abandon(cluster)
             if not isinstance(exc, Exception):
                 raise
+            why = cause_of(exc) + tight_limits(len(cluster.worker_spec))
             raise NoClusterError(
-                f"the embedded cluster could not start: {cause_of(exc)}. `%flyte cluster restart` tries again (in a script: "
+                f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
         cluster.scheduler.add_plugin(_Arrivals(cluster))
@@ -303,6 +306,23 @@ async def _abandon(cluster: Any) -> None:
     for close in (*(each.close for each in list(cluster._created)), cluster._close):  # noqa: SLF001
         with contextlib.suppress(Exception):
             await close()
+
+
+def tight_limits(n_workers: int) -> str:
+    """What this user's limits leave too little of for a cluster, as a clause; "" if that cannot be why it did not start."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return ""
+    found = [
+        f"{limit} {what} (ulimit -{letter})"
+        for number, need, what, letter in (
+            (resource.RLIMIT_NPROC, 20 + 12 * n_workers, "processes and threads", "u"),
+            (resource.RLIMIT_NOFILE, 64 + 32 * n_workers, "open files", "n"),
+        )
+        if 0 <= (limit := resource.getrlimit(number)[0]) < need
+    ]
+    return f"; this user may have {' and '.join(found)} only" if found else ""
 
 
 def cause_of(error: BaseException) -> str:

@@ -109,6 +109,6 @@ def _first(session: Session) -> tuple[RunRecord, Action] | None:
 def _off(session: Session, *words: str) -> str:
     name = words[0] if words else latest(session)
     if name not in session.store.runs:
-        return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
+        return session.store.missing(name)
     session.gateway.run_soon(session.engine.ask_workers, "breakpoints_off", name)
     return f"Nothing of {name} stops at a breakpoint any more."
