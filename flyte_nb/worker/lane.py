@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import pickle
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
@@ -25,6 +23,7 @@ from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker import slots
 from flyte_nb.worker.code import CodeNotLoadedError
+from flyte_nb.worker.process.soundness import escaped_from, intact
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
@@ -39,32 +38,6 @@ _exit = os._exit
 
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
-
-
-_loaded = sys.modules.get
-_own, _wire, _codec = sys.modules[__name__], sys.modules[Work.__module__], cast("Any", pickle)
-
-
-def intact() -> bool:
-    """Whether what a report needs is still here: a body can remove modules, or break pickle.
-
-    Looked at as each body ends, since nobody else is to blame then.
-    """
-    return (
-        callable(_codec.dumps) and callable(_codec.loads)
-        and _loaded(__name__) is _own and _loaded("flyte_nb.core.control.work") is _wire
-    )  # fmt: skip
-
-
-def escaped_from(error: BaseException) -> contextvars.Context | None:
-    """The context of the callback that an exception came from, through a loop that it ended."""
-    trace = error.__traceback__
-    while trace is not None:
-        handle = trace.tb_frame.f_locals.get("self") if trace.tb_frame.f_code is asyncio.Handle._run.__code__ else None  # noqa: SLF001 - nothing else tells whose callback it was
-        if handle is not None:
-            return cast("contextvars.Context", handle._context)  # noqa: SLF001 - see above
-        trace = trace.tb_next
-    return None
 
 
 class _Host(Protocol):
@@ -410,10 +383,7 @@ class AsyncLane(LaneThread):
                 try:
                     self.loop.run_forever()
                     break
-                except (
-                    SystemExit,
-                    KeyboardInterrupt,
-                ) as exc:
+                except (SystemExit, KeyboardInterrupt) as exc:
                     self._escaped(exc)
             left = list(self.tasks.values())
             for task in left:
