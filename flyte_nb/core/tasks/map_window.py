@@ -207,9 +207,9 @@ class Window:
             return exc
 
     def _broken_off(self) -> bool:
-        """Whether the map was interrupted: nobody waits for the end of what is out. A stopped cell's is cancelled anyway."""
+        """Whether a person has stopped the map, who does not wait for what is out. A stopped cell's is cancelled anyway."""
         if not self._context.scope.stopped:
-            if not isinstance(sys.exc_info()[1], KeyboardInterrupt | asyncio.CancelledError):
+            if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 return False
             self.cancel(lambda: None)
         return True
