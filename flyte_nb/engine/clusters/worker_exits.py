@@ -61,6 +61,8 @@ class WorkerExit(NamedTuple):
     culprits: frozenset[tuple[str, str]] = frozenset()
     #: Whether its black box could be read.
     boxed: bool = False
+    #: (run, action) of those that had begun there, as far as their home knows.
+    begun: frozenset[tuple[str, str]] = frozenset()
     #: Those that awaited actions, or had got results of some, as far as their home knows: they are not to blame.
     waiting: frozenset[tuple[str, str]] = frozenset()
     #: The actions that ran there, as people know them.
@@ -72,6 +74,10 @@ class WorkerExit(NamedTuple):
         ran = f"; it ran {', '.join(self.ran)}" if self.ran else ""
         lines = "".join(f"\n  {line}" for line in self.last_lines)
         return self.cause + ran + (f"; their last lines:{lines}" if lines else "")
+
+    def is_out_of_time(self, action: tuple[str, str], verdict: str) -> bool:
+        """Whether one whose time was up when its worker was lost had begun at all, so that it was its time."""
+        return verdict == "cancelled" or (verdict == "timeout" and (not self.boxed or action in self.begun))
 
     def ends(self, action: tuple[str, str]) -> str:
         """The kind of outcome of a (run, action) that was lost there: how far it may be to blame (`decide.BLAME`)."""
@@ -214,7 +220,8 @@ def examine(
         for record, action in suspects[:MAX_NAMED]
         for line in [line for line in record.logs.of(action.name) if not line.text.startswith(OPENING)][-LAST_LINES:]
     ]
-    lost = lost._replace(ran=tuple(names), last_lines=tuple(lines[-LAST_LINES:]))
+    begun = lost.culprits | {(record.state.run, action.name) for record, action in ran}
+    lost = lost._replace(begun=begun, ran=tuple(names), last_lines=tuple(lines[-LAST_LINES:]))
     now = time.time()
     for record, action in ran[:MAX_LOGGED]:
         line = LogLine(now, "warning", str(lost._replace(last_lines=())))

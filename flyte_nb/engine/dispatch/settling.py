@@ -120,7 +120,10 @@ class Losses:
             action = attempt.work.key[:2]
             if death.ends(action) != "stranded":
                 suspects.add(attempt.group.name)
-            kind = self._verdict(attempt.work.key) or ("oom" if action in blamed else death.ends(action))
+            kind = "oom" if action in blamed else death.ends(action)
+            verdict = self._verdict(attempt.work.key)
+            if verdict:  # one that waited there for its turn all the time runs elsewhere
+                kind = verdict if death.is_out_of_time(action, verdict) else "stranded"
             self._unsettled.end([attempt], kind, error, death.worker)
         for group in {attempt.group.name for attempt in begun} - suspects:
             self._suspects.pop(group, None)  # none of these computed there
