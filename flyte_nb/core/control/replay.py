@@ -126,8 +126,13 @@ class Replay:
 
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | ResumePoint]]:
         for name, result in results_of_children(self._store.runs.get(run), parent):
-            large = self._retained.result(run, name) if isinstance(result, ResumePoint) else None
+            large = self._large(run, name) if isinstance(result, ResumePoint) else None
             yield name, (result if large is None else large)
+
+    def _large(self, run: str, name: str) -> Payload | None:
+        record = self._store.runs.get(run)
+        changed = record is not None and record.actions[name].task in record.changed_tasks
+        return None if changed else self._retained.result(run, name)
 
 
 class FarRetained:
@@ -182,8 +187,11 @@ def results_of_children(record: RunRecord | None, parent: str) -> Records:
         it will be executed again under the same name.
     """
     found: list[tuple[str, Payload | ResumePoint]] = []
+    changed = record.changed_tasks if record is not None else frozenset()
     for action in record.children_of(parent) if record is not None else ():
-        if action.kind == "sleep":  # slept or not, it counts from its first call
+        if action.task in changed:
+            found.append((action.name, resume_point(action)))
+        elif action.kind == "sleep":  # slept or not, it counts from its first call
             found.append((action.name, pickle.dumps(action.queued_at)))
         elif action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
             found.append((action.name, action.output))

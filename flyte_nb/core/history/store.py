@@ -81,6 +81,8 @@ class RunRecord:
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
         self.subscribers: list[Changes] = []
+        #: Tasks whose code has changed since: what they returned is not used again.
+        self.changed_tasks: frozenset[str] = frozenset()
         self._positions: dict[str, tuple[Group, int]] = {}
 
     def subscribe(self) -> Changes:
@@ -180,6 +182,8 @@ class RunStore:
         self.runs: dict[str, RunRecord] = {}
         #: Called with each `RunOpened`, `RunClosed` and `RunReopened`, after folding.
         self.listeners: list[Callable[[ev.Event], None]] = []
+        #: Given each event as it arrives, if there is one: what records them.
+        self.tap: Callable[[ev.Event], None] | None = None
 
     def extend(self, events: Iterable[ev.Event]) -> None:
         """Fold events, in any order of arrival."""
@@ -188,6 +192,8 @@ class RunStore:
 
     def append(self, event: ev.Event) -> None:
         """Fold one event. Events of a run that is unknown (dropped, or not yet opened) are ignored."""
+        if self.tap is not None:
+            self.tap(event)
         kind = type(event)
         if kind is ev.RunOpened:
             self._open(event)  # type: ignore[arg-type]
@@ -226,6 +232,10 @@ class RunStore:
         self.runs[event.run] = RunRecord(state)
         self._forget_old()
         self._announce(event)
+
+    def adopt(self, record: RunRecord) -> None:
+        """Take a run of an earlier kernel: it comes before those of this one."""
+        self.runs = {record.state.run: record, **self.runs}
 
     def _forget_old(self) -> None:
         closed = [r for r in self.runs.values() if r.state.ended_at is not None]
