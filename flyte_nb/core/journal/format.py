@@ -1,6 +1,6 @@
 """Format of the journal: its tables, and batches of events as bytes. Runs in: the journal's thread; where it is read.
 
-A batch is the events of one run that came within a fraction of a second, pickled as plain tuples. It is read with an unpickler
+A batch is the events of one run that came within a fraction of a second, pickled as one flat list. It is read with an unpickler
 that makes nothing but facts: results and arguments stay bytes until somebody asks for them.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,20 +51,30 @@ _KINDS: tuple[Any, ...] = (
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
 _ENDED = _CODES[ev.ActionEnded]
+#: An `ActionEnded` with the fields of its attempt in place of the attempt, as nearly every action has one.
+_ENDED_WITH_ATTEMPT = 100
+#: How many fields events have, by code: what is read may have fewer.
+_SIZES = {code: len(kind._fields) for code, kind in enumerate(_KINDS)} | {
+    _ENDED_WITH_ATTEMPT: len(ev.ActionEnded._fields) - 1 + len(facts.Attempt._fields)
+}
+_ATTEMPT_AT = ev.ActionEnded._fields.index("attempt")
 #: What a batch may name.
 _FACTS = {"Phase": facts.Phase, "ErrorNote": facts.ErrorNote, "Attempt": facts.Attempt, "LogLine": facts.LogLine}
 
 
 def encoded(events: Iterable[ev.Event]) -> bytes:
-    """Events of one run as bytes; the run's name is not among them."""
-    rows = []
+    """Events of one run as bytes."""
+    # One flat list of fields: a tuple more for each event would cost twice as much, and most of that in garbage collection.
+    flat: list[Any] = [_SIZES]
     for event in events:
         if type(event) is ev.ActionEnded and event.attempt is not None:
-            # A tuple is pickled several times faster than a NamedTuple, and nearly every action has one of these.
-            rows.append((_ENDED, *event[1:9], tuple(event.attempt)))
+            flat.append(_ENDED_WITH_ATTEMPT)
+            flat += event[:_ATTEMPT_AT]
+            flat += event.attempt
         else:
-            rows.append((_CODES[type(event)], *event[1:]))
-    return pickle.dumps(rows, 5)
+            flat.append(_CODES[type(event)])
+            flat += event
+    return zlib.compress(pickle.dumps(flat, 5), 1)
 
 
 def decoded(data: bytes, run: str) -> list[ev.Event]:
@@ -71,11 +82,17 @@ def decoded(data: bytes, run: str) -> list[ev.Event]:
 
     Raises:
         pickle.UnpicklingError: It holds anything but facts.
+        zlib.error: It is damaged.
     """
-    found = []
-    for code, *fields in _Facts(io.BytesIO(data)).load():
-        if code == _ENDED and fields[8] is not None:
-            fields[8] = facts.Attempt(*fields[8])
+    sizes, *flat = plain(zlib.decompress(data))
+    found, at = [], 0
+    while at < len(flat):
+        code = flat[at]
+        fields = flat[at + 2 : at + 1 + sizes[code]]  # without the name that the run had in its own kernel
+        at += 1 + sizes[code]
+        if code == _ENDED_WITH_ATTEMPT:
+            code, cut = _ENDED, sizes[_ENDED] - 2
+            fields = [*fields[:cut], facts.Attempt(*fields[cut:])]
         found.append(_KINDS[code](run, *fields))
     return found
 
