@@ -77,7 +77,11 @@ def compare(name: str, task: object, n: int, rounds: int, folder: Path) -> None:
         recorded = bool(number % 2) ^ bool(number // 2 % 2)  # off on on off off on: neither always comes first
         flyte.init(history=folder if recorded else False)
         times[recorded].append(timed(task, n))
-    for what, number, of in (("fastest", 0, min), ("median", 0, statistics.median), ("processor", 1, statistics.median)):
+    for what, number, of in (
+        ("fastest", 0, min),
+        ("median", 0, statistics.median),
+        ("processor", 1, statistics.median),
+    ):
         off, on = (of([each[number] for each in times[recorded]]) for recorded in (False, True))
         print(f"{name:<28} {what:<9}  off {off:7.3f} s   on {on:7.3f} s   {(on / off - 1) * 100:+5.1f} %")
 

@@ -12,8 +12,10 @@ import contextlib
 import io
 import pickle
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+from flyte_nb.core.transport import trust
 from flyte_nb.core.values.value_hash import content_hash
 from flyte_nb.io import places
 from flyte_nb.io.hashing import HashMethod
@@ -154,6 +156,8 @@ class DataFrame:
                 import pandas as pd
 
                 return pd.read_csv(file)
+            if not places.is_remote(self.uri):
+                trust.check(Path(places.on_disk(self.uri)))
             return pickle.load(file)
 
     def _write(self, uri: str | None = None) -> None:
@@ -161,6 +165,8 @@ class DataFrame:
         place = uri or places.random_place(f"data.{'parquet' if kind == PARQUET else 'pkl'}")
         with places.open_at(place, "wb") as file:
             file.write(data)
+        if kind != PARQUET and not places.is_remote(place):
+            Path(places.on_disk(place)).chmod(0o600)  # or `_read` may refuse it
         self.uri, self.format = place, kind
 
     @classmethod

@@ -220,7 +220,7 @@ class Session:
         if button is None:
             return {"ok": False, "error": f"{op.replace('_', ' ')} is not available here."}
         if run not in self.store.runs:
-            return {"ok": False, "error": f"{run} is not kept any more: this kernel remembers its latest runs."}
+            return {"ok": False, "error": self.store.missing(run)}
         return button(self, run, args)
 
     # -- life -----------------------------------------------------------------------------------------------------

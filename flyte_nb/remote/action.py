@@ -238,7 +238,7 @@ def _record_of(run: Run) -> RunRecord:
     control = run.control
     record = control.record or control.engine.gateway.ask(lambda: control.record)
     if record is None:
-        raise ActionNotFoundError(f"{run.name} is not kept any more: a process remembers its latest 200 runs.")
+        raise ActionNotFoundError(f"{run.name} is not kept any more: a process keeps its latest runs only.")
     return record
 
 

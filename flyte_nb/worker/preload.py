@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import flyte_nb.worker.entry  # noqa: F401 - what the first lane needs is loaded by then
-from flyte_nb.engine.clusters.dask_logs import quiet_loggers
+from flyte_nb.engine.clusters.dask_logs import quiet_loggers, stop_gc_diagnosis
 
 
 def ignore_interrupts() -> None:
@@ -23,3 +23,4 @@ quiet_loggers()
 def dask_setup(_worker: Any) -> None:
     """Called by Dask when the worker starts."""
     ignore_interrupts()
+    stop_gc_diagnosis()

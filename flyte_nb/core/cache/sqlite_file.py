@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flyte_nb.core.settings.notices import notice_once
+from flyte_nb.core.transport import trust
 
 logger = logging.getLogger("flyte")
 
@@ -66,7 +67,7 @@ RESULTS = Layout(
 
 
 class SqliteFile:
-    """The file of a layout in a folder, which is made if need be."""
+    """The file of a layout in a folder, which is made if need be. Both must be this user's alone (`trust`)."""
 
     def __init__(self, folder: Path, layout: Layout = RESULTS) -> None:
         self.layout = layout
@@ -112,6 +113,10 @@ class SqliteFile:
         import sqlite3
 
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for each in (self.path.parent, self.path):
+            trust.check(each)
+        if not trust.is_shared():
+            trust.make_private(self.path)  # SQLite makes the files beside it with the same rights
         db = sqlite3.connect(self.path, timeout=timeout, check_same_thread=False)
         try:
             mark = db.execute("PRAGMA application_id").fetchone()[0]
@@ -160,6 +165,9 @@ class SqliteFile:
         if damage and self._damages < MAX_DAMAGES:
             self._damages += 1
             self._quarantine(exc)
+        elif isinstance(exc, trust.UntrustedError):
+            self.off = str(exc)
+            notice_once(f"{self.path} off", f"{self.layout.without}: {exc}.")
         elif (
             damage or isinstance(exc, ForeignFileError | OSError | ImportError) or any(x in str(exc) for x in _HOPELESS)
         ):

@@ -22,10 +22,12 @@ from flyte_nb.core.transport.payload import Payload
 
 #: Seconds that a look waits for a kernel that writes.
 BUSY_S = 2.0
+#: Seconds between a stop and the end of the kernel that are one restart.
+RESTART_S = 8.0
 _NAME = re.compile(r"k(\d+)\.(.+)")
 _COLUMNS = (
     "runs.id, runs.kernel, runs.name, title, kind, cell, phase, started, ended, runs.seen, actions, done, nbytes, dropped, "
-    "notebook, place, pid, born, kernels.seen, closed"
+    "notebook, info, place, pid, born, kernels.seen, closed"
 )
 _FROM = f"SELECT {_COLUMNS} FROM runs JOIN kernels ON kernels.id = runs.kernel"  # noqa: S608 - ours
 
@@ -50,8 +52,11 @@ class PastRun(NamedTuple):
     #: Why nothing more is kept of it; "" while it is.
     dropped: str
     notebook: str
-    #: Whether its kernel lives.
+    #: Its facts (`flyte_nb.core.history.run_info.RunInfo`), as far as they were kept.
+    info: bytes | None
+    #: Whether its kernel lives, and when that was last known to.
     lives: bool
+    kernel_seen: float
 
     @property
     def name(self) -> str:
@@ -60,13 +65,19 @@ class PastRun(NamedTuple):
 
     @property
     def cut_off(self) -> bool:
-        """Whether its kernel ended before it did."""
-        return self.ended is None and not self.lives
+        """Whether its kernel ended before it did; a restart stops the cell that runs, and the kernel then."""
+        stopped = self.phase == "aborted" and self.ended is not None and self.kernel_seen - self.ended < RESTART_S
+        return not self.lives and (self.ended is None or stopped)
 
     @property
     def cut_off_text(self) -> str:
         """When that was: "cut off at 03:12:44"."""
-        return f"cut off at {clock(self.seen)}"
+        return f"cut off at {clock(self.ended or self.seen)}"
+
+
+def is_past_name(name: str) -> bool:
+    """Whether a run of an earlier kernel may be called so."""
+    return _NAME.fullmatch(name) is not None
 
 
 def clock(at: float) -> str:
@@ -109,8 +120,8 @@ class History:
         alive: dict[int, bool] = {}
         for row in found:
             if row[1] not in alive:
-                alive[row[1]] = lives(*row[15:])
-        return [PastRun._make((*row[:15], alive[row[1]])) for row in found]
+                alive[row[1]] = lives(*row[16:])
+        return [PastRun._make((*row[:16], alive[row[1]], row[20] or row[19])) for row in found]
 
     def runs(self, notebook: str = "", limit: int = 100) -> list[PastRun]:
         """The latest runs of a notebook, or of all; oldest first."""
@@ -147,12 +158,6 @@ class History:
             sql = "SELECT data FROM batches WHERE run = ? ORDER BY id"
             batches = db.execute(sql, (run.row,)).fetchall() if db is not None else []
         return [event for (data,) in batches for event in decoded(data, run.name)]
-
-    def info(self, run: PastRun) -> dict[str, Any]:
-        """Its facts (`flyte_nb.core.history.run_info.RunInfo`), as far as they were kept."""
-        with self._opened() as db:
-            found = db.execute("SELECT info FROM runs WHERE id = ?", (run.row,)).fetchone() if db is not None else None
-        return dict(plain(found[0])) if found is not None and found[0] is not None else {}
 
     def versions(self, run: PastRun) -> dict[str, str]:
         """Versions that the code of its tasks had, helpers included, by name."""

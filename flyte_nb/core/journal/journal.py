@@ -115,6 +115,8 @@ class Journal:
         self._asked: deque[threading.Event] = deque()
         self._thread: threading.Thread | None = None
         self._seen = 0.0
+        #: Bytes written since the bounds were looked at.
+        self._added = 0
         store.tap = self._events.append
         store.listeners.append(self._run_changed)
 
@@ -215,6 +217,9 @@ class Journal:
             self._write_customs(db, customs)
             for value in kept:
                 self._write_value(db, value)
+            if self._added > self._bounds[0] // 16:
+                self._added = 0
+                trim(db, self.folder, *self._bounds)
             for sql, args in self._alive():
                 db.execute(sql, args)
             db.commit()
@@ -266,6 +271,7 @@ class Journal:
         events = self._worth(found, events)
         data = encoded([without_secrets(event) for event in events])
         db.execute("INSERT INTO batches (run, data) VALUES (?, ?)", (found.id, data))
+        self._added += len(data)
         queued = sum(type(event) is ev.ActionQueued and event.kind != "root" for event in events)
         done = sum(
             type(event) is ev.ActionEnded and event.phase.is_success and event.action != ROOT for event in events
@@ -283,7 +289,7 @@ class Journal:
                 found.open = False
                 state = (str(event.phase), event.at, found.id)
                 db.execute("UPDATE runs SET phase = ?, ended = ? WHERE id = ?", state)
-                trim(db, self.folder, *self._bounds)
+                self._added = self._bounds[0]  # a good moment to look at the bounds
             elif type(event) is ev.RunReopened:
                 found.open = True
                 db.execute("UPDATE runs SET phase = 'running', ended = NULL WHERE id = ?", (found.id,))
@@ -358,6 +364,7 @@ class Journal:
             if isinstance(exc, OSError):
                 notice_once("history values", f"A large result could not be recorded: {exc}. The run goes on.")
             return
+        self._added += size
         db.execute("UPDATE runs SET nbytes = nbytes + ? WHERE id = ?", (size, found.id))
 
     # -- from any other thread ------------------------------------------------------------------------------------

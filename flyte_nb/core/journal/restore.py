@@ -17,7 +17,8 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.core.journal.history import History, PastRun
+from flyte_nb.core.journal.format import plain
+from flyte_nb.core.journal.history import History, PastRun, is_past_name
 from flyte_nb.core.journal.journal import Journal, version_of
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.engine import ROOT, Engine
@@ -57,6 +58,7 @@ class Past:
 
     def runs(self, *, everywhere: bool = False, limit: int = 100) -> list[PastRun]:
         """The latest runs of earlier kernels of this notebook, or of every kernel but this one; oldest first."""
+        self.journal.flush()  # some of them may go on here
         found = self.history.runs("" if everywhere else self.journal.notebook, limit)
         return [run for run in found if run.kernel != self.journal.kernel]
 
@@ -125,7 +127,7 @@ class Past:
         Raises:
             errors.ActionNotFoundError: As of `find`.
         """
-        if self.history.find(name) is None:
+        if not is_past_name(name):
             return None
         self.load(name)
         return run_registry.known(name) or self.run(self.find(name))
@@ -210,7 +212,7 @@ def _ends(record: RunRecord, run: PastRun) -> list[ev.Event]:
 
 
 def _info(past: Past, run: PastRun) -> RunInfo:
-    kept = past.history.info(run)
+    kept: dict[str, Any] = dict(plain(run.info)) if run.info is not None else {}
     known = {field.name for field in fields(RunInfo)}
     given = {name: value for name, value in kept.items() if name in known and value not in ("", None)}
     if "started_at" in given:

@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 
 from flyte_nb.core.journal.format import VALUES, plain
+from flyte_nb.core.transport import trust
 from flyte_nb.core.transport.blobs import content_of
 from flyte_nb.core.transport.payload import Packed, Payload, nbytes, opened
 
@@ -29,7 +30,8 @@ def write(path: Path, payload: Payload) -> int:
     stream_name = names.pop() if type(payload) is Packed and not payload.data else ""
     parts = [memoryview(part).cast("B") for part in (stream, *buffers)]
     head = pickle.dumps((stream_name, names, [part.nbytes for part in parts], nbytes(payload)), 5)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for each in (path.parent.parent, path.parent):  # the rights are those of the last folder that is made, only
+        each.mkdir(exist_ok=True, mode=0o700)
     unfinished = path.with_suffix(path.suffix + ".part")
     digest = hashlib.blake2b(digest_size=_DIGEST)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -47,8 +49,10 @@ def write(path: Path, payload: Payload) -> int:
 def read(path: Path) -> Payload | None:
     """A value that was written; None if there is none, or it is damaged."""
     try:
+        trust.check(path.parent)
+        trust.check(path)
         data = memoryview(path.read_bytes())
-    except OSError:
+    except (OSError, trust.UntrustedError):
         return None
     size, body = int.from_bytes(data[:8], "little"), data[8 + _DIGEST :]
     if len(body) < size or hashlib.blake2b(body, digest_size=_DIGEST).digest() != bytes(data[8 : 8 + _DIGEST]):

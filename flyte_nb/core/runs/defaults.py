@@ -81,7 +81,7 @@ def read_config(path: object) -> dict[str, str]:
 
 
 _KEYS = frozenset({"project", "domain", "org"})
-_PLAIN_VALUE = re.compile(r"^\s+(project|domain|org):[ \t]*([^\s#]+)", re.MULTILINE)
+_PLAIN_VALUE = re.compile(r"^[ \t]+(project|domain|org):[ \t]*([^\s#]+)", re.MULTILINE)
 
 
 def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
@@ -125,7 +125,7 @@ def _raw_data_path(path: Any) -> str:
 
 #: Options of `init` that say what the cluster is like.
 CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security")
-_MEMORY = re.compile(r"\s*(auto|[0-9.]+\s*[kmgtp]?i?b?)\s*", re.IGNORECASE)
+_MEMORY = re.compile(r"\s*+(auto|[0-9.]++\s*+[kmgtp]?i?b?)\s*+", re.IGNORECASE)
 
 
 def check_cluster_options(options: Mapping[str, Any]) -> None:

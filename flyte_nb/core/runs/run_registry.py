@@ -91,11 +91,17 @@ def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 1
     phases = {str(phase) for phase in ([in_phase] if isinstance(in_phase, str) else in_phase)} if in_phase else None
     found = [
         run
-        for run in [*(run for _, listed in _earlier for run in listed(limit) if run.name not in KNOWN), *KNOWN.values()]
+        for run in _all(limit)
         if (phases is None or str(run.phase) in phases)
         and (task_name is None or ((task := run.control.task) is not None and task.name == task_name))
     ]
     return iter(found[-limit:])
+
+
+def _all(limit: int) -> list[Run]:
+    earlier = [KNOWN.get(run.name, run) for _, listed in _earlier for run in listed(limit)]
+    names = {run.name for run in earlier}
+    return [*earlier, *(run for run in list(KNOWN.values()) if run.name not in names)]
 
 
 _FLYTES_FILTERS = (

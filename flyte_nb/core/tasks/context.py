@@ -14,6 +14,8 @@ from typing import Any
 
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.settings import validate
+from flyte_nb.core.values import redact
 
 
 class CallScope:
@@ -109,6 +111,15 @@ def enter(context: Context | None) -> None:
     _CURRENT.set(context)
 
 
+def group_name(name: str) -> str:
+    """The name of a group, bounded and without secrets, as it is shown.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    return redact.scrub_start(validate.name("The name of a group", name), validate.MAX_NAME)
+
+
 @contextlib.contextmanager
 def group(name: str) -> Iterator[None]:
     """Tag the actions started inside the block with a group name; the innermost name wins.
@@ -117,13 +128,17 @@ def group(name: str) -> Iterator[None]:
     nothing. A call joins the group that is current when its coroutine *first runs* (or is made into an asyncio task).
 
     Args:
-        name: What to call the group.
+        name: What to call the group; of 255 characters at most.
+
+    Raises:
+        ValueError: It is longer.
 
     Example:
         >>> with flyte.group("features"):
         ...     await asyncio.gather(*(feature(c) for c in columns))
     """
     context = current()
+    name = group_name(name)
     if context is None:
         yield
         return

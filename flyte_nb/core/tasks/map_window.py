@@ -17,7 +17,7 @@ from typing import Any
 from flyte_nb.core.control.calls import Settled
 from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.gateway import Gateway
-from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.context import Context, group_name
 from flyte_nb.core.tasks.prepare import code_of, prepare
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.code_versions import CodeVersion
@@ -96,7 +96,7 @@ class Window:
         self._context = context
         self._target = target
         self._inputs = inputs
-        self._group = f"{target.task.name}_{group or 'map'}"
+        self._group = f"{target.task.name}_{group_name(group) if group else 'map'}"
         self._limit = limit
         self._return_exceptions = return_exceptions
         #: Results by index that came before their turn.

@@ -199,6 +199,8 @@ def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tu
     if len(args) + len(kwargs) > 6:
         parts.append("...")
     text = ", ".join(parts)
+    if "'" in text or '"' in text:  # else nothing in it is a text
+        text = redact.scrub_code(text, ())
     if len(text) > LABEL_CHARS:
         text = text[: LABEL_CHARS - 3] + "..."
     return f"{name}({text})"

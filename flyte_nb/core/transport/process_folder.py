@@ -60,7 +60,7 @@ def sweep(root: Path | None = None) -> None:
         for folder in parent.glob(f"{prefix()}*-*"):
             number = folder.name.removeprefix(prefix()).partition("-")[0]
             with contextlib.suppress(OSError):
-                if number.isdigit() and folder.stat().st_uid == os.getuid() and not is_alive(int(number)):
+                if number.isdigit() and folder.lstat().st_uid == os.getuid() and not is_alive(int(number)):
                     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -24,6 +24,7 @@ from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
+from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, stop_gc_diagnosis
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -146,9 +147,8 @@ async def open_embedded(
         "distributed.worker.preload": [preload],
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "10s",
-        "distributed.admin.system-monitor.gil.enabled": False,
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings if dashboard else NO_DIAGNOSIS | settings):
         cluster: Any = EmbeddedCluster(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
@@ -171,6 +171,7 @@ async def open_embedded(
                 f"the embedded cluster could not start: {cause_of(exc)}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
+        stop_gc_diagnosis()
         client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
     return cluster, client
 

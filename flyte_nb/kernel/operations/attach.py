@@ -28,7 +28,7 @@ def debug(session: Session, *words: str) -> str | None:
         return "Which action? %flyte debug a17"
     found = find(session, words[0])
     if found is None:
-        return f"There is no action {words[0]}."
+        return session.store.missing(words[0])
     _, action = found
     error = error_of(action)
     if error is None or error.record is None:
@@ -51,7 +51,7 @@ def attach(session: Session, *words: str) -> str | None:
         return _off(session, *words[1:])
     found = find(session, words[0]) if words else session.gateway.ask(_first, session)
     if found is None:
-        return f"There is no action {words[0]}." if words else "No action stands at a breakpoint."
+        return session.store.missing(words[0]) if words else "No action stands at a breakpoint."
     record, action = found
     run, name = record.state.run, f"{record.state.run}/{action.id} {action.label}"
     demand_prompt(session.cells.ip, f"%flyte attach {action.id}")
@@ -111,6 +111,6 @@ def _first(session: Session) -> tuple[RunRecord, Action] | None:
 def _off(session: Session, *words: str) -> str:
     name = words[0] if words else latest(session)
     if name not in session.store.runs:
-        return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
+        return session.store.missing(name)
     session.gateway.run_soon(session.engine.ask_workers, "breakpoints_off", name)
     return f"Nothing of {name} stops at a breakpoint any more."

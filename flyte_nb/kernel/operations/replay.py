@@ -51,7 +51,7 @@ def replay(session: Session, *words: str) -> str:
         return "Which action? %flyte replay a17"
     found = find(session, names[0])
     if found is None:
-        return f"There is no action {names[0]}; `%flyte status` shows the latest run."
+        return session.store.missing(names[0])
     record, action = found
     try:
         call = session.gateway.ask(retry.call_of, session, record, action)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from flyte_nb.core.history.facts import Action, ErrorNote
-from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.store import FORGETS, RunRecord
+from flyte_nb.core.journal.history import PastRun, is_past_name
 from flyte_nb.core.journal.restore import when
 from flyte_nb.core.tasks.registry import links_of
+from flyte_nb.core.values.describe import plain
 from flyte_nb.errors import ActionNotFoundError
 from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.cluster import cluster_text
@@ -28,9 +30,12 @@ def find(session: Session, name: str) -> tuple[RunRecord, Action] | None:
 
 def load_if_earlier(session: Session, run: str) -> str:
     """Read a run of an earlier kernel, if it is one; returns why that cannot be, "" if nothing is amiss."""
-    if session.past is not None and run.startswith("k") and run not in session.store.runs:
+    past = session.past
+    if past is not None and run in session.store.forgotten and past.journal.kernel:
+        return f"{run} is not in memory any more; the history has it as k{past.journal.kernel}.{run}: use that name."
+    if past is not None and is_past_name(run) and run not in session.store.runs:
         try:
-            session.past.load(run)
+            past.load(run)
         except ActionNotFoundError as exc:
             return str(exc)
     return ""
@@ -52,7 +57,9 @@ def status(session: Session, *_words: str) -> str:
 )
 def runs(session: Session, *words: str) -> str:
     """One line for each run."""
-    return "\n".join([*_earlier_lines(session, "--all" in words), *_lines(session)]) or "No runs yet."
+    gone = list(session.store.forgotten)
+    said = [f"{gone[0]} to {gone[-1]} ({len(gone):,} runs) are not kept any more: {FORGETS}."] if gone else []
+    return "\n".join([*_earlier_lines(session, "--all" in words), *said, *_lines(session)]) or "No runs yet."
 
 
 def _lines(session: Session) -> list[str]:
@@ -71,20 +78,22 @@ def _lines(session: Session) -> list[str]:
 
 
 def _line(name: str, state: str, took: float, actions: int, what: str) -> str:
-    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} actions  {what}"
+    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} actions  {plain(what)}"
 
 
 def _earlier_lines(session: Session, everywhere: bool) -> list[str]:
     found = session.past.runs(everywhere=everywhere, limit=MAX_LISTED) if session.past is not None else []
-    lines = []
-    for run in found:
-        state = "dropped" if run.dropped else "running" if run.lives and run.ended is None else run.phase
-        where = f"  [{PurePath(run.notebook).name}]" if everywhere else ""
-        until = f", {run.cut_off_text}" if run.cut_off and not run.dropped else ""
-        what = f"{run.title}{where}  ({when(run)}{until})"
-        state = "cut off" if run.cut_off and not run.dropped else state
-        lines.append(_line(run.name, state, (run.ended or run.seen) - run.started, run.actions, what))
-    return lines
+    return [_earlier_line(session, run, everywhere) for run in found]
+
+
+def _earlier_line(session: Session, run: PastRun, everywhere: bool) -> str:
+    here = session.store.runs.get(run.name)
+    goes_on = here is not None and here.state.ended_at is None  # it was retried
+    cut_off = run.cut_off and not run.dropped and not goes_on
+    state = "dropped" if run.dropped else "cut off" if cut_off else "running" if run.ended is None else run.phase
+    where = f"  [{PurePath(run.notebook).name}]" if everywhere else ""
+    what = f"{run.title}{where}  ({when(run)}{f', {run.cut_off_text}' if cut_off else ''})"
+    return _line(run.name, state, (run.ended or run.seen) - run.started, run.actions, what)
 
 
 @subcommand("show", "[r3]", "show a run here")
@@ -95,26 +104,27 @@ def show(session: Session, *words: str) -> str | None:
     if amiss:
         return amiss
     if name not in session.store.runs:
-        return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
+        return session.store.missing(name)
     session.show_here(name)
     return None
 
 
-@subcommand("logs", "[r3/]a17 [--traceback]", "what an action printed, or its error in full")
+@subcommand("logs", "[r3/]a17 [--traceback] [--raw]", "what an action printed, or its error in full; --raw: as it came")
 def logs(session: Session, *words: str) -> str:
-    """An action's log lines, or its full traceback."""
+    """An action's log lines, or its full traceback; without what a terminal would obey, unless they are asked for raw."""
     names = [w for w in words if not w.startswith("-")]
     if not names:
         return "Which action? %flyte logs a17"
     found = find(session, names[0])
     if found is None:
-        return f"There is no action {names[0]}."
+        return session.store.missing(names[0])
     record, action = found
+    as_shown = (lambda text: text) if "--raw" in words else plain
     if "--traceback" in words:
-        return _traceback(action)
+        return as_shown(_traceback(action))
     log = record.logs.of(action.name)
     hidden = f"\n[{log.hidden:,} lines hidden]" if log.hidden else ""
-    return "\n".join(line.text for line in log) + hidden or f"{action.label} printed nothing."
+    return "\n".join(as_shown(line.text) for line in log) + hidden or f"{action.label} printed nothing."
 
 
 @subcommand("links", "[r3/]a17", "addresses that an action's task links to")
@@ -124,12 +134,12 @@ def links(session: Session, *words: str) -> str:
         return "Which action? %flyte links a17"
     found = find(session, words[0])
     if found is None:
-        return f"There is no action {words[0]}."
+        return session.store.missing(words[0])
     record, action = found
     info = session.info_of(record.state.run)
     if info is None:
         return f"{record.state.run} is forgotten."
-    lines = [f"{name}: {address}" for name, address in links_of(action, info)]
+    lines = [plain(f"{name}: {address}") for name, address in links_of(action, info)]
     return "\n".join(lines) or f"{action.label} has no links."
 
 
