@@ -119,8 +119,9 @@ class SqliteFile:
             trust.make_private(self.path)  # SQLite makes the files beside it with the same rights
         db = sqlite3.connect(self.path, timeout=timeout, check_same_thread=False)
         try:
-            mark = db.execute("PRAGMA application_id").fetchone()[0]
+            # The tables first: another kernel that makes the file marks it before it makes them.
             tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            mark = db.execute("PRAGMA application_id").fetchone()[0]
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if tables and mark != APPLICATION_ID:
                 raise ForeignFileError(f"{self.path} is a database of another program")
