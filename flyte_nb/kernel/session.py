@@ -230,6 +230,8 @@ class Session:
         if self.past is not None:
             stop_recording(self.past, self)
         self.past = past_of(self)
+        if self.notebook is not None:
+            say_cut_off(self.past, self.notebook.cells.ip.user_ns)
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait for the cluster; raises what starting it raised."""

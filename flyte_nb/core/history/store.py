@@ -238,7 +238,7 @@ class RunStore:
             record.measure()
             self._announce(event)
         elif kind is ev.RunReopened:
-            record.update(phase=Phase.RUNNING, ended_at=None, error=None)
+            record.update(phase=Phase.RUNNING, ended_at=None, error=None, note="")
             self._announce(event)
         else:
             record.apply(event)

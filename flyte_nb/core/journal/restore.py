@@ -190,6 +190,8 @@ def restored(history: History, run: PastRun) -> RunRecord:
         raise ActionNotFoundError(f"{run.name} cannot be read: {type(exc).__name__}: {exc}") from exc
     if record.state.ended_at is None:
         store.extend(_ends(record, run))
+    if run.cut_off:
+        record.update(note=run.cut_off_text)
     return record
 
 
