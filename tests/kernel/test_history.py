@@ -57,6 +57,10 @@ async def bad(x: int) -> int:
     raise ValueError(f"no {x}")
 
 @env.task
+async def picky(p: Point) -> bool:
+    raise ValueError("not yet")
+
+@env.task
 async def parent(n: int) -> int:
     found = await asyncio.gather(*(step(i) for i in range(n)))
     await wait_at_the_gate(n)
@@ -114,7 +118,9 @@ def test_after_a_kill_only_what_had_not_ended_is_executed(nb: Kernel) -> None:
     """A gather with nested calls, large results and classes of the notebook, and a run of `flyte.run` beside it."""
     assert "" == begin(nb)
     nb.run("run = flyte.run(main, 7, b'b' * 100_000)").ok()
-    nb.run("failed = await asyncio.gather(step(1), bad(1), return_exceptions=True)", cell_id="bad").ok()
+    nb.run(
+        "failed = await asyncio.gather(step(1), bad(1), picky(Point(3)), return_exceptions=True)", cell_id="bad"
+    ).ok()
     nb.begin(CELL, cell_id="all")
     log: Path = nb.home / "executed"
     nb.wait_for(lambda: len(log.read_text().split()) >= 24)
@@ -141,9 +147,15 @@ def test_a_run_of_a_killed_kernel_is_rerun_and_retried(nb: Kernel) -> None:
     assert "100210" in nb.run("print(await flyte.remote.Run.get('k1.r1').retry_failed())").ok().stdout
     assert ["parent7", "step6"] == executed(nb)
 
-    nb.run(DEFINE.replace('raise ValueError(f"no {x}")', "return -x")).ok()
-    assert "Retrying 1 action of k1.r2: a2 bad(1)." in nb.run("%flyte retry k1.r2").ok().stdout
-    assert "[10, -1]" in nb.run("print(await flyte.runs()['k1.r2'])").ok().stdout
+    for command in ("replay", "debug"):
+        assert "('x', 1)" in nb.run(f"%flyte {command} k1.r2/a2", inputs=["p ('x', x)", "q"]).ok().stdout
+    executed(nb)
+    fixed = DEFINE.replace('raise ValueError(f"no {x}")', "return -x").replace(
+        'raise ValueError("not yet")', "return type(p) is Point"
+    )
+    nb.run(fixed).ok()
+    assert "Retrying 2 actions of k1.r2: a2 bad(1), a3 picky(<Point>)." in nb.run("%flyte retry k1.r2").ok().stdout
+    assert "[10, -1, True]" in nb.run("print(await flyte.runs()['k1.r2'])").ok().stdout
     assert ["bad1"] == executed(nb)
 
 

@@ -50,6 +50,8 @@ MAX_WAITING = 1_000_000
 MAX_AGAIN = 100_000
 #: Bytes of large values waiting to be written; beyond it, further ones are not kept.
 MAX_WAITING_BYTES = 1024**3
+#: Runs of which something may follow: more than the store keeps.
+MAX_RECORDED = 1_000
 #: Characters of logs and reports recorded of one run: as many as the store keeps.
 MAX_TEXT = 16_000_000
 #: Seconds that a write waits for another kernel's.
@@ -265,6 +267,7 @@ class Journal:
         for event in events:
             if type(event) is ev.RunOpened:
                 self._recorded[run] = _Recorded(self._opened(db, event))
+                self._forget()
         found = self._recorded.get(run)
         if found is None:
             return
@@ -282,6 +285,12 @@ class Journal:
         )
         self._states(db, found, events)
         self._versions(db, found, events)
+
+    def _forget(self) -> None:
+        """Forget the runs that closed longest ago: nothing follows of them."""
+        for run in list(self._recorded)[: len(self._recorded) - MAX_RECORDED]:
+            if not self._recorded[run].open:
+                del self._recorded[run]
 
     def _states(self, db: Any, found: _Recorded, events: list[ev.Event]) -> None:
         for event in events:

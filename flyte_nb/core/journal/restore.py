@@ -157,6 +157,10 @@ class Past:
                 changed += record.changed_tasks
                 for action in list(record.actions.values()):
                     self._rebind(name, action)
+                    if action.parent in ("", ROOT) and action.inputs is not None and rebind.has_globals(action.inputs):
+                        # What a retry may begin with. (Where it cannot be opened here, the call says so.)
+                        renewed = rebind.renewed(action.inputs)
+                        action.inputs = renewed if isinstance(renewed, bytes) else action.inputs
             name = record.state.recovers
         return sorted(set(changed))
 

@@ -44,6 +44,7 @@ def rerun_with(
             f"{run_name} is the run of a cell: run the cell again, with `%%flyte recover` in its first line to reuse what "
             "succeeded. Or give the action_name of one of its actions."
         )
+    source.make_ready()
     call = engine.gateway.ask(retry.call_of, engine, record, action)
     task = retry.current_version(call.task)
     named = {**task.interface.named(*loads(call.payload)), **inputs}
@@ -51,7 +52,6 @@ def rerun_with(
     custom = tuple((options.get("custom_context") or dict(call.custom)).items())
     control = RunControl(engine, _info(source, options, run_name if recover else ""), task, bound, custom)
     if recover:
-        source.make_ready()
         names = [found.name for each in force_rerun_actions or () if (found := record.find(each)) is not None]
         engine.gateway.run_soon(engine.replay.force, control.name, names)
     return run_registry.launch(control)
