@@ -15,15 +15,17 @@ from flyte_nb.core.runs.engine import Engine
 _told: list[bool] = []
 
 
-def past_of(engine: Engine) -> Past | None:
+def past_of(session: Any) -> Past | None:
     """Begin to record a session's runs; None where that is off."""
     folder = location.folder()
+    session.engine.answers.serve("history.place", lambda _run, then, *_args: then(None))
     if folder is None:
         run_registry.find_earlier_with(lambda _name: None, lambda _limit: [])
         return None
     max_bytes, max_days = location.bounds()
-    journal = Journal(folder, engine.store, location.notebook_of({}), max_bytes=max_bytes, max_days=max_days)
-    past = Past(engine, journal, History(folder))
+    journal = Journal(folder, session.store, location.notebook_of({}), max_bytes=max_bytes, max_days=max_days)
+    session.engine.answers.serve("history.place", lambda run, then, *args: then(journal.place(run, *args)))
+    past = Past(session, journal, History(folder))
     run_registry.find_earlier_with(
         past.get, lambda limit: [past.run(run) for run in past.runs(limit=limit) if not run.dropped]
     )

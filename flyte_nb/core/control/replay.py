@@ -139,10 +139,19 @@ class FarRetained:
     """Retains large results at a worker: sends those of a moderate size to their run's home, and keeps larger ones.
 
     A larger one is kept until its parent has succeeded or its run has ended. Failed calls are retained at home only.
+
+    Args:
+        home: Of the runs.
+        record: Puts a larger one into the history of its run as well, at a place that the home names.
+        max_bytes: Bytes of larger ones kept.
     """
 
-    def __init__(self, home: Home, max_bytes: int = FAR_RETAINED_BYTES) -> None:
+    def __init__(
+        self, home: Home, record: Callable[[Any, Payload], None] = lambda _place, _result: None,
+        max_bytes: int = FAR_RETAINED_BYTES,
+    ) -> None:  # fmt: skip
         self._home = home
+        self._record = record
         self._max_bytes = max_bytes
         self._nbytes = 0
         #: By (run, parent), then by name.
@@ -158,7 +167,10 @@ class FarRetained:
         size = nbytes(result)
         if type(result) is not Packed and size <= FAR_BYTES:
             self._home.ask(call.run, "keep_result", (call.name, result), lambda _answer: None)
-        elif size <= self._max_bytes:
+            return
+        kept = result
+        self._home.ask(call.run, "history.place", (call.name, size), lambda place: self._record(place, kept))
+        if size <= self._max_bytes:
             self._large.setdefault((call.run.name, call.parent), {})[call.name] = result
             self._nbytes += size
             while self._nbytes > self._max_bytes:

@@ -69,7 +69,8 @@ class _Value(NamedTuple):
     payload: Payload
 
 
-_Custom = tuple[str, str, bytes | str]
+#: (run, action, its custom context), why a value of it is not kept, or bytes of a value that a worker keeps.
+_Custom = tuple[str, str, bytes | str | int]
 
 
 class _Recorded:
@@ -105,12 +106,13 @@ class Journal:
         self._file = SqliteFile(folder, LAYOUT)
         self._events: deque[ev.Event] = deque(maxlen=MAX_WAITING)
         self._values: deque[_Value] = deque()
-        #: (run, action, its custom context), or why a value of it is not kept.
-        self._customs: deque[tuple[str, str, bytes | str]] = deque()
+        self._customs: deque[_Custom] = deque()
         self._waiting_bytes = 0
         #: Number of this kernel; 0 before its first run.
         self.kernel = 0
         self._recorded: dict[str, _Recorded] = {}
+        #: Rows of runs, from their beginning on.
+        self._ids: dict[str, int] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
         #: Set, each, once what happened before it was put here is written.
@@ -135,6 +137,10 @@ class Journal:
     def _run_changed(self, event: ev.Event) -> None:
         if type(event) is ev.RunClosed:
             return
+        if type(event) is ev.RunOpened:
+            self._ids[event.run] = secrets.randbits(48)  # never used again, not even after a crash
+            while len(self._ids) > MAX_RECORDED:
+                del self._ids[next(iter(self._ids))]
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="flyte-journal", daemon=True)
             self._thread.start()
@@ -143,11 +149,23 @@ class Journal:
 
     def continued(self, run: str, row: int) -> None:
         """Record what follows of a run of an earlier kernel as part of that."""
+        self._ids[run] = row
         self._recorded.setdefault(run, _Recorded(row)).open = False
 
     def keep_result(self, run: str, action: str, payload: Payload) -> None:
         """Keep a result that is too large for an event. On the controller's thread."""
         self._keep(_Value(run, action, "result", payload))
+
+    def place(self, run: str, action: str, size: int) -> tuple[str, str] | None:
+        """Machine and path where a worker of this machine puts a large result; None if it is not to be kept.
+
+        On the controller's thread.
+        """
+        row = self._ids.get(run)
+        if row is None or self.off or size > min(values.MAX_VALUE_BYTES, self._bounds[0] // 4):
+            return None
+        self._customs.append((run, action, size))
+        return here(), str(values.path_of(self.folder, row, action, "result"))
 
     def keep_call(self, call: Call) -> None:
         """Keep arguments that are too large for an event. On the controller's thread."""
@@ -309,7 +327,7 @@ class Journal:
             sql = "INSERT INTO kernels (notebook, place, pid, born, seen) VALUES (?, ?, ?, ?, ?)"
             self.kernel = db.execute(sql, facts).lastrowid
         info = run_registry.info_of(event.run)
-        row = secrets.randbits(48)  # never used again, not even after a crash
+        row = self._ids.get(event.run) or secrets.randbits(48)
         db.execute(
             "INSERT OR REPLACE INTO runs (id, kernel, name, title, kind, cell, phase, started, seen, info) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?, ?)",
@@ -356,6 +374,9 @@ class Journal:
             found = self._recorded.get(run)
             if found is not None and isinstance(data, bytes):
                 db.execute("INSERT INTO customs (run, action, data) VALUES (?, ?, ?)", (found.id, action, data))
+            elif found is not None and isinstance(data, int):
+                self._added += data
+                db.execute("UPDATE runs SET nbytes = nbytes + ? WHERE id = ?", (data, found.id))
             elif found is not None:
                 db.execute("INSERT INTO missing (run, action, why) VALUES (?, ?, ?)", (found.id, action, data))
 

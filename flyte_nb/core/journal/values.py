@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flyte_nb.core.journal.format import VALUES, plain
+from flyte_nb.core.journal.kernels import here
 from flyte_nb.core.transport import trust
 from flyte_nb.core.transport.blobs import content_of
 from flyte_nb.core.transport.payload import Packed, Payload, nbytes, opened
+
+logger = logging.getLogger("flyte")
 
 #: Largest value kept: one must not push out everything else.
 MAX_VALUE_BYTES = 512 * 1024**2
@@ -44,6 +49,28 @@ def write(path: Path, payload: Payload) -> int:
         file.write(digest.digest())
     unfinished.replace(path)
     return nbytes(payload)
+
+
+def write_at(place: tuple[str, str] | None, payload: Payload) -> None:
+    """Write a value that is at a worker, in a thread of its own; nothing where the home is another machine, or records nothing.
+
+    Args:
+        place: Machine and path, from `Journal.place`.
+        payload: The value.
+    """
+    if place is not None and place[0] == here():
+        _writers.submit(_write_quietly, Path(place[1]), payload)
+
+
+def _write_quietly(path: Path, payload: Payload) -> None:
+    try:
+        write(path, payload)
+    except Exception:  # the disk is full, or its parent had it and it is gone: then nobody needs it
+        logger.debug("a result could not be recorded", exc_info=True)
+
+
+#: Makes its thread when it is needed.
+_writers = ThreadPoolExecutor(1, "flyte-values")
 
 
 def read(path: Path) -> Payload | None:
