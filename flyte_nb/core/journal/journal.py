@@ -16,27 +16,22 @@ import shutil
 import threading
 import time
 from collections import deque
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flyte_nb.core.cache.sqlite_file import SqliteFile, is_damage
 from flyte_nb.core.control.calls import Call
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.journal import values
 from flyte_nb.core.journal.bounds import trim
-from flyte_nb.core.journal.format import LAYOUT, encoded
+from flyte_nb.core.journal.format import LAYOUT
 from flyte_nb.core.journal.kernels import born, here
-from flyte_nb.core.journal.secrecy import hides_inputs, without_secrets
+from flyte_nb.core.journal.recorded import Recorded, plain_info, write
+from flyte_nb.core.journal.secrecy import hides_inputs
 from flyte_nb.core.runs import run_registry
-from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.settings.notices import notice_once
-from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.transport.payload import Payload, nbytes, small
-from flyte_nb.core.values import redact
-from flyte_nb.core.values.code_hash import code_version
 
 #: Seconds between two writes while a run goes on.
 FLUSH_S = 0.2
@@ -52,8 +47,6 @@ MAX_AGAIN = 100_000
 MAX_WAITING_BYTES = 1024**3
 #: Runs of which something may follow: more than the store keeps.
 MAX_RECORDED = 1_000
-#: Characters of logs and reports recorded of one run: as many as the store keeps.
-MAX_TEXT = 16_000_000
 #: Seconds that a write waits for another kernel's.
 BUSY_S = 5.0
 #: Bytes that must be free on the disk for a large value to be kept.
@@ -71,20 +64,6 @@ class _Value(NamedTuple):
 
 #: (run, action, its custom context), why a value of it is not kept, or bytes of a value that a worker keeps.
 _Custom = tuple[str, str, bytes | str | int]
-
-
-class _Recorded:
-    """A run that is being recorded."""
-
-    __slots__ = ("id", "open", "tasks", "text")
-
-    def __init__(self, row: int) -> None:
-        self.id = row
-        self.open = True
-        #: Tasks whose version is recorded.
-        self.tasks: set[str] = set()
-        #: Characters of logs and reports so far.
-        self.text = 0
 
 
 class Journal:
@@ -110,7 +89,7 @@ class Journal:
         self._waiting_bytes = 0
         #: Number of this kernel; 0 before its first run.
         self.kernel = 0
-        self._recorded: dict[str, _Recorded] = {}
+        self._recorded: dict[str, Recorded] = {}
         #: Rows of runs, from their beginning on.
         self._ids: dict[str, int] = {}
         self._wake = threading.Event()
@@ -150,7 +129,7 @@ class Journal:
     def continued(self, run: str, row: int) -> None:
         """Record what follows of a run of an earlier kernel as part of that."""
         self._ids[run] = row
-        self._recorded.setdefault(run, _Recorded(row)).open = False
+        self._recorded.setdefault(run, Recorded(row)).open = False
 
     def keep_result(self, run: str, action: str, payload: Payload) -> None:
         """Keep a result that is too large for an event. On the controller's thread."""
@@ -245,6 +224,8 @@ class Journal:
             db.commit()
         except Exception as exc:
             self.kernel, self._recorded = before
+            for each in self._recorded.values():
+                each.tasks.clear()  # their versions may have been among what failed
             return self._failed(db, exc, events)
         return db
 
@@ -284,42 +265,21 @@ class Journal:
     def _record(self, db: Any, run: str, events: list[ev.Event]) -> None:
         for event in events:
             if type(event) is ev.RunOpened:
-                self._recorded[run] = _Recorded(self._opened(db, event))
+                self._recorded[run] = Recorded(self._opened(db, event))
                 self._forget()
         found = self._recorded.get(run)
         if found is None:
             return
-        events = self._worth(found, events)
-        data = encoded([without_secrets(event) for event in events])
-        db.execute("INSERT INTO batches (run, data) VALUES (?, ?)", (found.id, data))
-        self._added += len(data)
-        queued = sum(type(event) is ev.ActionQueued and event.kind != "root" for event in events)
-        done = sum(
-            type(event) is ev.ActionEnded and event.phase.is_success and event.action != ROOT for event in events
-        )
-        db.execute(
-            "UPDATE runs SET actions = actions + ?, done = done + ?, nbytes = nbytes + ?, seen = ? WHERE id = ?",
-            (queued, done, len(data), time.time(), found.id),
-        )
-        self._states(db, found, events)
-        self._versions(db, found, events)
+        was_open = found.open
+        self._added += write(db, found, events)
+        if was_open and not found.open:
+            self._added = self._bounds[0]  # a good moment to look at the bounds
 
     def _forget(self) -> None:
         """Forget the runs that closed longest ago: nothing follows of them."""
         for run in list(self._recorded)[: len(self._recorded) - MAX_RECORDED]:
             if not self._recorded[run].open:
                 del self._recorded[run]
-
-    def _states(self, db: Any, found: _Recorded, events: list[ev.Event]) -> None:
-        for event in events:
-            if type(event) is ev.RunClosed:
-                found.open = False
-                state = (str(event.phase), event.at, found.id)
-                db.execute("UPDATE runs SET phase = ?, ended = ? WHERE id = ?", state)
-                self._added = self._bounds[0]  # a good moment to look at the bounds
-            elif type(event) is ev.RunReopened:
-                found.open = True
-                db.execute("UPDATE runs SET phase = 'running', ended = NULL WHERE id = ?", (found.id,))
 
     def _opened(self, db: Any, event: ev.RunOpened) -> int:
         if not self.kernel:
@@ -340,34 +300,10 @@ class Journal:
                 event.cell,
                 event.at,
                 time.time(),
-                _plain_info(info),
+                plain_info(info),
             ),
         )
         return row
-
-    def _worth(self, found: _Recorded, events: list[ev.Event]) -> list[ev.Event]:
-        """Without reports that a later one of the batch replaces, and without what is printed beyond `MAX_TEXT`."""
-        texts = [event for event in events if type(event) is ev.Reported or type(event) is ev.Logged]
-        if not texts:
-            return events
-        last = {(e.action, e.tab): e for e in texts if type(e) is ev.Reported}
-        skipped = {id(e) for e in texts if type(e) is ev.Reported and last[e.action, e.tab] is not e}
-        for event in texts:
-            if id(event) not in skipped:
-                found.text += _characters(event)
-                if found.text > MAX_TEXT:
-                    skipped.add(id(event))
-        return [event for event in events if id(event) not in skipped]
-
-    def _versions(self, db: Any, found: _Recorded, events: list[ev.Event]) -> None:
-        """Record which code the tasks of new actions have, with the helpers that they use."""
-        for event in events:
-            if type(event) is ev.ActionQueued and event.task not in found.tasks:
-                found.tasks.add(event.task)
-                version = version_of(event.task)
-                if version:
-                    row = (found.id, event.task, version)
-                    db.execute("INSERT OR IGNORE INTO versions (run, task, version) VALUES (?, ?, ?)", row)
 
     def _write_customs(self, db: Any, customs: list[_Custom]) -> None:
         for run, action, data in customs:
@@ -421,30 +357,3 @@ class Journal:
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=BUSY_S)
-
-
-def _characters(event: ev.Logged | ev.Reported) -> int:
-    return len(event.html) if isinstance(event, ev.Reported) else sum(len(line.text) for line in event.lines)
-
-
-def version_of(task: str) -> str:
-    """A version of a task's code as it is now, helpers included; "" if it is not known here."""
-    found = REGISTRY.latest(task)
-    if found is None:
-        return ""
-    try:
-        return code_version(found.func)
-    except Exception:  # what the user's objects raise
-        return ""
-
-
-def _plain_info(info: RunInfo | None) -> bytes | None:
-    """A run's facts, as far as they mean anything to another kernel; secrets aside."""
-    if info is None:
-        return None
-    kept: dict[str, Any] = {field.name: getattr(info, field.name) for field in fields(RunInfo)}
-    for name in ("name", "home", "aliases", "as_flyte", "recovers"):
-        del kept[name]
-    kept["started_at"] = info.started_at.timestamp()
-    kept["env_vars"] = tuple((name, value) for name, value in info.env_vars if not redact.hides(name, value))
-    return pickle.dumps(kept, 5)

@@ -19,7 +19,8 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.core.journal.format import plain
 from flyte_nb.core.journal.history import History, PastRun, is_past_name
-from flyte_nb.core.journal.journal import Journal, version_of
+from flyte_nb.core.journal.journal import Journal
+from flyte_nb.core.journal.recorded import version_of
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.engine import ROOT, Engine
 from flyte_nb.core.runs.retry import call_of
