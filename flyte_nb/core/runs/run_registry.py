@@ -56,7 +56,7 @@ def find_earlier_with(find: Callable[[str], Run | None], listed: Callable[[int],
 
 
 def find(name: str) -> Run:
-    """A run of this process, by name.
+    """A run of this process by name, or of an earlier kernel: "k41.r7".
 
     Raises:
         errors.ActionNotFoundError: There is none, or it is forgotten.
