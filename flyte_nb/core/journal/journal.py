@@ -193,6 +193,8 @@ class Journal:
         """Write what has come; returns the connection, None if it is given up."""
         if db is None:
             db = self._file.open_or_none(BUSY_S)
+        if db is None and not self.off and len(self._events) < MAX_AGAIN and not self._closing.is_set():
+            return None  # another kernel has it: next time
         # Values first: the events before them, which name their runs, are taken then, too.
         kept = [self._values.popleft() for _ in range(len(self._values))]
         customs = [self._customs.popleft() for _ in range(len(self._customs))]

@@ -285,6 +285,25 @@ def test_two_kernels_write_at_once(folder: Path):
     assert [50] * 24 == [run.done for run in found]
 
 
+def test_a_file_that_another_kernel_holds_costs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]):
+    """Locked for longer than a write waits: what happens meanwhile is written afterwards, and nothing is said."""
+    monkeypatch.setattr("flyte_nb.core.journal.journal.BUSY_S", 0.1)
+    store, journal = journal_of(folder)
+    a_run(store, "r1")
+    journal.flush()
+    with contextlib.closing(sqlite3.connect(folder / LAYOUT.file_name)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        a_run(store, "r2", calls=7)
+        journal.flush()
+        other.rollback()
+    a_run(store, "r3")
+    journal.flush()
+    journal.close()
+
+    assert [3, 7, 3] == [run.done for run in History(folder).runs()]
+    assert [] == said
+
+
 def test_arguments_under_a_secrets_name_are_not_kept(folder: Path):
     """Neither where the label hides them, nor where the label is cut before them."""
     import flyte_nb as flyte
