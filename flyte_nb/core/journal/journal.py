@@ -43,6 +43,10 @@ ALIVE_S = 60.0
 MAX_WAITING = 1_000_000
 #: Most events that are tried again when writing them failed.
 MAX_AGAIN = 100_000
+#: Events that are pickled at once: the engine's thread stands still meanwhile, as Python has one lock, about a millisecond.
+CHUNK = 800
+#: Seconds that it has for itself then.
+YIELD_S = 0.002
 #: Bytes of large values waiting to be written; beyond it, further ones are not kept.
 MAX_WAITING_BYTES = 1024**3
 #: Runs of which something may follow: more than the store keeps.
@@ -214,7 +218,10 @@ class Journal:
                 by_run.setdefault(event.run, []).append(event)
             db.execute("BEGIN IMMEDIATE")
             for run, found in by_run.items():
-                self._record(db, run, found)
+                for at in range(0, len(found), CHUNK):
+                    self._record(db, run, found[at : at + CHUNK])
+                    if len(found) > CHUNK:
+                        time.sleep(YIELD_S)
             self._write_customs(db, customs)
             for value in kept:
                 self._write_value(db, value)
