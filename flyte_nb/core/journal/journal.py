@@ -177,8 +177,12 @@ class Journal:
         db: Any = None
         ending, late = False, False
         while not ending:
-            self._wake.wait(FLUSH_S if self._any_open() else LATE_S if late else None)
+            busy = self._any_open()
+            self._wake.wait(FLUSH_S if busy else LATE_S if late else None)
             self._wake.clear()
+            if not busy and not self._asked and not self._closing.is_set():  # a run has just begun: let it
+                self._wake.wait(FLUSH_S)
+                self._wake.clear()
             ending = self._closing.is_set()
             asked = [self._asked.popleft() for _ in range(len(self._asked))]
             late = bool(self._events)
