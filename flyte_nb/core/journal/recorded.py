@@ -102,11 +102,11 @@ def version_of(task: str) -> str:
 
 
 def plain_info(info: RunInfo | None) -> bytes | None:
-    """A run's facts, as far as they mean anything to another kernel; secrets aside."""
+    """A run's facts, as far as they mean anything to another kernel; secrets aside, such as variables that cells have set."""
     if info is None:
         return None
     kept: dict[str, Any] = {field.name: getattr(info, field.name) for field in fields(RunInfo)}
-    for name in ("name", "home", "aliases", "as_flyte", "recovers"):
+    for name in ("name", "home", "aliases", "as_flyte", "recovers", "surroundings"):
         del kept[name]
     kept["started_at"] = info.started_at.timestamp()
     kept["env_vars"] = tuple((name, value) for name, value in info.env_vars if not redact.hides(name, value))

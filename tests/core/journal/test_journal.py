@@ -21,11 +21,13 @@ import pytest
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Attempt, ErrorNote, LogLine, Phase
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.journal import values
 from flyte_nb.core.journal.format import LAYOUT, decoded, encoded
 from flyte_nb.core.journal.history import History
 from flyte_nb.core.journal.journal import Journal
+from flyte_nb.core.journal.recorded import plain_info
 from flyte_nb.core.journal.restore import restored
 from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.blobs import content_of
@@ -326,3 +328,14 @@ def test_arguments_under_a_secrets_name_are_not_kept(folder: Path):
     record = restored(History(folder), History(folder).runs()[0])
     assert [None, None] == [record.actions[name].inputs for name in "xy"]
     assert all(b"hunter2" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_neither_variables_that_cells_set_nor_secrets_of_a_run_are_kept():
+    """They are for the workers of this kernel, and may be credentials."""
+    info = RunInfo(name="r1", surroundings=b"AWS_SECRET=abc", env_vars=(("API_KEY", "abc"), ("MODE", "fast")))
+
+    kept = plain_info(info)
+
+    assert kept is not None
+    assert b"abc" not in kept
+    assert (("MODE", "fast"),) == pickle.loads(kept)["env_vars"]
