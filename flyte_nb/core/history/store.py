@@ -293,7 +293,7 @@ class RunStore:
         if run in self.forgotten:
             return f"{run} is not kept any more: {FORGETS}."
         if run != name or (name[:1] == "a" and name[1:].isdigit()):
-            return f"There is no action {name}."
+            return f"There is no action {name}; `%flyte status` shows the latest run."
         return f"There is no run or action {name}; `%flyte runs` lists the runs." if name else "No runs yet."
 
     def find(self, name: str, default_run: str = "") -> tuple[RunRecord, Action] | None:
