@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from flyte_nb.core.transport.code_versions import TravellingCode
+from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.payload import Payload, loads_code, nbytes
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.worker.process.task_state import Copy, TaskState
@@ -131,14 +132,13 @@ class CodeStore:
             if not isinstance(found, TravellingCode):
                 return Copy(found)
             # Before they are installed: then they could not be told from what the process has by itself.
-            modules = found.imports.modules.values()
+            modules = [module for name, module in found.imports.modules.items() if name in found.own_modules]
             if not self._owns_process:
                 return Copy(found.task, None, modules)
             copy = Copy(found.task, functools.partial(self._activate, found), modules)
             self._active = None
             found.imports.install(first=True)
-            for set_up in found.companions:
-                set_up()
+            COMPANIONS.arrived(found.task.classes, found.companions)
             return copy
 
     def _activate(self, found: TravellingCode) -> None:

@@ -220,6 +220,21 @@ def test_a_program_has_tables_of_its_own(run, tmp_path):
     assert [{"a": 3, "b": 4}] == run(longer, Rows([])).rows
 
 
+@env.task
+async def registered_there(deeper: int) -> str:
+    """What a worker takes for its own registrations, below some calls of other tasks."""
+    from flyte_nb.core.transport.companions import COMPANIONS
+
+    return await registered_there(deeper - 1) if deeper else repr(COMPANIONS)
+
+
+@pytest.mark.parametrize("mode", [pytest.param("remote", marks=pytest.mark.cluster)])
+def test_what_came_with_code_is_not_registered_anew(run, cluster, mode):
+    """Else each version of code that a worker loads would bring those of all before it."""
+    DataFrameTransformerEngine.register(WriteRows(), default_format_for_type=True)
+    assert "<Companions []>" == run(registered_there, 3)
+
+
 def test_known_frames_can_be_written_in_another_way(run):
     DataFrameTransformerEngine.register(WriteJson(), override=True, default_format_for_type=True)
     DataFrameTransformerEngine.register(ReadJson())

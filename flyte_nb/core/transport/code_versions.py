@@ -20,6 +20,7 @@ from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
 from flyte_nb.core.transport.payload import Payload, key_bytes, pack
 from flyte_nb.core.transport.task_code import can_travel, why_not
+from flyte_nb.core.values.by_value.classes import Classes
 from flyte_nb.core.values.source_lines import cells_of, take_cells
 
 #: How often a task is pickled anew whose globals are changed meanwhile by another thread.
@@ -32,6 +33,8 @@ class VersionedTask(Protocol):
     name: str
     #: What `CodeVersions` remembers of it: kept here, since it refers to the task in turn.
     code_memo: Any
+    #: Those of the version that it came with; None where its program runs.
+    classes: Classes | None
 
 
 class CodeVersion:
@@ -56,6 +59,8 @@ class TravellingCode(NamedTuple):
     imports: Imports
     #: `flyte_nb.core.transport.companions.COMPANIONS` of its process.
     companions: tuple[Callable[[], object], ...] = ()
+    #: Names of the modules that came along for the task itself.
+    own_modules: frozenset[str] = frozenset()
 
 
 def _functions(reached: list[Any]) -> list[types.FunctionType]:
@@ -134,8 +139,18 @@ class CodeVersions:
 
     def _pickle(self, task: VersionedTask) -> tuple[Payload, list[Any], LazyImports]:
         """The task, pickled with what it needs; what was reached in doing so; what its code imports while it runs."""
+        payload, reached, imports = self._closure(task)
+        if along := COMPANIONS.of(task.classes):
+            # They stay as they were registered. What they refer to is neither compared at each call nor state of the task:
+            # it would make each attempt that overlaps another of its task unpickle all of it anew.
+            payload, _, _ = self._closure(task, along, frozenset(imports.loaded))
+        return payload, reached, imports
+
+    def _closure(
+        self, task: VersionedTask, along: tuple[Callable[[], object], ...] = (), own: frozenset[str] | None = None
+    ) -> tuple[Payload, list[Any], LazyImports]:
         payload, reached = self._dump(task)
-        imports, by_file, along = LazyImports(_functions(reached)), frozenset[str](), COMPANIONS.all()
+        imports, by_file = LazyImports(_functions(reached)), frozenset[str]()
         while (
             imports
             or along
@@ -144,7 +159,8 @@ class CodeVersions:
         ):
             try:
                 modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
-                payload, reached = self._dump(TravellingCode(task, imports.packed(), along), modules)
+                kept = frozenset(imports.loaded) if own is None else own
+                payload, reached = self._dump(TravellingCode(task, imports.packed(), along, kept), modules)
             except Exception:
                 stay = frozenset(name for name, module in imports.loaded.items() if not can_travel(module))
                 if not stay:

@@ -100,7 +100,8 @@ def test_a_second_stop_ends_a_cell_that_caught_the_first(shared_kernel: Kernel) 
     again = f"try:\n    {READY}; {FOREVER}\nexcept asyncio.CancelledError:\n    pass\n"
     cell = stopped(shared_kernel, f"{again}{again}{READY}; {FOREVER}", stops=3)
 
-    assert "CancelledError" == cell.error.name
+    # One that comes 0.3 s after another, as from a slow machine, is a KeyboardInterrupt.
+    assert cell.error.name in {"CancelledError", "KeyboardInterrupt"}
     assert_alive(shared_kernel)
 
 

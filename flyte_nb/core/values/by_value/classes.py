@@ -36,7 +36,7 @@ _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 class Classes:
     """Classes of one version of a task, by cloudpickle's number."""
 
-    __slots__ = ("lone", "met", "named")
+    __slots__ = ("__weakref__", "lone", "met", "named")
 
     def __init__(self) -> None:
         #: What its code refers to.
