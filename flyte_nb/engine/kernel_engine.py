@@ -26,7 +26,6 @@ from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.wire import ToHome, ToOwner, handlers_of
 from flyte_nb.engine.roster import KernelNetwork
@@ -37,17 +36,18 @@ logger = logging.getLogger("flyte")
 SETTLE_S = 5.0
 #: Seconds to wait for workers to acknowledge the close.
 CLOSE_ACK_S = 0.7
+#: Seconds to wait until nothing of this kernel is left on workers of a cluster that goes on.
+LEAVE_S = 5.0
 
 
 class KernelEngine:
     """Controller, store and cluster of a kernel, on a thread of their own.
 
     Args:
-        run_lane: Dask's task function of a lane.
-        plugin: Makes the Dask plugin that has a worker accept links.
+        entry: Module by which a worker becomes a host.
     """
 
-    def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
+    def __init__(self, entry: str) -> None:
         self.thread = LoopThread("flyte-engine")
         self.store = RunStore()
         #: Called on the engine thread with every event before it is folded: what it returns is.
@@ -56,11 +56,11 @@ class KernelEngine:
         self.network: KernelNetwork
         self.executor: DaskExecutor
         self.controller: Controller
-        self.call(self._build, run_lane, plugin)
+        self.call(self._build, entry)
 
-    async def _build(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
+    async def _build(self, entry: str) -> None:
         loop = asyncio.get_running_loop()
-        self.network = network = KernelNetwork(run_lane, plugin)
+        self.network = network = KernelNetwork(entry)
         #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
         self.answers = Answers()
         run_answers.serve(self.answers, loop)
@@ -201,6 +201,10 @@ class KernelEngine:
         closed = asyncio.get_running_loop().create_future()
         self.ask_all("close_idle", (), closed.set_result, CLOSE_ACK_S)
         await closed
+        if self.network.handle is not None and not self.network.handle.embedded:
+            left = asyncio.get_running_loop().create_future()
+            self.ask_all("leave", (), left.set_result, LEAVE_S)
+            await left
         await self.network.close()
 
     def abort_all(self) -> None:

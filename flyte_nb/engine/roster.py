@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.engine.clusters import welcome
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
-from flyte_nb.engine.dispatch.network import Network, RunLane
+from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.wire import WorkerInfo
 from flyte_nb.errors import NoClusterError, SchedulerLostError
@@ -25,13 +26,20 @@ LOOK_TIMEOUT = 2.0
 #: Requests that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
 MISSES = 3
 BUSY_MISSES = 12
+#: Workers that an error names.
+MAX_NAMED = 3
+#: Seconds that workers have to become hosts, all together; then each for itself.
+WELCOME_S = 60.0
+#: Seconds after which a worker that could not be used is looked at again.
+AGAIN_S = 10.0
 
 
 class KernelNetwork(Network):
     """Links from the kernel to every worker, the roster, and Dask's client; arguments as those of `KernelEngine`."""
 
-    def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
-        super().__init__(f"kernel-{uuid.uuid4().hex[:12]}", "", run_lane)
+    def __init__(self, entry: str) -> None:
+        me = f"kernel-{uuid.uuid4().hex[:12]}"
+        super().__init__(me, me, "")
         self.handle: ClusterHandle | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -43,14 +51,16 @@ class KernelNetwork(Network):
         self._listed: dict[str, WorkerInfo] = {}
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
         self.unreachable: dict[str, str] = {}
-        self._plugin = plugin
+        #: Why workers cannot be hosts, as sentences, and when they are asked again.
+        self.unfit: dict[str, str] = {}
+        self._again: dict[str, float] = {}
+        self._entry = entry
 
     async def start(self, target: Any, **options: Any) -> None:
         """Open the cluster and link to its workers."""
         try:
             self.handle = await open_cluster(target, self.exits, **options)
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
-            await self.handle.client.register_plugin(self._plugin())
             await self._refresh()
         except BaseException as exc:
             if not self.ready.done():
@@ -90,17 +100,68 @@ class KernelNetwork(Network):
         # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
         # may kill it, one request later.
         young, self._young = self._young, {address for address in listed if address not in self.links}
-        fresh = [a for a in self._young - self._connecting - self.resting if a in young or not self.ready.done()]
+        now = asyncio.get_running_loop().time()
+        self._again = {address: at for address, at in self._again.items() if address in listed and at > now}
+        fresh = [
+            address
+            for address in self._young - self._connecting - self.resting - self._again.keys()
+            if address in young or not self.ready.done()
+        ]
         self._listed = listed
-        connecting = [self.connect(address) for address in fresh]
-        if connecting and not self.ready.done():
-            await asyncio.wait(connecting)
-            if not self.links:
-                raise NoClusterError(self._unreachable_text())
+        if not self.ready.done():
+            await self._meet(fresh)
+        elif fresh:
+            self._connecting.update(fresh)
+            self.spawn(self._welcome(fresh))
         self._update_roster()
         for address in [a for a in self.links if a not in listed]:
             self.drop(address)
-        self.unreachable = {address: why for address, why in self.unreachable.items() if address in listed}
+        for reasons in (self.unreachable, self.unfit):
+            for address in reasons.keys() - listed.keys():
+                del reasons[address]
+
+    async def _meet(self, workers: list[str]) -> None:
+        """Link to the workers that are there at the start.
+
+        Raises:
+            NoClusterError: Versions differ, or none of them can be used.
+        """
+        assert self.handle is not None
+        if unlike := await welcome.unlike(self.handle.client, workers, scheduler=True):
+            raise NoClusterError(
+                f"{self.handle.description} cannot be used: {'; '.join(list(unlike.values())[:MAX_NAMED])}"
+                f"{' ...' if len(unlike) > MAX_NAMED else ''}."
+            )
+        await self._welcome(workers)
+        if workers and not self.links:
+            raise NoClusterError(self._unusable_text())
+
+    async def _welcome(self, workers: list[str]) -> None:
+        """Make workers hosts, and link to them."""
+        try:
+            refused = await asyncio.wait_for(self._hosts(workers), WELCOME_S)
+        except TimeoutError:
+            if len(workers) > 1:  # one of them does not answer
+                await asyncio.gather(*(self._welcome([address]) for address in workers))
+                return
+            refused = {workers[0]: f"worker {workers[0]} does not answer"}
+        except OSError as exc:  # the scheduler went away: it is asked again if it comes back
+            refused = dict.fromkeys(workers, str(exc))
+        again = asyncio.get_running_loop().time() + AGAIN_S
+        for address, why in refused.items():
+            self.unfit[address], self._again[address] = why, again
+            self._connecting.discard(address)
+        linking = [self.connect(address) for address in workers if address not in refused]
+        if linking:
+            await asyncio.wait(linking)
+
+    async def _hosts(self, workers: list[str]) -> dict[str, str]:
+        """Make workers hosts; returns why not, by address, for those that are none."""
+        assert self.handle is not None
+        client = self.handle.client
+        unlike = await welcome.unlike(client, workers)
+        fit = [address for address in workers if address not in unlike]
+        return unlike | await welcome.settle(client, fit, self.kernel, self._entry)
 
     def _update_roster(self) -> None:
         usable = self.links.keys() - self.resting
@@ -117,6 +178,7 @@ class KernelNetwork(Network):
 
     def _linked(self, peer: str, link: PeerLink) -> None:
         self.unreachable.pop(peer, None)
+        self.unfit.pop(peer, None)
         super()._linked(peer, link)
         self._update_roster()
 
@@ -127,8 +189,10 @@ class KernelNetwork(Network):
         super()._lost(peer)
         self._update_roster()
 
-    def _unreachable_text(self) -> str:
+    def _unusable_text(self) -> str:
         assert self.handle is not None
+        if not self.unreachable:
+            return f"none of the workers of {self.handle.description} can be used: {next(iter(self.unfit.values()))}."
         address, why = next(iter(self.unreachable.items()))
         return (
             f"none of the {len(self.unreachable)} workers of {self.handle.description} can be reached from this process "

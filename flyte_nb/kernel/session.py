@@ -34,7 +34,7 @@ from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.views.browser.details import Details
-from flyte_nb.worker.entry import HostPlugin, run_lane
+from flyte_nb.worker import entry
 
 #: Module that worker processes of the embedded cluster import first.
 PRELOAD = "flyte_nb.worker.preload"
@@ -55,7 +55,7 @@ class Session:
 
     def __init__(self, **options: Any) -> None:
         self.options = options
-        self.engine = KernelEngine(run_lane, HostPlugin)
+        self.engine = KernelEngine(entry.__name__)
         self.gateway = self.engine.gateway
         self.store = self.engine.store
         self.replay = self.engine.replay

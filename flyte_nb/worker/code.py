@@ -51,19 +51,19 @@ class CodeStore:
     Args:
         fetcher: Fetches large buffers from other machines.
         call_later: Of the worker's loop.
+        in_force: What is shared with the stores of other kernels in this process.
         owns_process: Whether the process is the worker's; else it is the user's, whose classes and modules stay as they are.
     """
 
-    def __init__(self, fetcher: Fetcher, call_later: Callable[..., object], *, owns_process: bool = True) -> None:
+    def __init__(
+        self, fetcher: Fetcher, call_later: Callable[..., object], in_force: InForce, *, owns_process: bool = True
+    ) -> None:
+        self._in_force = in_force
         self._owns_process = owns_process
         self._fetcher = fetcher
         self._call_later = call_later
         self._versions: dict[str, _Version] = {}
         self._collecting = False
-        self._states = ClassStates()
-        #: Whose classes and imports are in force.
-        self._active: _Version | None = None
-        self._guard = threading.RLock()
 
     def take(self, owner: str, name: str, payload: Payload) -> None:
         """A peer sends a version."""
@@ -131,8 +131,8 @@ class CodeStore:
         return version.task, functools.partial(self._activate, version)
 
     def _load(self, version: _Version) -> None:
-        with self._guard:
-            self._states.save()
+        with self._in_force.guard:
+            self._in_force.states.save()
             try:
                 found = loads_code(version.payload)
             except Exception as exc:
@@ -140,21 +140,21 @@ class CodeStore:
                     f"the code of the task cannot be loaded here: {type(exc).__name__}: {exc}"
                 ) from exc
             if isinstance(found, TravellingCode):
-                version.parts, self._active = found, None
+                version.parts, self._in_force.version = found, None
                 if self._owns_process:
-                    self._states.loaded(version)
+                    self._in_force.states.loaded(version)
                     found.imports.install(first=True)
                 found = found.task
         version.task = found
 
     def _activate(self, version: _Version) -> None:
-        if self._active is version:
+        if self._in_force.version is version:
             return
         assert version.parts is not None
-        with self._guard:
-            self._active = version
+        with self._in_force.guard:
+            self._in_force.version = version
             version.parts.imports.install()
-            self._states.activate(version)
+            self._in_force.states.activate(version)
 
     def __repr__(self) -> str:
         made = sum(version.task is not None for version in self._versions.values())
@@ -197,6 +197,15 @@ class ClassStates:
                 if now.get(name, _Version) is not value:
                     setattr(cls, name, value)
             self._active[cls] = version
+
+
+class InForce:
+    """Whose classes and imports a process has just now."""
+
+    def __init__(self) -> None:
+        self.version: _Version | None = None
+        self.states = ClassStates()
+        self.guard = threading.RLock()
 
 
 def _read(cls: type) -> dict[str, Any]:

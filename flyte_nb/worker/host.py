@@ -1,4 +1,6 @@
-"""The host of one Dask worker: executes attempts for their owners in lanes, and owns the children's. Runs in: worker loop.
+"""The host of one kernel in a Dask worker: executes its attempts in lanes, and owns the children's. Runs in: worker loop.
+
+A worker that serves several kernels has a host for each: nothing of one has a name that another could use.
 
 Everything here runs on the worker's own loop unless it says otherwise; lanes reach it with `post`. No user code runs here.
 """
@@ -6,17 +8,17 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import distributed
 
 from flyte_nb import import_alias
-from flyte_nb.core.attempts import output
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
-from flyte_nb.core.attempts.threads import LoopClock, allow_other_loops
+from flyte_nb.core.attempts.threads import LoopClock
 from flyte_nb.core.cache.service import CacheClient
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
@@ -29,40 +31,53 @@ from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
-from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.links.wire import Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.code import CodeStore, when_here
 from flyte_nb.worker.emitter import Emitter, LineBuffer
-from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread, Progress
+from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
+from flyte_nb.worker.premises import Premises
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.stopping import Stopping
 
+#: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
+KERNEL_RETURNS_S = 5.0
+#: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
+LANES_END_S = GRACE + 1.0
+
 
 class Host:
-    """One Dask worker.
+    """One kernel in one Dask worker.
 
     Args:
         worker: Dask's.
-        run_lane: Dask's task function of a lane.
+        kernel: Its name as a peer.
+        premises: What hosts share.
         answers_of: Makes the answers to what other processes ask.
     """
 
-    def __init__(self, worker: Any, run_lane: RunLane, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
+    def __init__(
+        self, worker: Any, kernel: str, premises: Premises, answers_of: Callable[[Host], dict[str, Answer]]
+    ) -> None:
         loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
-        self.network = WorkerNetwork(worker, run_lane)
+        self.network = WorkerNetwork(worker, kernel)
+        self._premises = premises
+        #: Has the worker close it.
+        self.leave: Callable[[], Coroutine[Any, Any, None]]
+        self._left: asyncio.Task[None] | None = None
         self.address = self.network.me
         #: Calls a function on the worker's loop; from any thread.
         self.post = Mailbox(loop).post
         self.send = self.network.send
-        self.gate = slots.SlotGate(worker.state.nthreads)
+        self.gate = premises.gate
         self.lanes: dict[str, LaneThread] = {}
         self.runs: dict[str, RunInfo] = {}
-        self.emitter = Emitter(loop, self.runs, self.send, Path(worker.local_directory) / "flyte-nb-logs")
+        self._folder = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
+        self.emitter = Emitter(loop, self.runs, self.send, self._folder)
         self.breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews = PreviewStore()
@@ -70,18 +85,16 @@ class Host:
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
-        self.post(self._start, loop, worker, answers_of)
-        asyncio.set_event_loop_policy(slots.SlotPolicy())
-        output.install(tee=False)
-        allow_other_loops()
-        import_alias.install_as_fallback()
+        self._start(loop, worker, answers_of)
 
     def _start(
         self, loop: asyncio.AbstractEventLoop, worker: Any, answers_of: Callable[[Host], dict[str, Answer]]
     ) -> None:
-        network, blobs = self.network, Blobs(self.address)
+        network, blobs, premises = self.network, Blobs(self.address), self._premises
         self._fetcher = Fetcher(network.questions, blobs)
-        self.code = CodeStore(self._fetcher, loop.call_later, owns_process=not self.address.startswith("inproc://"))
+        self.code = CodeStore(
+            self._fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process
+        )  # fmt: skip
         versions = CodeVersions(blobs)
         self.executor = DaskExecutor(network, self._fetcher, versions)
         cache = CacheClient(network, self.address, far=True)
@@ -102,6 +115,8 @@ class Host:
         """A peer has disconnected, or cannot be reached."""
         if is_worker(peer):
             self.executor.pool.worker_lost(peer)
+        elif peer == self.network.kernel:
+            self.gateway.loop.call_later(KERNEL_RETURNS_S, self._depart_unless_back)
         for lane in list(self.lanes.values()):
             if lane.owner == peer:
                 self._orphan(lane)
@@ -269,12 +284,36 @@ class Host:
             self.emitter.flush()
             self.stopping.memory.check()
 
-    def close(self) -> None:
-        """Close lanes and links."""
-        self.breakpoints.close()
+    def run_lane(self, *spec: Any) -> None:
+        """Be a lane until it is closed. On a thread of Dask's: a plain ``def``, since it would run a coroutine on its own loop.
+
+        Args:
+            *spec: The fields of a `LaneSpec`.
+        """
+        lane = LaneSpec(*spec)
+        kind = AsyncLane if lane.is_async else SyncLane
+        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm).run()
+
+    def depart(self) -> None:
+        """The kernel has no more use for this worker."""
+        self._left = asyncio.ensure_future(self.leave())
+
+    def _depart_unless_back(self) -> None:
+        if self.network.kernel not in self.network.links:
+            self.depart()
+
+    async def close(self, *, wait: bool) -> None:
+        """Close lanes and links, and leave nothing here. `wait`: for bodies that clean up."""
+        loop = asyncio.get_running_loop()
         for lane in list(self.lanes.values()):
             self._orphan(lane)
-        self.network.close_links()
+        end = loop.time() + LANES_END_S
+        while wait and self.lanes and loop.time() < end:  # noqa: ASYNC110 - lanes report to many
+            await asyncio.sleep(0.01)
+        await self.executor.close()
+        await self.network.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        self._premises.closed(self.network.kernel)
 
     def __repr__(self) -> str:
         under_way = sum(len(lane.bodies) for lane in self.lanes.values())

@@ -80,12 +80,12 @@ def test_a_paused_worker_ends_what_it_has_and_is_given_nothing_new(session: Sess
         dask_worker.status = distributed.core.Status[status]
 
     def host_on(address: str) -> str:
-        hosts = on_workers(session, lambda dask_worker: repr(dask_worker._flyte_nb_host), workers=[address])
+        hosts = on_workers(session, lambda dask_worker: repr(*dask_worker._flyte_nb_hosts.values()), workers=[address])
         return str(hosts[address])
 
     async def cell() -> tuple[str, str, set[str]]:
         held = asyncio.ensure_future(hold.aio(str(mark)))
-        await until(mark.exists)
+        await until(lambda: mark.exists() and mark.read_text())
         address = mark.read_text()
         await asyncio.to_thread(on_workers, session, pause, "paused", workers=[address])
         await until(lambda: address in session.engine.network.resting and address not in session.engine.network.roster)
@@ -110,7 +110,12 @@ def test_workers_hear_who_has_left(tmp_path: Path) -> None:
 
         def rosters() -> list[set[str]]:
             return list(
-                on_workers(session, lambda dask_worker: set(dask_worker._flyte_nb_host.network.roster)).values()
+                on_workers(
+                    session,
+                    lambda dask_worker: {
+                        a for host in dask_worker._flyte_nb_hosts.values() for a in host.network.roster
+                    },
+                ).values()
             )
 
         async def cell() -> list[set[str]]:

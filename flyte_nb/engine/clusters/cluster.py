@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cloudpickle
 import distributed
 
-import flyte_nb
 from flyte_nb.core.settings import notices
 from flyte_nb.engine.clusters.dask_logs import quiet_loggers
 from flyte_nb.engine.clusters.embedded import open_embedded
@@ -108,36 +104,5 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
             f"the Dask scheduler at {what} cannot be reached: {str(exc) or type(exc).__name__}. Check the address and that "
             "`dask scheduler` runs there, or call flyte_nb.init() without an address for an embedded cluster."
         ) from exc
-    await _ship_package(client)
     notices.gpus_are_uncounted(False)
     return ClusterHandle(client, None, what)
-
-
-async def _ship_package(client: Any) -> None:
-    """Upload the worker side where it is not installed: it is pure Python."""
-
-    def version() -> str:
-        import importlib
-
-        try:
-            return str(importlib.import_module("flyte_nb").__version__)
-        except ImportError:
-            return ""
-
-    found = await client.run(cloudpickle.loads(cloudpickle.dumps(version)))
-    if all(v == flyte_nb.__version__ for v in found.values()) and found:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "flyte_nb.zip"
-        pack_worker_side(path)
-        await client.upload_file(str(path))
-
-
-def pack_worker_side(path: Path) -> None:
-    """Write the package into a zip file, without what needs Jupyter."""
-    root = Path(__file__).parents[2]
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(root.rglob("*.py")):
-            inside = file.relative_to(root)
-            if inside.parts[0] not in {"kernel", "views"}:
-                archive.write(file, f"flyte_nb/{inside}")

@@ -10,8 +10,24 @@ from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.links.peers import Peers
 from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
 
-#: What Dask executes for a lane: the worker's side of it, until it is closed.
-RunLane = Callable[[LaneSpec], None]
+#: What Dask executes for a lane, as source and plain values: its scheduler, which unpickles tasks, need not have this package.
+#: A worker that has just started becomes a host in a moment, unless the kernel is gone by then.
+_LANE = """
+import time
+from distributed import get_worker
+worker = get_worker()
+key, until = worker.get_current_task(), time.monotonic() + within
+while (host := getattr(worker, "_flyte_nb_hosts", {}).get(kernel)) is None:
+    if time.monotonic() > until:
+        raise TimeoutError(f"the worker {worker.address} is not ready for flyte_nb: %flyte cluster says why")
+    if key not in worker.state.tasks or worker.state.tasks[key].state != "executing":
+        break
+    time.sleep(0.01)
+else:
+    host.run_lane(*lane)
+"""
+#: Seconds within which a kernel welcomes a worker.
+WELCOMED_WITHIN_S = 30.0
 
 
 class Network(Peers):
@@ -19,18 +35,17 @@ class Network(Peers):
 
     Args:
         me: This process's name as a peer.
+        kernel: The kernel that all this is for.
         own_address: Address of the worker this process is; "" in a kernel.
-        run_lane: Dask's task function of a lane.
     """
 
-    def __init__(self, me: str, own_address: str, run_lane: RunLane) -> None:
-        super().__init__(me)
+    def __init__(self, me: str, kernel: str, own_address: str) -> None:
+        super().__init__(me, kernel)
         self.own_address = own_address
         #: Workers that lanes can be opened on, by address.
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that go on with what they have and are given nothing new, as long as there are others.
         self.resting: set[str] = set()
-        self._run_lane = run_lane
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit, once it is known."""
@@ -53,8 +68,9 @@ class Network(Peers):
             Its `distributed.Future`.
         """
         client = await self._dask()
+        given = {"kernel": self.kernel, "lane": tuple(spec), "within": WELCOMED_WITHIN_S}
         return client.submit(
-            self._run_lane, spec, key=f"flyte-{spec.task_name}-{spec.lane.rpartition(':')[2]}", pure=False, retries=0,
-            resources=resources or None, workers=[prefer] if prefer else None,
+            exec, _LANE, given, key=f"flyte-{spec.task_name}-{self.kernel}-{spec.lane.rpartition(':')[2]}", pure=False,
+            retries=0, resources=resources or None, workers=[prefer] if prefer else None,
             allow_other_workers=bool(prefer) and not only,
         )  # fmt: skip

@@ -32,4 +32,5 @@ def cluster_text(session: Session) -> str:
     lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
     lines += [f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}" for w in network.roster.values()]
     lines += [f"  {address}  cannot be reached from here: {why}" for address, why in network.unreachable.items()]
+    lines += [f"  {address}  is not used: {why}" for address, why in network.unfit.items()]
     return "\n".join(lines)
