@@ -172,7 +172,7 @@ def init(cluster: Any = None, **options: Any) -> None:
     session = importlib.import_module("flyte_nb.kernel.session")
     made = session.replace(target=cluster, **ours)
     if cluster is not None:
-        made.wait_ready()
+        made.wait_attached()
 
 
 @_Dual

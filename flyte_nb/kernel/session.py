@@ -27,6 +27,7 @@ from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload
 from flyte_nb.core.transport.task_code import dump_function
+from flyte_nb.engine.clusters.cluster import needs_callers_loop
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
@@ -224,6 +225,11 @@ class Session:
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait for the cluster; raises what starting it raised."""
         self.starting.result(timeout)
+
+    def wait_attached(self) -> None:
+        """Wait for an existing cluster, unless it runs on the loop of this thread: then the first action waits for it."""
+        if not needs_callers_loop(self.options.get("target")):
+            self.wait_ready()
 
     def _finish(self) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""

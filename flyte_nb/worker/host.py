@@ -11,7 +11,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import distributed
 
@@ -36,11 +36,10 @@ from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.code import CodeStore, when_here
+from flyte_nb.worker.code import CodeStore, InForce, when_here
 from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
-from flyte_nb.worker.premises import Premises
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.stopping import Stopping
 
@@ -48,6 +47,17 @@ from flyte_nb.worker.stopping import Stopping
 KERNEL_RETURNS_S = 5.0
 #: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
 LANES_END_S = GRACE + 1.0
+
+
+class Premises(Protocol):
+    """What hosts of several kernels share in one worker (`flyte_nb.worker.entry`)."""
+
+    gate: slots.SlotGate
+    in_force: InForce
+    owns_process: bool
+
+    def closed(self, kernel: str) -> None:
+        """A kernel has left."""
 
 
 class Host:

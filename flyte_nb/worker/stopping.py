@@ -31,6 +31,8 @@ OOM_GRACE = 0.5
 INTERRUPTED_GRACE = 0.2
 #: Seconds for the outcome to leave before the process is replaced.
 REPORT_S = 0.1
+#: Seconds between two looks whether a process can be replaced in which others compute.
+ALONE_EVERY_S = 0.5
 #: Stops kept for attempts that are about to begin; one that came when its attempt had ended stays here, too.
 MAX_EARLY = 1_000
 
@@ -116,11 +118,22 @@ class Stopping:
         lane.host.report(lane, [lane.stopped(body)], None)
         self._loop.call_later(REPORT_S, self._replace_process)
 
+    @property
+    def _shared(self) -> bool:
+        """Whether tasks of other kernels, or of Dask's own users, are under way in this process."""
+        hosts = [host for host in getattr(self._worker, "_flyte_nb_hosts", {}).values() if host is not None]
+        theirs = [lane for host in hosts if host.lanes is not self._lanes for lane in host.lanes.values()]
+        tasks = (*self._worker.state.executing, *self._worker.state.long_running)
+        return any(lane.bodies for lane in theirs) or any(not str(task.key).startswith("flyte-") for task in tasks)
+
     def _replace_process(self) -> None:
-        if self._worker.nanny:
-            os._exit(1)  # its nanny starts another
         if self._worker.address.startswith("inproc://"):
             return  # a worker in the user's own process, which goes on; so does the body
+        if self._shared:  # they go first: what is stopped here is nothing of theirs
+            self._loop.call_later(ALONE_EVERY_S, self._replace_process)
+            return
+        if self._worker.nanny:
+            os._exit(1)  # its nanny starts another
         # Without one: become a fresh worker, of the same command line.
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import distributed
+from distributed.versions import VersionMismatchWarning
 
 from flyte_nb.core.settings import notices
 from flyte_nb.engine.clusters.dask_logs import quiet_loggers
@@ -70,13 +72,26 @@ async def open_cluster(
         cluster, client = await open_embedded(exits, n_workers, threads_per_worker, dashboard, memory_limit, preload)
         return ClusterHandle(client, cluster, "embedded cluster")
     if isinstance(target, distributed.Client):
-        address, security = target.scheduler_info()["address"], security or target.security
-    elif isinstance(target, (str, os.PathLike)) and Path(target).is_file():  # noqa: ASYNC240 - once, before anything runs
+        if target.scheduler is None:
+            raise NoClusterError(
+                f"{target!r} is closed, or not started yet (`await` it): give init() one that is connected."
+            )
+        address, security = str(target.scheduler.address), security or target.security
+    elif isinstance(target, (str, os.PathLike)) and (Path(target).is_file() or _is_path(str(target))):  # noqa: ASYNC240 - once, before anything runs
+        if not Path(target).is_file():  # noqa: ASYNC240
+            raise NoClusterError(
+                f"there is no scheduler file {target}. `dask scheduler --scheduler-file {target}` writes one, on a disk that "
+                "this process sees, too; an address looks like 'tcp://host:8786'."
+            )
         return await _attach(None, security, str(target), f"scheduler file {target}")
     elif isinstance(target, str):
         address = target
     elif hasattr(target, "scheduler_address"):
-        address, security = target.scheduler_address, security or getattr(target, "security", None)
+        address, security = str(target.scheduler_address), security or getattr(target, "security", None)
+        if "://" not in address:
+            raise NoClusterError(
+                f"{target!r} has no scheduler yet: start it (`await` it, if it is asynchronous) before init()."
+            )
     else:
         raise TypeError(
             f"init() cannot use {target!r} as a cluster. Give it an address ('tcp://host:8786'), a scheduler file, "
@@ -85,16 +100,36 @@ async def open_cluster(
     return await _attach(address, security, None, address)
 
 
+def _is_path(text: str) -> bool:
+    """Whether a text can only mean a file: an address has no folders, nor such an ending."""
+    return "://" not in text and (os.sep in text or text.endswith(".json"))
+
+
+def needs_callers_loop(target: Any) -> bool:
+    """Whether a cluster runs on the loop of the calling thread, so that it stands still while that waits."""
+    cluster = getattr(target, "cluster", None) if isinstance(target, distributed.Client) else target
+    return bool(getattr(cluster, "asynchronous", False)) and isinstance(
+        getattr(cluster, "scheduler", None), distributed.Scheduler
+    )
+
+
 async def _attach(address: str | None, security: Any, scheduler_file: str | None, what: str) -> ClusterHandle:
     try:
-        client = await asyncio.wait_for(
-            distributed.Client(
-                address, asynchronous=True, set_as_default=False, security=security, scheduler_file=scheduler_file,
-                timeout=CONNECT_TIMEOUT - 1,
-            ),
-            CONNECT_TIMEOUT,
-        )  # fmt: skip
+        with warnings.catch_warnings():  # `flyte_nb.engine.clusters.welcome` compares versions
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            client = await asyncio.wait_for(
+                distributed.Client(
+                    address, asynchronous=True, set_as_default=False, security=security, scheduler_file=scheduler_file,
+                    timeout=CONNECT_TIMEOUT - 1,
+                ),
+                CONNECT_TIMEOUT,
+            )  # fmt: skip
     except TypeError as exc:  # Dask's answer to tls:// without credentials
+        if what.startswith("gateway://"):
+            raise NoClusterError(
+                f"{what} is the address of a dask-gateway, which asks for credentials: give init() the GatewayCluster object "
+                "instead (`Gateway().connect(name)`), it has them."
+            ) from exc
         raise NoClusterError(
             f"the Dask scheduler at {what} wants TLS credentials: give them as flyte_nb.init({what!r}, "
             "security=distributed.Security(...)), or in Dask's configuration (distributed.comm.tls)."

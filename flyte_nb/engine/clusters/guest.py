@@ -2,7 +2,7 @@
 
 As source, since bytecode of another Python version can end the process that loads it; so nothing here needs this package to
 be there. What it puts there (an archive of the package, a place on ``sys.path``) goes when the last kernel has left
-(`flyte_nb.worker.premises`).
+(`flyte_nb.worker.entry`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,16 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.as_posix() for path in found if path.parts[0] not in ELSEWHERE)
 
 
+def leave(worker: Any, kernel: str) -> bool:
+    """Take a kernel off the list; returns whether it was the last."""
+    worker._flyte_nb_hosts.pop(kernel, None)  # noqa: SLF001 - our marks on Dask's worker
+    if worker._flyte_nb_hosts:  # noqa: SLF001
+        return False
+    for mark in ("_flyte_nb_hosts", "_flyte_nb_lock", "_flyte_nb_premises"):
+        vars(worker).pop(mark, None)
+    return True
+
+
 async def settle(
     kernel: str, entry: str, version: str, build: str, archive: bytes | None, dask_worker: Any = None
 ) -> str:
@@ -55,8 +65,8 @@ async def settle(
     Returns:
         "" when it is one; `NEEDED`; else why it is none, in words that follow "it".
     """
-    hosts = vars(dask_worker).setdefault("_flyte_nb_hosts", {})
     async with vars(dask_worker).setdefault("_flyte_nb_lock", asyncio.Lock()):
+        hosts = vars(dask_worker).setdefault("_flyte_nb_hosts", {})
         if hosts.get(kernel) is not None:
             return ""
         others, hosts[kernel] = any(hosts.values()), None  # from here on the package stays, if it is there
@@ -69,7 +79,7 @@ async def settle(
         except Exception as exc:
             refusal = f"cannot load flyte_nb {version}: {type(exc).__name__}: {exc}"
         if refusal:
-            del hosts[kernel]
+            leave(dask_worker, kernel)
         return refusal
 
 

@@ -75,7 +75,7 @@ def difference(mine: dict[str, Any], theirs: dict[str, Any], who: str) -> str:
             ours, other = (".".join(each.split(".")[:3]) for each in (ours, other))
             return (
                 f"{who} has {name} {other}, and this process has {name} {ours}: code and values cannot travel between them. "
-                f"Install the same version of {name} on both sides"
+                f"Install {name} {ours} there, or {other} here"
             )
     return ""
 
