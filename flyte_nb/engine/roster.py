@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable
 from typing import Any
 
+from distributed.comm.core import Comm
+
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters import welcome
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
+from flyte_nb.engine.clusters.routes import Links, Routes
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
@@ -30,6 +34,8 @@ BUSY_MISSES = 12
 MAX_NAMED = 3
 #: Seconds that workers have to become hosts, all together; then each for itself.
 WELCOME_S = 60.0
+#: Seconds in which a worker must tell its versions.
+ANSWERS_S = 5.0
 #: Seconds after which a worker that could not be used is looked at again.
 AGAIN_S = 10.0
 
@@ -55,11 +61,13 @@ class KernelNetwork(Network):
         self.unfit: dict[str, str] = {}
         self._again: dict[str, float] = {}
         self._entry = entry
+        self.routes: Routes
 
-    async def start(self, target: Any, **options: Any) -> None:
+    async def start(self, target: Any, *, links: Links = "auto", **options: Any) -> None:
         """Open the cluster and link to its workers."""
         try:
             self.handle = await open_cluster(target, self.exits, **options)
+            self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links)
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
             await self._refresh()
         except BaseException as exc:
@@ -127,7 +135,10 @@ class KernelNetwork(Network):
             NoClusterError: Versions differ, or none of them can be used.
         """
         assert self.handle is not None
-        if unlike := await welcome.unlike(self.handle.client, workers, scheduler=True):
+        unlike: dict[str, str] = {}
+        with contextlib.suppress(TimeoutError):  # then each is asked for itself
+            unlike = await asyncio.wait_for(welcome.unlike(self.handle.client, workers, scheduler=True), ANSWERS_S)
+        if unlike:
             raise NoClusterError(
                 f"{self.handle.description} cannot be used: {'; '.join(list(unlike.values())[:MAX_NAMED])}"
                 f"{' ...' if len(unlike) > MAX_NAMED else ''}."
@@ -159,7 +170,13 @@ class KernelNetwork(Network):
         """Make workers hosts; returns why not, by address, for those that are none."""
         assert self.handle is not None
         client = self.handle.client
-        unlike = await welcome.unlike(client, workers)
+        try:
+            unlike = await asyncio.wait_for(welcome.unlike(client, workers), ANSWERS_S)
+        except TimeoutError:
+            if len(workers) == 1:
+                return {workers[0]: f"worker {workers[0]} does not answer"}
+            each = await asyncio.gather(*(self._hosts([address]) for address in workers))
+            return {address: why for refused in each for address, why in refused.items()}
         fit = [address for address in workers if address not in unlike]
         return unlike | await welcome.settle(client, fit, self.kernel, self._entry)
 
@@ -171,6 +188,14 @@ class KernelNetwork(Network):
             for link in self.links.values():
                 link.send(("roster", roster))
             self.on_roster()
+
+    async def _open(self, address: str, comm: Comm | None = None) -> PeerLink:
+        try:
+            return await super()._open(address, await self.routes.connect(address))
+        except OSError:
+            if not self.routes.mistaken(address):
+                raise
+            return await super()._open(address, await self.routes.connect(address))
 
     def _credentials(self) -> dict[str, Any]:
         assert self.handle is not None

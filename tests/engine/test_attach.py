@@ -188,5 +188,5 @@ def test_workers_that_cannot_be_reached_are_named(scheduler: str, monkeypatch: p
 
     monkeypatch.setattr(peers, "open_link", refused)  # a firewall between kernel and workers
     with pytest.raises(flyte.errors.NoClusterError, match=r"none of the 1 workers .*No route to host.*contact-address"):
-        flyte.init(scheduler)
+        flyte.init(scheduler, links="direct")
     flyte.shutdown()

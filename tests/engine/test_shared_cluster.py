@@ -105,7 +105,7 @@ class Cluster:
         )
         until(file.exists)
         self.client = distributed.Client(scheduler_file=str(file), set_as_default=False)
-        self.address = str(self.client.scheduler.address)
+        self.address = str(self.client.scheduler_info()["address"])
 
     def start(self, argv: list[str], **env: str) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,24 +25,26 @@ _NAMES = {"python": "Python"}
 _FOLDER = Path(guest.__file__).parents[2]
 
 
-class _Sent:
-    """A function of `guest`, pickled as its source: what unpickles it executes no bytecode of this process."""
+class AsSource:
+    """A function of a module, pickled as the module's source: what unpickles it executes no bytecode of this process."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, module: types.ModuleType, name: str) -> None:
         self.__name__ = name
+        self._module = module
 
     def __call__(self, *_args: Any) -> Any:
+        """Not here."""
         raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
         space = {"__name__": "flyte_nb_guest"}
-        where = {"source": _source(), "space": space, "name": self.__name__}
+        where = {"source": _source(self._module), "space": space, "name": self.__name__}
         return eval, ("(exec(source, space), space[name])[1]", where)
 
 
 @functools.cache
-def _source() -> str:
-    return Path(guest.__file__).read_text(encoding="utf-8")
+def _source(module: types.ModuleType) -> str:
+    return Path(str(module.__file__)).read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -112,7 +115,7 @@ async def settle(client: Any, workers: list[str], kernel: str, entry: str) -> di
         if workers:
             content = brought() if brought is not None else None
             given = (kernel, entry, flyte_nb.__version__, build(), content)
-            found = await client.run(_Sent("settle"), *given, workers=workers, on_error="return")
+            found = await client.run(AsSource(guest, "settle"), *given, workers=workers, on_error="return")
             refused.update(
                 (address, said if isinstance(said, str) else f"does not answer: {said}")
                 for address, said in found.items()

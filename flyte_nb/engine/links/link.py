@@ -139,7 +139,7 @@ def op_of(kernel: str) -> str:
 
 async def open_link(
     address: str, me: str, connection_args: dict[str, Any], on_message: Callable[[PeerLink, Message], None],
-    on_close: Callable[[PeerLink], None], kernel: str,
+    on_close: Callable[[PeerLink], None], kernel: str, comm: Comm | None = None,
 ) -> PeerLink:  # fmt: skip
     """Connect to a worker's host.
 
@@ -150,13 +150,15 @@ async def open_link(
         on_message: Called with each message, in order.
         on_close: Called once when the other side is gone.
         kernel: Whose host it is: a worker has one for each kernel.
+        comm: A connection to it; None makes one.
 
     Raises:
         OSError: It cannot be reached within `CONNECT_TIMEOUT`.
     """
-    comm = await connect(address, timeout=CONNECT_TIMEOUT, **connection_args)
-    await comm.write({"op": op_of(kernel), "peer": me, "reply": False})
+    if comm is None:
+        comm = await connect(address, timeout=CONNECT_TIMEOUT, **connection_args)
     try:
+        await comm.write({"op": op_of(kernel), "peer": me, "reply": False})
         # A worker without such a host would drop all messages. It says who it is: an address may mean another process here.
         if (found := await asyncio.wait_for(comm.read(), HELLO_TIMEOUT)) != address:
             raise OSError(f"{found} answers at the address {address}")

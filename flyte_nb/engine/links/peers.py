@@ -14,6 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from distributed.comm.core import Comm
+
 from flyte_nb.core.control.questions import Answer, Then, respond
 from flyte_nb.engine.links.link import PeerLink, open_link, spawn
 from flyte_nb.engine.links.wire import Handler, Message, ToPeer, handlers_of
@@ -99,13 +101,17 @@ class Peers:
 
     async def _connect(self, address: str) -> None:
         try:
-            link = await open_link(address, self.me, self._credentials(), self._dispatch, self._closed, self.kernel)
+            link = await self._open(address)
         except OSError as exc:
             self._refused(address, exc)
         else:
             self._linked(address, link)
         finally:
             self._connecting.discard(address)
+
+    async def _open(self, address: str, comm: Comm | None = None) -> PeerLink:
+        args = self._credentials()
+        return await open_link(address, self.me, args, self._dispatch, self._closed, self.kernel, comm)
 
     def _credentials(self) -> dict[str, Any]:
         """Dask's arguments for connecting to a worker."""
