@@ -67,6 +67,7 @@ class KernelNetwork(Network):
         """Open the cluster and link to its workers."""
         try:
             self.handle = await open_cluster(target, self.exits, **options)
+            self.grows = not self.handle.embedded
             self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links)
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
             await self._refresh()
@@ -178,7 +179,7 @@ class KernelNetwork(Network):
             each = await asyncio.gather(*(self._hosts([address]) for address in workers))
             return {address: why for refused in each for address, why in refused.items()}
         fit = [address for address in workers if address not in unlike]
-        return unlike | await welcome.settle(client, fit, self.kernel, self._entry)
+        return unlike | await welcome.settle(client, fit, self.kernel, self._entry, self.grows)
 
     def _update_roster(self) -> None:
         usable = self.links.keys() - self.resting

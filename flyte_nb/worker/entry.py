@@ -111,10 +111,11 @@ class HostPlugin(WorkerPlugin):
         await self._host.close(wait=worker.status in WORKER_ANY_RUNNING)
 
 
-async def open_host(worker: Any, kernel: str) -> None:
+async def open_host(worker: Any, kernel: str, grows: bool) -> None:
     """Make a worker a host for a kernel (`flyte_nb.engine.clusters.guest`)."""
     premises = premises_of(worker)
     host = Host(worker, kernel, premises, answers_of)
+    host.network.grows = grows
     plugin = HostPlugin(host)
 
     async def leave() -> None:

@@ -58,6 +58,7 @@ class FakeNetwork:
         self.me = own_address or "kernel"
         self.own_address = own_address
         self.resting: set[str] = set()
+        self.grows = False
         self.sent: list[tuple[str, Message]] = []
         self.lanes: list[tuple[LaneSpec, str, bool]] = []
         self.roster = {address: worker(address) for address in ("tcp://a", "tcp://b")}

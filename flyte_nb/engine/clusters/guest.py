@@ -50,13 +50,14 @@ def leave(worker: Any, kernel: str) -> bool:
 
 
 async def settle(
-    kernel: str, entry: str, version: str, build: str, archive: bytes | None, dask_worker: Any = None
+    kernel: str, entry: str, grows: bool, version: str, build: str, archive: bytes | None, dask_worker: Any = None
 ) -> str:
     """Make a worker a host for a kernel.
 
     Args:
         kernel: Its name as a peer.
         entry: Module of the package that makes hosts.
+        grows: Whether the cluster may get more workers.
         version: Of the kernel's package.
         build: Of the kernel's package: every process of a kernel has the same.
         archive: The package, zipped; None at first, since many workers have it.
@@ -75,7 +76,7 @@ async def settle(
                 _prepare, others, entry, version, build, archive, dask_worker.local_directory
             )
             if not refusal:
-                await importlib.import_module(entry).open_host(dask_worker, kernel)
+                await importlib.import_module(entry).open_host(dask_worker, kernel, grows)
         except Exception as exc:
             refusal = f"cannot load flyte_nb {version}: {type(exc).__name__}: {exc}"
         if refusal:

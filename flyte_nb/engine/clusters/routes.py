@@ -8,7 +8,7 @@ from typing import Any, Literal
 from distributed.comm.addressing import get_address_host
 from distributed.comm.core import Comm, connect
 
-from flyte_nb.engine.clusters import relay
+from flyte_nb.engine.clusters import on_scheduler
 from flyte_nb.engine.clusters.welcome import AsSource
 
 #: Seconds that the straight way has for itself; then the other one is tried beside it.
@@ -91,15 +91,15 @@ class Routes:
         return comm
 
     async def _relay(self, address: str) -> Comm:
-        await self._client.run_on_scheduler(AsSource(relay, "offer"), self._client.id)
+        await self._client.run_on_scheduler(AsSource(on_scheduler, "offer_relay"), self._client.id)
         comm: Comm = await connect(self._client.scheduler.address, timeout=CONNECT_TIMEOUT, **self._args)
         try:
-            await comm.write({"op": relay.OP, "to": address, "reply": False})
-            said = await asyncio.wait_for(comm.read(), relay.REACH_S + 2)
+            await comm.write({"op": on_scheduler.OP, "to": address, "reply": False})
+            said = await asyncio.wait_for(comm.read(), on_scheduler.REACH_S + 2)
         except BaseException:
             comm.abort()
             raise
-        if said != relay.REACHED:
+        if said != on_scheduler.REACHED:
             comm.abort()
             raise OSError(f"through the scheduler: {said}")
         return comm

@@ -101,7 +101,7 @@ async def unlike(client: Any, workers: list[str] | None, scheduler: bool = False
     return {address: text for address, text in found.items() if text}
 
 
-async def settle(client: Any, workers: list[str], kernel: str, entry: str) -> dict[str, str]:
+async def settle(client: Any, workers: list[str], kernel: str, entry: str, grows: bool) -> dict[str, str]:
     """Make workers hosts for a kernel; returns why not, by address, for those that are none.
 
     Args:
@@ -109,12 +109,13 @@ async def settle(client: Any, workers: list[str], kernel: str, entry: str) -> di
         workers: Addresses; of processes whose versions fit.
         kernel: Its name as a peer.
         entry: Module that makes hosts.
+        grows: Whether the cluster may get more workers.
     """
     refused: dict[str, str] = {}
     for brought in (None, archive):
         if workers:
             content = brought() if brought is not None else None
-            given = (kernel, entry, flyte_nb.__version__, build(), content)
+            given = (kernel, entry, grows, flyte_nb.__version__, build(), content)
             found = await client.run(AsSource(guest, "settle"), *given, workers=workers, on_error="return")
             refused.update(
                 (address, said if isinstance(said, str) else f"does not answer: {said}")

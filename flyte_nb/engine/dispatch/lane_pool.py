@@ -17,7 +17,15 @@ from typing import Any
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.engine.dispatch.groups import LaneGroups
-from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle, replicas_of
+from flyte_nb.engine.dispatch.lanes import (
+    Lane,
+    LaneGroup,
+    QueuedAttempt,
+    lanes_missing,
+    next_bundle,
+    replicas_of,
+    slots_wanted,
+)
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
@@ -130,7 +138,7 @@ class LanePool:
         if group.reuse is not None:
             workers = replicas_of(group.environment, group.reuse.max_replicas, workers)
             slots = len(workers) or 1
-        for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting)):
+        for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting, workers)):
             self._open(group, workers)
 
     def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo]) -> None:
@@ -229,6 +237,8 @@ class LanePool:
                 if not group.lanes and not group.queue:
                     del self.groups[group.name]
             self.touch_queues()
+            if self._network.grows:
+                self._network.want(slots_wanted(self.groups.values()))
 
     @staticmethod
     def _is_idle(lane: Lane) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.engine.clusters import on_scheduler
+from flyte_nb.engine.clusters.welcome import AsSource
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.links.peers import Peers
 from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
@@ -28,6 +32,8 @@ else:
 """
 #: Seconds within which a kernel welcomes a worker.
 WELCOMED_WITHIN_S = 30.0
+#: Seconds between two reports of demand.
+TELL_EVERY_S = 0.5
 
 
 class Network(Peers):
@@ -46,6 +52,10 @@ class Network(Peers):
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that go on with what they have and are given nothing new, as long as there are others.
         self.resting: set[str] = set()
+        #: Whether the cluster may get more workers, and hears how many slots are wanted.
+        self.grows = False
+        self._demand = 0
+        self._telling: asyncio.Task[None] | None = None
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit, once it is known."""
@@ -54,6 +64,18 @@ class Network(Peers):
     async def _dask(self) -> Any:
         """Dask's client, an asynchronous `distributed.Client`."""
         raise NotImplementedError
+
+    def want(self, slots: int) -> None:
+        """Have the scheduler know how many slots are wanted here, unless it does."""
+        if self.grows and slots != self._demand and (self._telling is None or self._telling.done()):
+            self._telling = self.spawn(self._tell(slots))
+
+    async def _tell(self, slots: int) -> None:
+        client = await self._dask()
+        with contextlib.suppress(Exception):  # it is told again
+            await client.run_on_scheduler(AsSource(on_scheduler, "want"), client.id, slots)
+            self._demand = slots
+        await asyncio.sleep(TELL_EVERY_S)
 
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane.
