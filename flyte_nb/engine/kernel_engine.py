@@ -50,6 +50,8 @@ class KernelEngine:
     def __init__(self, entry: str) -> None:
         self.thread = LoopThread("flyte-engine")
         self.store = RunStore()
+        #: What keeps runs waiting, as it was noted last.
+        self._waits: dict[str, str] = {}
         #: Called on the engine thread with every event before it is folded: what it returns is.
         self.before: Callable[[ev.Event], ev.Event] = lambda event: event
         self.gateway: Gateway
@@ -87,10 +89,22 @@ class KernelEngine:
         network.on_lost = self._worker_lost
         network.on_roster = self.executor.pool.touch_queues
         network.on_scheduler_lost = self._scheduler_lost
+        network.on_look = self._say_why_runs_wait
 
     def emit(self, event: ev.Event) -> None:
         """Fold an event."""
         self.store.append(self.before(event))
+
+    def _say_why_runs_wait(self) -> None:
+        """Note at runs what keeps the actions from starting that wait longest."""
+        waiting: dict[str, str] = {}
+        for group in self.executor.groups.values():
+            if group.queue and (why := self.network.why_waiting(group.resources)):
+                waiting.setdefault(group.queue[0].run.name, f"waiting: {why}")
+        for run in self._waits.keys() | waiting.keys():
+            if self._waits.get(run) != waiting.get(run) and run in self.store.runs:
+                self.emit(ev.RunNoted(run, waiting.get(run, "")))
+        self._waits = waiting
 
     def _on_events(self, _peer: str, events: list[ev.Event]) -> None:
         for event in events:

@@ -55,6 +55,9 @@ class KernelNetwork(Network):
         #: Workers listed for the first time in the last answer.
         self._young: set[str] = set()
         self._listed: dict[str, WorkerInfo] = {}
+        #: Dask resources that workers offer, by address.
+        self._offers: dict[str, dict[str, float]] = {}
+        self.on_look: Callable[[], None] = lambda: None
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
         self.unreachable: dict[str, str] = {}
         #: Why workers cannot be hosts, as sentences, and when they are asked again.
@@ -128,6 +131,22 @@ class KernelNetwork(Network):
         for reasons in (self.unreachable, self.unfit):
             for address in reasons.keys() - listed.keys():
                 del reasons[address]
+        self._offers = {address: w.get("resources") or {} for address, w in identity["workers"].items()}
+        self.on_look()
+
+    def why_waiting(self, resources: dict[str, float]) -> str:
+        """Why no worker takes a task that needs such resources; "" if one does."""
+        if not self._listed:
+            return "the cluster has no workers"
+        if not self.roster:
+            if self._listed.keys() <= self.resting:
+                return f"all {len(self._listed)} workers of the cluster are paused"
+            return next(iter(self.unfit.values()), "the workers are being prepared")
+        for name, amount in resources.items():
+            most = max(self._offers.get(address, {}).get(name, 0) for address in self.roster)
+            if most < amount:
+                return f"no worker offers {name}={amount:g} (the most is {most:g})"
+        return ""
 
     async def _meet(self, workers: list[str]) -> None:
         """Link to the workers that are there at the start.

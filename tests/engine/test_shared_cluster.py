@@ -82,6 +82,14 @@ if __name__ == "__main__":
 """
 
 
+devices = flyte.TaskEnvironment("devices", resources=flyte.Resources(gpu=2))
+
+
+@devices.task
+async def on_two_gpus() -> None:
+    """Waits without end."""
+
+
 class Cluster:
     """A scheduler and workers, each a process of its own."""
 
@@ -236,6 +244,10 @@ def test_workers_come_and_go_whoever_is_attached(cluster: Cluster) -> None:
         flyte.init(cluster.address)
         session = Session.current
         assert session is not None
+        run = flyte.run(on_two_gpus)
+        until(lambda: session.store.runs[run.name].state.note)
+        assert session.store.runs[run.name].state.note == "waiting: no worker offers GPU=2 (the most is 0)"
+        run.abort()
         later = cluster.worker("--no-nanny")
         until(lambda: len(session.engine.network.roster) == 3)
         odd = cluster.worker(
