@@ -245,7 +245,7 @@ def test_workers_come_and_go_whoever_is_attached(cluster: Cluster) -> None:
         session = Session.current
         assert session is not None
         run = flyte.run(on_two_gpus)
-        until(lambda: session.store.runs[run.name].state.note)
+        until(lambda: run.name in session.store.runs and session.store.runs[run.name].state.note)
         assert session.store.runs[run.name].state.note == "waiting: no worker offers GPU=2 (the most is 0)"
         run.abort()
         later = cluster.worker("--no-nanny")
