@@ -106,9 +106,11 @@ class KernelEngine:
                 self.emit(ev.RunNoted(run, waiting.get(run, "")))
         self._waits = waiting
 
-    def _on_events(self, _peer: str, events: list[ev.Event]) -> None:
+    def _on_events(self, peer: str, events: list[ev.Event]) -> None:
         for event in events:
             self.emit(event)
+            if type(event) is ev.ActionQueued:
+                orphans.own(self.store, event, peer)
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:
         """Note which actions computed on a lost worker, and close the orphans: those awaited there and nowhere else."""
@@ -116,6 +118,8 @@ class KernelEngine:
         computing = orphans.computing(self.store, lost.worker) if lost.for_memory else []
         lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
         for record, action in orphans.orphans(self.store, lost.worker):
+            if (record.state.run, action.name) in self.controller.flights:
+                continue  # retried by hand, from here
             error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
             if len(computing) == 1 and computing[0][1] is action:
                 error = ErrorNote("user", "OOMError", str(lost), lost.worker)

@@ -32,15 +32,27 @@ def computing(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
     ]
 
 
+def own(store: RunStore, event: ev.ActionQueued, worker: str) -> None:
+    """Note that a worker's controller drives an action: it has announced it."""
+    record = store.runs.get(event.run)
+    action = record.actions.get(event.action) if record is not None else None
+    if action is not None and worker not in action.owners:
+        action.owners = (*action.owners, worker)
+
+
 def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
-    """Unfinished actions whose parent ran on a worker."""
+    """Unfinished actions that a lost worker owned, and nobody else does.
+
+    Where their parent's attempts were is no sign: an attempt that its owner takes for one that had not begun is executed
+    again under the same number, before this is asked.
+    """
     found = []
     for record in _open(store):
         for action in record.actions.values():
-            if action.phase.is_terminal or action.number < 0:
+            if worker not in action.owners:
                 continue
-            parent = record.actions.get(action.parent)
-            if parent is not None and parent.attempt is not None and parent.attempt.worker == worker:
+            action.owners = tuple(owner for owner in action.owners if owner != worker)
+            if not (action.owners or action.phase.is_terminal or action.number < 0):
                 found.append((record, action))
     return found
 

@@ -158,6 +158,8 @@ class Action:
     preview: str = ""
     #: The last state that its controller published: (sequence number, phase, attempt that it refers to). -1: none yet.
     controller_state: tuple[int, Phase, int] = (-1, Phase.QUEUED, 0)
+    #: Workers whose controllers have announced it: it is theirs, until they are lost. None for what its home drives.
+    owners: tuple[str, ...] = ()
 
     def done(self) -> bool:
         """Whether it has ended."""

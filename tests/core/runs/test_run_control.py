@@ -92,10 +92,12 @@ def test_aborting_a_cells_run_ends_its_actions(cell: CellRunControl) -> None:
             while len(run.actions) < 2:  # noqa: ASYNC110 - it is another thread that adds one
                 await asyncio.sleep(0.005)
             await run.abort.aio("enough")
-            await call
+            with pytest.raises(flyte.errors.ActionAbortedError, match="enough"):
+                await call
+            while not run.actions[1].done():  # noqa: ASYNC110 - its body may take a moment to end
+                await asyncio.sleep(0.005)
 
-    with pytest.raises(flyte.errors.ActionAbortedError, match="enough"):
-        asyncio.run(body())
+    asyncio.run(body())
     assert Phase.ABORTED is run.actions[1].phase
 
 
