@@ -58,6 +58,8 @@ class KernelNetwork(Network):
         #: Dask resources that workers offer, by address.
         self._offers: dict[str, dict[str, float]] = {}
         self.on_look: Callable[[], None] = lambda: None
+        #: What `start` does just now, in words.
+        self.stage = "connecting to the scheduler"
         #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
         self.unreachable: dict[str, str] = {}
         #: Why workers cannot be hosts, as sentences, and when they are asked again.
@@ -156,6 +158,7 @@ class KernelNetwork(Network):
         """
         assert self.handle is not None
         unlike: dict[str, str] = {}
+        self.stage = f"comparing versions with {len(workers)} workers"
         with contextlib.suppress(TimeoutError):  # then each is asked for itself
             unlike = await asyncio.wait_for(welcome.unlike(self.handle.client, workers, scheduler=True), ANSWERS_S)
         if unlike:
@@ -163,6 +166,7 @@ class KernelNetwork(Network):
                 f"{self.handle.description} cannot be used: {'; '.join(list(unlike.values())[:MAX_NAMED])}"
                 f"{' ...' if len(unlike) > MAX_NAMED else ''}."
             )
+        self.stage = f"preparing {len(workers)} workers (flyte_nb is sent to those that lack it)"
         await self._welcome(workers)
         if workers and not self.links:
             raise NoClusterError(self._unusable_text())

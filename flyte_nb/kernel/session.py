@@ -13,6 +13,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -41,6 +42,8 @@ from flyte_nb.worker import entry
 PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
+#: Seconds of attaching after which it is said what takes them.
+SAY_AFTER = 0.7
 
 
 class Session:
@@ -228,8 +231,14 @@ class Session:
 
     def wait_attached(self) -> None:
         """Wait for an existing cluster, unless it runs on the loop of this thread: then the first action waits for it."""
-        if not needs_callers_loop(self.options.get("target")):
-            self.wait_ready()
+        if needs_callers_loop(self.options.get("target")):
+            return
+        said, network = "", self.engine.network
+        while not wait([self.starting], SAY_AFTER).done:
+            if said != network.stage:
+                said = network.stage
+                print(f"flyte_nb: {said} ...")  # noqa: T201 - it takes seconds, and somebody waits
+        self.wait_ready()
 
     def _finish(self) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
