@@ -103,7 +103,7 @@ def test_a_paused_worker_ends_what_it_has_and_is_given_nothing_new(session: Sess
 
 def test_workers_hear_who_has_left(tmp_path: Path) -> None:
     """A worker that is not replaced is in no other worker's roster either, so that their children are not meant for it."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         flyte.init(cluster)
         session = Session.current
         assert session is not None
