@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 # Further arguments for the command behind a target: make test ARGS="tests/core -x"
 ARGS ?=
 
-.PHONY: help demo lab test test-python test-js bench bench-view lint types format bundle js browser clean
+.PHONY: help demo lab test test-python test-js bench bench-view chaos lint types format bundle js browser clean
 
 help:
 	@echo "make demo    run the quickstart notebook in a real kernel and show what happened"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run all tests: Python, JavaScript, real kernels, real browser"
 	@echo "make bench   run the benchmarks, flyte_nb and raw Dask side by side"
 	@echo "make bench-view   what the live view costs a run, and what the browser feels"
+	@echo "make chaos   stop, kill, exhaust and attack real kernels for ten minutes, and print what held"
 	@echo "make lint    check style, in Python and JavaScript, and that the committed widget is what js/ builds"
 	@echo "make types   check types, in Python and TypeScript"
 	@echo "make format  reformat the Python files"
@@ -42,6 +43,9 @@ bench: $(VENV)/.dev
 bench-view: $(VENV)/.dev browser
 	$(PY) bench/view_cost.py $(ARGS)
 	$(PY) bench/view.py --browser
+
+chaos: $(VENV)/.dev
+	$(PY) -m bench.chaos $(ARGS)
 
 lint: $(VENV)/.dev js/node_modules/.installed
 	$(PY) -m ruff format --check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flyte_nb.config import Config
+from flyte_nb.config import Config, auto, repository_root
 
 
 def config_from_root(path: str | Path = ".flyte/config.yaml") -> Config | None:
@@ -16,12 +16,8 @@ def config_from_root(path: str | Path = ".flyte/config.yaml") -> Config | None:
     Returns:
         The configuration; None if there is no repository, or no such file in it.
     """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / ".git").exists():
-            file = folder / path
-            return Config(source=file) if file.is_file() else None
-    return None
+    root = repository_root()
+    return auto(root / path) if root is not None and (root / path).is_file() else None
 
 
 __all__ = ["config_from_root"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.report_page import MAIN, page
+from flyte_nb.core.settings import validate
 from flyte_nb.core.tasks.context import Context, of_task
 from flyte_nb.core.values.aio import Dual
 
@@ -84,7 +85,7 @@ class Report:
         if name not in self.tabs:
             if not create_if_missing:
                 raise ValueError(f"Tab {name} does not exist; the report has: {', '.join(self.tabs)}.")
-            self.tabs[name] = Tab(name)
+            self.tabs[name] = Tab(validate.name("The name of a report's tab", name))
         return self.tabs[name]
 
     def has_content(self) -> bool:

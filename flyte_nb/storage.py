@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from flyte_nb.io import places
 from flyte_nb.io.places import filesystem, is_remote, join
@@ -18,12 +19,20 @@ class Storage:
     """Settings of a storage. Accepted without effect: fsspec reads each provider's own environment variables and files."""
 
     retries: int = 3
+    backoff: dt.timedelta = dt.timedelta(seconds=5)
     enable_debug: bool = False
+    attach_execution_metadata: bool = True
+
+    #: Environment variables that `auto` reads, by field.
+    _VARIABLES: ClassVar[dict[str, str]] = {
+        "enable_debug": "FLYTE_STORAGE_DEBUG", "retries": "FLYTE_STORAGE_RETRIES",
+        "backoff": "FLYTE_STORAGE_BACKOFF_SECONDS",
+    }  # fmt: skip
 
     @classmethod
-    def auto(cls, **_options: Any) -> Self:
-        """As the environment has it."""
-        return cls()
+    def auto(cls) -> Self:
+        """As the environment has it, each value as the text that it is there."""
+        return cls(**_from_environment(cls))
 
 
 @dataclass(frozen=True)
@@ -34,16 +43,22 @@ class S3(Storage):
     access_key_id: str | None = None
     secret_access_key: str | None = None
     region: str | None = None
+    addressing_style: str | None = None
+
+    _VARIABLES: ClassVar[dict[str, str]] = {
+        "endpoint": "FLYTE_AWS_ENDPOINT", "access_key_id": "FLYTE_AWS_ACCESS_KEY_ID",
+        "secret_access_key": "FLYTE_AWS_SECRET_ACCESS_KEY", "addressing_style": "FLYTE_AWS_S3_ADDRESSING_STYLE",
+    }  # fmt: skip
 
     @classmethod
-    def auto(cls, region: str | None = None, **_options: Any) -> Self:
+    def auto(cls, region: str | None = None) -> Self:
         """As the environment has it."""
-        return cls(region=region)
+        return cls(**_from_environment(cls), region=region)
 
     @classmethod
     def for_sandbox(cls) -> Self:
         """Flyte's sandbox."""
-        return cls(endpoint="http://localhost:4566")
+        return cls(endpoint="http://localhost:4566", access_key_id="minio", secret_access_key="miniostorage")  # noqa: S106
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,19 @@ class ABFS(Storage):
 
     account_name: str | None = None
     account_key: str | None = None
+    tenant_id: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+
+    _VARIABLES: ClassVar[dict[str, str]] = {
+        "account_name": "AZURE_STORAGE_ACCOUNT_NAME", "account_key": "AZURE_STORAGE_ACCOUNT_KEY",
+        "tenant_id": "AZURE_TENANT_ID", "client_id": "AZURE_CLIENT_ID", "client_secret": "AZURE_CLIENT_SECRET",
+    }  # fmt: skip
+
+
+def _from_environment(cls: type[Storage]) -> dict[str, Any]:
+    names = {**Storage._VARIABLES, **cls._VARIABLES}  # noqa: SLF001 - of this module
+    return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
 
 
 def get_underlying_filesystem(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
+from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.inline import InlineExecutor
 from flyte_nb.core.control.controller import Controller
@@ -129,7 +130,10 @@ def run_cell(function: Callable[[], Awaitable[T]], *, mode: str = "remote") -> T
         What the function returns; what it raises is raised.
     """
     engine: Any = run_registry.engine_for(mode)
-    info = RunInfo(name=engine.new_run_name(), home=engine.home, mode="local" if mode == "local" else "remote")
+    info = RunInfo(
+        name=engine.new_run_name(), home=engine.home, mode="local" if mode == "local" else "remote",
+        surroundings=surroundings.capture(),
+    )  # fmt: skip
     gateway = engine.gateway
     started = info.started_at.timestamp()
     gateway.emit(

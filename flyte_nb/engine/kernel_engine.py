@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,17 +19,19 @@ from flyte_nb.core.control.questions import Answers
 from flyte_nb.core.control.replay import Replay, Results
 from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
+from flyte_nb.engine.clusters.caretaker import CARETAKER
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
-from flyte_nb.engine.links.wire import ToHome, ToOwner, handlers_of
+from flyte_nb.engine.links.pulse import SILENT_S
+from flyte_nb.engine.links.wire import Key, ToHome, ToOwner, handlers_of
 from flyte_nb.engine.roster import KernelNetwork
 
 logger = logging.getLogger("flyte")
@@ -35,7 +39,7 @@ logger = logging.getLogger("flyte")
 #: Seconds to wait for a worker's last events; after it, an action is executed again without them.
 SETTLE_S = 5.0
 #: Seconds to wait for workers to acknowledge the close.
-CLOSE_ACK_S = 0.7
+CLOSE_ACK_S = 0.2
 #: Seconds to wait until nothing of this kernel is left on workers of a cluster that goes on.
 LEAVE_S = 5.0
 
@@ -58,6 +62,10 @@ class KernelEngine:
         self.network: KernelNetwork
         self.executor: DaskExecutor
         self.controller: Controller
+        self._starting: concurrent.futures.Future[None]
+        self._start_task: asyncio.Task[Any] | None = None
+        self._closing: concurrent.futures.Future[None] | None = None
+        self._closing_lock = threading.Lock()
         self.call(self._build, entry)
 
     async def _build(self, entry: str) -> None:
@@ -87,6 +95,9 @@ class KernelEngine:
         self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
         network.on_lost = self._worker_lost
+        network.at_home = lambda run, op, args: self.answers.answer(run, op, args, lambda _answer: None)
+        self.answers.serve("end_worker", self._end_worker)
+        self.answers.serve("expect", self._expect)
         network.on_roster = self.executor.pool.touch_queues
         network.on_scheduler_lost = self._scheduler_lost
         network.on_look = self._say_why_runs_wait
@@ -114,18 +125,47 @@ class KernelEngine:
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:
         """Note which actions computed on a lost worker, and close the orphans: those awaited there and nowhere else."""
-        lost = examine(self.store, self.emit, lost)
-        computing = orphans.computing(self.store, lost.worker) if lost.for_memory else []
-        lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
+        overdue = self.executor.watch.out_of_time(lost.worker)
+        lost = examine(self.store, self.emit, lost, orphans.waiting(self.store, lost.worker))
+        if lost.for_memory:
+            computing = orphans.computing(self.store, lost.worker)
+            lost = lost._replace(culprits=frozenset((record.state.run, action.name) for record, action in computing))
         for record, action in orphans.orphans(self.store, lost.worker):
             if (record.state.run, action.name) in self.controller.flights:
                 continue  # retried by hand, from here
-            error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
-            if len(computing) == 1 and computing[0][1] is action:
-                error = ErrorNote("user", "OOMError", str(lost), lost.worker)
             run, now = record.state.run, self.controller.now()
+            self._watch_orphan(run, action, lost.worker)
+            error = ErrorNote("system", "WorkerLostError", f"lost with the worker that awaited it: {lost}")
+            if (run, action.name) in overdue:
+                late = f"{action.label}: it ran longer than its timeout, and {lost.cause}"
+                error = ErrorNote("user", "MaxRuntimeExceededError", late)
+            elif (run, action.name) in lost.culprits and lost.for_memory and len(lost.culprits) == 1:
+                error = ErrorNote("user", "OOMError", str(lost), lost.worker)
+            elif (run, action.name) in lost.culprits:
+                self.replay.blame(run, action.name)
+                error = ErrorNote("system", "WorkerLostError", str(lost), lost.worker)
             self.emit(ev.ActionEnded(run, action.name, action.next_seq, Phase.ABANDONED, now, error))
         return lost
+
+    def _watch_orphan(self, run: str, action: Action, lost: str) -> None:
+        """Nobody else sees to the end of an action whose owner is lost: where it executes, or at any silent worker."""
+        attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
+        number = attempt.number if attempt is not None else 0
+        for worker in [attempt.worker] if attempt is not None else list(self.network.silent):
+            if worker != lost:
+                self.executor.watch.expect((run, action.name, number), None, 0.0, "cancelled", worker)
+
+    def _end_worker(self, _run: str, then: Callable[[Any], None], address: str, silent: float) -> None:
+        """A worker asks that another one be ended: silent, as far as it knows, or answering and stubborn."""
+        if not silent or self.network.quiet.get(address, 0.0) >= SILENT_S:
+            self.network.end_worker(address, None, silent)
+        then(None)
+
+    def _expect(self, _run: str, then: Callable[[Any], None], worker: str, key: Key, seconds: float) -> None:
+        """A worker has an attempt with a timeout executed by itself: if its loop stood still, it could not end it."""
+        if worker in self.network.links:
+            self.executor.watch.expect(key, None, seconds, "timeout", worker)
+        then(None)
 
     def _worker_lost(self, address: str) -> None:
         self.executor.pool.worker_lost(address)
@@ -195,24 +235,40 @@ class KernelEngine:
 
     def start(self, target: Any = None, **options: Any) -> Any:
         """Open the cluster in the background; returns a `concurrent.futures.Future`."""
-        return asyncio.run_coroutine_threadsafe(self._start(target, options), self.thread.loop)
+        CARETAKER.start([str(root) for root in process_folder.roots()], process_folder.prefix())
+        self._starting = asyncio.run_coroutine_threadsafe(self._start(target, options), self.thread.loop)
+        return self._starting
 
     async def _start(self, target: Any, options: dict[str, Any]) -> None:
+        self._start_task = asyncio.current_task()
         try:
             await self.network.start(target, **options)
         except Exception as exc:
             self.executor.fail_all(ErrorNote("system", "NoClusterError", str(exc), recoverable=False))
             raise
 
+    def begin_close(self) -> concurrent.futures.Future[None]:
+        """Cancel everything and close the cluster, in the background. Idempotent."""
+        with self._closing_lock:
+            if self._closing is None:
+                self._closing = asyncio.run_coroutine_threadsafe(self._close(), self.thread.loop)
+        return self._closing
+
     def close(self) -> None:
         """Cancel everything, close the cluster, stop the thread."""
+        logger.addFilter(_is_no_fault)
         try:
-            self.call(self._close, timeout=15)
+            self.begin_close().result(15)
         finally:
             self.thread.stop()
+            logger.removeFilter(_is_no_fault)
 
     async def _close(self) -> None:
         self.abort_all()
+        if not self._starting.done():
+            self._starting.cancel()
+            if self._start_task is not None:
+                await asyncio.wait([self._start_task])
         self.cache.close()
         await self.executor.close()
         # Workers close the idle lanes of their own actions, too.
@@ -224,6 +280,7 @@ class KernelEngine:
             self.ask_all("leave", (), left.set_result, LEAVE_S)
             await left
         await self.network.close()
+        process_folder.sweep()  # those of workers that were killed
 
     def abort_all(self) -> None:
         """End every await with an error, and close all runs; workers stop when their links close. Idempotent."""
@@ -245,3 +302,8 @@ class KernelEngine:
         where = handle.description if handle is not None else "cluster that starts"
         counts = f"{len(self.network.links)} workers, {len(self.controller.flights)} in flight"
         return f"<KernelEngine on {where} [{counts}]>"
+
+
+def _is_no_fault(record: logging.LogRecord) -> bool:
+    # What fails while everything is closed says nothing to anybody.
+    return not record.exc_info

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from distributed.comm.core import Comm
@@ -14,10 +14,13 @@ from distributed.comm.core import Comm
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters import welcome
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
+from flyte_nb.engine.clusters.embedded import PRETENDED
+from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
 from flyte_nb.engine.clusters.routes import Links, Routes
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
+from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.engine.links.wire import WorkerInfo
 from flyte_nb.errors import NoClusterError, SchedulerLostError
 
@@ -27,6 +30,13 @@ logger = logging.getLogger("flyte")
 ROSTER_EVERY = 0.5
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
+#: Seconds after the end of a link in which its process has ended, too, if that was the reason.
+REMAINS_S = 0.15
+#: What `%flyte cluster` says of a worker that had to be given up.
+WITHOUT_NANNY = (
+    "it does not answer, and has no nanny that could replace it: end that process by hand, and start workers with `dask worker "
+    "--nanny`, which is Dask's default"
+)
 #: Requests that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
 MISSES = 3
 BUSY_MISSES = 12
@@ -67,14 +77,24 @@ class KernelNetwork(Network):
         self._again: dict[str, float] = {}
         self._entry = entry
         self.routes: Routes
+        #: Addresses of the nannies, by that of their worker; "" where there is none.
+        self._nannies: dict[str, str] = {}
+        #: For how many seconds each worker has been silent.
+        self.quiet: dict[str, float] = {}
+        #: Answers what other processes ask this one about the runs that have their home here: run, question, its arguments.
+        self.at_home: Callable[[str, str, tuple[Any, ...]], None] = lambda _run, _op, _args: None
+        #: Numbers and sources of the cells that run on every worker.
+        self.everywhere: list[tuple[int, str]] = []
 
     async def start(self, target: Any, *, links: Links = "auto", **options: Any) -> None:
         """Open the cluster and link to its workers."""
         try:
-            self.handle = await open_cluster(target, self.exits, **options)
+            self.handle = await open_cluster(target, self.exits, kernel=self.me, **options)
             self.grows = not self.handle.embedded
             self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links)
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
+            if self.handle.embedded:
+                self.handle.cluster.on_worker = self._worker_arrived
             await self._refresh()
         except BaseException as exc:
             if not self.ready.done():
@@ -83,6 +103,15 @@ class KernelNetwork(Network):
         if not self.ready.done():
             self.ready.set_result(None)
         self.spawn(self._poll())
+
+    def _worker_arrived(self) -> None:
+        """Link to a worker as it registers, not half a second later."""
+        if self.ready.done():
+            self.spawn(self._look())
+
+    async def _look(self) -> None:
+        with contextlib.suppress(Exception):  # the next poll tells
+            await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
 
     async def _poll(self) -> None:
         misses = 0
@@ -96,8 +125,10 @@ class KernelNetwork(Network):
                 misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
             except OSError:
                 misses += BUSY_MISSES // MISSES
-            except Exception:  # the next request may succeed: without them, no new worker would get work
-                logger.exception("flyte_nb could not look at the workers")
+            except Exception as exc:  # the next request may succeed: without them, no new worker would get work
+                assert self.handle is not None
+                if self.handle.client.status == "running":  # else it is being closed, by whomever
+                    logger.warning("flyte_nb could not look at the workers, and tries again: %r", exc)
             if misses >= BUSY_MISSES:
                 self.on_scheduler_lost()
                 return
@@ -106,20 +137,24 @@ class KernelNetwork(Network):
         """Get the scheduler's list of workers: link to those that are new, drop those that are gone."""
         assert self.handle is not None
         identity = await self.handle.client.scheduler.identity(n_workers=-1)
-        listed = {address: WorkerInfo(address, int(w["nthreads"])) for address, w in identity["workers"].items()}
+        listed = {
+            address: WorkerInfo(address, int(w["nthreads"]), PRETENDED in w.get("resources", ()))
+            for address, w in identity["workers"].items()
+        }
         # Paused for memory, or about to be retired.
         self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
+        self._nannies = {a: w.get("nanny") or "" for a, w in identity["workers"].items()}
         for address, w in identity["workers"].items():
             self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
-        # A worker that dies in the moment it registers makes its nanny give up (Dask's own race): it gets its first work, which
-        # may kill it, one request later.
+        # Elsewhere, a worker takes links only once Dask has set up our plugin there, after it has registered; and one that dies
+        # in that moment makes its nanny give up (Dask's own race). So it gets its first work one request later.
         young, self._young = self._young, {address for address in listed if address not in self.links}
         now = asyncio.get_running_loop().time()
         self._again = {address: at for address, at in self._again.items() if address in listed and at > now}
         fresh = [
             address
             for address in self._young - self._connecting - self.resting - self._again.keys()
-            if address in young or not self.ready.done()
+            if address in young or self.handle.embedded or not self.ready.done()
         ]
         self._listed = listed
         if not self.ready.done():
@@ -157,6 +192,15 @@ class KernelNetwork(Network):
             NoClusterError: Versions differ, or none of them can be used.
         """
         assert self.handle is not None
+        if not self.handle.embedded:
+            await self._compare(workers)
+        self.stage = f"preparing {len(workers)} workers (flyte_nb is sent to those that lack it)"
+        await self._welcome(workers)
+        if workers and not self.links:
+            raise NoClusterError(self._unusable_text())
+
+    async def _compare(self, workers: list[str]) -> None:
+        assert self.handle is not None
         unlike: dict[str, str] = {}
         self.stage = f"comparing versions with {len(workers)} workers"
         with contextlib.suppress(TimeoutError):  # then each is asked for itself
@@ -166,15 +210,12 @@ class KernelNetwork(Network):
                 f"{self.handle.description} cannot be used: {'; '.join(list(unlike.values())[:MAX_NAMED])}"
                 f"{' ...' if len(unlike) > MAX_NAMED else ''}."
             )
-        self.stage = f"preparing {len(workers)} workers (flyte_nb is sent to those that lack it)"
-        await self._welcome(workers)
-        if workers and not self.links:
-            raise NoClusterError(self._unusable_text())
 
     async def _welcome(self, workers: list[str]) -> None:
         """Make workers hosts, and link to them."""
-        try:
-            refused = await asyncio.wait_for(self._hosts(workers), WELCOME_S)
+        assert self.handle is not None
+        try:  # those of the embedded cluster are hosts before they register
+            refused = {} if self.handle.embedded else await asyncio.wait_for(self._hosts(workers), WELCOME_S)
         except TimeoutError:
             if len(workers) > 1:  # one of them does not answer
                 await asyncio.gather(*(self._welcome([address]) for address in workers))
@@ -210,7 +251,22 @@ class KernelNetwork(Network):
         if roster != self.roster:
             self.roster = roster
             for link in self.links.values():
-                link.send(("roster", roster))
+                link.send(("roster", roster, self.silent))
+            self.on_roster()
+
+    @property
+    def watched(self) -> Iterable[str]:
+        """All workers, so that those that do not answer are known before anything is sent to them."""
+        return self.links
+
+    def heard_of(self, quiet: dict[str, float]) -> None:
+        """Take for how many seconds each worker has been silent; tell the others which ones are."""
+        self.quiet = quiet
+        silent = frozenset(address for address, seconds in quiet.items() if seconds >= SILENT_S)
+        if silent != self.silent:
+            self.silent = silent
+            for link in self.links.values():
+                link.send(("roster", self.roster, silent))
             self.on_roster()
 
     async def _open(self, address: str, comm: Comm | None = None) -> PeerLink:
@@ -229,14 +285,32 @@ class KernelNetwork(Network):
         self.unreachable.pop(peer, None)
         self.unfit.pop(peer, None)
         super()._linked(peer, link)
+        if self.everywhere:  # before any work, which waits for it there
+            self.questions.ask(peer, "everywhere", (self.me, self.everywhere), lambda found: self._ran(peer, found))
+        self.questions.ask(peer, "black_box", (), lambda path: self.exits.has_box(peer, path))
         self._update_roster()
 
     def _refused(self, address: str, why: OSError) -> None:
         self.unreachable[address] = str(why) or type(why).__name__
 
+    def _ran(self, peer: str, found: tuple[str, str] | None) -> None:
+        """A worker that came later has run the cells that run everywhere."""
+        if found is not None and found[1]:
+            logger.warning("a cell that runs everywhere failed on the new worker %s:\n%s", peer, found[1])
+
     def _lost(self, peer: str) -> None:
         super()._lost(peer)
         self._update_roster()
+        if self.handle is not None and self.handle.embedded:
+            self.spawn(self._end_remains(peer))
+
+    async def _end_remains(self, address: str) -> None:
+        """End a worker of the embedded cluster that has lost its link and lives: code there has closed its connections."""
+        await asyncio.sleep(REMAINS_S)
+        assert self.handle is not None
+        if address not in self.links and is_alive(self.handle, address):
+            self.exits.cut_off(address)
+            await end_worker(self.handle, address, "")
 
     def _unusable_text(self) -> str:
         assert self.handle is not None
@@ -254,6 +328,22 @@ class KernelNetwork(Network):
     def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit."""
         self.exits.cause(address, then)
+
+    def end_worker(self, address: str, _run: RunInfo | None, silent: float) -> None:
+        """Have the process of a worker ended; without a nanny it is given up, and told so."""
+        self.exits.end_asked(address, silent)
+        self.spawn(self._end_worker(address))
+
+    async def _end_worker(self, address: str) -> None:
+        assert self.handle is not None
+        if not await end_worker(self.handle, address, self._nannies.get(address, "")):
+            self.exits.end_asked(address, self.quiet.get(address, 0.0), nanny=False)
+            self.drop(address)
+            self.unreachable[address] = WITHOUT_NANNY
+
+    def ask_home(self, run: RunInfo, op: str, args: tuple[Any, ...]) -> None:
+        """This is the home of its runs."""
+        self.at_home(run.name, op, args)
 
     def lost_text(self) -> str:
         """The message of the error once the scheduler is gone."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from flyte_nb.io import extend
 from flyte_nb.io.dataframe import PARQUET, DataFrame
 from flyte_nb.io.dir import Dir, EmptyDir
 from flyte_nb.io.file import File
 from flyte_nb.io.hashing import HashFunction, HashMethod
 
-__all__ = ["PARQUET", "DataFrame", "Dir", "EmptyDir", "File", "HashFunction", "HashMethod"]
+__all__ = ["PARQUET", "DataFrame", "Dir", "EmptyDir", "File", "HashFunction", "HashMethod", "extend"]

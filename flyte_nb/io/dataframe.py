@@ -12,10 +12,13 @@ import contextlib
 import io
 import pickle
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+from flyte_nb.core.interface.columns import select
+from flyte_nb.core.transport import trust
 from flyte_nb.core.values.value_hash import content_hash
-from flyte_nb.io import places
+from flyte_nb.io import extend, places
 from flyte_nb.io.hashing import HashMethod
 
 PARQUET = "parquet"
@@ -40,6 +43,8 @@ class DataFrame:
         self.uri = uri
         self.format = format
         self.hash = hash
+        #: Names of the columns that it stands for; empty for all.
+        self.selected: tuple[str, ...] = ()
         self._frame: Any = None
         self._wanted: Any = None
 
@@ -102,6 +107,16 @@ class DataFrame:
         """
         return cls(uri=remote_path, format=format or "")
 
+    @classmethod
+    def columns(cls) -> dict[str, type]:
+        """Columns that the class itself declares: none."""
+        return {}
+
+    @classmethod
+    def column_names(cls) -> list[str]:
+        """Names of `columns`."""
+        return list(cls.columns())
+
     # -- reading it -----------------------------------------------------------------------------------------------
 
     @property
@@ -140,6 +155,8 @@ class DataFrame:
     def _read(self, wanted: Any) -> Any:
         assert self.uri is not None, "a DataFrame without a frame and an address holds nothing"
         kind = self.format or _format_of(self.uri)
+        if extend.can_decode(wanted, _protocol(self.uri), self.format):
+            return extend.decode(self.uri, _protocol(self.uri), self.format, wanted, self.selected)
         if kind == PARQUET:
             import pandas as pd
 
@@ -154,24 +171,47 @@ class DataFrame:
                 import pandas as pd
 
                 return pd.read_csv(file)
+            if not places.is_remote(self.uri):
+                trust.check(Path(places.on_disk(self.uri)))
             return pickle.load(file)
 
     def _write(self, uri: str | None = None) -> None:
+        given = self.uri
+        self.uri = uri or given or places.random_place()
+        written = extend.encode(self._frame, self, _protocol(self.uri), self.format)
+        if written is not None:
+            self.uri, self.format = written
+            return
+        self.uri = given
         data, kind = _encoded(self._frame)
         place = uri or places.random_place(f"data.{'parquet' if kind == PARQUET else 'pkl'}")
         with places.open_at(place, "wb") as file:
             file.write(data)
+        if kind != PARQUET and not places.is_remote(place):
+            Path(places.on_disk(place)).chmod(0o600)  # or `_read` may refuse it
         self.uri, self.format = place, kind
 
     @classmethod
     def __flyte_of__(cls, frame: Any) -> Any:
         """A frame where a reference is wanted: wrapped. Anything else is left as it is."""
         package = type(frame).__module__.partition(".")[0]
-        return cls.from_df(frame) if package in {"pandas", "polars", "pyarrow"} else frame
+        known = package in {"pandas", "polars", "pyarrow"} or type(frame) in extend.DataFrameTransformerEngine.ENCODERS
+        return cls.from_df(frame) if known else frame
 
     def __flyte_as__(self, wanted: Any) -> Any:
         """This reference where a frame is wanted: read."""
-        return convert(self._frame if self._frame is not None else self._read(wanted), wanted)
+        if extend.makes(wanted) and (self.selected or not isinstance(self._frame, wanted)):
+            if self.uri is None:
+                self._write()
+            return self._read(wanted)
+        frame = convert(self._frame if self._frame is not None else self._read(wanted), wanted)
+        return select(frame, self.selected) if self.selected else frame
+
+    def __flyte_select__(self, columns: tuple[str, ...]) -> DataFrame:
+        """A reference to these columns of it."""
+        made = type(self)()
+        made.__dict__.update(self.__dict__, selected=columns)
+        return made
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
@@ -198,9 +238,13 @@ class DataFrame:
 
     def __getstate__(self) -> dict[str, Any]:
         if self.uri is None and self._frame is not None:
-            self.hash = self.hash or content_hash(self._frame).hex()
+            with contextlib.suppress(Exception):  # a table that only its encoder can write
+                self.hash = self.hash or content_hash(self._frame).hex()
             self._write()
-        return {"uri": self.uri, "format": self.format, "hash": self.hash, "_frame": None, "_wanted": None}
+        return {
+            "uri": self.uri, "format": self.format, "hash": self.hash, "selected": self.selected, "_frame": None,
+            "_wanted": None,
+        }  # fmt: skip
 
     def _flyte_content_hash_(self) -> str:
         """What a cache key takes for it: its content where that is at hand, else its address."""
@@ -210,6 +254,28 @@ class DataFrame:
 
     def __repr__(self) -> str:
         return f"DataFrame(uri={self.uri!r}, format={self.format!r})"
+
+
+def _reduce(table: Any) -> Any:
+    """How to pickle a table of a type that the program has registered handlers for: written by its encoder, and read there."""
+    engine = extend.DataFrameTransformerEngine
+    if type(table) not in engine.ENCODERS or type(table) not in engine.DECODERS:
+        return table.__reduce_ex__(5)
+    return _rebuilt, (DataFrame.from_df(table), type(table), engine.DECODERS[type(table)])
+
+
+def _rebuilt(reference: DataFrame, kind: type, decoders: dict[str, dict[str, Any]]) -> Any:
+    extend.DataFrameTransformerEngine.DECODERS.setdefault(
+        kind, decoders
+    )  # a global arrives ahead of its task's companions
+    return reference.open(kind).all_sync()
+
+
+extend.reducer = _reduce
+
+
+def _protocol(uri: str) -> str:
+    return uri.partition("://")[0] if "://" in uri else "file"
 
 
 def _format_of(uri: str) -> str:

@@ -100,8 +100,11 @@ class Dir(Reference[T]):
         cls, local_path: str | os.PathLike[str], remote_destination: str | None = None,
         dir_cache_key: str | None = None, **tuning: Any,
     ) -> Dir[Any]:  # fmt: skip
-        """As `from_local_sync`, awaited."""
-        return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, dir_cache_key, **tuning)
+        """As `from_local_sync`, awaited; the folder is as it was at the call, whatever other actions write meanwhile."""
+        with places.taken(local_path, remote_destination) as taken:
+            if taken is None:
+                return cls.from_local_sync(local_path, remote_destination, dir_cache_key, **tuning)
+            return await asyncio.to_thread(cls.from_local_sync, taken, remote_destination, dir_cache_key, **tuning)
 
     # -- looking into it ------------------------------------------------------------------------------------------
 

@@ -186,8 +186,11 @@ class File(Reference[T]):
         cls, local_path: str | os.PathLike[str], remote_destination: str | None = None, hash_method: Any = None,
         **tuning: Any,
     ) -> File[Any]:  # fmt: skip
-        """As `from_local_sync`, awaited."""
-        return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method, **tuning)
+        """As `from_local_sync`, awaited; the file is as it was at the call, whatever other actions write meanwhile."""
+        with places.taken(local_path, remote_destination) as taken:
+            if taken is None:
+                return cls.from_local_sync(local_path, remote_destination, hash_method, **tuning)
+            return await asyncio.to_thread(cls.from_local_sync, taken, remote_destination, hash_method, **tuning)
 
     # -- reading and writing --------------------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@ A plain path, absolute or relative, and ``file://`` are the disk; anything else 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,29 @@ def stays_put() -> bool:
     """Whether what a local path names is referred to where it is, instead of being copied to the `raw_data_path`."""
     context = current()
     return not (context is not None and context.in_task) and not is_remote(raw_data_path())
+
+
+@contextlib.contextmanager
+def taken(local: str | os.PathLike[str], destination: str | None) -> Iterator[str | None]:
+    """Hold on to what a local path names, until it has been copied elsewhere: other actions may write there meanwhile.
+
+    Args:
+        local: A file or a folder.
+        destination: Where it goes; None = the `raw_data_path`.
+
+    Yields:
+        The path of a copy, which is deleted afterwards; None where none is needed: what goes to a disk is copied at once.
+    """
+    source = Path(on_disk(local)).absolute()
+    if not is_remote(destination or raw_data_path()) or not source.exists():
+        yield None
+        return
+    copy = random_local(source.name)
+    _copy(str(source), str(copy))
+    try:
+        yield str(copy)
+    finally:
+        shutil.rmtree(copy.parent, ignore_errors=True)
 
 
 def join(*parts: str) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import threading
+import time
 
+from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.control.orphans import close_lost
 from flyte_nb.core.history import events as ev
@@ -23,8 +26,12 @@ from flyte_nb.kernel.cells.tracker import Cell
 
 #: Seconds that a run stays open for actions which workers are ending: their grace period, and some.
 WORKERS_PATIENCE = GRACE + 2.0
+#: Seconds between two looks whether a cell has changed its surroundings: fewer than an action takes.
+LOOK_AROUND_EVERY = 0.0004
 #: Seconds between two looks whether a run can be closed.
 LOOK_EVERY = 0.02
+#: Actions of a stopped cell that are cancelled in one go, and seconds between two.
+CANCELLED_AT_ONCE, CANCEL_EVERY = 300, 0.005
 
 
 class CellExecution:
@@ -41,6 +48,9 @@ class CellExecution:
         self.closed = threading.Event()
         self.error: BaseException | None = None
         self.interrupted = False
+        #: What its run's surroundings were taken from.
+        self.seen = surroundings.Seen()
+        self.seen_at = time.perf_counter()
 
     @property
     def name(self) -> str:
@@ -61,24 +71,54 @@ class CellRuns:
         self.notebook: Notebook | None = None
         self._session = session
         self._engine = engine
+        self._lock = threading.Lock()
         self._by_name: dict[str, CellExecution] = {}
         self._by_cell: dict[int, CellExecution] = {}
+        #: The cell that was stopped last, by its number.
+        self._stopped = 0
 
     def context(self) -> Context | None:
         """Context of the running cell; None outside cells (a script: plain Python, as in Flyte)."""
         cell = self.notebook.cells.owner() if self.notebook is not None else None
-        return self.of(cell).context if cell is not None else None
+        if cell is None:
+            return None
+        found = self.of(cell)
+        # Several times for each call, and once for each of a gather's.
+        now = time.perf_counter()
+        if now - found.seen_at > LOOK_AROUND_EVERY and threading.current_thread() is threading.main_thread():
+            found.seen_at = now
+            if not found.seen.same():
+                self._look_around(found)
+        return found.context
+
+    def _look_around(self, found: CellExecution) -> None:
+        """The cell has changed its surroundings since its last call: they hold for the next one."""
+        found.seen, data = surroundings.Seen(), surroundings.capture()
+        if data != found.info.surroundings:
+            found.info = dataclasses.replace(found.info, surroundings=data)
+            found.context = dataclasses.replace(found.context, run=found.info)
+            found.control.info = found.info
+            self._session.gateway.run_soon(self._engine.executor.tell_again, found.name)
 
     def of(self, cell: Cell) -> CellExecution:
         """The run of a cell's execution, begun if there is none."""
+        found = self._by_cell.get(id(cell))
+        if found is not None and found.cell is cell:
+            return found
+        with self._lock:  # threads of a cell may call its first tasks at once
+            return self._begun(cell)
+
+    def _begun(self, cell: Cell) -> CellExecution:
         found = self._by_cell.get(id(cell))
         if found is None or found.cell is not cell:
             session, attended = self._session, self._session.is_attended()
             info = RunInfo(
                 name=session.new_run_name(), home=session.home, interactive_mode=attended,
                 on_failure=on_failure.way_of(None, attended), breakpoint_wait=on_failure.wait_of(None, attended),
+                surroundings=surroundings.capture(),
             )  # fmt: skip
             found = CellExecution(cell, info, cell_context(session, info), CellRunControl(session, info))
+            found.context.scope.stopped = cell.serial == self._stopped
             found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None
             self._by_cell[id(cell)] = self._by_name[info.name] = found
         return found
@@ -140,16 +180,35 @@ class CellRuns:
         store.append(ev.RunOpened(name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, recovers))
         store.append(ev.ActionQueued(name, ROOT, "", title, title, "", now, "root"))
 
+    def stop(self, cell: Cell) -> None:
+        """Have a cell that was stopped start nothing more. In the signal handler."""
+        self._stopped = cell.serial
+        found = self._by_cell.get(id(cell))
+        if found is not None:
+            found.context.scope.stopped = True
+
     def interrupt(self, cell: Cell) -> None:
         """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""
         found = self._by_cell.get(id(cell))
         if found is not None:
             found.interrupted = True
-            self._cancel(found.name)
+            self._cancel(found)
 
-    def _cancel(self, run: str) -> None:
-        self._engine.controller.cancel_run(run, "stop was pressed")
-        self._engine.ask_workers("cancel_run", run, "stop was pressed")
+    def _cancel(self, execution: CellExecution) -> None:
+        engine, why = self._engine, "stop was pressed"
+        engine.ask_workers("cancel_run", execution.name, why)
+        left = iter(engine.controller.unfinished(execution.name))
+        engine.executor.withdraw(execution.name)
+
+        def some() -> None:
+            """Cancel a few: the kernel's main thread, which shows that the cell has ended, waits for the GIL."""
+            batch = list(itertools.islice(left, CANCELLED_AT_ONCE))
+            for flight in batch:
+                engine.controller.cancel(flight, why)
+            if batch:
+                engine.thread.loop.call_later(CANCEL_EVERY, some)
+
+        some()
 
     # -- when a cell has ended ------------------------------------------------------------------------------------
 
@@ -166,10 +225,10 @@ class CellRuns:
         engine, name = self._engine, execution.name
         if execution.opened:
             if execution.interrupted and not waited:
-                self._cancel(name)
+                self._cancel(execution)
             record = engine.store.runs.get(name)
             ending = record is not None and record.unfinished and waited < WORKERS_PATIENCE
-            if engine.controller.unfinished(name) or ending:
+            if engine.controller.is_busy(name) or ending:
                 # Actions that a failed gather left behind, or background tasks: the run stays open for them; and for those that
                 # workers see through, which a parent that ended has cancelled.
                 engine.thread.loop.call_later(LOOK_EVERY, self._wind_up, execution, waited + LOOK_EVERY)

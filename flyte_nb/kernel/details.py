@@ -22,6 +22,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.values import redact
+from flyte_nb.core.values.describe import plain
 from flyte_nb.core.values.source_lines import Source
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.operations.runs import error_of
@@ -29,7 +30,6 @@ from flyte_nb.kernel.previews import Shown, show, text_of
 from flyte_nb.kernel.session import Session
 from flyte_nb.views.browser.details import log_text
 from flyte_nb.views.run_model import is_implied
-from flyte_nb.views.words import plain
 
 logger = logging.getLogger("flyte")
 

@@ -13,6 +13,7 @@ from flyte_nb.kernel import operations
 from flyte_nb.kernel.cells.await_in_magics import AwaitInMagics
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.shell_hooks import before_output, install_line_magic
+from flyte_nb.kernel.cells.unawaited import silence_python
 from flyte_nb.kernel.clicks import CommandRouter
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.error_display import ErrorDisplay
@@ -21,6 +22,7 @@ from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.operations.nest import NestAdvisor
 from flyte_nb.kernel.run_status_lines import run_status, short_name
 from flyte_nb.kernel.session import Session, ensure
+from flyte_nb.kernel.shutdown import Shutdown
 
 _undo: list[Callable[[], None]] = []
 
@@ -36,6 +38,7 @@ def load(ip: Any) -> None:
     error_display = ErrorDisplay(ip, short_name, run_status)
     advisor = NestAdvisor(cells)
     magics = AwaitInMagics(cells)
+    shutdown = Shutdown(cells, lambda: Session.current.engine.begin_close() if Session.current is not None else None)
 
     missing_annotations.configure(say=print)  # no mistake: not in red
     cells.install()
@@ -47,18 +50,24 @@ def load(ip: Any) -> None:
     remove_waits = [cells.on_start(notebook.waits.cell_started), cells.on_end(notebook.waits.cell_ended)]
     remove_unawaited = cells.on_end(notebook.unawaited.cell_ended)
     interrupt = _on_session(lambda session, cell: session.cell_runs.interrupt(cell))
-    remove_stop = interrupts.on_interrupt(interrupt, post=_post)
+    stop = _on_session(lambda session, cell: session.cell_runs.stop(cell))
+    remove_stop = [
+        interrupts.on_interrupt(notebook.unawaited.cell_stopped, post=_call),
+        interrupts.on_interrupt(stop, post=_call),
+        interrupts.on_interrupt(interrupt, post=_post),
+    ]
     remove_start = cells.on_start(_on_session(lambda session, _cell: session.cell_started()))
     remove_end = cells.on_end(_on_session(Session.cell_ended))
     error_display.install()
     undo_output = before_output(ip, _on_session(Session.make_room))
     advisor.install()
     magics.install()
+    shutdown.install()
     ip.register_magics(FlyteMagics(ip))
     _undo[:] = [
-        install_line_magic(ip), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
-        notebook.waits.uninstall, *remove_waits, remove_unawaited, remove_stop, remove_start, remove_end, router.uninstall,
-        interrupts.uninstall, cells.uninstall,
+        install_line_magic(ip), silence_python(), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
+        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, *remove_stop, remove_start, remove_end,
+        router.uninstall, interrupts.uninstall, cells.uninstall,
     ]  # fmt: skip
 
 
@@ -82,6 +91,10 @@ def _on_session(act: Callable[..., object]) -> Callable[..., None]:
             act(Session.current, *args, **options)
 
     return callback
+
+
+def _call(function: Callable[..., object], *args: Any) -> None:
+    function(*args)
 
 
 def _post(function: Callable[..., object], *args: Any) -> None:

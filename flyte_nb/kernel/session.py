@@ -17,6 +17,7 @@ from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any
 
+from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord
@@ -33,6 +34,7 @@ from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
+from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.views.browser.details import Details
@@ -44,6 +46,8 @@ PRELOAD = "flyte_nb.worker.preload"
 WIND_UP = 0.3
 #: Seconds of attaching after which it is said what takes them.
 SAY_AFTER = 0.7
+#: As `WIND_UP`, for a cell that was stopped.
+WIND_UP_STOPPED = 0.1
 
 
 class Session:
@@ -68,6 +72,7 @@ class Session:
         self.home = self.engine.network.me
         self._names = itertools.count(1)
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
+        surroundings.begin(here=options.get("target") is None)
         self.starting = self.engine.start(preload=PRELOAD, **defaults | options)
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: None outside a notebook.
@@ -82,6 +87,9 @@ class Session:
         self.store.listeners.append(self._run_changed)
         run_registry.provide("remote", lambda: self)
         conditions.serve(self.engine.answers, self)
+        self._ctrl_c = CtrlC()
+        if Session.on_created is None:  # no notebook
+            self._ctrl_c.install()
         # Before the executors of threads shut down, which comes before all of atexit: without them Dask stands still.
         threading._register_atexit(self._finish)  # type: ignore[attr-defined]  # noqa: SLF001 - the one hook before executors shut down
         atexit.register(self.close)
@@ -171,9 +179,10 @@ class Session:
         """Have the run of a cell that ended closed once nothing of it executes; wait a moment for that."""
         ended = self.cell_runs.cell_ended(cell, error)
         # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-        if ended is not None and not ended.closed.wait(WIND_UP) and ended.name in self.shown.views:
+        wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
+        if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
             with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
-                self.gateway.ask(self.shown.views[ended.name].leave, timeout=WIND_UP)
+                self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
 
     def make_room(self, *, done: bool = False) -> None:
         """Pause the running cell's live tree on a terminal before the cell's value is shown; resume it after (`done`)."""
@@ -220,7 +229,7 @@ class Session:
         if button is None:
             return {"ok": False, "error": f"{op.replace('_', ' ')} is not available here."}
         if run not in self.store.runs:
-            return {"ok": False, "error": f"{run} is not kept any more: this kernel remembers its latest runs."}
+            return {"ok": False, "error": self.store.missing(run)}
         return button(self, run, args)
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -254,6 +263,7 @@ class Session:
                     run.wait()
             except KeyboardInterrupt:
                 pass
+        self._ctrl_c.ignore()
         self.close()
 
     def _close_views(self) -> None:

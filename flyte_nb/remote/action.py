@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
 
 from flyte_nb.core.history import report_page
+from flyte_nb.core.history.as_dict import AsDict, action_dict
 from flyte_nb.core.history.facts import Action as ActionFacts
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.store import RunRecord
@@ -21,6 +22,7 @@ from flyte_nb.core.transport.payload import loads
 from flyte_nb.core.values.aio import Dual, DualIterator
 from flyte_nb.errors import ActionNotFoundError
 from flyte_nb.remote.fact import Fact
+from flyte_nb.remote.times import PhaseTransitionInfo, transitions_of
 
 T = TypeVar("T")
 
@@ -29,7 +31,7 @@ class _Fact(Fact[ActionFacts, T]):
     """One of the facts of an action."""
 
 
-class Action:
+class Action(AsDict):
     """One action of a run: what is known of it now, each time it is asked."""
 
     def __init__(self, run: Run, name: str) -> None:
@@ -122,6 +124,28 @@ class Action:
         lambda facts: dt.datetime.fromtimestamp(facts.started_at or facts.queued_at, dt.UTC),
         "When it began, or was queued; aware, UTC.",
     )
+
+    is_running = _Fact(lambda facts: facts.phase is Phase.RUNNING, "Whether its body runs.")
+    phase_durations = _Fact(
+        lambda facts: {each.phase: each.duration for each in transitions_of(facts)},
+        "How long its latest attempt was in each phase.",
+    )
+    queued_time = _Fact(lambda facts: _time_in(facts, Phase.QUEUED), "How long its latest attempt was queued.")
+    running_time = _Fact(
+        lambda facts: _time_in(facts, Phase.RUNNING), "How long its latest attempt ran; None before it did."
+    )
+    waiting_for_resources_time = _Fact(
+        lambda facts: _time_in(facts, Phase.WAITING_FOR_RESOURCES), "None: that counts as queued."
+    )
+    initializing_time = _Fact(lambda facts: _time_in(facts, Phase.INITIALIZING), "None: that counts as queued.")
+
+    def get_phase_transitions(self, attempt: int | None = None) -> list[PhaseTransitionInfo]:
+        """The phases that an attempt was in (from 1 on; None: the latest), with ``start_time end_time duration``."""
+        return transitions_of(self.facts, attempt)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known of it now, by Flyte's names: ``{"id": ..., "metadata": ..., "status": {"phase": ...}}``."""
+        return action_dict(self._run.control.info, self.facts)
 
     @property
     def runtime(self) -> dt.timedelta:
@@ -238,8 +262,13 @@ def _record_of(run: Run) -> RunRecord:
     control = run.control
     record = control.record or control.engine.gateway.ask(lambda: control.record)
     if record is None:
-        raise ActionNotFoundError(f"{run.name} is not kept any more: a process remembers its latest 200 runs.")
+        raise ActionNotFoundError(f"{run.name} is not kept any more: a process keeps its latest runs only.")
     return record
+
+
+def _time_in(facts: ActionFacts, phase: Phase) -> dt.timedelta | None:
+    found = [each.duration for each in transitions_of(facts) if each.phase is phase]
+    return found[-1] if found else None
 
 
 def _phases(given: Any) -> set[Phase] | None:

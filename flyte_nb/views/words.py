@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
 from flyte_nb.core.history.facts import Action, Phase, RunState
-from flyte_nb.core.values.describe import strip_ansi
+from flyte_nb.core.values import redact
+from flyte_nb.core.values.describe import plain
 
 
 class Look(NamedTuple):
@@ -75,8 +76,12 @@ SIBLINGS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
     ("cancelled", (Phase.ABORTED, Phase.ABANDONED)),
 )
 
+#: Characters in which the first line of a text that says something is looked for.
+FIRST_LINE_CHARS = 4_000
+#: Characters beyond a limit in which the end of a secret is looked for before the text is cut.
+MORE_CHARS = 2_000
+
 _CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def tally(counts: list[int]) -> list[tuple[Segment, int]]:
@@ -112,26 +117,20 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
-def plain(text: str) -> str:
-    """`text` without terminal colours and control characters (a carriage return keeps what follows it, as a terminal would)."""
-    if "\r" in text:
-        text = text.rstrip("\r").rpartition("\r")[2]
-    return _CONTROL.sub("", strip_ansi(text))
-
-
-def plain_lines(text: str) -> str:
-    """`plain`, line by line."""
-    return "\n".join(plain(line) for line in text.split("\n"))
-
-
 def cut(text: str, limit: int) -> str:
     """`text`, at most `limit` characters long, with an ellipsis where it was cut."""
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
 
 
+def shown(text: str, limit: int) -> str:
+    """`text` as it is shown and saved: plain, without secrets, cut at `limit` characters."""
+    return cut(redact.scrub_code(plain(text[: limit + MORE_CHARS])), limit)
+
+
 def first_line(text: str, limit: int = 200) -> str:
     """The first non-empty line of `text`, cut at `limit` characters."""
-    for line in text.splitlines():
+    start = text[:FIRST_LINE_CHARS] if len(text) <= FIRST_LINE_CHARS else text.lstrip()[:FIRST_LINE_CHARS]
+    for line in start.splitlines():
         if line.strip():
             return cut(plain(line.strip()), limit)
     return ""

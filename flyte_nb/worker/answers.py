@@ -41,6 +41,7 @@ def answers_of(host: Host) -> dict[str, Answer]:
     return {
         # The kernel.
         "leave": lambda _then: host.depart(),  # the link that closes is the answer
+        "everywhere": host.everywhere.run,
         # Data that is kept here.
         "shelved": lambda then, *args: then(host.previews.get(*args)),
         "log_file": lambda then, *args: then(host.emitter.files.read(*args)),
@@ -51,6 +52,8 @@ def answers_of(host: Host) -> dict[str, Answer]:
         "decide": lambda then, *args: then(decide(host, *args) or None),
         "close_idle": close_idle,
         # Attempts that are executed here.
+        "black_box": lambda then: then(str(host.words.path) if host.words.box is not None else None),
+        "overdue": lambda then, keys: then([host.stopping.overdue(key) for key in keys]),
         "stacks": lambda then, *args: look(host, then, *args),
         "standing": lambda then, *args: then(standing(host, *args)),
         "attach": breakpoints.attach,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import threading
-import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.code_versions import TravellingCode, state_names
+from flyte_nb.core.transport.code_versions import TravellingCode
 from flyte_nb.core.transport.payload import Payload, loads_code, nbytes
 from flyte_nb.engine.links.blob_fetch import Fetcher
+from flyte_nb.worker.process.task_state import Copy, TaskState
 
 #: Seconds after which the garbage of dropped versions is collected: functions and their globals refer to each other, and
 #: Python's own collector does not see how large an array among them is.
@@ -29,20 +26,25 @@ class CodeNotLoadedError(Exception):
 class _Version:
     """One version of a task's code."""
 
-    __slots__ = ("guard", "owners", "parts", "payload", "states", "task", "waiting")
+    __slots__ = ("guard", "owners", "payload", "state", "waiting")
 
     def __init__(self, payload: Payload) -> None:
         #: Peers that have sent it and not dropped it.
         self.owners: set[str] = set()
         self.payload = payload
-        self.task: Task[..., Any] | None = None
-        #: What beside the task makes it up; None if that is all.
-        self.parts: TravellingCode | None = None
-        #: Attributes of its classes, while those of another version are in force.
-        self.states: dict[type, dict[str, Any]] = {}
+        #: Its task, with the state that this begins with; None while nobody has needed it.
+        self.state: TaskState | None = None
         self.guard = threading.Lock()
         #: Called once its large buffers are on this machine; None when they are.
         self.waiting: list[Callable[[], None]] | None = None
+
+
+class InForce:
+    """Whose imports a process has just now."""
+
+    def __init__(self) -> None:
+        self.version: TravellingCode | None = None
+        self.guard = threading.RLock()
 
 
 class CodeStore:
@@ -52,7 +54,7 @@ class CodeStore:
         fetcher: Fetches large buffers from other machines.
         call_later: Of the worker's loop.
         in_force: What is shared with the stores of other kernels in this process.
-        owns_process: Whether the process is the worker's; else it is the user's, whose classes and modules stay as they are.
+        owns_process: Whether the process is the worker's; else it is the user's, whose modules stay as they are.
     """
 
     def __init__(
@@ -107,12 +109,10 @@ class CodeStore:
         found = (self._versions.get(name) for name in names)
         return [version for version in found if version is not None and version.waiting is not None]
 
-    def task(self, name: str) -> tuple[Task[..., Any], Callable[[], None] | None]:
-        """The task of a version, the same object each time, so that its globals stay warm; from any thread.
+    def copy(self, name: str) -> Copy:
+        """The task of a version with its globals as they were sent, for an attempt that begins; from any thread.
 
-        Returns:
-            The task, and what is to be called when it is the turn of an attempt of it: then classes and imports are those
-            of its version. None if it has none of its own.
+        `Copy.activate` is to be called when it is the attempt's turn: then imports are those of its version.
 
         Raises:
             CodeNotLoadedError: It cannot be made: a module that it imports is not installed, say.
@@ -120,102 +120,46 @@ class CodeStore:
         version = self._versions.get(name)
         if version is None:
             raise CodeNotLoadedError(f"version {name} of the code of the task is not here")
-        if version.task is None:
+        if version.state is None:
             with version.guard:
-                if version.task is None:
-                    self._load(version)
-        assert version.task is not None
-        if version.parts is None or not self._owns_process:
-            return version.task, None
-        self._activate(version)
-        return version.task, functools.partial(self._activate, version)
+                if version.state is None:
+                    version.state = TaskState(lambda: self._load(version), nbytes(version.payload))
+        copy = version.state.take()
+        if copy.activate is not None:
+            copy.activate()
+        return copy
 
-    def _load(self, version: _Version) -> None:
+    def _load(self, version: _Version) -> Copy:
         with self._in_force.guard:
-            self._in_force.states.save()
             try:
                 found = loads_code(version.payload)
             except Exception as exc:
                 raise CodeNotLoadedError(
                     f"the code of the task cannot be loaded here: {type(exc).__name__}: {exc}"
                 ) from exc
-            if isinstance(found, TravellingCode):
-                version.parts, self._in_force.version = found, None
-                if self._owns_process:
-                    self._in_force.states.loaded(version)
-                    found.imports.install(first=True)
-                found = found.task
-        version.task = found
+            if not isinstance(found, TravellingCode):
+                return Copy(found)
+            # Before they are installed: then they could not be told from what the process has by itself.
+            modules = found.imports.modules.values()
+            if not self._owns_process:
+                return Copy(found.task, None, modules)
+            copy = Copy(found.task, functools.partial(self._activate, found), modules)
+            self._in_force.version = None
+            found.imports.install(first=True)
+            for set_up in found.companions:
+                set_up()
+            return copy
 
-    def _activate(self, version: _Version) -> None:
-        if self._in_force.version is version:
+    def _activate(self, found: TravellingCode) -> None:
+        if self._in_force.version is found:
             return
-        assert version.parts is not None
         with self._in_force.guard:
-            self._in_force.version = version
-            version.parts.imports.install()
-            self._in_force.states.activate(version)
+            self._in_force.version = found
+            found.imports.install()
 
     def __repr__(self) -> str:
-        made = sum(version.task is not None for version in self._versions.values())
+        made = sum(version.state is not None for version in self._versions.values())
         return f"<CodeStore [{len(self._versions)} versions, {made} in use]>"
-
-
-class ClassStates:
-    """The attributes of the user's classes, by version: a class is one object in a process, whatever version named it."""
-
-    def __init__(self) -> None:
-        #: Whose attributes a class has now.
-        self._active: weakref.WeakKeyDictionary[type, _Version] = weakref.WeakKeyDictionary()
-
-    def save(self) -> None:
-        """Remember the attributes that classes have: a version is about to be loaded, which sets its own."""
-        for cls, version in list(self._active.items()):
-            version.states[cls] = _read(cls)
-
-    def loaded(self, version: _Version) -> None:
-        """A version has been loaded, and its classes have its attributes."""
-        assert version.parts is not None
-        for cls, names in version.parts.classes.items():
-            if cls in self._active:
-                _remove(cls, set(state_names(cls)) - set(names))
-            self._active[cls] = version
-
-    def activate(self, version: _Version) -> None:
-        """Give its classes the attributes that they have in this version."""
-        assert version.parts is not None
-        for cls in version.parts.classes:
-            active = self._active.get(cls)
-            if active is version:
-                continue
-            now = _read(cls)
-            if active is not None:
-                active.states[cls] = now
-            state = version.states.get(cls, now)
-            _remove(cls, now.keys() - state.keys())
-            for name, value in state.items():
-                if now.get(name, _Version) is not value:
-                    setattr(cls, name, value)
-            self._active[cls] = version
-
-
-class InForce:
-    """Whose classes and imports a process has just now."""
-
-    def __init__(self) -> None:
-        self.version: _Version | None = None
-        self.states = ClassStates()
-        self.guard = threading.RLock()
-
-
-def _read(cls: type) -> dict[str, Any]:
-    return {name: vars(cls)[name] for name in state_names(cls)}
-
-
-def _remove(cls: type, names: Iterable[str]) -> None:
-    for name in names:
-        with contextlib.suppress(AttributeError, TypeError):
-            delattr(cls, name)
 
 
 def when_here(versions: list[_Version], then: Callable[[], None]) -> None:

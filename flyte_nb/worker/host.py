@@ -11,11 +11,12 @@ import asyncio
 import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import distributed
 
 from flyte_nb import import_alias
+from flyte_nb.core.attempts import seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
 from flyte_nb.core.attempts.threads import LoopClock
@@ -28,7 +29,6 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
-from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
@@ -36,28 +36,18 @@ from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.code import CodeStore, InForce, when_here
+from flyte_nb.worker.code import CodeStore, when_here
 from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.stopping import Stopping
 
 #: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
 KERNEL_RETURNS_S = 5.0
 #: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
 LANES_END_S = GRACE + 1.0
-
-
-class Premises(Protocol):
-    """What hosts of several kernels share in one worker (`flyte_nb.worker.entry`)."""
-
-    gate: slots.SlotGate
-    in_force: InForce
-    owns_process: bool
-
-    def closed(self, kernel: str) -> None:
-        """A kernel has left."""
 
 
 class Host:
@@ -80,11 +70,14 @@ class Host:
         self.leave: Callable[[], Coroutine[Any, Any, None]]
         self._left: asyncio.Task[None] | None = None
         self.address = self.network.me
+        self.words = premises.words
         #: Calls a function on the worker's loop; from any thread.
-        self.post = Mailbox(loop).post
+        self.post = premises.post
         self.send = self.network.send
         self.gate = premises.gate
         self.lanes: dict[str, LaneThread] = {}
+        self.isolation = premises.isolation
+        self.everywhere = premises.everywhere
         self.runs: dict[str, RunInfo] = {}
         self._folder = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
         self.emitter = Emitter(loop, self.runs, self.send, self._folder)
@@ -95,11 +88,9 @@ class Host:
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
-        self._start(loop, worker, answers_of)
+        self._start(loop, answers_of)
 
-    def _start(
-        self, loop: asyncio.AbstractEventLoop, worker: Any, answers_of: Callable[[Host], dict[str, Answer]]
-    ) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
         network, blobs, premises = self.network, Blobs(self.address), self._premises
         self._fetcher = Fetcher(network.questions, blobs)
         self.code = CodeStore(
@@ -111,7 +102,9 @@ class Host:
         controller = self.controller = Controller(
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
         )
-        self.stopping = Stopping(worker, self.lanes, controller, loop)
+        self.stopping = Stopping(
+            self.words.replace_process, lambda: premises.others_compute(self.lanes), self.lanes, controller, loop
+        )
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
@@ -201,8 +194,9 @@ class Host:
         self.gateway.blobs.trim()
         self.executor.pool.forget_run(run)
 
-    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo]) -> None:
-        self.network.set_roster(roster)
+    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
+        self.network.set_roster(roster, silent)
+        self.executor.pool.touch_queues()
 
     # -- lanes ----------------------------------------------------------------------------------------------------
 
@@ -243,9 +237,16 @@ class Host:
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
+        if not self.everywhere.idle.is_set():
+            self.everywhere.idle.wait()
         run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
-        task, activate = self.code.task(work.version)
-        return Body(task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, activate)
+        copy = self.code.copy(work.version)
+        body = Body(
+            copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
+            self.isolation, lane,
+        )  # fmt: skip
+        body.code = copy
+        return body
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
@@ -262,6 +263,12 @@ class Host:
     def finish(self, body: Body) -> None:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
+        if self.isolation is None or self.isolation.current is body:  # an interrupt came meanwhile
+            body.leave_process()
+        body.code.state.give_back(body.code, lambda seed: self._drew(body, seed))
+        if body.generators:
+            for seed in seeds.drawn(body.generators):
+                self._drew(body, seed)
         if self.breakpoints.paused:
             self.post(self.breakpoints.ended, work.key)
         if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
@@ -269,6 +276,14 @@ class Host:
         # A call that it made last may not have reached the controller yet.
         if body.context.scope.has_called or (work.run, work.action) in self.controller.children:
             self.post(warn_of_orphans, self.controller, self.emitter.emit, work)
+
+    def _drew(self, body: Body, seed: bytes) -> None:
+        """An attempt has used a copy of a generator of random numbers: its run's home knows whether another has, too."""
+        self.gateway.ask_home(body.run, "drew", (body.task.name, seed, f"{body.work.run}/{body.work.action}"))
+
+    def meter(self, held: Callable[[], float]) -> slots.RecordingMeter:
+        """A meter for a lane. On the lane's thread."""
+        return slots.RecordingMeter(held, self.words.box)
 
     def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
@@ -280,19 +295,30 @@ class Host:
 
     async def _watch(self) -> None:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
-        while True:
-            await asyncio.sleep(HAND_BACK_AFTER_S)
-            for lane in list(self.lanes.values()):
-                if lane.outcomes:
-                    lane.report()
-                if lane.stuck:
-                    lane.handed_back = True  # first: its thread may go on at any moment
-                    self._hand_back(lane)
-                if lane.is_warm:
-                    lane.report_waiting(self.controller.children)
-                self.emitter.announce(lane)
-            self.emitter.flush()
-            self.stopping.memory.check()
+        try:
+            while True:
+                await asyncio.sleep(HAND_BACK_AFTER_S)
+                self._look_at_lanes()
+        except Exception as exc:
+            self.failed(exc, "the watch over its lanes")
+            raise
+
+    def _look_at_lanes(self) -> None:
+        for lane in list(self.lanes.values()):
+            if lane.outcomes:
+                lane.report()
+            if lane.stuck:
+                lane.handed_back = True  # first: its thread may go on at any moment
+                self._hand_back(lane)
+            if lane.is_warm:
+                lane.report_waiting(self.controller.children)
+            self.emitter.announce(lane)
+        self.emitter.flush()
+        self.stopping.memory.check()
+
+    def failed(self, error: BaseException, where: str) -> None:
+        """Our own code has failed: nothing here can be relied on. From any thread."""
+        self.words.fail(error, where)
 
     def run_lane(self, *spec: Any) -> None:
         """Be a lane until it is closed. On a thread of Dask's: a plain ``def``, since it would run a coroutine on its own loop.

@@ -16,18 +16,25 @@ from collections import deque
 from collections.abc import Callable, Container
 from typing import Any, Protocol
 
-from flyte_nb.core.attempts.body import Body, Meter, Steps, broken
+from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker import slots
 from flyte_nb.worker.code import CodeNotLoadedError
+from flyte_nb.worker.process.soundness import escaped_from, intact
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
 #: Seconds between two reports of a lane that ends one attempt after another: a bundle of no-ops reports once.
 REPORT_EVERY = 0.01
+
+#: Not empty in a process that a task has forked from a worker: only the thread that forked goes on there.
+_forks: list[int] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forks.append(os.getpid()))
+_exit = os._exit
 
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
@@ -49,6 +56,8 @@ class _Host(Protocol):
     def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
 
     # On the lane's thread.
+    def meter(self, held: Callable[[], float]) -> slots.RecordingMeter: ...
+    def failed(self, error: BaseException, where: str) -> None: ...
     def secede(self) -> None: ...
     def body(self, lane: LaneThread, work: Work) -> Body: ...
     def begin(self, lane: LaneThread, body: Body) -> None: ...
@@ -72,7 +81,7 @@ class LaneThread:
         #: Whether its owner counts attempts that await children.
         self.is_warm = is_warm
         self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
-        self.meter = Meter(self.holder.busy)
+        self.meter = host.meter(self.holder.busy)
         self.queue: deque[Work] = deque()
         self.started = 0
         self.finished = 0
@@ -161,8 +170,12 @@ class LaneThread:
             self.holder.take()
             self.host.post(self.host.lane_opened, self)
             self._work()
+        except Exception as exc:
+            self.host.failed(exc, "a lane")
+            raise
         finally:
             self.holder.give()
+            self.meter.close()
             slots.adopt(None)
             self.host.post(self.host.lane_closed, self)
 
@@ -171,15 +184,26 @@ class LaneThread:
 
     def _released(self) -> None:
         """The slot was released: let Dask start other work, and report how far the lane is."""
-        if not self._seceded:
-            self._seceded = True
-            self._dask.run(self.host.secede)
+        self.meter.paused()
+        self.before_threads()
         self.report()
         if self.handed_back and not self.blocked:
             self.handed_back = False
             self.host.post(self.host.send, self.owner, ("ready", self.id))
 
+    def before_threads(self) -> None:
+        """Let Dask start other work. Also where a body starts threads, which may give the slot back: they cannot do it."""
+        if not self._seceded and threading.get_ident() == self.thread_id:
+            self._seceded = True
+            self._dask.run(self.host.secede)
+
+    def computes_elsewhere(self) -> bool:
+        """Whether it has its slot, and is not the calling thread."""
+        return self.holder.held and threading.get_ident() != self.thread_id
+
     def _taken(self) -> None:
+        if len(self.bodies) == 1:  # of several, the next turn tells
+            self.meter.resumed(*self.bodies.values())
         if self._reported[2] and not self.blocked:
             self.report()
 
@@ -190,6 +214,12 @@ class LaneThread:
 
     def ended(self, outcome: Outcome) -> None:
         """Note an outcome; it travels with others of the same few milliseconds."""
+        if _forks:  # a body has forked, and this is the child: its parent reports
+            _exit(0)
+        if not intact():
+            self.host.failed(
+                RuntimeError("modules that flyte_nb needs were removed, or replaced"), f"the end of {self.id}"
+            )
         self.finished += 1
         self.outcomes.append(outcome)
         if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
@@ -255,11 +285,18 @@ class SyncLane(LaneThread):
         """Have the thread check its queue."""
         self._ready.set()
 
+    def _taken(self) -> None:
+        super()._taken()
+        body = self.bodies.get(self._current) if self._current is not None else None
+        if body is not None and body.isolation is not None and body.outcome is None:
+            body.isolation.turn(body)
+
     def interrupt(self, key: Key, why: str) -> None:
         """Raise CancelledError in the body, if it is the one that runs."""
         with self._guard:
             if self._current == key:
                 self.bodies[key].stop = why
+                self.bodies[key].family.interrupt()
                 interrupt_thread(self.thread_id, asyncio.CancelledError)
 
     def _work(self) -> None:
@@ -318,6 +355,7 @@ class AsyncLane(LaneThread):
     def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
         super().__init__(host, lane_id, owner, is_warm=is_warm)
         self.loop = slots.new_loop()
+        self.loop.set_task_factory(task_factory)
         self._pumping = False
 
     def wake(self) -> None:
@@ -329,6 +367,7 @@ class AsyncLane(LaneThread):
         """Cancel the body's asyncio task."""
         if (body := self.bodies.get(key)) is not None:
             body.stop = why
+            body.family.interrupt()
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._cancel, key)
 
@@ -340,7 +379,12 @@ class AsyncLane(LaneThread):
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.call_soon(self._start_pump)
-            self.loop.run_forever()
+            while True:
+                try:
+                    self.loop.run_forever()
+                    break
+                except (SystemExit, KeyboardInterrupt) as exc:
+                    self._escaped(exc)
             left = list(self.tasks.values())
             for task in left:
                 task.cancel()
@@ -350,6 +394,21 @@ class AsyncLane(LaneThread):
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
+
+    def _escaped(self, error: BaseException) -> None:
+        """End the attempt whose code raised what ends a loop, and go on with the others.
+
+        A callback, or an asyncio task that a body made: asyncio lets these two exceptions through.
+        """
+        variables = escaped_from(error)
+        body = next((body for body in self.bodies.values() if variables is not None and body.made(variables)), None)
+        if body is None:
+            self.host.failed(error, "the loop of a lane")
+        elif body.outcome is None:
+            body.fails_with(error)
+            self._cancel(body.work.key)
+        self._pumping = False
+        self.loop.call_soon(self._start_pump)
 
     def _start_pump(self) -> None:
         if not self._pumping:
@@ -365,7 +424,11 @@ class AsyncLane(LaneThread):
             if self.closed and not self.tasks:
                 self.loop.stop()
             return
-        body = self.new_body(work)
+        try:
+            body = self.new_body(work)
+        except Exception as exc:
+            self.host.failed(exc, "the start of an action")
+            raise
         if body is None:
             self.loop.call_soon(self._pump)
             return
@@ -376,12 +439,16 @@ class AsyncLane(LaneThread):
 
     def _done(self, body: Body, task: asyncio.Task[Outcome]) -> None:
         key = body.work.key
-        del self.tasks[key]
-        self.bodies.pop(key, None)
-        if not task.cancelled():
-            task.exception()
-        self.host.finish(body)
-        # Without an outcome it was cancelled before its first step.
-        self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
+        try:
+            del self.tasks[key]
+            self.bodies.pop(key, None)
+            if not task.cancelled():
+                task.exception()
+            self.host.finish(body)
+            # Without an outcome it was cancelled before its first step.
+            self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
+        except Exception as exc:
+            self.host.failed(exc, "the end of an action")
+            raise
         if self.closed and not self.tasks and not self.queue:
             self.loop.stop()

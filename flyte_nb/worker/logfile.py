@@ -7,11 +7,12 @@ thousand attempts may print at once.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from flyte_nb.core.values.describe import strip_ansi
+from flyte_nb.core.values.describe import plain
 from flyte_nb.engine.links.wire import Key
 
 #: Lines that an attempt prints before it gets a file; until then the kernel has them all.
@@ -29,7 +30,19 @@ CHUNK = 512 * 1024
 class LogFile:
     """The log of one attempt. Its writer holds the lock of its sink; a reader may come at any time."""
 
-    __slots__ = ("_buffer", "_first", "_last", "_lock", "_path", "_size", "_waiting", "bytes", "lost")
+    __slots__ = (
+        "_buffer",
+        "_first",
+        "_last",
+        "_lock",
+        "_missing",
+        "_path",
+        "_size",
+        "_waiting",
+        "_why",
+        "bytes",
+        "lost",
+    )
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,11 +55,14 @@ class LogFile:
         self.bytes = 0
         #: Bytes dropped between the first segment and the others.
         self.lost = 0
+        #: Bytes that could not be written, and why.
+        self._missing = 0
+        self._why = ""
 
     def write(self, text: str) -> None:
         """Append a line."""
         with self._lock:
-            self._buffer.append(strip_ansi(text))
+            self._buffer.append(plain(text))
             self._waiting += len(text) + 1
             if self._waiting >= BUFFER:
                 self.spill()
@@ -54,11 +70,16 @@ class LogFile:
     def spill(self) -> None:
         """Put what waits on disk."""
         with self._lock:
-            if self._buffer:
-                data = ("\n".join(self._buffer) + "\n").encode("utf-8", "replace")
-                self._buffer.clear()
-                self._waiting = 0
+            if not self._buffer:
+                return
+            data = ("\n".join(self._buffer) + "\n").encode("utf-8", "replace")
+            self._buffer.clear()
+            self._waiting = 0
+            try:
                 self._append(data)
+            except OSError as exc:  # a full disk must not fail what prints: the kernel has the first and last lines
+                self._missing += len(data)
+                self._why = exc.strerror or str(exc)
 
     def _append(self, data: bytes) -> None:
         if self._size + len(data) > SEGMENT and self._size:
@@ -99,13 +120,16 @@ class LogFile:
                 with self._segment(number).open("rb") as file:
                     file.seek(offset)
                     data = file.read(CHUNK)
-            except FileNotFoundError:
-                return gap, None
+            except OSError:
+                return gap + self._end(), None
         if len(data) == CHUNK:
             data = data[: data.rfind(b"\n") + 1] or data
             return gap + data.decode("utf-8", "replace"), (number, offset + len(data))
         following = (number + 1, 0) if number < self._last else None
-        return gap + data.decode("utf-8", "replace"), following
+        return gap + data.decode("utf-8", "replace") + (self._end() if following is None else ""), following
+
+    def _end(self) -> str:
+        return f"... {self._missing:,} bytes are not kept: {self._why} ...\n" if self._missing else ""
 
     def delete(self) -> None:
         """Take its files away."""
@@ -131,7 +155,8 @@ class LogFiles:
         """Make the file of an attempt that prints on, with what it has printed so far. From any thread."""
         with self._lock:
             if not self._made:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(OSError):  # then the files are missing, which they say
+                    self._folder.mkdir(parents=True, exist_ok=True)
             self._made += 1
             made = self._files[key] = LogFile(self._folder / str(self._made))
         for text in early:

@@ -84,8 +84,9 @@ class WorkerNetwork(Network):
         if kernel not in self.links and kernel not in self.departed:
             self._lost(kernel)
 
-    def set_roster(self, roster: dict[str, WorkerInfo]) -> None:
-        """Take the kernel's list of workers; those that are linked to and no longer in it rest."""
+    def set_roster(self, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
+        """Take the kernel's list of workers, and those of them that do not answer it; those that have left it rest."""
+        self.silent = silent - {self.me}
         self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster or self._alone
 
@@ -97,6 +98,10 @@ class WorkerNetwork(Network):
             asyncio.get_running_loop().call_soon(then, None)
             return
         self.questions.ask(run.home, "home", (run.name, op, args), then)
+
+    def ask_home(self, run: RunInfo, op: str, args: tuple[Any, ...]) -> None:
+        """Tell a run's home something that needs no answer."""
+        self.ask(run, op, args, lambda _answer: None)
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit: a run's home knows it."""

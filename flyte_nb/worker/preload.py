@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from typing import Any
 
-import flyte_nb.worker.entry  # noqa: F401 - what the first lane needs is loaded by then
-from flyte_nb.engine.clusters.dask_logs import quiet_loggers
+import click
+
+from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis, quiet_loggers
+from flyte_nb.worker.entry import open_host  # what the first lane needs is loaded by then
 
 
 def ignore_interrupts() -> None:
@@ -16,10 +20,22 @@ def ignore_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def lead_group() -> None:
+    """Have a process group of its own: what tasks start ends with their worker, and is spared the stop button's SIGINT."""
+    if hasattr(os, "setpgid"):
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+
+
 ignore_interrupts()
+lead_group()
 quiet_loggers()
+no_gc_diagnosis()
 
 
-def dask_setup(_worker: Any) -> None:
-    """Called by Dask when the worker starts."""
+@click.command()
+@click.argument("kernel")
+async def dask_setup(worker: Any, kernel: str) -> None:
+    """Called by Dask when the worker starts, before it registers: it takes links of that kernel from then on."""
     ignore_interrupts()
+    await open_host(worker, kernel, grows=False)

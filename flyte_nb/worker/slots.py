@@ -22,6 +22,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from flyte_nb.core.attempts.body import Body, Meter
+from flyte_nb.core.attempts.family import running
+from flyte_nb.engine.clusters.black_box import BlackBox
+
 #: Seconds a loop that always has work may keep its slot while others wait for one.
 QUANTUM = 0.02
 #: Seconds that a body which has begun waits for a slot before it takes the spare one: a child that computes in the same
@@ -55,6 +59,8 @@ class SlotGate:
                 held that long: in a mere crowd every holder's turn comes.
         """
         with self._lock:
+            if holder.held:  # by another thread of the same attempt
+                return
             if self._free > 0:
                 self._free -= 1
                 holder.held = True
@@ -68,16 +74,21 @@ class SlotGate:
         try:
             while not turn.acquire(timeout=LOOK_EVERY if impatient else -1):  # handed over by `release`
                 with self._lock:
-                    if holder.held:
-                        return  # handed over meanwhile
-                    if self._take_spare(holder):
-                        self._waiting.remove(waiter)
+                    if self._has_one(holder):
+                        self._forget(waiter)
                         return
         except BaseException:  # interrupted
             with self._lock:
-                if not holder.held:
-                    self._waiting.remove(waiter)
+                self._forget(waiter)
             raise
+
+    def _has_one(self, holder: SlotHolder) -> bool:
+        """Whether a holder that waits has a slot: handed over meanwhile, or by another of its threads; or the spare one."""
+        return holder.held or self._take_spare(holder)
+
+    def _forget(self, waiter: tuple[SlotHolder, threading.Lock]) -> None:
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(waiter)
 
     def _take_spare(self, holder: SlotHolder) -> bool:
         if self._free == 0 and any(other.held_for > SPARE_AFTER_S for other in list(self.holders)):
@@ -89,6 +100,10 @@ class SlotGate:
     def release(self, holder: SlotHolder) -> None:
         """Release a slot: hand it to the holder that waits longest."""
         with self._lock:
+            if not holder.held:  # given back meanwhile, by another thread of the same attempt
+                return
+            while self._waiting and self._waiting[0][0].held and self._waiting[0][0] is not holder:
+                self._waiting.popleft()[1].release()  # it got one meanwhile, by another of its threads
             if self._waiting and self._free == 0:
                 # No call between these: an interrupt of this thread comes before all of them or after.
                 following, turn = self._waiting[0]
@@ -135,10 +150,33 @@ class SlotHolder:
         #: Whether it waits for a slot right now, and since when.
         self.waiting = False
         self._waiting_since = 0.0
+        #: Threads that the body started and that wait for an action.
+        self._lending = 0
+        self._lending_lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Give the slot back around a wait of a thread that the body started.
+
+        As long as any of them waits, the slot is not taken again, whatever the others and the lane's own thread do: most wait
+        for one another in ways that cannot be seen, and what an action waits for may need the slot.
+        """
+        with self._lending_lock:
+            self._lending += 1
+        self.give()
+        try:
+            yield
+        finally:
+            with self._lending_lock:
+                self._lending -= 1
+            if self.held or self._lending:
+                self._on_take()
+            else:
+                self.take()
 
     def take(self) -> None:
-        """Wait for a slot, unless it holds one."""
-        if not self.held:
+        """Wait for a slot, unless it holds one, or a thread of the body waits for an action."""
+        if not self.held and not self._lending:
             self._wait()
             self._on_take()
 
@@ -192,10 +230,20 @@ def of_this_thread() -> SlotHolder | None:
     return getattr(_mine, "holder", None)
 
 
+def lender() -> SlotHolder | None:
+    """The holder of the attempt that the running code belongs to: for threads that its body started."""
+    attempt = running()
+    return attempt.lane.holder if attempt is not None and attempt.lane is not None else None
+
+
 @contextlib.contextmanager
 def suspended() -> Iterator[None]:
     """Give the slot back around a wait of this thread."""
     holder = of_this_thread()
+    if holder is None and (lending := lender()) is not None:
+        with lending.lent():
+            yield
+        return
     if holder is None or not holder.held:
         yield
         return
@@ -214,6 +262,11 @@ class SlotSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         """As the base class; releases the slot around a wait."""
         holder = of_this_thread()
+        if holder is None and (timeout is None or timeout > 0) and (lending := lender()) is not None:
+            if events := super().select(0):
+                return events
+            with lending.lent():
+                return super().select(timeout)
         if holder is None or not holder.held:
             return super().select(timeout)
         if timeout is not None and timeout <= 0:
@@ -239,5 +292,38 @@ class SlotPolicy(asyncio.DefaultEventLoopPolicy):
     """Has loops that user code makes (``asyncio.run`` in a sync body) give slots back too."""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """A slot-aware loop in a lane's thread, an ordinary one elsewhere."""
-        return new_loop() if of_this_thread() is not None else super().new_event_loop()
+        """A slot-aware loop in a lane's thread and in those that a body started, an ordinary one elsewhere."""
+        aware = of_this_thread() is not None or lender() is not None
+        return new_loop() if aware else super().new_event_loop()
+
+
+class RecordingMeter(Meter):
+    """A lane's meter, which notes the action whose turn it is in the black box."""
+
+    __slots__ = ("_box", "_entry")
+
+    def __init__(self, held: Callable[[], float], box: BlackBox | None) -> None:
+        super().__init__(held)
+        self._box = box
+        self._entry = box.entry() if box is not None else None
+
+    def turn(self, body: Body) -> None:
+        """An attempt begins a step."""
+        super().turn(body)
+        self.resumed(body)
+
+    def paused(self) -> None:
+        """The thread gives its slot back."""
+        if self._entry is not None:
+            self._box.clear(self._entry)  # type: ignore[union-attr]
+
+    def resumed(self, body: Body) -> None:
+        """A body that was blocked goes on, without a new turn."""
+        if self._entry is not None:
+            self._box.turn(self._entry, body.work.run, body.work.action)  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """The lane has ended."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            self._box.give_back(entry)  # type: ignore[union-attr]

@@ -1,17 +1,23 @@
-"""Stop attempts before their end: cancelled, out of time, or using more memory than allowed. Runs in: worker loop.
+"""Stop attempts before their end: cancelled, out of time, or over their memory; end the process. Runs in: worker loop.
 
 An attempt may be stopped at any moment: while its arguments are on their way, in its lane's queue, between the queue and its
 first instruction, and while it is under way. A body that does not end within its grace is interrupted by an exception in its
-thread; then its worker process is replaced.
+thread; then its worker process is replaced. The process also ends where our own machinery fails: a task can break what
+everything depends on (modules, pickle, sockets), and a worker that goes on then answers for nothing. Its owner reads why in its
+black box.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,10 +26,16 @@ from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.engine.clusters.black_box import BROKEN, CANNOT_GO_ON, BlackBox
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")
+
+# Taken now: a task may put anything into their place.
+_exit, _execv = os._exit, os.execv
+#: Longest text of an error among its last words, in characters.
+MAX_CAUSE = 300
 
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
@@ -33,6 +45,8 @@ INTERRUPTED_GRACE = 0.2
 REPORT_S = 0.1
 #: Seconds between two looks whether a process can be replaced in which others compute.
 ALONE_EVERY_S = 0.5
+#: Seconds after which an owner asks again about an attempt that has not begun.
+AGAIN_S = 1.0
 #: Stops kept for attempts that are about to begin; one that came when its attempt had ended stays here, too.
 MAX_EARLY = 1_000
 
@@ -41,22 +55,27 @@ class Stopping:
     """Ends attempts of one worker early.
 
     Args:
-        worker: Dask's.
+        replace_process: Ends this worker's process; another follows.
+        is_shared: Whether others compute in it.
         lanes: The lanes of the worker, by their id.
         controller: Of their attempts' children.
         loop: The worker's.
     """
 
     def __init__(
-        self, worker: Any, lanes: dict[str, LaneThread], controller: Controller, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._worker = worker
+        self, replace_process: Callable[[], None], is_shared: Callable[[], bool], lanes: dict[str, LaneThread],
+        controller: Controller, loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
+        self._replace = replace_process
+        self._is_shared = is_shared
         self._lanes = lanes
         self._controller = controller
         self._loop = loop
         self.memory = MemoryLimits(self.stop)
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
+        #: When attempts under way were stopped (`time.monotonic`).
+        self._since: dict[Key, float] = {}
         #: Attempts that were stopped while their lane was about to begin them, and why.
         self.early: dict[Key, str] = {}
 
@@ -93,10 +112,34 @@ class Stopping:
         body = lane.bodies.get(key)
         if body is None or body.stop:
             return
+        self._since[key] = time.monotonic()
         body.stop = why  # first: a child's end must not be taken for the reason why the body ended
         self._controller.close_parent(key[0], key[1], "its parent was cancelled")
         lane.interrupt(key, why)
         self._loop.call_later(grace, self._escalate_stop, lane, key)
+
+    def overdue(self, key: Key) -> float | None:
+        """For how many seconds an attempt should have ended, as its owner asks; negative for one that has time left.
+
+        None: it is not here, or its end is reported already. Where others compute it has time left: its owner would have the
+        process ended.
+        """
+        if key in self._arriving or key in self.early:
+            return -AGAIN_S
+        late = self._overdue(key)
+        return -AGAIN_S if late is not None and late > 0 and self._is_shared() else late
+
+    def _overdue(self, key: Key) -> float | None:
+        for lane in list(self._lanes.values()):
+            body = lane.bodies.get(key)
+            if body is not None and key in self._since:
+                return time.monotonic() - self._since[key]
+            if body is not None:
+                return time.time() - body.started_at - body.work.max_runtime if body.started_at else -AGAIN_S
+            for work in list(lane.queue):
+                if work.key == key:
+                    return -max(work.max_runtime, AGAIN_S)
+        return None
 
     def stop_later(self, lane: LaneThread, key: Key, why: str, seconds: float) -> None:
         """Stop an attempt under way after a time, unless it has ended."""
@@ -104,7 +147,9 @@ class Stopping:
 
     def _escalate_stop(self, lane: LaneThread, key: Key) -> None:
         """It did not end within its grace: interrupt its thread; then replace the process."""
-        if key in lane.bodies:
+        if key not in lane.bodies:
+            self._since.pop(key, None)
+        else:
             if lane.holder.held or lane.holder.waiting:
                 interrupt_thread(lane.thread_id, asyncio.CancelledError)
             self._loop.call_later(INTERRUPTED_GRACE, self._give_up, lane, key)
@@ -112,30 +157,18 @@ class Stopping:
     def _give_up(self, lane: LaneThread, key: Key) -> None:
         """Nothing ends it: report it as ended, and replace the process."""
         body = lane.bodies.get(key)
+        self._since.pop(key, None)
         if body is None:
             return
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
         lane.host.report(lane, [lane.stopped(body)], None)
         self._loop.call_later(REPORT_S, self._replace_process)
 
-    @property
-    def _shared(self) -> bool:
-        """Whether tasks of other kernels, or of Dask's own users, are under way in this process."""
-        hosts = [host for host in getattr(self._worker, "_flyte_nb_hosts", {}).values() if host is not None]
-        theirs = [lane for host in hosts if host.lanes is not self._lanes for lane in host.lanes.values()]
-        tasks = (*self._worker.state.executing, *self._worker.state.long_running)
-        return any(lane.bodies for lane in theirs) or any(not str(task.key).startswith("flyte-") for task in tasks)
-
     def _replace_process(self) -> None:
-        if self._worker.address.startswith("inproc://"):
-            return  # a worker in the user's own process, which goes on; so does the body
-        if self._shared:  # they go first: what is stopped here is nothing of theirs
+        if self._is_shared():  # they go first: what is stopped here is nothing of theirs
             self._loop.call_later(ALONE_EVERY_S, self._replace_process)
-            return
-        if self._worker.nanny:
-            os._exit(1)  # its nanny starts another
-        # Without one: become a fresh worker, of the same command line.
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+        else:
+            self._replace()
 
     def __repr__(self) -> str:
         return f"<Stopping [{len(self._arriving)} arriving, {len(self.early)} early]>"
@@ -172,3 +205,52 @@ class MemoryLimits:
 
     def _used(self) -> int:
         return int(self._process.memory_info().rss)
+
+
+class LastWords:
+    """The end of one worker's process.
+
+    Args:
+        worker: Dask's.
+        owns_process: Whether the process is the worker's; else it is the user's own, which goes on.
+    """
+
+    def __init__(self, worker: Any, owns_process: bool) -> None:
+        self.path = Path(worker.local_directory) / "flyte-nb-slots"
+        self.box: BlackBox | None = None
+        self._nanny = bool(worker.nanny)
+        self._owns_process = owns_process
+        if owns_process:
+            with contextlib.suppress(OSError):  # a full disk: nobody will know what computed
+                self.box = BlackBox(self.path, make=True)
+
+    def fail(self, error: BaseException, where: str) -> None:
+        """Flyte_nb's own code has failed in this process: end it, unless it is the user's own."""
+        if not self._owns_process:
+            return
+        with contextlib.suppress(BaseException):
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name != "_drain"]
+            at = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
+            self._say(
+                f"{CANNOT_GO_ON}, {where} failed with {type(error).__name__}: {str(error)[:MAX_CAUSE]}{at}. Code that ran "
+                "there has probably changed a module of Python's or of flyte_nb's, or closed what it had not opened"
+            )
+        self.replace_process(BROKEN)
+
+    def _say(self, text: str) -> None:
+        if self.box is not None:
+            self.box.last_words(text)
+
+    def replace_process(self, status: int = 1) -> None:
+        """End this process; where no nanny would start another, become a fresh worker, of the same command line."""
+        if not self._owns_process:
+            return
+        if self._nanny:
+            _exit(status)
+        _execv(sys.executable, sys.orig_argv)
+
+    def close(self) -> None:
+        """Nothing of ours computes here any more."""
+        if self.box is not None:
+            self.box.close()
+            self.path.unlink(missing_ok=True)

@@ -23,22 +23,26 @@ const OFF: Record<number, string[]> = {
   27: ["inverse"],
   29: ["strike"],
 };
-// biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences are what this looks for.
-const ESCAPE = /\x1b(?:\[([0-9;:]*)m|\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])/g;
+const ESCAPE =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences, of 7 and of 8 bits, are what this looks for.
+  /(?:\x1b\[|\x9b)([0-9;:]*)m|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]+[0-~]|\x1b[0-Z\\`-~]/g;
+const CONTROL =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: controls, C1 too, and what changes the direction of text.
+  /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]/g;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the same.
-const CONTROL = /[\x00-\x08\x0b-\x1f\x7f]/g;
+const ESCAPED = /[\x1b\x90-\x9f]/;
 /** Longest line that is parsed, in characters. */
 const MAX = 4_000;
 
 /** A line's text as a reader sees it. */
-export const plain = (line: string): string => (line.includes("\x1b") ? line.replace(ESCAPE, "") : line);
+export const plain = (line: string): string => line.replace(ESCAPE, "").replace(CONTROL, "");
 
 export function parseAnsi(line: string): Span[] {
   let text = line.slice(0, MAX);
   // A progress bar redraws its line: keep what a terminal would show.
-  const carriage = text.replace(/\r+$/, "").lastIndexOf("\r");
+  const carriage = text.replace(/(?<!\r)\r+$/, "").lastIndexOf("\r");
   if (carriage >= 0) text = text.slice(carriage + 1);
-  if (!text.includes("\x1b")) return [{ text: text.replace(CONTROL, ""), classes: "" }];
+  if (!ESCAPED.test(text)) return [{ text: text.replace(CONTROL, ""), classes: "" }];
   const out: Span[] = [];
   const style: Style = { fg: "", bg: "", color: undefined, flags: new Set() };
   let at = 0;

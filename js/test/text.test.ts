@@ -1,7 +1,7 @@
 /** Words and colours. */
 
 import { describe, expect, it } from "vitest";
-import { parseAnsi } from "../src/ansi.ts";
+import { parseAnsi, plain } from "../src/ansi.ts";
 import { duration, growing, number, summary } from "../src/format.ts";
 import { heatLayout } from "../src/view/heat.ts";
 import { niceStep } from "../src/view/timeline.ts";
@@ -44,6 +44,23 @@ describe("terminal colours", () => {
       { text: "link", classes: "" },
       { text: "!", classes: "" },
     ]);
+  });
+
+  it("are read in 8 bits too; controls and changes of direction are not shown", () => {
+    expect(parseAnsi("\x9b31mred\x9b0m \x9d52;c;aGk=\x9cx")).toEqual([
+      { text: "red", classes: "fg1" },
+      { text: " ", classes: "" },
+      { text: "x", classes: "" },
+    ]);
+    expect(parseAnsi("a\u202eb\u2066c\x85d")).toEqual([{ text: "abcd", classes: "" }]);
+    expect(plain("\x9d0;title\x07a\u202eb")).toBe("ab");
+  });
+
+  it("of a megabyte are read at once", () => {
+    for (const unit of ["\x1b[", "\x1b]8;;", "\x9d", "\r", "\x1b[0;", "\x1bP"]) {
+      expect(parseAnsi(unit.repeat(300_000)).length).toBeLessThan(2);
+      expect(plain(unit.repeat(300_000)).length).toBeLessThan(1_000_000);
+    }
   });
 
   it("of 256 and of 24 bits are CSS colours made of numbers only", () => {

@@ -618,6 +618,18 @@ async def sentinels_inside() -> list[bool]:
     return [await by_default.aio(), await by_default.aio(MISSING), back[0], back[1] is MISSING, back[5] is mine]
 
 
+@env.task
+async def sentinels_of_children() -> list[bool]:
+    """Each child is a version of code with instances of its own."""
+    first, second = await same.aio([UNSET, AUTO]), await lone_by_child.aio()
+    return [first[0] is UNSET, first[1] is AUTO, second[0] is UNSET, second[1] is AUTO]
+
+
+@env.task
+def lone_by_child() -> list:
+    return [UNSET, AUTO]
+
+
 async def check_lone_objects() -> list[str]:
     """What is wrong with sentinels."""
     mine = object()
@@ -638,6 +650,7 @@ async def check_lone_objects() -> list[str]:
         and back[4] is Holder.DEFAULT
         and back[5] is mine,
         "inside": all(await sentinels_inside()),
+        "from children": all([*await sentinels_of_children(), *await sentinels_of_children()]),
         "stateful": (await same.aio(Plain(2))) is not Plain(2),
     }
     return [name for name, good in seen.items() if not good]

@@ -216,6 +216,8 @@ async def forgets(form: str) -> str:
         "aio": lambda: takes(square.aio(3)),
         "task": lambda: takes(asyncio.ensure_future(asyncio.sleep(0))),
         "generator": lambda: takes(_numbers()),
+        "nested": lambda: takes({"a": [(call(),)]}),
+        "dataclass": lambda: takes(Holds(call())),
     }
     try:
         await forms[form]()
@@ -225,6 +227,13 @@ async def forgets(form: str) -> str:
         for each in made:
             each.close()
     return "?"
+
+
+@dataclasses.dataclass
+class Holds:
+    """Something."""
+
+    what: Any
 
 
 async def _numbers():
@@ -237,7 +246,8 @@ async def _numbers():
         ("argument", "`await takes(...)`"), ("keyword", "`await takes(...)`"), ("list", "`await asyncio.gather(*...)`"),
         ("dict", "`await asyncio.gather(*...)`"), ("typed", "`await takes(...)`"),
         ("typed list", "`await asyncio.gather(*...)`"), ("aio", "`await square(...)`"), ("task", "write `await`"),
-        ("generator", "[x async for x in ...]"),
+        ("generator", "[x async for x in ...]"), ("nested", "`await asyncio.gather(*...)`"),
+        ("dataclass", "`await asyncio.gather(*...)`"),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:coroutine")

@@ -166,4 +166,6 @@ def test_the_magic_lists_links(cluster):
     assert f"dashboard: https://example.org/{run.name}/a0" == operations.subcommands()["links"].reply(
         cluster, f"{run.name}/a0"
     )
-    assert "There is no action a99999." == operations.subcommands()["links"].reply(cluster, "a99999")
+    assert "There is no action a99999; `%flyte status` shows the latest run." == operations.subcommands()[
+        "links"
+    ].reply(cluster, "a99999")

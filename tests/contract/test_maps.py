@@ -116,6 +116,18 @@ async def raises(numbers: list[int]) -> list:
     return seen
 
 
+def test_an_endless_generator_is_mapped_outside_any_task_too():
+    """What is under way is bounded, so results come."""
+
+    async def first() -> object:
+        results = flyte.map.aio(inc, (i for i in itertools.count(100)))
+        found = await anext(results)
+        await results.aclose()
+        return found
+
+    assert 101 == next(flyte.map(inc, (i for i in itertools.count(100)))) == asyncio.run(first())
+
+
 def test_t24_failures_are_values_unless_asked_otherwise(run):
     """The default yields them in place; return_exceptions=False raises the first."""
     assert run(counts_failures, [1, 13, 2]) == [1, [2, 3], "RuntimeUserError", "ValueError"]

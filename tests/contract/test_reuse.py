@@ -14,6 +14,8 @@ from tests.contract.journal import jot, lines, peak
 one = flyte.TaskEnvironment("one-replica", reusable=flyte.ReusePolicy(replicas=1, concurrency=3, idle_ttl=60))
 alone = flyte.TaskEnvironment("one-at-a-time", reusable=flyte.ReusePolicy(replicas=1))
 two = flyte.TaskEnvironment("two-replicas", reusable=flyte.ReusePolicy(replicas=(1, 2), concurrency=1))
+many = flyte.TaskEnvironment("many-replicas", reusable=flyte.ReusePolicy(replicas=20))
+nine = flyte.TaskEnvironment("nine-replicas", reusable=flyte.ReusePolicy(replicas=(0, 3), concurrency=3))
 env = flyte.TaskEnvironment("reuse", depends_on=[one, alone, two])
 
 loaded: list[float] = []
@@ -112,6 +114,40 @@ def test_more_replicas_are_more_processes(cluster, tmp_path):
 
     assert len(set(flyte.run(spreads, path).outputs()[0])) == 2
     assert peak(path) == 2
+
+
+@many.task
+async def waits(path: str, x: int) -> int:
+    jot(path, f"in {x}")
+    if not loaded:
+        loaded.append(time.time())
+        jot(path, "load")
+    await asyncio.sleep(0.3)
+    jot(path, f"out {x}")
+    return os.getpid()
+
+
+@nine.task
+async def waits_too(path: str, x: int) -> int:
+    return await waits.func(path, x)
+
+
+@env.task
+async def many_wait(path: str, few: bool) -> list[int]:
+    task = waits_too if few else waits
+    await asyncio.gather(*(task(path, x) for x in range(4)))
+    return await asyncio.gather(*(task(path, x) for x in range(4, 60)))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("few", "most"), [(False, 20), (True, 9)])
+def test_replicas_beyond_the_processes_share_them(cluster, tmp_path, few, most):
+    """As many actions wait side by side as there are replicas, times their concurrency; globals are those of the process."""
+    path = str(tmp_path / "j")
+
+    assert len(set(flyte.run(many_wait, path, few).outputs()[0])) == 2
+    assert peak(path) == most
+    assert lines(path).count("load") <= 2
 
 
 def test_reuse_can_be_given_up(run):

@@ -59,6 +59,10 @@ class FakeNetwork:
         self.own_address = own_address
         self.resting: set[str] = set()
         self.grows = False
+        self.silent: frozenset[str] = frozenset()
+        self.watched = ()
+        self.links: dict[str, Any] = {}
+        self.ended: list[tuple[str, float]] = []
         self.sent: list[tuple[str, Message]] = []
         self.lanes: list[tuple[LaneSpec, str, bool]] = []
         self.roster = {address: worker(address) for address in ("tcp://a", "tcp://b")}
@@ -73,6 +77,13 @@ class FakeNetwork:
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         then(self.death)
+
+    def heard_of(self, quiet: dict[str, float]) -> None:
+        """Nothing follows."""
+
+    def end_worker(self, address: str, run: RunInfo, silent: float) -> None:
+        """Its process is ended."""
+        self.ended.append((address, silent))
 
     def named(self, name: str) -> list[Message]:
         """Messages of one kind."""
@@ -194,6 +205,99 @@ async def test_a_task_is_quarantined_after_a_loss() -> None:
     await settle()
 
     assert ("tcp://c", True) == world.network.lanes[-1][1:]
+    await world.executor.close()
+
+
+class FakeLink:
+    """A link to a worker that has said nothing yet."""
+
+    received = 0
+
+
+@pytest.mark.parametrize("answers", ["nothing", "that it goes on", "that it is not there"])
+async def test_an_overdue_attempt_costs_its_worker_the_process(answers: str) -> None:
+    """If the worker is silent, or says that the attempt goes on; not if it answers that it has none."""
+    world = World()
+    asked: list[Any] = []
+    network = cast("Any", world.network)
+    network.links = {"tcp://a": FakeLink()}
+    network.questions = SimpleNamespace(ask=lambda peer, op, args, then: asked.append((peer, op, args, then)))
+    network.dropped = []
+    network.drop = network.dropped.append
+    world.start("a1")
+    await world.open()
+    watch = world.executor.watch
+    world.executor.cancel(Work("r1", "a1", 0, PAYLOAD), "no")
+    (due,) = watch._due.items()
+    watch._due[due[0]] = due[1]._replace(at=due[1].at - 60.0)
+    for _ in range(12):
+        watch._looked_at -= 1.0
+        watch.look()
+        for peer, op, (keys,), then in asked:
+            assert (peer, op, keys) == ("tcp://a", "overdue", [("r1", "a1", 0)])
+            if answers != "nothing":
+                FakeLink.received += 1
+                then([60.0 if answers == "that it goes on" else None])
+        if answers != "nothing":
+            asked.clear()
+
+    ended = [address for address, _ in world.network.ended]
+    assert ended == ([] if answers == "that it is not there" else ["tcp://a"])
+    if ended:  # nobody could end it: it is given up, and the attempt is what it was to be
+        silent = world.network.ended[0][1]
+        assert (silent >= 2.0) == (answers == "nothing")
+        watch._ending["tcp://a"] -= 60.0
+        watch.look()
+        assert network.dropped == ["tcp://a"]
+        world.executor.pool.worker_lost("tcp://a")
+        if answers == "nothing":
+            assert world.kinds() == {"a1": "cancelled"}
+    await world.executor.close()
+
+
+async def test_a_silent_worker_is_given_nothing_new() -> None:
+    """Also if it is the only one: what it is sent now would wait for as long as it stands still."""
+    world = World()
+    world.start("a1", "a2")
+    lanes = await world.open()
+    for lane, action in zip(lanes, ("a1", "a2"), strict=True):
+        world.report("", "progress", lane, 1, 1, 0.0, False)
+        world.report("", "ended", lane, [Outcome("r1", action, 0, "ok")])
+    world.network.silent = frozenset({"tcp://a"})
+    world.start("a3", "a4")
+    await settle()
+    assert {address for address, message in world.network.sent if message[0] == "bundle"} == {"tcp://a", "tcp://b"}
+    assert [address for address, message in world.network.sent if message[0] == "bundle"].count("tcp://a") == 1
+    world.network.silent = frozenset({"tcp://a", "tcp://b"})
+    world.start("a5")
+    await settle()
+    (group,) = world.executor.groups.values()
+    assert [attempt.work.action for attempt in group.queue][-1] == "a5"
+    world.network.silent = frozenset()
+    world.executor.pool.touch_queues()
+    await settle()
+    assert not group.queue
+    await world.executor.close()
+
+
+@pytest.mark.parametrize(
+    ("death", "kind"),
+    [
+        (WorkerExit("tcp://a", boxed=True, culprits=frozenset({("r1", "a1")})), "lost"),
+        (WorkerExit("tcp://a", boxed=True, culprits=frozenset({("r1", "other")})), "stranded"),
+        (WorkerExit("tcp://a", boxed=True), "unexplained"),
+        (WorkerExit("tcp://a", waiting=frozenset({("r1", "a1")})), "stranded"),
+    ],
+)
+async def test_a_loss_counts_by_what_is_known_of_it(death: WorkerExit, kind: str) -> None:
+    """Only what computed as the worker died may be to blame, or what nothing is known of."""
+    world = World()
+    world.network.death = death
+    world.start("a1")
+    await world.open()
+    world.executor.pool.worker_lost("tcp://a")
+
+    assert world.kinds() == {"a1": kind}
     await world.executor.close()
 
 

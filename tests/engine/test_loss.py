@@ -61,6 +61,77 @@ async def quick(x: int) -> int:
 
 
 @env.task
+async def ends_its_process(x: int) -> None:
+    """Each time."""
+    os._exit(x)
+
+
+@env.task
+async def asleep(x: int) -> int:
+    """Beside whatever computes there."""
+    await asyncio.sleep(1.5)
+    return x
+
+
+@env.task
+async def waits(x: int) -> int:
+    """A parent that only waits."""
+    return await asleep(x)
+
+
+@env.task
+async def until_there(mark: str) -> int:
+    """A child that goes on for long."""
+    while not Path(mark).exists():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.02)
+    return 1
+
+
+@env.task
+async def waits_for_long(folder: str, mark: str) -> int:
+    """Say which process it waits in."""
+    (Path(folder) / f"{os.getpid()}").touch()
+    return await until_there(mark)
+
+
+@env.task
+async def breaks_imports() -> None:
+    """Remove our modules."""
+    for name in [name for name in sys.modules if name.startswith("flyte_nb")]:
+        del sys.modules[name]
+
+
+@env.task
+async def exits_in_a_callback() -> None:
+    """Raise what ends a loop where nothing of the body's catches it."""
+
+    def leave() -> None:
+        raise SystemExit("left in a callback")
+
+    asyncio.get_running_loop().call_soon(leave)
+    await asyncio.sleep(60)
+
+
+@env.task
+async def exits_in_a_task() -> None:
+    """The same, in an asyncio task."""
+
+    async def leave() -> None:
+        raise KeyboardInterrupt("left in a task")
+
+    task = asyncio.ensure_future(leave())
+    await asyncio.sleep(60)
+    del task
+
+
+@env.task
+async def forks(x: int) -> int:
+    """Go on twice, of which one is a copy of the worker."""
+    os.fork()
+    return x
+
+
+@env.task
 async def parent_of_grow(mib: int) -> str:
     """A parent on a worker sees the same error as a cell."""
     try:
@@ -138,6 +209,68 @@ def test_a_killed_worker_costs_no_retry(cluster: Session, tmp_path: Path) -> Non
     assert good == 1
     assert isinstance(bad, flyte.errors.RuntimeSystemError), repr(bad)
     assert "SIGKILL" in str(bad)
+
+
+def test_a_loss_blames_what_computed(cluster: Session) -> None:
+    """What ends its process each time is given up after three; what slept or waited beside it is done again, and is right."""
+
+    async def cell() -> list[object]:
+        beside = [*(asleep(i) for i in range(10)), *(waits(10 + i) for i in range(10))]
+        return await asyncio.gather(ends_its_process(3), *beside, return_exceptions=True)
+
+    error, *rest = run_cell(cell)
+    assert isinstance(error, flyte.errors.WorkerLostError), repr(error)
+    assert "exit status 3" in str(error)
+    assert "asleep" not in str(error)
+    assert rest == list(range(20))
+
+
+def test_a_parent_that_waits_outlives_any_number_of_workers(cluster: Session, tmp_path: Path) -> None:
+    """It is begun again elsewhere each time, and has nothing to do with their ends."""
+    folder, mark = tmp_path / "pids", tmp_path / "mark"
+    folder.mkdir()
+
+    async def cell() -> int:
+        waiting = asyncio.ensure_future(waits_for_long(str(folder), str(mark)))
+        for number in range(4):
+            while len(pids := set(os.listdir(folder))) <= number:  # noqa: ASYNC110, PTH208 - nothing tells
+                await asyncio.sleep(0.02)
+            (pid,) = pids - seen
+            seen.add(pid)
+            await asyncio.sleep(0.1)  # it awaits its child by then
+            os.kill(int(pid), signal.SIGKILL)
+        mark.touch()
+        return await waiting
+
+    seen: set[str] = set()
+    assert run_cell(cell) == 1
+
+
+def test_a_worker_ends_itself_where_our_machinery_fails(cluster: Session) -> None:
+    """Its error names the cause, only that action is lost, and later ones run in a fresh process."""
+
+    async def cell() -> list[object]:
+        return await asyncio.gather(breaks_imports(), *(quick(i) for i in range(10)), return_exceptions=True)
+
+    error, *rest = run_cell(cell)
+    assert isinstance(error, flyte.errors.WorkerLostError), repr(error)
+    assert "flyte_nb cannot go on in it" in str(error)
+    assert rest == list(range(10))
+
+
+def test_what_ends_a_loop_ends_its_own_action_only(cluster: Session) -> None:
+    """SystemExit and KeyboardInterrupt in a callback or an asyncio task are that action's error; a copy of a worker says nothing."""
+
+    async def cell() -> list[object]:
+        culprits = [exits_in_a_callback(), exits_in_a_task(), *(forks(i) for i in range(2))]
+        return await asyncio.gather(*culprits, *(asleep(i) for i in range(4)), return_exceptions=True)
+
+    first, second, *rest = run_cell(cell)
+    assert isinstance(first, flyte.errors.RuntimeUserError), repr(first)
+    assert "left in a callback" in str(first)
+    assert isinstance(second, flyte.errors.RuntimeUserError), repr(second)
+    assert "left in a task" in str(second)
+    assert rest == [0, 1, 0, 1, 2, 3]
 
 
 SCRIPT = """

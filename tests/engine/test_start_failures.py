@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import resource
 import subprocess
 import sys
 
 import pytest
 
-from flyte_nb.engine.clusters.embedded import cause_of
+from flyte_nb.engine.clusters.credentials import SessionSecurity
+from flyte_nb.engine.clusters.embedded import cause_of, tight_limits
 
 pytestmark = pytest.mark.cluster
 
@@ -70,3 +73,23 @@ def test_the_first_call_and_later_ones_say_it(tmp_path) -> None:
         "NoClusterError the embedded cluster could not start: PermissionError: processes are not" in line
         for line in said
     )
+
+
+def test_limits_of_the_user_that_are_too_tight_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A nanny that cannot start a thread says nothing of it."""
+    limits = {resource.RLIMIT_NPROC: (30, 30), resource.RLIMIT_NOFILE: (1024, 1024)}
+    monkeypatch.setattr(resource, "getrlimit", lambda number: limits[number])
+
+    assert "; this user may have 30 processes and threads (ulimit -u) only" == tight_limits(2)
+    limits[resource.RLIMIT_NPROC] = (-1, -1)
+    assert "" == tight_limits(2)
+
+
+def test_a_connection_needs_no_file() -> None:
+    """TLS contexts are made once a process: a disk that is full later refuses none."""
+    security = SessionSecurity.temporary()
+    first = security.get_connection_args("client")["ssl_context"]
+    again = pickle.loads(pickle.dumps(security))
+
+    assert first is again.get_connection_args("client")["ssl_context"]
+    assert first is not security.get_listen_args("scheduler")["ssl_context"]

@@ -36,6 +36,31 @@ async def long(seconds: float = 2.5) -> int:
     return 1
 """
 
+BODIES = [
+    ("return await asyncio.gather(*(square(i) for i in range(n)))", "[0, 1, 4]"),
+    ("return await asyncio.gather(*[square(i) for i in range(n)])", "[0, 1, 4]"),
+    ("return await asyncio.gather(*map(square, range(n)))", "[0, 1, 4]"),
+    ("calls = []\n    for i in range(n):\n        calls.append(square(i))\n    return await asyncio.gather(*calls)", "[0, 1, 4]"),
+    ("a, b = square(1), square(n)\n    return [await a, await b]", "[1, 9]"),
+    ("a, b = square(1), square(n)\n    return [a + b]", "[10]"),
+    ("return await asyncio.gather(*listed(n))", "[0, 1, 4]"),
+    ("return await all_of([square(i) for i in range(n)])", "[0, 1, 4]"),
+    ("return [await asyncio.wait_for(square(n), 30)]", "[9]"),
+    ("return sorted([await c for c in asyncio.as_completed([square(i) for i in range(n)])])", "[0, 1, 4]"),
+    ("async with asyncio.TaskGroup() as group:\n        t = group.create_task(square(n))\n    return [t.result()]", "[9]"),
+    ("return [square(n) + 1]", "[10]"),
+    ("import inspect\n    return [inspect.getsource(listed).count('square')]", "[1]"),
+    ("import traceback\n    try: 1 / 0\n    except ZeroDivisionError: return [traceback.format_exc().count('try: 1 / 0')]", "[1]"),
+]  # fmt: skip
+
+HELPERS = """
+def listed(n):
+    return [square(i) for i in range(n)]
+
+async def all_of(calls):
+    return await asyncio.gather(*calls)
+"""
+
 EMPTY = "for name in list(globals()):\n    if name != 'get_ipython': del globals()[name]\ndel name"
 
 
@@ -233,3 +258,15 @@ def test_a_wait_that_is_too_long_for_its_time_limit_is_no_stop(tasks: Kernel) ->
     cell = tasks.run("run = flyte.run(long, 1)\nawait asyncio.wait_for(run, 0.2)").wait()
     assert cell.error.name == "TimeoutError"
     assert "succeeded" in tasks.run("run.wait(); print(run.phase)").ok().stdout
+
+
+def test_bodies_know_the_source_of_their_cell(nb: Kernel) -> None:
+    """On a worker, too: which calls of ``def`` tasks are awaited, tracebacks, and what `inspect` says."""
+    nb.run(TASKS).ok()
+    nb.run(HELPERS).ok()
+    wrong = []
+    for body, expected in BODIES:
+        shown = nb.run(f"@env.task\nasync def body(n: int) -> list:\n    {body}\n\nawait body(3)").result
+        if shown != expected:
+            wrong.append((body, shown))
+    assert wrong == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import sys
 import threading
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from flyte_nb.core.attempts.body import Meter
+from flyte_nb.core.attempts.family import Family
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
-from flyte_nb.worker.slots import SlotGate
+from flyte_nb.worker.slots import RecordingMeter, SlotGate
 
 #: Seconds after which something counts as never happening.
 NEVER = 60.0
@@ -30,8 +32,9 @@ class FakeBody:
         self.stop = ""
         self.started_at = 0.0
         self.outcome: Outcome | None = None
-        self.variables: Any = None
-        self.activate = None
+        self.variables = contextvars.Context()
+        self.activate = self.isolation = self.place = None
+        self.family = Family()
         self.meter = Meter(time.perf_counter)
         self.busy = 0.0
 
@@ -76,10 +79,14 @@ class FakeHost:
         self.outcomes += outcomes
         self.news.set()
 
+    def meter(self, held: Any) -> RecordingMeter:
+        """Without a black box."""
+        return RecordingMeter(held, None)
+
     def nothing(self, *_args: Any) -> None:
         """Nobody listens."""
 
-    secede = begin = finish = lane_opened = lane_closed = send = nothing
+    secede = failed = begin = finish = lane_opened = lane_closed = send = nothing
 
 
 def run(lane: LaneThread) -> threading.Thread:

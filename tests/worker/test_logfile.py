@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,15 @@ def test_a_table_is_small_and_calls_nothing_of_the_users() -> None:
         "head": ["0", "1"], "rows": [["1", "1"]] * 3, "said": "3 × 2 of float64",
     }  # fmt: skip
     assert table_of([1, 2]) is None
+
+
+def test_a_full_disk_fails_nobody(tmp_path: Path) -> None:
+    """What cannot be written is counted, and said where the log is read."""
+    (tmp_path / "logs").write_text("no folder")
+    files = LogFiles(tmp_path / "logs")
+    file = files.open(KEY, ["early"])
+    for _ in range(3):
+        file.write("x" * 100_000)
+
+    assert re.fullmatch(r"\.\.\. 300,00\d bytes are not kept: Not a directory \.\.\.\n", whole(files)), whole(files)
+    files.ended(KEY)

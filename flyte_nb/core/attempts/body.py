@@ -11,12 +11,18 @@ import os
 import pickle
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
+from types import CoroutineType
 from typing import Any, Protocol
 
 from flyte_nb import errors
+from flyte_nb.core.attempts import family, seeds
+from flyte_nb.core.attempts.family import OWNER, Family, Lane, leave_child, running
+from flyte_nb.core.attempts.isolation import Isolation, Place
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
+from flyte_nb.core.attempts.surroundings import applied
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
@@ -26,7 +32,7 @@ from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.prepare import too_large
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, rebuilt, small
+from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, nbytes, rebuilt, small
 from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
@@ -77,29 +83,43 @@ class Meter:
         return body.busy
 
 
-class Steps(Coroutine[Any, Any, Outcome]):
-    """The coroutine of an async body, which reports each step to the thread's `Meter`."""
+class Steps(Coroutine[Any, Any, Any]):
+    """The coroutine of an async body, or one of those that it starts: each step is its attempt's turn.
 
-    __slots__ = ("_activate", "_body", "_coroutine", "_turn")
+    The thread's `Meter` is told of it, and the process is brought into the attempt's state.
+    """
 
-    def __init__(self, body: Body) -> None:
+    __slots__ = ("__name__", "__qualname__", "_activate", "_body", "_coroutine", "_isolation", "_turn")
+
+    def __init__(self, body: Body, coroutine: Any = None) -> None:
         self._body = body
-        self._coroutine = body.run_async()
+        made: Any = body.run_async() if coroutine is None else coroutine
+        self._coroutine = made
         self._turn = body.meter.turn
         self._activate = body.activate
+        self._isolation = body.isolation
+        if coroutine is not None:
+            self.__name__, self.__qualname__ = made.__name__, made.__qualname__
 
     def send(self, value: Any) -> Any:
         """As a coroutine's."""
         self._turn(self._body)
         if self._activate is not None:
             self._activate()
-        return self._coroutine.send(value)
+        if self._isolation is not None and self._isolation.current is not self._body:
+            self._isolation.turn(self._body)
+        found = self._coroutine.send(value)
+        if seeds.SEEDED and self._isolation is not None:
+            self._isolation.pause(self._body)
+        return found
 
     def throw(self, *error: Any) -> Any:
         """As a coroutine's."""
         self._turn(self._body)
         if self._activate is not None:
             self._activate()
+        if self._isolation is not None and self._isolation.current is not self._body:
+            self._isolation.turn(self._body)
         return self._coroutine.throw(*error)
 
     def close(self) -> None:
@@ -107,7 +127,7 @@ class Steps(Coroutine[Any, Any, Outcome]):
         self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
-        return self._coroutine.__await__()
+        return self._coroutine.__await__()  # type: ignore[no-any-return]
 
     # For asyncio's and our own stacks. (A ``__getattr__`` would slow each step down.)
     cr_await = property(lambda self: self._coroutine.cr_await)
@@ -116,22 +136,31 @@ class Steps(Coroutine[Any, Any, Outcome]):
     cr_running = property(lambda self: self._coroutine.cr_running)
 
 
+def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    """Asyncio tasks that a body starts: their steps are its turns, too."""
+    body = running()
+    if body is not None and type(coroutine) is CoroutineType:
+        coroutine = Steps(body, coroutine)
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
 class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "activate", "busy", "context", "location", "meter", "outcome", "output", "previews", "run", "started_at", "stop",
-        "task", "variables", "work",
+        "__weakref__", "_family", "activate", "busy", "code", "context", "generators", "isolation", "lane", "location",
+        "meter", "outcome", "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
         previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
+        isolation: Isolation | None = None, lane: Lane | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
         self.task = task
-        #: Makes classes and imports those of its version of the code, at each of its turns; None if all versions share them.
+        #: Makes imports those of its version of the code, at each of its turns; None if all versions share them.
         self.activate = activate
         self.run = run
         self.work = work
@@ -146,6 +175,16 @@ class Body:
         #: Slot time, up to its last turn.
         self.busy = 0.0
         self.output = Output(sink)
+        #: Of the process; None where the attempts are not kept apart: in the user's own process.
+        self.isolation = isolation
+        self.place: Place | None = None
+        #: What it is executed by; None in local mode.
+        self.lane = lane
+        #: Generators of random numbers among its arguments, with their states.
+        self.generators: list[tuple[Any, bytes]] = []
+        self._family: Family | None = None
+        #: Where its task was taken from, a worker's matter (`flyte_nb.worker.process.task_state`).
+        self.code: Any = None
         self.outcome: Outcome | None = None
         self.context = Context(
             gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name,
@@ -155,10 +194,26 @@ class Body:
         self.variables = contextvars.Context()
         self.variables.run(self._enter)
 
+    @property
+    def family(self) -> Family:
+        """Threads and processes that it has started."""
+        if self._family is None:
+            self._family = Family(keep=self.task.config.reusable is not None)
+        return self._family
+
     def _enter(self) -> None:
+        base = self.isolation.base if self.isolation is not None else None
+        if self.run.surroundings:  # what the notebook has set up
+            taken = applied(self.run.surroundings, base)
+            if taken.enter is not None:
+                taken.enter()
+            base = taken.state
+        if base is not None:
+            self.place = Place(base, self.lane.computes_elsewhere) if self.lane is not None else Place(base)
         ctx.enter(self.context)
         CLASSES.set(self.task.classes)
         OUTPUT.set(self.output)
+        OWNER.set(weakref.ref(self))
 
     def run_sync(self) -> Outcome:
         """Execute a plain ``def`` body on this thread."""
@@ -169,9 +224,9 @@ class Body:
         try:
             args, kwargs = self.variables.run(self._arguments)
             value = self.variables.run(self.task.func, *args, **kwargs)
-            return self._returned(value)
+            return self.variables.run(self._returned, value)
         except BaseException as exc:
-            return self._raised(exc)
+            return self.variables.run(self._raised, exc)
         finally:
             self.finish(restore)
 
@@ -188,29 +243,51 @@ class Body:
             self.finish(restore)
 
     def begin(self) -> Callable[[], None] | None:
-        """Set the environment variables of the attempt; returns what restores them, for `finish`."""
+        """Take the process over, with the environment variables of the attempt; returns what restores them, for `finish`."""
         self.started_at = time.time()
+        if self.isolation is not None and self.isolation.current is not self:
+            self.isolation.turn(self)
         env = dict(self.run.env_vars)
         if self.task.config.env_vars:
             env.update(self.task.config.env_vars)
-        if self.work.attempt or "FLYTE_ATTEMPT_NUMBER" in os.environ:
+        # In the user's own process another attempt's may be there.
+        if self.work.attempt or (self.isolation is None and "FLYTE_ATTEMPT_NUMBER" in os.environ):
             env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
-        return set_environment(env) if env else None
+        if not env:
+            return None
+        if self.isolation is None:
+            return set_environment(env)
+        os.environ.update(env)
+        return None
 
     def finish(self, restore: Callable[[], None] | None) -> None:
         """Release what the attempt holds, however its body ended."""
+        if family.in_child:  # a child process that the body forked, and did not end
+            leave_child(self.outcome is not None and self.outcome.kind == "ok")
         if restore is not None:
             restore()
         attachments = self.context.scope.attachments
         for close in attachments.pop("on_end", ()):
             close()
         attachments["closed"] = True
+        self.leave_process()
+        if self.isolation is not None and self.isolation.before_end is not None:
+            self.isolation.before_end()
         self.output.close()
+
+    def leave_process(self) -> None:
+        """End what it started, and undo what it changed. Idempotent: an interrupt may have come in between."""
+        if self._family is not None:
+            self._family.end()
+        if self.isolation is not None and self.isolation.current is self:
+            self.isolation.end(self)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # In the body's context, by which its classes are found.
         payload = self.work.payload
-        args, kwargs = rebuilt(payload, f"{self.task.name} was not started: its arguments")
+        args, kwargs = rebuilt(payload, "{} was not started: its arguments", self.task.name)
+        if nbytes(payload) > seeds.SMALLEST:
+            self.generators = seeds.generators((*args, *kwargs.values()))
         if self.previews is not None and small(payload) is None:
             named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
             self.previews.put_inputs((self.work.run, self.work.action), named, payload)
@@ -236,6 +313,8 @@ class Body:
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
     def _raised(self, exc: BaseException) -> Outcome:
+        if self.outcome is not None:  # decided already, by `fails_with`
+            return self.outcome
         if self.stop:
             return self._ended(self.stop)
         if isinstance(exc, asyncio.CancelledError):
@@ -245,6 +324,15 @@ class Body:
         except Exception as fault:
             note = broken(fault)
         return self._ended("error", error=note)
+
+    def made(self, variables: contextvars.Context) -> bool:
+        """Whether a context is this body's, or a copy of it: that of a callback or an asyncio task that it made."""
+        found = ctx.of(variables)
+        return found is not None and (found.run.name, found.action) == self.work[:2]
+
+    def fails_with(self, error: BaseException) -> None:
+        """End it with an error that its own code raised elsewhere: in a callback of its loop."""
+        self._raised(error)
 
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]

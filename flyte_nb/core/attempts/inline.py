@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core.attempts import output
+from flyte_nb.core.attempts import family, output
 from flyte_nb.core.attempts.body import GRACE, Body, Meter, Steps
 from flyte_nb.core.attempts.threads import WAITS, drain, interrupt_thread
 from flyte_nb.core.control.controller import Controller
@@ -53,6 +53,7 @@ class InlineExecutor:
         self, task: Task[..., Any], run: RunInfo, work: Work, done: Callable[[Outcome], None], code: Any = None
     ) -> None:
         """Execute an attempt in a thread of its own."""
+        family.install(processes=False)
         output.install(tee=True)  # test runners replace the streams for each test
         body = Body(
             task, run, work, self.gateway, _EventSink(self.gateway, work), ("local", os.getpid(), ""),
@@ -86,6 +87,7 @@ class InlineExecutor:
                 running.loop.call_soon_threadsafe(running.task.cancel)
         elif running.thread is not None and running.thread.ident and not running.body.task.is_async:
             interrupt_thread(running.thread.ident, asyncio.CancelledError)
+        running.body.family.interrupt()
         self._loop.call_later(GRACE, lambda: self._abandon(running))
 
     def _abandon(self, running: _Running) -> None:

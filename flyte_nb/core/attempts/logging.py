@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-from flyte_nb.core.attempts.output import OUTPUT, LogHandler, StreamProxy
+from flyte_nb.core.attempts.output import OUTPUT, StreamProxy
 from flyte_nb.core.tasks.context import of_task
 
 DEFAULT_LEVEL = logging.WARNING
@@ -61,7 +61,7 @@ class _Console(logging.Handler):
 
     def _stream(self) -> TextIO | None:
         # A program that has set up logging itself prints these records already.
-        if any(not isinstance(handler, LogHandler) for handler in logging.getLogger().handlers):
+        if logging.getLogger().handlers:
             return None
         stream = sys.stderr
         if isinstance(stream, StreamProxy):

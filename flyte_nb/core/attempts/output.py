@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
+import threading
 import time
 from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
@@ -29,16 +31,19 @@ class Sink(Protocol):
 class Output:
     """The open lines of one attempt, per stream."""
 
-    __slots__ = ("_partial", "sink")
+    __slots__ = ("_partial", "sink", "writes")
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self._partial: dict[str, str] = {}
+        #: How often something was written.
+        self.writes = 0
 
     def write(self, stream: str, text: str) -> None:
         """Take text: send whole lines, buffer the rest until its end."""
         if not text:
             return
+        self.writes += 1
         *lines, rest = (self._partial.pop(stream, "") + text).split("\n")
         now = time.time()
         for line in lines:
@@ -72,9 +77,12 @@ class StreamProxy(io.TextIOBase):
         """Send text to the running attempt's output, else to the original stream."""
         output = OUTPUT.get()
         if output is not None:
-            output.write(self._name, text)
+            output.write(getattr(_handling, "level", "") or self._name, text)
             if not self.tee:
                 return len(text)
+        elif _in_child:
+            os.write(1 if self._name == "stdout" else 2, text.encode("utf-8", "replace"))
+            return len(text)
         return self.original.write(text)
 
     def flush(self) -> None:
@@ -102,36 +110,59 @@ class StreamProxy(io.TextIOBase):
         return getattr(self.original, name)
 
 
-class LogHandler(logging.Handler):
-    """Sends log records to the running attempt's output, under their level's name."""
+#: What is written while a thread handles a log record is of the record's level.
+_handling = threading.local()
+#: Whether this is a child process that a body forked: there is no way to the attempt's log but the file descriptors.
+_in_child = False
 
-    #: Whether they are printed as well.
-    tee = False
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one record, if an attempt is running."""
-        output = OUTPUT.get()
-        try:
-            if output is not None:
-                output.write(record.levelname.lower(), self.format(record) + "\n")
-            if output is None or self.tee:
-                self._print(record)
-        except Exception:
-            self.handleError(record)
+def leave_to_descriptors() -> None:
+    """Have what is printed from now on written to file descriptors 1 and 2: this process is a child."""
+    global _in_child
+    _in_child = True
 
-    def _print(self, record: logging.LogRecord) -> None:
-        """Print warnings where logging is not set up, as Python does: this handler keeps it from doing so."""
-        alone = logging.getLogger().handlers == [self]
-        if record.levelno >= logging.WARNING and alone and record.name.partition(".")[0] != "flyte":
-            stream = sys.stderr.original if isinstance(sys.stderr, StreamProxy) else sys.stderr
-            stream.write(f"{record.getMessage()}\n")
-            if record.exc_info:
-                stream.write(f"{logging.Formatter().formatException(record.exc_info)}\n")
+
+_call_handlers = logging.Logger.callHandlers
+_formatter = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+
+
+def _handle(self: logging.Logger, record: logging.LogRecord) -> None:
+    """`logging.Logger.callHandlers`: what no handler has written to the attempt's log is written there.
+
+    The way of a record is left as it is: handlers of its logger, of those above it as far as they propagate, and of a
+    ``basicConfig`` in a body write to the attempt's streams, in their own formats. Without any, or with some that write
+    elsewhere, the record is written as "LEVEL name: message".
+    """
+    output = OUTPUT.get()
+    if output is None:
+        return _call_handlers(self, record)
+    level, before = record.levelname.lower(), output.writes
+    outer = getattr(_handling, "level", "")
+    _handling.level = level
+    try:
+        if self.hasHandlers():
+            _call_handlers(self, record)
+        elif _tee:
+            _print(record)
+        if output.writes == before:
+            output.write(level, _formatter.format(record) + "\n")
+    finally:
+        _handling.level = outer
+
+
+def _print(record: logging.LogRecord) -> None:
+    """Print warnings where logging is not set up, as Python does."""
+    if record.levelno >= logging.WARNING:
+        stream = sys.stderr.original if isinstance(sys.stderr, StreamProxy) else sys.stderr
+        stream.write(f"{record.getMessage()}\n")
+        if record.exc_info:
+            stream.write(f"{logging.Formatter().formatException(record.exc_info)}\n")
 
 
 #: The latest proxy of each stream.
 _installed: dict[str, StreamProxy] = {}
-_handler: LogHandler | None = None
+#: Whether captured text also goes to the original streams.
+_tee = False
 
 
 def install(*, tee: bool) -> None:
@@ -140,26 +171,20 @@ def install(*, tee: bool) -> None:
     Args:
         tee: Whether captured text also goes to the original streams (local mode: the user's own process).
     """
-    global _handler
+    global _tee
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if type(stream) is not StreamProxy:
             _installed[name] = StreamProxy(name, stream, tee)
             setattr(sys, name, _installed[name])
-    if _handler is None:
-        _handler = LogHandler()
-        _handler.tee = tee
-        _handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-        logging.getLogger().addHandler(_handler)
+    _tee = tee
+    logging.Logger.callHandlers = _handle  # type: ignore[method-assign]
 
 
 def uninstall() -> None:
     """Restore the original streams, unless ours were replaced since."""
-    global _handler
     while _installed:
         name, proxy = _installed.popitem()
         if getattr(sys, name) is proxy:
             setattr(sys, name, proxy.original)
-    if _handler is not None:
-        logging.getLogger().removeHandler(_handler)
-        _handler = None
+    logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]

@@ -24,7 +24,8 @@ logger = logging.getLogger("flyte")
 
 #: Addresses below the folder of a session's large data (`flyte_nb.core.transport.process_folder`): they go with their session,
 #: and a reference to them (a `flyte.io.File`) is no result without them.
-_SESSION_FILE = re.compile(rb"/[\w./-]*?/flyte_nb-[\w.-]+/[\w./-]*")
+#: A match begins with a run of such characters only: linear in the pickle's size.
+_SESSION_FILE = re.compile(rb"(?<![\w./-])[\w.-]*+(/[\w./-]*?/flyte_nb-[\w.-]++/[\w./-]*+)")
 
 
 #: Names in a pickle that makes classes, as `flyte_nb.core.values.by_value.classes` writes it now and cloudpickle did before.
@@ -41,7 +42,7 @@ def renewed(payload: Payload) -> Payload | None:
     data, buffers = opened(payload)
     if not has_globals(data):
         return payload
-    if any(not os.path.exists(os.fsdecode(path)) for path in _SESSION_FILE.findall(data)):  # noqa: PTH110 - bytes
+    if any(not os.path.exists(os.fsdecode(path)) for path in _session_files(data)):  # noqa: PTH110 - bytes
         return None
     try:
         value = _Unpickler(io.BytesIO(data), buffers=buffers).load()
@@ -49,6 +50,10 @@ def renewed(payload: Payload) -> Payload | None:
     except Exception:
         logger.debug("a cached result cannot be opened here", exc_info=True)
         return None
+
+
+def _session_files(data: Any) -> list[bytes]:
+    return _SESSION_FILE.findall(data) if data.find(b"/flyte_nb-") >= 0 else []
 
 
 def _again(value: object) -> bytes:

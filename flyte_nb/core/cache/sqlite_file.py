@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flyte_nb.core.settings.notices import notice_once
+from flyte_nb.core.transport import trust
 
 logger = logging.getLogger("flyte")
 
@@ -40,7 +41,7 @@ class ForeignFileError(Exception):
 
 
 class CacheFile:
-    """The file in a folder, which is made if need be."""
+    """The file in a folder, which is made if need be. Both must be this user's alone (`trust`)."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -85,6 +86,10 @@ class CacheFile:
         import sqlite3
 
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for each in (self.path.parent, self.path):
+            trust.check(each)
+        if not trust.is_shared():
+            trust.make_private(self.path)  # SQLite makes the files beside it with the same rights
         db = sqlite3.connect(self.path, timeout=timeout, check_same_thread=False)
         try:
             mark = db.execute("PRAGMA application_id").fetchone()[0]
@@ -128,6 +133,9 @@ class CacheFile:
         if damage and self._damages < MAX_DAMAGES:
             self._damages += 1
             self._quarantine(exc)
+        elif isinstance(exc, trust.UntrustedError):
+            self.off = str(exc)
+            notice_once("cache-untrusted", f"Results are not cached: {exc}. Tasks run as if cache= were off.")
         elif (
             damage or isinstance(exc, ForeignFileError | OSError | ImportError) or any(x in str(exc) for x in _HOPELESS)
         ):

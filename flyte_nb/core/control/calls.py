@@ -37,8 +37,11 @@ class ResumePoint(NamedTuple):
     seq: int
     #: Attempts it has had.
     attempts: int
-    #: Error of its last attempt, where it was lost with its owner (its worker, and its owner's, ran out of memory).
+    #: Error of its last attempt, where that was lost with its owner, who could not decide: it was out of memory or time there,
+    #: or what computed as the worker died.
     error: ErrorNote | None = None
+    #: Such losses in a row before that one.
+    losses: float = 0.0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -99,15 +102,14 @@ class Settled:
         __tracebackhide__ = True
         if self.kind == "ok":
             assert self.payload is not None
-            value = rebuilt(self.payload, self._what())
-            if self.call is not None and getattr(self.call.task, "unannotated", False):
-                self.call.task.saw(self.call.payload, value)  # type: ignore[attr-defined]
+            call = self.call
+            if call is None:
+                return rebuilt(self.payload, "the result")
+            value = rebuilt(self.payload, "the task {} succeeded, but its result", call.task.name)
+            if getattr(call.task, "unannotated", False):
+                call.task.saw(call.payload, value)  # type: ignore[attr-defined]
             return value
         raise self.exception()
-
-    def _what(self) -> str:
-        call = self.call
-        return f"the task {call.task.name} succeeded, but its result" if call is not None else "the result"
 
     def exception(self) -> BaseException:
         """The exception to raise for a call that did not succeed.

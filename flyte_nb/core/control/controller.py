@@ -16,7 +16,7 @@ from typing import Any
 
 from flyte_nb.core.control.admission import Admission
 from flyte_nb.core.control.calls import Call, ResumePoint, Settled
-from flyte_nb.core.control.decide import Again, Cancelled, Fail, Succeed, decide, may_park
+from flyte_nb.core.control.decide import BLAME, Again, Cancelled, Fail, Succeed, decide, may_park
 from flyte_nb.core.control.flight import ActionInFlight, Cache, Deliver, Ticket
 from flyte_nb.core.control.questions import Home
 from flyte_nb.core.control.reporter import Reporter
@@ -27,6 +27,8 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
 
+#: How an attempt ended that was lost with its owner, by the code of its error.
+KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout", "WorkerLostError": "lost"}
 #: Seconds after which a call that waits for an identical one notes so.
 NOTE_WAITING_S = 1.0
 
@@ -109,10 +111,11 @@ class Controller:
             siblings = self.children[key] = {}
         siblings[call.name] = flight
         if isinstance(record, ResumePoint):  # a failed child of a parent that is executed again
-            flight.seq, flight.attempt, error = record
+            flight.seq, flight.attempt, error, flight.losses = record
             self.reporter.noted(flight, Phase.QUEUED, "")
             if error is not None:  # its owner was lost with it, and did not decide
-                self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, "oom", error=error))
+                kind = KIND_OF[error.code]
+                self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, kind, error=error))
                 return flight
         elif record is not None:
             self._end(flight, Phase.RECOVERED, Settled("ok", call, record), output=record)
@@ -125,7 +128,7 @@ class Controller:
     def resubmit(self, call: Call, deliver: Deliver, *, point: ResumePoint) -> ActionInFlight:
         """Execute an ended action again, under its name, from `point` on; `deliver` is called once with how it was settled."""
         flight = ActionInFlight(call, deliver, self.cache)
-        flight.seq, flight.attempt, _ = point
+        flight.seq, flight.attempt = point[:2]
         self.flights[call.run.name, call.name] = flight
         self.children.setdefault((call.run.name, call.parent), {})[call.name] = flight
         self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
@@ -226,8 +229,8 @@ class Controller:
         flight.attempted = outcome
         flight.stop_timer()
         self.reporter.attempt_ended(flight, outcome)
-        if outcome.kind == "lost":
-            flight.losses += 1
+        if outcome.kind in BLAME:  # one that awaited others, or that was beside the cause, was not at its end
+            flight.losses = flight.losses + BLAME[outcome.kind] if BLAME[outcome.kind] else 0.0
         decision = decide(
             outcome, flight.call.task.config.retries, flight.used, flight.losses, cancelled=bool(flight.cancel_reason),
             overdue=flight.overdue,
@@ -391,6 +394,10 @@ class Controller:
         """Cancel every action of a run that is in flight here."""
         for flight in self.unfinished(run):
             self.cancel(flight, reason)
+
+    def is_busy(self, run: str) -> bool:
+        """Whether an action of a run is in flight here."""
+        return any(name == run for name, _ in self.flights)
 
     def unfinished(self, run: str) -> list[ActionInFlight]:
         """Actions of a run that are in flight here."""

@@ -9,8 +9,12 @@ from flyte_nb.core.failures.record import FailureRecord
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.settings.retry import RetryStrategy
 
-#: Losses of an action's attempts with their workers before they use up retries: the action itself may be the cause.
+#: Losses in a row of an action's attempts with their workers before they use up retries: the action itself may be the cause.
 MAX_LOSSES = 3
+#: What a loss counts, by the kind of outcome: 1 for an attempt that computed on the worker when it died; nothing for one that
+#: awaited other actions there, or that another one computed beside; something for one of which nothing is known, since code
+#: that ends its process from a thread holds no slot.
+BLAME = {"lost": 1.0, "unexplained": 0.5, "stranded": 0.0}
 
 
 class Succeed(NamedTuple):
@@ -46,7 +50,7 @@ Decision = Succeed | Again | Fail | Cancelled
 
 
 def decide(
-    outcome: Outcome, retries: RetryStrategy, used: int, losses: int, *, cancelled: bool, overdue: str = ""
+    outcome: Outcome, retries: RetryStrategy, used: int, losses: float, *, cancelled: bool, overdue: str = ""
 ) -> Decision:
     """Decide what follows an attempt.
 
@@ -54,7 +58,7 @@ def decide(
         outcome: How it ended.
         retries: The action's policy.
         used: Retries used up before this attempt.
-        losses: Attempts of this action lost with their worker so far, this one included.
+        losses: Attempts of this action lost with their worker in a row, this one included, each by its `BLAME`.
         cancelled: Whether the action was asked to stop.
         overdue: Name of the timeout error whose limit this attempt broke while it was queued or over all attempts
             ("MaxQueuedTimeExceededError", "DeadlineExceededError"); "" if none.
@@ -75,7 +79,7 @@ def decide(
         if used < retries.count:
             return Again(retries.delay_before(used), True, "out of memory")
         return Fail(Phase.FAILED, "OOMError", "it used more memory than its resources allow")
-    if outcome.kind == "lost":
+    if outcome.kind in BLAME:
         if losses >= MAX_LOSSES and used < retries.count:
             return Again(retries.delay_before(used), True, "its worker was lost")
         if losses >= MAX_LOSSES:

@@ -51,7 +51,8 @@ class ActionInFlight:
         self.work: Work | None = None
         #: Retries used up.
         self.used = 0
-        self.losses = 0
+        #: Losses in a row with its worker, each by what it counts (`decide.BLAME`).
+        self.losses = 0.0
         self.cancel_reason = ""
         self.overdue = ""
         #: Backoff or queue timer; cancelled when the action ends, as the deadline is.

@@ -1,8 +1,7 @@
 """Orphaned actions: those a lost worker was executing or owned, and how their run closes them. Runs in: home.
 
 A worker whose action awaits others owns these: its controller drives them. When it dies, their home closes them, so that no
-run shows what does not happen. Where the worker was ended for its memory, the action that computed on it is the cause, not
-its parents, which only waited there.
+run shows what does not happen. What computed on it as it died may be the cause, not the parents, which only waited there.
 """
 
 from __future__ import annotations
@@ -38,6 +37,31 @@ def own(store: RunStore, event: ev.ActionQueued, worker: str) -> None:
     action = record.actions.get(event.action) if record is not None else None
     if action is not None and worker not in action.owners:
         action.owners = (*action.owners, worker)
+
+
+def waiting(store: RunStore, worker: str) -> frozenset[tuple[str, str]]:
+    """(run, action) of those that may be on a worker and await actions there, or had got a result of one since they began."""
+    found = set()
+    for record in _open(store):
+        for name in record.children:
+            action = record.actions.get(name)
+            if action is None or action.phase.is_terminal:
+                continue
+            attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
+            began = attempt.started_at if attempt is not None else None
+            children = record.children_of(name)
+            if attempt is not None and attempt.worker != worker:  # executed anew already, under the same number
+                waited = any(worker in child.owners for child in children)
+            else:
+                waited = any(_holds_up(child, began) for child in children)
+            if waited:
+                found.add((record.state.run, name))
+    return frozenset(found)
+
+
+def _holds_up(child: Action, began: float | None) -> bool:
+    """Whether a parent that began then awaits this child, or has got its result."""
+    return not child.phase.is_terminal or bool(began and child.ended_at and child.ended_at > began)
 
 
 def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:

@@ -28,6 +28,8 @@ FAR_BYTES = 256 * 1024
 FAR_RETAINED_BYTES = 256 * 1024**2
 #: Recovered runs followed back; a cell that was recovered a hundred times is run again in full.
 MAX_CHAIN = 100
+#: Actions whose losses are counted here.
+MAX_BLAMED = 10_000
 #: Recovering runs whose exceptions are remembered: as many as the store keeps.
 MAX_FORCED = 200
 
@@ -53,6 +55,8 @@ class Replay:
         self._sync = sync
         #: By recovering run: what is executed again although it succeeded.
         self._forced: OrderedDict[str, frozenset[str]] = OrderedDict()
+        #: Losses in a row of actions with their worker and with their owner, which otherwise counts them: by (run, action).
+        self._losses: OrderedDict[tuple[str, str], int] = OrderedDict()
         #: By recovered run: how many parents it has, and their names by call site.
         self._parents: dict[str, tuple[int, dict[str, str]]] = {}
 
@@ -82,6 +86,12 @@ class Replay:
         self._forced[run] = frozenset(names)
         while len(self._forced) > MAX_FORCED:
             self._forced.popitem(last=False)
+
+    def blame(self, run: str, action: str) -> None:
+        """An action computed on a worker as it died, together with its owner, which would have counted it."""
+        self._losses[run, action] = self._losses.pop((run, action), 0) + 1
+        while len(self._losses) > MAX_BLAMED:
+            self._losses.popitem(last=False)
 
     def records(self, run: str, parent: str) -> Records:
         """Results of the children of an action, and states to resume them from."""
@@ -126,7 +136,10 @@ class Replay:
 
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | ResumePoint]]:
         for name, result in results_of_children(self._store.runs.get(run), parent):
+            large: Payload | ResumePoint | None
             large = self._retained.result(run, name) if isinstance(result, ResumePoint) else None
+            if large is None and isinstance(result, ResumePoint) and result.error is not None:
+                large = result._replace(losses=max(self._losses.get((run, name), 0) - 1.0, 0.0))
             yield name, (result if large is None else large)
 
 
@@ -192,11 +205,13 @@ def results_of_children(record: RunRecord | None, parent: str) -> Records:
     return tuple(found)
 
 
-def _ran_out(action: Action) -> bool:
-    return action.phase is Phase.ABANDONED and action.error is not None and action.error.code == "OOMError"
+def _was_the_cause(action: Action) -> bool:
+    """Whether an action was closed by its home as what ended its worker, or as overdue there; see `orphans`."""
+    error = action.error
+    return action.phase is Phase.ABANDONED and error is not None and (error.kind == "user" or bool(error.where))
 
 
 def resume_point(action: Action) -> ResumePoint:
     """The state from which an ended action is executed again."""
     attempts = action.attempt.number + 1 if action.attempt is not None else 0
-    return ResumePoint(action.controller_state[0], attempts, action.error if _ran_out(action) else None)
+    return ResumePoint(action.controller_state[0], attempts, action.error if _was_the_cause(action) else None)

@@ -54,7 +54,8 @@ class Outcome(NamedTuple):
     run: str
     action: str
     attempt: int
-    #: "ok", "error", "cancelled", "timeout" (max_runtime), "oom" (too much memory), or "lost" (its worker went away).
+    #: "ok", "error", "cancelled", "timeout" (max_runtime), "oom" (too much memory); or, where its worker went away, "lost",
+    #: "unexplained" or "stranded", by how much it may be to blame (`decide.BLAME`).
     kind: str
     value: Payload | None = None
     error: ErrorNote | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flyte_nb.core.values import redact, source_lines
+from flyte_nb.core.values.bounded import TooLongError, call_within
+from flyte_nb.core.values.describe import REPR_SECONDS
 
 #: Largest record, pickled, in bytes. A record above it loses locals first, then source, then frames.
 MAX_RECORD = 1_000_000
@@ -177,11 +180,22 @@ def _one_line(name: str, message: str) -> str:
 
 
 def safe_str(exception: BaseException) -> str:
-    """``str(exception)``, also where that raises."""
+    """``str(exception)``, also where that raises or does not end."""
+    name = type(exception).__name__
     try:
-        return str(exception)
-    except Exception as exc:
-        return f"<str() of this {type(exception).__name__} raised {type(exc).__name__}>"
+        if type(exception).__str__ in _PLAIN and all(type(arg) in (str, int, float) for arg in exception.args):
+            return str(exception)
+        return call_within(REPR_SECONDS, str, exception)
+    except asyncio.CancelledError:
+        raise
+    except TooLongError:
+        return f"<str() of this {name} did not end within {REPR_SECONDS:g} s>"
+    except BaseException as exc:  # SystemExit, too
+        return f"<str() of this {name} raised {type(exc).__name__}>"
+
+
+#: ``__str__`` of classes that run no code of the user's if their arguments don't.
+_PLAIN = frozenset(cls.__str__ for cls in (BaseException, OSError, KeyError, ImportError, SyntaxError, UnicodeError))
 
 
 def record_of(exception: BaseException | None) -> FailureRecord | None:

@@ -5,6 +5,7 @@ IPython asks an exception for ``_render_traceback_``; the errors of `flyte_nb.er
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from flyte_nb.core.failures import wording
 from flyte_nb.core.failures.rebuild import remote_record, shown_frames
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop, record_of, safe_str, summary_of
 from flyte_nb.core.values import dual_class, source_lines
+from flyte_nb.core.values.describe import plain
 
 #: Frames shown of one error, from the start and from the end; a recursion has hundreds.
 MAX_ERROR_FRAMES = 12
@@ -22,6 +24,10 @@ MAX_ERROR_FRAMES = 12
 MAX_FOLDS = 10
 #: Lines of source before the failing one.
 CONTEXT_BEFORE = 2
+#: Notes that are shown.
+MAX_NOTES = 100
+#: Longest text of an exception that is looked at, in characters.
+MAX_PLAIN = 100_000
 #: Longest message in a short text, in characters; the full one is in `full_text`.
 MAX_MESSAGE = 2_000
 
@@ -81,14 +87,15 @@ def _name(error: BaseException) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    message = safe_str(error)
+    message = plain(safe_str(error)[:MAX_PLAIN])
     if len(message) > MAX_MESSAGE:
         message = message[:MAX_MESSAGE] + f"... ({len(message):,} characters)"
     return _paint(_RED, _name(error)) + (f": {message}" if message else "")
 
 
 def _notes(error: BaseException) -> list[str]:
-    return [str(note) for note in getattr(error, "__notes__", ())]
+    notes = getattr(error, "__notes__", ())
+    return [plain(str(note)[:MAX_PLAIN]) for note in itertools.islice(notes, MAX_NOTES)]
 
 
 # -- Frames ------------------------------------------------------------------------------------------------------------
@@ -147,7 +154,7 @@ def _remote_frame(known: FrameRecord, filename: str, record: FailureRecord | Non
 def _hop_text(hop: Hop) -> str:
     short = wording.current().name_of(hop.action)
     where = f" on {hop.worker}" if hop.worker else ""
-    return f"{short} {hop.label or hop.task}".strip() + where
+    return plain(f"{short} {hop.label or hop.task}".strip() + where)
 
 
 def _frame_lines(frame: Frame) -> Iterator[str]:
@@ -178,7 +185,7 @@ def _chain_part(record: FailureRecord) -> Iterator[str]:
     """One line for each exception behind the failure."""
     behind, words = (record.cause, "caused by") if record.cause else (record.context, "while handling")
     while behind is not None:
-        yield f"    {words} {behind.summary}" + (f" ({behind.where})" if behind.where else "")
+        yield f"    {words} {plain(behind.summary)}" + (f" ({behind.where})" if behind.where else "")
         behind, words = (behind.cause, "caused by") if behind.cause else (behind.context, "while handling")
     for line in fold_records(record.children):
         yield f"    {line}"
@@ -214,7 +221,7 @@ def fold_texts(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """`fold`, for (text of an error, action it comes from)."""
     counts: dict[str, list[str]] = {}
     for text, origin in pairs:
-        counts.setdefault(text, []).append(origin)
+        counts.setdefault(plain(text), []).append(plain(origin))
     lines = []
     for text, origins in list(counts.items())[:MAX_FOLDS]:
         first = f" - {'first: ' if len(origins) > 1 else ''}{origins[0]}" if origins[0] else ""

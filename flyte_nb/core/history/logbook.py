@@ -88,6 +88,11 @@ class LogBook:
                 break
             self._chars += freed
 
+    @property
+    def chars(self) -> int:
+        """Characters kept."""
+        return self._chars
+
     def of(self, action: str) -> ActionLog:
         """The log of one action; empty if it printed nothing."""
         return self._logs.get(action) or ActionLog()

@@ -47,6 +47,8 @@ class RunInfo:
     as_flyte: bool = field(default_factory=import_alias.is_installed)
     #: Seconds that `breakpoint()` inside an action waits for a debugger to attach; 0 = it does not stop.
     breakpoint_wait: float = 0.0
+    #: What cells had set up when they called it (`flyte_nb.core.attempts.surroundings`).
+    surroundings: bytes = field(default=b"", repr=False)
     #: Identities of tasks redefined since the run began: (now, then). Set when actions are retried by hand.
     aliases: tuple[tuple[str, str], ...] = ()
 

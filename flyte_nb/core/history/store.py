@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,8 +13,15 @@ from flyte_nb.core.history.reducer import fold
 
 #: Closed runs kept; the oldest beyond it are forgotten, with their logs and inputs.
 MAX_RUNS = 200
-#: Actions kept over all closed runs: about 1 kB each.
-MAX_ACTIONS = 1_000_000
+#: Bytes that closed runs may take in memory, as estimated; the oldest beyond it are forgotten. The latest one stays, whatever
+#: it takes: it is what a person looks at.
+MAX_BYTES = 200_000_000
+#: Bytes of an action beside what is kept of its inputs, its result and its failure (measured).
+ACTION_BYTES = 1_800
+#: What becomes of old runs, for sentences.
+FORGETS = f"old runs go once there are {MAX_RUNS} of them, or {MAX_BYTES // 1_000_000} MB; their pictures stay in the notebook"
+#: Names of forgotten runs that are remembered, so that it can be said of them.
+MAX_FORGOTTEN = 10_000
 #: Longest report kept per tab, in characters.
 MAX_REPORT = 2_000_000
 
@@ -82,6 +90,17 @@ class RunRecord:
         self.reports: dict[tuple[str, str], str] = {}
         self.subscribers: list[Changes] = []
         self._positions: dict[str, tuple[Group, int]] = {}
+        #: What it takes in memory, once it has closed.
+        self.nbytes = 0
+
+    def measure(self) -> None:
+        """Estimate what the run takes in memory."""
+        size = ACTION_BYTES * len(self.actions) + self.logs.chars + sum(map(len, self.reports.values()))
+        for action in self.actions.values():
+            size += len(action.inputs or b"") + len(action.output or b"")
+            if action.error is not None:
+                size += len(action.error.message) + len(action.error.record or b"")
+        self.nbytes = size
 
     def subscribe(self) -> Changes:
         """A change set that this record fills from now on; `unsubscribe` it when done."""
@@ -178,6 +197,8 @@ class RunStore:
 
     def __init__(self) -> None:
         self.runs: dict[str, RunRecord] = {}
+        #: Names of the runs that were forgotten, oldest first.
+        self.forgotten: OrderedDict[str, None] = OrderedDict()
         #: Called with each `RunOpened`, `RunClosed` and `RunReopened`, after folding.
         self.listeners: list[Callable[[ev.Event], None]] = []
 
@@ -208,6 +229,7 @@ class RunStore:
             record.update(note=event.note)  # type: ignore[union-attr]
         elif kind is ev.RunClosed:
             record.update(note="", phase=event.phase, ended_at=event.at, error=event.error)  # type: ignore[union-attr]
+            record.measure()
             self._announce(event)
         elif kind is ev.RunReopened:
             record.update(phase=Phase.RUNNING, ended_at=None, error=None)
@@ -228,15 +250,27 @@ class RunStore:
         self._announce(event)
 
     def _forget_old(self) -> None:
-        closed = [r for r in self.runs.values() if r.state.ended_at is not None]
+        closed = [record for record in self.runs.values() if record.state.ended_at is not None]
         surplus = len(self.runs) - MAX_RUNS
-        actions = sum(len(r.actions) for r in self.runs.values())
-        for record in closed:
-            if surplus <= 0 and actions <= MAX_ACTIONS:
+        size = sum(record.nbytes for record in closed)
+        for record in closed[:-1]:
+            if surplus <= 0 and size <= MAX_BYTES:
                 return
             surplus -= 1
-            actions -= len(record.actions)
+            size -= record.nbytes
+            self.forgotten[record.state.run] = None
             del self.runs[record.state.run]
+        while len(self.forgotten) > MAX_FORGOTTEN:
+            self.forgotten.popitem(last=False)
+
+    def missing(self, name: str) -> str:
+        """Why there is no run, or action, of this name, as a sentence."""
+        run = name.partition("/")[0]
+        if run in self.forgotten:
+            return f"{run} is not kept any more: {FORGETS}."
+        if run != name or (name[:1] == "a" and name[1:].isdigit()):
+            return f"There is no action {name}."
+        return f"There is no run or action {name}; `%flyte runs` lists the runs." if name else "No runs yet."
 
     def find(self, name: str, default_run: str = "") -> tuple[RunRecord, Action] | None:
         """The action called ``a17`` (in `default_run`, or the latest run that has it) or ``r3/a17``."""

@@ -16,6 +16,7 @@ import typing
 from typing import Any
 
 from flyte_nb.core.interface import type_check
+from flyte_nb.core.interface.columns import columns_of, select
 
 
 def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
@@ -29,9 +30,12 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
     Returns:
         A new value, or the same one where nothing can be built of it.
     """
+    columns = columns_of(annotation)
     annotation = type_check.strip(annotation)
     if depth > type_check.MAX_ANNOTATION_DEPTH or value is None or annotation is Any:
         return value
+    if columns:
+        return _of_table(annotation, value, columns)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Union or origin is types.UnionType:
         return _of_union(args, value, depth)
@@ -49,6 +53,11 @@ def coerce(annotation: Any, value: Any, depth: int = 0) -> Any:
     if origin in _DICTS and type(value) is dict and len(args) == 2:
         return {coerce(args[0], k, depth + 1): coerce(args[1], v, depth + 1) for k, v in value.items()}
     return _of_class(annotation, value, depth) if isinstance(annotation, type) else value
+
+
+def _of_table(cls: Any, value: Any, columns: tuple[str, ...]) -> Any:
+    table = _of_class(cls, value, 0)
+    return select(table, columns) if isinstance(table, cls) else table
 
 
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)

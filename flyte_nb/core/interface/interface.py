@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from flyte_nb.core.interface import type_check
 from flyte_nb.core.interface.annotations import one_hint, outputs_of, resolve_hints
 from flyte_nb.core.interface.coerce import coerce
+from flyte_nb.core.interface.columns import columns_of
 from flyte_nb.core.interface.json_schema import schema_of_inputs
 from flyte_nb.core.values.describe import SHORT_REPR, forgotten_await, repr_with_type
 from flyte_nb.core.values.pickler import dumps_bounded
@@ -138,7 +139,11 @@ class Interface:
 
     def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if len(args) > self._count:
-            self._refuse(args, kwargs)
+            # As in Flyte, where inputs have an order and a name each: what is keyword-only may be given by position.
+            beyond = dict(zip((name for name, _ in self._by_keyword), args[self._count :], strict=False))
+            if len(args) > len(self.inputs) or beyond.keys() & kwargs.keys():
+                self._refuse(args, kwargs)
+            args, kwargs = args[: self._count], {**kwargs, **beyond}
         left = dict(kwargs)
         values = list(args)
         for name, default, by_keyword in self._positional[len(args) :]:
@@ -223,10 +228,15 @@ class Interface:
             )
         if self._check_returned is None or self._check_returned(value):
             return value
-        with contextlib.suppress(Exception):
+        why = ""
+        try:
             made = coerce(one_hint(self.returns), value)
             if self._check_returned(made):
                 return made
+        except ValueError as error:
+            why = f" ({error})"
+        except Exception:
+            why = ""
         expected = type_check.display(self.returns)
         if len(self.outputs) > 1 and (not isinstance(value, tuple | list) or len(value) != len(self.outputs)):
             got = f"{len(value)}" if isinstance(value, tuple | list) else "1"
@@ -235,7 +245,7 @@ class Interface:
             )
         self._refuse_output(
             next(iter(self.outputs)),
-            f"expected {expected}, got {repr_with_type(value)}. Return such a value, or change the annotation.",
+            f"expected {expected}, got {repr_with_type(value)}{why}. Return such a value, or change the annotation.",
             value,
         )
 
@@ -276,13 +286,16 @@ class Interface:
 
     def _compile(self) -> None:
         parameters = self.signature.parameters.values()
+        defaults = {name: _default(*row) for name, row in self.inputs.items()}
         #: (name, default, whether it may be given by keyword)
         self._positional = tuple(
-            (p.name, p.default, p.kind is not inspect.Parameter.POSITIONAL_ONLY)
+            (p.name, defaults[p.name], p.kind is not inspect.Parameter.POSITIONAL_ONLY)
             for p in parameters
             if p.kind in _POSITIONAL
         )
-        self._by_keyword = tuple((p.name, p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+        self._by_keyword = tuple(
+            (p.name, defaults[p.name]) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY
+        )
         rows = {name: (name, *_row(hint), default) for name, (hint, default) in self.inputs.items()}
         self._count = len(self._positional)
         #: Per parameter: (name, type that needs no check, check or None, default, which always fits: ``x: int = None``).
@@ -290,9 +303,8 @@ class Interface:
         self._keyword_checks = {name: rows[name] for name, _ in self._by_keyword}
         self._exact = tuple(row[1] for row in self._checks)
         self._has_checks = any(row[2] is not None for row in rows.values())
-        self._single_type = (
-            self.outputs["o0"] if list(self.outputs) == ["o0"] and _is_exact(self.outputs["o0"]) else _Never
-        )
+        single = self.outputs["o0"] if list(self.outputs) == ["o0"] and not columns_of(self.returns) else _Never
+        self._single_type = single if _is_exact(single) else _Never
         self._check_returned = type_check.compile_check(one_hint(self.returns)) if self.outputs else None
 
 
@@ -303,6 +315,18 @@ _Row = tuple[str, Any, type_check.Check | None, Any]
 def _fits(value: Any, row: _Row) -> bool:
     _name, exact, check, default = row
     return check is None or type(value) is exact or value is default or check(value)
+
+
+def _default(hint: Any, default: Any) -> Any:
+    """A default as the body gets it: plain data in the place of a class is made into it, as given values are."""
+    check = type_check.compile_check(hint)
+    if default is EMPTY or default is None or check is None or check(default):
+        return default
+    with contextlib.suppress(Exception):
+        made = coerce(hint, default)
+        if check(made):
+            return made
+    return default
 
 
 class _Never:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, TypeAlias
 
+from flyte_nb.core.interface.columns import columns_of, has_columns, is_table
+
 #: Whether a value fits.
 Check: TypeAlias = Callable[[Any], bool]
 
@@ -43,6 +45,9 @@ def compile_check(annotation: Any, depth: int = 0) -> Check | None:
     """
     if depth > MAX_ANNOTATION_DEPTH:
         return None
+    columns = columns_of(annotation)
+    if columns:
+        return _columns_check(annotation.__origin__, columns)
     annotation = strip(annotation)
     if annotation is None or annotation is _NONE:
         return _is_none
@@ -208,14 +213,14 @@ def _class_check(cls: Any) -> Check | None:
         return functools.partial(_is_abstract, cls)
     if hasattr(cls, "__flyte_of__"):
         return functools.partial(_same_class, cls)
-    if cls.__name__ in _TABLES and cls.__module__.partition(".")[0] in _TABLE_PACKAGES:
+    if is_table(cls):
         return _is_no_reference
     return None
 
 
-#: Classes in whose place a reference to a table (`flyte_nb.io.DataFrame`) may be given: it is read then.
-_TABLES = frozenset({"DataFrame", "LazyFrame", "Table"})
-_TABLE_PACKAGES = frozenset({"pandas", "polars", "pyarrow"})
+def _columns_check(cls: type, columns: tuple[str, ...]) -> Check:
+    """A table with other columns does not fit: `flyte_nb.core.interface.coerce` selects those that are wanted."""
+    return lambda value: isinstance(value, cls) and has_columns(value, columns)
 
 
 def _is_no_reference(value: Any) -> bool:

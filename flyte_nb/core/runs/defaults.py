@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flyte_nb.core.attempts import logging
+from flyte_nb.core.attempts import logging, surroundings
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.runs.engine import Engine
@@ -56,15 +56,16 @@ def read_config(path: object) -> dict[str, str]:
     """Project, domain and organisation of a Flyte configuration file (YAML, or the older INI form).
 
     Args:
-        path: Its path; an object with a ``source`` (`flyte.config.Config`), or None, for no file.
+        path: Its path; a `flyte.config.Config`, whose values are taken; or None, for no file.
 
     Raises:
         InitializationError: There is no such file (code "ConfigFileNotFoundError").
     """
-    found = getattr(path, "source", path)
-    if found is None:
+    if hasattr(path, "task"):  # a `flyte.config.Config`, which has been read
+        return {key: value for key in _KEYS if (value := getattr(path.task, key))}
+    if path is None:
         return {}
-    file = Path(os.fspath(found)).expanduser()  # type: ignore[call-overload]
+    file = Path(os.fspath(path)).expanduser()  # type: ignore[call-overload]
     if not file.is_file():
         raise InitializationError(
             "ConfigFileNotFoundError",
@@ -81,7 +82,7 @@ def read_config(path: object) -> dict[str, str]:
 
 
 _KEYS = frozenset({"project", "domain", "org"})
-_PLAIN_VALUE = re.compile(r"^\s+(project|domain|org):[ \t]*([^\s#]+)", re.MULTILINE)
+_PLAIN_VALUE = re.compile(r"^[ \t]+(project|domain|org):[ \t]*([^\s#]+)", re.MULTILINE)
 
 
 def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
@@ -112,6 +113,7 @@ def info_for(engine: Engine, mode: str, options: dict[str, Any]) -> RunInfo:
         on_failure=on_failure.way_of(options.get("on_failure"), interactive),
         breakpoint_wait=on_failure.wait_of(options.get("breakpoint_wait"), interactive),
         strict_sync=bool(options.get("strict_sync")),
+        surroundings=surroundings.capture(),
     )
 
 
@@ -127,7 +129,7 @@ def _raw_data_path(path: Any) -> str:
 CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security", "links")
 #: Ways to the workers of an existing cluster.
 LINKS = ("auto", "direct", "relay")
-_MEMORY = re.compile(r"\s*(auto|[0-9.]+\s*[kmgtp]?i?b?)\s*", re.IGNORECASE)
+_MEMORY = re.compile(r"\s*+(auto|[0-9.]++\s*+[kmgtp]?i?b?)\s*+", re.IGNORECASE)
 
 
 def check_cluster_options(options: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from flyte_nb.core.control.calls import Settled
+from flyte_nb.core.history.as_dict import AsDict
 from flyte_nb.core.history.facts import Action, ErrorNote
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT, Engine
@@ -12,7 +13,7 @@ from flyte_nb.core.runs.retry import CannotRetryError, in_call_order, needs_retr
 from flyte_nb.core.transport.payload import Payload, rebuilt
 
 
-class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
+class ActionOutputs(tuple[Any, ...], AsDict):  # noqa: SLOT001 - as Flyte's
     """Outputs of a run: a tuple, one value for each output; `o0`, `o1`, ... (the fields of a NamedTuple) name them."""
 
     _names: tuple[str, ...] = ()
@@ -52,6 +53,10 @@ class ActionOutputs(tuple[Any, ...]):  # noqa: SLOT001 - as Flyte's
         """Values by name."""
         names = self._names or tuple(f"o{i}" for i in range(len(self)))
         return dict(zip(names, self, strict=False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values by name."""
+        return self.named_outputs
 
     def __repr__(self) -> str:
         return "ActionOutputs(" + ", ".join(f"{name}={value!r}" for name, value in self.named_outputs.items()) + ")"
@@ -116,7 +121,7 @@ def open_results(results: list[Result], run: str, *, return_exceptions: bool) ->
                 "all): call the task again, or have it return a flyte.io.File."
             )
         else:
-            values.append(rebuilt(payload, f"{action.label} of {run} succeeded, but its result"))
+            values.append(rebuilt(payload, "{} succeeded, but its result", f"{action.label} of {run}"))
     return values
 
 

@@ -68,6 +68,7 @@ def _info(source: RunControl, options: Mapping[str, Any], recovers: str) -> RunI
     known = {field.name for field in fields(RunInfo)}
     given = {name: getattr(fresh, name) for name, value in options.items() if name in known and value is not None}
     given |= {"name": fresh.name, "started_at": fresh.started_at, "mode": fresh.mode, "recovers": recovers}
+    given["surroundings"] = fresh.surroundings
     return replace(old, aliases=(), **given)
 
 

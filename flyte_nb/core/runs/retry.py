@@ -117,7 +117,7 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
     if action.inputs is None:
         raise CannotRetryError(
             f"the arguments of {name} are not kept any more (over 64 kB are kept for actions that a cell called, up to "
-            "512 MB in all): call the task again."
+            "512 MB in all): call its task again."
         )
     info = engine.info_of(run) or RunInfo(name=run, home=engine.home)
     custom: tuple[tuple[str, str], ...] = ()

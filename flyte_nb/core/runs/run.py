@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from flyte_nb.core.history.as_dict import AsDict, run_dict
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY
 from flyte_nb.core.runs.outputs import ActionOutputs
@@ -20,7 +21,7 @@ from flyte_nb.errors import RunNotDoneError
 LOG_OPTIONS = ("attempt", "filter_system", "max_lines", "raw", "show_ts")
 
 
-class Run:
+class Run(AsDict):
     """One run. ``await run`` gives the value of its task; that of a cell gives the results of its calls, in order."""
 
     def __init__(self, backend: RunControl | RunProxy) -> None:
@@ -70,6 +71,10 @@ class Run:
     def done(self) -> bool:
         """Whether nothing of it executes any more."""
         return self.backend.done()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known of it now, by Flyte's names: ``{"action": {"id": ..., "status": {"phase": ...}}}``."""
+        return run_dict(self.backend.info, self.action)
 
     def __repr__(self) -> str:
         return f"<Run {self.backend}>"

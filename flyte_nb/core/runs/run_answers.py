@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,16 @@ from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.runs.start import with_runcontext
+from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.payload import carried
 from flyte_nb.core.values import pickler
 
+#: Generators that actions have drawn from, remembered to notice the next one.
+MAX_DRAWN = 1_000
+SAME_NUMBERS = (
+    "Several actions of {task} drew the same random numbers: each got a copy of one generator, which starts where the original "
+    "stood. Give each its own: pass a seed and call np.random.default_rng(seed) in the task, or pass rng.spawn(n)'s children."
+)
 #: Seconds between two looks at whether a run that is waited for has ended.
 LOOK_EVERY = 0.02
 
@@ -47,6 +55,17 @@ def serve(answers: Answers, loop: asyncio.AbstractEventLoop) -> None:
         else:
             loop.call_later(LOOK_EVERY, wait, _run, then, name, wait_for)
 
+    drawn: OrderedDict[tuple[str, bytes], str] = OrderedDict()
+
+    def drew(_run: str, then: Callable[[Any], None], task: str, seed: bytes, action: str) -> None:
+        first = drawn.setdefault((task, seed), action)
+        while len(drawn) > MAX_DRAWN:
+            drawn.popitem(last=False)
+        if first != action:
+            notices.notice_once("same random numbers", SAME_NUMBERS.format(task=task))
+        then(None)
+
+    answers.serve("drew", drew)
     answers.serve("run.start", lambda _run, then, blob: in_a_thread(then, _start, blob))
     answers.serve("run.facts", lambda _run, then, name: in_a_thread(then, _facts, name))
     answers.serve("run.inputs", lambda _run, then, name: in_a_thread(then, _inputs, name))

@@ -6,6 +6,7 @@ task's run, where it is shown beside it, and where `flyte_nb.core.runs.run_answe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import cloudpickle
 from flyte_nb import errors
 from flyte_nb.core.control.calls import Settled
 from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.context import Context, of_task
 from flyte_nb.core.values import pickler
 
@@ -68,6 +70,11 @@ class RunProxy:
     def facts(self) -> tuple[str, bool, list[Action], list[str], str]:
         """Its phase, whether it is done, its actions, logs and report, as they are now."""
         return _ask(self._context, "run.facts", self.name)  # type: ignore[no-any-return]
+
+    @property
+    def info(self) -> RunInfo:
+        """What its actions know of it, as far as it is that of the task's own run."""
+        return dataclasses.replace(self._context.run, name=self.name)
 
     @property
     def phase(self) -> Phase:

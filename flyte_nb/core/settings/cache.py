@@ -169,11 +169,13 @@ class Cache:
             params: What the policies look at; not needed with a ``version_override``.
 
         Returns:
-            ``version_override`` if there is one, else a hash over the versions of the policies.
+            ``version_override`` if there is one, else a hash over the versions of the policies; "" where the cache is off.
 
         Raises:
             ValueError: It must be computed and ``params`` is None.
         """
+        if not self.is_enabled():
+            return ""
         if self.version_override is not None:
             return self.version_override
         if params is None:

@@ -13,6 +13,7 @@ from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, Timeout
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import SecretRequest
+from flyte_nb.core.settings.validate import name as valid_name
 from flyte_nb.core.settings.validate import suggestion
 
 if TYPE_CHECKING:  # triggers have no effect: programs that name none do not load them
@@ -123,6 +124,10 @@ class TaskConfig:
     image: str | Image | None = "auto"
     #: Whether `notices.announce` has logged what is due.
     announced: bool = dataclasses.field(default=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.short_name:
+            object.__setattr__(self, "short_name", valid_name("The short_name of a task", self.short_name))
 
     def overridden(self, **given: Any) -> TaskConfig:
         """A configuration with some values replaced.

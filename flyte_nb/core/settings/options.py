@@ -7,6 +7,7 @@ from typing import Any
 
 from flyte_nb.core.settings.notices import notice_once
 from flyte_nb.core.settings.validate import check_options, check_texts, whole_number
+from flyte_nb.core.settings.validate import name as valid_name
 
 #: Of ``with_runcontext``: those with an effect, and Flyte's others.
 RUN_OPTIONS = frozenset(
@@ -51,6 +52,8 @@ def check_run_options(options: Mapping[str, Any]) -> None:
     check_options("with_runcontext", options, RUN_OPTIONS, FLYTES_RUN_OPTIONS)
     for name in ("env_vars", "labels", "annotations", "custom_context"):
         check_texts(f"with_runcontext({name}=...)", options.get(name))
+    if options.get("name") is not None:
+        valid_name("The name of a run", options["name"])
     limit = options.get("max_action_concurrency")
     if limit is not None:
         whole_number("max_action_concurrency", limit, 0, "0 or None is no limit.")

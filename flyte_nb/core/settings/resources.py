@@ -16,7 +16,7 @@ _UNITS = {
     "": 1.0, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
     "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
 }  # fmt: skip
-_QUANTITY = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
+_QUANTITY = re.compile(r"^\s*+([0-9]++(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?)\s*+([A-Za-z]*+)\s*+$")
 
 
 def parse_quantity(name: str, text: str) -> float:

@@ -10,13 +10,38 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from flyte_nb.core.values.describe import plain, repr_with_type
+
 #: How alike a name must be to one that there is to be a slip of the pen.
 SLIP = 0.6
 #: Options named in an error that has no better suggestion.
 MAX_NAMED = 20
 
+#: Longest name of a task, an environment, a group or a condition, in characters.
+MAX_NAME = 255
 #: Longest description of a task or trigger, in characters: Flyte's limit.
 MAX_DESCRIPTION = 255
+
+
+def name(what: str, value: object) -> str:
+    """A name that is short enough to be shown in a row; control characters in it are left out.
+
+    Args:
+        what: What is named, for the message: "The short_name of a task".
+        value: The name.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It is longer than `MAX_NAME`.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a text, not {repr_with_type(value)}.")
+    if len(value) > MAX_NAME:
+        raise ValueError(
+            f"{what} has {len(value):,} characters, {value[:40]!r}...: it is shown in every row, and may have "
+            f"{MAX_NAME}. Give it a short name, and the rest as an argument."
+        )
+    return plain(value)
 
 
 def whole_number(name: str, value: object, least: int, remedy: str = "") -> int:

@@ -27,6 +27,7 @@ from flyte_nb.core.tasks.context import Context, current
 from flyte_nb.core.tasks.task import TaskTemplate
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.core.transport.payload import dumps
+from flyte_nb.core.values import redact
 from flyte_nb.core.values.aio import Dual
 
 logger = logging.getLogger("flyte")
@@ -185,7 +186,8 @@ class Condition:
         }  # fmt: skip
         record = context.scope.records.get(name)
         task: Any = ConditionTask(self.name, self.timeout_s)
-        label = f"{self.name}: {' '.join(self.prompt.split())}"[:PROMPT_CHARS]
+        asked = " ".join(redact.scrub_start(self.prompt, PROMPT_CHARS).split())
+        label = redact.scrub_code(f"{self.name}: {asked}", ())[:PROMPT_CHARS]
         call = Call(
             task, context.run, name, context.action, dumps(((), about)), label, context.group, context.custom, record,
             kind="condition",

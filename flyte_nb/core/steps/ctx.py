@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from flyte_nb.core.tasks.context import Context, of_task
 
@@ -19,14 +20,33 @@ def provide(**facts: Callable[[Context], Any]) -> None:
     _provided.update(facts)
 
 
-class ActionID(NamedTuple):
-    """Identity of an action."""
+@dataclass(frozen=True)
+class ActionID:
+    """Identity of an action; its run is of the same name where none is given."""
 
     name: str
-    run_name: str
+    run_name: str = ""
     project: str | None = None
     domain: str | None = None
     org: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.run_name:
+            object.__setattr__(self, "run_name", self.name)
+
+    @classmethod
+    def create_random(cls) -> ActionID:
+        """One of a random name."""
+        return cls(uuid.uuid4().hex[:20])
+
+    def new_sub_action(self, name: str | None = None) -> ActionID:
+        """Another action of its run, of a random name by default."""
+        return replace(self, name=name or uuid.uuid4().hex[:20])
+
+    def unique_id_str(self, salt: str | None = None) -> str:
+        """Project, domain, run, name and `salt` in one text."""
+        parts = (self.project, self.domain, self.run_name, self.name, *([] if salt is None else [salt]))
+        return "-".join(map(str, parts))
 
 
 class GroupData(NamedTuple):
@@ -66,11 +86,18 @@ _NOTHING: Any = None
 
 
 class TaskContext:
-    """What ``flyte.ctx()`` returns: read-only facts about the running action; falsy, its fields None, outside a task."""
+    """What ``flyte.ctx()`` returns: read-only facts about the running action; falsy, its fields None, outside a task.
+
+    Tests make one of fields that they choose: ``TaskContext(action=ActionID(name="a"), version="1", ...)``.
+    """
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: Context | None) -> None:
+    def __new__(cls, _context: Context | None = None, /, **fields: Any) -> Self:
+        """One of a task, or one of given fields."""
+        return super().__new__(_GivenContext if fields else cls)  # type: ignore[return-value]
+
+    def __init__(self, context: Context | None = None, /, **_fields: Any) -> None:
         object.__setattr__(self, "_context", context)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -181,6 +208,68 @@ _ABSENT = frozenset({
     "input_path", "code_bundle", "compiled_image_cache", "rank", "world_size", "local_rank", "local_world_size", "node_rank",
     "nnodes", "master_addr", "master_port", "restart_attempt",
 })  # fmt: skip
+
+
+class _GivenContext(TaskContext):
+    """A context whose fields were given."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__()
+        unknown = fields.keys() - _FIELDS
+        if unknown:
+            raise TypeError(f"TaskContext() got an unexpected keyword argument {min(unknown)!r}")
+        action = fields.get("action")
+        given = {
+            "mode": "remote", "data": {}, "custom_context": {}, "interactive_mode": False, "disable_run_cache": False,
+            "attempt_number": 0, "run_start_time": dt.datetime.now(dt.UTC), "task_action": action,
+            "project": getattr(action, "project", None), "domain": getattr(action, "domain", None), **fields,
+        }  # fmt: skip
+        object.__setattr__(self, "_given", given)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> Any:
+        return self._given["data"].get(key)
+
+    def replace(self, **changes: Any) -> TaskContext:
+        """A copy with other fields; ``data`` is added to what is there."""
+        if changes.get("data") is not None:
+            changes["data"] = {**self._given["data"], **changes["data"]}
+        return _GivenContext(**{**self._given, **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _GivenContext) and self._given == other._given
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return _given_context, (self._given,)
+
+    def __repr__(self) -> str:
+        return f"TaskContext({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
+
+
+def _given_context(fields: dict[str, Any]) -> TaskContext:
+    return _GivenContext(**fields)
+
+
+_FACTS = (
+    "action", "task_action", "attempt_number", "group_data", "custom_context", "raw_data_path", "data", "report", "checkpoint",
+    "checkpoint_paths", "run_base_dir", "output_path", "run_start_time",
+)  # fmt: skip
+#: What a context can be made of: Flyte's fields, too, that say nothing here.
+_FIELDS = frozenset({*_FACTS, *_RUN_FIELDS, *_ABSENT, "in_driver_literal_conversion"})
+
+
+def _field(name: str) -> property:
+    return property(lambda self: self._given.get(name))
+
+
+for _name in _FIELDS:
+    setattr(_GivenContext, _name, _field(_name))
 
 
 def ctx() -> TaskContext:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, overload
 
 from flyte_nb.core.control.calls import ResumePoint
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote, Phase
+from flyte_nb.core.settings import validate
 from flyte_nb.core.steps.step import Step
 from flyte_nb.core.tasks.context import Context, current, using
 from flyte_nb.core.tasks.prepare import label_of, name_call
@@ -35,7 +36,8 @@ class _Traced:
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self.func = func
-        self.name = str(getattr(func, "__qualname__", type(func).__qualname__)).replace("<locals>.", "")
+        qualified = str(getattr(func, "__qualname__", type(func).__qualname__)).replace("<locals>.", "")
+        self.name = validate.name("The name of a traced function", qualified)
         # Now, where the source is at hand: a worker has no notebook to read it from.
         self.version = code_hash.function_version(func)
         try:

@@ -14,19 +14,16 @@ import asyncio
 import dis
 import functools
 import itertools
-import linecache
 import types
 from collections import OrderedDict
 from types import CodeType, FrameType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
+from flyte_nb.core.tasks.parsed_source import Definition, Tree, tree_of
 from flyte_nb.core.values.user_code import library_path
 
-#: Decisions, and parsed files, that are remembered.
+#: Decisions that are remembered.
 MAX_DECISIONS = 2_000
-MAX_TREES = 16
-#: Longest source that is parsed, in characters.
-MAX_SOURCE = 1_000_000
 #: Helper functions, and names, that a value is followed through.
 MAX_DEPTH = 8
 
@@ -47,9 +44,6 @@ _CALLING = frozenset({list, tuple, set, frozenset})
 _COLLECTING = frozenset({"append", "add", "insert", "extend", "appendleft"})
 
 _UNKNOWN: Any = object()
-_Def: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 def is_awaited(frame: FrameType, called: object) -> bool:
@@ -98,7 +92,7 @@ class _Place(NamedTuple):
     is_returned: bool
     #: Whether arguments are unpacked, which may call: ``total(*map(square, r))``.
     is_spread: bool
-    tree: _Tree | None
+    tree: Tree | None
     node: ast.expr | None
     #: Global names in the code.
     names: tuple[str, ...] = ()
@@ -110,99 +104,11 @@ class _Place(NamedTuple):
         awaited, spread = following == "GET_AWAITABLE", dis.opname[code.co_code[at]] == "CALL_FUNCTION_EX"
         if awaited and not spread:
             return cls(is_awaited=True, is_returned=False, is_spread=False, tree=None, node=None)
-        tree = _tree_of(code.co_filename) if library_path(code.co_filename) is None else None
+        tree = tree_of(code.co_filename) if library_path(code.co_filename) is None else None
         node = tree.at(code, at) if tree is not None else None
         if node is None or tree is None or not tree.tells(node, code):
             tree = node = None
         return cls(awaited, following == "RETURN_VALUE", spread, tree, node, code.co_names)
-
-
-class _Tree:
-    """A parsed file: who is whose parent, and what stands at a place."""
-
-    def __init__(self, source: str) -> None:
-        self.root = ast.parse(source)
-        self.parent: dict[ast.AST, ast.AST] = {}
-        self._uses: dict[tuple[ast.AST, str], list[ast.Name]] = {}
-        self._by_end: dict[tuple[int, int], list[ast.expr | ast.For]] = {}
-        for node in ast.walk(self.root):
-            for child in ast.iter_child_nodes(node):
-                self.parent[child] = node
-            if isinstance(node, ast.expr | ast.For):
-                self._by_end.setdefault((node.end_lineno or 0, node.end_col_offset or 0), []).append(node)
-
-    def at(self, code: CodeType, offset: int) -> ast.expr | None:
-        """The expression that an instruction executes; that which a loop goes through where it takes the next item."""
-        place = next(itertools.islice(code.co_positions(), offset // 2, None), (None,) * 4)
-        line, end_line, column, end_column = place
-        ending = self._by_end.get((end_line or 0, end_column or 0), ())
-        exact: list[Any] = [node for node in ending if (node.lineno, node.col_offset) == (line, column)]
-        # The place of a method's call over several lines begins at the method's name.
-        calls = [node for node in ending if isinstance(node, ast.Call)]
-        found = exact[0] if exact else (calls[-1] if calls else None)
-        if isinstance(found, ast.For):
-            return found.iter
-        if isinstance(found, _COMPREHENSIONS) and dis.opname[code.co_code[offset]] == "FOR_ITER":
-            return found.generators[0].iter if len(found.generators) == 1 else None
-        return found
-
-    def tells(self, node: ast.expr, code: CodeType) -> bool:
-        """Whether this is the source that the code was made of, by names and lines: a file may have been edited since."""
-        if isinstance(node, ast.Call) and code.co_name != "<listcomp>":  # whose first iterable is not called in it
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called not in ("", *code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars):
-                return False
-        scope = self.scope(node)
-        if not isinstance(scope, _Def) or code.co_name.startswith("<"):
-            return code.co_name.startswith("<")
-        return scope.name == code.co_name and code.co_firstlineno in (
-            scope.lineno, *(each.lineno for each in scope.decorator_list)
-        )  # fmt: skip
-
-    def function(self, code: CodeType) -> _Def | None:
-        """The definition that a function's code was compiled from."""
-        for node in ast.walk(self.root):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
-                first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-                if first == code.co_firstlineno:
-                    return node
-        return None
-
-    def uses(self, scope: ast.AST, name: str) -> list[ast.Name]:
-        """Where a variable is read, within a function or a file."""
-        found = self._uses.get((scope, name))
-        if found is None:
-            names = (node for node in ast.walk(scope) if isinstance(node, ast.Name) and node.id == name)
-            found = self._uses[scope, name] = [node for node in names if isinstance(node.ctx, ast.Load)]
-        return found
-
-    def scope(self, node: ast.AST) -> ast.AST:
-        """The function, or file, that a node stands in."""
-        while node in self.parent:
-            node = self.parent[node]
-            if isinstance(node, _FUNCTIONS):
-                return node
-        return node
-
-
-_trees: OrderedDict[str, tuple[list[str], _Tree | None]] = OrderedDict()
-
-
-def _tree_of(filename: str) -> _Tree | None:
-    lines = linecache.getlines(filename)
-    known = _trees.get(filename)
-    if known is not None and known[0] is lines:
-        return known[1]
-    tree = None
-    if lines and sum(map(len, lines)) <= MAX_SOURCE:
-        try:
-            tree = _Tree("".join(lines))
-        except (SyntaxError, ValueError, RecursionError):
-            tree = None
-    _trees[filename] = lines, tree
-    while len(_trees) > MAX_TREES:
-        _trees.popitem(last=False)
-    return tree
 
 
 class _Flow:
@@ -220,7 +126,7 @@ class _Flow:
         self._followed: set[tuple[ast.AST, str]] = set()
         #: Whether the decision holds for this call only: it depends on local variables, or on who called the caller.
         self.dynamic = False
-        self.tree: _Tree | None = None
+        self.tree: Tree | None = None
         #: The function that the call stands in.
         self._scope: ast.AST | None = None
 
@@ -258,6 +164,8 @@ class _Flow:
         match parent:
             case ast.Await():
                 return True
+            case ast.Tuple() if name := self._unpacked_to(parent, node):
+                return self._named(name, self.tree.parent[parent])
             case ast.Starred() | ast.List() | ast.Tuple() | ast.Set() | ast.keyword():
                 return self._goes(parent)
             case ast.ListComp(elt=each) | ast.SetComp(elt=each) | ast.GeneratorExp(elt=each) if each is node:
@@ -297,6 +205,15 @@ class _Flow:
             case ast.Yield():
                 return self.tree.scope(parent) is self._scope and self._returned(of_generator=True)
         return False
+
+    def _unpacked_to(self, values: ast.Tuple, node: ast.AST) -> str:
+        """The name that a part of a tuple gets where it is assigned: ``a, b = f(1), f(2)``; "" for none."""
+        assert self.tree is not None
+        match self.tree.parent.get(values):
+            case ast.Assign(targets=[ast.Tuple(elts=targets)]) if len(targets) == len(values.elts):
+                target = targets[next(i for i, each in enumerate(values.elts) if each is node)]
+                return target.id if isinstance(target, ast.Name) else ""
+        return ""
 
     def _returned(self, *, of_generator: bool = False) -> bool:
         """Whether what the running function returns, or yields, is awaited by its caller."""
@@ -386,7 +303,7 @@ class _Flow:
         inner, definition = self, self._defined_here(func) if function is _UNKNOWN else None
         if isinstance(function, types.FunctionType):
             inner = _Flow(None, self._depth + 1, function.__globals__)
-            inner.tree = _tree_of(function.__code__.co_filename)
+            inner.tree = tree_of(function.__code__.co_filename)
             definition = inner.tree.function(function.__code__) if inner.tree is not None else None
         if definition is None:
             return False
@@ -401,7 +318,7 @@ class _Flow:
             names = positional[place : place + 1] or rest
         return bool(names) and all(inner._named(name, definition, within=definition) for name in names)
 
-    def _defined_here(self, func: ast.expr) -> _Def | None:
+    def _defined_here(self, func: ast.expr) -> Definition | None:
         """The function of this name inside a function that is not running yet."""
         assert self.tree is not None
         name = func.id if isinstance(func, ast.Name) else ""

@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from flyte_nb.core.interface.annotations import underlying
+from flyte_nb.core.settings.validate import name
 from flyte_nb.core.values.code_hash import is_task
 from flyte_nb.core.values.value_hash import content_hash
 
@@ -36,7 +37,7 @@ def name_of(func: Any) -> str:
     """What a task is called after: the function, the one in a partial, or the class of an object."""
     while isinstance(func, functools.partial):
         func = func.func
-    return str(getattr(func, "__name__", None) or type(func).__name__)
+    return name("The name of a task's function", str(getattr(func, "__name__", None) or type(func).__name__))
 
 
 def is_async(func: Any) -> bool:

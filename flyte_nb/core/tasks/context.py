@@ -6,6 +6,7 @@ It holds the controller, the parent action and the group that calls belong to. `
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -14,12 +15,14 @@ from typing import Any
 
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.settings import validate
+from flyte_nb.core.values import redact
 
 
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
-    __slots__ = ("_sequences", "attachments", "records", "watch")
+    __slots__ = ("_sequences", "attachments", "records", "stopped", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         self._sequences: dict[bytes, itertools.count[int]] = {}
@@ -29,6 +32,8 @@ class CallScope:
         self.attachments: dict[str, Any] = {}
         #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.UnawaitedCalls`); None in tasks.
         self.watch: Any = None
+        #: Whether the cell was stopped: it starts nothing more.
+        self.stopped = False
 
     @property
     def has_called(self) -> bool:
@@ -104,9 +109,23 @@ def using(context: Context | None) -> Iterator[None]:
             _CURRENT.reset(token)
 
 
+def of(variables: contextvars.Context) -> Context | None:
+    """The context of the code that runs with these variables."""
+    return variables.get(_CURRENT)
+
+
 def enter(context: Context | None) -> None:
     """Set the context for the rest of the current `contextvars.Context`."""
     _CURRENT.set(context)
+
+
+def group_name(name: str) -> str:
+    """The name of a group, bounded and without secrets, as it is shown.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    return redact.scrub_start(validate.name("The name of a group", name), validate.MAX_NAME)
 
 
 @contextlib.contextmanager
@@ -117,13 +136,17 @@ def group(name: str) -> Iterator[None]:
     nothing. A call joins the group that is current when its coroutine *first runs* (or is made into an asyncio task).
 
     Args:
-        name: What to call the group.
+        name: What to call the group; of 255 characters at most.
+
+    Raises:
+        ValueError: It is longer.
 
     Example:
         >>> with flyte.group("features"):
         ...     await asyncio.gather(*(feature(c) for c in columns))
     """
     context = current()
+    name = group_name(name)
     if context is None:
         yield
         return

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from flyte_nb.core.settings import validate
 from flyte_nb.core.settings.image import Image, PodTemplate
 from flyte_nb.core.settings.resources import Resources
 from flyte_nb.core.settings.secret import Secret, SecretRequest
@@ -51,7 +52,7 @@ class Environment:
 
     def __post_init__(self) -> None:
         name: object = self.name
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not _NAME.match(validate.name("The name of an environment", name)):
             raise ValueError(f"Environment name '{self.name}' must be in snake_case or kebab-case format.")
         self._expect("image", self.image, (str, Image))
         self._expect("resources", self.resources, Resources)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.from_sync import run_coroutine
-from flyte_nb.core.tasks.map_window import Target, Window
+from flyte_nb.core.tasks.map_window import MAX_AHEAD, Target, Window
 from flyte_nb.core.tasks.task import Task, inside_trace
 from flyte_nb.core.transport.mailbox import mailbox_of, running_loop
 
@@ -93,7 +93,7 @@ class _Map:
             func: A task, sync or async, or a `functools.partial` of one that leaves one parameter free.
             *args: Iterables, zipped; the shortest decides the length.
             group_name: Name of the group in views: ``<task>_<group_name>``, "map" if None.
-            concurrency: Calls in flight at once; 0 = all.
+            concurrency: Calls in flight at once; 0 = all, and of a generator, which may be endless, the next few thousand.
             return_exceptions: Whether a failure is yielded in its place (arithmetic on it raises it) or raised. As in
                 Flyte, and unlike `asyncio.gather`, this is True by default.
 
@@ -226,11 +226,12 @@ async def _map_plain(
             return await target.call(values)
         return await asyncio.to_thread(target.call, values)
 
+    limit = concurrency if concurrency > 0 or target.sized else MAX_AHEAD
     pending: deque[asyncio.Task[Any]] = deque()
     try:
         for values in inputs:
             pending.append(asyncio.ensure_future(one(values)))
-            if 0 < concurrency <= len(pending):
+            if 0 < limit <= len(pending):
                 yield await _settled(pending.popleft(), return_exceptions)
         while pending:
             yield await _settled(pending.popleft(), return_exceptions)

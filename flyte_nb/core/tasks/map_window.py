@@ -1,7 +1,8 @@
 """Calls of a map in flight: submit ahead, collect in order, cancel what is left. Runs in: the calling code.
 
 Submission goes in batches and results come back in batches: with a coroutine and a wake-up per item, 10,000 no-ops took
-twice as long. Inputs are consumed lazily where ``concurrency`` bounds what is in flight, so endless iterables work there.
+twice as long. Inputs are consumed lazily where ``concurrency`` bounds what is in flight, and where their number is not known (a
+generator): endless ones work.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +20,7 @@ from typing import Any
 from flyte_nb.core.control.calls import Settled
 from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.gateway import Gateway
-from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.context import Context, group_name
 from flyte_nb.core.tasks.prepare import code_of, prepare
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.code_versions import CodeVersion
@@ -27,6 +30,12 @@ from flyte_nb.core.values.describe import repr_with_type
 #: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
 #: process is replaced: what takes longer has lost its worker.
 END_PATIENCE = 15.0
+
+#: Calls in flight of a map whose inputs have no known number and that has no ``concurrency``: they may be endless.
+MAX_AHEAD = 4_096
+
+#: Seconds for which a generator is asked for inputs before its results are looked at.
+FILL_SECONDS = 0.05
 
 #: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
 SUBMIT_BATCH = 256
@@ -51,6 +60,8 @@ class Target:
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
         #: Whether no code of the user's runs between one input and the next, which could change what the task sees.
         self.plain = False
+        #: Whether the number of inputs is known before they are taken.
+        self.sized = True
         if partial:
             self._check_partial()
         for each in iterables:
@@ -82,6 +93,7 @@ class Target:
     def inputs(self, iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
         """Arguments of one call after another; the shortest iterable decides the length."""
         self.plain = all(type(each) in _PLAIN for each in iterables)
+        self.sized = any(hasattr(type(each), "__len__") for each in iterables)
         return zip(*iterables, strict=False) if iterables else iter(())
 
 
@@ -96,8 +108,10 @@ class Window:
         self._context = context
         self._target = target
         self._inputs = inputs
-        self._group = f"{target.task.name}_{group or 'map'}"
-        self._limit = limit
+        self._group = f"{target.task.name}_{group_name(group) if group else 'map'}"
+        self._limit = limit if limit > 0 or target.sized else MAX_AHEAD
+        #: Calls are submitted once so many are free: one where the user gave the limit; else a batch, which is cheaper.
+        self._refill = 1 if limit > 0 else MAX_AHEAD // 2
         self._return_exceptions = return_exceptions
         #: Results by index that came before their turn.
         self.done: dict[int, Settled] = {}
@@ -114,7 +128,14 @@ class Window:
         free = self._limit - len(self.tickets) if self._limit > 0 else -1
         batch: list[Ticket] = []
         code: CodeVersion | None = None
+        until = math.inf if self._target.sized else time.perf_counter() + FILL_SECONDS
         while free and not self.exhausted:
+            if time.perf_counter() > until:  # a slow generator: what it gave is under way meanwhile, and may have ended
+                if self.done:
+                    break
+                until = time.perf_counter() + FILL_SECONDS
+                self._hand_over(batch)
+                batch, code = [], None
             try:
                 values = next(self._inputs)
             except StopIteration:
@@ -162,7 +183,9 @@ class Window:
 
     def has(self, index: int) -> bool:
         """Submit what may be in flight now; whether there is an input with this index."""
-        if not self.exhausted and (self._limit > 0 or not self.submitted):
+        if not self.exhausted and (
+            not self.submitted or (self._limit > 0 and self._limit - len(self.tickets) >= self._refill)
+        ):
             self.fill()
         return not self.exhausted or index < self.submitted
 
@@ -183,8 +206,18 @@ class Window:
                 raise
             return exc
 
+    def _broken_off(self) -> bool:
+        """Whether a person has stopped the map, who does not wait for what is out. A stopped cell's is cancelled anyway."""
+        if not self._context.scope.stopped:
+            if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+                return False
+            self.cancel(lambda: None)
+        return True
+
     def end(self) -> None:
-        """Cancel the items that are out, and wait for their end."""
+        """Cancel the items that are out, and wait for their end, unless interrupted."""
+        if self._broken_off():
+            return
         ended = threading.Event()
         # A forgotten generator is closed by the garbage collector in whatever thread it runs: the controller's must not block.
         if self.cancel(ended.set) and running_loop() is not self.gateway.loop:
@@ -192,7 +225,9 @@ class Window:
                 ended.wait(END_PATIENCE)
 
     async def end_aio(self, box: Mailbox) -> None:
-        """Cancel the items that are out, and await their end."""
+        """Cancel the items that are out, and await their end, unless interrupted."""
+        if self._broken_off():
+            return
         ended = asyncio.Event()
         if self.cancel(lambda: box.post(ended.set)):
             with contextlib.suppress(TimeoutError):

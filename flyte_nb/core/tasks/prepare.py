@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any, Protocol
 
@@ -26,10 +27,12 @@ from flyte_nb.core.transport.payload import (
     key_bytes,
 )
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import brief, describe, forgotten_await
+from flyte_nb.core.values.describe import brief, describe, forgotten_await, plain
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
+#: What a call gets that a stopped cell makes, or has made and not begun.
+STOPPED = "the cell was stopped: it starts nothing more"
 #: Digits of an action's name that identify the version of its code.
 CODE_DIGITS = 6
 
@@ -57,7 +60,10 @@ def prepare(
         UnpicklableError: An argument, or a global of the task's, cannot be sent; the message names it.
         errors.InlineIOMaxBytesBreached: They are larger than a ``max_inline_io_bytes`` that was set for the task.
         errors.LateCallError: The calling action has ended.
+        asyncio.CancelledError: The calling cell was stopped.
     """
+    if context.scope.stopped:
+        raise asyncio.CancelledError(STOPPED) from None
     if context.scope.attachments.get("closed"):
         raise errors.LateCallError(
             f"{task.name} was called after its calling action {context.action} had ended. "
@@ -174,9 +180,11 @@ def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tu
     if len(args) + len(kwargs) > 6:
         parts.append("...")
     text = ", ".join(parts)
+    if "'" in text or '"' in text:  # else nothing in it is a text
+        text = redact.scrub_code(text, ())
     if len(text) > LABEL_CHARS:
         text = text[: LABEL_CHARS - 3] + "..."
-    return f"{name}({text})"
+    return f"{name}({text if text.isprintable() else plain(text)})"
 
 
 def _shown(name: str, value: object) -> str:

@@ -26,9 +26,9 @@ from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.awaited import is_awaited
-from flyte_nb.core.tasks.context import Context, current
+from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
-from flyte_nb.core.tasks.prepare import prepare
+from flyte_nb.core.tasks.prepare import STOPPED, prepare
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.transport.payload import Payload, dumps, loads
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
@@ -129,7 +129,7 @@ class Task(TaskTemplate[P, R]):
             raise inside_trace(self, context)
         if awaited:
             if context.scope.watch is not None:
-                return self._watched(context.scope.watch, args, kwargs)  # type: ignore[return-value]
+                return self._watched(context.scope, args, kwargs)  # type: ignore[return-value]
             return self._submit(args, kwargs)  # type: ignore[return-value]
         if running_loop() is not None:
             if context.is_async:
@@ -138,17 +138,21 @@ class Task(TaskTemplate[P, R]):
                 context.scope.watch.plain = self.short_name
         return context.gateway.wait_sync(prepare(context, self, args, kwargs))  # type: ignore[no-any-return]
 
-    def _watched(self, watch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+    def _watched(self, scope: CallScope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """A call in a cell: it is reported if it is never awaited, or its error never looked at."""
+        watch = scope.watch
         token = watch.token()
-        coroutine = self._watched_submit(watch, token, args, kwargs)
-        coroutine.__qualname__ = self.name  # type: ignore[attr-defined]  # for Python's own warning
+        coroutine = self._watched_submit(scope, token, args, kwargs)
+        coroutine.__qualname__ = self.name + "(...)"  # type: ignore[attr-defined]  # `flyte_nb.kernel.cells.unawaited` knows it by that
         watch.made(self, coroutine, token, sys._getframe(2))  # noqa: SLF001 - Python's name for the caller's frame
         return coroutine
 
-    async def _watched_submit(self, watch: Any, token: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _watched_submit(self, scope: CallScope, token: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         __tracebackhide__ = True
+        watch = scope.watch
         made = watch.begun(token)
+        if scope.stopped:  # as do thousands of its siblings
+            raise asyncio.CancelledError(STOPPED) from None
         try:
             return await self._submit(args, kwargs)
         except Exception as exc:

@@ -244,4 +244,6 @@ class _Content(pickler.Pickler):
         """How to pickle a value; NotImplemented for the usual way."""
         if isinstance(value, _CODE) or is_task(value):
             return id, (id(value),)
+        if type(value) in self.dispatch_table.maps[0] and type(value) is not types.CodeType:
+            return id, (id(value),)  # a table whose encoder would write it for each look (`flyte_nb.io.extend`)
         return super().reducer_override(value)

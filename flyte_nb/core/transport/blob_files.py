@@ -16,6 +16,10 @@ from flyte_nb.core.transport.process_folder import make_folder, roots
 MAP_BYTES = 8 * 1024 * 1024
 #: Bytes that stay free in shared memory; beyond, files go to the temporary directory.
 SPARE_BYTES = 256 * 1024 * 1024
+#: Bytes of one read.
+READ_BYTES = 16 * 1024 * 1024
+#: Descriptors that stay free for everything else: from there on large buffers are read, not mapped.
+SPARE_FILES = 96
 #: Whether files of other processes are looked for; without, all content goes over links (``FLYTE_NB_SHARED_FILES=0``).
 SHARED_FILES = os.environ.get("FLYTE_NB_SHARED_FILES", "1") != "0"
 
@@ -25,8 +29,26 @@ class BlobGoneError(KeyError):
 
 
 def write(buffer: memoryview) -> str:
-    """Write a buffer to a new file; returns its path."""
-    path = f"{_folder_for(buffer.nbytes)}/{secrets.token_hex(12)}"
+    """Write a buffer to a new file; returns its path.
+
+    Raises:
+        OSError: There is no room in any folder; the message names them.
+    """
+    tried = _folders_for(buffer.nbytes)
+    for folder in tried:
+        try:
+            return _write_in(folder, buffer)
+        except OSError as exc:
+            if folder == tried[-1]:
+                where = " nor in ".join(str(Path(each).parent) for each in tried)
+                raise OSError(
+                    exc.errno, f"{buffer.nbytes:,} bytes of a value cannot be stored in {where}: {exc.strerror}"
+                ) from exc
+    raise AssertionError
+
+
+def _write_in(folder: str, buffer: memoryview) -> str:
+    path = f"{folder}/{secrets.token_hex(12)}"
     file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         done = 0
@@ -51,11 +73,41 @@ def read(path: str, nbytes: int) -> Any:
     except OSError as exc:
         raise BlobGoneError(f"{nbytes:,} bytes of a value are gone: {exc}") from exc
     try:
-        if nbytes >= MAP_BYTES:
-            return mmap.mmap(file, nbytes, access=mmap.ACCESS_COPY)
-        return bytearray(os.read(file, nbytes))
+        return content(file, nbytes)
     finally:
         os.close(file)
+
+
+def content(file: int, nbytes: int) -> Any:
+    """A writable buffer with an open file's content: mapped if it is large, and read where descriptors run out."""
+    if nbytes >= MAP_BYTES and not is_scarce(file):
+        try:
+            return mmap.mmap(file, nbytes, access=mmap.ACCESS_COPY)
+        except OSError:  # too many mappings, or no descriptor for it
+            pass
+    found, done = bytearray(nbytes), 0
+    view = memoryview(found)
+    while done < nbytes:
+        part = os.pread(file, min(nbytes - done, READ_BYTES), done)
+        if not part:
+            raise BlobGoneError(f"{nbytes:,} bytes of a value are gone: their file is shorter")
+        view[done : done + len(part)] = part
+        done += len(part)
+    return found
+
+
+def is_scarce(file: int) -> bool:
+    """Whether few descriptors are free: each mapping holds one, and the system gives the lowest number that is free."""
+    return file >= _max_files() - SPARE_FILES
+
+
+def _max_files() -> float:
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return float("inf")
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 
 def take(path: str, *, given: bool) -> bytes | None:
@@ -82,13 +134,13 @@ def unlink(path: str) -> None:
         os.unlink(path)  # noqa: PTH108 - at interpreter exit too
 
 
-def _folder_for(nbytes: int) -> str:
+def _folders_for(nbytes: int) -> tuple[str, ...]:
     own = folders(os.getpid())
     if len(own) > 1:
         stat = os.statvfs(own[0])
         if stat.f_bavail * stat.f_frsize < nbytes + SPARE_BYTES:
-            return own[1]
-    return own[0]
+            return own[1:]
+    return own
 
 
 @functools.cache

@@ -117,7 +117,7 @@ class Received:
     def get(self) -> Any:
         """A writable buffer with its content, private to the caller."""
         if self._file is not None:
-            return mmap.mmap(self._file, self.nbytes, access=mmap.ACCESS_COPY)
+            return blob_files.content(self._file, self.nbytes)
         if self._content is None:
             raise BlobGoneError(f"the {self.nbytes:,} bytes of a result were left behind on {self.holder}")
         return bytearray(self._content)
@@ -140,10 +140,10 @@ def receive(name: str, nbytes: int, path: str, holder: str) -> Received:
     except OSError:
         return Received(name, nbytes, holder, None, None, path)
     blob_files.unlink(path)
-    if nbytes >= blob_files.MAP_BYTES:
+    if nbytes >= blob_files.MAP_BYTES and not blob_files.is_scarce(file):
         return Received(name, nbytes, holder, file, None)
     try:
-        return Received(name, nbytes, holder, None, os.read(file, nbytes))
+        return Received(name, nbytes, holder, None, blob_files.content(file, nbytes))
     finally:
         os.close(file)
 

@@ -7,19 +7,20 @@ pickle is a version, named by its content; actions say which one they were calle
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import threading
 import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.transport.bindings import Bindings, Recorder, spaces_of
 from flyte_nb.core.transport.blobs import Blobs
+from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
 from flyte_nb.core.transport.payload import Payload, key_bytes, pack
 from flyte_nb.core.transport.task_code import can_travel, why_not
+from flyte_nb.core.values.source_lines import cells_of, take_cells
 
 #: How often a task is pickled anew whose globals are changed meanwhile by another thread.
 TRIES = 3
@@ -53,29 +54,37 @@ class TravellingCode(NamedTuple):
 
     task: Any
     imports: Imports
-    #: The user's classes that its code names, and the names of their attributes.
-    classes: dict[type, tuple[str, ...]]
+    #: `flyte_nb.core.transport.companions.COMPANIONS` of its process.
+    companions: tuple[Callable[[], object], ...] = ()
 
 
 def _functions(reached: list[Any]) -> list[types.FunctionType]:
     return [each for each in reached if isinstance(each, types.FunctionType)]
 
 
-def state_names(cls: type) -> tuple[str, ...]:
-    """Attributes of a class that a program may set anew while it runs."""
-    if issubclass(cls, enum.Enum):
-        return ()
-    return tuple(
-        name
-        for name, value in vars(cls).items()
-        if name[:2] != "__" and name != "_abc_impl" and not isinstance(value, _OF_LAYOUT)
-    )
+class _WithCells:
+    """Code on its way, and behind it the source of the cells that it turned out to be from."""
+
+    def __init__(self, value: object, reached: list[Any]) -> None:
+        self._value, self._reached = value, reached
+
+    def __reduce__(self) -> Any:
+        return _arrived, (self._value, _CellsOf(self._reached))
 
 
-#: Of a task that names such, more than the task travels.
-_TOGETHER = (type, types.ModuleType)
-#: What an instance's memory is accessed by.
-_OF_LAYOUT = (types.MemberDescriptorType, types.GetSetDescriptorType)
+class _CellsOf:
+    """Source of the cells that functions are from; asked when these have been pickled."""
+
+    def __init__(self, reached: list[Any]) -> None:
+        self._reached = reached
+
+    def __reduce__(self) -> Any:
+        return dict, (cells_of(each.__code__.co_filename for each in _functions(self._reached)),)
+
+
+def _arrived(value: Any, cells: dict[str, str]) -> Any:
+    take_cells(cells)
+    return value
 
 
 class CodeVersions:
@@ -99,13 +108,14 @@ class CodeVersions:
             UnpicklableError: It cannot be sent to a worker; the message names what is at fault.
         """
         memo = task.code_memo
-        if memo is not None and memo[0] is self and memo[2].same() and memo[3].same():
+        if memo is not None and memo[0] is self and memo[2].same() and memo[3].same() and memo[4] == COMPANIONS.version:
             return memo[1]  # type: ignore[no-any-return]
         with self._lock:
             return self._renew(task)
 
     def _renew(self, task: VersionedTask) -> CodeVersion:
         for left in reversed(range(TRIES)):
+            companions = COMPANIONS.version
             try:
                 payload, reached, imports = self._pickle(task)
                 bindings = Bindings(reached, self._blobs, imports.watched)
@@ -119,18 +129,22 @@ class CodeVersions:
         version = self._by_id.get(name)
         if version is None:
             version = self._by_id[name] = CodeVersion(name, payload)
-        task.code_memo = (self, version, bindings, imports)
+        task.code_memo = (self, version, bindings, imports, companions)
         return version
 
     def _pickle(self, task: VersionedTask) -> tuple[Payload, list[Any], LazyImports]:
         """The task, pickled with what it needs; what was reached in doing so; what its code imports while it runs."""
         payload, reached = self._dump(task)
-        imports, by_file = LazyImports(_functions(reached)), frozenset[str]()
-        while imports or imports.path != self._path or any(isinstance(each, _TOGETHER) for each in reached):
-            classes = {each: state_names(each) for each in reached if isinstance(each, type)}
+        imports, by_file, along = LazyImports(_functions(reached)), frozenset[str](), COMPANIONS.all()
+        while (
+            imports
+            or along
+            or imports.path != self._path
+            or any(isinstance(each, types.ModuleType) for each in reached)
+        ):
             try:
                 modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
-                payload, reached = self._dump(TravellingCode(task, imports.packed(), classes), modules)
+                payload, reached = self._dump(TravellingCode(task, imports.packed(), along), modules)
             except Exception:
                 stay = frozenset(name for name, module in imports.loaded.items() if not can_travel(module))
                 if not stay:
@@ -153,7 +167,7 @@ class CodeVersions:
             made.reached, made.modules = reached, spaces_of(modules)
             return made
 
-        return pack(recorder, value, self._blobs), reached
+        return pack(recorder, _WithCells(value, reached), self._blobs), reached
 
     def __repr__(self) -> str:
         return f"<CodeVersions [{len(self._by_id)} in use]>"

@@ -18,13 +18,17 @@ logger = logging.getLogger("flyte")
 class Mailbox:
     """Callbacks for one loop, posted from any thread, run in order with one wake-up per burst."""
 
-    __slots__ = ("_awake", "_items", "_loop")
+    __slots__ = ("_awake", "_items", "_loop", "_on_fault")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_fault: Callable[[Exception, str], None] | None = None
+    ) -> None:
         #: Weak: mailboxes are kept by their loops, of which ``asyncio.run`` makes one each time.
         self._loop = weakref.ref(loop)
         self._items: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._awake = False
+        #: Called with what a callback raised, and its name.
+        self._on_fault = on_fault
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Have the loop call ``function(*args)`` soon. Silently dropped when the loop is closed."""
@@ -50,8 +54,11 @@ class Mailbox:
             function, args = items.popleft()
             try:
                 function(*args)
-            except Exception:  # the others must not wait for the next post
-                logger.exception("flyte_nb failed in %s", getattr(function, "__qualname__", function))
+            except Exception as exc:  # the others must not wait for the next post
+                name = str(getattr(function, "__qualname__", function))
+                if self._on_fault is not None:
+                    self._on_fault(exc, name)
+                logger.exception("flyte_nb failed in %s", name)
 
 
 _mailboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = WeakKeyDictionary()

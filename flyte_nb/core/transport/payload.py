@@ -148,15 +148,47 @@ def loads(payload: Payload) -> Any:
     if type(payload) is not Packed:
         return pickle.loads(payload)  # type: ignore[arg-type]
     data, buffers = opened(payload)
-    return pickle.loads(data, buffers=buffers)
+    if len(data) < BLOB_BYTES:
+        return pickle.loads(data, buffers=buffers)
+    return pickle.Unpickler(_Pieces(data), buffers=buffers).load()  # type: ignore[arg-type]  # any buffer will do
 
 
-def rebuilt(payload: Payload, what: str) -> Any:
+class _Pieces:
+    """A large pickle as a file that is read piece by piece, 128 kB at a time: in between, the thread can be interrupted."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+
+    def peek(self, n: int) -> memoryview:
+        """The next `n` bytes."""
+        return self._data[self._at : self._at + n]
+
+    def read(self, n: int) -> memoryview:
+        """Take the next `n` bytes."""
+        self._at += n
+        return self._data[self._at - n : self._at]
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def readline(self) -> bytes:
+        """Take a line: numbers of old protocols are in text."""
+        line: bytes = io.BytesIO(self._data[self._at :]).readline()
+        self._at += len(line)
+        return line
+
+
+def rebuilt(payload: Payload, what: str, name: str = "") -> Any:
     """As `loads`, with an error that says what happened.
 
     Args:
         payload: What arrived.
-        what: What it is, as the sentence begins: "the task shapes.area succeeded, but its result".
+        what: What it is, as the sentence begins: "the task {} succeeded, but its result".
+        name: What stands in it for the braces.
 
     Raises:
         RebuildError: It cannot be made here.
@@ -173,7 +205,9 @@ def rebuilt(payload: Payload, what: str) -> Any:
             else "It pickles but does not unpickle: give its class a __reduce__ that fits its constructor, or hand over what "
             "the value is made from."
         )
-        raise RebuildError(f"{what} cannot be rebuilt here: {type(exc).__name__}: {exc}. {remedy}") from exc
+        raise RebuildError(
+            f"{what.format(name)} cannot be rebuilt here: {type(exc).__name__}: {exc}. {remedy}"
+        ) from exc
 
 
 def loads_code(payload: Payload) -> Any:

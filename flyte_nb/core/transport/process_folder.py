@@ -38,7 +38,7 @@ def make_folder(root: Path) -> str:
     import tempfile
 
     sweep(root)
-    made = tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=root)
+    made = tempfile.mkdtemp(prefix=f"{prefix()}{os.getpid()}-", dir=root)
     atexit.register(_remove, made, os.getpid())
     return made
 
@@ -57,15 +57,15 @@ def sweep(root: Path | None = None) -> None:
     if os.name != "posix":  # no user ids, and ``os.kill(pid, 0)`` would end the process
         return
     for parent in [root] if root else roots():
-        for folder in parent.glob(f"{_prefix()}*-*"):
-            number = folder.name.removeprefix(_prefix()).partition("-")[0]
+        for folder in parent.glob(f"{prefix()}*-*"):
+            number = folder.name.removeprefix(prefix()).partition("-")[0]
             with contextlib.suppress(OSError):
-                if number.isdigit() and folder.stat().st_uid == os.getuid() and not _is_alive(int(number)):
+                if number.isdigit() and folder.lstat().st_uid == os.getuid() and not _is_alive(int(number)):
                     shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache
-def _prefix() -> str:
+def prefix() -> str:
     """What names begin with where process numbers mean what they mean here; the number of the process follows.
 
     That is a machine, and on Linux a container (a namespace of process numbers) of it: those that share a disk or memory must

@@ -8,6 +8,7 @@ user's.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import itertools
 import re
@@ -17,6 +18,7 @@ import types
 from typing import Any
 
 from flyte_nb.core.values import redact
+from flyte_nb.core.values.bounded import TooLongError, call_within
 
 #: Longest text of one argument in a label, in characters.
 MAX_BRIEF = 40
@@ -28,6 +30,8 @@ MAX_SUMMARY = 120
 MAX_ATTRIBUTES = 40
 #: Elements of a container in which a coroutine is looked for.
 MAX_SEARCHED = 100
+#: Seconds that a ``repr`` or ``str`` of the user's may take.
+REPR_SECONDS = 1.0
 SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, range, memoryview)
 ATOMS = (int, float, complex, bool, type(None))
 
@@ -36,8 +40,21 @@ SHORT_REPR = reprlib.Repr()
 SHORT_REPR.maxstring = SHORT_REPR.maxother = 120
 SHORT_REPR.maxlist = SHORT_REPR.maxtuple = SHORT_REPR.maxdict = SHORT_REPR.maxset = 6
 
-#: An ANSI escape sequence: CSI, OSC with or without its end, or two characters.
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+#: Escape sequences of terminals, in 7 bits (ESC [) and in 8 (U+009B): CSI; strings (OSC, DCS, SOS, PM, APC) with or without
+#: their end; character sets; two characters. Linear, see `flyte_nb.core.values.redact`.
+_ANSI = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*+(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]++[0-~]|\x1b[0-Z\\`-~]"
+)
+_ESCAPES = re.compile(r"[\x1b\x90-\x9f]")
+#: Controls but tab and line feed, C1 included; what changes the direction of text (a line may then read as another one); lines'
+#: and paragraphs' separators; halves of characters, which no stream takes.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]++"
+)
+#: Carriage returns at the end of a line, which hide nothing; and what others hide.
+_AT_END = re.compile(r"(?<!\r)\r++(?=\n|\Z)")
+_HIDDEN = re.compile(r"^[^\n]*\r", re.MULTILINE)
 
 
 def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
@@ -47,7 +64,7 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
         text = repr(value)
         return text if len(text) <= limit else text[: limit - 3] + "..."
     if kind is str:
-        text = repr(value[: limit + 1])  # type: ignore[index]
+        text = repr(redact.scrub_start(value, limit)[: limit + 1])  # type: ignore[arg-type]
         return text if len(text) <= limit else text[: limit - 4] + "...'"
     if kind is bytes or kind is bytearray:
         return f"<{len(value):,} bytes>"  # type: ignore[arg-type]
@@ -72,7 +89,8 @@ def _brief_items(value: Any, limit: int, depth: int) -> str:
     items = value.items() if type(value) is dict else value
     for count, item in enumerate(items):
         if type(value) is dict:
-            text = f"{brief(item[0], 12, depth - 1)}: {brief(item[1], 12, depth - 1)}"
+            hidden = type(item[0]) is str and redact.hides(*item)
+            text = f"{brief(item[0], 12, depth - 1)}: {redact.MASK if hidden else brief(item[1], 12, depth - 1)}"
         else:
             text = brief(item, 16, depth - 1)
         used += len(text) + 2
@@ -174,10 +192,11 @@ def array_attributes(value: Any) -> dict[str, Any]:
 
 
 def repr_with_type(value: object) -> str:
-    """A value and its type, bounded: ``'a' (str)``. Calls the value's ``repr``."""
+    """A value and its type, bounded: ``'a' (str)``. Calls the value's ``repr``, and gives it up after `REPR_SECONDS`."""
     try:
-        text = SHORT_REPR.repr(value)
-    except Exception:
+        plain_type = type(value) in ATOMS or type(value) is str
+        text = SHORT_REPR.repr(value) if plain_type else call_within(REPR_SECONDS, SHORT_REPR.repr, value)
+    except (Exception, TooLongError):
         text = "a value"
     return f"{text} ({type(value).__name__})"
 
@@ -192,13 +211,23 @@ def forgotten_await(value: object) -> str:
         return "It is a task of asyncio's, which was not awaited: write `await` before it."
     if inspect.isasyncgen(value):
         return "It is an async generator: collect it first, `[x async for x in ...]`."
-    parts: Any = value if type(value) in (list, tuple, set) else ()
-    parts = value.values() if isinstance(value, dict) else parts
-    if any(
-        inspect.iscoroutine(each) or isinstance(each, asyncio.Future) for each in itertools.islice(parts, MAX_SEARCHED)
-    ):
+    if _holds_coroutine(value, depth=4):
         return "It holds coroutines that were not awaited: `await asyncio.gather(*...)` gives their values."
     return ""
+
+
+def _holds_coroutine(value: object, depth: int) -> bool:
+    parts: Any = value if type(value) in (list, tuple, set, frozenset) else ()
+    if isinstance(value, dict):
+        parts = value.values()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = list(getattr(value, "__dict__", {}).values())
+    return any(
+        inspect.iscoroutine(each)
+        or isinstance(each, asyncio.Future)
+        or (depth > 0 and _holds_coroutine(each, depth - 1))
+        for each in itertools.islice(parts, MAX_SEARCHED)
+    )
 
 
 def bytes_text(size: float, *, tenths: bool = False) -> str:
@@ -217,7 +246,19 @@ def bytes_text(size: float, *, tenths: bool = False) -> str:
 
 def strip_ansi(text: str) -> str:
     """The text without colours and other terminal sequences."""
-    return _ANSI.sub("", text) if "\x1b" in text else text
+    return _ANSI.sub("", text) if _ESCAPES.search(text) is not None else text
+
+
+def plain(text: str) -> str:
+    """Lines without terminal sequences, control characters and changes of direction: what may be printed of somebody else's.
+
+    Of a line with carriage returns it keeps what a terminal would show, what follows the last one.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    if "\r" in text:
+        text = _HIDDEN.sub("", _AT_END.sub("", text))
+    return _CONTROL.sub("", strip_ansi(text))
 
 
 def preview(value: object, limit: int = MAX_SUMMARY) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import cloudpickle
 
 from flyte_nb.core.values import process_state
-from flyte_nb.core.values.by_value import buffers, classes, exceptions, identity, modules
+from flyte_nb.core.values.by_value import buffers, classes, exceptions, identity, modules, type_names
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
@@ -36,6 +36,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         super().__init__(*args, **kwargs)
         #: Variables that functions share, by id of the original.
         self._cells: dict[int, _Cell] = {}
+        #: Locks and the like of code that came along with a value, by id.
+        self._anew: dict[int, process_state.Anew] = {}
 
     def reducer_override(self, value: object) -> Any:
         """How to pickle a value; NotImplemented for the usual way."""
@@ -63,10 +65,32 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
             return Pickler._exception if exceptions.is_ours(kind) else None
         if buffers.reducer_of(kind) is not None:
             return Pickler._buffer
+        if kind in type_names.KINDS:
+            return Pickler._type_name
         return Pickler._instance if classes.is_plain_object(kind) else None
 
     def _class(self, value: Any) -> Any:
-        return classes.reduce(value, super().reducer_override(value), of_call=self.of_call)
+        reduced = super().reducer_override(value)
+        if not self.fresh and type(reduced) is tuple and len(reduced) == 6:
+            made, arguments, (attributes, slots), *rest = reduced
+            reduced = made, arguments, (self._of_code(attributes), slots), *rest
+        return classes.reduce(value, reduced, of_call=self.of_call)
+
+    def _of_code(self, named: dict[str, Any]) -> dict[str, Any]:
+        """What code names, with locks and the like to be made anew: they are none of the value that brought the code."""
+        return named if self.fresh else {name: self._own(value) for name, value in named.items()}
+
+    def _own(self, value: Any) -> Any:
+        if type(value) is MethodType and process_state.is_made_anew(
+            value.__self__
+        ):  # `functools.singledispatch` keeps such
+            return process_state.AnewMethod(self._own(value.__self__), value.__name__)
+        if self.fresh or not process_state.is_made_anew(value):
+            return value
+        return self._anew.setdefault(id(value), process_state.Anew(value))
+
+    def _type_name(self, value: Any) -> Any:
+        return type_names.reduce(value)
 
     def _object(self, value: object) -> Any:
         if self._names is None:
@@ -97,8 +121,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         made, (*arguments, closure), (attributes, slots), *rest = super()._dynamic_function_reduce(function)
         if closure:
             closure = tuple(self._cells.setdefault(id(cell), _Cell(cell)) for cell in function.__closure__ or ())
-            slots["__closure__"] = tuple(map(_content_of, function.__closure__ or ()))
-        return made, (*arguments, closure), (attributes, slots), *rest
+            slots["__closure__"] = tuple(map(self._content_of, function.__closure__ or ()))
+        slots["__globals__"] = self._of_code(slots["__globals__"])
+        return made, (*arguments, closure), (self._of_code(attributes), slots), *rest
+
+    def _content_of(self, cell: CellType) -> Any:
+        try:
+            return _Filled(self._own(cell.cell_contents))
+        except ValueError:
+            return cell  # empty
 
 
 #: Types whose way is remembered. A notebook that runs its class cells again would otherwise keep them all alive.
@@ -122,13 +153,6 @@ class _Filled(NamedTuple):
     """The value of such a variable."""
 
     cell_contents: Any
-
-
-def _content_of(cell: CellType) -> Any:
-    try:
-        return _Filled(cell.cell_contents)
-    except ValueError:
-        return cell  # empty
 
 
 def _reduce_code(code: CodeType) -> Any:

@@ -133,6 +133,31 @@ _FRESH: dict[type, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
+def is_made_anew(value: object) -> bool:
+    """Whether it is made anew where it is part of code."""
+    return type(value) in _FRESH
+
+
+class Anew:
+    """A lock or the like that belongs to the code of a value (a class's own lock), on its way."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __reduce__(self) -> Any:
+        return reduce(self._value, fresh=True)
+
+
+class AnewMethod:
+    """A method of such an object."""
+
+    def __init__(self, holder: object, name: str) -> None:
+        self._holder, self._name = holder, name
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._holder, self._name)
+
+
 def reduce(value: object, *, fresh: bool) -> Any:
     """How to pickle a value of these kinds.
 

@@ -19,7 +19,7 @@ MASK = "***"
 #: everywhere and hide nothing.
 MIN_SECRET = 6
 
-#: Longest text that is searched for secrets, in characters. Longer ones are never kept whole by a failure record.
+#: Longest text that is searched for secrets, in characters. What is longer is cut before, by whoever shows or keeps it.
 MAX_SEARCHED = 200_000
 
 #: Words that make a name secret whatever its value is. Matched against the name in snake_case.
@@ -38,20 +38,30 @@ _NEVER = re.compile(
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-#: Texts that are secrets by their shape; the group named ``s`` is what's masked, the whole match where there is none.
+# Every pattern here is linear in the text it searches, since a label of the user's may be a megabyte and a regular expression
+# holds the GIL: a match can begin at one place of each run of letters only (a look-behind), and gives nothing back that it took
+# (``++``, ``(?>...)``).
+
+#: Texts that are secrets by their shape; the named group is what's masked, the whole match where there is none.
 _SHAPES = re.compile(
-    r"(?<=://)[^\s/:@'\"]*:(?P<url>[^\s/@'\"]+)(?=@)"
-    r"|\b[Bb]earer\s+(?P<bearer>[A-Za-z0-9._~+/=-]{8,})"
-    r"|\b(?P<key>(?:(?:gh[posu]|github_pat|glpat|xox[abprs]|sk|rk|hf)[-_]|AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,})"
-    r"|\b(?P<jwt>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"
-    r"|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
+    r"(?<=://)[^\s/:@'\"]*+:(?P<url>[^\s/@'\"]++)(?=@)"
+    r"|\b[Bb]earer\s++(?P<bearer>[A-Za-z0-9._~+/=-]{8,}+)"
+    r"|\b(?P<key>(?:(?:gh[posu]|github_pat|glpat|xox[abprs]|sk|rk|hf)[-_]|AKIA|ASIA|AIza)[A-Za-z0-9_-]{16,}+)"
+    r"|(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?\b(?=eyJ))"
+    r"(?P<jwt>eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+)"
+    r"|(?P<pem>-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z))"
 )
 #: Cheap test that `_SHAPES` can match at all.
 _HINT = re.compile(r"://|earer|gh[posu]_|github_pat|glpat|xox|sk[-_]|rk[-_]|hf_|AKIA|ASIA|AIza|eyJ|-----BEGIN")
 #: ``password="..."`` and ``'token': '...'`` in a text or in source code.
 _ASSIGNED = re.compile(
-    r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<mid>['\"]?\s*[=:]\s*[rbuRBU]{0,2})(?P<q>['\"])(?P<value>[^'\"\n]+)(?P=q)"
+    r"(?<![A-Za-z0-9_])(?P<name>[A-Za-z_][A-Za-z0-9_]*+)(?P<mid>['\"]?\s*+[=:]\s*+[rbuRBU]{0,2})"
+    r"(?P<q>['\"])(?P<value>[^'\"\n]++)(?P=q)"
 )
+#: Longest secret that is recognised where it is cut, in characters: a JSON web token takes about a thousand.
+_SHAPE_CHARS = 4_000
+#: Longest name that is looked at whole, in characters: of a longer one, both ends.
+_LONG_NAME = 200
 
 
 class Redaction(NamedTuple):
@@ -83,7 +93,7 @@ def configure(redaction: Redaction) -> None:
         except re.error as exc:
             raise ValueError(f"{pattern!r} is not a regular expression ({exc}); see Python's `re` module") from exc
     _current = redaction
-    _strength.cache_clear()
+    _judged.cache_clear()
 
 
 def current() -> Redaction:
@@ -91,9 +101,13 @@ def current() -> Redaction:
     return _current
 
 
-@functools.lru_cache(maxsize=4096)
 def _strength(name: str) -> int:
     """2: hide any value of this name, 1: hide it if it is text, 0: show it."""
+    return _judged(name if len(name) <= _LONG_NAME else f"{name[: _LONG_NAME // 2]}_{name[-_LONG_NAME // 2 :]}")
+
+
+@functools.lru_cache(maxsize=4096)
+def _judged(name: str) -> int:
     if not _current.enabled or name in _current.allow:
         return 0
     if any(re.search(pattern, name) for pattern in _current.names):
@@ -164,7 +178,19 @@ def scrub_code(text: str, secrets: tuple[str, ...] | None = None) -> str:
     """
     if not _current.enabled or not text:
         return text
-    return _ASSIGNED.sub(_mask_assigned, scrub(text, secrets))
+    text = scrub(text, secrets)
+    return _ASSIGNED.sub(_mask_assigned, text[:MAX_SEARCHED]) + text[MAX_SEARCHED:]
+
+
+def scrub_start(text: str, limit: int) -> str:
+    """At least the first `limit` characters of a text, with what is secret by its shape masked: cut afterwards, not before.
+
+    A password is recognised by the ``@`` behind it, a token by its third part. For labels: no value of a secret variable is
+    looked for, which takes longer than the rest of a call.
+    """
+    if not _current.enabled or _HINT.search(text, 0, limit) is None:
+        return text[: limit + 1]
+    return _SHAPES.sub(_mask_shape, text[: limit + _SHAPE_CHARS])
 
 
 def _mask_shape(match: re.Match[str]) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import linecache
 import os
+from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,6 +78,32 @@ def register_source(filename: str, text: str) -> None:
     linecache.cache[filename] = (len(text), None, lines, filename)
 
 
+#: Cells whose source came along with a task's code, the latest last; and most of them.
+_travelled: OrderedDict[str, None] = OrderedDict()
+MAX_TRAVELLED = 1_000
+
+
+def cells_of(filenames: Iterable[str]) -> dict[str, str]:
+    """Source of those that are cells of this process's notebook: no worker can read it."""
+    return {
+        name: "".join(linecache.getlines(name))
+        for name in dict.fromkeys(filenames)
+        if (is_notebook_file(name) or name in _travelled) and name in linecache.cache
+    }
+
+
+def take_cells(sources: dict[str, str]) -> None:
+    """Make cells known here, where code of theirs has arrived."""
+    for filename, text in sources.items():
+        if filename in linecache.cache and filename not in _travelled:
+            continue  # they are this process's own
+        register_source(filename, text)
+        _travelled[filename] = None
+        _travelled.move_to_end(filename)
+    while len(_travelled) > MAX_TRAVELLED:
+        linecache.cache.pop(_travelled.popitem(last=False)[0], None)
+
+
 #: Relative names of files that cannot be read ("index.pyx" of compiled code): linecache would search ``sys.path`` each time.
 _unreadable: set[str] = set()
 
@@ -116,7 +144,7 @@ def source_of(filename: str, first: int, line: int) -> Source | None:
         line: Line of interest.
     """
     lines = linecache.getlines(filename)
-    if not lines:
+    if not lines or filename in _travelled:  # those who read the record have their own
         return None
     if len(lines) <= WHOLE_FILE_LINES:
         start, end = 1, len(lines)

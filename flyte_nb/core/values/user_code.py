@@ -7,12 +7,14 @@ the project's root, a system's Python with ``/usr/src/app``), and it may contain
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import site
 import sys
 import sysconfig
 import types
+from pathlib import Path
 from typing import Any
 
 #: Top-level packages of ours.
@@ -48,7 +50,30 @@ def library_path(filename: str) -> str | None:
         _, found, rest = filename.rpartition(f"/{folder}/")
         if found:
             return rest
-    return next((filename[len(folder) :] for folder in _library_folders() if filename.startswith(folder)), None)
+    below = next((filename[len(folder) :] for folder in _library_folders() if filename.startswith(folder)), None)
+    return below if below is not None else _below_target(filename)
+
+
+def _below_target(filename: str) -> str | None:
+    # What `pip install --target` has put into a folder of the user's own.
+    for folder in sys.path:
+        start = _slashed(folder).rstrip("/") + "/"
+        if len(start) > 1 and filename.startswith(start):
+            rest = filename[len(start) :]
+            with contextlib.suppress(OSError):
+                if rest.partition("/")[0] in _installed_in(folder, os.stat(folder).st_mtime_ns):  # noqa: PTH116 - quick
+                    return rest
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _installed_in(folder: str, _changed: int) -> frozenset[str]:
+    """Names directly in a folder that installed packages have put there, as their records say."""
+    names: set[str] = set()
+    for record in Path(folder).glob("*.dist-info/RECORD"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            names.update(line.partition("/")[0].partition(",")[0] for line in record.read_text().splitlines())
+    return frozenset(names)
 
 
 @functools.lru_cache(maxsize=4096)

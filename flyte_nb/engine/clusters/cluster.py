@@ -47,7 +47,7 @@ class ClusterHandle(NamedTuple):
 
 async def open_cluster(
     target: Any, exits: WorkerExits, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
-    memory_limit: str | float | None = "auto", security: Any = None, preload: str = "",
+    memory_limit: str | float | None = "auto", security: Any = None, preload: str = "", kernel: str = "",
 ) -> ClusterHandle:  # fmt: skip
     """Start or attach.
 
@@ -61,7 +61,8 @@ async def open_cluster(
         security: TLS credentials of an existing cluster, a `distributed.Security`; None = the cluster object's, or those of
             Dask's configuration.
         dashboard: Whether Dask's dashboard is served, on 127.0.0.1 and a free port.
-        preload: Module that worker processes of the embedded cluster import first.
+        preload: Module that worker processes of the embedded cluster import first, and which makes them hosts.
+        kernel: This process's name as a peer.
 
     Raises:
         NoClusterError: The scheduler cannot be reached within `CONNECT_TIMEOUT` seconds.
@@ -69,7 +70,9 @@ async def open_cluster(
     quiet_loggers()
     if target is None:
         notices.gpus_are_uncounted(True)
-        cluster, client = await open_embedded(exits, n_workers, threads_per_worker, dashboard, memory_limit, preload)
+        cluster, client = await open_embedded(
+            exits, n_workers, threads_per_worker, dashboard, memory_limit, preload, kernel
+        )
         return ClusterHandle(client, cluster, "embedded cluster")
     if isinstance(target, distributed.Client):
         if target.scheduler is None:

@@ -7,40 +7,114 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import logging
 import os
+import platform
 import signal
 import sys
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker, spawn
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Nanny, Scheduler, Security, Worker, nanny
+from distributed import Client, LocalCluster, Nanny, Scheduler, Worker, nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
+from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
+from flyte_nb.core.transport.process_folder import session_folder
+from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
+from flyte_nb.engine.clusters.credentials import SessionSecurity
+from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis
+from flyte_nb.engine.clusters.no_diagnosis import NO_DIAGNOSIS
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
 #: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
 #: local mode. They are counted on workers started with ``--resources GPU=1``.
 UNCOUNTED_GPUS = 1_000
-#: Seconds after a worker's end in which its nanny must have started another; then `_revive` does.
-REVIVE_AFTER = 6.0
+#: A resource of processes that have no device at all.
+PRETENDED = "no-device"
+#: What shows that a machine has a GPU, TPU or Neuron device (the last is Windows' own Linux).
+DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
+#: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
+CLOSE_S = 0.5
+#: Seconds between two looks at the workers.
+LOOK_EVERY = 0.25
+#: Seconds that one may be missing before its nanny is replaced, if that has closed itself, or helped.
+CLOSED_AFTER, REVIVE_AFTER = 1.0, 4.0
+
+
+class _Arrivals(SchedulerPlugin):
+    """Tells the cluster of workers that register."""
+
+    name = "flyte_nb-arrivals"
+
+    def __init__(self, cluster: EmbeddedCluster) -> None:
+        self._cluster = cluster
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Called by Dask's scheduler, which runs on our own loop."""
+        self._cluster.on_worker()
 
 
 class EmbeddedCluster(LocalCluster):
     """A cluster whose nannies alone replace workers that died."""
 
+    #: Called as a worker registers.
+    on_worker: Callable[[], None] = staticmethod(lambda: None)
+
+    #: Since when workers are missing, by name.
+    missing: dict[Any, float]
+    keeper: asyncio.Task[None] | None = None
+    _keeping: set[asyncio.Future[Any]]
+
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # `SpecCluster` closes the nanny of a worker that is missing 15 s after it was lost once, also where it is missing
         # because it has been lost again meanwhile: a task that kills its workers would end the cluster.
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001 - Dask's hook; it has no public one
+
+    async def _close(self) -> None:
+        if self.keeper is not None:
+            self.keeper.cancel()
+        await super()._close()
+
+    async def keep_workers(self) -> None:
+        """Look for missing workers until they are there: a process that dies as it starts can make its nanny give up."""
+        self.missing, self._keeping = {}, set()
+        dead: dict[Any, float] = {}
+        while self.status is Status.running:
+            await asyncio.sleep(LOOK_EVERY)
+            now, workers = time.monotonic(), self.workers
+            gone = [name for name in self.worker_spec if name not in workers or not _is_there(workers[name])]
+            self.missing = {name: self.missing.get(name, now) for name in gone}
+            dead = {name: dead.get(name, now) for name in gone if name not in workers or not workers[name].is_alive()}
+            for name, since in list(dead.items()):
+                nanny = workers.get(name)
+                lives = nanny is not None and nanny.status in {Status.running, Status.init}
+                if now - since < (REVIVE_AFTER if lives else CLOSED_AFTER):
+                    continue
+                dead[name] = now + REVIVE_AFTER  # helped once, and then given time
+                if nanny is not None and lives:
+                    self._keeping.add(asyncio.ensure_future(nanny.revive()))
+                else:  # it has closed itself
+                    self.workers.pop(name, None)
+                    self._keeping.add(self._correct_state())
+            for task in [task for task in self._keeping if task.done()]:
+                self._keeping.discard(task)
+                if not task.cancelled():
+                    task.exception()  # the next look tries again
+
+
+def _is_there(nanny: Any) -> bool:
+    """Whether a nanny's worker has started, and lives."""
+    return nanny.is_alive() and nanny.process.status is Status.running
 
 
 #: Dask's name for the processes that its nannies start.
@@ -76,15 +150,39 @@ class ReportingNanny(Nanny):
 
     #: Set before the cluster starts.
     exits: WorkerExits
+    #: Its worker's process, and with it the group of what tasks start there.
+    worker_pid: int | None = None
+
+    async def instantiate(self) -> Status:
+        """As Dask's; the worker does not outlive this process."""
+        status = await super().instantiate()
+        self.worker_pid = self.pid
+        if self.worker_pid is not None:
+            CARETAKER.watch(self.worker_pid)
+        return status
+
+    async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
+        """As Dask's, within `CLOSE_S`; one that starts is not waited for."""
+        starting = self.process
+        if starting is not None and starting.status == Status.starting and starting.is_alive():
+            assert starting.process is not None
+            await starting.process.kill()
+        await super().kill(min(timeout, CLOSE_S), reason)
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
+        if self.worker_pid is not None:
+            end_group(self.worker_pid)
+            CARETAKER.release(self.worker_pid)
+            self.worker_pid = None
         self.exits.exited(self.worker_address, exitcode)
         super()._on_worker_exit_sync(exitcode)
-        self.loop.asyncio_loop.call_later(REVIVE_AFTER, self._ongoing_background_tasks.call_soon, self._revive)  # type: ignore[attr-defined]
 
-    async def _revive(self) -> None:
-        """Start a worker where Dask gave up: a process that dies while it starts can leave its nanny without one."""
-        if self.status in {Status.running, Status.failed} and not self.is_alive():
+    def close_gracefully(self, reason: str = "") -> None:
+        """Ignored: a worker that closes itself, because a task closed its connections, is to be replaced as any other."""
+
+    async def revive(self) -> None:
+        """Start a worker where Dask gave up."""
+        if not self.is_alive():
             self.process = None
             self.status = Status.running
             await self.instantiate()
@@ -99,6 +197,21 @@ def undebugged() -> Iterator[None]:
     skip = getattr(sys.modules.get("_pydev_bundle.pydev_monkey"), "skip_subprocess_arg_patch", contextlib.nullcontext)
     with skip():
         yield
+
+
+@contextlib.contextmanager
+def _silent_tracker() -> Iterator[None]:
+    """Within this, multiprocessing's tracker starts without a voice: it counts the semaphores of a kernel that was killed."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = (
+        f"{before + ',' if before else ''}ignore::UserWarning:multiprocessing.resource_tracker"
+    )
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 class UndebuggedProcess(AsyncProcess):
@@ -131,29 +244,32 @@ class QuietWorker(_NoHttp, Worker):
 
 async def open_embedded(
     exits: WorkerExits, n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, preload: str,
+    kernel: str,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Start the embedded cluster; returns it and its client. The options are those of `open_cluster`."""
     if hasattr(signal, "pthread_sigmask"):
         # The stop button must not end a worker that just starts: SIGINT is blocked in this thread's processes. First,
         # multiprocessing starts its tracker, since it unblocks SIGINT in this thread as it does.
-        with undebugged():
+        with undebugged(), _silent_tracker():
             resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
+    no_gc_diagnosis()
     nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
-    security = Security.temporary()
+    security = SessionSecurity.temporary()
     settings = {
         "distributed.worker.preload": [preload],
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "10s",
         "distributed.admin.system-monitor.gil.enabled": False,
+        "temporary-directory": dask.config.get("temporary-directory", None) or session_folder(),
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings if dashboard else NO_DIAGNOSIS | settings):
         cluster: Any = EmbeddedCluster(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
-            worker_dashboard_address=None, memory_limit=memory_limit, resources={"GPU": UNCOUNTED_GPUS}, asynchronous=True,
-            silence_logs=logging.CRITICAL, preload=[preload],
+            worker_dashboard_address=None, memory_limit=memory_limit, resources=offered_devices(), asynchronous=True,
+            silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
         )  # fmt: skip
         nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
         if not dashboard:
@@ -164,15 +280,50 @@ async def open_embedded(
                 spec["options"]["worker_class"] = QuietWorker
         try:
             await cluster
-        except Exception as exc:
-            with contextlib.suppress(Exception):
-                await cluster._close()  # noqa: SLF001 - ``close()`` is a coroutine only of a cluster that runs
+            client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
+        except BaseException as exc:
+            await _abandon(cluster)
+            if not isinstance(exc, Exception):
+                raise
+            why = cause_of(exc) + tight_limits(len(cluster.worker_spec))
             raise NoClusterError(
-                f"the embedded cluster could not start: {cause_of(exc)}. `%flyte cluster restart` tries again (in a script: "
+                f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
-        client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
+        cluster.scheduler.add_plugin(_Arrivals(cluster))
+        cluster.keeper = asyncio.create_task(cluster.keep_workers())
     return cluster, client
+
+
+def offered_devices() -> dict[str, float]:
+    """The Dask resources that each process offers."""
+    has_device = (sys.platform == "darwin" and platform.machine() == "arm64") or any(map(glob.glob, DEVICE_FILES))
+    return {"GPU": UNCOUNTED_GPUS} if has_device else {"GPU": UNCOUNTED_GPUS, PRETENDED: 1}
+
+
+async def _abandon(cluster: Any) -> None:
+    """Close a cluster that has not come up, or whose start was cancelled."""
+    # ``close()`` is a coroutine only of a cluster that runs, and knows nothing of workers that start.
+    for close in (*(each.close for each in list(cluster._created)), cluster._close):  # noqa: SLF001
+        with contextlib.suppress(Exception):
+            await close()
+
+
+def tight_limits(n_workers: int) -> str:
+    """What this user's limits leave too little of for a cluster, as a clause; "" if that cannot be why it did not start."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return ""
+    found = [
+        f"{limit} {what} (ulimit -{letter})"
+        for number, need, what, letter in (
+            (resource.RLIMIT_NPROC, 20 + 12 * n_workers, "processes and threads", "u"),
+            (resource.RLIMIT_NOFILE, 64 + 32 * n_workers, "open files", "n"),
+        )
+        if 0 <= (limit := resource.getrlimit(number)[0]) < need
+    ]
+    return f"; this user may have {' and '.join(found)} only" if found else ""
 
 
 def cause_of(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from flyte_nb.engine.dispatch.lanes import QueuedAttempt
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
+from flyte_nb.engine.dispatch.watch import Watch
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.wire import Key
 
@@ -38,10 +39,14 @@ class DaskExecutor:
         self._versions = versions
         self._shipments = Shipments(network.send)
         self._unsettled = Unsettled(fetcher, self._shipments)
-        self.losses = Losses(network, self._unsettled)
+        self.watch = Watch(network, self._unsettled)
+        self.losses = Losses(network, self._unsettled, self.watch.verdict)
+        #: Attempts that are off the queues and not ended yet: `withdraw`.
+        self._withdrawn: set[Key] = set()
         self._groups = LaneGroups()
         self.groups = self._groups.by_name
         self.pool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled)
+        self.pool.on_sent = self.watch.expect_sent
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
         #: Called with (run, action, phase, note) when a worker reports what an attempt does now.
@@ -75,11 +80,25 @@ class DaskExecutor:
             return
         if attempt.lane is not None:
             self._network.send(attempt.lane.address, ("cancel", work.key, "cancelled", GRACE))
+            self.watch.expect(work.key, attempt.run, 0.0, "cancelled")
             return
         with contextlib.suppress(ValueError):
-            attempt.group.queue.remove(attempt)
+            if work.key in self._withdrawn:
+                self._withdrawn.remove(work.key)
+            else:
+                attempt.group.queue.remove(attempt)
             self._unsettled.take(work.key)
             asyncio.get_running_loop().call_soon(attempt.done, Outcome(*work[:3], "cancelled"))
+
+    def withdraw(self, run: str) -> None:
+        """Take what is queued of a run off the queues at once: all of it is about to be cancelled, one by one."""
+        for group in self.groups.values():
+            own = [attempt for attempt in group.queue if attempt.work.run == run]
+            if own:
+                others = [attempt for attempt in group.queue if attempt.work.run != run]
+                group.queue.clear()
+                group.queue.extend(others)
+                self._withdrawn.update(attempt.work.key for attempt in own)
 
     # -- reports of hosts -----------------------------------------------------------------------------------------
 
@@ -157,6 +176,7 @@ class DaskExecutor:
         """End every attempt with `error`; lanes stay."""
         for group in self.groups.values():
             group.queue.clear()
+        self._withdrawn.clear()
         attempts = list(self._unsettled.by_key.values())
         self._unsettled.end(attempts, "error", error._replace(recoverable=False))
 
@@ -167,6 +187,7 @@ class DaskExecutor:
     async def close(self) -> None:
         """Close all lanes and stop; lanes that still execute attempts are given up."""
         self._unsettled.collector.release()
+        self.watch.close()
         await self.pool.close()
 
     def __repr__(self) -> str:

@@ -6,7 +6,6 @@ that: lanes execute any version of their task's code (`flyte_nb.engine.dispatch.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from flyte_nb.core.tasks.task import Task
@@ -24,14 +23,14 @@ class LaneGroups:
 
     def of(self, task: Task[..., Any]) -> LaneGroup:
         """The group whose lanes execute a task."""
-        resources = dask_resources(task)
-        reuse = task.config.reusable
-        facts = (task.identity, task.is_async, sorted(resources.items()), task.parent_env_name, repr(reuse))
-        name = hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+        resources, environment, reuse = dask_resources(task), task.parent_env_name, task.config.reusable
+        # Who limits the time in the queue counts on the device; who does not asks in passing, and is not kept waiting.
+        relies = bool(resources) and task.config.timeout.max_queued_time is not None
+        name = f"{task.identity} {task.is_async} {environment} {resources} {relies} {reuse}"
         group = self.by_name.get(name)
         if group is None:
             group = self.by_name[name] = LaneGroup(name, task.name, task.is_async, resources)
-        group.reuse, group.environment = reuse, task.parent_env_name
+        group.reuse, group.environment, group.relies_on_device = reuse, environment, relies
         self.recent[task] = group
         return group
 

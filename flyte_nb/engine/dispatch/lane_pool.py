@@ -12,9 +12,11 @@ import itertools
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lanes import (
@@ -30,7 +32,7 @@ from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.link import spawn
-from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
+from flyte_nb.engine.links.wire import Key, LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
 
 logger = logging.getLogger("flyte")
@@ -54,6 +56,8 @@ class LanePool:
         self._shipments = shipments
         self._losses = losses
         self._unsettled = unsettled
+        #: Called with an attempt that has a timeout, as it is sent: key, run, seconds, worker.
+        self.on_sent: Callable[[Key, RunInfo, float, str], None] = lambda *_sent: None
         #: Groups to dispatch in the next tick.
         self._touched: dict[str, LaneGroup] = {}
         #: Names of runs whose `RunInfo` a worker has been sent, by its address.
@@ -106,6 +110,8 @@ class LanePool:
                 self._network.send(lane.address, ("run", attempt.run))
             if lane.address not in attempt.shipment.at:
                 self._shipments.ship(lane.address, attempt.shipment)
+            if attempt.work.max_runtime:
+                self.on_sent(attempt.work.key, attempt.run, attempt.work.max_runtime, lane.address)
         self._network.send(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
 
     def introduce_again(self, run: str) -> None:
@@ -124,7 +130,8 @@ class LanePool:
 
     @property
     def _resting(self) -> set[str]:
-        return self._network.resting if self._network.roster else set()
+        """Workers that are given nothing new: they rest, as long as there are others; or they do not answer."""
+        return (self._network.resting if self._network.roster else set()) | self._network.silent
 
     def _open_missing(self, group: LaneGroup) -> None:
         workers = self._network.roster
@@ -134,12 +141,29 @@ class LanePool:
             workers = {address: w for address, w in workers.items() if address not in avoided}
             if not workers:  # until a later sweep
                 return
+        if group.relies_on_device:
+            workers = {address: w for address, w in workers.items() if not w.pretends_devices}
+            if not workers:  # until one that has the device joins, or its time in the queue is over
+                self._say_waiting(group)
+                return
         slots = sum(w.nthreads for w in workers.values()) or 1
         if group.reuse is not None:
             workers = replicas_of(group.environment, group.reuse.max_replicas, workers)
-            slots = len(workers) or 1
+            group.processes = slots = len(workers) or 1
+        workers = {address: w for address, w in workers.items() if address not in self._network.silent}
+        if not workers and self._network.silent:  # until one answers
+            return
         for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting, workers)):
             self._open(group, workers)
+
+    @staticmethod
+    def _say_waiting(group: LaneGroup) -> None:
+        if not group.said_waiting:
+            group.said_waiting = True
+            logger.warning(
+                "%s waits for a GPU until its max_queued_time is over: this machine has none. Without max_queued_time it "
+                "runs without.", group.task_name,
+            )  # fmt: skip
 
     def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo]) -> None:
         load = dict.fromkeys(workers, 0.0)

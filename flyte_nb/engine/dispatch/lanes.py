@@ -121,6 +121,12 @@ class LaneGroup:
     #: The `ReusePolicy` of its environment, and that environment's name; None if it is not warm.
     reuse: ReusePolicy | None = None
     environment: str = ""
+    #: Worker processes that are its replicas, if it is warm.
+    processes: int = 1
+    #: Whether it waits for a worker that really has its device; else it runs where none is, too.
+    relies_on_device: bool = False
+    #: Whether it has been said that no worker has one.
+    said_waiting: bool = False
     #: Seconds of slot time per attempt; None without evidence.
     cost: float | None = None
 
@@ -165,8 +171,14 @@ class LaneGroup:
         if not lane.usable:
             return 0
         if self.reuse is not None:
-            return min(self._fitting(lane), self.reuse.concurrency + lane.awaiting - len(lane.attempts))
+            return min(self._fitting(lane), self._warm_room(self.reuse.capacity, lane))
         return self._fitting(lane)
+
+    def _warm_room(self, capacity: int, lane: Lane) -> int:
+        # Replicas beyond the processes that there are share them: what waits does so side by side.
+        under_way = sum(len(each.attempts) - each.awaiting for each in self.lanes.values())
+        each = -(-capacity // self.processes)
+        return min(each + lane.awaiting - len(lane.attempts), capacity - under_way)
 
     def _fitting(self, lane: Lane) -> int:
         if self.cost is None:

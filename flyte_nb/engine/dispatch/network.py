@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
@@ -56,9 +56,34 @@ class Network(Peers):
         self.grows = False
         self._demand = 0
         self._telling: asyncio.Task[None] | None = None
+        #: Workers that do not answer: they are given nothing new until they do.
+        self.silent: frozenset[str] = frozenset()
+
+    @property
+    def watched(self) -> Iterable[str]:
+        """Peers that are asked for a sign of life also while nothing is overdue there: a kernel's workers."""
+        return ()
+
+    def heard_of(self, quiet: dict[str, float]) -> None:
+        """Take for how many seconds each peer that was looked at has been silent."""
 
     def cause(self, address: str, run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit, once it is known."""
+        raise NotImplementedError
+
+    def end_worker(self, address: str, run: RunInfo | None, silent: float) -> None:
+        """Have the process of a worker ended that does not end what it was told to.
+
+        Args:
+            address: Of the worker.
+            run: Of the attempt that is overdue; None if another process owns it, which only a kernel is told.
+            silent: For how many seconds it has not answered; 0 if it does.
+        """
+        assert run is not None
+        self.ask_home(run, "end_worker", (address, silent))
+
+    def ask_home(self, run: RunInfo, op: str, args: tuple[Any, ...]) -> None:
+        """Tell a run's home something that needs no answer."""
         raise NotImplementedError
 
     async def _dask(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flyte_nb.core.control.gc_pacing import MANY, GcPacing
 from flyte_nb.core.control.work import Outcome
@@ -18,7 +18,7 @@ from flyte_nb.engine.links.wire import Key
 
 #: Seconds after a loss during which the task's attempts are not placed on the owner's worker, in case the task itself killed
 #: the process: the parents that await it live here. The lost worker's successor is there by then, if there is one.
-QUARANTINE_S = 8.0
+QUARANTINE_S = 4.0
 
 
 class Unsettled:
@@ -69,9 +69,11 @@ class Unsettled:
 class Losses:
     """Lost workers, as an owner of attempts sees them: which attempts went with them, and which tasks are quarantined."""
 
-    def __init__(self, network: Network, unsettled: Unsettled) -> None:
+    def __init__(self, network: Network, unsettled: Unsettled, verdict: Callable[[Key], str] = lambda _key: "") -> None:
         self._network = network
         self._unsettled = unsettled
+        #: How an attempt ends that was overdue as its worker was lost: "cancelled" or "timeout"; "" if it was not.
+        self._verdict = verdict
         #: Workers lost last: the roster may name them for a moment longer.
         self.workers: deque[str] = deque(maxlen=64)
         #: When a worker was lost last (`time.monotonic`); 0 for never.
@@ -99,8 +101,8 @@ class Losses:
         begun = max(1, lane.started - lane.finished) if lane.group.is_async else 1
         attempts = list(lane.attempts.values())
         lane.attempts.clear()
-        lane.group.take_back(attempts[begun:])
-        return attempts[:begun]
+        lane.group.take_back([one for one in attempts[begun:] if not self._verdict(one.work.key)])
+        return [one for number, one in enumerate(attempts) if number < begun or self._verdict(one.work.key)]
 
     def end(self, worker: str, begun: list[QueuedAttempt]) -> None:
         """Settle attempts that had begun on a lost worker, once the cause is known; the controller decides on retries."""
@@ -109,13 +111,22 @@ class Losses:
 
     def _explain(self, begun: list[QueuedAttempt], death: WorkerExit) -> None:
         # Of several that computed there it is not known which one used the memory: they are tried again.
-        suspects = death.culprits or frozenset(attempt.work.key[:2] for attempt in begun)
-        blamed = suspects if death.for_memory and len(suspects) == 1 else frozenset()
+        candidates = death.culprits or frozenset(attempt.work.key[:2] for attempt in begun)
+        blamed = candidates if death.for_memory and len(candidates) == 1 else frozenset()
         code = "OOMError" if death.for_memory else "WorkerLostError"
         error = ErrorNote("user" if death.for_memory else "system", code, str(death), death.worker)
+        suspects: set[str] = set()
         for attempt in begun:
-            kind = "oom" if attempt.work.key[:2] in blamed else "lost"
+            action = attempt.work.key[:2]
+            if death.ends(action) != "stranded":
+                suspects.add(attempt.group.name)
+            kind = "oom" if action in blamed else death.ends(action)
+            verdict = self._verdict(attempt.work.key)
+            if verdict:  # one that waited there for its turn all the time runs elsewhere
+                kind = verdict if death.is_out_of_time(action, verdict) else "stranded"
             self._unsettled.end([attempt], kind, error, death.worker)
+        for group in {attempt.group.name for attempt in begun} - suspects:
+            self._suspects.pop(group, None)  # none of these computed there
 
     def __repr__(self) -> str:
         return f"<Losses [{len(self.workers)} workers, {len(self._suspects)} suspects]>"

@@ -27,8 +27,15 @@ CONNECT_TIMEOUT = 10.0
 MAX_BATCH = 2_000
 
 
+def _log_fault(error: Exception, what: str) -> None:
+    logger.error("flyte_nb could not handle %s", what, exc_info=error)
+
+
 class PeerLink:
     """One peer, as seen from here."""
+
+    #: Called with an error of our own code at either end of a link, and what could not be handled. A worker process ends then.
+    on_fault: Callable[[Exception, str], None] = staticmethod(_log_fault)
 
     def __init__(
         self, peer: str, on_message: Callable[[PeerLink, Message], None], on_close: Callable[[PeerLink], None]
@@ -71,9 +78,9 @@ class PeerLink:
                 await comm.write(data)
         except (CommClosedError, OSError):
             self._lost()
-        except Exception:  # what is lost must not be waited for
-            logger.exception("flyte_nb could not write to %s", self.peer)
-            self._lost()
+        except Exception as exc:
+            self.on_fault(exc, f"sending to {self.peer}")
+            self._lost()  # what is lost must not be waited for
         finally:
             self._writing = False
 
@@ -85,10 +92,12 @@ class PeerLink:
                 for message in pickle.loads(data):
                     try:
                         self._on_message(self, message)
-                    except Exception:
-                        logger.exception("flyte_nb could not handle %r from %s", message[:1], self.peer)
+                    except Exception as exc:
+                        self.on_fault(exc, f"{message[0]!r} from {self.peer}")
         except (CommClosedError, OSError):
             self._lost()
+        except Exception as exc:
+            self.on_fault(exc, f"reading from {self.peer}")
 
     def _lost(self) -> None:
         if not self.closed:

@@ -26,6 +26,8 @@ class WorkerInfo(NamedTuple):
 
     address: str
     nthreads: int
+    #: Whether it takes what asks for a device and has none (the embedded cluster's on a machine without).
+    pretends_devices: bool = False
 
 
 class LaneSpec(NamedTuple):
@@ -54,7 +56,8 @@ ToHost: TypeAlias = (
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
-    | tuple[Literal["roster"], dict[str, WorkerInfo]]  # all workers, by address; from the kernel
+    # all workers, by address, and those of them that do not answer; from the kernel
+    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str]]
 )
 
 #: Host -> owner.

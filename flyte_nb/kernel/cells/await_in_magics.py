@@ -19,7 +19,7 @@ from typing import Any
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 
 _CELL_MAGIC = re.compile(r"^%%(?P<name>time|capture)\b(?P<options>[^\n]*)\n?$")
-_TIME_LINE = re.compile(r"^(?P<indent>\s*)%time\s+(?P<code>.*\bawait\b.*)$")
+_TIME_LINE = re.compile(r"^(?P<indent>\s*)%time\s++(?P<code>.*\bawait\b.*)$")
 #: How a cell reaches this module, on one line, whatever it has deleted.
 _HERE = '__import__("sys").modules["flyte_nb.kernel.cells.await_in_magics"]'
 

@@ -11,6 +11,8 @@ from flyte_nb.core.history.facts import Attempt, ErrorNote
 
 #: As `FrameRecord.where` has it for a cell: ipykernel's files are named by a hash, IPython's by the prompt and a hash.
 _PLACE = re.compile(r"(?:\b(?P<hash>\d+)\.py|<ipython-input-(?P<prompt>\d+)-\w+>):(?P<line>\d+)")
+#: Longest place, in characters.
+MAX_PLACE = 4_000
 _PROMPT = re.compile(r"\[(\d+)\]")
 
 
@@ -23,7 +25,7 @@ class CellNames:
 
     def place(self, text: str) -> str:
         """The same text, with cells named by their prompts where it says "file:line"."""
-        return _PLACE.sub(self._named, text) if text else text
+        return _PLACE.sub(self._named, text[:MAX_PLACE]) if text else text
 
     def event(self, event: ev.Event) -> ev.Event:
         """The same event, with cells named by their prompts in the errors that it carries."""

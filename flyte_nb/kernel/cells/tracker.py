@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from flyte_nb.core.values import redact
+
 _T = TypeVar("_T")
 
 #: Longest cell title, in characters: what fits in a view's heading on a laptop screen.
 MAX_TITLE = 80
+#: Characters of its line that are looked at.
+MAX_TITLE_LINE = 2_000
 #: Most cells that can be running inside one another (a cell may call `get_ipython().run_cell`).
 MAX_NESTED_CELLS = 32
 #: The cell that the running code belongs to, or None. It reaches every task, `to_thread` call and callback that the cell
@@ -88,6 +92,12 @@ class CellTracker:
         """The cell that is running now (the innermost one), seen from any thread; None between cells."""
         running = self._running
         return running[-1][1] if running else None
+
+    def rest_of_cell(self, magic: str) -> str:
+        """Source of the running cell below its first line, ``%%flyte <magic>``, as Python; "" if it has no such line."""
+        raw = self._running[-1][0].raw_cell if self._running else ""
+        first, _, rest = raw.lstrip().partition("\n")
+        return str(self.ip.transform_cell(rest)) if first.split()[:2] in (["%%flyte", magic], ["%flyte", magic]) else ""
 
     def owner(self) -> Cell | None:
         """The cell that the calling code belongs to: by context, else the one running now, else None."""
@@ -173,7 +183,6 @@ def add_callback(callbacks: list[_T], callback: _T) -> Callable[[], None]:
     return remove
 
 
-_COMMENT = re.compile(r"^#+\s*(?:%%)?\s*(?P<text>.*?)\s*$")
 _SKIPPED = re.compile(r"^(?:[%!@)\]}]|import\s|from\s|(?:async\s+)?def\s|class\s|if\s+TYPE_CHECKING\b)")
 
 
@@ -184,10 +193,10 @@ def title_of(source: str) -> str:
     definition); otherwise the first line there is. Empty for an empty cell.
     """
     lines = [line for line in source.splitlines() if line.strip()]
-    first = _COMMENT.match(lines[0]) if lines else None
-    if first and first["text"]:
-        title = first["text"]
-    else:
+    comment = lines[0][:MAX_TITLE_LINE].lstrip("#").strip() if lines and lines[0].startswith("#") else ""
+    title = comment.removeprefix("%%").lstrip()
+    if not title:
         top = (line for line in lines if not (line[0].isspace() or line.startswith("#") or _SKIPPED.match(line)))
         title = next(top, lines[0] if lines else "").strip()
+    title = redact.scrub_code(title[:MAX_TITLE_LINE])
     return title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…"

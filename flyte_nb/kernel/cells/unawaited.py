@@ -8,11 +8,13 @@ garbage is collected.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import sys
+import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from flyte_nb.core.failures.record import record_of, summary_of
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.kernel.cells.names import CellNames
 from flyte_nb.kernel.cells.tracker import Cell
+from flyte_nb.kernel.interrupts import cell_first
 
 #: Calls that may be pending between cells, as coroutines in the user's variables; older ones are not watched any more.
 MAX_PENDING = 10_000
@@ -48,6 +51,19 @@ class Failed(NamedTuple):
     holder: asyncio.Task[Any]
     error: BaseException
     made: Made | None
+
+
+def silence_python() -> Callable[[], None]:
+    """Suppress Python's own warning for calls of tasks, which says less. Returns what undoes it."""
+    warnings.filterwarnings("ignore", r"coroutine '.+\(\.\.\.\)' was never awaited", RuntimeWarning)
+    filters: Any = warnings.filters
+    ours = filters[0]
+
+    def undo() -> None:
+        if ours in filters:
+            filters.remove(ours)
+
+    return undo
 
 
 class UnawaitedCalls:
@@ -85,10 +101,18 @@ class UnawaitedCalls:
             if len(self._failed) > MAX_FAILED:
                 self._failed.popitem(last=False)
 
+    def cell_stopped(self, _cell: Cell) -> None:
+        """Keep the calls that have not begun, to be dropped a few at a time: Python looks at each. In the signal handler."""
+        kept = [coroutine for made in self._made.values() if (coroutine := made[0]()) is not None]
+        with contextlib.suppress(RuntimeError):  # a terminal
+            cell_first.in_turn(asyncio.get_running_loop(), (kept.pop for _ in range(len(kept))))
+
     # -- when a cell ends -----------------------------------------------------------------------------------------
 
     def cell_ended(self, _cell: Cell, error: BaseException | None) -> None:
         """Print the warnings. What a cell that failed has left unawaited is no mistake."""
+        if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+            self._made.clear()  # thousands, perhaps; some of them begin to end after the cell
         lines = [*self._unawaited(error is not None), *self._unseen(), *self._awaited_value(error)]
         if len(lines) > MAX_WARNINGS:
             lines = [*lines[:MAX_WARNINGS], f"flyte_nb: and {len(lines) - MAX_WARNINGS} more of the kind"]

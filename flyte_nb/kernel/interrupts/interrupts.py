@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker, add_callback
-from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt
+from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt, Unraisable
 from flyte_nb.kernel.interrupts.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ class Interrupts:
     """
 
     def __init__(self, cells: CellTracker, between: Callable[[], object] = lambda: None) -> None:
-        self._between = between
+        self._between = BetweenCells(between)
+        self._unraisable = Unraisable(lambda: self._guard)
         self._cells = cells
         self._wakeup = WakeUp()
         #: Each posts its callback to the thread that it belongs to.
@@ -47,7 +48,10 @@ class Interrupts:
         """Start guarding cells, the running one included. Does nothing when installed already."""
         if self._undo:
             return
-        self._undo = [self._cells.on_start(self._start), self._cells.on_end(self._end), self._hook_kernel()]
+        self._unraisable.install()
+        self._undo = [
+            self._cells.on_start(self._start), self._cells.on_end(self._end), self._hook_kernel(), self._unraisable.uninstall,
+        ]  # fmt: skip
         running = self._cells.owner()
         if running is not None:
             self._start(running)
@@ -82,10 +86,11 @@ class Interrupts:
         if not hasattr(kernel, "pre_handler_hook"):
             return lambda: None
         original: Callable[[], None] = kernel.pre_handler_hook
-        between = BetweenCells(self._between)
+        between = self._between
 
         def pre_handler_hook() -> None:
             original()
+            between.message()
             signal.signal(signal.SIGINT, between)  # `post_handler_hook` gives it back.
 
         def undo() -> None:
@@ -112,6 +117,8 @@ class Interrupts:
         if task is not None:
             GUARD.set(self._guard)  # In the cell's own context: gone with the cell, inherited by all that it starts.
         signal.signal(signal.SIGINT, self._guard)
+        if self._between.cell_begins():
+            self._guard.stopped_before()
 
     def _end(self, cell: Cell, _error: BaseException | None) -> None:
         if self._guard is not None and self._guard.cell is cell:

@@ -14,7 +14,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
 from flyte_nb.kernel.operations import subcommand
-from flyte_nb.kernel.operations.runs import error_of, find, latest
+from flyte_nb.kernel.operations.runs import error_of, latest, named
 from flyte_nb.kernel.session import Session
 
 #: Seconds to wait for the workers' answers, which of them holds an action at a breakpoint.
@@ -24,11 +24,9 @@ ANSWER_WITHIN = 5.0
 @subcommand("debug", "a17", "debugger at the remote frame of a failed action")
 def debug(session: Session, *words: str) -> str | None:
     """Open IPython's debugger on the frames of a failed action, with the locals they had on the worker."""
-    if not words:
-        return "Which action? %flyte debug a17"
-    found = find(session, words[0])
-    if found is None:
-        return f"There is no action {words[0]}."
+    found = named(session, "debug", words)
+    if isinstance(found, str):
+        return found
     _, action = found
     error = error_of(action)
     if error is None or error.record is None:
@@ -49,9 +47,9 @@ def attach(session: Session, *words: str) -> str | None:
     """Attach to an action at a breakpoint; the first that stands at one, without a name."""
     if words[:1] == ("off",):
         return _off(session, *words[1:])
-    found = find(session, words[0]) if words else session.gateway.ask(_first, session)
-    if found is None:
-        return f"There is no action {words[0]}." if words else "No action stands at a breakpoint."
+    found = named(session, "attach", words) if words else session.gateway.ask(_first, session)
+    if not found or isinstance(found, str):
+        return found or "No action stands at a breakpoint."
     record, action = found
     run, name = record.state.run, f"{record.state.run}/{action.id} {action.label}"
     demand_prompt(session.cells.ip, f"%flyte attach {action.id}")
@@ -111,6 +109,6 @@ def _first(session: Session) -> tuple[RunRecord, Action] | None:
 def _off(session: Session, *words: str) -> str:
     name = words[0] if words else latest(session)
     if name not in session.store.runs:
-        return f"There is no run {name or 'yet'}; `%flyte runs` lists them."
+        return session.store.missing(name)
     session.gateway.run_soon(session.engine.ask_workers, "breakpoints_off", name)
     return f"Nothing of {name} stops at a breakpoint any more."

@@ -26,7 +26,7 @@ def cancel(session: Session, *words: str) -> str:
             return f"Cancelling {name}."
         found = session.store.find(name)
         if found is None:
-            return f"There is no run or action {name}; `%flyte runs` lists the runs."
+            return session.store.missing(name)
         record, action = found
         if action.phase.is_terminal:
             return f"{record.state.run}/{action.id} {action.label} has ended already: {action.phase.value}."

@@ -29,7 +29,7 @@ from flyte_nb.kernel.debugger.prompt import can_prompt
 from flyte_nb.kernel.debugger.replay import Replayed
 from flyte_nb.kernel.debugger.replay import replay as run_here
 from flyte_nb.kernel.operations import subcommand
-from flyte_nb.kernel.operations.runs import find
+from flyte_nb.kernel.operations.runs import named
 from flyte_nb.kernel.session import Session
 
 #: Longest text of the value that a replay gave, in characters.
@@ -47,16 +47,14 @@ class _Silent:
 def replay(session: Session, *words: str) -> str:
     """Run an action's body in the kernel with its arguments."""
     names = [w for w in words if not w.startswith("-")]
-    if not names:
-        return "Which action? %flyte replay a17"
-    found = find(session, names[0])
-    if found is None:
-        return f"There is no action {names[0]}; `%flyte status` shows the latest run."
+    found = named(session, "replay", names)
+    if isinstance(found, str):
+        return found
     record, action = found
     try:
         call = session.gateway.ask(retry.call_of, session, record, action)
     except retry.CannotRetryError as exc:
-        return str(exc).replace("call the task again", "call its task again")
+        return str(exc)
     title = f"replay of {record.state.run}/{action.id}"
     with _run(session, call, action, title) as body:
         args, kwargs = loads(call.payload)

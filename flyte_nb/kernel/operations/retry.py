@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.store import FORGETS
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.retry import is_parked, to_retry
 from flyte_nb.core.runs.run import Run
@@ -84,7 +85,7 @@ def recover(session: Session, *words: str) -> str:
     if not older:
         return "There is no previous run of this cell to recover from: it runs in full."
     if older not in session.store.runs:
-        return f"There is no run {older}; `%flyte runs` lists them. The cell runs in full."
+        return f"{session.store.missing(older)} The cell runs in full."
     try:
         count = session.cell_runs.recover(cell, older)
     except RuntimeError as exc:
@@ -141,7 +142,7 @@ def raise_action(_session: Session, run: str, args: Mapping[str, Any]) -> Any:
 def _do(run: str, what: Any) -> dict[str, Any]:
     found = run_registry.runs().get(run)
     if found is None:
-        return {"ok": False, "error": f"{run} is not kept any more."}
+        return {"ok": False, "error": f"{run} is not kept any more: {FORGETS}."}
     try:
         what(found)
     except (LookupError, RuntimeError, TypeError) as exc:

@@ -36,7 +36,7 @@ def _signal(session: Session, run: str, name: str, text: str) -> str:
     records = [session.store.runs[run]] if run in session.store.runs else list(reversed(session.store.runs.values()))
     found = [asked for record in records if (asked := conditions.waiting(record, name)) is not None]
     if run and run not in session.store.runs:
-        return f"There is no run {run}; `%flyte runs` lists them."
+        return session.store.missing(run)
     asked = next((each for each in found if each.phase is Phase.PAUSED), None)
     if asked is None:
         gone = f"Condition {name} does not wait any more."

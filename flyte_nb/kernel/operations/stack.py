@@ -22,7 +22,7 @@ def stack(session: Session, *words: str) -> str:
     """The Python stack of a running action with the actions it waits for, or the tree of a run's unfinished actions."""
     found = session.gateway.ask(_named, session, words[0] if words else "")
     if found is None:
-        return f"There is no run or action {words[0]}; `%flyte runs` lists the runs." if words else "No runs yet."
+        return session.store.missing(words[0]) if words else "No runs yet."
     return str(session.engine.call(_text, session, *found))
 
 

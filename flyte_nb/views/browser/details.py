@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from flyte_nb.core.history.facts import Action, Attempt, ErrorNote, LogLine
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.values.describe import plain
 from flyte_nb.views.browser.rows import Json, log_line, since
 from flyte_nb.views.run_model import is_implied
-from flyte_nb.views.words import cut, location, plain, plain_lines
+from flyte_nb.views.words import cut, location
 
 #: Log lines of one action sent when it is opened.
 DETAIL_LINES = 1_000
@@ -101,7 +102,7 @@ def _attempt(start: float, attempt: Attempt) -> Json:
 
 
 def _error(error: ErrorNote) -> Json:
-    message, where = plain_lines(error.message), location(error.where)
+    message, where = plain(error.message), location(error.where)
     return {"kind": error.kind, "code": error.code, "message": message, "where": where}
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from flyte_nb.core.history.facts import PHASES, Action, Phase
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import ErrorFolds
 from flyte_nb.views.run_model import NamedLine, is_implied
-from flyte_nb.views.words import elapsed, error_line, plain
+from flyte_nb.views.words import elapsed, error_line
 
 #: Actions looked at before the loop has its turn: about 2 ms.
 SLICE = 4_000

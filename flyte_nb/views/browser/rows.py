@@ -14,7 +14,7 @@ from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import Group, RunRecord
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
-from flyte_nb.views.words import cut, error_line
+from flyte_nb.views.words import cut, error_line, shown
 
 #: Version of the protocol: a browser built for another shows a notice.
 PROTOCOL = 1
@@ -66,7 +66,7 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
     if action.cached:
         out["cached"] = True
     if action.note:
-        out["note"] = cut(action.note, 500)
+        out["note"] = shown(action.note, 500)
     error = error_line(action)
     if error:
         out["error"] = error
@@ -110,7 +110,7 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
     """What the one line at the top shows. `rate` in actions a second; 0 and None: not worth showing."""
     state = record.state
     out: Json = {
-        "run": state.run, "title": cut(state.headline, LABEL_CHARS), "kind": state.kind, "phase": state.phase.code,
+        "run": state.run, "title": shown(state.headline, LABEL_CHARS), "kind": state.kind, "phase": state.phase.code,
         "epoch": round(state.started_at, 3), "counts": list(counts), "total": sum(counts), "roots": roots(record),
     }  # fmt: skip
     if state.ended_at is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pathlib
 import uuid
-from typing import Any, ClassVar
+from typing import Any
 
 import anywidget
 import traitlets
@@ -28,8 +28,10 @@ class RunWidget(anywidget.AnyWidget):
         first: The header's content, so that something is right before the replay arrives.
     """
 
-    _esm: ClassVar[pathlib.Path] = STATIC / "widget.js"
-    _css: ClassVar[pathlib.Path] = STATIC / "widget.css"
+    # As traits, and all of them here: else anywidget makes a class for each widget, which outlives it.
+    _esm = traitlets.Unicode((STATIC / "widget.js").read_text("utf-8")).tag(sync=True)
+    _css = traitlets.Unicode((STATIC / "widget.css").read_text("utf-8")).tag(sync=True)
+    _anywidget_id = traitlets.Unicode(f"{__name__}.RunWidget").tag(sync=True)
 
     uid = traitlets.Unicode().tag(sync=True)
     protocol = traitlets.Int(PROTOCOL).tag(sync=True)
@@ -39,6 +41,18 @@ class RunWidget(anywidget.AnyWidget):
         super().__init__(uid=uuid.uuid4().hex, first=first or {})
         if on_message is not None:
             self.on_msg(on_message)
+
+    def add_traits(self, **traits: Any) -> None:
+        """Add those that the class has not: anywidget adds its own to each widget."""
+        missing = {name: trait for name, trait in traits.items() if not self.has_trait(name)}
+        if missing:
+            super().add_traits(**missing)
+
+    def close(self) -> None:
+        """Close it with all that was made for it: its layout is a widget too, with a comm of its own."""
+        if self.comm is not None:
+            self.layout.close()
+        super().close()
 
     def bundle(self, html: str, text: str) -> dict[str, Any]:
         """The mime bundle to display: the live view, and what front ends without it show."""

@@ -11,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.values.describe import plain
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.printed.text import action_text, fold_text, log_line
 from flyte_nb.views.run_model import RunModel
 from flyte_nb.views.surface import Mode, Surface
-from flyte_nb.views.words import LOOKS, cut, duration, elapsed, number, plain, summary, tally
+from flyte_nb.views.words import LOOKS, cut, duration, elapsed, number, summary, tally
 
 #: Lines left for the shell above the tree.
 MARGIN = 4

@@ -14,9 +14,10 @@ from html import escape
 
 from flyte_nb.core.history.facts import PHASES, Action, Phase
 from flyte_nb.core.history.store import Group
+from flyte_nb.core.values import redact
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
-from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, plain_lines, summary, tally
+from flyte_nb.views.words import LOOKS, duration, elapsed, error_line, number, shown, summary, tally
 
 #: Longest snapshot, in bytes: it is saved in the notebook.
 MAX_PAGE_BYTES = 200_000
@@ -32,6 +33,13 @@ MAX_FOLDS = 10
 MAX_LISTED = 20
 #: Bytes of user reports included; larger ones are left to `run.get_report()`.
 REPORT_BYTES = 60_000
+#: Longest traceback, in characters.
+TRACE_CHARS = 4_000
+#: First in each frame of a report: nothing is fetched over the network, so that a report tells nobody who reads it, and when.
+REPORT_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; font-src data:; media-src data:; style-src 'unsafe-inline'\">"
+)
 
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
 _MUTED = "opacity:.72"
@@ -63,7 +71,7 @@ def render(model: RunModel, view: str = "") -> str:
 
 
 def _safe(text: str, limit: int) -> str:
-    return escape(cut(plain(text), limit))
+    return escape(shown(text, limit))
 
 
 def _header_text(model: RunModel, now: float) -> str:
@@ -163,8 +171,8 @@ def _action(action: Action, now: float) -> str:
     if action.phase not in (Phase.SUCCEEDED, Phase.FAILED):
         marks += f" · {LOOKS[action.phase].word}"
     if action.note:
-        marks += f" · {cut(plain(action.note), 120)}"
-    line = escape(error_line(action, 160)) if action.error else ""
+        marks += f" · {shown(action.note, 120)}"
+    line = _safe(error_line(action, 160), 160) if action.error else ""
     error = f' <span style="color:{LOOKS[Phase.FAILED].colour}">{line}</span>' if line else ""
     return (
         f'{_mark(action.phase)} <span style="{_MONO};font-size:12px">{_safe(action.label or action.task, 120)}</span> '
@@ -182,12 +190,12 @@ def _errors(model: RunModel) -> str:
         left = len(failed) - MAX_LISTED
         more = f'<div style="{_MUTED}">… {number(left)} more</div>' if left > 0 else ""
         times = f"{number(len(failed))} × " if len(failed) > 1 else ""
-        text = cut(model.failure_texts.get(first.name) or (first.error.message if first.error else ""), 4_000)
+        text = model.failure_texts.get(first.name) or (first.error.message if first.error else "")
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
-        trace = f'<pre style="{block}">{escape(plain_lines(text))}</pre>' if text else ""
+        trace = f'<pre style="{block}">{_safe(text, TRACE_CHARS)}</pre>' if text else ""
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
-            f'<span style="{_MONO};font-size:12px">{escape(fold.text)}</span> '
+            f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span> '
             f'<span style="{_MUTED}">first: a{first.number} {_safe(first.label, 80)}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
@@ -212,7 +220,7 @@ def _logs(model: RunModel, limit: int) -> str:
         action = record.actions.get(name)
         label = f'<span style="{_MUTED}">{_safe(action.label, 30)} │ </span>' if action and several else ""
         colour = f' style="color:{LOOKS[Phase.FAILED].colour}"' if line.stream in ("error", "critical") else ""
-        rows.append(f"{label}<span{colour}>{_safe(plain(line.text), PAGE_LINE_CHARS)}</span>")
+        rows.append(f"{label}<span{colour}>{_safe(line.text, PAGE_LINE_CHARS)}</span>")
     opened = " open" if len(tail) <= 12 else ""
     return (
         f'<details{opened} style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer;{_MUTED}">'
@@ -227,7 +235,7 @@ def _reports(model: RunModel) -> str:
     left = REPORT_BYTES
     for (name, tab), report in model.record.reports.items():
         action = model.record.actions.get(name)
-        source = escape(report, quote=True)
+        source = escape(REPORT_POLICY + redact.scrub_code(report[: 2 * REPORT_BYTES]), quote=True)
         left -= len(source.encode())
         if left < 0 or action is None:
             break

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from flyte_nb.core.history.facts import PHASES, Phase
+from flyte_nb.core.values.describe import plain
 from flyte_nb.views.printed.text import action_text, bar, fold_text, headline, log_line
 from flyte_nb.views.run_model import RunModel, is_implied
 from flyte_nb.views.surface import Mode, Surface
-from flyte_nb.views.words import duration, elapsed, number, plain, summary
+from flyte_nb.views.words import duration, elapsed, number, summary
 
 #: Actions of which every start and end gets a line; in larger runs only groups' progress and failures do.
 CHATTY = 20

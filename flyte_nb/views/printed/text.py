@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flyte_nb.core.history.facts import Action, LogLine
 from flyte_nb.core.history.store import Group
+from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied
-from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, plain, summary, tally
+from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, shown, summary, tally
 
 #: One screen.
 SCREEN_LINES = 24
@@ -35,12 +36,12 @@ def screen(model: RunModel) -> str:
     if tail and hidden > 0:
         out.append(f"  … {number(hidden)} log lines above these")
     out.extend(f"  │ {log_line(model, name, line)}" for name, line in tail)
-    return cut("\n".join(cut(plain(line), WIDTH) for line in out), MAX_CHARS)
+    return cut("\n".join(shown(line, WIDTH) for line in out), MAX_CHARS)
 
 
 def fold_text(fold: Fold) -> str:
     """``"397 × KeyError: 'a'  (first: a17 square(17))"``."""
-    first = f"{fold.first.id} {cut(fold.first.label, 80)}"
+    first = f"{fold.first.id} {shown(fold.first.label, 80)}"
     if len(fold.names) == 1:
         return f"{fold.text}  ({first})"
     return f"{number(len(fold.names))} × {fold.text}  (first: {first})"
@@ -101,5 +102,5 @@ def log_line(model: RunModel, name: str, line: LogLine) -> str:
     """``"square(3): text"``."""
     action = model.record.actions.get(name)
     implied = action is None or is_implied(model.record, action)
-    label = "" if action is None or implied else cut(action.label or action.task, 30)
+    label = "" if action is None or implied else cut(plain(action.label or action.task), 30)
     return f"{label}: {plain(line.text)}" if label else plain(line.text)

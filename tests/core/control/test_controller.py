@@ -122,6 +122,19 @@ def test_an_action_that_loses_worker_after_worker_is_given_up(world):
     assert ["WorkerLostError"] == [s.code for s in world.settled]
 
 
+def test_losses_count_in_a_row_and_by_blame(world):
+    """What only waited when its worker died begins to count anew; what is not explained counts half."""
+    flight = world.submit(work, 3)
+
+    for kind in ("lost", "lost", "stranded", "lost", "lost", *(["stranded"] * 20), *(["unexplained"] * 5)):
+        world.executor.end(kind)
+    assert Phase.QUEUED is world.action(flight).phase
+    world.executor.end("unexplained")
+
+    assert Phase.FAILED is world.action(flight).phase
+    assert ["WorkerLostError"] == [s.code for s in world.settled]
+
+
 def test_a_cancelled_action_is_cancelling_until_its_worker_confirms(world):
     """States are truthful: CANCELLING first, ABORTED once confirmed; a late result is not delivered."""
     flight = world.submit(work, 3)

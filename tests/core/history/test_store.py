@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history import store as history
+from flyte_nb.core.history.facts import LogLine, Phase
 from flyte_nb.core.history.store import Changes, RunStore
 
 
@@ -63,3 +66,41 @@ def test_events_of_a_run_that_is_not_known_are_ignored() -> None:
     store.append(ev.ActionQueued("r2", "x", "a0", "env.f", "f(1)", "", 1.0))
 
     assert ["r1"] == list(store.runs)
+
+
+def test_old_runs_are_forgotten_by_what_they_take_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go, the latest stays whatever it takes; logs, inputs and reports count."""
+    monkeypatch.setattr(history, "MAX_BYTES", 400_000)
+    store = RunStore()
+
+    def run(name: str, inputs: bytes, line: str) -> None:
+        store.append(ev.RunOpened(name, "t", "cell", 0.0))
+        store.append(ev.ActionQueued(name, "x", "a0", "env.f", "f(1)", "", 1.0, inputs=inputs))
+        store.append(ev.Logged(name, "x", 0, (LogLine(1.0, "stdout", line),) * 100))
+        store.append(ev.Reported(name, "x", "main", line))
+        store.append(ev.RunClosed(name, Phase.SUCCEEDED, 2.0))
+
+    for number in range(1, 6):
+        run(f"r{number}", b"i" * 50_000, "l" * 1_000)
+    assert ["r3", "r4", "r5"] == list(store.runs)
+    run("r6", b"i" * 500_000, "")
+    store.append(ev.RunOpened("r7", "t", "cell", 0.0))
+
+    assert ["r6", "r7"] == list(store.runs)
+    assert store.missing("r2").startswith("r2 is not kept any more: old runs go once")
+    assert store.missing("r2/a1") == store.missing("r2")
+    assert "There is no action a9." == store.missing("a9")
+    assert "There is no run or action r99; `%flyte runs` lists the runs." == store.missing("r99")
+
+
+def test_names_of_forgotten_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered of them does not grow either."""
+    monkeypatch.setattr(history, "MAX_RUNS", 2)
+    monkeypatch.setattr(history, "MAX_FORGOTTEN", 3)
+    store = RunStore()
+    for number in range(1, 10):
+        store.append(ev.RunOpened(f"r{number}", "t", "cell", 0.0))
+        store.append(ev.RunClosed(f"r{number}", Phase.SUCCEEDED, 1.0))
+
+    assert ["r8", "r9"] == list(store.runs)
+    assert ["r5", "r6", "r7"] == list(store.forgotten)

@@ -211,7 +211,8 @@ def test_call_is_bound_with_defaults(args: tuple[Any, ...], kwargs: dict[str, An
     [
         ((), {}, "missing a required argument: 'x'"),
         ((), {"y": 1}, "missing a required argument: 'x'"),
-        ((1, 2, 3), {}, "too many positional arguments"),
+        ((1, 2, "a", 4), {}, "too many positional arguments"),
+        ((1, 2, "a"), {"z": "b"}, "too many positional arguments"),
         ((1,), {"x": 2}, "multiple values for argument 'x'"),
         ((1,), {"q": 2}, "got an unexpected keyword argument 'q'"),
     ],

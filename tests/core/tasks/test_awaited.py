@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.core.tasks import awaited
+from flyte_nb.core.tasks import awaited, parsed_source
 
 SETUP = """
 import asyncio
@@ -238,11 +238,11 @@ def test_without_source_a_plain_await_is_seen_all_the_same() -> None:
 
 def test_decisions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(awaited, "MAX_DECISIONS", 3)
-    monkeypatch.setattr(awaited, "MAX_TREES", 2)
+    monkeypatch.setattr(parsed_source, "MAX_TREES", 2)
     for i in range(6):
         run(f"x = await f({i})\nreturn f({i})")
     assert len(awaited._decisions) <= 3
-    assert len(awaited._trees) <= 2
+    assert len(parsed_source._trees) <= 2
 
 
 def test_a_partial_made_once_is_a_call_like_any_other() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.core.values import code_hash, source_lines
-from flyte_nb.core.values.user_code import is_user_code, is_user_file
+from flyte_nb.core.values.user_code import is_user_code, is_user_file, library_path
 
 STDLIB = sysconfig.get_path("stdlib")
 PURELIB = sysconfig.get_path("purelib")
@@ -78,3 +78,22 @@ def test_a_helper_module_below_the_prefix_travels(monkeypatch: pytest.MonkeyPatc
     exec(compile("def double(x):\n    return 3 * x\n", helper.__file__, "exec"), helper.__dict__)
     assert before != code_hash.helpers_version(work)
     assert pickle.loads(dump_function(other))(5) == 5
+
+
+def test_what_pip_has_put_into_a_folder_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``pip install --target`` into a folder of the user's, or into the project itself; the user's files beside it are not."""
+    for name in ("thing/__init__.py", "thing/part.py", "single.py", "mine.py", "own/thing.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert is_user_file(str(tmp_path / "thing" / "part.py"))
+    (tmp_path / "thing-1.0.dist-info").mkdir()
+    (tmp_path / "thing-1.0.dist-info" / "RECORD").write_text(
+        "thing/__init__.py,sha256=x,0\nsingle.py,,\nthing/part.py,,\n"
+    )
+    is_user_file.cache_clear()
+
+    assert library_path(str(tmp_path / "thing" / "part.py")) == "thing/part.py"
+    assert [False, False, True, True] == [
+        is_user_file(str(tmp_path / name)) for name in ("thing/part.py", "single.py", "mine.py", "own/thing.py")
+    ]

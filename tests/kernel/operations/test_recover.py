@@ -84,7 +84,7 @@ def test_without_a_previous_run_the_cell_runs_in_full(nb):
 
     assert "70" == cell.result
     assert "no previous run" in cell.stdout
-    assert "no run r99999" in run(nb, "%%flyte recover r99999\nawait step(8)", "cell-new-2").ok().stdout
+    assert "no run or action r99999" in run(nb, "%%flyte recover r99999\nawait step(8)", "cell-new-2").ok().stdout
 
 
 def test_traced_calls_of_a_cell_are_reused(nb):

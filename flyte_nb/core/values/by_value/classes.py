@@ -18,6 +18,7 @@ import contextlib
 import enum
 import operator
 import struct
+import sys
 import threading
 import types
 import typing
@@ -35,13 +36,15 @@ _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 class Classes:
     """Classes of one version of a task, by cloudpickle's number."""
 
-    __slots__ = ("met", "named")
+    __slots__ = ("lone", "met", "named")
 
     def __init__(self) -> None:
         #: What its code refers to.
         self.named: dict[str, type] = {}
         #: What values have brought since.
         self.met: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+        #: Of `flyte_nb.core.values.by_value.identity`.
+        self.lone: Any = None
 
     def get(self, number: str) -> type | None:
         """The class of a number."""
@@ -106,6 +109,8 @@ def reduce(cls: type, reduced: Any, *, of_call: bool = False) -> Any:
         return operator.getitem, (generic["origin"], parameters if len(parameters) != 1 else parameters[0])
     if maker is inner._make_skeleton_class:  # noqa: SLF001
         kind, name, bases, given, number, _extra = args
+        if kind.__name__ == "_TypedDictMeta" and bases == (dict,):  # ``TypedDict("Row", {...})``, which lacks its base
+            bases = (sys.modules[kind.__module__].TypedDict,)
         extra = {"quiet": True} if _has_subclass_hook(cls) else None
         setter = set_class_at_call if of_call else set_class
         return make_class, (kind, name, bases, _with_slots(cls, given), number, extra), state, None, None, setter

@@ -3,7 +3,8 @@
 A sentinel is compared with ``is``: in a default, in a module's global, in a class. It stands for nothing but itself, so it
 crosses as its name, and each process has one object of that name; what made it has its own. Taken for sentinels are instances
 of ``object`` itself, and stateless instances of other classes that a module names (`dataclasses.MISSING`, which is in the
-fields of every data class), or a class or default of the user's.
+fields of every data class), or a class or default of the user's. As a version of a task has classes of its own
+(`flyte_nb.core.values.by_value.classes`), it has instances of its own of these.
 """
 
 from __future__ import annotations
@@ -20,15 +21,69 @@ from typing import Any
 
 import cloudpickle
 
+from flyte_nb.core.values.by_value.classes import CLASSES, being_loaded
+
 #: Lone objects remembered: many more than programs name.
 MAX_KNOWN = 10_000
 
-#: By name, the one used longest ago first; and the names, by id of what is in the former.
-_by_name: OrderedDict[str, object] = OrderedDict()
-_names: dict[int, str] = {}
+
+class Known:
+    """The lone objects of this process, or of one version of a task's code in it."""
+
+    __slots__ = ("by_name", "made", "names")
+
+    def __init__(self) -> None:
+        #: By name, the one used longest ago first.
+        self.by_name: OrderedDict[str, object] = OrderedDict()
+        #: Their names, by id.
+        self.names: dict[int, str] = {}
+        #: Names of objects that were made here, of which this process has no module.
+        self.made: set[str] = set()
+
+    def name_of(self, value: object) -> str | None:
+        """The name of an object, if it is known and still meant by it."""
+        name = self.names.get(id(value))
+        if name is None or self.by_name.get(name) is not value or self.is_past(name, value):
+            return None
+        return name
+
+    def is_past(self, name: str, value: object) -> bool:
+        """Whether the program means another object by the name now: the cell that names it ran again."""
+        if name in self.made:
+            return False
+        now = _in_module(name)
+        return now is not value and type(now) is type(value)
+
+    def remember(self, name: str, value: object) -> None:
+        """Take an object as that of a name."""
+        with _lock:
+            before = self.by_name.pop(name, None)
+            if self.names.get(id(before)) == name:  # its cell ran again: the name means the new one
+                del self.names[id(before)]
+            self.by_name[name] = value
+            self.names[id(value)] = name
+            while len(self.by_name) > MAX_KNOWN:
+                gone, old = self.by_name.popitem(last=False)
+                self.names.pop(id(old), None)
+                self.made.discard(gone)
+
+    def __repr__(self) -> str:
+        return f"<Known [{len(self.by_name)} lone objects]>"
+
+
 _lock = threading.Lock()
-#: Names of objects that were made here, of which this process has no module.
-_made: set[str] = set()
+_of_process = Known()
+
+
+def _known(cls: type) -> Known:
+    classes = being_loaded() or CLASSES.get()
+    if classes is None or cls is object:
+        return _of_process
+    if classes.lone is None:
+        classes.lone = Known()
+    return classes.lone  # type: ignore[no-any-return]
+
+
 #: Of objects that have no name, in this process.
 _place, _numbers = secrets.token_hex(6), itertools.count()
 #: Slots of a class and its bases.
@@ -60,12 +115,13 @@ class Names:
 
     def reduce(self, value: object) -> Any:
         """How to pickle a lone object; NotImplemented for one that nothing names, unless it is an ``object()``."""
-        name = _names.get(id(value))
-        if name is None or _by_name.get(name) is not value or _is_past(name, value):
+        known = _known(type(value))
+        name = known.name_of(value)
+        if name is None:
             name = self._name(value)
             if name is None:
                 return NotImplemented
-            _remember(name, value)
+            known.remember(name, value)
         return find, (name, type(value))
 
     def _name(self, value: object) -> str | None:
@@ -88,40 +144,20 @@ class Names:
 
 def find(name: str, cls: type) -> object:
     """The object of a name in this process; called by pickle."""
+    known = _known(cls)
     with _lock:
-        found = _by_name.get(name)
-    if not _fits(found, cls) or _is_past(name, found):
+        found = known.by_name.get(name)
+    if not _fits(found, cls) or known.is_past(name, found):
         found = _in_module(name)
         if not _fits(found, cls):
             found = object.__new__(cls)
-            _made.add(name)
-        _remember(name, found)
+            known.made.add(name)
+        known.remember(name, found)
     return found
 
 
 def _fits(value: object, cls: type) -> bool:
     return type(value) is cls and (cls is object or is_stateless(value))
-
-
-def _is_past(name: str, value: object) -> bool:
-    """Whether the program means another object by the name now: the cell that names it ran again."""
-    if name in _made:
-        return False
-    now = _in_module(name)
-    return now is not value and type(now) is type(value)
-
-
-def _remember(name: str, value: object) -> None:
-    with _lock:
-        before = _by_name.pop(name, None)
-        if _names.get(id(before)) == name:  # its cell ran again: the name means the new one
-            del _names[id(before)]
-        _by_name[name] = value
-        _names[id(value)] = name
-        while len(_by_name) > MAX_KNOWN:
-            gone, old = _by_name.popitem(last=False)
-            _names.pop(id(old), None)
-            _made.discard(gone)
 
 
 def _in_module(name: str) -> object:

@@ -12,7 +12,12 @@ export function section(title: string, ...children: Child[]): HTMLElement {
   );
 }
 
-/** A user's HTML: in a frame of its own without script, so that it can't touch the page. */
+/** First in each frame: nothing is fetched over the network, so that a report tells nobody who reads it, and when. */
+export const POLICY =
+  '<meta http-equiv="Content-Security-Policy" ' +
+  "content=\"default-src 'none'; img-src data:; font-src data:; media-src data:; style-src 'unsafe-inline'\">";
+
+/** A user's HTML: in a frame of its own without script and network, so that it can't touch the page. */
 export function htmlFrame(page: string, title: string, height = 220): HTMLElement {
   const frame = h("iframe", {
     class: "fnb-frame-html",
@@ -21,7 +26,7 @@ export function htmlFrame(page: string, title: string, height = 220): HTMLElemen
     referrerpolicy: "no-referrer",
     style: { height: `${height}px` },
   });
-  frame.srcdoc = `<style>body{font:13px/1.5 system-ui,sans-serif;margin:8px}</style>${page}`;
+  frame.srcdoc = `${POLICY}<style>body{font:13px/1.5 system-ui,sans-serif;margin:8px}</style>${page}`;
   return frame;
 }
 

@@ -1,0 +1,353 @@
+"""Isolation: each attempt of a worker process finds the process as if it had a container of its own. Runs in: worker process.
+
+Working directory, environment variables, ``sys.path``, umask, locale, warning filters, logging and the seeds of random
+generators belong to a process. What an attempt changes of them is its own: taken away when another attempt's turn comes, put
+back at its next turn, and forgotten at its end. A turn begins with a step of an async body, with a sync body, and where either
+takes its compute slot again. So attempts of one process do not see each other's changes; but those that compute at the same
+moment share them (several slots per process).
+
+Whether anything was changed is known without looking: the functions that do it are wrapped, and note it. (Looking, by
+``os.getcwd`` and the like, takes longer, and gives the GIL away.) A turn or an end where nothing was costs less than 1 us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import locale
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts.replaced import Replaced
+
+#: What a logger is set to: level, propagate, disabled, handlers.
+_Logger = tuple[int, bool, bool, tuple[logging.Handler, ...]]
+_PLAIN: _Logger = (logging.NOTSET, True, False, ())
+
+
+class Logs(NamedTuple):
+    """How logging is set up in this process."""
+
+    disable: int
+    #: By name, "" for the root; those that are as Python makes them are left out.
+    loggers: dict[str, _Logger]
+
+
+class State(NamedTuple):
+    """What belongs to the process as a whole. Never changed: one that is read anew is another object."""
+
+    cwd: str
+    environ: dict[Any, Any]
+    umask: int
+    locale: str
+    logs: Logs
+    path: list[str]
+    filters: list[Any]
+
+
+class Place:
+    """An attempt's share of the process."""
+
+    __slots__ = ("base", "computes", "random", "state")
+
+    def __init__(self, base: State, computes: Callable[[], bool] = bool) -> None:
+        #: What it began with, and what is left behind at its end.
+        self.base = base
+        self.state = base
+        #: States of the generators that it seeded.
+        self.random: seeds.States | None = None
+        #: Whether it computes right now, on another thread than the calling one.
+        self.computes = computes
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was changed, as far as is known."""
+        return self.state is self.base and self.random is None
+
+
+_replaced = Replaced()
+#: What may have been changed since it was read last: "process", "logging", "locale".
+_noted = {"process", "logging", "locale"}
+
+
+def _noting(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that notes its calls."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        _noted.add(what)
+        return function(*args, **options)
+
+    return functools.update_wrapper(call, function)
+
+
+def watch() -> None:
+    """Notice from now on that what belongs to the process is set differently. Idempotent."""
+    if _replaced:
+        return
+    manager: Any = logging.root.manager
+    _replaced.put(manager, "_clear_cache", _noting("logging", manager._clear_cache))  # noqa: SLF001 - called wherever a level is set
+    for name in ("addHandler", "removeHandler"):
+        _replaced.put(logging.Logger, name, _noting("logging", getattr(logging.Logger, name)))
+    _replaced.put(locale, "setlocale", _noting("locale", locale.setlocale))
+    # What sets a variable in ``os.environ`` calls the last two.
+    for name in ("chdir", "fchdir", "umask", "putenv", "unsetenv"):
+        function = getattr(os, name, None)
+        if function is not None:
+            noting = _noting("process", function)
+            if function in os.supports_fd:
+                os.supports_fd.add(noting)
+            for module in {os, sys.modules[function.__module__]}:  # ``posix``, by which it is pickled
+                _replaced.put(module, name, noting)
+
+
+def unwatch() -> None:
+    """Take it back."""
+    _replaced.restore()
+
+
+def _read_logs() -> Logs:
+    found = {"": _read_logger(logging.root)}
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and (read := _read_logger(logger)) != _PLAIN:
+            found[name] = read
+    return Logs(logging.root.manager.disable, found)
+
+
+def _read_logger(logger: logging.Logger) -> _Logger:
+    return logger.level, logger.propagate, bool(logger.disabled), tuple(logger.handlers)
+
+
+def _apply_logs(now: Logs, then: Logs) -> None:
+    for name in {*now.loggers, *then.loggers}:
+        wanted = then.loggers.get(name, _PLAIN)
+        if now.loggers.get(name, _PLAIN) != wanted:
+            logger = logging.getLogger(name)
+            logger.propagate, logger.disabled, logger.handlers[:] = wanted[1], wanted[2], wanted[3]
+            logger.setLevel(wanted[0])
+    logging.disable(then.disable)
+
+
+def _raw_environ() -> dict[Any, Any]:
+    return os.environ._data  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - a comparison of its items takes 20 times as long
+
+
+#: Python's own: it is called to look.
+_set_umask = os.umask
+
+
+def read(last: State | None = None) -> State:
+    """The state of this process now; `last` itself if it is the same."""
+    if last is None:
+        noted = {"process", "logging", "locale"}
+    elif not _noted and sys.path == last.path and warnings.filters == last.filters:
+        return last
+    else:
+        noted = set(_noted)
+    _noted.difference_update(noted)  # first: another thread may change something meanwhile
+    cwd, environ, mask = _read_process() if last is None or "process" in noted else last[:3]
+    names = locale.setlocale(locale.LC_ALL) if last is None or "locale" in noted else last.locale
+    logs = _read_logs() if last is None or "logging" in noted else last.logs
+    now = State(cwd, environ, mask, names, logs, list(sys.path), list(warnings.filters))
+    _noted.discard("locale")
+    return last if last is not None and now == last else now
+
+
+def _read_process() -> tuple[str, dict[Any, Any], int]:
+    try:
+        cwd = os.getcwd()  # noqa: PTH109 - it is only compared
+    except OSError:  # it was deleted
+        cwd = ""
+    mask = _set_umask(0o077)
+    _set_umask(mask)
+    return cwd, dict(_raw_environ()), mask
+
+
+def apply(now: State, then: State) -> None:
+    """Bring the process from one state into another."""
+    if now.environ != then.environ:
+        _apply_environ(now.environ, then.environ)
+    if now.cwd != then.cwd:
+        with contextlib.suppress(OSError):  # gone meanwhile
+            os.chdir(then.cwd)
+    if now.path != then.path:
+        sys.path[:] = then.path
+    if now.umask != then.umask:
+        os.umask(then.umask)
+    if now.locale != then.locale:
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_ALL, then.locale)
+    if now.filters != then.filters:
+        set_filters(then.filters)
+    if now.logs != then.logs:
+        _apply_logs(now.logs, then.logs)
+    _noted.clear()
+
+
+def _apply_environ(now: dict[Any, Any], then: dict[Any, Any]) -> None:
+    raw: Any = os.environb if os.supports_bytes_environ else os.environ
+    changed = {name for name in {*now, *then} if now.get(name) != then.get(name)}
+    for name in changed:
+        if name in then:
+            raw[name] = then[name]
+        elif name in raw:
+            del raw[name]
+    if hasattr(time, "tzset") and changed & {"TZ", b"TZ"}:
+        time.tzset()
+
+
+def set_filters(filters: list[Any]) -> None:
+    """Replace the warning filters."""
+    warnings.filters[:] = filters  # type: ignore[index]  # a list, whatever the stubs say
+    mutated: Any = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
+    if mutated is not None:
+        mutated()
+
+
+#: Seconds that an attempt which has changed something waits for one that computes, or the other way round; then they share.
+#: Two compute at once only where a process has several slots, or a body that has begun has taken the spare one.
+PATIENCE = 1.0
+LOOK_EVERY = 0.002
+
+
+class Isolation:
+    """Whose turn it is in this process, and what the others are put back to."""
+
+    def __init__(self) -> None:
+        watch()
+        seeds.watch()
+        #: The attempt whose turn it is: anything with a `Place` as ``place``. None between attempts.
+        self.current: Any = None
+        #: What an attempt begins with.
+        self.base = self._found = read()
+        self._applied = self.base
+        self._modules = len(sys.modules)
+        #: Attempts that compute while another's turn lasts: they have what it has.
+        self._sharing: set[Any] = set()
+        # A turn may begin on a thread while another's ends.
+        self._lock = threading.Lock()
+        #: Called where an attempt ends: what was written to file descriptors is read (`flyte_nb.worker.process.descriptors`).
+        self.before_end: Callable[[], object] | None = None
+
+    def turn(self, body: Any) -> None:
+        """An attempt goes on, on the calling thread."""
+        place = body.place
+        with self._lock:
+            if self.current is None and place.state is self._applied and place.random is None:
+                self.current = body
+                return
+        until = 0.0
+        while self._must_wait(body):
+            until = until or time.monotonic() + PATIENCE
+            if time.monotonic() > until:
+                break
+            time.sleep(LOOK_EVERY)
+        with self._lock:
+            previous = self.current
+            if previous is body:
+                return
+            if previous is not None:
+                if previous.place.computes():
+                    self._sharing.add(body)
+                    return
+                previous.place.state = self._applied = read(self._applied)
+                previous.place.random = seeds.take()
+            self.current = body
+            self._restore(place.state)
+            if place.random is not None:  # after anything else, which may draw
+                seeds.put(place.random)
+
+    def pause(self, body: Any) -> None:
+        """A step of an attempt is over that has seeded generators: others draw from them between its steps, Dask too."""
+        with self._lock:
+            if self.current is body and not self._sharing:
+                self.current = None
+                body.place.state = self._applied = read(self._applied)
+                body.place.random = seeds.take()
+
+    def _must_wait(self, body: Any) -> bool:
+        """Whether another attempt computes, and either has changed something: both cannot have what they expect."""
+        with self._lock:
+            previous = self.current
+            if previous is None or previous is body or not previous.place.computes():
+                return False
+            previous.place.state = self._applied = read(self._applied)
+            return not body.place.is_plain or not previous.place.is_plain
+
+    def end(self, body: Any) -> None:
+        """An attempt has ended: what it changed is undone."""
+        with self._lock:
+            if self._sharing:
+                self._sharing.discard(body)
+            if self.current is not body:
+                return
+            if self._sharing:
+                self.current = self._sharing.pop()
+                return
+            self.current = None
+            base, now = body.place.base, self._applied
+            if (
+                now is base
+                and not _noted
+                and not seeds.SEEDED
+                and sys.path == now.path
+                and warnings.filters == now.filters
+                and len(sys.modules) == self._modules
+            ):
+                return  # nothing was changed
+            self._applied = read(now)
+            if self._applied is not base and len(sys.modules) != self._modules:
+                self._keep_of_imports(base)
+            self._modules = len(sys.modules)
+            seeds.drop()
+            self._restore(base)
+
+    def _restore(self, state: State) -> None:
+        if self._applied is not state:
+            apply(self._applied, state)
+            self._applied = state
+
+    def _keep_of_imports(self, base: State) -> None:
+        """Let what libraries set up when they were imported stay: a library is imported once in a process."""
+        names = list(sys.modules)
+        fresh = {name.partition(".")[0] for name in names[self._modules :]}
+        self._modules = len(names)
+        now = self._applied
+        for one in [base, self.base] if base is not self.base else [base]:
+            for name, found in now.logs.loggers.items():
+                if name not in one.logs.loggers and name.partition(".")[0] in fresh:
+                    one.logs.loggers[name] = found
+            one.filters[:0] = [
+                item for item in now.filters if item not in one.filters and any(name in str(item) for name in fresh)
+            ]
+
+    def rebase(self, act: Callable[[], Any]) -> None:
+        """Do something whose changes stay: attempts begin with them from now on. Turns wait for it."""
+        with self._lock:
+            if self.current is not None:
+                self.current.place.state = read(self._applied)
+                self.current = None
+                self._applied = read(self._applied)
+            self._restore(self.base)
+            try:
+                act()
+            finally:
+                self.base = self._applied = read(self._applied)
+                self._modules = len(sys.modules)
+
+    def close(self) -> None:
+        """No attempt will begin here any more: what was to stay until then goes, and nothing is watched."""
+        with self._lock:
+            self._restore(self.base)
+            apply(self.base, self._found)
+        seeds.unwatch()
+        unwatch()
+
+    def __repr__(self) -> str:
+        return f"<Isolation [{'between attempts' if self.current is None else 'an attempt computes'}]>"

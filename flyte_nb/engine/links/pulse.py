@@ -1,0 +1,70 @@
+"""Pulse: which peers answer, and for how long others have been silent. Runs in: engine thread; worker loop.
+
+A connection to a process that stands still, or whose interpreter lock is held, stays open: nothing tells but an answer that
+does not come. Silence is counted in looks, not on the clock: while this process itself could not look, nobody was silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flyte_nb.engine.links.peers import Peers
+
+#: Seconds between two looks.
+LOOK_S = 0.25
+#: Seconds of silence after which a worker is given nothing new.
+SILENT_S = 0.75
+
+#: Called with a peer, and its answer about the attempts that it was asked for.
+Answered = Callable[[str, list[Any], list[Any]], None]
+
+
+class Pulse:
+    """How long peers have been silent, as far as they are looked at."""
+
+    def __init__(self, peers: Peers, answered: Answered) -> None:
+        self._peers = peers
+        self._answered = answered
+        #: Seconds since each peer was heard of, by its address.
+        self.quiet: dict[str, float] = {}
+        #: Bytes received from each when last looked at.
+        self._received: dict[str, int] = {}
+        #: Peers that have not answered yet.
+        self._asked: set[str] = set()
+
+    def look(self, addresses: Iterable[str], seconds: float, about: dict[str, list[Any]]) -> None:
+        """See who was heard of since the last look, and ask the others, and those that attempts are overdue at.
+
+        Args:
+            addresses: All that are to be looked at; others are forgotten.
+            seconds: Since the last look.
+            about: By address, the attempts it is to be asked about.
+        """
+        seconds = min(seconds, 2 * LOOK_S)
+        quiet: dict[str, float] = {}
+        for address in addresses:
+            link = self._peers.links.get(address)
+            if link is None or address == self._peers.me:
+                continue
+            before, self._received[address] = self._received.get(address), link.received
+            heard = before is None or link.received != before
+            quiet[address] = 0.0 if heard else self.quiet.get(address, 0.0) + seconds
+            if address not in self._asked and (not heard or address in about):
+                self._ask(address, about.get(address, []))
+        self.quiet = quiet
+        self._received = {address: self._received[address] for address in quiet}
+
+    def _ask(self, address: str, keys: list[Any]) -> None:
+        self._asked.add(address)
+
+        def answered(answer: list[Any] | None) -> None:
+            self._asked.discard(address)
+            if answer is not None and keys:
+                self._answered(address, keys, answer)
+
+        self._peers.questions.ask(address, "overdue", (keys,), answered)
+
+    def __repr__(self) -> str:
+        silent = sum(seconds >= SILENT_S for seconds in self.quiet.values())
+        return f"<Pulse of {len(self.quiet)} peers [{silent} silent]>"

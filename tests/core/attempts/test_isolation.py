@@ -1,0 +1,205 @@
+"""Attempts of one process do not see what others change of it."""
+
+from __future__ import annotations
+
+import contextlib
+import locale
+import logging
+import os
+import random
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flyte_nb.core.attempts import isolation
+from flyte_nb.core.attempts.isolation import Isolation, Place
+
+
+class FakeBody:
+    """An attempt: it has its share of the process."""
+
+    def __init__(self, isolated: Isolation) -> None:
+        self.place = Place(isolated.base)
+
+
+@pytest.fixture
+def isolated(tmp_path: Path) -> Iterator[Isolation]:
+    """The isolation of this process, which is left as it was."""
+    before = isolation.read()
+    os.chdir(tmp_path)
+    with warnings.catch_warnings():
+        yield Isolation()
+    isolation.apply(isolation.read(), before)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _tz() -> str:
+    return time.tzname[0]
+
+
+def _set_tz() -> None:
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+
+
+def _set_path() -> None:
+    sys.path = ["/elsewhere"]
+
+
+#: What a body changes, and where it is seen.
+CHANGES: dict[str, tuple[Callable[[], object], Callable[[], Any]]] = {
+    "working directory": (lambda: os.chdir("/"), os.getcwd),
+    "variable set": (lambda: os.environ.update(NEW_ONE="1"), lambda: os.environ.get("NEW_ONE")),
+    "variable deleted": (lambda: os.environ.pop("HOME"), lambda: os.environ.get("HOME")),
+    "variable of C": (
+        lambda: os.environ.update(NEW_ONE="1"),
+        lambda: subprocess.check_output("echo $NEW_ONE", shell=True),
+    ),
+    "time zone": (_set_tz, _tz),
+    "path extended": (lambda: sys.path.insert(0, "/somewhere"), lambda: list(sys.path)),
+    "path replaced": (_set_path, lambda: list(sys.path)),
+    "umask": (lambda: os.umask(0o027), _umask),
+    "locale": (lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"), lambda: locale.setlocale(locale.LC_ALL)),
+    "filters": (lambda: warnings.simplefilter("error"), lambda: list(warnings.filters)),
+    "filters reset": (warnings.resetwarnings, lambda: list(warnings.filters)),
+    "level of the root": (lambda: logging.getLogger().setLevel(3), lambda: logging.getLogger().level),
+    "level of a logger": (lambda: logging.getLogger("iso").setLevel(3), lambda: logging.getLogger("iso").level),
+    "handler": (
+        lambda: logging.getLogger("iso").addHandler(logging.NullHandler()),
+        lambda: list(logging.getLogger("iso").handlers),
+    ),
+    "basicConfig": (
+        lambda: logging.basicConfig(level=3, force=True),
+        lambda: (logging.getLogger().level, list(logging.getLogger().handlers)),
+    ),
+    "logging disabled": (lambda: logging.disable(50), lambda: logging.getLogger().manager.disable),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_a_body_changes_is_its_own(isolated: Isolation, what: str) -> None:
+    """Gone at its end and in the turns of others, back in its own."""
+    change, look = CHANGES[what]
+    if what == "locale":
+        locale.setlocale(locale.LC_ALL, "C")
+        isolated = Isolation()
+    before = look()
+    one, other = FakeBody(isolated), FakeBody(isolated)
+
+    isolated.turn(one)
+    change()
+    changed = look()
+    isolated.turn(other)
+    assert before == look()
+    isolated.turn(one)
+    assert changed == look() != before
+    isolated.end(one)
+    assert before == look()
+    isolated.turn(other)
+    isolated.end(other)
+    assert before == look()
+
+
+SEEDS: dict[str, tuple[Callable[[], object], Callable[[], float]]] = {
+    "random": (lambda: random.seed(1), random.random),
+    "numpy": (lambda: np.random.seed(1), lambda: float(np.random.random())),  # noqa: NPY002
+    "numpy state": (lambda: np.random.set_state(np.random.RandomState(1).get_state()), np.random.random),  # noqa: NPY002
+    "random state": (lambda: random.setstate(random.Random(1).getstate()), random.random),
+}
+
+
+@pytest.mark.parametrize("what", SEEDS)
+def test_a_seed_is_its_attempts(isolated: Isolation, what: str) -> None:
+    """Its sequence goes on at its turns; others draw other numbers, before and after."""
+    seed, draw = SEEDS[what]
+    seed()
+    expected = [draw() for _ in range(4)]
+    one, other = FakeBody(isolated), FakeBody(isolated)
+
+    isolated.turn(one)
+    seed()
+    got = [draw(), draw()]
+    isolated.turn(other)
+    others = [draw(), draw()]
+    isolated.turn(one)
+    got += [draw(), draw()]
+    isolated.end(one)
+    after = [draw() for _ in range(4)]
+
+    assert got == expected
+    assert not set(others) & set(expected)
+    assert not set(after) & set(expected)
+
+
+def test_without_a_seed_numbers_go_on(isolated: Isolation) -> None:
+    """Actions that seed nothing do not draw the same numbers."""
+    drawn = []
+    for _ in range(5):
+        body = FakeBody(isolated)
+        isolated.turn(body)
+        drawn.append(random.random())
+        isolated.end(body)
+
+    assert len(set(drawn)) == 5
+
+
+def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken away from a body that computes on another thread; at the last one's end all is as before."""
+    monkeypatch.setattr(isolation, "PATIENCE", 0.01)
+    one, other = FakeBody(isolated), FakeBody(isolated)
+    before = Path.cwd()
+    one.place.computes = lambda: True
+
+    isolated.turn(one)
+    os.chdir("/")
+    isolated.turn(other)
+    assert Path("/") == Path.cwd()
+    isolated.end(one)
+    isolated.end(other)
+
+    assert before == Path.cwd()
+
+
+def test_what_libraries_set_up_at_their_import_stays(isolated: Isolation, tmp_path: Path) -> None:
+    """They are imported once in a process: the next attempt would be without it."""
+    (tmp_path / "a_library.py").write_text(
+        "import logging, warnings\nlogging.getLogger('a_library').setLevel(7)\n"
+        "warnings.filterwarnings('ignore', module='a_library')\n"
+    )
+    body = FakeBody(isolated)
+    isolated.turn(body)
+    sys.path.insert(0, str(tmp_path))
+    __import__("a_library")
+    warnings.filterwarnings("ignore", message="of the body's own")
+    isolated.end(body)
+
+    texts = [str(item) for item in warnings.filters]
+    assert logging.getLogger("a_library").level == 7
+    assert any("a_library" in text for text in texts)
+    assert not any("of the body's own" in text for text in texts)
+    assert str(tmp_path) not in sys.path
+
+
+def test_what_is_done_between_attempts_stays(isolated: Isolation) -> None:
+    """Cells that run everywhere."""
+    isolated.rebase(lambda: os.environ.update(STAYS="1"))
+    body = FakeBody(isolated)
+    isolated.turn(body)
+    isolated.end(body)
+
+    assert "1" == os.environ["STAYS"]
+    with contextlib.suppress(KeyError):
+        del os.environ["STAYS"]
+    assert "<Isolation [between attempts]>" == repr(isolated)
