@@ -77,6 +77,8 @@ class KernelNetwork(Network):
         self._again: dict[str, float] = {}
         self._entry = entry
         self.routes: Routes
+        #: Whether the scheduler does not answer any more.
+        self._is_lost = False
         #: Addresses of the nannies, by that of their worker; "" where there is none.
         self._nannies: dict[str, str] = {}
         #: For how many seconds each worker has been silent.
@@ -130,6 +132,7 @@ class KernelNetwork(Network):
                 if self.handle.client.status == "running":  # else it is being closed, by whomever
                     logger.warning("flyte_nb could not look at the workers, and tries again: %r", exc)
             if misses >= BUSY_MISSES:
+                self._is_lost = True
                 self.on_scheduler_lost()
                 return
 
@@ -357,7 +360,7 @@ class KernelNetwork(Network):
         """Dask's client, once there is a cluster."""
         await asyncio.shield(self.ready)
         assert self.handle is not None
-        if self.handle.client.scheduler is None:  # Dask's client has closed itself
+        if self._is_lost or self.handle.client.scheduler is None:  # Dask's client closes itself, sooner or later
             raise SchedulerLostError(self.lost_text())
         return self.handle.client
 
