@@ -77,8 +77,8 @@ class KernelNetwork(Network):
         self._again: dict[str, float] = {}
         self._entry = entry
         self.routes: Routes
-        #: Whether the scheduler does not answer any more.
-        self._is_lost = False
+        #: Whether the scheduler was asked in vain, for the last time.
+        self._is_given_up = False
         #: Addresses of the nannies, by that of their worker; "" where there is none.
         self._nannies: dict[str, str] = {}
         #: For how many seconds each worker has been silent.
@@ -132,7 +132,7 @@ class KernelNetwork(Network):
                 if self.handle.client.status == "running":  # else it is being closed, by whomever
                     logger.warning("flyte_nb could not look at the workers, and tries again: %r", exc)
             if misses >= BUSY_MISSES:
-                self._is_lost = True
+                self._is_given_up = True
                 self.on_scheduler_lost()
                 return
 
@@ -217,8 +217,10 @@ class KernelNetwork(Network):
     async def _welcome(self, workers: list[str]) -> None:
         """Make workers hosts, and link to them."""
         assert self.handle is not None
-        try:  # those of the embedded cluster are hosts before they register
-            refused = {} if self.handle.embedded else await asyncio.wait_for(self._hosts(workers), WELCOME_S)
+        # Those of the embedded cluster are hosts before they register; unless they have taken this kernel for gone.
+        ready = self.handle.embedded and not any(address in self.unreachable for address in workers)
+        try:
+            refused = {} if ready else await asyncio.wait_for(self._hosts(workers), WELCOME_S)
         except TimeoutError:
             if len(workers) > 1:  # one of them does not answer
                 await asyncio.gather(*(self._welcome([address]) for address in workers))
@@ -348,6 +350,11 @@ class KernelNetwork(Network):
         """This is the home of its runs."""
         self.at_home(run.name, op, args)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the scheduler does not answer any more. Dask's client closes itself, sooner or later."""
+        return self._is_given_up or (self.handle is not None and self.handle.client.scheduler is None)
+
     def lost_text(self) -> str:
         """The message of the error once the scheduler is gone."""
         assert self.handle is not None
@@ -360,7 +367,7 @@ class KernelNetwork(Network):
         """Dask's client, once there is a cluster."""
         await asyncio.shield(self.ready)
         assert self.handle is not None
-        if self._is_lost or self.handle.client.scheduler is None:  # Dask's client closes itself, sooner or later
+        if self.is_lost:
             raise SchedulerLostError(self.lost_text())
         return self.handle.client
 

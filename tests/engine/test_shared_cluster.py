@@ -198,7 +198,17 @@ def expected(owner: str, n: int) -> list[str]:
 
 def on_worker(dask_worker: Any) -> list[str]:
     """What of this package is in a worker."""
+    import asyncio
+    import locale
+    import logging
+    import multiprocessing
+    import os
+    import random
+    import subprocess
     import sys
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing.reduction import ForkingPickler
     from pathlib import Path
 
     found = [name for name in vars(dask_worker) if "flyte" in name]
@@ -206,6 +216,16 @@ def on_worker(dask_worker: Any) -> list[str]:
     found += [name for name in sys.modules if name.partition(".")[0] == "flyte_nb"]
     found += [path for path in sys.path if "flyte_nb" in path]
     found += [str(path) for path in Path(dask_worker.local_directory).rglob("*") if "flyte" in path.name]
+    hooks = (
+        threading.Thread.start, ThreadPoolExecutor.submit, subprocess.Popen.__init__, os.fork, os.chdir, os.putenv,
+        logging.Logger.addHandler, logging.Logger.callHandlers, locale.setlocale, random.seed, sys.breakpointhook,
+        type(sys.stdout), type(asyncio.get_event_loop_policy()), getattr(ForkingPickler, "reducer_override", None),
+    )  # fmt: skip
+    found += [
+        str(hook) for hook in hooks if hasattr(hook, "__wrapped__") or "flyte" in str(getattr(hook, "__module__", ""))
+    ]
+    found += [thread.name for thread in threading.enumerate() if "flyte" in thread.name]
+    found += ["children"] * (dask_worker.nanny is not None and not multiprocessing.current_process().daemon)
     return found + [str(key) for key in dask_worker.state.tasks]
 
 

@@ -36,7 +36,7 @@ def cluster_text(session: Session) -> str:
     network = session.engine.network
     handle = network.handle
     assert handle is not None
-    if handle.client.scheduler is None:  # Dask's client has closed itself
+    if network.is_lost:
         return network.lost_text()
     what = "Embedded cluster" if handle.embedded else "Attached to"
     slots = sum(w.nthreads for w in network.roster.values())
