@@ -151,7 +151,8 @@ def init(cluster: Any = None, **options: Any) -> None:
             ``security`` (TLS credentials of an existing cluster), ``links`` (how its workers are reached: "direct", "relay" =
             through the scheduler, "auto" = whichever answers first);
             ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
-            ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``). Of
+            ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``);
+            ``history`` (False: runs are not recorded; a folder: they are, there; ``FLYTE_NB_HISTORY`` says the same). Of
             Flyte's own keywords, ``project``, ``domain``, ``org``, ``log_level`` and ``user_log_level`` take effect; the
             others (``endpoint root_dir ...``) are accepted.
 
@@ -164,6 +165,11 @@ def init(cluster: Any = None, **options: Any) -> None:
     _set_defaults(**options)
     if options.get("cache_dir") is not None:
         importlib.import_module("flyte_nb.core.cache.location").configure(options["cache_dir"])
+    if options.get("history") is not None:
+        importlib.import_module("flyte_nb.core.journal.location").configure(options["history"])
+        session = importlib.import_module("flyte_nb.kernel.session").Session.current
+        if session is not None:
+            session.record_again()
     if "on_failure" in options or "breakpoint_wait" in options:
         onfailure = importlib.import_module("flyte_nb.core.steps.on_failure")
         onfailure.set_defaults(options.get("on_failure"), options.get("breakpoint_wait"))

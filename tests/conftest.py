@@ -13,6 +13,7 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """Results that tests cache, here and in kernels they start, stay out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLYTE_NB_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FLYTE_NB_HISTORY", "off")
         yield
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent / "flyte_nb"
 #: The rooms of `flyte_nb/core`, from the ground up. Each may import those before it; `CORE_MAY` says which it does.
 CORE = (
     "values", "transport", "history", "failures", "settings", "interface", "control", "cache", "tasks", "steps", "attempts",
-    "runs",
+    "runs", "journal",
 )  # fmt: skip
 CORE_MAY = {
     "values": "errors",
@@ -33,6 +33,7 @@ CORE_MAY = {
     "steps": "errors values transport history settings control tasks",
     "attempts": "errors values transport history failures settings control tasks",
     "runs": "errors values transport history failures settings interface control cache tasks steps attempts import_alias",
+    "journal": "errors values transport history settings control cache tasks runs",
 }
 #: Every other package: those that it may import.
 MAY = {

@@ -88,12 +88,12 @@ class KernelNetwork(Network):
         #: Numbers and sources of the cells that run on every worker.
         self.everywhere: list[tuple[int, str]] = []
 
-    async def start(self, target: Any, *, links: Links = "auto", **options: Any) -> None:
+    async def start(self, target: Any, *, links: Links | None = None, **options: Any) -> None:
         """Open the cluster and link to its workers."""
         try:
             self.handle = await open_cluster(target, self.exits, kernel=self.me, **options)
             self.grows = not self.handle.embedded
-            self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links)
+            self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links or "auto")
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
             if self.handle.embedded:
                 self.handle.cluster.on_worker = self._worker_arrived

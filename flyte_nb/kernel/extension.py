@@ -20,6 +20,7 @@ from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics
 from flyte_nb.kernel.operations.nest import NestAdvisor
+from flyte_nb.kernel.past import say_cut_off
 from flyte_nb.kernel.run_status_lines import run_status, short_name
 from flyte_nb.kernel.session import Session, ensure
 from flyte_nb.kernel.shutdown import Shutdown
@@ -64,6 +65,8 @@ def load(ip: Any) -> None:
     magics.install()
     shutdown.install()
     ip.register_magics(FlyteMagics(ip))
+    if cells.current is not None:  # loaded from a cell, which a person looks at
+        _on_session(lambda session: say_cut_off(session.past, ip.user_ns))()
     _undo[:] = [
         install_line_magic(ip), silence_python(), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
         shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, *remove_stop, remove_start, remove_end,

@@ -35,6 +35,7 @@ from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
+from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.views.browser.details import Details
@@ -70,6 +71,8 @@ class Session:
         self.controller = self.engine.controller
         self.retained = self.engine.retained
         self.home = self.engine.network.me
+        #: Runs of earlier kernels, and the recording of this one's; None where that is off.
+        self.past = past_of(self)
         self._names = itertools.count(1)
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
         surroundings.begin(here=options.get("target") is None)
@@ -173,6 +176,7 @@ class Session:
         """A cell begins."""
         if self.notebook is not None:
             self.notebook.cell_started()
+            say_cut_off(self.past, self.notebook.cells.ip.user_ns)
         self._dumped = None
 
     def cell_ended(self, cell: Cell, error: BaseException | None) -> None:
@@ -234,6 +238,14 @@ class Session:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
+    def record_again(self) -> None:
+        """Whether runs are recorded, or where, was set anew."""
+        if self.past is not None:
+            stop_recording(self.past, self)
+        self.past = past_of(self)
+        if self.notebook is not None:
+            say_cut_off(self.past, self.notebook.cells.ip.user_ns)
+
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait for the cluster; raises what starting it raised."""
         self.starting.result(timeout)
@@ -273,6 +285,8 @@ class Session:
     def close(self) -> None:
         """Cancel what runs, close cluster and thread. Idempotent."""
         atexit.unregister(self.close)
+        if self.past is not None:  # first: what is ended now was cut off
+            self.past.journal.close()
         if self.engine.thread.thread.is_alive():
             try:
                 self.gateway.ask(self._close_views, timeout=5)

@@ -1,7 +1,7 @@
 """``flyte.remote``: find runs, actions and conditions again, by name. Runs in: the process that started them.
 
-Runs of other processes, and what a Flyte server keeps (deployed tasks, apps, secrets), are not here: those names import, and
-say so when used. Conditions can also be found from inside a task, for the run that it belongs to.
+Runs of earlier kernels are found as well ("k41.r7"). What a Flyte server keeps (deployed tasks, apps, secrets) is not here:
+those names import, and say so when used. Conditions can also be found from inside a task, for the run that it belongs to.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from flyte_nb.core.control.questions import Answer
 from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.journal import values
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.core.transport.payload import Packed, Payload
@@ -84,7 +85,7 @@ class Host:
         self.breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews = PreviewStore()
-        self.retained = FarRetained(self.network)
+        self.retained = FarRetained(self.network, values.write_at)
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping

@@ -15,23 +15,27 @@ interface Context {
 }
 
 /**
- * One widget model. anywidget takes a view's listeners away with the view, but a view lives on after its output was replaced
- * by the static snapshot: so the model listens once, and hands on to the apps.
+ * One widget model. A view belongs to a run and not to an output: it stays alive over the static picture of its run, which is
+ * what the saved notebook has, wherever that is drawn, redrawn, or found when the page was loaded again.
  */
 export default () => {
   const mounts = new Set<Mount>();
   return {
     initialize({ model }: { model: Model }): void {
+      const places = new Places(model, mounts);
+      // anywidget takes a view's listeners away with the view: so the model listens once, and hands on to the apps.
       const onMessage = (message: Message, buffers: DataView[]): void => {
-        for (const mount of mounts) mount.receive(message, buffers ?? []);
+        for (const mount of mounts) mount.app.receive(message, buffers ?? []);
+        if (message.kind === "final") places.look();
       };
       model.on("msg:custom", onMessage as never);
       model.on("comm:close", (() => {
+        places.stop();
         for (const mount of mounts) mount.orphan();
       }) as never);
     },
     render({ model, el }: Context): () => void {
-      const mount = new Mount(new App(model), String(model.get("uid")), () => mounts.delete(mount));
+      const mount = new Mount(new App(model), () => mounts.delete(mount));
       mounts.add(mount);
       el.append(mount.app.root);
       mount.app.start();
@@ -40,29 +44,66 @@ export default () => {
   };
 };
 
-/** The place of a view in the page: it stays alive over the static snapshot of its run, wherever that is (re)drawn. */
+/** The static pictures of one run in the page: each gets a view over it. */
+class Places {
+  private readonly timer = setInterval(() => this.look(), LOOK_FOR_ANCHOR);
+  /** A picture that is redrawn gets its view back before it is painted. */
+  private readonly observer = new MutationObserver((records) => {
+    if (records.some(({ addedNodes }) => [...addedNodes].some(hasAnchor))) this.look();
+  });
+
+  constructor(
+    private readonly model: Model,
+    private readonly mounts: Set<Mount>,
+  ) {
+    this.observer.observe(document.body, { childList: true, subtree: true });
+    this.look();
+  }
+
+  look(): void {
+    const uid = String(this.model.get("uid"));
+    for (const anchor of document.querySelectorAll<HTMLElement>(".flyte-nb-static"))
+      if (anchor.dataset.flyteView === uid && !anchor.querySelector(":scope > .fnb")) this.fill(anchor);
+    for (const mount of [...this.mounts]) mount.age();
+  }
+
+  private fill(anchor: HTMLElement): void {
+    const idle = [...this.mounts].find(({ app }) => !app.root.isConnected);
+    if (idle) {
+      idle.put(anchor);
+      return;
+    }
+    const made: Mount = new Mount(new App(this.model), () => this.mounts.delete(made));
+    this.mounts.add(made);
+    made.put(anchor);
+    made.app.start();
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+    this.observer.disconnect();
+  }
+}
+
+const hasAnchor = (node: Node): boolean =>
+  node instanceof HTMLElement &&
+  (node.classList.contains("flyte-nb-static") || node.querySelector(".flyte-nb-static") !== null);
+
+/** A view, and its place in the page. */
 class Mount {
-  private timer: ReturnType<typeof setInterval> | null = null;
   private lost = 0;
   private ended = false;
 
   constructor(
     readonly app: App,
-    private readonly uid: string,
     private readonly done: () => void,
-  ) {}
-
-  receive(message: Message, buffers: DataView[]): void {
-    this.app.receive(message, buffers);
-    if (this.app.final) this.start();
+  ) {
+    app.gone = () => this.orphan();
   }
 
-  /** The view's output was removed or replaced. */
+  /** The view's output was removed or replaced: by the static picture, over which it goes on, if a picture comes. */
   leave(): void {
-    // At its end a run's output becomes static HTML, and this view is removed with the old output. It lives on over the
-    // static picture for as long as the page does.
-    if (this.app.final) this.start();
-    else this.stop();
+    this.lost = 0;
   }
 
   /** The kernel let go of the run: whatever static picture is below is all there is. */
@@ -72,39 +113,34 @@ class Mount {
     if (!anchor) return;
     this.stop();
     for (const child of anchor.children) (child as HTMLElement).style.display = "";
+    const said = document.createElement("div");
+    said.style.padding = "3px 10px";
+    said.textContent =
+      "The kernel has gone; this is the last that was known. In a new one, %flyte runs lists this run, %flyte show brings it " +
+      "back, and %%flyte recover in its cell's first line keeps what was done.";
+    anchor.append(said);
   }
 
-  start(): void {
-    if (this.timer || this.ended) return;
-    this.timer = setInterval(() => this.look(), LOOK_FOR_ANCHOR);
-    this.look();
-    requestAnimationFrame(() => this.look());
+  /** Show the view over a static picture. */
+  put(anchor: HTMLElement): void {
+    for (const child of anchor.children) (child as HTMLElement).style.display = "none";
+    Object.assign(anchor.style, { border: "0", overflow: "visible" });
+    anchor.append(this.app.root);
+    this.app.remounted();
+    // Lab keeps HTML outputs 20 pixels off the right edge; widgets not.
+    const host = anchor.closest<HTMLElement>(".jp-RenderedHTMLCommon");
+    if (host) host.style.paddingRight = "0";
   }
 
-  private look(): void {
-    if (this.app.root.isConnected) {
-      this.lost = 0;
-      return;
-    }
-    for (const anchor of document.querySelectorAll<HTMLElement>(".flyte-nb-static")) {
-      if (anchor.dataset.flyteView !== this.uid || anchor.querySelector(":scope > .fnb")) continue;
-      for (const child of anchor.children) (child as HTMLElement).style.display = "none";
-      Object.assign(anchor.style, { border: "0", overflow: "visible" });
-      anchor.append(this.app.root);
-      this.app.remounted();
-      // Lab keeps HTML outputs 20 pixels off the right edge; widgets not.
-      const host = anchor.closest<HTMLElement>(".jp-RenderedHTMLCommon");
-      if (host) host.style.paddingRight = "0";
-      return;
-    }
-    this.lost += LOOK_FOR_ANCHOR;
+  /** A while has passed; a view without a place for long is given up. */
+  age(): void {
+    this.lost = this.app.root.isConnected ? 0 : this.lost + LOOK_FOR_ANCHOR;
     if (this.lost > GIVE_UP) this.stop();
   }
 
-  stop(): void {
+  private stop(): void {
     if (this.ended) return;
     this.ended = true;
-    if (this.timer) clearInterval(this.timer);
     this.done();
     this.app.destroy();
   }

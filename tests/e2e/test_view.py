@@ -338,7 +338,7 @@ def test_picture_is_rebuilt_from_the_kernel(server: JupyterServer, browser: Brow
     expect(view(notebook, "r11")).to_have_count(2)
     expect(view(notebook, "r11").last.locator("[role=row]")).to_have_count(13)
     notebook.restart_kernel()
-    expect(view(notebook, "r11").first.locator(".fnb-notice")).to_contain_text("The kernel is gone")
+    expect(notebook.page.locator(".flyte-nb-static").first).to_contain_text("The kernel has gone")
     notebook.close()
 
 

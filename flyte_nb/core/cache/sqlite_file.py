@@ -1,18 +1,18 @@
-"""SQLite file of the result cache: made, marked as ours, quarantined when it is damaged. Runs in: a run's home."""
+"""SQLite files of results and of history: made, marked as ours, quarantined when damaged. Runs in: a run's home."""
 
 from __future__ import annotations
 
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyte_nb.core.settings.notices import notice_once
 from flyte_nb.core.transport import trust
 
 logger = logging.getLogger("flyte")
 
-#: Name of the file; another layout of the tables is another file.
+#: Name of the results' file; another layout of the tables is another file.
 FILE_NAME = "results-1.sqlite"
 #: Marks the file as ours (``PRAGMA application_id``): "fnb1".
 APPLICATION_ID = 0x666E6231
@@ -40,11 +40,38 @@ class ForeignFileError(Exception):
     """The file is another program's database."""
 
 
-class CacheFile:
-    """The file in a folder, which is made if need be. Both must be this user's alone (`trust`)."""
+class Layout(NamedTuple):
+    """What is kept in a file, and what people are told of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
+    #: Another layout of the tables is another file.
+    file_name: str
+    tables: str
+    #: ``PRAGMA user_version`` of the file: one of another version is left alone.
+    version: int
+    #: "The result cache".
+    name: str
+    #: What becomes of it without the file: "Results are not cached".
+    without: str
+    #: What can be done then.
+    remedy: str
+    #: What one failure costs.
+    failed: str
+
+
+RESULTS = Layout(
+    FILE_NAME, _TABLES, 0, "The result cache", "Results are not cached",
+    "Tasks run as if cache= were off; set FLYTE_NB_CACHE_DIR to a folder that can be written, or "
+    "`flyte_nb.init(cache_dir=...)`.",
+    "A result could not be cached, or looked up",
+)  # fmt: skip
+
+
+class SqliteFile:
+    """The file of a layout in a folder, which is made if need be. Both must be this user's alone (`trust`)."""
+
+    def __init__(self, folder: Path, layout: Layout = RESULTS) -> None:
+        self.layout = layout
+        self.path = folder / layout.file_name
         #: Why it is not used; "" while all is well.
         self.off = ""
         self._damages = 0
@@ -92,15 +119,20 @@ class CacheFile:
             trust.make_private(self.path)  # SQLite makes the files beside it with the same rights
         db = sqlite3.connect(self.path, timeout=timeout, check_same_thread=False)
         try:
-            mark = db.execute("PRAGMA application_id").fetchone()[0]
+            # The tables first: another kernel that makes the file marks it before it makes them.
             tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            mark = db.execute("PRAGMA application_id").fetchone()[0]
+            version = db.execute("PRAGMA user_version").fetchone()[0]
             if tables and mark != APPLICATION_ID:
                 raise ForeignFileError(f"{self.path} is a database of another program")
+            if tables and version != self.layout.version:
+                raise ForeignFileError(f"{self.path} was written by another version of flyte_nb")
             if not tables:
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {self.layout.version}")
                 db.execute("PRAGMA journal_mode = WAL")
-                db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+                db.executescript(f"BEGIN IMMEDIATE; {self.layout.tables} COMMIT;")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 33554432")
         except BaseException:
@@ -109,45 +141,42 @@ class CacheFile:
         return db
 
     def _quarantine(self, exc: BaseException) -> None:
-        aside = self.path.with_name(f"{FILE_NAME}.damaged-{int(time.time())}")
+        aside = self.path.with_name(f"{self.layout.file_name}.damaged-{int(time.time())}")
         try:
             self.path.rename(aside)
             for suffix in ("-wal", "-shm"):
-                self.path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
+                self.path.with_name(self.layout.file_name + suffix).unlink(missing_ok=True)
         except FileNotFoundError:
             return  # another kernel has done it
         except OSError as fault:  # Windows renames no file that another kernel has open
             self.off = f"{exc}; {fault}"
             notice_once(
-                "cache-off", f"Results are not cached: {self.path} is damaged and in use. Close the other kernels."
+                f"{self.path} off",
+                f"{self.layout.without}: {self.path} is damaged and in use. Close the other kernels.",
             )
             return
         notice_once(
-            "cache-damaged",
-            f"The result cache was damaged ({exc}) and starts anew; the old file is {aside}. Delete it unless you need it.",
+            f"{self.path} damaged",
+            f"{self.layout.name} was damaged ({exc}) and starts anew; the old file is {aside}. Delete it unless you need it.",
         )
 
     def trouble(self, exc: BaseException) -> None:
-        """Report a failure once; turn the cache off, or quarantine the file, where it will not get better."""
+        """Report a failure once; give the file up, or quarantine the file, where it will not get better."""
         damage = is_damage(exc)
         if damage and self._damages < MAX_DAMAGES:
             self._damages += 1
             self._quarantine(exc)
         elif isinstance(exc, trust.UntrustedError):
             self.off = str(exc)
-            notice_once("cache-untrusted", f"Results are not cached: {exc}. Tasks run as if cache= were off.")
+            notice_once(f"{self.path} off", f"{self.layout.without}: {exc}.")
         elif (
             damage or isinstance(exc, ForeignFileError | OSError | ImportError) or any(x in str(exc) for x in _HOPELESS)
         ):
             self.off = str(exc)
-            notice_once(
-                "cache-off",
-                f"Results are not cached: {exc}. Tasks run as if cache= were off; set FLYTE_NB_CACHE_DIR to a folder that can "
-                "be written, or `flyte_nb.init(cache_dir=...)`.",
-            )
+            notice_once(f"{self.path} off", f"{self.layout.without}: {exc}. {self.layout.remedy}")
         elif "locked" not in str(exc):
-            notice_once("cache-trouble", f"A result could not be cached, or looked up: {type(exc).__name__}: {exc}.")
-        logger.debug("result cache", exc_info=exc)
+            notice_once(f"{self.path} trouble", f"{self.layout.failed}: {type(exc).__name__}: {exc}.")
+        logger.debug("%s", self.path, exc_info=exc)
 
 
 def is_damage(exc: BaseException) -> bool:

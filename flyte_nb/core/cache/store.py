@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flyte_nb.core.cache import rebind
-from flyte_nb.core.cache.sqlite_file import CacheFile, Nothing, is_damage
+from flyte_nb.core.cache.sqlite_file import Nothing, SqliteFile, is_damage
 from flyte_nb.core.transport.blobs import content_of
 from flyte_nb.core.transport.payload import Packed, Payload, carried
 
@@ -68,7 +68,7 @@ class CacheStore:
         max_bytes: int = MAX_CACHE_BYTES,
     ) -> None:  # fmt: skip
         self.folder = folder
-        self._file = CacheFile(folder)
+        self._file = SqliteFile(folder)
         self.max_bytes = max_bytes
         self._post = post
         self._jobs: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()

@@ -137,20 +137,34 @@ class Replay:
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | ResumePoint]]:
         for name, result in results_of_children(self._store.runs.get(run), parent):
             large: Payload | ResumePoint | None
-            large = self._retained.result(run, name) if isinstance(result, ResumePoint) else None
+            large = self._large(run, name) if isinstance(result, ResumePoint) else None
             if large is None and isinstance(result, ResumePoint) and result.error is not None:
                 large = result._replace(losses=max(self._losses.get((run, name), 0) - 1.0, 0.0))
             yield name, (result if large is None else large)
+
+    def _large(self, run: str, name: str) -> Payload | None:
+        record = self._store.runs.get(run)
+        changed = record is not None and record.actions[name].task in record.changed_tasks
+        return None if changed else self._retained.result(run, name)
 
 
 class FarRetained:
     """Retains large results at a worker: sends those of a moderate size to their run's home, and keeps larger ones.
 
     A larger one is kept until its parent has succeeded or its run has ended. Failed calls are retained at home only.
+
+    Args:
+        home: Of the runs.
+        record: Puts a larger one into the history of its run as well, at a place that the home names.
+        max_bytes: Bytes of larger ones kept.
     """
 
-    def __init__(self, home: Home, max_bytes: int = FAR_RETAINED_BYTES) -> None:
+    def __init__(
+        self, home: Home, record: Callable[[Any, Payload], None] = lambda _place, _result: None,
+        max_bytes: int = FAR_RETAINED_BYTES,
+    ) -> None:  # fmt: skip
         self._home = home
+        self._record = record
         self._max_bytes = max_bytes
         self._nbytes = 0
         #: By (run, parent), then by name.
@@ -166,7 +180,10 @@ class FarRetained:
         size = nbytes(result)
         if type(result) is not Packed and size <= FAR_BYTES:
             self._home.ask(call.run, "keep_result", (call.name, result), lambda _answer: None)
-        elif size <= self._max_bytes:
+            return
+        kept = result
+        self._home.ask(call.run, "history.place", (call.name, size), lambda place: self._record(place, kept))
+        if size <= self._max_bytes:
             self._large.setdefault((call.run.name, call.parent), {})[call.name] = result
             self._nbytes += size
             while self._nbytes > self._max_bytes:
@@ -195,8 +212,11 @@ def results_of_children(record: RunRecord | None, parent: str) -> Records:
         it will be executed again under the same name.
     """
     found: list[tuple[str, Payload | ResumePoint]] = []
+    changed = record.changed_tasks if record is not None else frozenset()
     for action in record.children_of(parent) if record is not None else ():
-        if action.kind == "sleep":  # slept or not, it counts from its first call
+        if action.task in changed:
+            found.append((action.name, resume_point(action)))
+        elif action.kind == "sleep":  # slept or not, it counts from its first call
             found.append((action.name, pickle.dumps(action.queued_at)))
         elif action.output is not None and action.phase.is_terminal and not action.phase.is_failure:
             found.append((action.name, action.output))

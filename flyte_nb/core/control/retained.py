@@ -7,6 +7,7 @@ anyway; it is dropped with its run, or when the bounds are reached.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Protocol
 
 from flyte_nb.core.control.calls import Call
@@ -31,8 +32,26 @@ class Retains(Protocol):
         """An action has ended, with a result or (None) without; `large`: it is not in the action's record."""
 
 
+class Keeper(Protocol):
+    """What keeps on disk what is retained here: `flyte_nb.core.journal.journal.Journal`."""
+
+    def keep_result(self, run: str, action: str, payload: Payload) -> None:
+        """Keep a result that is too large for an event."""
+
+    def keep_call(self, call: Call) -> None:
+        """Keep a call's arguments, if they are too large for an event."""
+
+    def keep_custom(self, call: Call) -> None:
+        """Keep a call's custom context."""
+
+
 class Retained:
     """Calls and results by (run, action)."""
+
+    #: None where nothing is kept on disk.
+    keeper: Keeper | None = None
+    #: Finds on disk a large "result" of an action of an earlier kernel's run, or its "inputs"; None if it has none.
+    shelf: Callable[[str, str, str], Payload | None] = staticmethod(lambda _run, _action, _what: None)
 
     def __init__(self, max_bytes: int = MAX_RETAINED_BYTES) -> None:
         self.max_bytes = max_bytes
@@ -47,6 +66,8 @@ class Retained:
             self.keep_call(call)
         if call.custom:
             self._customs[call.run.name, call.name] = call.custom
+            if self.keeper is not None:
+                self.keeper.keep_custom(call)
             if len(self._customs) > MAX_ENTRIES:
                 self._customs.popitem(last=False)
 
@@ -66,6 +87,8 @@ class Retained:
         size = nbytes(call.payload)
         self.nbytes += size - self._calls.pop(key, (call, 0))[1]
         self._calls[key] = (call, size)
+        if self.keeper is not None:
+            self.keeper.keep_call(call)
         self._trim()
 
     def keep_result(self, run: str, action: str, result: Payload) -> None:
@@ -74,6 +97,8 @@ class Retained:
         size = nbytes(result)
         self.nbytes += size - self._results.pop(key, (result, 0))[1]
         self._results[key] = (result, size)
+        if self.keeper is not None:
+            self.keeper.keep_result(run, action, result)
         self._trim()
 
     def custom(self, run: str, action: str) -> tuple[tuple[str, str], ...]:
@@ -88,7 +113,16 @@ class Retained:
     def result(self, run: str, action: str) -> Payload | None:
         """The large result of an action; None if it is not kept."""
         found = self._results.get((run, action))
-        return found[0] if found else None
+        return found[0] if found else self.shelf(run, action, "result")
+
+    def put_result(self, run: str, action: str, result: Payload) -> None:
+        """Keep a large result in memory that is on disk in another form."""
+        self._results[run, action] = (result, nbytes(result))
+        self.nbytes += nbytes(result)
+
+    def put_custom(self, run: str, action: str, custom: tuple[tuple[str, str], ...]) -> None:
+        """Keep the custom context of a call of an earlier kernel."""
+        self._customs[run, action] = custom
 
     def drop_call(self, call: Call) -> None:
         """Drop the call of an action that has succeeded in the end."""

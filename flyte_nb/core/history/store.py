@@ -89,6 +89,8 @@ class RunRecord:
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
         self.subscribers: list[Changes] = []
+        #: Tasks whose code has changed since: what they returned is not used again.
+        self.changed_tasks: frozenset[str] = frozenset()
         self._positions: dict[str, tuple[Group, int]] = {}
         #: What it takes in memory, once it has closed.
         self.nbytes = 0
@@ -201,6 +203,8 @@ class RunStore:
         self.forgotten: OrderedDict[str, None] = OrderedDict()
         #: Called with each `RunOpened`, `RunClosed` and `RunReopened`, after folding.
         self.listeners: list[Callable[[ev.Event], None]] = []
+        #: Given each event as it arrives, if there is one: what records them.
+        self.tap: Callable[[ev.Event], None] | None = None
 
     def extend(self, events: Iterable[ev.Event]) -> None:
         """Fold events, in any order of arrival."""
@@ -209,6 +213,8 @@ class RunStore:
 
     def append(self, event: ev.Event) -> None:
         """Fold one event. Events of a run that is unknown (dropped, or not yet opened) are ignored."""
+        if self.tap is not None:
+            self.tap(event)
         kind = type(event)
         if kind is ev.RunOpened:
             self._open(event)  # type: ignore[arg-type]
@@ -232,7 +238,7 @@ class RunStore:
             record.measure()
             self._announce(event)
         elif kind is ev.RunReopened:
-            record.update(phase=Phase.RUNNING, ended_at=None, error=None)
+            record.update(phase=Phase.RUNNING, ended_at=None, error=None, note="")
             self._announce(event)
         else:
             record.apply(event)
@@ -249,11 +255,18 @@ class RunStore:
         self._forget_old()
         self._announce(event)
 
+    def adopt(self, record: RunRecord) -> None:
+        """Take a run of an earlier kernel: it comes before those of this one."""
+        self.runs = {record.state.run: record, **self.runs}
+
     def _forget_old(self) -> None:
         closed = [record for record in self.runs.values() if record.state.ended_at is not None]
         surplus = len(self.runs) - MAX_RUNS
         size = sum(record.nbytes for record in closed)
+        needed = self._recovered()
         for record in closed[:-1]:
+            if record.state.run in needed:
+                continue
             if surplus <= 0 and size <= MAX_BYTES:
                 return
             surplus -= 1
@@ -263,13 +276,24 @@ class RunStore:
         while len(self.forgotten) > MAX_FORGOTTEN:
             self.forgotten.popitem(last=False)
 
+    def _recovered(self) -> set[str]:
+        """Names of runs whose results those that go on may ask for."""
+        found: set[str] = set()
+        for record in self.runs.values():
+            older = record.state.recovers if record.state.ended_at is None else ""
+            while older and older not in found:
+                found.add(older)
+                before = self.runs.get(older)
+                older = before.state.recovers if before is not None else ""
+        return found
+
     def missing(self, name: str) -> str:
         """Why there is no run, or action, of this name, as a sentence."""
         run = name.partition("/")[0]
         if run in self.forgotten:
             return f"{run} is not kept any more: {FORGETS}."
         if run != name or (name[:1] == "a" and name[1:].isdigit()):
-            return f"There is no action {name}."
+            return f"There is no action {name}; `%flyte status` shows the latest run."
         return f"There is no run or action {name}; `%flyte runs` lists the runs." if name else "No runs yet."
 
     def find(self, name: str, default_run: str = "") -> tuple[RunRecord, Action] | None:

@@ -145,7 +145,7 @@ def check_cluster_options(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name}={value!r}: give a whole number, at least 1.")
-    if options.get("links", "auto") not in LINKS:
+    if (options.get("links") or "auto") not in LINKS:
         raise ValueError(f"links={options['links']!r}: give one of {', '.join(map(repr, LINKS))}.")
     limit = options.get("memory_limit")
     if isinstance(limit, str) and not _MEMORY.fullmatch(limit):

@@ -1,4 +1,4 @@
-"""Rerun: ``flyte.rerun`` makes a new run of an earlier one of this process, with its inputs. Runs in: the calling code.
+"""Rerun: ``flyte.rerun`` makes a new run of an earlier one, with its inputs. Runs in: the calling code.
 
 With ``recover=True``, results of actions that succeeded there are reused (`flyte_nb.core.control.replay`). Executing again what
 failed in a run, in that run itself, is `flyte_nb.core.runs.retry`.
@@ -44,6 +44,7 @@ def rerun_with(
             f"{run_name} is the run of a cell: run the cell again, with `%%flyte recover` in its first line to reuse what "
             "succeeded. Or give the action_name of one of its actions."
         )
+    source.make_ready()
     call = engine.gateway.ask(retry.call_of, engine, record, action)
     task = retry.current_version(call.task)
     named = {**task.interface.named(*loads(call.payload)), **inputs}
@@ -77,10 +78,10 @@ def rerun(
     run_name: str, action_name: str = ROOT, recover: bool = False, force_rerun_actions: Sequence[str] | None = None,
     allow_missing_source_outputs: bool = False, **inputs: Any,
 ) -> Run:  # fmt: skip
-    """Run an earlier run of this process again, as a new run, with the code of now.
+    """Run an earlier run again, as a new run, with the code of now.
 
     Args:
-        run_name: The earlier run ("r3"), started with `flyte.run`.
+        run_name: The earlier run ("r3"; "k41.r3", of an earlier kernel), started with `flyte.run`.
         action_name: The action to begin with, by name or number ("a17"): its task runs with the inputs it had. "a0", the
             root, by default.
         recover: Whether actions that succeeded there are reused; only the rest is executed, and every parent of it. An action

@@ -114,7 +114,8 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
         raise CannotRetryError(
             f"{name}: no task {action.task} is defined in this kernel; run the cell that defines it."
         )
-    if action.inputs is None:
+    payload = action.inputs if action.inputs is not None else retained.shelf(run, action.name, "inputs")
+    if payload is None:
         raise CannotRetryError(
             f"the arguments of {name} are not kept any more (over 64 kB are kept for actions that a cell called, up to "
             "512 MB in all): call its task again."
@@ -124,9 +125,7 @@ def call_of(engine: Engine, record: RunRecord, action: Action) -> Call:
     caller: Action | None = action
     while caller is not None and not custom:  # it is handed down
         custom, caller = retained.custom(run, caller.name), record.actions.get(caller.parent)
-    return Call(
-        task, info, action.name, action.parent, action.inputs, action.label, action.group, custom, None, action.kind
-    )
+    return Call(task, info, action.name, action.parent, payload, action.label, action.group, custom, None, action.kind)
 
 
 def resubmit(engine: Engine, plan: Plan, settle: Callable[[Settled], None]) -> None:

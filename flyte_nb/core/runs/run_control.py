@@ -160,6 +160,7 @@ class RunControl:
     def results(self, *, return_exceptions: bool = False, group: str = "", task: str = "") -> list[Any]:
         """Wait, and return what the calls of its cell, or of its first task, gave: `Run.results`."""
         self.wait()
+        self.make_ready()
         found = self.ask(results_of, self.engine, self.known(), group, task)
         return open_results(found, self.name, return_exceptions=return_exceptions)
 
@@ -191,8 +192,12 @@ class RunControl:
             raise LookupError(f"{self.name} ran on a cluster that was closed since: run its cell again.")
         return self.engine.gateway.ask(function, *args)
 
+    def make_ready(self) -> None:
+        """What it returned is about to be used: nothing has to be done for a run of this kernel."""
+
     def retry(self, action: Action | str | None) -> None:
         """Run a failed or parked action, or all of them, again with the code of now: `Run.retry`, `Run.retry_failed`."""
+        self.make_ready()
         self.ask(self._retry, self._find(action) if action is not None else None)
 
     def decide(self, action: Action | str, op: str, value: Any = None) -> None:

@@ -24,6 +24,7 @@ KNOWN: OrderedDict[str, Run] = OrderedDict()
 UNFINISHED: dict[str, Run] = {}
 _engines: dict[str, Callable[[], Engine]] = {}
 _local: list[Engine] = []
+_earlier: list[tuple[Callable[[str], Run | None], Callable[[int], list[Run]]]] = []
 
 
 def launch(control: RunControl) -> Run:
@@ -40,20 +41,27 @@ def launch(control: RunControl) -> Run:
     return run
 
 
-def register(run: Run) -> None:
-    """Have `runs` and `last_run` find a run."""
+def register(run: Run, *, earlier: bool = False) -> None:
+    """Have `runs` and `last_run` find a run; one of an `earlier` kernel comes before those of this one."""
     KNOWN[run.name] = run
+    if earlier:
+        KNOWN.move_to_end(run.name, last=False)
     while len(KNOWN) > MAX_KNOWN:
         KNOWN.popitem(last=False)
 
 
+def find_earlier_with(find: Callable[[str], Run | None], listed: Callable[[int], list[Run]]) -> None:
+    """Say what finds runs of earlier kernels: one by name, and the latest so many, oldest first."""
+    _earlier[:] = [(find, listed)]
+
+
 def find(name: str) -> Run:
-    """A run of this process, by name.
+    """A run of this process by name, or of an earlier kernel: "k41.r7".
 
     Raises:
         errors.ActionNotFoundError: There is none, or it is forgotten.
     """
-    found = KNOWN.get(name)
+    found = KNOWN.get(name) or next((run for find, _ in _earlier if (run := find(name)) is not None), None)
     if found is None and (context := run_proxy.remote_context()) is not None:
         return Run(run_proxy.find(context, name))
     if found is None:
@@ -68,7 +76,7 @@ def known(name: str) -> Run | None:
 
 
 def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 100, **flytes: Any) -> Iterator[Run]:
-    """Runs of this process, oldest first.
+    """Runs of this process, and of earlier kernels of the notebook, oldest first.
 
     Args:
         in_phase: Only those in this phase, or one of these.
@@ -83,11 +91,17 @@ def listed(*, in_phase: Any = None, task_name: str | None = None, limit: int = 1
     phases = {str(phase) for phase in ([in_phase] if isinstance(in_phase, str) else in_phase)} if in_phase else None
     found = [
         run
-        for run in list(KNOWN.values())
+        for run in _all(limit)
         if (phases is None or str(run.phase) in phases)
         and (task_name is None or ((task := run.control.task) is not None and task.name == task_name))
     ]
     return iter(found[-limit:])
+
+
+def _all(limit: int) -> list[Run]:
+    earlier = [KNOWN.get(run.name, run) for _, listed in _earlier for run in listed(limit)]
+    names = {run.name for run in earlier}
+    return [*earlier, *(run for run in list(KNOWN.values()) if run.name not in names)]
 
 
 _FLYTES_FILTERS = (

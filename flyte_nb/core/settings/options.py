@@ -27,8 +27,8 @@ FLYTES_RUN_OPTIONS = frozenset(
 #: Of ``init``.
 INIT_OPTIONS = frozenset(
     {
-        "breakpoint_wait", "cache_dir", "dashboard", "domain", "links", "log_level", "memory_limit", "n_workers", "on_failure",
-        "org", "project", "security", "strict", "threads_per_worker", "user_log_level", "version",
+        "breakpoint_wait", "cache_dir", "dashboard", "domain", "history", "links", "log_level", "memory_limit", "n_workers",
+        "on_failure", "org", "project", "security", "strict", "threads_per_worker", "user_log_level", "version",
     }
 )  # fmt: skip
 FLYTES_INIT_OPTIONS = frozenset(

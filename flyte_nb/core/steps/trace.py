@@ -19,7 +19,7 @@ from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote, Phase
 from flyte_nb.core.settings import validate
 from flyte_nb.core.steps.step import Step
 from flyte_nb.core.tasks.context import Context, current, using
-from flyte_nb.core.tasks.prepare import label_of, name_call
+from flyte_nb.core.tasks.prepare import inputs_key, label_of, name_call
 from flyte_nb.core.transport.payload import Payload, dumps, loads, small
 from flyte_nb.core.values import code_hash
 from flyte_nb.core.values.describe import brief
@@ -66,7 +66,7 @@ class _TracedCall(Step):
             inputs: Payload | None = dumps(bound)
         except Exception:
             inputs = None  # a connection, say: the call is shown, but what was computed with it is not given again
-        key = inputs if inputs is not None else b"unpicklable"
+        key = inputs_key(inputs, bound) if inputs is not None else b"unpicklable"
         name = name_call(context, f"trace:{context.trace}:{traced.name}:{traced.version}", key, context.group)
         super().__init__(context, name, traced.name, label_of(traced.name.rpartition(".")[2], bound))
         self._replayable = inputs is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from flyte_nb import errors
@@ -17,6 +18,7 @@ from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
 from flyte_nb.core.transport.payload import (
+    Packed,
     Payload,
     UnpicklableError,
     can_pickle,
@@ -25,9 +27,12 @@ from flyte_nb.core.transport.payload import (
     inline_bytes,
     inline_size,
     key_bytes,
+    loads,
+    opened,
 )
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import brief, describe, forgotten_await, plain
+from flyte_nb.core.values.value_hash import content_hash
 
 #: Longest label, in characters: one row of a view.
 LABEL_CHARS = 100
@@ -35,6 +40,8 @@ LABEL_CHARS = 100
 STOPPED = "the cell was stopped: it starts nothing more"
 #: Digits of an action's name that identify the version of its code.
 CODE_DIGITS = 6
+#: Parts of the names of what makes classes and functions of pickled definitions.
+_MAKERS = (b"make_class", b"make_enum", b"_make_skeleton", b"_make_function", b"_make_empty_cell")
 
 
 class CallableTask(CachedTask, NamedTask, VersionedTask, Protocol):
@@ -75,7 +82,8 @@ def prepare(
     payload = call_payload(task, bound, context.gateway.blobs)
     group = group or context.group
     inputs = payload if not task.ignored_inputs else task.key_payload(bound)
-    name = name_call(context, as_it_was(context, task.identity), inputs, group)
+    key = inputs_key(inputs, bound, task.ignored_inputs)
+    name = name_call(context, as_it_was(context, task.identity), key, group)
     label = label_of(task.short_name, (args, kwargs), task.input_names)
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
@@ -152,7 +160,24 @@ def as_it_was(context: Context, identity: str) -> str:
     return dict(aliases).get(identity, identity) if aliases else identity
 
 
-def name_call(context: Context, identity: str, payload: Payload, group: str) -> str:
+def inputs_key(payload: Payload, bound: tuple[tuple[Any, ...], dict[str, Any]], ignored: Collection[str] = ()) -> bytes:
+    """What identifies a call's inputs, in every kernel.
+
+    That is their pickle, where equal values have equal ones. The order of a set differs from process to process, and so does
+    the pickle of a class or function of the notebook, which travels with its definition: such inputs are hashed by content.
+    """
+    data: Any = payload if type(payload) is not Packed else payload.data or bytes(opened(payload)[0])
+    made = b"\x93" in data and any(maker in data for maker in _MAKERS)  # STACK_GLOBAL: a class or function is named
+    if not made and b"\x8f" not in data and b"\x91" not in data:  # EMPTY_SET, FROZENSET
+        return key_bytes(payload)
+    try:
+        # Ignored inputs stand at their places as None, as in the payload.
+        return content_hash(loads(payload) if ignored else bound)
+    except Exception:  # what the user's objects raise: under this name the call is found again in this kernel only
+        return key_bytes(payload)
+
+
+def name_call(context: Context, identity: str, key: bytes, group: str) -> str:
     """The deterministic name of a call: parent, task, inputs, group, and how often the parent made this very call.
 
     Its last digits are the code's, and children's names are made of the others: under a parent whose code was mended they are
@@ -160,7 +185,7 @@ def name_call(context: Context, identity: str, payload: Payload, group: str) -> 
     """
     stem, _, code = identity.rpartition(":")
     place = f"{call_site_of(context.action)}\0{stem}\0{group}\0"
-    base = hashlib.blake2b(place.encode() + key_bytes(payload), digest_size=CALL_SITE_DIGITS // 2)
+    base = hashlib.blake2b(place.encode() + key, digest_size=CALL_SITE_DIGITS // 2)
     nth = context.scope.next(base.digest())
     if nth > 1:
         base.update(b"\0%d" % nth)

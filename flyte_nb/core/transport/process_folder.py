@@ -60,7 +60,7 @@ def sweep(root: Path | None = None) -> None:
         for folder in parent.glob(f"{prefix()}*-*"):
             number = folder.name.removeprefix(prefix()).partition("-")[0]
             with contextlib.suppress(OSError):
-                if number.isdigit() and folder.lstat().st_uid == os.getuid() and not _is_alive(int(number)):
+                if number.isdigit() and folder.lstat().st_uid == os.getuid() and not is_alive(int(number)):
                     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -77,7 +77,8 @@ def prefix() -> str:
     return f"flyte_nb-{hashlib.sha1(place.encode(), usedforsecurity=False).hexdigest()[:8]}-"
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine, or container, runs."""
     try:
         os.kill(process, 0)
     except OSError as error:

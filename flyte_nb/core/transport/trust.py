@@ -46,7 +46,8 @@ def check(path: Path) -> None:
         return
     raise UntrustedError(
         f"{what}, and what they write there would be run here. Do one of these: {remedy}; "
-        "for the result cache, flyte_nb.init(cache_dir=...) with another folder; FLYTE_NB_TRUST_SHARED=1, if you trust "
+        "flyte_nb.init(cache_dir=..., history=...) with other folders, for results and for the history of runs; "
+        "FLYTE_NB_TRUST_SHARED=1, if you trust "
         "everybody who can write there with your account"
     )
 

@@ -20,7 +20,7 @@ from flyte_nb.core.failures.record import summary_of
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, ErrorNote, LogLine, Phase
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.runs import retry
+from flyte_nb.core.runs import retry, run_registry
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.transport.payload import loads
@@ -51,6 +51,9 @@ def replay(session: Session, *words: str) -> str:
     if isinstance(found, str):
         return found
     record, action = found
+    known = run_registry.known(record.state.run)
+    if known is not None:
+        known.control.make_ready()
     try:
         call = session.gateway.ask(retry.call_of, session, record, action)
     except retry.CannotRetryError as exc:

@@ -16,7 +16,7 @@ from flyte_nb.core.runs.retry import is_parked, to_retry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.operations import button, subcommand
-from flyte_nb.kernel.operations.runs import find
+from flyte_nb.kernel.operations.runs import find, load_if_earlier
 from flyte_nb.kernel.session import Session
 
 #: Retried actions that are named.
@@ -81,16 +81,21 @@ def recover(session: Session, *words: str) -> str:
     """Have the running cell reuse results of its previous run, or of the run that is named."""
     cell = session.cells.current
     assert cell is not None  # a magic is in one
-    older = words[0] if words else session.gateway.ask(_previous_run, session, cell)
+    older = words[0] if words else session.gateway.ask(_previous_run, session, cell) or _earlier_run(session, cell)
     if not older:
         return "There is no previous run of this cell to recover from: it runs in full."
-    if older not in session.store.runs:
-        return f"{session.store.missing(older)} The cell runs in full."
+    amiss = load_if_earlier(session, older)
+    if amiss or older not in session.store.runs:
+        return f"{amiss or session.store.missing(older)} The cell runs in full."
+    changed = session.past.ready(older) if session.past is not None else []
     try:
         count = session.cell_runs.recover(cell, older)
     except RuntimeError as exc:
         return f"Nothing is recovered: {exc}"
-    return f"Recovering {older}: {count} result{'s' * (count != 1)} of its calls can be reused."
+    again = (
+        f"\nThe code of {', '.join(changed)} has changed since: what it computed is computed again." if changed else ""
+    )
+    return f"Recovering {older}: {count} result{'s' * (count != 1)} of its calls can be reused.{again}"
 
 
 def _previous_run(session: Session, cell: Cell) -> str:
@@ -101,9 +106,17 @@ def _previous_run(session: Session, cell: Cell) -> str:
     for name, record in reversed(session.store.runs.items()):
         state = record.state
         same = state.cell == cell.cell_id if cell.cell_id else state.title == cell.title
-        if state.kind == "cell" and same:
+        if state.kind == "cell" and same and "." not in name:
             return name
     return ""
+
+
+def _earlier_run(session: Session, cell: Cell) -> str:
+    """The same in earlier kernels of the notebook."""
+    if session.past is None:
+        return ""
+    found = session.past.history.previous(session.past.journal.notebook, cell.cell_id or "", cell.title)
+    return found.name if found is not None else ""
 
 
 @button("retry_failed")
@@ -154,6 +167,9 @@ def _named(session: Session, name: str) -> tuple[Run, Action | None]:
     """The run "r3", or the run and the action of "a17" or "r3/a17"."""
     if not name:
         raise LookupError("no runs yet.")
+    amiss = load_if_earlier(session, name)
+    if amiss:
+        raise LookupError(amiss)
     found = run_registry.runs().get(name)
     return (found, None) if found is not None else _action(session, name)
 

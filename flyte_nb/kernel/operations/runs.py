@@ -1,21 +1,45 @@
-"""Runs, looked up by name: ``%flyte status``, ``runs``, ``show``, ``logs``, ``links``. Runs in: kernel main thread."""
+"""Runs, looked up by name: ``%flyte status``, ``runs``, ``show``, ``logs``, ``links``. Runs in: kernel main thread.
+
+Those of earlier kernels, ``k41.r7``, are read from the history when they are named.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from flyte_nb.core.history.facts import Action, ErrorNote
 from flyte_nb.core.history.store import FORGETS, RunRecord
+from flyte_nb.core.journal.history import PastRun, is_past_name
+from flyte_nb.core.journal.restore import when
 from flyte_nb.core.tasks.registry import links_of
 from flyte_nb.core.values.describe import plain
+from flyte_nb.errors import ActionNotFoundError
 from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
 
+#: Runs of earlier kernels that are listed: the latest.
+MAX_LISTED = 30
+
 
 def find(session: Session, name: str) -> tuple[RunRecord, Action] | None:
-    """The action called "a17" (in the latest run that has it) or "r3/a17"."""
+    """The action called "a17" (in the latest run that has it), "r3/a17" or "k41.r3/a17"."""
+    load_if_earlier(session, name.rpartition("/")[0])
     return session.gateway.ask(session.store.find, name)  # type: ignore[no-any-return]
+
+
+def load_if_earlier(session: Session, run: str) -> str:
+    """Read a run of an earlier kernel, if it is one; returns why that cannot be, "" if nothing is amiss."""
+    past = session.past
+    if past is not None and run in session.store.forgotten and past.journal.kernel:
+        return f"{run} is not in memory any more; the history has it as k{past.journal.kernel}.{run}: use that name."
+    if past is not None and is_past_name(run) and run not in session.store.runs:
+        try:
+            past.load(run)
+        except ActionNotFoundError as exc:
+            return str(exc)
+    return ""
 
 
 def latest(session: Session) -> str:
@@ -29,31 +53,57 @@ def status(session: Session, *_words: str) -> str:
     return "\n".join([cluster_text(session), *_lines(session)[-1:]])
 
 
-@subcommand("runs", "", "runs of this kernel")
-def runs(session: Session, *_words: str) -> str:
+@subcommand(
+    "runs", "[--all]", "runs of this notebook, those of earlier kernels first; --all: of every notebook of yours"
+)
+def runs(session: Session, *words: str) -> str:
     """One line for each run."""
     gone = list(session.store.forgotten)
     said = [f"{gone[0]} to {gone[-1]} ({len(gone):,} runs) are not kept any more: {FORGETS}."] if gone else []
-    return "\n".join([*said, *_lines(session)]) or "No runs yet."
+    return "\n".join([*_earlier_lines(session, "--all" in words), *said, *_lines(session)]) or "No runs yet."
 
 
 def _lines(session: Session) -> list[str]:
     def rows() -> list[str]:
-        lines = []
-        for name, record in session.store.runs.items():
-            state = record.state
-            took = f"{(state.ended_at or session.engine.controller.now()) - state.started_at:.1f} s"
-            count = f"{len(record.numbered):>7,} actions"
-            lines.append(f"{name:>5}  {state.phase.value:<10} {took:>8}  {count}  {plain(state.title)}")
-        return lines
+        now = session.engine.controller.now()
+        return [
+            _line(
+                name, state.phase.value, (state.ended_at or now) - state.started_at, len(record.numbered), state.title
+            )
+            for name, record in session.store.runs.items()
+            for state in (record.state,)
+            if "." not in name  # those of earlier kernels come from the history, read or not
+        ]
 
     return session.gateway.ask(rows)  # type: ignore[no-any-return]
+
+
+def _line(name: str, state: str, took: float, actions: int, what: str) -> str:
+    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} actions  {plain(what)}"
+
+
+def _earlier_lines(session: Session, everywhere: bool) -> list[str]:
+    found = session.past.runs(everywhere=everywhere, limit=MAX_LISTED) if session.past is not None else []
+    return [_earlier_line(session, run, everywhere) for run in found]
+
+
+def _earlier_line(session: Session, run: PastRun, everywhere: bool) -> str:
+    here = session.store.runs.get(run.name)
+    goes_on = here is not None and here.state.ended_at is None  # it was retried
+    cut_off = run.cut_off and not run.dropped and not goes_on
+    state = "dropped" if run.dropped else "cut off" if cut_off else "running" if run.ended is None else run.phase
+    where = f"  [{PurePath(run.notebook).name}]" if everywhere else ""
+    what = f"{run.title}{where}  ({when(run)}{f', {run.cut_off_text}' if cut_off else ''})"
+    return _line(run.name, state, (run.ended or run.seen) - run.started, run.actions, what)
 
 
 @subcommand("show", "[r3]", "show a run here")
 def show(session: Session, *words: str) -> str | None:
     """Show a run under this cell."""
     name = words[0] if words else latest(session)
+    amiss = load_if_earlier(session, name)
+    if amiss:
+        return amiss
     if name not in session.store.runs:
         return session.store.missing(name)
     session.show_here(name)

@@ -1,8 +1,9 @@
 """Live view in the browser: offers the widget, sends patches to it, falls back to static HTML. Runs in: engine thread.
 
 A browser answers with ``ready``; a view that nothing answers within `ANSWER_WITHIN` (nbclient, papermill, a server without
-anywidget) goes on as a page updated in place. `close` leaves the static page in the notebook: the only form that is right after
-reopening, export, and in untrusted notebooks. A browser that is still open mounts its live view over the page.
+anywidget) goes on as a page updated in place. Once a browser has answered, the output holds the static page, renewed while the
+run goes on: the only form that is right whenever the file is saved, after reopening, export, and in untrusted notebooks. The
+browser mounts its live view over the page, also after it was loaded again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ ANSWER_WITHIN = 2.0
 GIVE_UP_AFTER = 60.0
 #: Seconds without news after which the header is sent again while a run is open (throughput, time left).
 BEAT_EVERY = 1.0
+#: Seconds between two renewals of the page below a live view: what a file that is saved meanwhile shows.
+RENEW_EVERY = 5.0
 #: Times a view changes from HTML back to the widget because a slow browser answered after all.
 MAX_RETURNS = 3
 
@@ -78,6 +81,9 @@ class LiveWidget(HtmlPage):
         #: How often a browser sent `ready`.
         self._answers = 0
         self._returns = 0
+        #: Whether the outputs hold the page below the live view; whether it is outdated, and when it is renewed.
+        self._paged = self._outdated = False
+        self._renew_at = 0.0
         self._closed = False
         self._background: set[asyncio.Future[Any]] = set()
 
@@ -140,7 +146,18 @@ class LiveWidget(HtmlPage):
         """Send what changed."""
         if self.mode is Mode.HTML:
             return super().update()
-        return self._patch() if self._answers else 0
+        if not self._answers:
+            return 0
+        sent = self._patch()
+        self._outdated |= sent > 0
+        if self._paged and self._outdated and time.monotonic() >= self._renew_at:
+            self._put_page()
+        return sent
+
+    def _put_page(self, *, only_live: bool = False) -> None:
+        self._paged, self._outdated, self._renew_at = True, False, time.monotonic() + RENEW_EVERY
+        self._read_failures()
+        self.show_page(only_live=only_live)
 
     def check(self) -> None:
         """Offer the live view when it is time, fall back to the page when nothing answers."""
@@ -219,7 +236,7 @@ class LiveWidget(HtmlPage):
         """Do what the browser asks; False if that is neither the view's own business nor there is a `control` for it."""
         answer: Awaitable[None] | None = None
         if op == "ready":
-            self._ready()
+            self._ready(page=bool(args.get("page")))
         elif op == "snapshot":
             self._send_message(self.patches.snapshot())
         elif self._replies.answers(op):
@@ -234,7 +251,7 @@ class LiveWidget(HtmlPage):
             self._spawn(answer)
         return True
 
-    def _ready(self) -> None:
+    def _ready(self, *, page: bool) -> None:
         self._answers += 1
         fell_back = self.mode is Mode.HTML and self._widget is not None and not self._closed
         if fell_back and self._returns < MAX_RETURNS:
@@ -242,9 +259,9 @@ class LiveWidget(HtmlPage):
             self.mode = Mode.WIDGET
             self.offer()
         self._send_message(self.patches.snapshot())
-        if self._closed:
+        if self._closed or page:
             self._send({"kind": "final"})
-            self.show_page(only_live=True)
+            self._put_page(only_live=True)
 
     def _patch(self, *, last: bool = False) -> int:
         now = time.monotonic()

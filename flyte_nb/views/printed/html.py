@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import struct
+import time
 import zlib
 from html import escape
 
@@ -93,10 +94,18 @@ def _header(model: RunModel, now: float) -> str:
     title = actions[0].label if len(actions) == 1 and len(record.numbered) <= 2 else state.title
     where = f"In [{state.prompt}]" if state.prompt else ""
     counts = "" if sum(model.counts) <= 1 else summary(model.counts)
+    if state.note:
+        title = f"{state.note} · {title}"
+    # In a file that was saved while it ran, it does not run.
+    word = (
+        look.word.capitalize()
+        if state.ended_at is not None
+        else f"Not ended at {time.strftime('%H:%M:%S', time.localtime(now))}"
+    )
     return (
         # The blanks between are for hosts that take the styles away.
         f'<div style="padding:5px 10px;display:flex;gap:9px;align-items:baseline">{_mark(state.phase)} '
-        f'<b style="white-space:nowrap">{look.word.capitalize()}</b> '
+        f'<b style="white-space:nowrap">{word}</b> '
         f'<b style="{_MONO};font-size:12px;{_MUTED}">{escape(state.run)}</b> '
         f'<span style="{_MONO};font-size:12px;{_MUTED};white-space:nowrap">{escape(where)}</span> '
         f'<span style="{_MONO};font-size:12px;{_MUTED};flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">'

@@ -7,6 +7,7 @@ import { Transport, uuid } from "../transport.ts";
 import { Body } from "./body.ts";
 import type { Context } from "./context.ts";
 import { h, show } from "./dom.ts";
+import { FocusMemory } from "./focus.ts";
 import { HeaderView } from "./header.ts";
 import { Interest } from "./interest.ts";
 import { LogTail } from "./logs.ts";
@@ -25,8 +26,8 @@ const NARROW = 760;
 export class App {
   readonly root: HTMLElement;
   readonly model = new RunModel();
-  /** The kernel has put the static snapshot in place of this view: it lives on over it. */
-  final = false;
+  /** Called when the kernel is gone; else it is said in the view. */
+  gone: () => void = () => this.orphan();
   private readonly uid = uuid().slice(0, 8);
   private readonly transport: Transport;
   private readonly notices = new Notices();
@@ -35,6 +36,7 @@ export class App {
   private readonly tail: LogTail;
   private readonly interest: Interest;
   private readonly scrolls: ScrollMemory;
+  private readonly focus: FocusMemory;
   private readonly observer: ResizeObserver;
   private readonly timers: ReturnType<typeof setInterval>[];
   /** Whether the reader unfolded or folded the body; null: neither yet. */
@@ -77,6 +79,7 @@ export class App {
     });
     this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
     this.scrolls = new ScrollMemory(this.root);
+    this.focus = new FocusMemory(this.root);
     const first = widget.get("first") as Record<string, unknown> | null;
     if (first?.run) this.first(first);
     this.timers = [setInterval(() => this.tick(), TICK_EVERY), setInterval(() => this.refresh(), REFRESH_EVERY)];
@@ -92,7 +95,9 @@ export class App {
 
   /** Call once the view is in the page. */
   start(): void {
-    this.transport.send("ready", { view: this.uid, protocol: PROTOCOL });
+    // Colab has a document for each output: there a view cannot go over the picture that takes its place.
+    const page = !("google" in window);
+    this.transport.send("ready", { view: this.uid, protocol: PROTOCOL, page });
   }
 
   // -- messages ---------------------------------------------------------------------------------------------------
@@ -100,7 +105,6 @@ export class App {
   receive(message: Message, buffers: DataView[]): void {
     if (this.transport.take(message, buffers)) return;
     if (message.kind === "notice") this.notices.say(message.text, message.error);
-    else if (message.kind === "final") this.final = true;
     else if (message.kind === "replay" || message.kind === "patch") {
       const applied = this.model.apply(message, buffers);
       if (applied === "gap") this.askAgain();
@@ -212,15 +216,16 @@ export class App {
     this.schedule();
   }
 
-  /** The view was put elsewhere in the page, which scrolls everything in it to the top. */
+  /** The view was put elsewhere in the page, which scrolls everything in it to the top and takes the focus away. */
   remounted(): void {
     this.scrolls.restore();
+    this.focus.restore();
     this.resized();
     this.body.remounted();
   }
 
   private readonly onKernel = (_kernel: unknown, status: string): void => {
-    if (["restarting", "autorestarting", "terminating", "dead"].includes(status)) this.orphan();
+    if (["restarting", "autorestarting", "terminating", "dead"].includes(status)) this.gone();
   };
 
   /** The kernel let go of this run, or is gone. */

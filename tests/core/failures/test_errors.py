@@ -231,7 +231,7 @@ def test_unpicklable_exception_packs_to_none() -> None:
         def __reduce__(self) -> str:
             raise TypeError("no")
 
-        lock = threading.Lock()
+        rest = (x for x in "")
 
     assert exception_pickle.pack(Stuck()) is None
     assert exception_pickle.unpack(b"nonsense") is None

@@ -89,7 +89,7 @@ def test_old_runs_are_forgotten_by_what_they_take_and_it_is_said(monkeypatch: py
     assert ["r6", "r7"] == list(store.runs)
     assert store.missing("r2").startswith("r2 is not kept any more: old runs go once")
     assert store.missing("r2/a1") == store.missing("r2")
-    assert "There is no action a9." == store.missing("a9")
+    assert "There is no action a9; `%flyte status` shows the latest run." == store.missing("a9")
     assert "There is no run or action r99; `%flyte runs` lists the runs." == store.missing("r99")
 
 

@@ -1,0 +1,192 @@
+"""History: read the runs of earlier kernels from the journal. Runs in: the thread that asks; not the engine's.
+
+A run of kernel 41 is called ``k41.r7`` everywhere but in that kernel, where it is ``r7``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flyte_nb.core.cache.sqlite_file import SqliteFile
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.journal import values
+from flyte_nb.core.journal.bounds import drop
+from flyte_nb.core.journal.format import LAYOUT, decoded, plain
+from flyte_nb.core.journal.kernels import lives
+from flyte_nb.core.transport.payload import Payload
+
+#: Seconds that a look waits for a kernel that writes.
+BUSY_S = 2.0
+#: Seconds between a stop and the end of the kernel that are one restart.
+RESTART_S = 8.0
+_NAME = re.compile(r"k(\d+)\.(.+)")
+_COLUMNS = (
+    "runs.id, runs.kernel, runs.name, title, kind, cell, phase, started, ended, runs.seen, actions, done, nbytes, dropped, "
+    "notebook, info, place, pid, born, kernels.seen, closed"
+)
+_FROM = f"SELECT {_COLUMNS} FROM runs JOIN kernels ON kernels.id = runs.kernel"  # noqa: S608 - ours
+
+
+class PastRun(NamedTuple):
+    """What is known of a run without reading it."""
+
+    row: int
+    kernel: int
+    #: In its own kernel: "r7".
+    short: str
+    title: str
+    kind: str
+    cell: str
+    phase: str
+    started: float
+    ended: float | None
+    seen: float
+    actions: int
+    done: int
+    nbytes: int
+    #: Why nothing more is kept of it; "" while it is.
+    dropped: str
+    notebook: str
+    #: Its facts (`flyte_nb.core.history.run_info.RunInfo`), as far as they were kept.
+    info: bytes | None
+    #: Whether its kernel lives, and when that was last known to.
+    lives: bool
+    kernel_seen: float
+
+    @property
+    def name(self) -> str:
+        """Its name everywhere else: "k41.r7"."""
+        return f"k{self.kernel}.{self.short}"
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether its kernel ended before it did; a restart stops the cell that runs, and the kernel then."""
+        stopped = self.phase == "aborted" and self.ended is not None and self.kernel_seen - self.ended < RESTART_S
+        return not self.lives and (self.ended is None or stopped)
+
+    @property
+    def cut_off_text(self) -> str:
+        """When that was: "cut off at 03:12:44"."""
+        return f"cut off at {clock(self.ended or self.seen)}"
+
+
+def is_past_name(name: str) -> bool:
+    """Whether a run of an earlier kernel may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def clock(at: float) -> str:
+    """A moment as people say it: with the day unless it is today."""
+    then, now = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%d %b %Y %H:%M:%S", then)
+
+
+class History:
+    """Runs in the journal of a folder.
+
+    Args:
+        folder: Where it is; nothing is made there by looking.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = SqliteFile(folder, LAYOUT)
+
+    def __repr__(self) -> str:
+        return f"<History {self._file.path}>"
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """A connection for one look; None where there is nothing to look at, which has been said."""
+        db = self._file.open_or_none(BUSY_S) if self._file.path.exists() else None
+        if db is None:
+            yield None
+            return
+        with closing(db):
+            yield db
+
+    def _rows(self, where: str, *args: Any) -> list[PastRun]:
+        with self._opened() as db:
+            try:
+                found = db.execute(f"{_FROM} {where}", args).fetchall() if db is not None else []
+            except Exception as exc:
+                self._file.trouble(exc)
+                found = []
+        alive: dict[int, bool] = {}
+        for row in found:
+            if row[1] not in alive:
+                alive[row[1]] = lives(*row[16:])
+        return [PastRun._make((*row[:16], alive[row[1]], row[20] or row[19])) for row in found]
+
+    def runs(self, notebook: str = "", limit: int = 100) -> list[PastRun]:
+        """The latest runs of a notebook, or of all; oldest first."""
+        where = "WHERE notebook = ? " if notebook else ""
+        args = (notebook, limit) if notebook else (limit,)
+        return self._rows(f"{where}ORDER BY started DESC LIMIT ?", *args)[::-1]
+
+    def find(self, name: str) -> PastRun | None:
+        """The run that is called ``k41.r7``."""
+        match = _NAME.fullmatch(name)
+        found = self._rows("WHERE runs.kernel = ? AND runs.name = ?", int(match[1]), match[2]) if match else []
+        return found[0] if found else None
+
+    def previous(self, notebook: str, cell: str, title: str) -> PastRun | None:
+        """The latest run of a cell in an earlier kernel; of a cell of this title, where cells have no ids."""
+        column, value = ("cell", cell) if cell else ("title", title)
+        found = self._rows(
+            f"WHERE notebook = ? AND kind = 'cell' AND dropped = '' AND {column} = ? ORDER BY started DESC LIMIT 5",
+            notebook, value,
+        )  # fmt: skip
+        return next((run for run in found if not run.lives), None)
+
+    def cut_off(self, notebook: str) -> list[PastRun]:
+        """The runs that the notebook's previous kernel did not see through, oldest first."""
+        latest = "(SELECT max(runs.kernel) FROM runs JOIN kernels ON kernels.id = runs.kernel WHERE notebook = ?)"
+        found = self._rows(f"WHERE runs.kernel = {latest} AND dropped = '' ORDER BY started", notebook)
+        return [run for run in found if run.cut_off]
+
+    # -- all of one run -------------------------------------------------------------------------------------------
+
+    def events(self, run: PastRun) -> list[ev.Event]:
+        """What happened to it, under the name that it has here."""
+        with self._opened() as db:
+            sql = "SELECT data FROM batches WHERE run = ? ORDER BY id"
+            batches = db.execute(sql, (run.row,)).fetchall() if db is not None else []
+        return [event for (data,) in batches for event in decoded(data, run.name)]
+
+    def versions(self, run: PastRun) -> dict[str, str]:
+        """Versions that the code of its tasks had, helpers included, by name."""
+        with self._opened() as db:
+            sql = "SELECT task, version FROM versions WHERE run = ?"
+            return dict(db.execute(sql, (run.row,)).fetchall()) if db is not None else {}
+
+    def customs(self, run: PastRun) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Custom contexts of its calls, by action."""
+        with self._opened() as db:
+            sql = "SELECT action, data FROM customs WHERE run = ?"
+            return {name: plain(data) for name, data in db.execute(sql, (run.row,))} if db is not None else {}
+
+    def missing(self, run: PastRun) -> dict[str, str]:
+        """Why large values of its actions were not kept, by action."""
+        with self._opened() as db:
+            sql = "SELECT action, why FROM missing WHERE run = ?"
+            return dict(db.execute(sql, (run.row,)).fetchall()) if db is not None else {}
+
+    def value(self, run: PastRun, action: str, what: str) -> Payload | None:
+        """A large "result", or "inputs", of an action; None if none is kept. From any thread."""
+        return values.read(values.path_of(self.folder, run.row, action, what))
+
+    def clear(self, runs: list[PastRun]) -> int:
+        """Drop runs; returns how many."""
+        with self._opened() as db:
+            for run in runs if db is not None else ():
+                drop(db, self.folder, run.row, "the history was cleared")
+            if db is not None:
+                db.commit()
+                db.execute("PRAGMA incremental_vacuum").fetchall()
+        return len(runs)

@@ -1,0 +1,295 @@
+"""Restore runs of earlier kernels: as records in the store, and as runs that can be looked at, retried and recovered.
+
+What such a run returned is bytes until somebody asks for it (`Past.ready`): then classes of the notebook are those of now, and
+what changed code had computed is left out. Runs in: the thread that asks.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import fields
+from typing import Any
+
+from flyte_nb.core.cache import rebind
+from flyte_nb.core.control.calls import Settled
+from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.facts import Action, ErrorNote, Phase
+from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.store import RunRecord, RunStore
+from flyte_nb.core.journal.format import plain
+from flyte_nb.core.journal.history import History, PastRun, is_past_name
+from flyte_nb.core.journal.journal import Journal
+from flyte_nb.core.journal.recorded import version_of
+from flyte_nb.core.runs import run_registry
+from flyte_nb.core.runs.engine import ROOT, Engine
+from flyte_nb.core.runs.retry import call_of
+from flyte_nb.core.runs.run import Run
+from flyte_nb.core.runs.run_control import CellRunControl, RunControl
+from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.transport.payload import Payload, loads, opened
+from flyte_nb.errors import ActionNotFoundError
+
+#: Runs that were recovered one from another, read together.
+MAX_CHAIN = 20
+
+
+class Past:
+    """Runs of earlier kernels, as an engine's runs.
+
+    Args:
+        engine: Where they are looked at, and go on when they are retried.
+        journal: Records the runs of this kernel.
+        history: Reads those of earlier ones.
+    """
+
+    def __init__(self, engine: Engine, journal: Journal, history: History) -> None:
+        self.journal = journal
+        self.history = history
+        self._engine = engine
+        #: Runs that were read, by name.
+        self._read: dict[str, PastRun] = {}
+        #: Large results that cannot be opened here.
+        self._closed: set[tuple[str, str]] = set()
+        engine.retained.keeper = journal
+        engine.retained.shelf = self._value
+
+    def __repr__(self) -> str:
+        return f"<Past {self.history!r} [{len(self._read)} read]>"
+
+    def runs(self, *, everywhere: bool = False, limit: int = 100) -> list[PastRun]:
+        """The latest runs of earlier kernels of this notebook, or of every kernel but this one; oldest first."""
+        self.journal.flush()  # some of them may go on here
+        found = self.history.runs("" if everywhere else self.journal.notebook, limit)
+        return [run for run in found if run.kernel != self.journal.kernel]
+
+    def find(self, name: str) -> PastRun:
+        """The run of this name, in a state that can be read.
+
+        Raises:
+            errors.ActionNotFoundError: There is none, it was dropped, or it goes on in another kernel.
+        """
+        found = self.history.find(name)
+        if found is None:
+            raise ActionNotFoundError(f"There is no run {name}; `%flyte runs --all` lists those that are kept.")
+        if found.dropped:
+            raise ActionNotFoundError(f"Nothing is kept of {name} ({found.title}) any more: {found.dropped}.")
+        if found.lives and found.kernel != self.journal.kernel:
+            raise ActionNotFoundError(
+                f"{name} ({found.title}) belongs to another kernel that is alive: look at it there."
+            )
+        return found
+
+    def load(self, name: str) -> RunRecord:
+        """Read a run into the store, with those that it recovered.
+
+        Raises:
+            errors.ActionNotFoundError: As of `find`.
+        """
+        record = self._engine.store.runs.get(name)
+        if record is not None:
+            return record
+        run = self.find(name)
+        record = restored(self.history, run)
+        older, chain = record.state.recovers, 0
+        self._adopt(run, record)
+        while older and older not in self._engine.store.runs and chain < MAX_CHAIN:
+            try:
+                found = self.find(older)
+            except ActionNotFoundError:
+                break
+            before = restored(self.history, found)
+            self._adopt(found, before)
+            older, chain = before.state.recovers, chain + 1
+        return record
+
+    def _adopt(self, run: PastRun, record: RunRecord) -> None:
+        engine, name = self._engine, run.name
+        customs = self.history.customs(run)
+
+        def adopt() -> None:
+            self._read[name] = run
+            for action, custom in customs.items():
+                engine.retained.put_custom(name, action, custom)
+            engine.store.adopt(record)
+            self.journal.continued(name, run.row)
+
+        engine.gateway.ask(adopt)
+        if run_registry.known(name) is None:
+            run_registry.register(self.run(run), earlier=True)
+
+    def run(self, run: PastRun) -> Run:
+        """The run as an object; it is read when more is asked than its name."""
+        return Run((EarlierCell if run.kind == "cell" else EarlierRun)(self._engine, _info(self, run), run, self))
+
+    def get(self, name: str) -> Run | None:
+        """The run of this name, read; None for a name of another form.
+
+        Raises:
+            errors.ActionNotFoundError: As of `find`.
+        """
+        if not is_past_name(name):
+            return None
+        self.load(name)
+        return run_registry.known(name) or self.run(self.find(name))
+
+    # -- what it computed -----------------------------------------------------------------------------------------
+
+    def _value(self, run: str, action: str, what: str) -> Payload | None:
+        found = self._read.get(run)
+        if found is None or (run, action) in self._closed:
+            return None
+        return self.history.value(found, action, what)
+
+    def ready(self, name: str) -> list[str]:
+        """Make what a run returned usable here, and that of those it recovered.
+
+        Returns:
+            Names of its tasks whose code has changed since: what they returned is not used.
+        """
+        changed: list[str] = []
+        store = self._engine.store
+        while (record := store.runs.get(name)) is not None:
+            run = self._read.get(name)
+            if run is not None:
+                then = self.history.versions(run)
+                now = {task: version_of(task) for task in then}
+                record.changed_tasks = frozenset(task for task in then if now[task] and now[task] != then[task])
+                changed += record.changed_tasks
+                for action in list(record.actions.values()):
+                    self._rebind(name, action)
+                    if action.parent in ("", ROOT) and action.inputs is not None and rebind.has_globals(action.inputs):
+                        # What a retry may begin with. (Where it cannot be opened here, the call says so.)
+                        renewed = rebind.renewed(action.inputs)
+                        action.inputs = renewed if isinstance(renewed, bytes) else action.inputs
+            name = record.state.recovers
+        return sorted(set(changed))
+
+    def _rebind(self, run: str, action: Action) -> None:
+        """Have what an action returned hold the notebook's classes of now; without it where it cannot be opened here."""
+        if action.output is not None:
+            if rebind.has_globals(action.output):
+                renewed = rebind.renewed(action.output)
+                action.output = renewed if isinstance(renewed, bytes) else None
+        elif action.phase.is_success and (large := self._value(run, action.name, "result")) is not None:
+            if not rebind.has_globals(bytes(opened(large)[0])):
+                return
+            renewed = rebind.renewed(large)
+            if renewed is None:
+                self._closed.add((run, action.name))
+            elif renewed is not large:
+                self._engine.gateway.ask(self._engine.retained.put_result, run, action.name, renewed)
+
+
+def restored(history: History, run: PastRun) -> RunRecord:
+    """A run as it was; one that was cut off ends there.
+
+    Raises:
+        errors.ActionNotFoundError: Its record cannot be read.
+    """
+    store = RunStore()
+    try:
+        store.extend(_qualified(event, run) for event in history.events(run))
+        record = store.runs[run.name]
+    except Exception as exc:
+        raise ActionNotFoundError(f"{run.name} cannot be read: {type(exc).__name__}: {exc}") from exc
+    if record.state.ended_at is None:
+        store.extend(_ends(record, run))
+    if run.cut_off:
+        record.update(note=run.cut_off_text)
+    return record
+
+
+def _qualified(event: ev.Event, run: PastRun) -> ev.Event:
+    if type(event) is ev.RunOpened and event.recovers and "." not in event.recovers:
+        return event._replace(recovers=f"k{run.kernel}.{event.recovers}")
+    return event
+
+
+def _ends(record: RunRecord, run: PastRun) -> list[ev.Event]:
+    """How what was under way ends when its kernel does."""
+    error = ErrorNote("system", "CutOffError", f"{run.cut_off_text}: its kernel ended before it did")
+    ends: list[ev.Event] = []
+    for action in record.actions.values():
+        if not action.phase.is_terminal and action.number >= 0:
+            began = action.started_at is not None and action.name != ROOT
+            phase = Phase.ABANDONED if began else Phase.ABORTED
+            ends.append(ev.ActionEnded(run.name, action.name, action.next_seq, phase, run.seen, error))
+    return [*ends, ev.RunClosed(run.name, Phase.ABORTED, run.seen, error)]
+
+
+def _info(past: Past, run: PastRun) -> RunInfo:
+    kept: dict[str, Any] = dict(plain(run.info)) if run.info is not None else {}
+    known = {field.name for field in fields(RunInfo)}
+    given = {name: value for name, value in kept.items() if name in known and value not in ("", None)}
+    if "started_at" in given:
+        given["started_at"] = dt.datetime.fromtimestamp(given["started_at"], dt.UTC)
+    return RunInfo(**{**given, "name": run.name, "home": past._engine.home})  # noqa: SLF001 - one thing in two parts
+
+
+class _Earlier(RunControl):
+    """A run of an earlier kernel: read when it is looked at."""
+
+    def __init__(self, engine: Engine, info: RunInfo, run: PastRun, past: Past) -> None:
+        super().__init__(engine, info)
+        self._run = run
+        self._past = past
+        self.finished.set()
+        if run.kind != "cell":
+            self.task = REGISTRY.latest(run.title)
+
+    @property
+    def record(self) -> RunRecord | None:
+        """What is known of it."""
+        return self.engine.store.runs.get(self.name) or self._past.load(self.name)
+
+    @property
+    def phase(self) -> Phase:
+        """Its phase now."""
+        record = self.engine.store.runs.get(self.name)
+        if record is not None:
+            return record.state.phase
+        return Phase(self._run.phase) if self._run.ended is not None else Phase.ABORTED
+
+    def make_ready(self) -> None:
+        """What it returned is about to be used."""
+        self._past.load(self.name)
+        self._past.ready(self.name)
+
+
+class EarlierCell(_Earlier, CellRunControl):
+    """The run of a cell in an earlier kernel."""
+
+    def __init__(self, engine: Engine, info: RunInfo, run: PastRun, past: Past) -> None:
+        super().__init__(engine, info, run, past)
+        self.retried, self._retrying = False, 0
+
+
+class EarlierRun(_Earlier):
+    """A run that ``flyte.run`` started in an earlier kernel."""
+
+    def called(self) -> tuple[Any, Any]:
+        """Its task as it is now, and the bound arguments of it."""
+        root = self.known().actions[ROOT]
+        call = self.ask(call_of, self.engine, self.known(), root)
+        return call.task, loads(call.payload)
+
+    def value(self) -> Any:
+        """What its task returned; raises what it raised."""
+        self.wait()
+        if self.settled is None:
+            self.make_ready()
+            root = self.known().actions[ROOT]
+            payload = root.output if root.output is not None else self.engine.retained.result(self.name, ROOT)
+            if root.phase.is_success and payload is not None:
+                return Settled("ok", None, payload).result()
+            why = self._past.history.missing(self._run).get(ROOT, "it cannot be read here")
+            lost = ErrorNote("system", "RuntimeSystemError", f"the result of {self.name} is not kept: {why}")
+            return Settled("error", None, error=root.error or lost).result()
+        return self.settled.result()
+
+
+def when(run: PastRun) -> str:
+    """When a run began, in a few words: "03:12", with the day unless it was today."""
+    then, now = time.localtime(run.started), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%d %b %H:%M", then)

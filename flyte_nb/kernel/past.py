@@ -1,0 +1,67 @@
+"""Past of a session: record its runs, find those of earlier kernels, say which one was cut off. Runs in: kernel main thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flyte_nb.core.journal import location
+from flyte_nb.core.journal.history import History, PastRun
+from flyte_nb.core.journal.journal import Journal
+from flyte_nb.core.journal.restore import Past, when
+from flyte_nb.core.runs import run_registry
+from flyte_nb.core.runs.engine import Engine
+
+#: Whether a person was told, in this process, which runs were cut off.
+_told: list[bool] = []
+
+
+def past_of(session: Any) -> Past | None:
+    """Begin to record a session's runs; None where that is off."""
+    folder = location.folder()
+    session.engine.answers.serve("history.place", lambda _run, then, *_args: then(None))
+    if folder is None:
+        run_registry.find_earlier_with(lambda _name: None, lambda _limit: [])
+        return None
+    max_bytes, max_days = location.bounds()
+    journal = Journal(folder, session.store, location.notebook_of({}), max_bytes=max_bytes, max_days=max_days)
+    session.engine.answers.serve("history.place", lambda run, then, *args: then(journal.place(run, *args)))
+    past = Past(session, journal, History(folder))
+    run_registry.find_earlier_with(
+        past.get, lambda limit: [past.run(run) for run in past.runs(limit=limit) if not run.dropped]
+    )
+    return past
+
+
+def stop_recording(past: Past, engine: Engine) -> None:
+    """Record nothing any more, and find nothing."""
+    past.journal.close()
+    engine.retained.keeper = None
+    run_registry.find_earlier_with(lambda _name: None, lambda _limit: [])
+
+
+def say_cut_off(past: Past | None, variables: dict[str, Any]) -> None:
+    """Say, once a kernel, which runs the notebook's previous kernel did not see through.
+
+    Args:
+        past: Of the session; None where nothing is recorded.
+        variables: The notebook's: only now is it certain which notebook it is.
+    """
+    if past is None or _told:
+        return
+    _told.append(True)
+    past.journal.notebook = location.notebook_of(variables)
+    found = past.history.cut_off(past.journal.notebook)
+    if found:
+        print(cut_off_sentence(found))  # noqa: T201 - no mistake: not in red
+
+
+def cut_off_sentence(found: list[PastRun]) -> str:
+    """Which run was cut off, and what to do."""
+    run = found[-1]
+    others = f" (and {len(found) - 1} more: `%flyte runs`)" if len(found) > 1 else ""
+    what = f"{run.name} of {when(run)}, {run.title!r}, was {run.cut_off_text} with its kernel"
+    count = f"{run.done:,} of {run.actions:,} actions done"
+    how = "run its cell again with `%%flyte recover` in the first line"
+    if run.kind != "cell":
+        how = f'`flyte.rerun("{run.name}", recover=True)`, once its tasks are defined,'
+    return f"{what}: {count}{others}. {how[0].upper() if how[0] != '`' else how[0]}{how[1:]} to keep what was done."

@@ -1,0 +1,89 @@
+/** A view's place in the page: over the static picture of its run, wherever and whenever that is drawn. */
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Model } from "../src/protocol.ts";
+import widget from "../src/widget.ts";
+
+type Listener = (...args: unknown[]) => void;
+
+class FakeModel {
+  sent: { op: string }[] = [];
+  listeners = new Map<string, Listener>();
+  get(key: string) {
+    return key === "uid" ? "u1" : null;
+  }
+  send(content: { op: string }) {
+    this.sent.push(content);
+  }
+  on(name: string, listener: Listener) {
+    this.listeners.set(name, listener);
+  }
+  off() {}
+}
+
+const settle = () => new Promise((done) => setTimeout(done, 30));
+const picture = (uid = "u1") => {
+  const el = document.createElement("div");
+  el.className = "flyte-nb-static";
+  el.dataset.flyteView = uid;
+  el.append(Object.assign(document.createElement("p"), { textContent: "7 done" }));
+  return el;
+};
+const views = () => [...document.querySelectorAll<HTMLElement>(".flyte-nb-static > .fnb")];
+
+describe("places", () => {
+  let model: FakeModel;
+  beforeEach(() => {
+    document.body.replaceChildren();
+    model = new FakeModel();
+  });
+  afterEach(() => model.listeners.get("comm:close")?.());
+  const made = () => {
+    const module = widget();
+    module.initialize({ model: model as unknown as Model });
+    return module;
+  };
+
+  it("brings a picture of a loaded page to life, and no other run's", async () => {
+    document.body.append(picture(), picture("other"));
+    made();
+    expect(views()).toHaveLength(1);
+    expect(model.sent.map(({ op }) => op)).toEqual(["ready"]);
+  });
+
+  it("keeps one view over a picture that is drawn again, and makes one for each further picture", async () => {
+    document.body.append(picture());
+    made();
+    const [view] = views();
+    document.body.replaceChildren(picture());
+    await settle();
+    expect(views()).toEqual([view]);
+    document.body.append(picture());
+    await settle();
+    expect(views()).toHaveLength(2);
+  });
+
+  it("moves the view of a live output over the picture that takes its place", async () => {
+    const module = made();
+    const output = document.createElement("div");
+    document.body.append(output);
+    const leave = module.render({ model: model as unknown as Model, el: output });
+    const view = output.firstChild;
+    output.replaceChildren();
+    leave();
+    document.body.append(picture());
+    await settle();
+    expect(views()).toEqual([view]);
+  });
+
+  it("shows the picture again when the kernel has gone, and what to type", async () => {
+    document.body.append(picture());
+    made();
+    model.listeners.get("comm:close")?.();
+    expect(views()).toHaveLength(0);
+    expect(document.body.textContent).toContain("The kernel has gone");
+    expect(document.querySelector<HTMLElement>("p")?.style.display).toBe("");
+    await settle();
+    expect(views()).toHaveLength(0);
+  });
+});
