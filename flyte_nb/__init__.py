@@ -148,7 +148,8 @@ def init(cluster: Any = None, **options: Any) -> None:
             cluster of this machine's cores.
         **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``memory_limit`` (what a worker process
             may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False),
-            ``security`` (TLS credentials of an existing cluster);
+            ``security`` (TLS credentials of an existing cluster), ``links`` (how its workers are reached: "direct", "relay" =
+            through the scheduler, "auto" = whichever answers first);
             ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
             ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``);
             ``history`` (False: runs are not recorded; a folder: they are, there; ``FLYTE_NB_HISTORY`` says the same). Of
@@ -178,7 +179,7 @@ def init(cluster: Any = None, **options: Any) -> None:
     session = importlib.import_module("flyte_nb.kernel.session")
     made = session.replace(target=cluster, **ours)
     if cluster is not None:
-        made.wait_ready()
+        made.wait_attached()
 
 
 @_Dual

@@ -29,7 +29,6 @@ from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.caretaker import CARETAKER
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.engine.links.wire import Key, ToHome, ToOwner, handlers_of
@@ -41,19 +40,22 @@ logger = logging.getLogger("flyte")
 SETTLE_S = 5.0
 #: Seconds to wait for workers to acknowledge the close.
 CLOSE_ACK_S = 0.2
+#: Seconds to wait until nothing of this kernel is left on workers of a cluster that goes on.
+LEAVE_S = 5.0
 
 
 class KernelEngine:
     """Controller, store and cluster of a kernel, on a thread of their own.
 
     Args:
-        run_lane: Dask's task function of a lane.
-        plugin: Makes the Dask plugin that has a worker accept links.
+        entry: Module by which a worker becomes a host.
     """
 
-    def __init__(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
+    def __init__(self, entry: str) -> None:
         self.thread = LoopThread("flyte-engine")
         self.store = RunStore()
+        #: What keeps runs waiting, as it was noted last.
+        self._waits: dict[str, str] = {}
         #: Called on the engine thread with every event before it is folded: what it returns is.
         self.before: Callable[[ev.Event], ev.Event] = lambda event: event
         self.gateway: Gateway
@@ -64,11 +66,11 @@ class KernelEngine:
         self._start_task: asyncio.Task[Any] | None = None
         self._closing: concurrent.futures.Future[None] | None = None
         self._closing_lock = threading.Lock()
-        self.call(self._build, run_lane, plugin)
+        self.call(self._build, entry)
 
-    async def _build(self, run_lane: RunLane, plugin: Callable[[], Any]) -> None:
+    async def _build(self, entry: str) -> None:
         loop = asyncio.get_running_loop()
-        self.network = network = KernelNetwork(run_lane, plugin)
+        self.network = network = KernelNetwork(entry)
         #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
         self.answers = Answers()
         run_answers.serve(self.answers, loop)
@@ -98,10 +100,22 @@ class KernelEngine:
         self.answers.serve("expect", self._expect)
         network.on_roster = self.executor.pool.touch_queues
         network.on_scheduler_lost = self._scheduler_lost
+        network.on_look = self._say_why_runs_wait
 
     def emit(self, event: ev.Event) -> None:
         """Fold an event."""
         self.store.append(self.before(event))
+
+    def _say_why_runs_wait(self) -> None:
+        """Note at runs what keeps the actions from starting that wait longest."""
+        waiting: dict[str, str] = {}
+        for group in self.executor.groups.values():
+            if group.queue and (why := self.network.why_waiting(group.resources)):
+                waiting.setdefault(group.queue[0].run.name, f"waiting: {why}")
+        for run in self._waits.keys() | waiting.keys():
+            if self._waits.get(run) != waiting.get(run) and run in self.store.runs:
+                self.emit(ev.RunNoted(run, waiting.get(run, "")))
+        self._waits = waiting
 
     def _on_events(self, peer: str, events: list[ev.Event]) -> None:
         for event in events:
@@ -261,6 +275,10 @@ class KernelEngine:
         closed = asyncio.get_running_loop().create_future()
         self.ask_all("close_idle", (), closed.set_result, CLOSE_ACK_S)
         await closed
+        if self.network.handle is not None and not self.network.handle.embedded:
+            left = asyncio.get_running_loop().create_future()
+            self.ask_all("leave", (), left.set_result, LEAVE_S)
+            await left
         await self.network.close()
         process_folder.sweep()  # those of workers that were killed
 

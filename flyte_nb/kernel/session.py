@@ -13,6 +13,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +29,7 @@ from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload
 from flyte_nb.core.transport.task_code import dump_function
+from flyte_nb.engine.clusters.cluster import needs_callers_loop
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
@@ -37,12 +39,14 @@ from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.views.browser.details import Details
-from flyte_nb.worker.entry import HostPlugin, run_lane
+from flyte_nb.worker import entry
 
 #: Module that worker processes of the embedded cluster import first.
 PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
+#: Seconds of attaching after which it is said what takes them.
+SAY_AFTER = 0.7
 #: As `WIND_UP`, for a cell that was stopped.
 WIND_UP_STOPPED = 0.1
 
@@ -60,7 +64,7 @@ class Session:
 
     def __init__(self, **options: Any) -> None:
         self.options = options
-        self.engine = KernelEngine(run_lane, HostPlugin)
+        self.engine = KernelEngine(entry.__name__)
         self.gateway = self.engine.gateway
         self.store = self.engine.store
         self.replay = self.engine.replay
@@ -245,6 +249,17 @@ class Session:
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait for the cluster; raises what starting it raised."""
         self.starting.result(timeout)
+
+    def wait_attached(self) -> None:
+        """Wait for an existing cluster, unless it runs on the loop of this thread: then the first action waits for it."""
+        if needs_callers_loop(self.options.get("target")):
+            return
+        said, network = "", self.engine.network
+        while not wait([self.starting], SAY_AFTER).done:
+            if said != network.stage:
+                said = network.stage
+                print(f"flyte_nb: {said} ...")  # noqa: T201 - it takes seconds, and somebody waits
+        self.wait_ready()
 
     def _finish(self) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""

@@ -39,6 +39,8 @@ def answers_of(host: Host) -> dict[str, Answer]:
         host.network.spawn(host.executor.pool.close_idle()).add_done_callback(lambda _task: then(True))
 
     return {
+        # The kernel.
+        "leave": lambda _then: host.depart(),  # the link that closes is the answer
         "everywhere": host.everywhere.run,
         # Data that is kept here.
         "shelved": lambda then, *args: then(host.previews.get(*args)),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import os
 import pdb  # noqa: T100 - it is what this is about
 import queue
 import sys
@@ -231,19 +230,12 @@ class Breakpoints:
         self.paused: dict[Key, PausedAttempt] = {}
         #: Runs in which breakpoints are passed over.
         self._off: set[str] = set()
-        self._before = sys.breakpointhook
-        sys.breakpointhook = self._hook
 
-    def _hook(self, *args: Any, **kwargs: Any) -> Any:
-        """What ``breakpoint()`` calls in this process."""
-        context = ctx.current()
-        if context is None or not context.in_task or os.environ.get("PYTHONBREAKPOINT") == "0":
-            return self._before(*args, **kwargs)
-        frame = sys._getframe().f_back  # noqa: SLF001 - the documented way to a frame
+    def reached(self, frame: FrameType | None, context: Context) -> None:
+        """An action of this host calls ``breakpoint()`` in a frame."""
         found = self._lane_of(context.run.name, context.action)
         if frame is not None and found is not None:
             self._hit(frame, context, *found)
-        return None
 
     def _hit(self, frame: FrameType, context: Context, lane: LaneThread, body: Body) -> None:
         wait = context.run.breakpoint_wait
@@ -306,8 +298,3 @@ class Breakpoints:
     def forget(self, run: str) -> None:
         """The run is over."""
         self._off.discard(run)
-
-    def close(self) -> None:
-        """Restore ``breakpoint()``."""
-        if sys.breakpointhook == self._hook:
-            sys.breakpointhook = self._before

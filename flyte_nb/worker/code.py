@@ -40,24 +40,33 @@ class _Version:
         self.waiting: list[Callable[[], None]] | None = None
 
 
+class InForce:
+    """Whose imports a process has just now."""
+
+    def __init__(self) -> None:
+        self.version: TravellingCode | None = None
+        self.guard = threading.RLock()
+
+
 class CodeStore:
     """The versions that are here. On the worker's loop, where nothing else is said.
 
     Args:
         fetcher: Fetches large buffers from other machines.
         call_later: Of the worker's loop.
+        in_force: What is shared with the stores of other kernels in this process.
         owns_process: Whether the process is the worker's; else it is the user's, whose modules stay as they are.
     """
 
-    def __init__(self, fetcher: Fetcher, call_later: Callable[..., object], *, owns_process: bool = True) -> None:
+    def __init__(
+        self, fetcher: Fetcher, call_later: Callable[..., object], in_force: InForce, *, owns_process: bool = True
+    ) -> None:
+        self._in_force = in_force
         self._owns_process = owns_process
         self._fetcher = fetcher
         self._call_later = call_later
         self._versions: dict[str, _Version] = {}
         self._collecting = False
-        #: Whose imports are in force.
-        self._active: TravellingCode | None = None
-        self._guard = threading.RLock()
 
     def take(self, owner: str, name: str, payload: Payload) -> None:
         """A peer sends a version."""
@@ -122,7 +131,7 @@ class CodeStore:
         return copy
 
     def _load(self, version: _Version) -> Copy:
-        with self._guard:
+        with self._in_force.guard:
             try:
                 found = loads_code(version.payload)
             except Exception as exc:
@@ -136,16 +145,16 @@ class CodeStore:
             if not self._owns_process:
                 return Copy(found.task, None, modules)
             copy = Copy(found.task, functools.partial(self._activate, found), modules)
-            self._active = None
+            self._in_force.version = None
             found.imports.install(first=True)
             COMPANIONS.arrived(found.task.classes, found.companions)
             return copy
 
     def _activate(self, found: TravellingCode) -> None:
-        if self._active is found:
+        if self._in_force.version is found:
             return
-        with self._guard:
-            self._active = found
+        with self._in_force.guard:
+            self._in_force.version = found
             found.imports.install()
 
     def __repr__(self) -> str:

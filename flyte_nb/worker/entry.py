@@ -1,41 +1,40 @@
-"""Entry points for Dask: the task function of a lane, and the plugin that makes a worker a host. Runs in: worker process."""
+"""Entry of a worker: open the host of a kernel, which closes with its worker. Runs in: worker loop."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from distributed import WorkerPlugin, get_worker
+from distributed import WorkerPlugin
+from distributed.worker import WORKER_ANY_RUNNING
 
-from flyte_nb.engine.links.wire import LaneSpec
 from flyte_nb.worker.answers import answers_of
 from flyte_nb.worker.host import Host
-from flyte_nb.worker.lane import AsyncLane, SyncLane
-
-
-def host_of(worker: Any) -> Host:
-    """The host of a worker, made on first use."""
-    host: Host | None = getattr(worker, "_flyte_nb_host", None)
-    if host is None:
-        host = worker._flyte_nb_host = Host(worker, run_lane, answers_of)  # noqa: SLF001 - our mark on Dask's worker
-    return host
-
-
-def run_lane(spec: LaneSpec) -> None:
-    """Be a lane until it is closed. A plain ``def``: Dask would run a coroutine on the worker's own loop."""
-    kind = AsyncLane if spec.is_async else SyncLane
-    kind(host_of(get_worker()), spec.lane, spec.owner, is_warm=spec.is_warm).run()
+from flyte_nb.worker.process.premises import premises_of
 
 
 class HostPlugin(WorkerPlugin):
-    """Makes a Dask worker a host of lanes."""
+    """Ties a host to its worker: the one closes with the other. In this process only, the scheduler knows nothing of it."""
 
-    name = "flyte_nb"
-    idempotent = True
+    def __init__(self, host: Host) -> None:
+        self.name = f"flyte_nb-{host.network.kernel}"
+        self._host = host
 
-    def setup(self, worker: Any) -> None:
-        """Listen for links."""
-        host_of(worker)
+    async def teardown(self, worker: Any) -> None:
+        """The worker closes, or the kernel has left."""
+        await self._host.close(wait=worker.status in WORKER_ANY_RUNNING)
 
-    def teardown(self, worker: Any) -> None:
-        """Close the links."""
-        host_of(worker).close()
+
+async def open_host(worker: Any, kernel: str, grows: bool) -> None:
+    """Make a worker a host for a kernel (`flyte_nb.engine.clusters.guest`)."""
+    premises = premises_of(worker)
+    host = Host(worker, kernel, premises, answers_of)
+    host.network.grows = grows
+    plugin = HostPlugin(host)
+
+    async def leave() -> None:
+        if plugin.name in worker.plugins:
+            await worker.plugin_remove(plugin.name)
+
+    host.leave = leave
+    premises.opened(kernel, host)
+    await worker.plugin_add(plugin, plugin.name)

@@ -1,4 +1,6 @@
-"""The host of one Dask worker: executes attempts for their owners in lanes, and owns the children's. Runs in: worker loop.
+"""The host of one kernel in a Dask worker: executes its attempts in lanes, and owns the children's. Runs in: worker loop.
+
+A worker that serves several kernels has a host for each: nothing of one has a name that another could use.
 
 Everything here runs on the worker's own loop unless it says otherwise; lanes reach it with `post`. No user code runs here.
 """
@@ -6,20 +8,18 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
-import select
-import sys
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import distributed
 
 from flyte_nb import import_alias
-from flyte_nb.core.attempts import family, output, seeds, surroundings
+from flyte_nb.core.attempts import seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
-from flyte_nb.core.attempts.isolation import Isolation
-from flyte_nb.core.attempts.threads import LoopClock, allow_other_loops
+from flyte_nb.core.attempts.threads import LoopClock
 from flyte_nb.core.cache.service import CacheClient
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
@@ -30,57 +30,58 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
-from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.dispatch.executor import DaskExecutor
-from flyte_nb.engine.dispatch.network import RunLane
 from flyte_nb.engine.links.blob_fetch import Fetcher
-from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.peers import is_worker
-from flyte_nb.engine.links.wire import Key, ToHost, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.links.wire import Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.code import CodeStore, when_here
 from flyte_nb.worker.emitter import Emitter, LineBuffer
-from flyte_nb.worker.lane import HAND_BACK_AFTER_S, LaneThread, Progress
+from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
-from flyte_nb.worker.process import children
-from flyte_nb.worker.process.descriptors import Descriptors
-from flyte_nb.worker.process.everywhere import Everywhere
-from flyte_nb.worker.stopping import LastWords, Stopping
+from flyte_nb.worker.process.premises import Premises
+from flyte_nb.worker.stopping import Stopping
 
-
-def in_users_process(worker: Any) -> bool:
-    """Whether a worker is a thread of the program that calls tasks (``LocalCluster(processes=False)``)."""
-    return worker.address.startswith("inproc://") or surroundings.is_home()
+#: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
+KERNEL_RETURNS_S = 5.0
+#: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
+LANES_END_S = GRACE + 1.0
 
 
 class Host:
-    """One Dask worker.
+    """One kernel in one Dask worker.
 
     Args:
         worker: Dask's.
-        run_lane: Dask's task function of a lane.
+        kernel: Its name as a peer.
+        premises: What hosts share.
         answers_of: Makes the answers to what other processes ask.
     """
 
-    def __init__(self, worker: Any, run_lane: RunLane, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
+    def __init__(
+        self, worker: Any, kernel: str, premises: Premises, answers_of: Callable[[Host], dict[str, Answer]]
+    ) -> None:
         loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
-        self.network = WorkerNetwork(worker, run_lane)
+        self.network = WorkerNetwork(worker, kernel)
+        self._premises = premises
+        #: Has the worker close it.
+        self.leave: Callable[[], Coroutine[Any, Any, None]]
+        self._left: asyncio.Task[None] | None = None
         self.address = self.network.me
-        #: What computes here, and the end of this process if our own code fails in it.
-        self.words = LastWords(worker)
+        self.words = premises.words
         #: Calls a function on the worker's loop; from any thread.
-        self.post = Mailbox(loop, self.words.fail).post
+        self.post = premises.post
         self.send = self.network.send
-        self.gate = slots.SlotGate(worker.state.nthreads)
+        self.gate = premises.gate
         self.lanes: dict[str, LaneThread] = {}
-        #: None in the user's own process: it is theirs.
-        self.isolation = None if in_users_process(worker) else Isolation()
-        self.everywhere = Everywhere(self.isolation, self.post)
+        self.isolation = premises.isolation
+        self.everywhere = premises.everywhere
         self.runs: dict[str, RunInfo] = {}
-        self.emitter = Emitter(loop, self.runs, self.send, Path(worker.local_directory) / "flyte-nb-logs")
+        self._folder = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
+        self.emitter = Emitter(loop, self.runs, self.send, self._folder)
         self.breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews = PreviewStore()
@@ -88,44 +89,29 @@ class Host:
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
-        self.post(self._start, loop, worker, answers_of)
-        asyncio.set_event_loop_policy(slots.SlotPolicy())
-        output.install(tee=False)
-        family.install(processes=self.isolation is not None)
-        self.descriptors: Descriptors | None = None
-        if self.isolation is not None:
-            children.allow()
-        if self.isolation is not None and worker.nanny and hasattr(select, "poll"):
-            embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
-            log = Path(worker.local_directory) / "flyte-nb-logs" / "worker.log" if embedded else None
-            self.descriptors = Descriptors(self._only_output, log)
-            self.descriptors.start()
-            self.isolation.before_end = self.descriptors.drain
-        allow_other_loops()
-        import_alias.install_as_fallback()
+        self._start(loop, answers_of)
 
-    def _start(
-        self, loop: asyncio.AbstractEventLoop, worker: Any, answers_of: Callable[[Host], dict[str, Answer]]
-    ) -> None:
-        network, blobs = self.network, Blobs(self.address)
-        is_own_process = not self.address.startswith("inproc://")
+    def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
+        network, blobs, premises = self.network, Blobs(self.address), self._premises
         self._fetcher = Fetcher(network.questions, blobs)
-        self.code = CodeStore(self._fetcher, loop.call_later, owns_process=self.isolation is not None)
+        self.code = CodeStore(
+            self._fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process
+        )  # fmt: skip
         versions = CodeVersions(blobs)
         self.executor = DaskExecutor(network, self._fetcher, versions)
         cache = CacheClient(network, self.address, far=True)
         controller = self.controller = Controller(
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
         )
-        self.stopping = Stopping(self.words.replace_process, self.lanes, controller, loop)
+        self.stopping = Stopping(
+            self.words.replace_process, lambda: premises.others_compute(self.lanes), self.lanes, controller, loop
+        )
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost))
         network.questions.answers.update(answers_of(self))
         network.on_lost = self._peer_lost
-        if is_own_process:
-            PeerLink.on_fault = self.words.fail
         network.listen()
         network.spawn(self._watch())
 
@@ -133,6 +119,8 @@ class Host:
         """A peer has disconnected, or cannot be reached."""
         if is_worker(peer):
             self.executor.pool.worker_lost(peer)
+        elif peer == self.network.kernel:
+            self.gateway.loop.call_later(KERNEL_RETURNS_S, self._depart_unless_back)
         for lane in list(self.lanes.values()):
             if lane.owner == peer:
                 self._orphan(lane)
@@ -261,11 +249,6 @@ class Host:
         body.code = copy
         return body
 
-    def _only_output(self) -> output.Output | None:
-        """The output of the attempt that is under way, if there is one alone."""
-        bodies = [body for lane in list(self.lanes.values()) for body in list(lane.bodies.values())]
-        return bodies[0].output if len(bodies) == 1 else None
-
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
         work, config = body.work, body.task.config
@@ -338,12 +321,36 @@ class Host:
         """Our own code has failed: nothing here can be relied on. From any thread."""
         self.words.fail(error, where)
 
-    def close(self) -> None:
-        """Close lanes and links."""
-        self.breakpoints.close()
+    def run_lane(self, *spec: Any) -> None:
+        """Be a lane until it is closed. On a thread of Dask's: a plain ``def``, since it would run a coroutine on its own loop.
+
+        Args:
+            *spec: The fields of a `LaneSpec`.
+        """
+        lane = LaneSpec(*spec)
+        kind = AsyncLane if lane.is_async else SyncLane
+        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm).run()
+
+    def depart(self) -> None:
+        """The kernel has no more use for this worker."""
+        self._left = asyncio.ensure_future(self.leave())
+
+    def _depart_unless_back(self) -> None:
+        if self.network.kernel not in self.network.links:
+            self.depart()
+
+    async def close(self, *, wait: bool) -> None:
+        """Close lanes and links, and leave nothing here. `wait`: for bodies that clean up."""
+        loop = asyncio.get_running_loop()
         for lane in list(self.lanes.values()):
             self._orphan(lane)
-        self.network.close_links()
+        end = loop.time() + LANES_END_S
+        while wait and self.lanes and loop.time() < end:  # noqa: ASYNC110 - lanes report to many
+            await asyncio.sleep(0.01)
+        await self.executor.close()
+        await self.network.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        self._premises.closed(self.network.kernel)
 
     def __repr__(self) -> str:
         under_way = sum(len(lane.bodies) for lane in self.lanes.values())

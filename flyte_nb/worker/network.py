@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,8 @@ import distributed
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
-from flyte_nb.engine.dispatch.network import Network, RunLane
-from flyte_nb.engine.links.link import HELLO, OP, LocalLink, PeerLink
+from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.links.link import LocalLink, PeerLink, op_of
 from flyte_nb.engine.links.peers import is_worker
 from flyte_nb.engine.links.wire import Message, WorkerInfo
 
@@ -27,23 +29,25 @@ class WorkerNetwork(Network):
 
     Args:
         worker: Dask's.
-        run_lane: Dask's task function of a lane.
+        kernel: Whose work it is for.
     """
 
-    def __init__(self, worker: Any, run_lane: RunLane) -> None:
-        super().__init__(worker.address, worker.address, run_lane)
+    def __init__(self, worker: Any, kernel: str) -> None:
+        super().__init__(worker.address, kernel, worker.address)
         #: The roster until the kernel sends one.
         self._alone = self.roster = {self.me: WorkerInfo(self.me, worker.state.nthreads)}
         self._worker = worker
-        self._client: asyncio.Future[Any] | None = None
+        self._client: distributed.Client | None = None
+        self._starting: asyncio.Future[Any] | None = None
 
     def listen(self) -> None:
         """Accept links from now on."""
-        self._worker.handlers[OP] = self._accept
+        self._worker.handlers[op_of(self.kernel)] = self._accept
+        self.expect(self.kernel)
 
     async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> None:
         """A peer connects: serve it until it goes."""
-        await comm.write(HELLO)
+        await comm.write(self.me)
         link = PeerLink(peer, self._dispatch, self._closed)
         old = self.links.get(peer)
         if old is not None and not is_worker(peer):  # a kernel that connects anew has given up what was here
@@ -105,10 +109,26 @@ class WorkerNetwork(Network):
 
     async def _dask(self) -> Any:
         """A client of the scheduler, for the lanes of children."""
-        if self._client is None or (self._client.done() and self._client.exception() is not None):
-            client = distributed.Client(
-                self._worker.scheduler.address, security=self._worker.security, asynchronous=True, set_as_default=False,
-                name="flyte_nb",
+        if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
+            self._client = distributed.Client(
+                self._worker.scheduler.address, security=as_client(self._worker.security), asynchronous=True,
+                set_as_default=False, name=f"flyte_nb-{self.kernel}",
             )  # fmt: skip
-            self._client = asyncio.ensure_future(client)
-        return await self._client
+            self._starting = asyncio.ensure_future(self._client)
+        return await self._starting
+
+    async def close(self) -> None:
+        """Take no more links, close those that are open, and leave the scheduler."""
+        self._worker.handlers.pop(op_of(self.kernel), None)
+        self.close_links()
+        if self._client is not None:
+            with contextlib.suppress(Exception):  # its scheduler may be gone
+                await self._client.close()
+
+
+def as_client(security: Any) -> Any:
+    """A worker's credentials, for a client in it: ``dask worker --tls-...`` fills only the role of a worker."""
+    own = security.get_tls_config_for_role("worker")
+    found = copy.copy(security)
+    found.tls_client_cert, found.tls_client_key = own["cert"], own["key"]
+    return found

@@ -8,8 +8,10 @@ import signal
 import threading
 from typing import Any
 
+import click
+
 from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis, quiet_loggers
-from flyte_nb.worker.entry import host_of  # what the first lane needs is loaded by then
+from flyte_nb.worker.entry import open_host  # what the first lane needs is loaded by then
 
 
 def ignore_interrupts() -> None:
@@ -31,7 +33,9 @@ quiet_loggers()
 no_gc_diagnosis()
 
 
-def dask_setup(worker: Any) -> None:
-    """Called by Dask when the worker starts, before it registers: it takes links from then on."""
+@click.command()
+@click.argument("kernel")
+async def dask_setup(worker: Any, kernel: str) -> None:
+    """Called by Dask when the worker starts, before it registers: it takes links of that kernel from then on."""
     ignore_interrupts()
-    host_of(worker)
+    await open_host(worker, kernel, grows=False)

@@ -43,6 +43,8 @@ OOM_GRACE = 0.5
 INTERRUPTED_GRACE = 0.2
 #: Seconds for the outcome to leave before the process is replaced.
 REPORT_S = 0.1
+#: Seconds between two looks whether a process can be replaced in which others compute.
+ALONE_EVERY_S = 0.5
 #: Seconds after which an owner asks again about an attempt that has not begun.
 AGAIN_S = 1.0
 #: Stops kept for attempts that are about to begin; one that came when its attempt had ended stays here, too.
@@ -54,16 +56,18 @@ class Stopping:
 
     Args:
         replace_process: Ends this worker's process; another follows.
+        is_shared: Whether others compute in it.
         lanes: The lanes of the worker, by their id.
         controller: Of their attempts' children.
         loop: The worker's.
     """
 
     def __init__(
-        self, replace_process: Callable[[], None], lanes: dict[str, LaneThread], controller: Controller,
-        loop: asyncio.AbstractEventLoop,
+        self, replace_process: Callable[[], None], is_shared: Callable[[], bool], lanes: dict[str, LaneThread],
+        controller: Controller, loop: asyncio.AbstractEventLoop,
     ) -> None:  # fmt: skip
-        self._replace_process = replace_process
+        self._replace = replace_process
+        self._is_shared = is_shared
         self._lanes = lanes
         self._controller = controller
         self._loop = loop
@@ -117,10 +121,15 @@ class Stopping:
     def overdue(self, key: Key) -> float | None:
         """For how many seconds an attempt should have ended, as its owner asks; negative for one that has time left.
 
-        None: it is not here, or its end is reported already.
+        None: it is not here, or its end is reported already. Where others compute it has time left: its owner would have the
+        process ended.
         """
         if key in self._arriving or key in self.early:
             return -AGAIN_S
+        late = self._overdue(key)
+        return -AGAIN_S if late is not None and late > 0 and self._is_shared() else late
+
+    def _overdue(self, key: Key) -> float | None:
         for lane in list(self._lanes.values()):
             body = lane.bodies.get(key)
             if body is not None and key in self._since:
@@ -154,6 +163,12 @@ class Stopping:
         logger.warning("%s did not stop: its worker process is replaced", body.work.label)
         lane.host.report(lane, [lane.stopped(body)], None)
         self._loop.call_later(REPORT_S, self._replace_process)
+
+    def _replace_process(self) -> None:
+        if self._is_shared():  # they go first: what is stopped here is nothing of theirs
+            self._loop.call_later(ALONE_EVERY_S, self._replace_process)
+        else:
+            self._replace()
 
     def __repr__(self) -> str:
         return f"<Stopping [{len(self._arriving)} arriving, {len(self.early)} early]>"
@@ -197,20 +212,21 @@ class LastWords:
 
     Args:
         worker: Dask's.
+        owns_process: Whether the process is the worker's; else it is the user's own, which goes on.
     """
 
-    def __init__(self, worker: Any) -> None:
+    def __init__(self, worker: Any, owns_process: bool) -> None:
         self.path = Path(worker.local_directory) / "flyte-nb-slots"
         self.box: BlackBox | None = None
         self._nanny = bool(worker.nanny)
-        self._inproc = worker.address.startswith("inproc://")
-        if not self._inproc:
+        self._owns_process = owns_process
+        if owns_process:
             with contextlib.suppress(OSError):  # a full disk: nobody will know what computed
                 self.box = BlackBox(self.path, make=True)
 
     def fail(self, error: BaseException, where: str) -> None:
         """Flyte_nb's own code has failed in this process: end it, unless it is the user's own."""
-        if self._inproc:
+        if not self._owns_process:
             return
         with contextlib.suppress(BaseException):
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name != "_drain"]
@@ -227,8 +243,13 @@ class LastWords:
 
     def replace_process(self, status: int = 1) -> None:
         """End this process; where no nanny would start another, become a fresh worker, of the same command line."""
+        if not self._owns_process:
+            return
         if self._nanny:
             _exit(status)
-        if self._inproc:
-            return  # a worker in the user's own process, which goes on
         _execv(sys.executable, sys.orig_argv)
+
+    def close(self) -> None:
+        """Nothing of ours computes here any more."""
+        if self.box is not None:  # a body that goes on still writes to it
+            self.path.unlink(missing_ok=True)

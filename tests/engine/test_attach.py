@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 
 import flyte_nb as flyte
@@ -67,6 +68,8 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     deadline = time.monotonic() + 60
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=60)
     yield str(file)
     for process in processes:
         process.send_signal(signal.SIGTERM)
@@ -188,5 +191,5 @@ def test_workers_that_cannot_be_reached_are_named(scheduler: str, monkeypatch: p
 
     monkeypatch.setattr(peers, "open_link", refused)  # a firewall between kernel and workers
     with pytest.raises(flyte.errors.NoClusterError, match=r"none of the 1 workers .*No route to host.*contact-address"):
-        flyte.init(scheduler)
+        flyte.init(scheduler, links="direct")
     flyte.shutdown()

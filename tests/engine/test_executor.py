@@ -58,6 +58,7 @@ class FakeNetwork:
         self.me = own_address or "kernel"
         self.own_address = own_address
         self.resting: set[str] = set()
+        self.grows = False
         self.silent: frozenset[str] = frozenset()
         self.watched = ()
         self.links: dict[str, Any] = {}

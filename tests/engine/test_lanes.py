@@ -5,8 +5,17 @@ from __future__ import annotations
 from flyte_nb.core.control.work import Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.code_versions import CodeVersion
-from flyte_nb.engine.dispatch.lanes import MAX_BUNDLE, Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle
+from flyte_nb.engine.dispatch.lanes import (
+    MAX_BUNDLE,
+    Lane,
+    LaneGroup,
+    QueuedAttempt,
+    lanes_missing,
+    next_bundle,
+    slots_wanted,
+)
 from flyte_nb.engine.dispatch.shipments import Shipment
+from flyte_nb.engine.links.wire import WorkerInfo
 
 
 def group_with(queued: int, *, is_async: bool = False) -> LaneGroup:
@@ -77,3 +86,30 @@ def test_a_blocked_lane_takes_nothing_and_does_not_count():
 
     assert 0 == group.room(lane)
     assert 1 == lanes_missing(group, 1, 0.0)
+
+
+def test_workers_that_come_late_get_lanes_of_their_own():
+    """Before any is there one lane waits for it; lanes beyond the slots of the first do not count once others are there."""
+    group = group_with(10)
+    assert 1 == lanes_missing(group, 1, 0.0, workers={})
+    group.lanes["w:9"] = Lane("w:9", group, "", 0.0)
+    assert 0 == lanes_missing(group, 1, 100.0, workers={})
+    del group.lanes["w:9"]
+    for number in range(3):
+        lane = group.lanes[f"{number}"] = Lane(f"{number}", group, "", 0.0)
+        lane.open("tcp://first", 0.0)
+    workers = {address: WorkerInfo(address, 1) for address in ("tcp://first", "tcp://second", "tcp://third")}
+
+    assert 2 == lanes_missing(group, 3, 1.0, workers=workers)
+
+
+def test_slots_are_wanted_for_what_waits():
+    """One for each of unknown cost; of known cost, what ends them in five seconds, and those that compute."""
+    group = group_with(120)
+    assert 120 == slots_wanted([group])
+    group.cost = 0.25
+    assert 6 == slots_wanted([group])
+    group.cost = 0.001
+    assert 1 == slots_wanted([group])
+    group.queue.clear()
+    assert 0 == slots_wanted([group])

@@ -43,7 +43,8 @@ async def ask_another(other: str, late: bool, dask_worker: Any) -> tuple[bool, b
     from flyte_nb.engine.links import peers
 
     module: Any = peers
-    host, links = dask_worker._flyte_nb_host, dask_worker._flyte_nb_host.network.links
+    [host] = dask_worker._flyte_nb_hosts.values()
+    links = host.network.links
     connect, answer = module.open_link, asyncio.get_running_loop().create_future()
 
     async def connect_late(*args: Any) -> Any:
@@ -87,14 +88,16 @@ def test_a_kernel_that_ends_is_no_lost_worker(session: Session) -> None:
         assert network.handle is not None
         address = next(iter(network.roster))
         args = network.handle.client.security.get_connection_args("client")
-        link = await open_link(address, "kernel-other", args, lambda _link, _message: None, lambda _link: None)
+        link = await open_link(
+            address, "kernel-other", args, lambda _link, _message: None, lambda _link: None, network.kernel
+        )
         link.send(("run", RunInfo(name="theirs", home="kernel-other")))
 
         def knows(dask_worker: Any) -> bool:
-            return "theirs" in dask_worker._flyte_nb_host.runs
+            return any("theirs" in host.runs for host in dask_worker._flyte_nb_hosts.values())
 
         def state(dask_worker: Any) -> tuple[bool, bool]:
-            host = dask_worker._flyte_nb_host
+            [host] = dask_worker._flyte_nb_hosts.values()
             host.send("kernel-other", ("closed", "some-lane"))
             return bool(host.executor.losses.last_at), bool(host.network._unsent)
 

@@ -185,8 +185,8 @@ def test_nothing_grows_over_fifty_rounds(cluster: Session, ends: Counter[tuple[s
     assert memory_later <= memory + 64 * 1024 * 1024
 
     def held(dask_worker: Any) -> tuple[int, int]:
-        gate = dask_worker._flyte_nb_host.gate
-        return gate.slots, gate.free + sum(lane.holder.held for lane in dask_worker._flyte_nb_host.lanes.values())
+        [host] = dask_worker._flyte_nb_hosts.values()
+        return host.gate.slots, host.gate.free + sum(lane.holder.held for lane in host.lanes.values())
 
     client = cluster.engine.network.handle.client  # type: ignore[union-attr]
 

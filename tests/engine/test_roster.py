@@ -80,12 +80,12 @@ def test_a_paused_worker_ends_what_it_has_and_is_given_nothing_new(session: Sess
         dask_worker.status = distributed.core.Status[status]
 
     def host_on(address: str) -> str:
-        hosts = on_workers(session, lambda dask_worker: repr(dask_worker._flyte_nb_host), workers=[address])
+        hosts = on_workers(session, lambda dask_worker: repr(*dask_worker._flyte_nb_hosts.values()), workers=[address])
         return str(hosts[address])
 
     async def cell() -> tuple[str, str, set[str]]:
         held = asyncio.ensure_future(hold.aio(str(mark)))
-        await until(mark.exists)
+        await until(lambda: mark.exists() and mark.read_text())
         address = mark.read_text()
         await asyncio.to_thread(on_workers, session, pause, "paused", workers=[address])
         await until(lambda: address in session.engine.network.resting and address not in session.engine.network.roster)
@@ -103,14 +103,19 @@ def test_a_paused_worker_ends_what_it_has_and_is_given_nothing_new(session: Sess
 
 def test_workers_hear_who_has_left(tmp_path: Path) -> None:
     """A worker that is not replaced is in no other worker's roster either, so that their children are not meant for it."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         flyte.init(cluster)
         session = Session.current
         assert session is not None
 
         def rosters() -> list[set[str]]:
             return list(
-                on_workers(session, lambda dask_worker: set(dask_worker._flyte_nb_host.network.roster)).values()
+                on_workers(
+                    session,
+                    lambda dask_worker: {
+                        a for host in dask_worker._flyte_nb_hosts.values() for a in host.network.roster
+                    },
+                ).values()
             )
 
         async def cell() -> list[set[str]]:

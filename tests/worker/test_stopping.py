@@ -60,7 +60,7 @@ class FakeHost:
 
 def stopping_of(host: Any) -> Stopping:
     """Of a worker in this process, which is never replaced."""
-    return Stopping(lambda: None, host.lanes, host.controller, host.loop)
+    return Stopping(lambda: None, lambda: False, host.lanes, host.controller, host.loop)
 
 
 async def test_an_attempt_whose_arguments_are_on_their_way_ends_when_they_arrive() -> None:

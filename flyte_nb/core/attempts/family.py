@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from flyte_nb.core.attempts import output
+from flyte_nb.core.attempts.replaced import Replaced
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.values.user_code import is_user_code
@@ -256,6 +257,7 @@ def _opening(init: Callable[..., None]) -> Callable[..., None]:
 
 
 _installed: set[str] = set()
+_replaced = Replaced()
 
 
 def install(*, processes: bool) -> None:
@@ -266,19 +268,32 @@ def install(*, processes: bool) -> None:
     """
     if "threads" not in _installed:
         _installed.add("threads")
-        threading.Thread.start = _thread_start  # type: ignore[method-assign]
-        ThreadPoolExecutor.submit = _pool_submit  # type: ignore[method-assign, assignment]
+        _replaced.put(threading.Thread, "start", _thread_start)
+        _replaced.put(ThreadPoolExecutor, "submit", _pool_submit)
     if processes and "processes" not in _installed:
         _installed.add("processes")
-        multiprocessing.process.BaseProcess.start = _process_start  # type: ignore[method-assign]
+        _replaced.put(multiprocessing.process.BaseProcess, "start", _process_start)
         import subprocess
 
-        subprocess.Popen.__init__ = _opening(subprocess.Popen.__init__)  # type: ignore[method-assign]
+        _replaced.put(subprocess.Popen, "__init__", _opening(subprocess.Popen.__init__))
         if hasattr(os, "fork"):
             global _lifeline
             _lifeline = os.pipe()
-            os.fork = _forking(os.fork)
-            os.register_at_fork(after_in_child=_in_child)
+            _replaced.put(os, "fork", _forking(os.fork))
+            if "at_fork" not in _installed:
+                _installed.add("at_fork")
+                os.register_at_fork(after_in_child=_in_child)
+
+
+def uninstall() -> None:
+    """Take it back. Children that are left end."""
+    global _lifeline
+    _replaced.restore()
+    _installed.intersection_update({"at_fork"})  # which cannot be taken back, and does nothing outside attempts
+    if _lifeline is not None:
+        for end in _lifeline:
+            os.close(end)
+        _lifeline = None
 
 
 def _in_child() -> None:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts.replaced import Replaced
 
 #: What a logger is set to: level, propagate, disabled, handlers.
 _Logger = tuple[int, bool, bool, tuple[logging.Handler, ...]]
@@ -71,6 +72,7 @@ class Place:
         return self.state is self.base and self.random is None
 
 
+_replaced = Replaced()
 #: What may have been changed since it was read last: "process", "logging", "locale".
 _noted = {"process", "logging", "locale"}
 
@@ -87,14 +89,13 @@ def _noting(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def watch() -> None:
     """Notice from now on that what belongs to the process is set differently. Idempotent."""
-    manager: Any = logging.root.manager
-    if getattr(manager, "_flyte_nb", False):
+    if _replaced:
         return
-    manager._flyte_nb = True  # noqa: SLF001 - our mark on Python's object
-    manager._clear_cache = _noting("logging", manager._clear_cache)  # noqa: SLF001 - called wherever a level is set
+    manager: Any = logging.root.manager
+    _replaced.put(manager, "_clear_cache", _noting("logging", manager._clear_cache))  # noqa: SLF001 - called wherever a level is set
     for name in ("addHandler", "removeHandler"):
-        setattr(logging.Logger, name, _noting("logging", getattr(logging.Logger, name)))
-    locale.setlocale = _noting("locale", locale.setlocale)
+        _replaced.put(logging.Logger, name, _noting("logging", getattr(logging.Logger, name)))
+    _replaced.put(locale, "setlocale", _noting("locale", locale.setlocale))
     # What sets a variable in ``os.environ`` calls the last two.
     for name in ("chdir", "fchdir", "umask", "putenv", "unsetenv"):
         function = getattr(os, name, None)
@@ -103,7 +104,12 @@ def watch() -> None:
             if function in os.supports_fd:
                 os.supports_fd.add(noting)
             for module in {os, sys.modules[function.__module__]}:  # ``posix``, by which it is pickled
-                setattr(module, name, noting)
+                _replaced.put(module, name, noting)
+
+
+def unwatch() -> None:
+    """Take it back."""
+    _replaced.restore()
 
 
 def _read_logs() -> Logs:
@@ -219,7 +225,7 @@ class Isolation:
         #: The attempt whose turn it is: anything with a `Place` as ``place``. None between attempts.
         self.current: Any = None
         #: What an attempt begins with.
-        self.base = read()
+        self.base = self._found = read()
         self._applied = self.base
         self._modules = len(sys.modules)
         #: Attempts that compute while another's turn lasts: they have what it has.
@@ -334,6 +340,14 @@ class Isolation:
             finally:
                 self.base = self._applied = read(self._applied)
                 self._modules = len(sys.modules)
+
+    def close(self) -> None:
+        """No attempt will begin here any more: what was to stay until then goes, and nothing is watched."""
+        with self._lock:
+            self._restore(self.base)
+            apply(self.base, self._found)
+        seeds.unwatch()
+        unwatch()
 
     def __repr__(self) -> str:
         return f"<Isolation [{'between attempts' if self.current is None else 'an attempt computes'}]>"

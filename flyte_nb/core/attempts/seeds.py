@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from flyte_nb.core.attempts.replaced import Replaced
+
 #: States of the generators, by module.
 States = dict[str, Any]
 
@@ -38,6 +40,7 @@ _GENERATORS = (
     ),
 )  # fmt: skip
 
+_replaced = Replaced()
 #: Modules whose seeding functions are watched.
 _watched: set[str] = set()
 #: Number of modules when they were looked for last.
@@ -61,10 +64,19 @@ def watch() -> None:
             SEEDED.add(one.module)  # it may have been, between its import and now
         for name in one.seeding:
             if (function := getattr(module, name, None)) is not None:
-                setattr(module, name, _noting(one.module, function))
+                _replaced.put(module, name, _noting(one.module, function))
         package = sys.modules.get(one.module.partition(".")[0])
         if package is not None and package is not module and hasattr(package, "manual_seed"):
-            package.manual_seed = module.manual_seed  # type: ignore[attr-defined]  # torch offers it in both places
+            _replaced.put(package, "manual_seed", module.manual_seed)  # torch offers it in both places
+
+
+def unwatch() -> None:
+    """Leave the generators alone."""
+    global _modules
+    _replaced.restore()
+    _watched.clear()
+    SEEDED.clear()
+    _modules = 0
 
 
 def _noting(module: str, function: Callable[..., Any]) -> Callable[..., Any]:

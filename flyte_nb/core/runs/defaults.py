@@ -126,7 +126,9 @@ def _raw_data_path(path: Any) -> str:
 # -- the embedded cluster ----------------------------------------------------------------------------------------------
 
 #: Options of `init` that say what the cluster is like.
-CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security")
+CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security", "links")
+#: Ways to the workers of an existing cluster.
+LINKS = ("auto", "direct", "relay")
 _MEMORY = re.compile(r"\s*+(auto|[0-9.]++\s*+[kmgtp]?i?b?)\s*+", re.IGNORECASE)
 
 
@@ -143,6 +145,8 @@ def check_cluster_options(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name}={value!r}: give a whole number, at least 1.")
+    if (options.get("links") or "auto") not in LINKS:
+        raise ValueError(f"links={options['links']!r}: give one of {', '.join(map(repr, LINKS))}.")
     limit = options.get("memory_limit")
     if isinstance(limit, str) and not _MEMORY.fullmatch(limit):
         raise ValueError(f'memory_limit={limit!r}: give a size, such as "2 GiB", a number of bytes, "auto" or None.')

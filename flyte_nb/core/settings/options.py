@@ -27,7 +27,7 @@ FLYTES_RUN_OPTIONS = frozenset(
 #: Of ``init``.
 INIT_OPTIONS = frozenset(
     {
-        "breakpoint_wait", "cache_dir", "dashboard", "domain", "history", "log_level", "memory_limit", "n_workers",
+        "breakpoint_wait", "cache_dir", "dashboard", "domain", "history", "links", "log_level", "memory_limit", "n_workers",
         "on_failure", "org", "project", "security", "strict", "threads_per_worker", "user_log_level", "version",
     }
 )  # fmt: skip

@@ -147,3 +147,13 @@ def _folders_for(nbytes: int) -> tuple[str, ...]:
 def folders(_pid: int) -> tuple[str, ...]:
     """Folders of this process for such files, fastest first; made on first use. Per `os.getpid()`: a fork has others."""
     return tuple(map(make_folder, roots()))
+
+
+def remove_folders() -> None:
+    """Remove these folders, if any was made: nobody refers to a file in them any more."""
+    import shutil  # 5 ms to import
+
+    if folders.cache_info().currsize:
+        for folder in folders(os.getpid()):
+            shutil.rmtree(folder, ignore_errors=True)
+        folders.cache_clear()

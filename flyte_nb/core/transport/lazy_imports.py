@@ -193,7 +193,7 @@ class Imports(NamedTuple):
             importlib.invalidate_caches()
         for name, module in self.modules.items():
             _FINDER.imported.pop(name, None)
-            sys.modules[name] = module
+            _FINDER.brought[name] = sys.modules[name] = module
             parent, _, last = name.rpartition(".")
             if parent in sys.modules:
                 setattr(sys.modules[parent], last, module)
@@ -206,6 +206,8 @@ class _Finder:
         self.path: tuple[str, ...] = ()
         #: What was imported from the user's files, and how they were: by name.
         self.imported: dict[str, tuple[str, _Stamp]] = {}
+        #: What came from callers, by name.
+        self.brought: dict[str, types.ModuleType] = {}
 
     def install(self, imports: Imports) -> None:
         """Look where the caller does from now on; forget modules that are not what it would import now."""
@@ -247,3 +249,17 @@ class _Finder:
 
 
 _FINDER = _Finder()
+
+
+def withdraw() -> None:
+    """Have this process import what it would without us: its callers are gone, and with them their modules."""
+    if _FINDER in sys.meta_path:
+        sys.meta_path.remove(_FINDER)
+    for name in [
+        *_FINDER.imported,
+        *(name for name, found in _FINDER.brought.items() if sys.modules.get(name) is found),
+    ]:
+        sys.modules.pop(name, None)
+    _FINDER.path = ()
+    _FINDER.imported.clear()
+    _FINDER.brought.clear()

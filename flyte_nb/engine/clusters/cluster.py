@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cloudpickle
 import distributed
+from distributed.versions import VersionMismatchWarning
 
-import flyte_nb
 from flyte_nb.core.settings import notices
 from flyte_nb.engine.clusters.dask_logs import quiet_loggers
 from flyte_nb.engine.clusters.embedded import open_embedded
@@ -49,7 +47,7 @@ class ClusterHandle(NamedTuple):
 
 async def open_cluster(
     target: Any, exits: WorkerExits, *, n_workers: int | None, threads_per_worker: int, dashboard: bool,
-    memory_limit: str | float | None = "auto", security: Any = None, preload: str = "",
+    memory_limit: str | float | None = "auto", security: Any = None, preload: str = "", kernel: str = "",
 ) -> ClusterHandle:  # fmt: skip
     """Start or attach.
 
@@ -63,7 +61,8 @@ async def open_cluster(
         security: TLS credentials of an existing cluster, a `distributed.Security`; None = the cluster object's, or those of
             Dask's configuration.
         dashboard: Whether Dask's dashboard is served, on 127.0.0.1 and a free port.
-        preload: Module that worker processes of the embedded cluster import first.
+        preload: Module that worker processes of the embedded cluster import first, and which makes them hosts.
+        kernel: This process's name as a peer.
 
     Raises:
         NoClusterError: The scheduler cannot be reached within `CONNECT_TIMEOUT` seconds.
@@ -71,16 +70,31 @@ async def open_cluster(
     quiet_loggers()
     if target is None:
         notices.gpus_are_uncounted(True)
-        cluster, client = await open_embedded(exits, n_workers, threads_per_worker, dashboard, memory_limit, preload)
+        cluster, client = await open_embedded(
+            exits, n_workers, threads_per_worker, dashboard, memory_limit, preload, kernel
+        )
         return ClusterHandle(client, cluster, "embedded cluster")
     if isinstance(target, distributed.Client):
-        address, security = target.scheduler_info()["address"], security or target.security
-    elif isinstance(target, (str, os.PathLike)) and Path(target).is_file():  # noqa: ASYNC240 - once, before anything runs
+        if target.scheduler is None:
+            raise NoClusterError(
+                f"{target!r} is closed, or not started yet (`await` it): give init() one that is connected."
+            )
+        address, security = str(target.scheduler.address), security or target.security
+    elif isinstance(target, (str, os.PathLike)) and (Path(target).is_file() or _is_path(str(target))):  # noqa: ASYNC240 - once, before anything runs
+        if not Path(target).is_file():  # noqa: ASYNC240
+            raise NoClusterError(
+                f"there is no scheduler file {target}. `dask scheduler --scheduler-file {target}` writes one, on a disk that "
+                "this process sees, too; an address looks like 'tcp://host:8786'."
+            )
         return await _attach(None, security, str(target), f"scheduler file {target}")
     elif isinstance(target, str):
         address = target
     elif hasattr(target, "scheduler_address"):
-        address, security = target.scheduler_address, security or getattr(target, "security", None)
+        address, security = str(target.scheduler_address), security or getattr(target, "security", None)
+        if "://" not in address:
+            raise NoClusterError(
+                f"{target!r} has no scheduler yet: start it (`await` it, if it is asynchronous) before init()."
+            )
     else:
         raise TypeError(
             f"init() cannot use {target!r} as a cluster. Give it an address ('tcp://host:8786'), a scheduler file, "
@@ -89,16 +103,36 @@ async def open_cluster(
     return await _attach(address, security, None, address)
 
 
+def _is_path(text: str) -> bool:
+    """Whether a text can only mean a file: an address has no folders, nor such an ending."""
+    return "://" not in text and (os.sep in text or text.endswith(".json"))
+
+
+def needs_callers_loop(target: Any) -> bool:
+    """Whether a cluster runs on the loop of the calling thread, so that it stands still while that waits."""
+    cluster = getattr(target, "cluster", None) if isinstance(target, distributed.Client) else target
+    return bool(getattr(cluster, "asynchronous", False)) and isinstance(
+        getattr(cluster, "scheduler", None), distributed.Scheduler
+    )
+
+
 async def _attach(address: str | None, security: Any, scheduler_file: str | None, what: str) -> ClusterHandle:
     try:
-        client = await asyncio.wait_for(
-            distributed.Client(
-                address, asynchronous=True, set_as_default=False, security=security, scheduler_file=scheduler_file,
-                timeout=CONNECT_TIMEOUT - 1,
-            ),
-            CONNECT_TIMEOUT,
-        )  # fmt: skip
+        with warnings.catch_warnings():  # `flyte_nb.engine.clusters.welcome` compares versions
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            client = await asyncio.wait_for(
+                distributed.Client(
+                    address, asynchronous=True, set_as_default=False, security=security, scheduler_file=scheduler_file,
+                    timeout=CONNECT_TIMEOUT - 1,
+                ),
+                CONNECT_TIMEOUT,
+            )  # fmt: skip
     except TypeError as exc:  # Dask's answer to tls:// without credentials
+        if what.startswith("gateway://"):
+            raise NoClusterError(
+                f"{what} is the address of a dask-gateway, which asks for credentials: give init() the GatewayCluster object "
+                "instead (`Gateway().connect(name)`), it has them."
+            ) from exc
         raise NoClusterError(
             f"the Dask scheduler at {what} wants TLS credentials: give them as flyte_nb.init({what!r}, "
             "security=distributed.Security(...)), or in Dask's configuration (distributed.comm.tls)."
@@ -108,36 +142,5 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
             f"the Dask scheduler at {what} cannot be reached: {str(exc) or type(exc).__name__}. Check the address and that "
             "`dask scheduler` runs there, or call flyte_nb.init() without an address for an embedded cluster."
         ) from exc
-    await _ship_package(client)
     notices.gpus_are_uncounted(False)
     return ClusterHandle(client, None, what)
-
-
-async def _ship_package(client: Any) -> None:
-    """Upload the worker side where it is not installed: it is pure Python."""
-
-    def version() -> str:
-        import importlib
-
-        try:
-            return str(importlib.import_module("flyte_nb").__version__)
-        except ImportError:
-            return ""
-
-    found = await client.run(cloudpickle.loads(cloudpickle.dumps(version)))
-    if all(v == flyte_nb.__version__ for v in found.values()) and found:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "flyte_nb.zip"
-        pack_worker_side(path)
-        await client.upload_file(str(path))
-
-
-def pack_worker_side(path: Path) -> None:
-    """Write the package into a zip file, without what needs Jupyter."""
-    root = Path(__file__).parents[2]
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(root.rglob("*.py")):
-            inside = file.relative_to(root)
-            if inside.parts[0] not in {"kernel", "views"}:
-                archive.write(file, f"flyte_nb/{inside}")

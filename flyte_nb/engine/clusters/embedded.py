@@ -244,6 +244,7 @@ class QuietWorker(_NoHttp, Worker):
 
 async def open_embedded(
     exits: WorkerExits, n_workers: int | None, threads: int, dashboard: bool, memory_limit: str | float | None, preload: str,
+    kernel: str,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Start the embedded cluster; returns it and its client. The options are those of `open_cluster`."""
     if hasattr(signal, "pthread_sigmask"):
@@ -268,7 +269,7 @@ async def open_embedded(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address=None, memory_limit=memory_limit, resources=offered_devices(), asynchronous=True,
-            silence_logs=logging.CRITICAL, preload=[preload],
+            silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
         )  # fmt: skip
         nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
         if not dashboard:

@@ -19,7 +19,15 @@ from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.engine.dispatch.groups import LaneGroups
-from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, lanes_missing, next_bundle, replicas_of
+from flyte_nb.engine.dispatch.lanes import (
+    Lane,
+    LaneGroup,
+    QueuedAttempt,
+    lanes_missing,
+    next_bundle,
+    replicas_of,
+    slots_wanted,
+)
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
@@ -145,7 +153,7 @@ class LanePool:
         workers = {address: w for address, w in workers.items() if address not in self._network.silent}
         if not workers and self._network.silent:  # until one answers
             return
-        for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting)):
+        for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting, workers)):
             self._open(group, workers)
 
     @staticmethod
@@ -253,6 +261,8 @@ class LanePool:
                 if not group.lanes and not group.queue:
                     del self.groups[group.name]
             self.touch_queues()
+            if self._network.grows:
+                self._network.want(slots_wanted(self.groups.values()))
 
     @staticmethod
     def _is_idle(lane: Lane) -> bool:

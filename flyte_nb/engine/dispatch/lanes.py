@@ -11,8 +11,9 @@ growing by at most `GROWTH` times what the lane has executed so far, so that one
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Container
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +27,12 @@ from flyte_nb.engine.links.wire import Key, WorkerInfo
 BUNDLE_S = 0.05
 #: Seconds within which Dask starts a lane. One that takes longer is queued behind something else: another one is opened.
 OPENS_WITHIN_S = 0.5
-#: Seconds a lane without attempts stays open: the next call of its task finds it warm.
-IDLE_S = 20.0
+#: Seconds a lane without attempts stays open: the next call of its task finds it there. A cluster that shrinks waits for it.
+IDLE_S = 4.0
 #: The same for lanes that hold a Dask resource, which others may be queued for.
 IDLE_WITH_RESOURCES_S = 0.2
+#: Seconds in which an adaptive cluster should end what waits (Dask's own setting is ``distributed.adaptive.target-duration``).
+TARGET_S = 5.0
 #: Lanes of one task, opened or not, for each slot of the cluster.
 MAX_LANES_PER_SLOT = 4
 #: How fast bundles may grow.
@@ -135,6 +138,15 @@ class LaneGroup:
             return float(ttl.total_seconds())
         return IDLE_WITH_RESOURCES_S if self.resources else IDLE_S
 
+    @property
+    def slots_wanted(self) -> float:
+        """Slots that would end what waits and computes within `TARGET_S`: of unknown cost, one each."""
+        under_way = [len(lane.attempts) for lane in self.lanes.values() if lane.attempts]
+        waiting = len(self.queue) + sum(under_way)
+        if self.cost is None:
+            return waiting
+        return max(min(waiting * self.cost / TARGET_S, waiting), min(len(under_way), waiting * self.cost))
+
     def take_back(self, attempts: list[QueuedAttempt]) -> None:
         """Queue attempts again that have not begun, before all others."""
         for attempt in attempts:
@@ -200,7 +212,13 @@ def next_bundle(group: LaneGroup, lane: Lane, takers: int) -> list[QueuedAttempt
     return bundle
 
 
-def lanes_missing(group: LaneGroup, slots: int, now: float, avoided: Container[str] = ()) -> int:
+def lanes_missing(
+    group: LaneGroup,
+    slots: int,
+    now: float,
+    avoided: Container[str] = (),
+    workers: Mapping[str, WorkerInfo] | None = None,
+) -> int:
     """The number of lanes to open for the queue.
 
     Args:
@@ -208,20 +226,33 @@ def lanes_missing(group: LaneGroup, slots: int, now: float, avoided: Container[s
         slots: Slots of the cluster.
         now: Time, as in `Lane.used_at`.
         avoided: Workers whose lanes do not count.
+        workers: Those there are, by address: more lanes on one than it has slots serve nobody, where others come later.
     """
-    open_now = busy = coming = 0
+    opened: Counter[str] = Counter()
+    busy_at: Counter[str] = Counter()
+    coming = 0
     for lane in group.lanes.values():
         if lane.blocked or lane.closing:
             continue
         if not lane.opened:
-            coming += now - lane.used_at < OPENS_WITHIN_S
+            coming += now - lane.used_at < OPENS_WITHIN_S or workers == {}  # nothing can open before a worker comes
         elif lane.address not in avoided:
-            open_now += 1
-            busy += bool(lane.attempts)
+            opened[lane.address] += 1
+            busy_at[lane.address] += bool(lane.attempts)
+    open_now, busy = _within_slots(opened, workers or {}), _within_slots(busy_at, workers or {})
     missing = min(slots, busy + max(coming, len(group.queue))) - open_now - coming
     # Lanes that Dask cannot start (no GPU there, or long tasks of the user's own) are not opened without end.
     unblocked = sum(1 for lane in group.lanes.values() if not lane.blocked)
     return min(missing, MAX_LANES_PER_SLOT * slots - unblocked)
+
+
+def _within_slots(lanes: Counter[str], workers: Mapping[str, WorkerInfo]) -> int:
+    return sum(min(n, workers[address].nthreads) if address in workers else n for address, n in lanes.items())
+
+
+def slots_wanted(groups: Iterable[LaneGroup]) -> int:
+    """How many slots would end what waits and computes within `TARGET_S`; as Dask counts its tasks."""
+    return math.ceil(sum(group.slots_wanted for group in groups))
 
 
 def replicas_of(environment: str, most: int, workers: dict[str, WorkerInfo]) -> dict[str, WorkerInfo]:

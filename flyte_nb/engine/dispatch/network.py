@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.engine.clusters import on_scheduler
+from flyte_nb.engine.clusters.welcome import AsSource
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.links.peers import Peers
 from flyte_nb.engine.links.wire import LaneSpec, WorkerInfo
 
-#: What Dask executes for a lane: the worker's side of it, until it is closed.
-RunLane = Callable[[LaneSpec], None]
+#: What Dask executes for a lane, as source and plain values: its scheduler, which unpickles tasks, need not have this package.
+#: A worker that has just started becomes a host in a moment, unless the kernel is gone by then.
+_LANE = """
+import time
+from distributed import get_worker
+worker = get_worker()
+key, until = worker.get_current_task(), time.monotonic() + within
+while (host := getattr(worker, "_flyte_nb_hosts", {}).get(kernel)) is None:
+    if time.monotonic() > until:
+        raise TimeoutError(f"the worker {worker.address} is not ready for flyte_nb: %flyte cluster says why")
+    if key not in worker.state.tasks or worker.state.tasks[key].state != "executing":
+        break
+    time.sleep(0.01)
+else:
+    host.run_lane(*lane)
+"""
+#: Seconds within which a kernel welcomes a worker.
+WELCOMED_WITHIN_S = 30.0
+#: Seconds between two reports of demand.
+TELL_EVERY_S = 0.5
 
 
 class Network(Peers):
@@ -19,20 +41,23 @@ class Network(Peers):
 
     Args:
         me: This process's name as a peer.
+        kernel: The kernel that all this is for.
         own_address: Address of the worker this process is; "" in a kernel.
-        run_lane: Dask's task function of a lane.
     """
 
-    def __init__(self, me: str, own_address: str, run_lane: RunLane) -> None:
-        super().__init__(me)
+    def __init__(self, me: str, kernel: str, own_address: str) -> None:
+        super().__init__(me, kernel)
         self.own_address = own_address
         #: Workers that lanes can be opened on, by address.
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that go on with what they have and are given nothing new, as long as there are others.
         self.resting: set[str] = set()
+        #: Whether the cluster may get more workers, and hears how many slots are wanted.
+        self.grows = False
+        self._demand = 0
+        self._telling: asyncio.Task[None] | None = None
         #: Workers that do not answer: they are given nothing new until they do.
         self.silent: frozenset[str] = frozenset()
-        self._run_lane = run_lane
 
     @property
     def watched(self) -> Iterable[str]:
@@ -65,6 +90,18 @@ class Network(Peers):
         """Dask's client, an asynchronous `distributed.Client`."""
         raise NotImplementedError
 
+    def want(self, slots: int) -> None:
+        """Have the scheduler know how many slots are wanted here, unless it does."""
+        if self.grows and slots != self._demand and (self._telling is None or self._telling.done()):
+            self._telling = self.spawn(self._tell(slots))
+
+    async def _tell(self, slots: int) -> None:
+        client = await self._dask()
+        with contextlib.suppress(Exception):  # it is told again
+            await client.run_on_scheduler(AsSource(on_scheduler, "want"), client.id, slots)
+            self._demand = slots
+        await asyncio.sleep(TELL_EVERY_S)
+
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Have Dask run a lane.
 
@@ -78,8 +115,9 @@ class Network(Peers):
             Its `distributed.Future`.
         """
         client = await self._dask()
+        given = {"kernel": self.kernel, "lane": tuple(spec), "within": WELCOMED_WITHIN_S}
         return client.submit(
-            self._run_lane, spec, key=f"flyte-{spec.task_name}-{spec.lane.rpartition(':')[2]}", pure=False, retries=0,
-            resources=resources or None, workers=[prefer] if prefer else None,
+            exec, _LANE, given, key=f"flyte-{spec.task_name}-{self.kernel}-{spec.lane.rpartition(':')[2]}", pure=False,
+            retries=0, resources=resources or None, workers=[prefer] if prefer else None,
             allow_other_workers=bool(prefer) and not only,
         )  # fmt: skip

@@ -19,10 +19,6 @@ from flyte_nb.engine.links.wire import Message
 
 logger = logging.getLogger("flyte")
 
-#: Name of the handler that a worker registers with its Dask server.
-OP = "flyte_link"
-#: What a host answers to a peer that connects.
-HELLO = b"flyte_nb"
 #: Seconds to wait for that answer.
 HELLO_TIMEOUT = 5.0
 #: Seconds to reach a worker before it is given up.
@@ -84,6 +80,7 @@ class PeerLink:
             self._lost()
         except Exception as exc:
             self.on_fault(exc, f"sending to {self.peer}")
+            self._lost()  # what is lost must not be waited for
         finally:
             self._writing = False
 
@@ -144,11 +141,16 @@ def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) 
     return task
 
 
+def op_of(kernel: str) -> str:
+    """Name of the handler by which a worker's Dask server takes links to the host of a kernel."""
+    return f"flyte_link:{kernel}"
+
+
 async def open_link(
     address: str, me: str, connection_args: dict[str, Any], on_message: Callable[[PeerLink, Message], None],
-    on_close: Callable[[PeerLink], None],
+    on_close: Callable[[PeerLink], None], kernel: str, comm: Comm | None = None,
 ) -> PeerLink:  # fmt: skip
-    """Connect to a worker.
+    """Connect to a worker's host.
 
     Args:
         address: Of the worker ("tls://127.0.0.1:41235").
@@ -156,16 +158,19 @@ async def open_link(
         connection_args: From Dask's `Security.get_connection_args("worker")`.
         on_message: Called with each message, in order.
         on_close: Called once when the other side is gone.
+        kernel: Whose host it is: a worker has one for each kernel.
+        comm: A connection to it; None makes one.
 
     Raises:
         OSError: It cannot be reached within `CONNECT_TIMEOUT`.
     """
-    comm = await connect(address, timeout=CONNECT_TIMEOUT, **connection_args)
-    await comm.write({"op": OP, "peer": me, "reply": False})
+    if comm is None:
+        comm = await connect(address, timeout=CONNECT_TIMEOUT, **connection_args)
     try:
-        # A worker whose plugin is not set up yet has no such handler, and would drop all messages.
-        if await asyncio.wait_for(comm.read(), HELLO_TIMEOUT) != HELLO:
-            raise OSError(f"{address} is no host of lanes yet")
+        await comm.write({"op": op_of(kernel), "peer": me, "reply": False})
+        # A worker without such a host would drop all messages. It says who it is: an address may mean another process here.
+        if (found := await asyncio.wait_for(comm.read(), HELLO_TIMEOUT)) != address:
+            raise OSError(f"{found} answers at the address {address}")
     except (TimeoutError, CommClosedError) as exc:
         comm.abort()
         raise OSError(f"{address} does not answer") from exc

@@ -14,6 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from distributed.comm.core import Comm
+
 from flyte_nb.core.control.questions import Answer, Then, respond
 from flyte_nb.engine.links.link import PeerLink, open_link, spawn
 from flyte_nb.engine.links.wire import Handler, Message, ToPeer, handlers_of
@@ -61,10 +63,12 @@ class Peers:
 
     Args:
         me: This process's name as a peer: a worker's address, or any other name of a kernel.
+        kernel: The kernel that these peers work for: links of several never meet.
     """
 
-    def __init__(self, me: str) -> None:
+    def __init__(self, me: str, kernel: str = "") -> None:
         self.me = me
+        self.kernel = kernel or me
         self.links: dict[str, PeerLink] = {}
         self.questions = Switchboard(self.send)
         #: What takes a message, by its name.
@@ -76,13 +80,14 @@ class Peers:
         #: Kernels that have disconnected.
         self.departed: deque[str] = deque(maxlen=MAX_DEPARTED)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = False
 
     def send(self, peer: str, message: Message) -> None:
         """Send to a peer, as soon as it is linked; dropped for a kernel that has disconnected."""
         link = self.links.get(peer)
         if link is not None and not link.closed:
             link.send(message)
-        elif peer not in self.departed:
+        elif peer not in self.departed and not self._ended:
             self._unsent[peer].append(message)
             self._link_needed(peer)
 
@@ -96,13 +101,17 @@ class Peers:
 
     async def _connect(self, address: str) -> None:
         try:
-            link = await open_link(address, self.me, self._credentials(), self._dispatch, self._closed)
+            link = await self._open(address)
         except OSError as exc:
             self._refused(address, exc)
         else:
             self._linked(address, link)
         finally:
             self._connecting.discard(address)
+
+    async def _open(self, address: str, comm: Comm | None = None) -> PeerLink:
+        args = self._credentials()
+        return await open_link(address, self.me, args, self._dispatch, self._closed, self.kernel, comm)
 
     def _credentials(self) -> dict[str, Any]:
         """Dask's arguments for connecting to a worker."""
@@ -145,6 +154,7 @@ class Peers:
 
     def close_links(self) -> None:
         """Close all links, and cancel what `spawn` runs."""
+        self._ended = True
         for task in self._tasks:
             task.cancel()
         for link in list(self.links.values()):

@@ -36,12 +36,16 @@ def cluster_text(session: Session) -> str:
     network = session.engine.network
     handle = network.handle
     assert handle is not None
-    if handle.client.scheduler is None:  # Dask's client has closed itself
+    if network.is_lost:
         return network.lost_text()
     what = "Embedded cluster" if handle.embedded else "Attached to"
     slots = sum(w.nthreads for w in network.roster.values())
     missing = getattr(handle.cluster, "missing", {})
     lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
+    relayed = [w.address for w in network.roster.values() if network.routes.is_relayed(w.address)]
+    if relayed:
+        which = "the workers" if len(relayed) == len(network.roster) else f"{len(relayed)} of the workers"
+        lines.append(f'  links through the scheduler ({which} cannot be reached from here, or links="relay")')
     lines += [
         f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}{_silence(network.quiet.get(w.address, 0.0))}"
         for w in network.roster.values()
@@ -51,6 +55,7 @@ def cluster_text(session: Session) -> str:
         for since in missing.values()
     ]
     lines += [f"  {address}  cannot be reached from here: {why}" for address, why in network.unreachable.items()]
+    lines += [f"  {address}  is not used: {why}" for address, why in network.unfit.items()]
     return "\n".join(lines)
 
 

@@ -13,20 +13,39 @@ from typing import Any
 import cloudpickle
 
 from flyte_nb.core.attempts.family import end_processes
+from flyte_nb.core.attempts.replaced import Replaced
 from flyte_nb.core.values import pickler
+
+_replaced = Replaced()
+#: How processes were started before, and what is done at exit, where children were not allowed.
+_before: list[tuple[str | None, util.Finalize]] = []
 
 
 def allow() -> None:
     """Let tasks of this process use ``multiprocessing``, `ProcessPoolExecutor` and the like. Idempotent."""
-    send_by_value()
+    if not _replaced:
+        _replaced.put(multiprocessing.reduction.ForkingPickler, "reducer_override", _by_value)
     me: Any = multiprocessing.current_process()
     if me._config.get("daemon"):  # noqa: SLF001 - `daemon` itself cannot be set on a process that runs
         # Dask's nanny has its worker end with it by this mark, which forbids children as well. What it does is done below.
         me._config["daemon"] = False  # noqa: SLF001
         # The nanny spawned it, and a spawned process spawns, by inheritance: back to what Python does by itself.
+        method = multiprocessing.get_start_method(allow_none=True)
         multiprocessing.set_start_method(None, force=True)
         # Before Python waits for children at exit, which may never end.
-        util.Finalize(None, _end_all, exitpriority=1_000)
+        end = util.Finalize(None, _end_all, exitpriority=1_000)
+        _before.append((method, end))
+
+
+def disallow() -> None:
+    """Take it back: what runs here from now on is nothing of ours."""
+    _replaced.restore()
+    while _before:
+        method, end = _before.pop()
+        end.cancel()
+        me: Any = multiprocessing.current_process()
+        me._config["daemon"] = True  # noqa: SLF001 - see above
+        multiprocessing.set_start_method(method, force=True)
 
 
 def _end_all() -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from flyte_nb.core.attempts.output import Output, StreamProxy
 
@@ -49,6 +50,8 @@ class Descriptors:
         self._poll = select.poll()
         #: Whether anything may be there to be read, or to be flushed.
         self._looks_busy: Callable[[], object] = lambda: True
+        #: Handlers of logs and proxies that were given another stream, and the one they had.
+        self._streams: list[tuple[logging.StreamHandler[TextIO] | StreamProxy, TextIO]] = []
         self._flush: Callable[[None], object] = lambda _all: None
 
     def start(self) -> None:
@@ -77,21 +80,41 @@ class Descriptors:
             mine = {id(proxy), id(getattr(proxy, "original", None)), id(getattr(sys, f"__{name}__"))}
             for handler in [ref() for ref in logging._handlerList]:  # type: ignore[attr-defined]  # noqa: SLF001 - all there are
                 if "stream" in getattr(handler, "__dict__", {}) and id(handler.stream) in mine:
-                    handler.setStream(stream)
+                    self._streams.append((handler, handler.setStream(stream)))
             if isinstance(proxy, StreamProxy):
+                self._streams.append((proxy, proxy.original))
                 proxy.original = stream
+
+    def stop(self) -> None:
+        """Give them back; what children of this process still write is read until they end."""
+        self.drain()
+        for fd, before in self._before.items():
+            os.dup2(before, fd)
+        for user, stream in reversed(self._streams):
+            if isinstance(user, StreamProxy):
+                user.original = stream
+            else:
+                user.setStream(stream)
 
     def _read(self) -> None:
         poll = select.poll()
         for reading in self._reading:
             poll.register(reading, select.POLLIN)
-        while True:
+        left = len(self._reading)
+        while left:
             ready = poll.poll()
             with self._busy:
                 for reading, _event in ready:
-                    fd = self._reading[reading]
+                    fd, data = self._reading[reading], os.read(reading, _CHUNK)
+                    if not data:  # nobody can write to it any more
+                        poll.unregister(reading)
+                        os.close(reading)
+                        left -= 1
+                        continue
                     with contextlib.suppress(Exception):
-                        self._hand_on(fd, os.read(reading, _CHUNK))
+                        self._hand_on(fd, data)
+        for before in self._before.values():
+            os.close(before)
 
     def _hand_on(self, fd: int, data: bytes) -> None:
         output = self._owner()

@@ -26,7 +26,7 @@ _NAME = "<everywhere "
 
 
 class Everywhere:
-    """The cells of one worker, in their order; attempts that begin meanwhile wait for them.
+    """The cells of one worker's kernels, in their order; attempts that begin meanwhile wait for them.
 
     Args:
         isolation: Of the process: what a cell changes of it stays.
@@ -36,7 +36,8 @@ class Everywhere:
     def __init__(self, isolation: Isolation | None, post: Callable[..., None]) -> None:
         self._isolation = isolation
         self._post = post
-        self._space: dict[str, Any] = {"__name__": "__everywhere__", "__builtins__": __builtins__}
+        #: The names that cells have bound, by kernel.
+        self._spaces: dict[str, dict[str, Any]] = {}
         #: Numbers of cells that were run here, by kernel: a worker that is linked to anew has run them.
         self._done: set[tuple[str, int]] = set()
         self._turn = threading.Lock()
@@ -66,6 +67,11 @@ class Everywhere:
             self.idle.set()
         then(answer)
 
+    def forget(self, home: str) -> None:
+        """A kernel has left."""
+        self._spaces.pop(home, None)
+        self._done = {done for done in self._done if done[0] != home}
+
     def _run(self, home: str, cells: list[tuple[int, str]]) -> tuple[str, str]:
         printed, error = _Printed(), ""
         OUTPUT.set(Output(printed))
@@ -75,21 +81,22 @@ class Everywhere:
             self._done.add((home, number))
             try:
                 if self._isolation is None:
-                    self._execute(number, source)
+                    self._execute(home, number, source)
                 else:
-                    self._isolation.rebase(functools.partial(self._execute, number, source))
+                    self._isolation.rebase(functools.partial(self._execute, home, number, source))
             except BaseException as exc:
                 error = _text_of(exc)
         return "\n".join(printed.lines)[-MAX_TEXT:], error[-MAX_TEXT:]
 
-    def _execute(self, number: int, source: str) -> None:
+    def _execute(self, home: str, number: int, source: str) -> None:
+        space = self._spaces.setdefault(home, {"__name__": "__everywhere__", "__builtins__": __builtins__})
         name = f"{_NAME}{number}>"
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         code = compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         if code.co_flags & inspect.CO_COROUTINE:
-            asyncio.run(eval(code, self._space))  # noqa: S307 - the user's own cell
+            asyncio.run(eval(code, space))  # noqa: S307 - the user's own cell
         else:
-            exec(code, self._space)  # noqa: S102
+            exec(code, space)  # noqa: S102
 
 
 class _Printed:
