@@ -63,7 +63,8 @@ class Places {
   look(): void {
     const uid = String(this.model.get("uid"));
     for (const anchor of document.querySelectorAll<HTMLElement>(".flyte-nb-static"))
-      if (anchor.dataset.flyteView === uid && !anchor.querySelector(":scope > .fnb")) this.fill(anchor);
+      if (anchor.dataset.flyteView === uid && !anchor.dataset.flyteGone && !anchor.querySelector(":scope > .fnb"))
+        this.fill(anchor);
     for (const mount of [...this.mounts]) mount.age();
   }
 
@@ -112,6 +113,7 @@ class Mount {
     const anchor = this.app.root.closest<HTMLElement>(".flyte-nb-static");
     if (!anchor) return;
     this.stop();
+    anchor.dataset.flyteGone = "1"; // whoever else looks for places leaves it as it is
     for (const child of anchor.children) (child as HTMLElement).style.display = "";
     const said = document.createElement("div");
     said.style.padding = "3px 10px";
