@@ -67,6 +67,11 @@ def test_a_run_is_seen_whatever_happens_to_page_and_kernel(
     expect(box).to_have_value("tick(7")
     assert box.evaluate("box => document.activeElement === box")
     box.fill("")
+    view.get_by_test_id("fnb-menu").click()
+    notebook.page.wait_for_timeout(6_000)
+    expect(view.locator(".fnb-menuitem").first).to_be_visible()
+    notebook.page.keyboard.press("Escape")
+    expect(view.locator(".fnb-menuitem").first).to_be_hidden()
     page = "".join(saved(server, notebook, 1)[0]["data"]["text/html"])
     assert "7 done" in page
     assert re.search(r"Not ended at \d\d:\d\d:\d\d", page)

@@ -218,6 +218,7 @@ export class App {
 
   /** The view was put elsewhere in the page, which scrolls everything in it to the top and takes the focus away. */
   remounted(): void {
+    this.header.remounted();
     this.scrolls.restore();
     this.focus.restore();
     this.resized();

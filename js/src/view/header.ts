@@ -28,6 +28,7 @@ export class HeaderView {
   private readonly retry: HTMLButtonElement;
   private readonly more: HTMLButtonElement;
   private readonly menu = h("div", { class: "fnb-menu", role: "menu", popover: "auto" });
+  private menuOpen = false;
   private readonly bar = new Bar("fnb-bar-thin");
   private readonly chipByWord = new Map<string, HTMLButtonElement>();
   private shownPhase = -1;
@@ -67,6 +68,9 @@ export class HeaderView {
       icon("menu"),
     );
     this.menu.addEventListener("keydown", (event) => this.onMenuKey(event));
+    this.menu.addEventListener("toggle", (event) => {
+      if ((event as ToggleEvent).newState === "closed") this.menuOpen = false;
+    });
     this.el = h(
       "div",
       { class: "fnb-head" },
@@ -194,6 +198,22 @@ export class HeaderView {
     return chip;
   }
 
+  /** The view was moved in the page, which closes an open menu without a word. */
+  remounted(): void {
+    if (this.menuOpen) this.showMenu();
+  }
+
+  private showMenu(): void {
+    this.menu.showPopover?.();
+    const at = this.more.getBoundingClientRect();
+    const width = this.menu.offsetWidth;
+    const below = at.bottom + this.menu.offsetHeight + 8 < window.innerHeight;
+    Object.assign(this.menu.style, {
+      left: `${Math.max(4, at.right - width)}px`,
+      top: below ? `${at.bottom + 4}px` : `${at.top - this.menu.offsetHeight - 4}px`,
+    });
+  }
+
   private openMenu(): void {
     const items = this.host.menu().map(({ label, run }) =>
       h(
@@ -213,14 +233,8 @@ export class HeaderView {
       ),
     );
     this.menu.replaceChildren(...items);
-    this.menu.showPopover?.();
-    const at = this.more.getBoundingClientRect();
-    const width = this.menu.offsetWidth;
-    const below = at.bottom + this.menu.offsetHeight + 8 < window.innerHeight;
-    Object.assign(this.menu.style, {
-      left: `${Math.max(4, at.right - width)}px`,
-      top: below ? `${at.bottom + 4}px` : `${at.top - this.menu.offsetHeight - 4}px`,
-    });
+    this.showMenu();
+    this.menuOpen = true;
     items[0]?.focus();
   }
 
