@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import itertools
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.from_sync import run_coroutine
 from flyte_nb.core.tasks.map_window import MAX_AHEAD, Target, Window
-from flyte_nb.core.tasks.task import Task, inside_trace
+from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.mailbox import mailbox_of, running_loop
 
 T = TypeVar("T")
@@ -103,12 +102,11 @@ class _Map:
         Raises:
             TypeError: `func` is no task, or a partial that does not leave exactly one parameter free.
         """
-        given: dict[str, Any] = {
-            "group_name": group_name, "concurrency": concurrency, "return_exceptions": return_exceptions,
-        }  # fmt: skip
         target = Target(func, args)
-        results = _results(target, args, **given)
-        return MapResults(results, lambda: _aio(target, args, **given))
+        return MapResults(
+            _results(target, args, group_name, concurrency, return_exceptions),
+            lambda: _aio(target, args, group_name, concurrency, return_exceptions),
+        )
 
     @overload
     def aio(
@@ -135,22 +133,11 @@ class _Map:
         return_exceptions: bool = True,
     ) -> AsyncGenerator[Any, None]:  # fmt: skip
         """`map` for async code: ``async for result in flyte.map.aio(task, inputs): ...``. Arguments as there."""
-        return _aio(
-            Target(func, args),
-            args,
-            group_name=group_name,
-            concurrency=concurrency,
-            return_exceptions=return_exceptions,
-        )
+        return _aio(Target(func, args), args, group_name, concurrency, return_exceptions)
 
 
 async def _aio(
-    target: Target,
-    args: tuple[Iterable[Any], ...],
-    *,
-    group_name: str | None,
-    concurrency: int,
-    return_exceptions: bool,
+    target: Target, args: tuple[Iterable[Any], ...], group_name: str | None, concurrency: int, return_exceptions: bool
 ) -> AsyncGenerator[Any, None]:
     context = current()
     inputs = target.inputs(args)
@@ -158,31 +145,23 @@ async def _aio(
         async for result in _map_plain(target, inputs, concurrency, return_exceptions):
             yield result
         return
-    if context.trace:
-        raise inside_trace(target.task, context)
     window = Window(context, target, inputs, group_name, concurrency, return_exceptions)
     arrived = asyncio.Event()
     box = mailbox_of(asyncio.get_running_loop())
     window.wake = lambda: box.post(arrived.set)
     try:
-        for index in itertools.count():
-            if not window.has(index):
-                return
-            while (settled := window.take(index)) is None:
+        for settled in window.arrivals():
+            if settled is None:
                 await arrived.wait()
                 arrived.clear()
-            yield window.open(settled)
+            else:
+                yield window.open(settled)
     finally:
         await window.end_aio(box)
 
 
 def _results(
-    target: Target,
-    args: tuple[Iterable[Any], ...],
-    *,
-    group_name: str | None,
-    concurrency: int,
-    return_exceptions: bool,
+    target: Target, args: tuple[Iterable[Any], ...], group_name: str | None, concurrency: int, return_exceptions: bool
 ) -> Generator[Any, None, None]:
     context = current()
     inputs = target.inputs(args)
@@ -198,20 +177,17 @@ def _results(
                 result = exc
             yield result
         return
-    if context.trace:
-        raise inside_trace(target.task, context)
     window = Window(context, target, inputs, group_name, concurrency, return_exceptions)
     arrived = threading.Event()
     window.wake = arrived.set
     try:
-        for index in itertools.count():
-            if not window.has(index):
-                return
-            while (settled := window.take(index)) is None:
+        for settled in window.arrivals():
+            if settled is None:
                 with context.gateway.blocking():
                     arrived.wait()
                 arrived.clear()
-            yield window.open(settled)
+            else:
+                yield window.open(settled)
     finally:
         window.end()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import math
 import sys
 import threading
@@ -22,7 +23,7 @@ from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.tasks.context import Context, group_name
 from flyte_nb.core.tasks.prepare import code_of, prepare
-from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.tasks.task import Task, inside_trace
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import Mailbox, running_loop
 from flyte_nb.core.values.describe import repr_with_type
@@ -98,12 +99,18 @@ class Target:
 
 
 class Window:
-    """Calls of one map in flight: submits ahead, collects in order."""
+    """Calls of one map in flight: submits ahead, collects in order.
+
+    Raises:
+        errors.TraceDoesNotAllowNestedTasksError: A ``@flyte.trace`` function maps.
+    """
 
     def __init__(
         self, context: Context, target: Target, inputs: Iterator[tuple[Any, ...]], group: str | None, limit: int,
         return_exceptions: bool,
     ) -> None:  # fmt: skip
+        if context.trace:
+            raise inside_trace(target.task, context)
         self.gateway: Gateway = context.gateway
         self._context = context
         self._target = target
@@ -119,6 +126,8 @@ class Window:
         self.submitted = 0
         #: Whether the inputs are used up.
         self.exhausted = False
+        #: The task as it is for the calls of one batch.
+        self._code: CodeVersion | None = None
         #: First failure in order of arrival, for ``return_exceptions=False``.
         self.failed: Settled | None = None
         self.wake: Callable[[], None] = lambda: None
@@ -127,44 +136,48 @@ class Window:
         """Submit as many calls as may be in flight."""
         free = self._limit - len(self.tickets) if self._limit > 0 else -1
         batch: list[Ticket] = []
-        code: CodeVersion | None = None
+        self._code = None
         until = math.inf if self._target.sized else time.perf_counter() + FILL_SECONDS
         while free and not self.exhausted:
-            if time.perf_counter() > until:  # a slow generator: what it gave is under way meanwhile, and may have ended
-                if self.done:
-                    break
-                until = time.perf_counter() + FILL_SECONDS
+            # What a slow generator gave is under way meanwhile, and may have ended.
+            slow = time.perf_counter() > until
+            if slow and self.done:
+                break
+            if slow or len(batch) >= SUBMIT_BATCH:
                 self._hand_over(batch)
-                batch, code = [], None
+                batch = []
+            if slow:
+                until = time.perf_counter() + FILL_SECONDS
             try:
                 values = next(self._inputs)
             except StopIteration:
                 self.exhausted = True
                 break
             free -= 1
-            index = self.submitted
-            self.submitted += 1
-            task = self._target.task
-            try:
-                if not self._target.plain or (code is None and not batch):
-                    code = code_of(self.gateway, task)
-                call = prepare(
-                    self._context, task, (*self._target.args, *values), self._target.kwargs, self._group, code
-                )
-            except Exception as exc:
-                self.tickets[index] = Ticket(None, _ignore)  # type: ignore[arg-type]
-                self._settle(index, Settled("raised", None, error=exc))
-                continue
-            ticket = self.tickets[index] = Ticket(call, functools.partial(self._settle, index))
-            batch.append(ticket)
-            if len(batch) >= SUBMIT_BATCH:
-                self._hand_over(batch)
-                batch, code = [], None
+            ticket = self._ticket(values)
+            if ticket is not None:
+                batch.append(ticket)
         if batch:
             self._hand_over(batch)
 
+    def _ticket(self, values: tuple[Any, ...]) -> Ticket | None:
+        """The next call; None if it cannot be made, which is its result."""
+        index, target = self.submitted, self._target
+        self.submitted += 1
+        try:
+            if self._code is None or not target.plain:
+                self._code = code_of(self.gateway, target.task)
+            call = prepare(self._context, target.task, (*target.args, *values), target.kwargs, self._group, self._code)
+        except Exception as exc:
+            self.tickets[index] = Ticket(None, _ignore)  # type: ignore[arg-type]
+            self._settle(index, Settled("raised", None, error=exc))
+            return None
+        ticket = self.tickets[index] = Ticket(call, functools.partial(self._settle, index))
+        return ticket
+
     def _hand_over(self, batch: list[Ticket]) -> None:
         self.gateway.submit_all(batch)
+        self._code = None
         time.sleep(0)  # let the engine begin with them: it waits for the GIL
 
     def _settle(self, index: int, settled: Settled) -> None:
@@ -188,6 +201,15 @@ class Window:
         ):
             self.fill()
         return not self.exhausted or index < self.submitted
+
+    def arrivals(self) -> Iterator[Settled | None]:
+        """The results in order; None where the next one is not there, and is to be waited for until `wake` is called."""
+        for index in itertools.count():
+            if not self.has(index):
+                return
+            while (settled := self.take(index)) is None:
+                yield None
+            yield settled
 
     def take(self, index: int) -> Settled | None:
         """The result with this index if it is there; any failure, as soon as there is one, where failures are raised."""
