@@ -30,7 +30,7 @@ from typing import Any
 import cloudpickle
 
 from flyte_nb.core.transport.blobs import Blobs
-from flyte_nb.core.transport.payload import pack
+from flyte_nb.core.transport.payload import key_bytes, pack
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.code_hash import is_task
 
@@ -199,14 +199,12 @@ class Bindings:
                 yield vars(function)
         yield from (value for _, value in self._cells if value is not _MISSING)
 
-    def _read(self) -> Any:
+    def _read(self) -> bytes | None:
         try:
-            found = pack(_Content, self._mutable, self._blobs)
+            content = key_bytes(pack(_Content, self._mutable, self._blobs))
         except Exception:
             return None
-        data = found if isinstance(found, bytes) else found.data
-        names = "" if isinstance(found, bytes) else "".join(blob.name for blob in found.blobs)
-        return (data if len(data) <= KEPT_BYTES else hashlib.sha1(data, usedforsecurity=False).digest(), names)
+        return content if len(content) <= KEPT_BYTES else hashlib.sha1(content, usedforsecurity=False).digest()
 
 
 def _parts(function: types.FunctionType) -> tuple[Any, ...]:

@@ -18,8 +18,8 @@ from flyte_nb.core.transport.bindings import Bindings, Recorder, spaces_of
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
-from flyte_nb.core.transport.payload import Payload, key_bytes, pack
-from flyte_nb.core.transport.task_code import can_travel, why_not
+from flyte_nb.core.transport.payload import Payload, can_pickle, key_bytes, pack
+from flyte_nb.core.transport.task_code import why_not
 from flyte_nb.core.values.by_value.classes import Classes
 from flyte_nb.core.values.source_lines import cells_of, take_cells
 
@@ -31,7 +31,7 @@ class VersionedTask(Protocol):
     """What is known here of a task: `flyte_nb.core.tasks.task.Task`."""
 
     name: str
-    #: What `CodeVersions` remembers of it: kept here, since it refers to the task in turn.
+    #: What `CodeVersions` remembers of it (`_Memo`): kept here, since it refers to the task in turn.
     code_memo: Any
     #: Those of the version that it came with; None where its program runs.
     classes: Classes | None
@@ -61,6 +61,17 @@ class TravellingCode(NamedTuple):
     companions: tuple[Callable[[], object], ...] = ()
     #: Names of the modules that came along for the task itself.
     own_modules: frozenset[str] = frozenset()
+
+
+class _Memo(NamedTuple):
+    """The latest version of a task, and what tells whether the task is still the same."""
+
+    versions: CodeVersions
+    version: CodeVersion
+    bindings: Bindings
+    imports: LazyImports
+    #: `Companions.version` then.
+    companions: int
 
 
 def _functions(reached: list[Any]) -> list[types.FunctionType]:
@@ -112,9 +123,15 @@ class CodeVersions:
         Raises:
             UnpicklableError: It cannot be sent to a worker; the message names what is at fault.
         """
-        memo = task.code_memo
-        if memo is not None and memo[0] is self and memo[2].same() and memo[3].same() and memo[4] == COMPANIONS.version:
-            return memo[1]  # type: ignore[no-any-return]
+        memo: _Memo | None = task.code_memo
+        if (
+            memo is not None
+            and memo.versions is self
+            and memo.bindings.same()
+            and memo.imports.same()
+            and memo.companions == COMPANIONS.version
+        ):
+            return memo.version
         with self._lock:
             return self._renew(task)
 
@@ -134,7 +151,7 @@ class CodeVersions:
         version = self._by_id.get(name)
         if version is None:
             version = self._by_id[name] = CodeVersion(name, payload)
-        task.code_memo = (self, version, bindings, imports, companions)
+        task.code_memo = _Memo(self, version, bindings, imports, companions)
         return version
 
     def _pickle(self, task: VersionedTask) -> tuple[Payload, list[Any], LazyImports]:
@@ -162,7 +179,7 @@ class CodeVersions:
                 kept = frozenset(imports.loaded) if own is None else own
                 payload, reached = self._dump(TravellingCode(task, imports.packed(), along, kept), modules)
             except Exception:
-                stay = frozenset(name for name, module in imports.loaded.items() if not can_travel(module))
+                stay = frozenset(n for n, module in imports.loaded.items() if not can_pickle(module, fresh=True))
                 if not stay:
                     raise
                 by_file |= stay

@@ -74,15 +74,12 @@ def dumps_call(bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs | Res
     return dumps(bound, blobs, of_call=True)
 
 
-def dumps(
-    value: object, blobs: Blobs | Results | None = None, *, fresh: bool = False, of_call: bool = False
-) -> Payload:
+def dumps(value: object, blobs: Blobs | Results | None = None, *, of_call: bool = False) -> Payload:
     """Serialize by value.
 
     Args:
         value: Anything that cloudpickle can pickle.
         blobs: Where buffers of `BLOB_BYTES` or more go; None keeps everything in one piece.
-        fresh: Whether locks and the like in it are made anew: it is the code of a task.
         of_call: Whether it is the arguments of a call.
 
     Raises:
@@ -93,7 +90,7 @@ def dumps(
 
     def make(*args: Any, **kwargs: Any) -> pickler.Pickler:
         made = pickler.Pickler(*args, **kwargs)
-        made.fresh, made.of_call = fresh, of_call
+        made.of_call = of_call
         return made
 
     try:
@@ -303,10 +300,10 @@ def describe_culprit(value: object, depth: int = 3) -> str:
     return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
 
 
-def can_pickle(value: object) -> bool:
-    """Whether cloudpickle can pickle it."""
+def can_pickle(value: object, *, fresh: bool = False) -> bool:
+    """Whether cloudpickle can pickle it; `fresh`: as part of a task's code, whose locks and the like are made anew."""
     try:
-        pickler.dumps(value)
+        pickler.dumps(value, fresh=fresh)
     except Exception:
         return False
     return True

@@ -7,9 +7,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import cloudpickle
-
-from flyte_nb.core.transport.payload import UnpicklableError, describe_culprit
+from flyte_nb.core.transport.bindings import globals_of
+from flyte_nb.core.transport.payload import UnpicklableError, can_pickle, describe_culprit
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.code_hash import is_task
 from flyte_nb.core.values.user_code import is_user_code
@@ -58,17 +57,17 @@ MAX_SEARCHED = 1_000
 
 def _find_culprit(start: Any) -> tuple[str, str, Any, str] | None:
     """The variable that cannot be pickled: its kind, its name, its value, and who uses it; None if none is found."""
-    queue: list[tuple[Any, str]] = [(start, "")]
+    queue = [start]
     seen = {id(start)}
     while queue and len(seen) < MAX_SEARCHED:
-        user, path = queue.pop(0)
+        user = queue.pop(0)
         for kind, name, value in _variables(user):
-            if id(value) in seen or can_travel(value):
+            if id(value) in seen or can_pickle(value, fresh=True):
                 continue
             seen.add(id(value))
             inner = _unwrapped(value)
             if isinstance(inner, types.FunctionType | type | types.ModuleType):
-                queue.append((inner, path))
+                queue.append(inner)
             else:
                 return kind, name, value, _called(user)
     return None
@@ -94,7 +93,7 @@ def _called(user: Any) -> str:
 def _variables(user: Any) -> Iterator[tuple[str, str, Any]]:
     """What a function, class or module refers to: kind of variable, name, value."""
     if isinstance(user, types.FunctionType):
-        for name in cloudpickle.cloudpickle._extract_code_globals(user.__code__):  # noqa: SLF001 - cloudpickle's own answer
+        for name in globals_of(user):
             if name in user.__globals__:
                 yield "global", name, user.__globals__[name]
         for name, cell in zip(user.__code__.co_freevars, user.__closure__ or (), strict=False):
@@ -118,12 +117,3 @@ def _variables(user: Any) -> Iterator[tuple[str, str, Any]]:
                 )
     elif isinstance(user, types.ModuleType):
         yield from (("variable", name, value) for name, value in vars(user).items() if name[:2] != "__")
-
-
-def can_travel(value: object) -> bool:
-    """Whether a value can be pickled as part of a task's code."""
-    try:
-        pickler.dumps(value, fresh=True)
-    except Exception:
-        return False
-    return True

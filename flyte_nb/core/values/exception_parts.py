@@ -14,7 +14,8 @@ from typing import Any
 #: Set by the raising, or by us: never copied as a plain attribute.
 _NOT_COPIED = frozenset({"args", "__traceback__", "__context__", "__cause__", "__suppress_context__", "__dict__"})
 
-_HEAP_TYPE = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE: a class made by a ``class`` statement
+#: CPython's Py_TPFLAGS_HEAPTYPE: a class made by a ``class`` statement.
+HEAP_TYPE = 1 << 9
 
 
 def blank(made: type[Any], args: tuple[Any, ...]) -> Any:
@@ -24,7 +25,7 @@ def blank(made: type[Any], args: tuple[Any, ...]) -> Any:
     """
     # ``__base__`` is the base that decides the memory layout; CPython insists on the ``__new__`` of the nearest in C.
     native: Any = made
-    while native.__flags__ & _HEAP_TYPE:
+    while native.__flags__ & HEAP_TYPE:
         native = native.__base__  # Only ``object`` has none, and it is not a heap type.
     if issubclass(native, BaseExceptionGroup):
         return native.__new__(made, *args[:2])

@@ -29,6 +29,8 @@ from typing import Any
 
 from cloudpickle import cloudpickle as inner
 
+from flyte_nb.core.values.exception_parts import HEAP_TYPE
+
 #: Classes that were made from a pickle in this process, and whether they have got their attributes yet.
 _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
@@ -138,7 +140,7 @@ def _without_hooks(bases: Any) -> Iterator[None]:
         base: vars(base)["__init_subclass__"]
         for each in types.resolve_bases(bases)
         for base in each.__mro__
-        if "__init_subclass__" in vars(base) and base.__flags__ & _HEAP_TYPE and base.__module__ != "typing"
+        if "__init_subclass__" in vars(base) and base.__flags__ & HEAP_TYPE and base.__module__ != "typing"
     }
     with _hooks_lock:
         for base in hooks:
@@ -275,7 +277,7 @@ def is_plain_object(cls: type) -> bool:
     fields = 0
     for base in cls.__mro__[:-1]:
         own = vars(base)
-        if not base.__flags__ & _HEAP_TYPE or isinstance(own.get("__new__"), types.BuiltinFunctionType):
+        if not base.__flags__ & HEAP_TYPE or isinstance(own.get("__new__"), types.BuiltinFunctionType):
             return False
         fields += sum(isinstance(each, types.MemberDescriptorType) for each in own.values())
     fields += (cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0)
@@ -283,4 +285,3 @@ def is_plain_object(cls: type) -> bool:
 
 
 _POINTER = struct.calcsize("P")
-_HEAP_TYPE = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE: a class made by a ``class`` statement

@@ -11,8 +11,6 @@ from typing import Any
 
 from flyte_nb.core.values import exception_parts
 
-_HEAP_TYPE = 1 << 9  # CPython's Py_TPFLAGS_HEAPTYPE: a class made by a ``class`` statement
-
 
 def is_ours(cls: type) -> bool:
     """Whether exceptions of a class are pickled here: no class in Python of its bases says itself how.
@@ -25,7 +23,7 @@ def is_ours(cls: type) -> bool:
     return not any(
         name in vars(base)
         for base in cls.__mro__
-        if base.__flags__ & _HEAP_TYPE
+        if base.__flags__ & exception_parts.HEAP_TYPE
         for name in ("__reduce__", "__reduce_ex__", "__setstate__", "__getstate__", "__getnewargs__")
     )
 
