@@ -11,8 +11,9 @@ from flyte_nb.core.failures import reraise, wording
 from flyte_nb.core.failures.record import FailureRecord
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.settings.config import TaskConfig
-from flyte_nb.core.transport.payload import Payload, rebuilt
+from flyte_nb.core.transport.payload import Payload, loads, rebuilt
 from flyte_nb.errors import BaseRuntimeError
 
 #: Digits of an action's name that identify its call site: with a million actions, one chance in 10 million that two are alike.
@@ -106,8 +107,10 @@ class Settled:
             if call is None:
                 return rebuilt(self.payload, "the result")
             value = rebuilt(self.payload, "the task {} succeeded, but its result", call.task.name)
-            if getattr(call.task, "unannotated", False):
-                call.task.saw(call.payload, value)  # type: ignore[attr-defined]
+            if getattr(call.task, "unannotated", False) and not missing_annotations.was_said():
+                task: Any = call.task
+                named = task.interface.named(*loads(call.payload))
+                missing_annotations.seen(task.func, task.name, named, value)
             return value
         raise self.exception()
 

@@ -12,10 +12,16 @@ from typing import Any
 from flyte_nb.core.interface import type_check
 
 
-def underlying(func: Any) -> Any:
-    """The function that has the annotations: the one in a partial, or an object's ``__call__``."""
+def unwrapped(func: Any) -> Any:
+    """What a partial, or a partial of one, is of; anything else as it is."""
     while isinstance(func, functools.partial):
         func = func.func
+    return func
+
+
+def underlying(func: Any) -> Any:
+    """The function that has the annotations: the one in a partial, or an object's ``__call__``."""
+    func = unwrapped(func)
     if hasattr(func, "__name__") or not callable(func):
         return func
     return type(func).__call__

@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any
 
-from flyte_nb.core.interface.annotations import underlying
+from flyte_nb.core.interface.annotations import underlying, unwrapped
 from flyte_nb.core.settings.validate import name
 from flyte_nb.core.values.code_hash import is_task
 from flyte_nb.core.values.value_hash import content_hash
@@ -23,9 +23,7 @@ def check(func: Any) -> None:
     """
     if isinstance(func, type) or not callable(func):
         raise TypeError(f"@env.task makes a task of a function, not of {func!r}.")
-    inner = func
-    while isinstance(inner, functools.partial):
-        inner = inner.func
+    inner = unwrapped(func)
     if inner is not func and is_task(inner):
         raise TypeError(
             f"@env.task makes a task of a function, and {inner.name} in this partial is a task already: make a task of "
@@ -35,8 +33,7 @@ def check(func: Any) -> None:
 
 def name_of(func: Any) -> str:
     """What a task is called after: the function, the one in a partial, or the class of an object."""
-    while isinstance(func, functools.partial):
-        func = func.func
+    func = unwrapped(func)
     return name("The name of a task's function", str(getattr(func, "__name__", None) or type(func).__name__))
 
 

@@ -23,6 +23,7 @@ from flyte_nb.core.transport.payload import (
     UnpicklableError,
     can_pickle,
     describe_culprit,
+    dumps,
     dumps_call,
     inline_bytes,
     inline_size,
@@ -49,9 +50,6 @@ class CallableTask(CachedTask, NamedTask, VersionedTask, Protocol):
 
     #: Names of its inputs, in order.
     input_names: tuple[str, ...]
-
-    def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
-        """A call's inputs without those that the cache ignores."""
 
 
 def prepare(
@@ -81,7 +79,7 @@ def prepare(
     bound = task.interface.bind(args, kwargs)
     payload = call_payload(task, bound, context.gateway.blobs)
     group = group or context.group
-    inputs = payload if not task.ignored_inputs else task.key_payload(bound)
+    inputs = payload if not task.ignored_inputs else _without_ignored(task, bound, context.gateway.blobs)
     key = inputs_key(inputs, bound, task.ignored_inputs)
     name = name_call(context, as_it_was(context, task.identity), key, group)
     label = label_of(task.short_name, (args, kwargs), task.input_names)
@@ -112,8 +110,7 @@ def _check_inputs(task: CallableTask, payload: Payload, bound: tuple[tuple[Any, 
     size = inline_bytes(payload)
     if size <= task.config.max_inline_io_bytes:
         return
-    named = {**dict(zip(task.interface.inputs, bound[0], strict=False)), **bound[1]}
-    name, value = max(named.items(), key=lambda item: inline_size(item[1]))
+    name, value = max(task.interface.named(*bound).items(), key=lambda item: inline_size(item[1]))
     raise too_large(task, f"argument {name!r} of {task.name}", value, size)
 
 
@@ -177,6 +174,15 @@ def inputs_key(payload: Payload, bound: tuple[tuple[Any, ...], dict[str, Any]], 
         return key_bytes(payload)
 
 
+def _without_ignored(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs) -> Payload:
+    """A call's inputs without those that the cache ignores."""
+    args = tuple(
+        None if name in task.ignored_inputs else value for name, value in zip(task.input_names, bound[0], strict=False)
+    )
+    kwargs = {name: value for name, value in bound[1].items() if name not in task.ignored_inputs}
+    return dumps((args, kwargs), blobs)
+
+
 def name_call(context: Context, identity: str, key: bytes, group: str) -> str:
     """The deterministic name of a call: parent, task, inputs, group, and how often the parent made this very call.
 
@@ -217,9 +223,7 @@ def _shown(name: str, value: object) -> str:
 
 
 def _which_argument(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:
-    names = list(task.interface.inputs)
-    named = {**dict(zip(names, bound[0], strict=False)), **bound[1]}
-    for name, value in named.items():
+    for name, value in task.interface.named(*bound).items():
         forgotten = forgotten_await(value)
         if forgotten:
             return f"argument {name!r} of {task.name} cannot be sent to a worker. {forgotten}"

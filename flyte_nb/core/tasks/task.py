@@ -20,7 +20,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from flyte_nb import errors
 from flyte_nb.core.interface.annotations import underlying
 from flyte_nb.core.interface.interface import Interface
-from flyte_nb.core.interface.missing_annotations import are_missing, seen, was_said
+from flyte_nb.core.interface.missing_annotations import are_missing
 from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
@@ -30,7 +30,6 @@ from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import STOPPED, prepare
 from flyte_nb.core.transport.mailbox import running_loop
-from flyte_nb.core.transport.payload import Payload, dumps, loads
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
 from flyte_nb.core.values.code_hash import code_version, function_version
 from flyte_nb.core.values.value_hash import content_hash
@@ -71,11 +70,9 @@ class Task(TaskTemplate[P, R]):
         if are_missing(func, name, self.interface.signature):
             self.unannotated = True
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
-        self.identity = f"{name}:{self.interface.signature_text()}:{function_version(func)}"
-        if callables.holds_state(func):  # before the code's digits, which an edit changes and nothing else
-            self.identity = (
-                f"{name}:{self.interface.signature_text()}:{callables.state_digits(func)}:{function_version(func)}"
-            )
+        #: (What a partial or an object holds stands before the code's digits, which an edit changes and nothing else.)
+        held = f"{callables.state_digits(func)}:" if callables.holds_state(func) else ""
+        self.identity = f"{name}:{self.interface.signature_text()}:{held}{function_version(func)}"
         self.ignored_inputs = config.cache.ignored_inputs
         #: What `override` changed; empty on a worker.
         self.overrides: dict[str, Any] = {}
@@ -190,12 +187,6 @@ class Task(TaskTemplate[P, R]):
         """Call the function itself, in this process: no action, no record."""
         return self.func(*args, **kwargs)
 
-    def saw(self, payload: Payload, result: object) -> None:
-        """Say once a session what annotations are missing, by the values of a call that has ended."""
-        if not was_said():
-            args, kwargs = loads(payload)
-            seen(self.func, self.name, self.interface.named(args, kwargs), result)
-
     # -- facts ----------------------------------------------------------------------------------------------------
 
     def code_version(self) -> str:
@@ -297,24 +288,12 @@ class Task(TaskTemplate[P, R]):
         names = (module, getattr(self, "__qualname__", ""))
         if names != (getattr(new, "__module__", None), getattr(new, "__qualname__", "")) or "<locals>" in names[1]:
             return
-        copies = self.copies
-        self.__dict__.update(new.__dict__)
-        self.code_memo, self.copies = None, copies
-        new.copies.add(self)  # it follows the next reading, too
-        for copy in copies:
-            changed = new.override(**copy.overrides) if copy.overrides else new
-            kept = copy.copies
-            copy.__dict__.update(changed.__dict__)
-            copy.code_memo, copy.copies = None, kept
-            new.copies.add(copy)
-
-    def key_payload(self, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> Payload:
-        """The call's inputs without those that the cache ignores."""
-        names = list(self.interface.inputs)
-        args = tuple(None if names[i] in self.ignored_inputs else value for i, value in enumerate(bound[0]))
-        kwargs = {key: value for key, value in bound[1].items() if key not in self.ignored_inputs}
-        context = current()
-        return dumps((args, kwargs), context.gateway.blobs if context else None)
+        for each in (self, *self.copies):
+            changed = new.override(**each.overrides) if each.overrides else new
+            copies = each.copies
+            each.__dict__.update(changed.__dict__)
+            each.code_memo, each.copies = None, copies
+            new.copies.add(each)  # it follows the next reading, too
 
     # -- travelling -----------------------------------------------------------------------------------------------
 
