@@ -106,13 +106,19 @@ def member_of(cls: type[enum.Enum], value: Any) -> enum.Enum:
     Raises:
         ValueError: There is none; the message has those that there are.
     """
-    if isinstance(value, str) and not isinstance(value, enum.Enum) and value in cls.__members__:
-        return cls[value]
+    found = _named_member(cls, value)
+    if found is not None:
+        return found
     try:
         return cls(value)
     except ValueError:
         names = ", ".join(list(cls.__members__)[:20])
         raise ValueError(f"{value!r} is neither name nor value of a member of {cls.__name__}: {names}") from None
+
+
+def _named_member(cls: type[enum.Enum], value: Any) -> enum.Enum | None:
+    """The member of this name; None if there is none, or the value is no plain text."""
+    return cls.__members__.get(value) if isinstance(value, str) and not isinstance(value, enum.Enum) else None
 
 
 def _of_literal(members: tuple[Any, ...], value: Any) -> Any:
@@ -155,8 +161,8 @@ def _member_within(hint: Any, value: Any, depth: int) -> Any:
     if type(value) is dict and origin in _DICTS and len(args) == 2:
         return {_member_within(args[0], k, depth + 1): _member_within(args[1], v, depth + 1) for k, v in value.items()}
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        known = isinstance(value, str) and not isinstance(value, enum.Enum) and value in hint.__members__
-        return hint[value] if known else value
+        member = _named_member(hint, value)
+        return value if member is None else member
     if type(value) is dict and hasattr(hint, "model_fields"):
         return _with_members(hint, value, depth)
     return value

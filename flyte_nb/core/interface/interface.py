@@ -286,7 +286,8 @@ class Interface:
 
     def _compile(self) -> None:
         parameters = self.signature.parameters.values()
-        defaults = {name: _default(*row) for name, row in self.inputs.items()}
+        rows = {name: (name, *_row(hint), default) for name, (hint, default) in self.inputs.items()}
+        defaults = {name: self._default(row) for name, row in rows.items()}
         #: (name, default, whether it may be given by keyword)
         self._positional = tuple(
             (p.name, defaults[p.name], p.kind is not inspect.Parameter.POSITIONAL_ONLY)
@@ -296,7 +297,6 @@ class Interface:
         self._by_keyword = tuple(
             (p.name, defaults[p.name]) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY
         )
-        rows = {name: (name, *_row(hint), default) for name, (hint, default) in self.inputs.items()}
         self._count = len(self._positional)
         #: Per parameter: (name, type that needs no check, check or None, default, which always fits: ``x: int = None``).
         self._checks = tuple(rows[name] for name, _, _ in self._positional)
@@ -307,6 +307,17 @@ class Interface:
         self._single_type = single if _is_exact(single) else _Never
         self._check_returned = type_check.compile_check(one_hint(self.returns)) if self.outputs else None
 
+    def _default(self, row: _Row) -> Any:
+        """A default as the body gets it: plain data in the place of a class is made into it, as given values are."""
+        name, _exact, check, default = row
+        if default is EMPTY or default is None or check is None or check(default):
+            return default
+        with contextlib.suppress(Exception):
+            made = coerce(self.inputs[name][0], default)
+            if check(made):
+                return made
+        return default
+
 
 #: Of a parameter: its name, the type that needs no check, its check, and its default, which always fits.
 _Row = tuple[str, Any, type_check.Check | None, Any]
@@ -315,18 +326,6 @@ _Row = tuple[str, Any, type_check.Check | None, Any]
 def _fits(value: Any, row: _Row) -> bool:
     _name, exact, check, default = row
     return check is None or type(value) is exact or value is default or check(value)
-
-
-def _default(hint: Any, default: Any) -> Any:
-    """A default as the body gets it: plain data in the place of a class is made into it, as given values are."""
-    check = type_check.compile_check(hint)
-    if default is EMPTY or default is None or check is None or check(default):
-        return default
-    with contextlib.suppress(Exception):
-        made = coerce(hint, default)
-        if check(made):
-            return made
-    return default
 
 
 class _Never:
