@@ -93,10 +93,7 @@ class Retained:
 
     def keep_result(self, run: str, action: str, result: Payload) -> None:
         """Keep a result that is too large for the action's record."""
-        key = (run, action)
-        size = nbytes(result)
-        self.nbytes += size - self._results.pop(key, (result, 0))[1]
-        self._results[key] = (result, size)
+        self.put_result(run, action, result)
         if self.keeper is not None:
             self.keeper.keep_result(run, action, result)
         self._trim()
@@ -116,9 +113,11 @@ class Retained:
         return found[0] if found else self.shelf(run, action, "result")
 
     def put_result(self, run: str, action: str, result: Payload) -> None:
-        """Keep a large result in memory that is on disk in another form."""
-        self._results[run, action] = (result, nbytes(result))
-        self.nbytes += nbytes(result)
+        """Keep a large result in memory alone: it is on disk, perhaps in another form."""
+        key = (run, action)
+        size = nbytes(result)
+        self.nbytes += size - self._results.pop(key, (result, 0))[1]
+        self._results[key] = (result, size)
 
     def put_custom(self, run: str, action: str, custom: tuple[tuple[str, str], ...]) -> None:
         """Keep the custom context of a call of an earlier kernel."""
