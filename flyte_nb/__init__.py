@@ -159,7 +159,7 @@ def init(cluster: Any = None, **options: Any) -> None:
     Raises:
         errors.NoClusterError: The scheduler cannot be reached.
         ValueError: An option about the embedded cluster has a value that it cannot have.
-        TypeError: There is no such option, but one of a similar name.
+        TypeError: There is no such option.
     """
     _check(options)
     _set_defaults(**options)

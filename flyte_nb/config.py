@@ -51,10 +51,9 @@ def auto(config_file: str | Path | Config | None = None) -> Config:
     if file is None:
         return Config()
     # A variable such as FLYTE_TASK_PROJECT takes precedence over the file, as in Flyte.
+    found = read_config(file)
     values = {
-        key: os.environ.get(f"FLYTE_TASK_{key.upper()}") or found.get(key)
-        for found in (read_config(file),)
-        for key in ("org", "project", "domain")
+        key: os.environ.get(f"FLYTE_TASK_{key.upper()}") or found.get(key) for key in ("org", "project", "domain")
     }
     return Config(TaskConfig(**values), file)
 

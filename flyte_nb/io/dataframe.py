@@ -155,8 +155,8 @@ class DataFrame:
     def _read(self, wanted: Any) -> Any:
         assert self.uri is not None, "a DataFrame without a frame and an address holds nothing"
         kind = self.format or _format_of(self.uri)
-        if extend.can_decode(wanted, _protocol(self.uri), self.format):
-            return extend.decode(self.uri, _protocol(self.uri), self.format, wanted, self.selected)
+        if extend.can_decode(wanted, places.scheme_of(self.uri), self.format):
+            return extend.decode(self.uri, places.scheme_of(self.uri), self.format, wanted, self.selected)
         if kind == PARQUET:
             import pandas as pd
 
@@ -178,7 +178,7 @@ class DataFrame:
     def _write(self, uri: str | None = None) -> None:
         given = self.uri
         self.uri = uri or given or places.random_place()
-        written = extend.encode(self._frame, self, _protocol(self.uri), self.format)
+        written = extend.encode(self._frame, self, places.scheme_of(self.uri), self.format)
         if written is not None:
             self.uri, self.format = written
             return
@@ -272,10 +272,6 @@ def _rebuilt(reference: DataFrame, kind: type, decoders: dict[str, dict[str, Any
 
 
 extend.reducer = _reduce
-
-
-def _protocol(uri: str) -> str:
-    return uri.partition("://")[0] if "://" in uri else "file"
 
 
 def _format_of(uri: str) -> str:

@@ -10,6 +10,7 @@ address alone.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from abc import ABC, abstractmethod
 from types import SimpleNamespace
@@ -130,7 +131,7 @@ class DataFrameTransformerEngine:
             cls._default(cls.DEFAULT_PROTOCOLS, h.python_type, protocol, override)
         if not is_table(h.python_type):
             pickler.Pickler.dispatch_table[h.python_type] = reducer
-        key = (type(table), table is cls.ENCODERS, h.python_type, protocol, h.supported_format)
+        key = (table is cls.ENCODERS, h.python_type, protocol, h.supported_format)
         options = (default_for_type, True, default_format_for_type, default_storage_for_type)
         COMPANIONS.add(key, functools.partial(_register_there, h, options))
 
@@ -259,8 +260,6 @@ def _done(made: Any) -> Any:
 
 def _message(module: str, kind: str, /, **fields: Any) -> Any:
     try:
-        import importlib
-
         found: Any = importlib.import_module(f"flyteidl2.core.{module}")
     except ImportError:
         return SimpleNamespace(**fields)

@@ -68,8 +68,10 @@ def _info(source: RunControl, options: Mapping[str, Any], recovers: str) -> RunI
     fresh = defaults.info_for(source.engine, mode, dict(options))
     known = {field.name for field in fields(RunInfo)}
     given = {name: getattr(fresh, name) for name, value in options.items() if name in known and value is not None}
-    given |= {"name": fresh.name, "started_at": fresh.started_at, "mode": fresh.mode, "recovers": recovers}
-    given["surroundings"] = fresh.surroundings
+    given |= {
+        "name": fresh.name, "started_at": fresh.started_at, "mode": fresh.mode, "recovers": recovers,
+        "surroundings": fresh.surroundings,
+    }  # fmt: skip
     return replace(old, aliases=(), **given)
 
 

@@ -132,8 +132,8 @@ def check_texts(what: str, given: Any) -> None:
     if given is None:
         return
     if not isinstance(given, Mapping):
-        raise TypeError(f"{what} takes a dict of texts, not {given!r} ({type(given).__name__}).")
+        raise TypeError(f"{what} takes a dict of texts, not {repr_with_type(given)}.")
     for key, value in given.items():
         if not isinstance(key, str) or not isinstance(value, str):
             wrong = key if not isinstance(key, str) else value
-            raise TypeError(f"{what} takes a dict of texts: {key!r}: {value!r} has {wrong!r} ({type(wrong).__name__}).")
+            raise TypeError(f"{what} takes a dict of texts: {key!r}: {value!r} has {repr_with_type(wrong)}.")
