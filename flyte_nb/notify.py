@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from flyte_nb.core.history.facts import Phase
 
 #: Phases at which notifications are sent.
 _PHASES = (Phase.ABORTED, Phase.FAILED, Phase.SUCCEEDED, Phase.TIMED_OUT)
-
-
-def _need(notification: object, *names: str) -> None:
-    for name in names:
-        if not getattr(notification, name):
-            raise ValueError(f"{type(notification).__name__}({name}=...) must not be empty.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +19,13 @@ class Notification:
         on_phase: The phase, or phases, at which it is sent.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or what a notification is sent to is empty.
     """
 
     on_phase: Phase | str | tuple[Phase | str, ...]
+
+    #: Field that must not be empty; "" for none.
+    _NEEDED: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         phases = self.on_phase if isinstance(self.on_phase, tuple | list) else (self.on_phase,)
@@ -38,6 +35,8 @@ class Notification:
             if phase not in _PHASES:
                 raise ValueError(f"A notification cannot be sent on phase {phase!r}. Phases are {', '.join(_PHASES)}.")
         object.__setattr__(self, "on_phase", tuple(phases))
+        if self._NEEDED and not getattr(self, self._NEEDED):
+            raise ValueError(f"{type(self).__name__}({self._NEEDED}=...) must not be empty.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +50,10 @@ class Email(Notification):
     body: str = ""
     html_body: str | None = None
 
+    _NEEDED = "recipients"
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(self, "recipients")
         for name in ("recipients", "cc", "bcc"):
             value: object = getattr(self, name)
             if isinstance(value, str):
@@ -71,9 +71,7 @@ class Slack(Notification):
     message: str | None = None
     blocks: tuple[dict[str, Any], ...] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _need(self, "webhook_url")
+    _NEEDED = "webhook_url"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +83,7 @@ class Teams(Notification):
     message: str | None = None
     card: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _need(self, "webhook_url")
+    _NEEDED = "webhook_url"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +95,7 @@ class Webhook(Notification):
     headers: dict[str, str] | None = None
     body: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _need(self, "url")
+    _NEEDED = "url"
 
 
 @dataclass(frozen=True, kw_only=True)
