@@ -18,7 +18,7 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from flyte_nb import errors
-from flyte_nb.core.attempts import family, seeds
+from flyte_nb.core.attempts import output, seeds
 from flyte_nb.core.attempts.family import OWNER, Family, Lane, leave_child, running
 from flyte_nb.core.attempts.isolation import Isolation, Place
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
@@ -262,7 +262,7 @@ class Body:
 
     def finish(self, restore: Callable[[], None] | None) -> None:
         """Release what the attempt holds, however its body ended."""
-        if family.in_child:  # a child process that the body forked, and did not end
+        if output.in_child:  # a child process that the body forked, and did not end
             leave_child(self.outcome is not None and self.outcome.kind == "ok")
         if restore is not None:
             restore()
@@ -289,7 +289,7 @@ class Body:
         if nbytes(payload) > seeds.SMALLEST:
             self.generators = seeds.generators((*args, *kwargs.values()))
         if self.previews is not None and small(payload) is None:
-            named = {**dict(zip(self.task.interface.inputs, args, strict=False)), **kwargs}
+            named = self.task.interface.named(args, kwargs)
             self.previews.put_inputs((self.work.run, self.work.action), named, payload)
         return args, kwargs
 

@@ -298,10 +298,8 @@ def uninstall() -> None:
 
 def _in_child() -> None:
     """A body forked: in its child the attempt's context is no more, and output goes to the file descriptors."""
-    global in_child
     if running() is None:
         return
-    in_child = True
     OWNER.set(None)
     ctx.enter(None)  # a task that is called is a plain function: the way to the controller ends in the parent
     output.OUTPUT.set(None)
@@ -309,8 +307,6 @@ def _in_child() -> None:
     _end_with_parent()
 
 
-#: Whether this is a process that a body forked.
-in_child = False
 #: A pipe whose writing end this process alone has, so that its children see the end of it.
 _lifeline: tuple[int, int] | None = None
 

@@ -134,7 +134,8 @@ def _apply_logs(now: Logs, then: Logs) -> None:
     logging.disable(then.disable)
 
 
-def _raw_environ() -> dict[Any, Any]:
+def raw_environ() -> dict[Any, Any]:
+    """The environment variables, encoded."""
     return os.environ._data  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - a comparison of its items takes 20 times as long
 
 
@@ -159,14 +160,18 @@ def read(last: State | None = None) -> State:
     return last if last is not None and now == last else now
 
 
-def _read_process() -> tuple[str, dict[Any, Any], int]:
+def current_folder() -> str:
+    """The working directory; "" if it was deleted."""
     try:
-        cwd = os.getcwd()  # noqa: PTH109 - it is only compared
-    except OSError:  # it was deleted
-        cwd = ""
+        return os.getcwd()  # noqa: PTH109 - it is only compared, or sent
+    except OSError:
+        return ""
+
+
+def _read_process() -> tuple[str, dict[Any, Any], int]:
     mask = _set_umask(0o077)
     _set_umask(mask)
-    return cwd, dict(_raw_environ()), mask
+    return current_folder(), dict(raw_environ()), mask
 
 
 def apply(now: State, then: State) -> None:

@@ -80,7 +80,7 @@ class StreamProxy(io.TextIOBase):
             output.write(getattr(_handling, "level", "") or self._name, text)
             if not self.tee:
                 return len(text)
-        elif _in_child:
+        elif in_child:
             os.write(1 if self._name == "stdout" else 2, text.encode("utf-8", "replace"))
             return len(text)
         return self.original.write(text)
@@ -113,13 +113,13 @@ class StreamProxy(io.TextIOBase):
 #: What is written while a thread handles a log record is of the record's level.
 _handling = threading.local()
 #: Whether this is a child process that a body forked: there is no way to the attempt's log but the file descriptors.
-_in_child = False
+in_child = False
 
 
 def leave_to_descriptors() -> None:
     """Have what is printed from now on written to file descriptors 1 and 2: this process is a child."""
-    global _in_child
-    _in_child = True
+    global in_child
+    in_child = True
 
 
 _call_handlers = logging.Logger.callHandlers

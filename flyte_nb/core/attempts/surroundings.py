@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_nb.core.attempts.isolation import Logs, State
+from flyte_nb.core.attempts.isolation import Logs, State, current_folder, raw_environ
+from flyte_nb.core.values.user_code import found_by_name
 
 #: Loggers whose levels are Dask's or Jupyter's matter, by the first part of their names.
 _NOT_THE_USERS = frozenset(
@@ -85,7 +86,7 @@ def begin(*, here: bool) -> None:
         here: Whether they are started by it, on this machine.
     """
     _home.active, _home.here = True, here
-    _home.environ, _home.cwd, _home.path = dict(os.environ), _cwd(), list(sys.path)
+    _home.environ, _home.cwd, _home.path = dict(os.environ), current_folder(), list(sys.path)
     _home.touched.clear()
 
 
@@ -94,18 +95,11 @@ def is_home() -> bool:
     return _home.active
 
 
-def _cwd() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109 - it is only compared and sent
-    except OSError:
-        return ""
-
-
 class Seen:
     """What the surroundings were like when they were taken down, to be compared before each call of a cell: in about 3 us."""
 
     def __init__(self) -> None:
-        self._cwd, self._environ = _cwd(), dict(_raw_environ())
+        self._cwd, self._environ = current_folder(), dict(raw_environ())
         self._path, self._filters = list(sys.path), list(warnings.filters)
         self._disable, self._numbers = logging.root.manager.disable, _numbers()
         self._pandas = _copied(_pandas_options())
@@ -114,8 +108,8 @@ class Seen:
     def same(self) -> bool:
         """Whether `capture` would give the same record."""
         return (
-            _cwd() == self._cwd
-            and _raw_environ() == self._environ
+            current_folder() == self._cwd
+            and raw_environ() == self._environ
             and sys.path == self._path
             and warnings.filters == self._filters
             and _version_of_levels() == self._levels
@@ -138,10 +132,6 @@ def _version_of_levels() -> int:
         cache[_MARK] = True
         _version += 1
     return _version
-
-
-def _raw_environ() -> dict[Any, Any]:
-    return os.environ._data  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - 20 times as fast as its items
 
 
 def _numbers() -> tuple[Any, ...]:
@@ -169,7 +159,7 @@ def capture() -> bytes:
     changed = {name for name in {*now, *_home.environ} if now.get(name) != _home.environ.get(name)}
     _home.touched |= set(sorted(changed)[:MAX_ITEMS])
     sent = [name for name in sorted(_home.touched) if _home.here or not _OF_THE_MACHINE.match(name)]
-    cwd = _cwd()
+    cwd = current_folder()
     record = Record(
         here=_home.here,
         cwd=cwd if _home.here or cwd != _home.cwd else "",
@@ -237,9 +227,9 @@ def _pandas() -> tuple[tuple[str, Any], ...]:
     config: Any = sys.modules.get("pandas._config.config")
     if config is None:
         return ()
-    found = []
+    found, options = [], _pandas_options()
     for name, option in vars(config).get("_registered_options", {}).items():
-        value: Any = _pandas_options()
+        value: Any = options
         for part in name.split("."):
             value = value[part]
         default = option.defval
@@ -319,9 +309,7 @@ def _overlay(base: State, record: Record) -> State:
 
 def _category(module: str, name: str) -> type | None:
     """A category of warnings, unless its module is not imported here yet."""
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
+    found = found_by_name(module, name)
     return found if isinstance(found, type) else None
 
 
