@@ -18,6 +18,7 @@ from typing import Any
 
 from flyte_nb.core.steps.ctx import CheckpointPaths
 from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.io import places
 
 #: What a checkpoint that was no folder is called once it is loaded.
@@ -101,7 +102,7 @@ class Checkpoint(BaseCheckpoint):
     def path(self) -> Path:
         """A local folder to work in; what was loaded is in it."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="checkpoint-", dir=_local_folder()))
+            self._folder = Path(tempfile.mkdtemp(prefix="checkpoint-", dir=session_folder()))
             _latest.append(self)  # what was loaded outlives `Checkpoint(b, a).load_sync()`
         return self._folder
 
@@ -157,7 +158,7 @@ class Checkpoint(BaseCheckpoint):
         if not source.exists():
             raise FileNotFoundError(f"Checkpoint source path does not exist: {source}")
         if source.is_dir():
-            with tempfile.TemporaryDirectory(dir=_local_folder()) as folder:
+            with tempfile.TemporaryDirectory(dir=session_folder()) as folder:
                 archive = Path(folder) / "archive"
                 with tarfile.open(archive, "w") as tar:
                     for child in sorted(source.iterdir()):
@@ -203,12 +204,6 @@ def _is_archive(file: Path) -> bool:
             return tar.next() is not None  # a block of zeros counts as an empty archive
     except (tarfile.TarError, OSError, EOFError):
         return False
-
-
-def _local_folder() -> str:
-    from flyte_nb.core.transport.process_folder import session_folder
-
-    return session_folder()
 
 
 def _address(context: Context, attempt: int) -> str:

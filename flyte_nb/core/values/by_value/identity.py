@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 
 from flyte_nb.core.values.by_value.classes import CLASSES, being_loaded
+from flyte_nb.core.values.user_code import found_by_name
 
 #: Lone objects remembered: many more than programs name.
 MAX_KNOWN = 10_000
@@ -162,10 +163,7 @@ def _fits(value: object, cls: type) -> bool:
 
 def _in_module(name: str) -> object:
     module, _, path = name.partition(":")
-    found: object = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
+    return found_by_name(module, path)
 
 
 def _named() -> Iterator[tuple[int, str]]:
