@@ -152,9 +152,10 @@ def init(cluster: Any = None, **options: Any) -> None:
             through the scheduler, "auto" = whichever answers first);
             ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
             ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``);
-            ``history`` (False: runs are not recorded; a folder: they are, there; ``FLYTE_NB_HISTORY`` says the same). Of
-            Flyte's own keywords, ``project``, ``domain``, ``org``, ``log_level`` and ``user_log_level`` take effect; the
-            others (``endpoint root_dir ...``) are accepted.
+            ``history`` (False: runs are not recorded; a folder: they are, there; ``FLYTE_NB_HISTORY`` says the same);
+            ``strict`` (True: tasks without annotations are refused). Of Flyte's own keywords, ``project``, ``domain``,
+            ``org``, ``version``, ``log_level`` and ``user_log_level`` take effect; the others (``endpoint root_dir ...``) are
+            accepted, and that is said once each.
 
     Raises:
         errors.NoClusterError: The scheduler cannot be reached.

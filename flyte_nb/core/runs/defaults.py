@@ -31,7 +31,7 @@ def set_defaults(**options: Any) -> None:
     """Set defaults from the keywords of an ``init``; those that are None change nothing.
 
     Args:
-        **options: ``project domain org version log_level user_log_level``, and Flyte's others, which have no effect.
+        **options: ``project domain org version strict log_level user_log_level``; others have no effect here.
     """
     for name in ("project", "domain", "org", "version"):
         if options.get(name):
