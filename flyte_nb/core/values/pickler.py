@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from flyte_nb.core.values import process_state
+from flyte_nb.core.values.bounded import BoundedBytes
 from flyte_nb.core.values.by_value import buffers, classes, exceptions, identity, modules, type_names
 
 
@@ -176,21 +177,9 @@ def dumps(value: object, *, fresh: bool = False) -> bytes:
         return file.getvalue()
 
 
-class _Bounded(io.BytesIO):
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self.limit = limit
-
-    def write(self, data: Any, /) -> int:
-        written = super().write(data)
-        if self.tell() > self.limit:
-            raise OverflowError(f"more than {self.limit} bytes")
-        return written
-
-
 def dumps_bounded(value: object, limit: int) -> bytes:
     """The value pickled, if it can be, in at most so many bytes; else nothing."""
-    with _Bounded(limit) as file:
+    with BoundedBytes(limit) as file:
         try:
             Pickler(file, protocol=5).dump(value)
         except Exception:
