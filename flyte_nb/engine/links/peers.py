@@ -3,7 +3,7 @@
 Runs in: engine thread; worker loop.
 
 A kernel is linked to every worker; a worker to the kernels that connected to it, and to the workers that it has sent something
-to. What differs is when a link is opened: `flyte_nb.engine.kernel_engine` and `flyte_nb.worker.network`.
+to. What differs is when a link is opened: `flyte_nb.engine.roster` and `flyte_nb.worker.network`.
 """
 
 from __future__ import annotations

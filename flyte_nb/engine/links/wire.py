@@ -48,9 +48,8 @@ class LaneSpec(NamedTuple):
 #: Owner -> host (worker).
 ToHost: TypeAlias = (
     tuple[Literal["run"], RunInfo]  # what all actions of a run know; before its first bundle, and when it has changed
-    | tuple[
-        Literal["code"], str, Payload
-    ]  # id, pickled task: a version of its code; before the first bundle that needs it
+    # id, pickled task: a version of its code; before the first bundle that needs it
+    | tuple[Literal["code"], str, Payload]
     | tuple[Literal["drop"], str]  # id: that version is not needed any more
     | tuple[Literal["bundle"], str, list[Work]]  # lane, attempts: execute them in that lane
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
