@@ -255,9 +255,12 @@ class KernelNetwork(Network):
         roster = {address: info for address, info in self._listed.items() if address in usable}
         if roster != self.roster:
             self.roster = roster
-            for link in self.links.values():
-                link.send(("roster", roster, self.silent))
-            self.on_roster()
+            self._tell_roster()
+
+    def _tell_roster(self) -> None:
+        for link in self.links.values():
+            link.send(("roster", self.roster, self.silent))
+        self.on_roster()
 
     @property
     def watched(self) -> Iterable[str]:
@@ -270,21 +273,18 @@ class KernelNetwork(Network):
         silent = frozenset(address for address, seconds in quiet.items() if seconds >= SILENT_S)
         if silent != self.silent:
             self.silent = silent
-            for link in self.links.values():
-                link.send(("roster", self.roster, silent))
-            self.on_roster()
+            self._tell_roster()
 
-    async def _open(self, address: str, comm: Comm | None = None) -> PeerLink:
+    async def _open(self, address: str) -> PeerLink:
         try:
-            return await super()._open(address, await self.routes.connect(address))
+            return await super()._open(address)
         except OSError:
             if not self.routes.mistaken(address):
                 raise
-            return await super()._open(address, await self.routes.connect(address))
+            return await super()._open(address)
 
-    def _credentials(self) -> dict[str, Any]:
-        assert self.handle is not None
-        return dict(self.handle.client.security.get_connection_args("client"))
+    async def _reach(self, address: str) -> Comm:
+        return await self.routes.connect(address)
 
     def _linked(self, peer: str, link: PeerLink) -> None:
         self.unreachable.pop(peer, None)
