@@ -109,8 +109,11 @@ class KernelEngine:
     def _say_why_runs_wait(self) -> None:
         """Note at runs what keeps the actions from starting that wait longest."""
         waiting: dict[str, str] = {}
+        network = self.network
         for group in self.executor.groups.values():
-            if group.queue and (why := self.network.why_waiting(group.resources)):
+            if not group.queue:
+                continue
+            if why := network.listing.why_waiting(group.resources, network.roster, network.unfit):
                 waiting.setdefault(group.queue[0].run.name, f"waiting: {why}")
         for run in self._waits.keys() | waiting.keys():
             if self._waits.get(run) != waiting.get(run) and run in self.store.runs:
