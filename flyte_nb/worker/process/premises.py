@@ -36,7 +36,7 @@ from flyte_nb.worker.process import children
 from flyte_nb.worker.process.code import InForce
 from flyte_nb.worker.process.descriptors import Descriptors
 from flyte_nb.worker.process.everywhere import Everywhere
-from flyte_nb.worker.stopping import LastWords
+from flyte_nb.worker.process.last_words import LastWords
 
 
 class _Host(Protocol):
