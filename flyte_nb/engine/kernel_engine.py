@@ -109,8 +109,11 @@ class KernelEngine:
     def _say_why_runs_wait(self) -> None:
         """Note at runs what keeps the actions from starting that wait longest."""
         waiting: dict[str, str] = {}
+        network = self.network
         for group in self.executor.groups.values():
-            if group.queue and (why := self.network.why_waiting(group.resources)):
+            if not group.queue:
+                continue
+            if why := network.listing.why_waiting(group.resources, network.roster, network.unfit):
                 waiting.setdefault(group.queue[0].run.name, f"waiting: {why}")
         for run in self._waits.keys() | waiting.keys():
             if self._waits.get(run) != waiting.get(run) and run in self.store.runs:
@@ -271,16 +274,17 @@ class KernelEngine:
                 await asyncio.wait([self._start_task])
         self.cache.close()
         await self.executor.close()
-        # Workers close the idle lanes of their own actions, too.
-        closed = asyncio.get_running_loop().create_future()
-        self.ask_all("close_idle", (), closed.set_result, CLOSE_ACK_S)
-        await closed
+        await self._have_all("close_idle", CLOSE_ACK_S)  # the lanes of their own actions
         if self.network.handle is not None and not self.network.handle.embedded:
-            left = asyncio.get_running_loop().create_future()
-            self.ask_all("leave", (), left.set_result, LEAVE_S)
-            await left
+            await self._have_all("leave", LEAVE_S)
         await self.network.close()
         process_folder.sweep()  # those of workers that were killed
+
+    async def _have_all(self, op: str, within: float) -> None:
+        """Have every worker do something, and wait until they have, or so many seconds are over."""
+        done = asyncio.get_running_loop().create_future()
+        self.ask_all(op, (), done.set_result, within)
+        await done
 
     def abort_all(self) -> None:
         """End every await with an error, and close all runs; workers stop when their links close. Idempotent."""

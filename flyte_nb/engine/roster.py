@@ -12,17 +12,16 @@ from typing import Any
 from distributed.comm.core import Comm
 
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.clusters import welcome
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
-from flyte_nb.engine.clusters.embedded import PRETENDED
 from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
 from flyte_nb.engine.clusters.routes import Links, Routes
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.pulse import SILENT_S
-from flyte_nb.engine.links.wire import WorkerInfo
-from flyte_nb.errors import NoClusterError, SchedulerLostError
+from flyte_nb.engine.listing import Listing
+from flyte_nb.engine.newcomers import Newcomers
+from flyte_nb.errors import SchedulerLostError
 
 logger = logging.getLogger("flyte")
 
@@ -40,14 +39,6 @@ WITHOUT_NANNY = (
 #: Requests that may fail before the scheduler counts as lost: with the connection, and while it is connected but silent.
 MISSES = 3
 BUSY_MISSES = 12
-#: Workers that an error names.
-MAX_NAMED = 3
-#: Seconds that workers have to become hosts, all together; then each for itself.
-WELCOME_S = 60.0
-#: Seconds in which a worker must tell its versions.
-ANSWERS_S = 5.0
-#: Seconds after which a worker that could not be used is looked at again.
-AGAIN_S = 10.0
 
 
 class KernelNetwork(Network):
@@ -62,25 +53,13 @@ class KernelNetwork(Network):
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
         self.exits = WorkerExits()
-        #: Workers listed for the first time in the last answer.
-        self._young: set[str] = set()
-        self._listed: dict[str, WorkerInfo] = {}
-        #: Dask resources that workers offer, by address.
-        self._offers: dict[str, dict[str, float]] = {}
         self.on_look: Callable[[], None] = lambda: None
-        #: What `start` does just now, in words.
-        self.stage = "connecting to the scheduler"
-        #: Why workers cannot be linked to, by address; they are tried again as long as the scheduler lists them.
-        self.unreachable: dict[str, str] = {}
-        #: Why workers cannot be hosts, as sentences, and when they are asked again.
-        self.unfit: dict[str, str] = {}
-        self._again: dict[str, float] = {}
-        self._entry = entry
+        self.listing = Listing.of({})
+        self.newcomers = Newcomers(self, entry)
+        self.unreachable, self.unfit = self.newcomers.unreachable, self.newcomers.unfit
         self.routes: Routes
         #: Whether the scheduler was asked in vain, for the last time.
         self._is_given_up = False
-        #: Addresses of the nannies, by that of their worker; "" where there is none.
-        self._nannies: dict[str, str] = {}
         #: For how many seconds each worker has been silent.
         self.quiet: dict[str, float] = {}
         #: Answers what other processes ask this one about the runs that have their home here: run, question, its arguments.
@@ -139,125 +118,38 @@ class KernelNetwork(Network):
     async def _refresh(self) -> None:
         """Get the scheduler's list of workers: link to those that are new, drop those that are gone."""
         assert self.handle is not None
-        identity = await self.handle.client.scheduler.identity(n_workers=-1)
-        listed = {
-            address: WorkerInfo(address, int(w["nthreads"]), PRETENDED in w.get("resources", ()))
-            for address, w in identity["workers"].items()
-        }
-        # Paused for memory, or about to be retired.
-        self.resting = {a for a, w in identity["workers"].items() if w.get("status", "running") != "running"}
-        self._nannies = {a: w.get("nanny") or "" for a, w in identity["workers"].items()}
-        for address, w in identity["workers"].items():
+        workers = (await self.handle.client.scheduler.identity(n_workers=-1))["workers"]
+        self.listing = Listing.of(workers)
+        self.resting = self.listing.resting
+        for address, w in workers.items():
             self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
-        # Elsewhere, a worker takes links only once Dask has set up our plugin there, after it has registered; and one that dies
-        # in that moment makes its nanny give up (Dask's own race). So it gets its first work one request later.
-        young, self._young = self._young, {address for address in listed if address not in self.links}
-        now = asyncio.get_running_loop().time()
-        self._again = {address: at for address, at in self._again.items() if address in listed and at > now}
-        fresh = [
-            address
-            for address in self._young - self._connecting - self.resting - self._again.keys()
-            if address in young or self.handle.embedded or not self.ready.done()
-        ]
-        self._listed = listed
+        at_once = self.handle.embedded or not self.ready.done()
+        fresh = self.newcomers.of(workers.keys(), self._connecting | self.resting, at_once)
         if not self.ready.done():
-            await self._meet(fresh)
+            await self.newcomers.meet(self.handle, fresh)
         elif fresh:
-            self._connecting.update(fresh)
-            self.spawn(self._welcome(fresh))
+            self.newcomers.welcome(self.handle, fresh)
         self._update_roster()
-        for address in [a for a in self.links if a not in listed]:
+        for address in self.links.keys() - workers.keys():
             self.drop(address)
-        for reasons in (self.unreachable, self.unfit):
-            for address in reasons.keys() - listed.keys():
-                del reasons[address]
-        self._offers = {address: w.get("resources") or {} for address, w in identity["workers"].items()}
         self.on_look()
 
-    def why_waiting(self, resources: dict[str, float]) -> str:
-        """Why no worker takes a task that needs such resources; "" if one does."""
-        if not self._listed:
-            return "the cluster has no workers"
-        if not self.roster:
-            if self._listed.keys() <= self.resting:
-                return f"all {len(self._listed)} workers of the cluster are paused"
-            return next(iter(self.unfit.values()), "the workers are being prepared")
-        for name, amount in resources.items():
-            most = max(self._offers.get(address, {}).get(name, 0) for address in self.roster)
-            if most < amount:
-                return f"no worker offers {name}={amount:g} (the most is {most:g})"
-        return ""
-
-    async def _meet(self, workers: list[str]) -> None:
-        """Link to the workers that are there at the start.
-
-        Raises:
-            NoClusterError: Versions differ, or none of them can be used.
-        """
-        assert self.handle is not None
-        if not self.handle.embedded:
-            await self._compare(workers)
-        self.stage = f"preparing {len(workers)} workers (flyte_nb is sent to those that lack it)"
-        await self._welcome(workers)
-        if workers and not self.links:
-            raise NoClusterError(self._unusable_text())
-
-    async def _compare(self, workers: list[str]) -> None:
-        assert self.handle is not None
-        unlike: dict[str, str] = {}
-        self.stage = f"comparing versions with {len(workers)} workers"
-        with contextlib.suppress(TimeoutError):  # then each is asked for itself
-            unlike = await asyncio.wait_for(welcome.unlike(self.handle.client, workers, scheduler=True), ANSWERS_S)
-        if unlike:
-            raise NoClusterError(
-                f"{self.handle.description} cannot be used: {'; '.join(list(unlike.values())[:MAX_NAMED])}"
-                f"{' ...' if len(unlike) > MAX_NAMED else ''}."
-            )
-
-    async def _welcome(self, workers: list[str]) -> None:
-        """Make workers hosts, and link to them."""
-        assert self.handle is not None
-        # Those of the embedded cluster are hosts before they register; unless they have taken this kernel for gone.
-        ready = self.handle.embedded and not any(address in self.unreachable for address in workers)
-        try:
-            refused = {} if ready else await asyncio.wait_for(self._hosts(workers), WELCOME_S)
-        except TimeoutError:
-            if len(workers) > 1:  # one of them does not answer
-                await asyncio.gather(*(self._welcome([address]) for address in workers))
-                return
-            refused = {workers[0]: f"worker {workers[0]} does not answer"}
-        except OSError as exc:  # the scheduler went away: it is asked again if it comes back
-            refused = dict.fromkeys(workers, str(exc))
-        again = asyncio.get_running_loop().time() + AGAIN_S
-        for address, why in refused.items():
-            self.unfit[address], self._again[address] = why, again
-            self._connecting.discard(address)
-        linking = [self.connect(address) for address in workers if address not in refused]
-        if linking:
-            await asyncio.wait(linking)
-
-    async def _hosts(self, workers: list[str]) -> dict[str, str]:
-        """Make workers hosts; returns why not, by address, for those that are none."""
-        assert self.handle is not None
-        client = self.handle.client
-        try:
-            unlike = await asyncio.wait_for(welcome.unlike(client, workers), ANSWERS_S)
-        except TimeoutError:
-            if len(workers) == 1:
-                return {workers[0]: f"worker {workers[0]} does not answer"}
-            each = await asyncio.gather(*(self._hosts([address]) for address in workers))
-            return {address: why for refused in each for address, why in refused.items()}
-        fit = [address for address in workers if address not in unlike]
-        return unlike | await welcome.settle(client, fit, self.kernel, self._entry, self.grows)
+    @property
+    def stage(self) -> str:
+        """What `start` does just now, in words."""
+        return self.newcomers.stage
 
     def _update_roster(self) -> None:
         usable = self.links.keys() - self.resting
-        roster = {address: info for address, info in self._listed.items() if address in usable}
+        roster = {address: info for address, info in self.listing.workers.items() if address in usable}
         if roster != self.roster:
             self.roster = roster
-            for link in self.links.values():
-                link.send(("roster", roster, self.silent))
-            self.on_roster()
+            self._tell_roster()
+
+    def _tell_roster(self) -> None:
+        for link in self.links.values():
+            link.send(("roster", self.roster, self.silent))
+        self.on_roster()
 
     @property
     def watched(self) -> Iterable[str]:
@@ -270,25 +162,21 @@ class KernelNetwork(Network):
         silent = frozenset(address for address, seconds in quiet.items() if seconds >= SILENT_S)
         if silent != self.silent:
             self.silent = silent
-            for link in self.links.values():
-                link.send(("roster", self.roster, silent))
-            self.on_roster()
+            self._tell_roster()
 
-    async def _open(self, address: str, comm: Comm | None = None) -> PeerLink:
+    async def _open(self, address: str) -> PeerLink:
         try:
-            return await super()._open(address, await self.routes.connect(address))
+            return await super()._open(address)
         except OSError:
             if not self.routes.mistaken(address):
                 raise
-            return await super()._open(address, await self.routes.connect(address))
+            return await super()._open(address)
 
-    def _credentials(self) -> dict[str, Any]:
-        assert self.handle is not None
-        return dict(self.handle.client.security.get_connection_args("client"))
+    async def _reach(self, address: str) -> Comm:
+        return await self.routes.connect(address)
 
     def _linked(self, peer: str, link: PeerLink) -> None:
-        self.unreachable.pop(peer, None)
-        self.unfit.pop(peer, None)
+        self.newcomers.linked(peer)
         super()._linked(peer, link)
         if self.everywhere:  # before any work, which waits for it there
             self.questions.ask(peer, "everywhere", (self.me, self.everywhere), lambda found: self._ran(peer, found))
@@ -317,17 +205,6 @@ class KernelNetwork(Network):
             self.exits.cut_off(address)
             await end_worker(self.handle, address, "")
 
-    def _unusable_text(self) -> str:
-        assert self.handle is not None
-        if not self.unreachable:
-            return f"none of the workers of {self.handle.description} can be used: {next(iter(self.unfit.values()))}."
-        address, why = next(iter(self.unreachable.items()))
-        return (
-            f"none of the {len(self.unreachable)} workers of {self.handle.description} can be reached from this process "
-            f"({address}: {why}). Actions travel straight to the workers: run the notebook where it can open connections to "
-            "them, or have the workers listen on addresses that it can reach (`dask worker --contact-address`)."
-        )
-
     # -- the executor's network -----------------------------------------------------------------------------------
 
     def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
@@ -341,7 +218,7 @@ class KernelNetwork(Network):
 
     async def _end_worker(self, address: str) -> None:
         assert self.handle is not None
-        if not await end_worker(self.handle, address, self._nannies.get(address, "")):
+        if not await end_worker(self.handle, address, self.listing.nannies.get(address, "")):
             self.exits.end_asked(address, self.quiet.get(address, 0.0), nanny=False)
             self.drop(address)
             self.unreachable[address] = WITHOUT_NANNY

@@ -25,7 +25,7 @@ MAX_FILES = 20
 
 def answers_of(host: Host) -> dict[str, Answer]:
     """Answers by question; see `flyte_nb.engine.links.peers.Switchboard.answers`."""
-    controller, breakpoints = host.controller, host.breakpoints
+    controller, breakpoints, words = host.controller, host.breakpoints, host.premises.words
 
     def sync(then: Then, run: str, parent: str) -> None:
         host.emitter.flush()  # the answer comes behind all events
@@ -41,7 +41,7 @@ def answers_of(host: Host) -> dict[str, Answer]:
     return {
         # The kernel.
         "leave": lambda _then: host.depart(),  # the link that closes is the answer
-        "everywhere": host.everywhere.run,
+        "everywhere": host.premises.everywhere.run,
         # Data that is kept here.
         "shelved": lambda then, *args: then(host.previews.get(*args)),
         "log_file": lambda then, *args: then(host.emitter.files.read(*args)),
@@ -52,7 +52,7 @@ def answers_of(host: Host) -> dict[str, Answer]:
         "decide": lambda then, *args: then(decide(host, *args) or None),
         "close_idle": close_idle,
         # Attempts that are executed here.
-        "black_box": lambda then: then(str(host.words.path) if host.words.box is not None else None),
+        "black_box": lambda then: then(str(words.path) if words.box is not None else None),
         "overdue": lambda then, keys: then([host.stopping.overdue(key) for key in keys]),
         "stacks": lambda then, *args: look(host, then, *args),
         "standing": lambda then, *args: then(standing(host, *args)),

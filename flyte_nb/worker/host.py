@@ -8,7 +8,6 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,18 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
-from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
-from flyte_nb.engine.links.wire import Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.links.wire import Delivery, Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.code import CodeStore, when_here
+from flyte_nb.worker.deliveries import Deliveries
 from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process.code import CodeStore
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.stopping import Stopping
 
@@ -61,27 +60,29 @@ class Host:
         answers_of: Makes the answers to what other processes ask.
     """
 
+    #: Tells Dask that the calling task waits, so that it may start another. On the lane's thread.
+    secede = staticmethod(distributed.secede)
+
     def __init__(
         self, worker: Any, kernel: str, premises: Premises, answers_of: Callable[[Host], dict[str, Answer]]
     ) -> None:
         loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
         self.network = WorkerNetwork(worker, kernel)
-        self._premises = premises
+        self.premises = premises
         #: Has the worker close it.
         self.leave: Callable[[], Coroutine[Any, Any, None]]
         self._left: asyncio.Task[None] | None = None
         self.address = self.network.me
-        self.words = premises.words
         #: Calls a function on the worker's loop; from any thread.
         self.post = premises.post
+        #: Our own code has failed: nothing here can be relied on. From any thread.
+        self.failed = premises.words.fail
         self.send = self.network.send
         self.gate = premises.gate
         self.lanes: dict[str, LaneThread] = {}
-        self.isolation = premises.isolation
-        self.everywhere = premises.everywhere
         self.runs: dict[str, RunInfo] = {}
-        self._folder = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
-        self.emitter = Emitter(loop, self.runs, self.send, self._folder)
+        logs = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
+        self.emitter = Emitter(loop, self.runs, self.send, logs)
         self.breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews = PreviewStore()
@@ -92,24 +93,25 @@ class Host:
         self._start(loop, answers_of)
 
     def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
-        network, blobs, premises = self.network, Blobs(self.address), self._premises
-        self._fetcher = Fetcher(network.questions, blobs)
-        self.code = CodeStore(
-            self._fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process
-        )  # fmt: skip
+        network, blobs, premises = self.network, Blobs(self.address), self.premises
+        fetcher = Fetcher(network.questions, blobs)
+        self.code = CodeStore(fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process)
         versions = CodeVersions(blobs)
-        self.executor = DaskExecutor(network, self._fetcher, versions)
+        self.executor = DaskExecutor(network, fetcher, versions)
         cache = CacheClient(network, self.address, far=True)
         controller = self.controller = Controller(
             self.executor, self.emitter.emit, LoopClock(loop), home=network, cache=cache, retained=self.retained
         )
         self.stopping = Stopping(
-            self.words.replace_process, lambda: premises.others_compute(self.lanes), self.lanes, controller, loop
+            premises.words.replace_process, lambda: premises.others_compute(self.lanes), self.lanes, controller, loop
         )
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
-        network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost))
+        deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply)
+        network.handlers.update(
+            handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost) | handlers_of(deliveries, Delivery)
+        )
         network.questions.answers.update(answers_of(self))
         network.on_lost = self._peer_lost
         network.listen()
@@ -142,43 +144,6 @@ class Host:
         if run.as_flyte:
             import_alias.install_as_flyte()
         self.runs[run.name] = run
-
-    def _on_code(self, owner: str, version: str, payload: Payload) -> None:
-        self.code.take(owner, version, payload)
-
-    def _on_drop(self, owner: str, version: str) -> None:
-        self.code.drop(owner, version)
-
-    def _on_bundle(self, owner: str, lane_id: str, bundle: list[Work]) -> None:
-        far = self.code.missing({work.version for work in bundle})
-        if far:
-            self.stopping.expect(bundle)
-            when_here(far, lambda: self._fetcher.arguments(bundle, lambda works: self._arrived(owner, lane_id, works)))
-        elif any(type(work.payload) is Packed for work in bundle):
-            self.stopping.expect(bundle)
-            self._fetcher.arguments(bundle, lambda works: self._arrived(owner, lane_id, works))
-        else:
-            self._deliver(owner, lane_id, bundle)
-
-    def _arrived(self, owner: str, lane_id: str, works: list[Work]) -> None:
-        """The arguments of a bundle are on this machine; some of its attempts may have been cancelled meanwhile."""
-        stopped = self.stopping.arrived(works)
-        lane = self.lanes.get(lane_id)
-        if stopped and lane is not None:
-            lane.started += len(stopped)
-            lane.finished += len(stopped)
-            self.report(lane, stopped, None)
-        elif stopped:
-            self.network.reply(owner, ("ended", lane_id, stopped))
-        gone = {outcome[:3] for outcome in stopped}
-        self._deliver(owner, lane_id, [work for work in works if work.key not in gone])
-
-    def _deliver(self, owner: str, lane_id: str, bundle: list[Work]) -> None:
-        lane = self.lanes.get(lane_id)
-        if lane is None or lane.closed:
-            self.network.reply(owner, ("returned", lane_id, [work.key for work in bundle]))
-        else:
-            lane.add(bundle)
 
     def _on_cancel(self, _owner: str, key: Key, why: str, grace: float) -> None:
         self.stopping.cancel(key, why, grace)
@@ -213,14 +178,8 @@ class Host:
     def lane_closed(self, lane: LaneThread) -> None:
         """A lane's thread ends."""
         self.lanes.pop(lane.id, None)
-        self._hand_back(lane)
+        lane.hand_back()
         self.send(lane.owner, ("closed", lane.id))
-
-    def _hand_back(self, lane: LaneThread) -> None:
-        """Return what has not begun to its owner, to be run elsewhere."""
-        keys = lane.take_back()
-        if keys:
-            self.send(lane.owner, ("returned", lane.id, keys))
 
     def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None:
         """Send what ended, and the counters, to the lane's owner; attempts' events to their home."""
@@ -232,19 +191,16 @@ class Host:
             self.emitter.flush()
             self.send(lane.owner, ("ended", lane.id, outcomes))
 
-    def secede(self) -> None:
-        """Tell Dask that the calling task waits, so that it may start another. On the lane's thread."""
-        distributed.secede()
-
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
-        if not self.everywhere.idle.is_set():
-            self.everywhere.idle.wait()
+        premises = self.premises
+        if not premises.everywhere.idle.is_set():
+            premises.everywhere.idle.wait()
         run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
         copy = self.code.copy(work.version)
         body = Body(
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
-            self.isolation, lane,
+            premises.isolation, lane,
         )  # fmt: skip
         body.code = copy
         return body
@@ -264,7 +220,8 @@ class Host:
     def finish(self, body: Body) -> None:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
-        if self.isolation is None or self.isolation.current is body:  # an interrupt came meanwhile
+        isolation = self.premises.isolation
+        if isolation is None or isolation.current is body:  # an interrupt came meanwhile
             body.leave_process()
         body.code.state.give_back(body.code, lambda seed: self._drew(body, seed))
         if body.generators:
@@ -284,7 +241,7 @@ class Host:
 
     def meter(self, held: Callable[[], float]) -> slots.RecordingMeter:
         """A meter for a lane. On the lane's thread."""
-        return slots.RecordingMeter(held, self.words.box)
+        return slots.RecordingMeter(held, self.premises.words.box)
 
     def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
@@ -310,16 +267,12 @@ class Host:
                 lane.report()
             if lane.stuck:
                 lane.handed_back = True  # first: its thread may go on at any moment
-                self._hand_back(lane)
+                lane.hand_back()
             if lane.is_warm:
                 lane.report_waiting(self.controller.children)
             self.emitter.announce(lane)
         self.emitter.flush()
         self.stopping.memory.check()
-
-    def failed(self, error: BaseException, where: str) -> None:
-        """Our own code has failed: nothing here can be relied on. From any thread."""
-        self.words.fail(error, where)
 
     def run_lane(self, *spec: Any) -> None:
         """Be a lane until it is closed. On a thread of Dask's: a plain ``def``, since it would run a coroutine on its own loop.
@@ -349,8 +302,8 @@ class Host:
             await asyncio.sleep(0.01)
         await self.executor.close()
         await self.network.close()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-        self._premises.closed(self.network.kernel)
+        await asyncio.to_thread(self.emitter.files.delete)
+        self.premises.closed(self.network.kernel)
 
     def __repr__(self) -> str:
         under_way = sum(len(lane.bodies) for lane in self.lanes.values())

@@ -22,7 +22,7 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.links.wire import Key, Message
 from flyte_nb.worker import slots
-from flyte_nb.worker.code import CodeNotLoadedError
+from flyte_nb.worker.process.code import CodeNotLoadedError
 from flyte_nb.worker.process.soundness import escaped_from, intact
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
@@ -139,6 +139,12 @@ class LaneThread:
     def interrupt(self, key: Key, why: str) -> None:
         """Have an attempt under way end."""
         raise NotImplementedError
+
+    def hand_back(self) -> None:
+        """Return what has not begun to the owner, to be run elsewhere."""
+        keys = self.take_back()
+        if keys:
+            self.host.send(self.owner, ("returned", self.id, keys))
 
     def report_waiting(self, parents: Container[tuple[str, str]]) -> None:
         """Report to the owner of a warm lane how many of its attempts await children, which those actions do."""

@@ -8,6 +8,7 @@ thousand attempts may print at once.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -178,3 +179,7 @@ class LogFiles:
         file = self._files.get((run, action, attempt))
         place = at if isinstance(at, tuple) else (0, 0)
         return file.read(place) if file is not None else None
+
+    def delete(self) -> None:
+        """Take them all away."""
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import distributed
+from distributed.comm.core import Comm, connect
 
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.engine.clusters.routes import CONNECT_TIMEOUT
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import LocalLink, PeerLink, op_of
@@ -67,8 +69,10 @@ class WorkerNetwork(Network):
         elif is_worker(peer) and peer not in self._connecting:
             self.connect(peer)
 
-    def _credentials(self) -> dict[str, Any]:
-        return dict(self._worker.security.get_connection_args("worker"))
+    async def _reach(self, address: str) -> Comm:
+        args = self._worker.security.get_connection_args("worker")
+        comm: Comm = await connect(address, timeout=CONNECT_TIMEOUT, **args)
+        return comm
 
     def reply(self, peer: str, message: Message) -> None:
         """Send over the link to a peer; dropped if the peer has disconnected meanwhile."""

@@ -1,24 +1,16 @@
-"""Stop attempts before their end: cancelled, out of time, or over their memory; end the process. Runs in: worker loop.
+"""Stop attempts before their end: cancelled, out of time, or over their memory. Runs in: worker loop.
 
 An attempt may be stopped at any moment: while its arguments are on their way, in its lane's queue, between the queue and its
 first instruction, and while it is under way. A body that does not end within its grace is interrupted by an exception in its
-thread; then its worker process is replaced. The process also ends where our own machinery fails: a task can break what
-everything depends on (modules, pickle, sockets), and a worker that goes on then answers for nothing. Its owner reads why in its
-black box.
+thread; then its worker process is replaced (`flyte_nb.worker.process.last_words`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -26,16 +18,10 @@ from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.engine.clusters.black_box import BROKEN, CANNOT_GO_ON, BlackBox
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread
 
 logger = logging.getLogger("flyte")
-
-# Taken now: a task may put anything into their place.
-_exit, _execv = os._exit, os.execv
-#: Longest text of an error among its last words, in characters.
-MAX_CAUSE = 300
 
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
@@ -205,51 +191,3 @@ class MemoryLimits:
 
     def _used(self) -> int:
         return int(self._process.memory_info().rss)
-
-
-class LastWords:
-    """The end of one worker's process.
-
-    Args:
-        worker: Dask's.
-        owns_process: Whether the process is the worker's; else it is the user's own, which goes on.
-    """
-
-    def __init__(self, worker: Any, owns_process: bool) -> None:
-        self.path = Path(worker.local_directory) / "flyte-nb-slots"
-        self.box: BlackBox | None = None
-        self._nanny = bool(worker.nanny)
-        self._owns_process = owns_process
-        if owns_process:
-            with contextlib.suppress(OSError):  # a full disk: nobody will know what computed
-                self.box = BlackBox(self.path, make=True)
-
-    def fail(self, error: BaseException, where: str) -> None:
-        """Flyte_nb's own code has failed in this process: end it, unless it is the user's own."""
-        if not self._owns_process:
-            return
-        with contextlib.suppress(BaseException):
-            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name != "_drain"]
-            at = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
-            self._say(
-                f"{CANNOT_GO_ON}, {where} failed with {type(error).__name__}: {str(error)[:MAX_CAUSE]}{at}. Code that ran "
-                "there has probably changed a module of Python's or of flyte_nb's, or closed what it had not opened"
-            )
-        self.replace_process(BROKEN)
-
-    def _say(self, text: str) -> None:
-        if self.box is not None:
-            self.box.last_words(text)
-
-    def replace_process(self, status: int = 1) -> None:
-        """End this process; where no nanny would start another, become a fresh worker, of the same command line."""
-        if not self._owns_process:
-            return
-        if self._nanny:
-            _exit(status)
-        _execv(sys.executable, sys.orig_argv)
-
-    def close(self) -> None:
-        """Nothing of ours computes here any more."""
-        if self.box is not None:  # a body that goes on still writes to it
-            self.path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from distributed.comm.core import connect
 
 import flyte_nb as flyte
 from flyte_nb.core.history.run_info import RunInfo
@@ -88,8 +89,9 @@ def test_a_kernel_that_ends_is_no_lost_worker(session: Session) -> None:
         assert network.handle is not None
         address = next(iter(network.roster))
         args = network.handle.client.security.get_connection_args("client")
+        comm = await connect(address, **args)
         link = await open_link(
-            address, "kernel-other", args, lambda _link, _message: None, lambda _link: None, network.kernel
+            address, "kernel-other", comm, lambda _link, _message: None, lambda _link: None, network.kernel
         )
         link.send(("run", RunInfo(name="theirs", home="kernel-other")))
 

@@ -15,6 +15,7 @@ from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.engine.links import wire
 from flyte_nb.engine.links.peers import Switchboard
+from flyte_nb.worker.deliveries import Deliveries
 from flyte_nb.worker.host import Host
 
 ROOT = Path(flyte_nb.__file__).parent
@@ -22,6 +23,7 @@ ROOT = Path(flyte_nb.__file__).parent
 RECEIVERS = [
     (wire.ToOwner, DaskExecutor),
     (wire.ToHost, Host),
+    (wire.Delivery, Deliveries),
     (wire.ToHome, KernelEngine),
     (wire.ToPeer, Switchboard),
 ]

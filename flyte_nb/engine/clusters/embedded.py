@@ -31,8 +31,7 @@ from tornado.httpserver import HTTPServer
 from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
 from flyte_nb.engine.clusters.credentials import SessionSecurity
-from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis
-from flyte_nb.engine.clusters.no_diagnosis import NO_DIAGNOSIS
+from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, no_gc_diagnosis
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -70,7 +69,7 @@ class EmbeddedCluster(LocalCluster):
     #: Called as a worker registers.
     on_worker: Callable[[], None] = staticmethod(lambda: None)
 
-    #: Since when workers are missing, by name.
+    #: Since when workers are missing, by name: what `%flyte cluster` shows.
     missing: dict[Any, float]
     keeper: asyncio.Task[None] | None = None
     _keeping: set[asyncio.Future[Any]]

@@ -2,7 +2,7 @@
 
 As source, since bytecode of another Python version can end the process that loads it; so nothing here needs this package to
 be there. What it puts there (an archive of the package, a place on ``sys.path``) goes when the last kernel has left
-(`flyte_nb.worker.entry`).
+(`flyte_nb.worker.process.premises`).
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Unsettled:
 class Losses:
     """Lost workers, as an owner of attempts sees them: which attempts went with them, and which tasks are quarantined."""
 
-    def __init__(self, network: Network, unsettled: Unsettled, verdict: Callable[[Key], str] = lambda _key: "") -> None:
+    def __init__(self, network: Network, unsettled: Unsettled, verdict: Callable[[Key], str]) -> None:
         self._network = network
         self._unsettled = unsettled
         #: How an attempt ends that was overdue as its worker was lost: "cancelled" or "timeout"; "" if it was not.

@@ -13,16 +13,14 @@ import pickle
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from distributed.comm.core import Comm, CommClosedError, connect
+from distributed.comm.core import Comm, CommClosedError
 
 from flyte_nb.engine.links.wire import Message
 
 logger = logging.getLogger("flyte")
 
-#: Seconds to wait for that answer.
+#: Seconds that a worker which has been reached has to say who it is.
 HELLO_TIMEOUT = 5.0
-#: Seconds to reach a worker before it is given up.
-CONNECT_TIMEOUT = 10.0
 #: Messages pickled into one write at most, so that one piece stays some megabytes.
 MAX_BATCH = 2_000
 
@@ -48,7 +46,7 @@ class PeerLink:
         self._writing = False
         self.closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Bytes written and read, for benchmarks.
+        #: Bytes written, for benchmarks; bytes read, which tell that the peer is there (`flyte_nb.engine.links.pulse`).
         self.sent = 0
         self.received = 0
 
@@ -147,25 +145,22 @@ def op_of(kernel: str) -> str:
 
 
 async def open_link(
-    address: str, me: str, connection_args: dict[str, Any], on_message: Callable[[PeerLink, Message], None],
-    on_close: Callable[[PeerLink], None], kernel: str, comm: Comm | None = None,
+    address: str, me: str, comm: Comm, on_message: Callable[[PeerLink, Message], None],
+    on_close: Callable[[PeerLink], None], kernel: str,
 ) -> PeerLink:  # fmt: skip
-    """Connect to a worker's host.
+    """Make a connection to a worker a link to a host in it.
 
     Args:
         address: Of the worker ("tls://127.0.0.1:41235").
         me: This peer's name, by which the worker will know it.
-        connection_args: From Dask's `Security.get_connection_args("worker")`.
+        comm: The connection.
         on_message: Called with each message, in order.
         on_close: Called once when the other side is gone.
         kernel: Whose host it is: a worker has one for each kernel.
-        comm: A connection to it; None makes one.
 
     Raises:
-        OSError: It cannot be reached within `CONNECT_TIMEOUT`.
+        OSError: It does not answer within `HELLO_TIMEOUT`, or is another process.
     """
-    if comm is None:
-        comm = await connect(address, timeout=CONNECT_TIMEOUT, **connection_args)
     try:
         await comm.write({"op": op_of(kernel), "peer": me, "reply": False})
         # A worker without such a host would drop all messages. It says who it is: an address may mean another process here.

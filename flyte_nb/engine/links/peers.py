@@ -3,7 +3,7 @@
 Runs in: engine thread; worker loop.
 
 A kernel is linked to every worker; a worker to the kernels that connected to it, and to the workers that it has sent something
-to. What differs is when a link is opened: `flyte_nb.engine.kernel_engine` and `flyte_nb.worker.network`.
+to. What differs is when a link is opened: `flyte_nb.engine.roster` and `flyte_nb.worker.network`.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ class Peers:
         finally:
             self._connecting.discard(address)
 
-    async def _open(self, address: str, comm: Comm | None = None) -> PeerLink:
-        args = self._credentials()
-        return await open_link(address, self.me, args, self._dispatch, self._closed, self.kernel, comm)
+    async def _open(self, address: str) -> PeerLink:
+        comm = await self._reach(address)
+        return await open_link(address, self.me, comm, self._dispatch, self._closed, self.kernel)
 
-    def _credentials(self) -> dict[str, Any]:
-        """Dask's arguments for connecting to a worker."""
+    async def _reach(self, address: str) -> Comm:
+        """A connection to a worker; an `OSError` if there is none."""
         raise NotImplementedError
 
     def _linked(self, peer: str, link: PeerLink) -> None:

@@ -48,16 +48,19 @@ class LaneSpec(NamedTuple):
 #: Owner -> host (worker).
 ToHost: TypeAlias = (
     tuple[Literal["run"], RunInfo]  # what all actions of a run know; before its first bundle, and when it has changed
-    | tuple[
-        Literal["code"], str, Payload
-    ]  # id, pickled task: a version of its code; before the first bundle that needs it
-    | tuple[Literal["drop"], str]  # id: that version is not needed any more
-    | tuple[Literal["bundle"], str, list[Work]]  # lane, attempts: execute them in that lane
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
     # all workers, by address, and those of them that do not answer; from the kernel
     | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str]]
+)
+
+#: Owner -> host: attempts, and what they need.
+Delivery: TypeAlias = (
+    # id, pickled task: a version of its code; before the first bundle that needs it
+    tuple[Literal["code"], str, Payload]
+    | tuple[Literal["drop"], str]  # id: that version is not needed any more
+    | tuple[Literal["bundle"], str, list[Work]]  # lane, attempts: execute them in that lane
 )
 
 #: Host -> owner.
@@ -82,7 +85,7 @@ ToPeer: TypeAlias = (
     | tuple[Literal["answer"], int, Any]  # number of the question, answer
 )
 
-Message: TypeAlias = ToHost | ToOwner | ToHome | ToPeer
+Message: TypeAlias = ToHost | Delivery | ToOwner | ToHome | ToPeer
 #: Called with the sender, and the fields of one kind of message.
 Handler: TypeAlias = Callable[..., None]
 

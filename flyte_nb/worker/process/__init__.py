@@ -1,1 +1,1 @@
-"""A worker's process as its tasks find it: their code's globals, its children, its file descriptors, what runs everywhere."""
+"""A worker's process as its tasks find it: their code, its children, its file descriptors, what runs everywhere."""

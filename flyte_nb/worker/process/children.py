@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.process
 import multiprocessing.reduction
-import sys
 import types
 from multiprocessing import util
 from typing import Any
@@ -15,6 +14,7 @@ import cloudpickle
 from flyte_nb.core.attempts.family import end_processes
 from flyte_nb.core.attempts.replaced import Replaced
 from flyte_nb.core.values import pickler
+from flyte_nb.core.values.user_code import found_by_name
 
 _replaced = Replaced()
 #: How processes were started before, and what is done at exit, where children were not allowed.
@@ -67,7 +67,5 @@ def _by_value(_pickler: Any, value: Any) -> Any:
     """How a pipe to another process pickles a function or class that the other one cannot import: it came by value itself."""
     if not isinstance(value, (types.FunctionType, type)):
         return NotImplemented
-    found: Any = sys.modules.get(value.__module__)
-    for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
+    found = found_by_name(value.__module__, value.__qualname__)
     return NotImplemented if found is value else (load, (pickler.dumps(value),))

@@ -31,12 +31,12 @@ from flyte_nb.engine.clusters import guest
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.code import InForce
 from flyte_nb.worker.lane import LaneThread
 from flyte_nb.worker.process import children
+from flyte_nb.worker.process.code import InForce
 from flyte_nb.worker.process.descriptors import Descriptors
 from flyte_nb.worker.process.everywhere import Everywhere
-from flyte_nb.worker.stopping import LastWords
+from flyte_nb.worker.process.last_words import LastWords
 
 
 class _Host(Protocol):

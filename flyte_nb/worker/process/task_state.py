@@ -23,6 +23,7 @@ from typing import Any
 
 from flyte_nb.core.attempts import seeds
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.values.user_code import found_by_name
 
 #: Unchanged copies of a task that are kept for attempts to come.
 MAX_COPIES = 64
@@ -115,10 +116,7 @@ class _Watched:
                 self._walk(item)
 
     def _class(self, cls: type) -> None:
-        found: Any = sys.modules.get(cls.__module__)
-        for part in cls.__qualname__.split("."):
-            found = getattr(found, part, None)
-        if cls.__module__ != "__main__" and found is cls:
+        if cls.__module__ != "__main__" and found_by_name(cls.__module__, cls.__qualname__) is cls:
             return  # an installed module's
         self.spaces.append(vars(cls))
         for name, item in list(vars(cls).items()):
