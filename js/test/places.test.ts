@@ -86,4 +86,32 @@ describe("places", () => {
     await settle();
     expect(views()).toHaveLength(0);
   });
+
+  it("says of a view that a living kernel has closed how to bring it back", () => {
+    document.body.append(picture());
+    Object.assign(model, { widget_manager: { kernel: { status: "busy" } } });
+    made();
+    model.listeners.get("comm:close")?.();
+    expect(document.querySelector<HTMLElement>("p")?.style.display).toBe("");
+    expect(document.body.textContent).toContain("%flyte show brings one back");
+    expect(document.body.textContent).not.toContain("gone");
+  });
+
+  it("keeps the text that is selected in a view when its picture is drawn again", async () => {
+    document.body.append(picture());
+    made();
+    const text = views()[0]?.querySelector(".fnb-title");
+    text?.append("a title");
+    getSelection()?.selectAllChildren(text as Node);
+    await settle();
+    document.body.replaceChildren(picture());
+    getSelection()?.removeAllRanges(); // as browsers do when what is selected leaves the page
+    await settle();
+    expect(String(getSelection())).toBe("a title");
+    getSelection()?.removeAllRanges();
+    await settle();
+    document.body.replaceChildren(picture());
+    await settle();
+    expect(String(getSelection())).toBe("");
+  });
 });
