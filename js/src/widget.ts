@@ -8,6 +8,8 @@ import { App } from "./view/app.ts";
 const LOOK_FOR_ANCHOR = 400;
 /** Milliseconds without a place in the page after which a view is given up: its cell was deleted or run again. */
 const GIVE_UP = 20 * 60_000;
+/** Class of a picture that has its view over it. */
+const COVERED = "fnb-covered";
 /** What is said below a picture whose view has ended. */
 const GONE =
   "The kernel has gone; this is the last that was known. In a new one, %flyte runs lists this run, %flyte show brings it " +
@@ -128,7 +130,7 @@ class Mount {
     if (!anchor) return;
     this.stop();
     anchor.dataset.flyteGone = "1"; // whoever else looks for places leaves it as it is
-    for (const child of anchor.children) (child as HTMLElement).style.display = "";
+    anchor.classList.remove(COVERED);
     const said = document.createElement("div");
     said.style.padding = "3px 10px";
     said.textContent = why;
@@ -137,8 +139,7 @@ class Mount {
 
   /** Show the view over a static picture. */
   put(anchor: HTMLElement): void {
-    for (const child of anchor.children) (child as HTMLElement).style.display = "none";
-    Object.assign(anchor.style, { border: "0", overflow: "visible" });
+    anchor.classList.add(COVERED);
     anchor.append(this.app.root);
     this.app.remounted();
     // Lab keeps HTML outputs 20 pixels off the right edge; widgets not.

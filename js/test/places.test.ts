@@ -48,6 +48,7 @@ describe("places", () => {
     document.body.append(picture(), picture("other"));
     made();
     expect(views()).toHaveLength(1);
+    expect([...document.querySelectorAll(".fnb-covered")]).toEqual([views()[0]?.parentElement]);
     expect(model.sent.map(({ op }) => op)).toEqual(["ready"]);
   });
 
@@ -82,7 +83,7 @@ describe("places", () => {
     model.listeners.get("comm:close")?.();
     expect(views()).toHaveLength(0);
     expect(document.body.textContent).toContain("The kernel has gone");
-    expect(document.querySelector<HTMLElement>("p")?.style.display).toBe("");
+    expect(document.querySelector(".flyte-nb-static")?.className).toBe("flyte-nb-static");
     await settle();
     expect(views()).toHaveLength(0);
   });
@@ -92,7 +93,7 @@ describe("places", () => {
     Object.assign(model, { widget_manager: { kernel: { status: "busy" } } });
     made();
     model.listeners.get("comm:close")?.();
-    expect(document.querySelector<HTMLElement>("p")?.style.display).toBe("");
+    expect(document.querySelector(".flyte-nb-static")?.className).toBe("flyte-nb-static");
     expect(document.body.textContent).toContain("%flyte show brings one back");
     expect(document.body.textContent).not.toContain("gone");
   });
