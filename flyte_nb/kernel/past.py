@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from flyte_nb.core.journal import location
@@ -11,8 +12,8 @@ from flyte_nb.core.journal.restore import Past, when
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.engine import Engine
 
-#: Whether a person was told, in this process, which runs were cut off.
-_told: list[bool] = []
+#: Folders whose runs that were cut off a person was told of, in this process.
+_told: set[Path] = set()
 
 
 def past_of(session: Any) -> Past | None:
@@ -33,23 +34,25 @@ def past_of(session: Any) -> Past | None:
 
 
 def stop_recording(past: Past, engine: Engine) -> None:
-    """Record nothing any more, and find nothing."""
+    """Record nothing any more; `past_of` says what is found from now on."""
     past.journal.close()
     engine.retained.keeper = None
-    run_registry.find_earlier_with(lambda _name: None, lambda _limit: [])
 
 
 def say_cut_off(past: Past | None, variables: dict[str, Any]) -> None:
-    """Say, once a kernel, which runs the notebook's previous kernel did not see through.
+    """Say, once a kernel and folder, which runs the notebook's previous kernel did not see through.
 
     Args:
         past: Of the session; None where nothing is recorded.
         variables: The notebook's: only now is it certain which notebook it is.
     """
-    if past is None or _told:
+    if past is None or past.placed:
         return
-    _told.append(True)
+    past.placed = True
     past.journal.notebook = location.notebook_of(variables)
+    if past.history.folder in _told:
+        return
+    _told.add(past.history.folder)
     found = past.history.cut_off(past.journal.notebook)
     if found:
         print(cut_off_sentence(found))  # noqa: T201 - no mistake: not in red
@@ -64,4 +67,4 @@ def cut_off_sentence(found: list[PastRun]) -> str:
     how = "run its cell again with `%%flyte recover` in the first line"
     if run.kind != "cell":
         how = f'`flyte.rerun("{run.name}", recover=True)`, once its tasks are defined,'
-    return f"{what}: {count}{others}. {how[0].upper() if how[0] != '`' else how[0]}{how[1:]} to keep what was done."
+    return f"{what}: {count}{others}. {how[0].upper()}{how[1:]} to keep what was done."

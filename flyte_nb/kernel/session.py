@@ -20,7 +20,6 @@ from typing import Any
 from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs import conditions, run_registry
 from flyte_nb.core.runs.engine import aborting
 from flyte_nb.core.runs.run_control import RunControl
@@ -38,7 +37,6 @@ from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
 from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
-from flyte_nb.views.browser.details import Details
 from flyte_nb.worker import entry
 
 #: Module that worker processes of the embedded cluster import first.
@@ -81,7 +79,11 @@ class Session:
         #: None outside a notebook.
         self.notebook: Notebook | None = None
         self.cell_runs = CellRuns(self, self.engine)
-        self.shown = ShownViews(self.store, self.command, self._details)
+        self.shown = ShownViews(
+            self.store,
+            self.command,
+            lambda record: self.notebook.details(self, record) if self.notebook is not None else None,
+        )
         #: Reads values of the user's for the views.
         self.reader = Reader()
         #: The task that was retried with last, as it travels; hundreds of parked actions may be retried with it.
@@ -90,11 +92,11 @@ class Session:
         self.store.listeners.append(self._run_changed)
         run_registry.provide("remote", lambda: self)
         conditions.serve(self.engine.answers, self)
-        self._ctrl_c = CtrlC()
+        ctrl_c = CtrlC()
         if Session.on_created is None:  # no notebook
-            self._ctrl_c.install()
+            ctrl_c.install()
         # Before the executors of threads shut down, which comes before all of atexit: without them Dask stands still.
-        threading._register_atexit(self._finish)  # type: ignore[attr-defined]  # noqa: SLF001 - the one hook before executors shut down
+        threading._register_atexit(self._finish, ctrl_c)  # type: ignore[attr-defined]  # noqa: SLF001 - the one hook before executors shut down
         atexit.register(self.close)
 
     def attach(self, notebook: Notebook) -> None:
@@ -224,9 +226,6 @@ class Session:
             self.engine.executor.pool.forget_run(event.run)
             self.engine.blobs.trim()
 
-    def _details(self, record: RunRecord) -> Details | None:
-        return self.notebook.details(self, record) if self.notebook is not None else None
-
     def command(self, run: str, op: str, args: Mapping[str, Any]) -> Any:
         """Do what a view's button asks for."""
         button = self.notebook.buttons().get(op) if self.notebook is not None else None
@@ -261,7 +260,7 @@ class Session:
                 print(f"flyte_nb: {said} ...")  # noqa: T201 - it takes seconds, and somebody waits
         self.wait_ready()
 
-    def _finish(self) -> None:
+    def _finish(self, ctrl_c: CtrlC) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
         waiting = list(run_registry.unfinished())
         if waiting and threading.current_thread() is threading.main_thread() and self.notebook is None:
@@ -275,21 +274,22 @@ class Session:
                     run.wait()
             except KeyboardInterrupt:
                 pass
-        self._ctrl_c.ignore()
+        ctrl_c.ignore()
         self.close()
-
-    def _close_views(self) -> None:
-        self.engine.abort_all()
-        self.shown.close()
 
     def close(self) -> None:
         """Cancel what runs, close cluster and thread. Idempotent."""
+
+        def close_views() -> None:
+            self.engine.abort_all()
+            self.shown.close()
+
         atexit.unregister(self.close)
         if self.past is not None:  # first: what is ended now was cut off
             self.past.journal.close()
         if self.engine.thread.thread.is_alive():
             try:
-                self.gateway.ask(self._close_views, timeout=5)
+                self.gateway.ask(close_views, timeout=5)
             except TimeoutError:
                 pass
             self.engine.close()

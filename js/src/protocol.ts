@@ -199,6 +199,7 @@ export interface Model {
 export interface Kernel {
   clientId?: string;
   username?: string;
+  status?: string;
   statusChanged?: {
     connect(slot: (kernel: unknown, status: string) => void): boolean;
     disconnect(slot: (kernel: unknown, status: string) => void): boolean;

@@ -8,6 +8,15 @@ import { App } from "./view/app.ts";
 const LOOK_FOR_ANCHOR = 400;
 /** Milliseconds without a place in the page after which a view is given up: its cell was deleted or run again. */
 const GIVE_UP = 20 * 60_000;
+/** Class of a picture that has its view over it. */
+const COVERED = "fnb-covered";
+/** What is said below a picture whose view has ended. */
+const GONE =
+  "The kernel has gone; this is the last that was known. In a new one, %flyte runs lists this run, %flyte show brings it " +
+  "back, and %%flyte recover in its cell's first line keeps what was done.";
+const CLOSED =
+  "The kernel has closed this view; the picture is its last. %flyte runs lists the runs that are kept, and %flyte show " +
+  "brings one back.";
 
 interface Context {
   model: Model;
@@ -20,23 +29,32 @@ interface Context {
  */
 export default () => {
   const mounts = new Set<Mount>();
+  let places: Places | null = null;
+  const end = (said: string): void => {
+    places?.stop();
+    for (const mount of mounts) mount.orphan(said);
+  };
+  const mounted = (model: Model): Mount => {
+    const mount = new Mount(new App(model), () => mounts.delete(mount));
+    mount.app.gone = () => end(GONE);
+    mounts.add(mount);
+    return mount;
+  };
   return {
     initialize({ model }: { model: Model }): void {
-      const places = new Places(model, mounts);
+      places = new Places(model, mounts, () => mounted(model));
       // anywidget takes a view's listeners away with the view: so the model listens once, and hands on to the apps.
       const onMessage = (message: Message, buffers: DataView[]): void => {
         for (const mount of mounts) mount.app.receive(message, buffers ?? []);
-        if (message.kind === "final") places.look();
+        if (message.kind === "final") places?.look();
       };
       model.on("msg:custom", onMessage as never);
-      model.on("comm:close", (() => {
-        places.stop();
-        for (const mount of mounts) mount.orphan();
-      }) as never);
+      // Of a kernel that lives: it keeps the views of its latest runs.
+      const lives = (): boolean => ["idle", "busy"].includes(model.widget_manager?.kernel?.status ?? "");
+      model.on("comm:close", (() => end(lives() ? CLOSED : GONE)) as never);
     },
     render({ model, el }: Context): () => void {
-      const mount = new Mount(new App(model), () => mounts.delete(mount));
-      mounts.add(mount);
+      const mount = mounted(model);
       el.append(mount.app.root);
       mount.app.start();
       return () => mount.leave();
@@ -55,6 +73,7 @@ class Places {
   constructor(
     private readonly model: Model,
     private readonly mounts: Set<Mount>,
+    private readonly mounted: () => Mount,
   ) {
     this.observer.observe(document.body, { childList: true, subtree: true });
     this.look();
@@ -74,8 +93,7 @@ class Places {
       idle.put(anchor);
       return;
     }
-    const made: Mount = new Mount(new App(this.model), () => this.mounts.delete(made));
-    this.mounts.add(made);
+    const made = this.mounted();
     made.put(anchor);
     made.app.start();
   }
@@ -98,9 +116,7 @@ class Mount {
   constructor(
     readonly app: App,
     private readonly done: () => void,
-  ) {
-    app.gone = () => this.orphan();
-  }
+  ) {}
 
   /** The view's output was removed or replaced: by the static picture, over which it goes on, if a picture comes. */
   leave(): void {
@@ -108,25 +124,22 @@ class Mount {
   }
 
   /** The kernel let go of the run: whatever static picture is below is all there is. */
-  orphan(): void {
+  orphan(why: string): void {
     this.app.orphan();
     const anchor = this.app.root.closest<HTMLElement>(".flyte-nb-static");
     if (!anchor) return;
     this.stop();
     anchor.dataset.flyteGone = "1"; // whoever else looks for places leaves it as it is
-    for (const child of anchor.children) (child as HTMLElement).style.display = "";
+    anchor.classList.remove(COVERED);
     const said = document.createElement("div");
     said.style.padding = "3px 10px";
-    said.textContent =
-      "The kernel has gone; this is the last that was known. In a new one, %flyte runs lists this run, %flyte show brings it " +
-      "back, and %%flyte recover in its cell's first line keeps what was done.";
+    said.textContent = why;
     anchor.append(said);
   }
 
   /** Show the view over a static picture. */
   put(anchor: HTMLElement): void {
-    for (const child of anchor.children) (child as HTMLElement).style.display = "none";
-    Object.assign(anchor.style, { border: "0", overflow: "visible" });
+    anchor.classList.add(COVERED);
     anchor.append(this.app.root);
     this.app.remounted();
     // Lab keeps HTML outputs 20 pixels off the right edge; widgets not.

@@ -48,6 +48,7 @@ describe("places", () => {
     document.body.append(picture(), picture("other"));
     made();
     expect(views()).toHaveLength(1);
+    expect([...document.querySelectorAll(".fnb-covered")]).toEqual([views()[0]?.parentElement]);
     expect(model.sent.map(({ op }) => op)).toEqual(["ready"]);
   });
 
@@ -82,8 +83,36 @@ describe("places", () => {
     model.listeners.get("comm:close")?.();
     expect(views()).toHaveLength(0);
     expect(document.body.textContent).toContain("The kernel has gone");
-    expect(document.querySelector<HTMLElement>("p")?.style.display).toBe("");
+    expect(document.querySelector(".flyte-nb-static")?.className).toBe("flyte-nb-static");
     await settle();
     expect(views()).toHaveLength(0);
+  });
+
+  it("says of a view that a living kernel has closed how to bring it back", () => {
+    document.body.append(picture());
+    Object.assign(model, { widget_manager: { kernel: { status: "busy" } } });
+    made();
+    model.listeners.get("comm:close")?.();
+    expect(document.querySelector(".flyte-nb-static")?.className).toBe("flyte-nb-static");
+    expect(document.body.textContent).toContain("%flyte show brings one back");
+    expect(document.body.textContent).not.toContain("gone");
+  });
+
+  it("keeps the text that is selected in a view when its picture is drawn again", async () => {
+    document.body.append(picture());
+    made();
+    const text = views()[0]?.querySelector(".fnb-title");
+    text?.append("a title");
+    getSelection()?.selectAllChildren(text as Node);
+    await settle();
+    document.body.replaceChildren(picture());
+    getSelection()?.removeAllRanges(); // as browsers do when what is selected leaves the page
+    await settle();
+    expect(String(getSelection())).toBe("a title");
+    getSelection()?.removeAllRanges();
+    await settle();
+    document.body.replaceChildren(picture());
+    await settle();
+    expect(String(getSelection())).toBe("");
   });
 });

@@ -176,6 +176,15 @@ print(names[:3], run.phase, len(run.actions), run.results(return_exceptions=True
     assert "There is no run k9.r9" in nb.run("%flyte show k9.r9").ok().stdout
     assert "There is no run k9.r9" in nb.run("flyte.remote.Run.get('k9.r9')").error.value
     assert "2 kernels" in nb.run("%flyte history").ok().stdout
+    nb.run("run = flyte.with_runcontext(name='trial.1').run(step, 1)\nrun.wait()").ok()
+    assert "trial.1  succeeded" in nb.run("%flyte runs").ok().stdout
+    # Where only a variable tells the notebook, as in VS Code, it is looked at for each session and folder.
+    nb.run(
+        "__vsc_ipynb_file__ = '/vs/code.ipynb'\nfolder = os.environ['FLYTE_NB_HISTORY']\nflyte.init(history=folder)"
+    ).ok()
+    assert "k1.r3" not in nb.run("%flyte runs").ok().stdout
+    nb.run("del __vsc_ipynb_file__\nflyte.init(history=folder)").ok()
+    assert "k1.r3  cut off" in nb.run("%flyte runs").ok().stdout
 
 
 def test_after_a_restart_changed_code_is_executed_again(nb: Kernel) -> None:

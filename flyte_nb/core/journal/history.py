@@ -110,24 +110,27 @@ class History:
         with closing(db):
             yield db
 
-    def _rows(self, where: str, *args: Any) -> list[PastRun]:
+    def _all(self, sql: str, *args: Any) -> list[Any]:
+        """What a query finds; nothing where there is nothing to look at."""
         with self._opened() as db:
-            try:
-                found = db.execute(f"{_FROM} {where}", args).fetchall() if db is not None else []
-            except Exception as exc:
-                self._file.trouble(exc)
-                found = []
+            return db.execute(sql, args).fetchall() if db is not None else []
+
+    def _rows(self, where: str, *args: Any) -> list[PastRun]:
+        try:
+            found = self._all(f"{_FROM} {where}", *args)
+        except Exception as exc:
+            self._file.trouble(exc)
+            found = []
         alive: dict[int, bool] = {}
         for row in found:
             if row[1] not in alive:
                 alive[row[1]] = lives(*row[16:])
         return [PastRun._make((*row[:16], alive[row[1]], row[20] or row[19])) for row in found]
 
-    def runs(self, notebook: str = "", limit: int = 100) -> list[PastRun]:
-        """The latest runs of a notebook, or of all; oldest first."""
-        where = "WHERE notebook = ? " if notebook else ""
-        args = (notebook, limit) if notebook else (limit,)
-        return self._rows(f"{where}ORDER BY started DESC LIMIT ?", *args)[::-1]
+    def runs(self, notebook: str = "", limit: int = 100, but: int = 0) -> list[PastRun]:
+        """The latest runs of a notebook, or of all; oldest first, and none of the kernel of number `but`."""
+        where = "WHERE runs.kernel != ? AND ? IN ('', notebook) ORDER BY started DESC LIMIT ?"
+        return self._rows(where, but, notebook, limit)[::-1]
 
     def find(self, name: str) -> PastRun | None:
         """The run that is called ``k41.r7``."""
@@ -154,28 +157,21 @@ class History:
 
     def events(self, run: PastRun) -> list[ev.Event]:
         """What happened to it, under the name that it has here."""
-        with self._opened() as db:
-            sql = "SELECT data FROM batches WHERE run = ? ORDER BY id"
-            batches = db.execute(sql, (run.row,)).fetchall() if db is not None else []
+        batches = self._all("SELECT data FROM batches WHERE run = ? ORDER BY id", run.row)
         return [event for (data,) in batches for event in decoded(data, run.name)]
 
     def versions(self, run: PastRun) -> dict[str, str]:
         """Versions that the code of its tasks had, helpers included, by name."""
-        with self._opened() as db:
-            sql = "SELECT task, version FROM versions WHERE run = ?"
-            return dict(db.execute(sql, (run.row,)).fetchall()) if db is not None else {}
+        return dict(self._all("SELECT task, version FROM versions WHERE run = ?", run.row))
 
     def customs(self, run: PastRun) -> dict[str, tuple[tuple[str, str], ...]]:
         """Custom contexts of its calls, by action."""
-        with self._opened() as db:
-            sql = "SELECT action, data FROM customs WHERE run = ?"
-            return {name: plain(data) for name, data in db.execute(sql, (run.row,))} if db is not None else {}
+        customs = self._all("SELECT action, data FROM customs WHERE run = ?", run.row)
+        return {name: plain(data) for name, data in customs}
 
     def missing(self, run: PastRun) -> dict[str, str]:
         """Why large values of its actions were not kept, by action."""
-        with self._opened() as db:
-            sql = "SELECT action, why FROM missing WHERE run = ?"
-            return dict(db.execute(sql, (run.row,)).fetchall()) if db is not None else {}
+        return dict(self._all("SELECT action, why FROM missing WHERE run = ?", run.row))
 
     def value(self, run: PastRun, action: str, what: str) -> Payload | None:
         """A large "result", or "inputs", of an action; None if none is kept. From any thread."""

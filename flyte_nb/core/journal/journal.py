@@ -359,8 +359,9 @@ class Journal:
 
     def detach(self) -> None:
         """Record nothing that happens from now on: what is cut off with its kernel must be found so."""
-        if self._store.tap is not None:
-            self._store.tap = None
+        self._store.tap = None
+        if self._run_changed in self._store.listeners:  # a later run would start it anew
+            self._store.listeners.remove(self._run_changed)
 
     def close(self) -> None:
         """Write what has happened. Idempotent."""

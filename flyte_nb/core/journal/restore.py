@@ -47,6 +47,8 @@ class Past:
         self.journal = journal
         self.history = history
         self._engine = engine
+        #: Whether the variables of the notebook were asked which notebook it is.
+        self.placed = False
         #: Runs that were read, by name.
         self._read: dict[str, PastRun] = {}
         #: Large results that cannot be opened here.
@@ -60,8 +62,7 @@ class Past:
     def runs(self, *, everywhere: bool = False, limit: int = 100) -> list[PastRun]:
         """The latest runs of earlier kernels of this notebook, or of every kernel but this one; oldest first."""
         self.journal.flush()  # some of them may go on here
-        found = self.history.runs("" if everywhere else self.journal.notebook, limit)
-        return [run for run in found if run.kernel != self.journal.kernel]
+        return self.history.runs("" if everywhere else self.journal.notebook, limit, self.journal.kernel)
 
     def find(self, name: str) -> PastRun:
         """The run of this name, in a state that can be read.
@@ -120,7 +121,8 @@ class Past:
 
     def run(self, run: PastRun) -> Run:
         """The run as an object; it is read when more is asked than its name."""
-        return Run((EarlierCell if run.kind == "cell" else EarlierRun)(self._engine, _info(self, run), run, self))
+        info = _info(run, self._engine.home)
+        return Run((EarlierCell if run.kind == "cell" else EarlierRun)(self._engine, info, run, self))
 
     def get(self, name: str) -> Run | None:
         """The run of this name, read; None for a name of another form.
@@ -201,7 +203,7 @@ def restored(history: History, run: PastRun) -> RunRecord:
 
 
 def _qualified(event: ev.Event, run: PastRun) -> ev.Event:
-    if type(event) is ev.RunOpened and event.recovers and "." not in event.recovers:
+    if type(event) is ev.RunOpened and event.recovers and not is_past_name(event.recovers):
         return event._replace(recovers=f"k{run.kernel}.{event.recovers}")
     return event
 
@@ -218,13 +220,13 @@ def _ends(record: RunRecord, run: PastRun) -> list[ev.Event]:
     return [*ends, ev.RunClosed(run.name, Phase.ABORTED, run.seen, error)]
 
 
-def _info(past: Past, run: PastRun) -> RunInfo:
+def _info(run: PastRun, home: str) -> RunInfo:
     kept: dict[str, Any] = dict(plain(run.info)) if run.info is not None else {}
     known = {field.name for field in fields(RunInfo)}
     given = {name: value for name, value in kept.items() if name in known and value not in ("", None)}
     if "started_at" in given:
         given["started_at"] = dt.datetime.fromtimestamp(given["started_at"], dt.UTC)
-    return RunInfo(**{**given, "name": run.name, "home": past._engine.home})  # noqa: SLF001 - one thing in two parts
+    return RunInfo(**{**given, "name": run.name, "home": home})
 
 
 class _Earlier(RunControl):

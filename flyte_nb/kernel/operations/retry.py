@@ -11,6 +11,7 @@ from typing import Any
 
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import FORGETS
+from flyte_nb.core.journal.history import is_past_name
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.retry import is_parked, to_retry
 from flyte_nb.core.runs.run import Run
@@ -106,7 +107,7 @@ def _previous_run(session: Session, cell: Cell) -> str:
     for name, record in reversed(session.store.runs.items()):
         state = record.state
         same = state.cell == cell.cell_id if cell.cell_id else state.title == cell.title
-        if state.kind == "cell" and same and "." not in name:
+        if state.kind == "cell" and same and not is_past_name(name):
             return name
     return ""
 

@@ -72,7 +72,7 @@ def _lines(session: Session) -> list[str]:
             )
             for name, record in session.store.runs.items()
             for state in (record.state,)
-            if "." not in name  # those of earlier kernels come from the history, read or not
+            if not is_past_name(name)  # those of earlier kernels come from the history, read or not
         ]
 
     return session.gateway.ask(rows)  # type: ignore[no-any-return]

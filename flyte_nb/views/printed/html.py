@@ -208,8 +208,8 @@ def _errors(model: RunModel) -> str:
             f'<span style="{_MUTED}">first: a{first.number} {_safe(first.label, 80)}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
-    if len(model.errors) > MAX_FOLDS:
-        out.append(f'<div style="{_MUTED}">… {len(model.errors) - MAX_FOLDS} other errors</div>')
+    if (others := len(model.errors) - MAX_FOLDS) > 0:
+        out.append(f'<div style="{_MUTED}">… {others} other error{"s" * (others > 1)}</div>')
     if not out:
         return ""
     red = "rgba(217,54,62,.10)"

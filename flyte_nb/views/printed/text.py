@@ -28,8 +28,8 @@ def screen(model: RunModel) -> str:
     if len(lines) > 1 or any(line.group for line in lines):
         out.extend(_tree_line(model, line, now) for line in lines)
     out.extend(f"  ✗ {fold_text(fold)}" for fold in errors[:4])
-    if len(errors) > 4:
-        out.append(f"  ✗ and {len(errors) - 4} other errors")
+    if (others := len(errors) - 4) > 0:
+        out.append(f"  ✗ and {others} other error{'s' * (others > 1)}")
     room = max(0, SCREEN_LINES - len(out) - 1)
     tail = model.log.last(min(room, 8))
     hidden = record.logs.total - len(tail)

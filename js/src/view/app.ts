@@ -7,7 +7,7 @@ import { Transport, uuid } from "../transport.ts";
 import { Body } from "./body.ts";
 import type { Context } from "./context.ts";
 import { h, show } from "./dom.ts";
-import { FocusMemory } from "./focus.ts";
+import { FocusMemory, SelectionMemory } from "./focus.ts";
 import { HeaderView } from "./header.ts";
 import { Interest } from "./interest.ts";
 import { LogTail } from "./logs.ts";
@@ -37,6 +37,7 @@ export class App {
   private readonly interest: Interest;
   private readonly scrolls: ScrollMemory;
   private readonly focus: FocusMemory;
+  private readonly selection: SelectionMemory;
   private readonly observer: ResizeObserver;
   private readonly timers: ReturnType<typeof setInterval>[];
   /** Whether the reader unfolded or folded the body; null: neither yet. */
@@ -80,6 +81,7 @@ export class App {
     this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
     this.scrolls = new ScrollMemory(this.root);
     this.focus = new FocusMemory(this.root);
+    this.selection = new SelectionMemory(this.root);
     const first = widget.get("first") as Record<string, unknown> | null;
     if (first?.run) this.first(first);
     this.timers = [setInterval(() => this.tick(), TICK_EVERY), setInterval(() => this.refresh(), REFRESH_EVERY)];
@@ -216,11 +218,12 @@ export class App {
     this.schedule();
   }
 
-  /** The view was put elsewhere in the page, which scrolls everything in it to the top and takes the focus away. */
+  /** The view was put elsewhere in the page, which scrolls everything in it to the top, and takes focus and selection away. */
   remounted(): void {
     this.header.remounted();
     this.scrolls.restore();
     this.focus.restore();
+    this.selection.restore();
     this.resized();
     this.body.remounted();
   }
@@ -244,6 +247,7 @@ export class App {
     this.widget.widget_manager?.kernel?.statusChanged?.disconnect(this.onKernel);
     for (const timer of this.timers) clearInterval(timer);
     this.interest.destroy();
+    this.selection.destroy();
     cancelAnimationFrame(this.frame);
     this.observer.disconnect();
     this.body.destroy();

@@ -37,7 +37,7 @@ export class ErrorsView {
           h(
             "button",
             { class: "fnb-link", type: "button", onclick: () => this.showAll(model) },
-            `and ${number(others)} other errors`,
+            `and ${number(others)} other error${others > 1 ? "s" : ""}`,
           ),
         ),
       );

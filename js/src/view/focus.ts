@@ -1,4 +1,4 @@
-/** The element in a view that has the focus, to give it back after the view was moved in the page. */
+/** The focus in a view, and the text that is selected there, to give them back after the view was moved in the page. */
 
 export class FocusMemory {
   private focused: HTMLElement | null = null;
@@ -22,5 +22,33 @@ export class FocusMemory {
     const { focused, root } = this;
     if (focused && root.contains(focused) && (document.activeElement ?? document.body) === document.body)
       focused.focus({ preventScroll: true });
+  }
+}
+
+export class SelectionMemory {
+  private selected: [Node, number, Node, number] | null = null;
+
+  constructor(private readonly root: HTMLElement) {
+    document.addEventListener("selectionchange", this.changed);
+  }
+
+  private readonly changed = (): void => {
+    if (!this.root.isConnected) return; // taken out of the page, and about to come back
+    const found = getSelection();
+    const { anchorNode: from, focusNode: to } = found ?? {};
+    this.selected =
+      found && from && to && !found.isCollapsed && this.root.contains(from) && this.root.contains(to)
+        ? [from, found.anchorOffset, to, found.focusOffset]
+        : null;
+  };
+
+  restore(): void {
+    const { selected, root } = this;
+    if (selected && root.contains(selected[0]) && root.contains(selected[2]) && getSelection()?.isCollapsed !== false)
+      getSelection()?.setBaseAndExtent(...selected);
+  }
+
+  destroy(): void {
+    document.removeEventListener("selectionchange", this.changed);
   }
 }

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,7 +230,32 @@ def test_old_runs_and_what_is_too_much_go_by_name(folder: Path):
     assert "older than 0 days" in {run.name: run for run in History(folder).runs()}["k1.r4"].dropped
 
 
-@pytest.mark.parametrize("trouble", ["a file in the way", "another version", "another program", "garbage", "full"])
+def test_the_latest_runs_of_other_kernels_are_listed_however_many_this_one_had(folder: Path):
+    for kernel in range(2):
+        store, journal = journal_of(folder)
+        for number in range(2 + kernel):
+            a_run(store, f"r{number}")
+        journal.close()
+    assert [run.name for run in History(folder).runs(limit=2, but=2)] == ["k1.r0", "k1.r1"]
+    assert [run.name for run in History(folder).runs("/a/notebook.ipynb", 2)] == ["k2.r1", "k2.r2"]
+    assert [] == History(folder).runs("/another.ipynb")
+
+
+def test_a_journal_that_was_closed_before_its_first_run_leaves_nothing(folder: Path):
+    """As with `init(history=False)` in a kernel that has begun to record."""
+    store, journal = journal_of(folder)
+    journal.close()
+    a_run(store, "r1")
+    for thread in threading.enumerate():
+        if thread.name == "flyte-journal":
+            thread.join(10)
+    assert not folder.exists()
+
+
+TROUBLES = ["a file in the way", "another version", "another program", "others can write", "garbage", "full"]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
 def test_trouble_is_said_once_and_costs_the_history_only(folder: Path, said: list[str], trouble: str):
     """The run's state in this kernel is what it is without a journal."""
     path = folder / LAYOUT.file_name
@@ -239,6 +265,9 @@ def test_trouble_is_said_once_and_costs_the_history_only(folder: Path, said: lis
         folder.mkdir(mode=0o700)
         path.write_bytes(b"no database" * 1000)
         path.chmod(0o600)
+    elif trouble == "others can write":
+        folder.mkdir()
+        folder.chmod(0o777)
     elif trouble != "full":
         store, journal = journal_of(folder)
         a_run(store, "r1")
