@@ -23,6 +23,7 @@ from bench.chaos._rows import measured, status
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 env = flyte.TaskEnvironment("silent")
 #: Seconds: the timeout of the tasks, and over that the grace, and what the replacement may take.
@@ -42,6 +43,8 @@ def be_silent(how: str) -> None:
         sum(range(10**12))
     elif how == "SIGSTOP":
         os.kill(os.getpid(), signal.SIGSTOP)
+        # The threads of a process stop one after another: without it, the body may end before the process stands still.
+        time.sleep(600)
     else:
         sys.setswitchinterval(1e9)  # no other thread gets a turn
         while True:
@@ -141,14 +144,8 @@ async def _attack(session: Session) -> None:
 
 def main() -> int:
     """Print the table; returns 0 if every line holds."""
-    flyte.init(n_workers=2)
-    session = Session.current
-    assert session is not None
-    session.wait_ready(60)
-    try:
+    with started(n_workers=2) as session:
         run_cell(lambda: _attack(session))
-    finally:
-        flyte.shutdown()
     return status()
 
 

@@ -24,6 +24,7 @@ import flyte_nb as flyte
 from bench.chaos._rows import measured, status
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 env = flyte.TaskEnvironment("storms")
 CALLS = 2_000
@@ -171,19 +172,13 @@ async def _replaced(session: Session, number: int) -> float:
 
 def main() -> int:
     """Print the table; returns 0 if every line holds."""
-    flyte.init(n_workers=2)
-    session = Session.current
-    assert session is not None
-    session.wait_ready(60)
-    try:
+    with started(n_workers=2) as session:
         undisturbed = max(one_round()[0] for _ in range(2))
         measured("undisturbed round", undisturbed, 30.0)
         for gap in GAPS:
             _storm(session, gap, undisturbed)
         times = [run_cell(lambda number=number: _replaced(session, number)) for number in range(5)]
         measured("killed worker replaced, to its first action (median)", statistics.median(times), REPLACED_S)
-    finally:
-        flyte.shutdown()
     return status()
 
 

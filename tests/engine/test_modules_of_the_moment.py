@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -23,11 +23,8 @@ env = flyte.TaskEnvironment("modules")
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Started before any of the modules is there."""
-    flyte.init(n_workers=1)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield
-    flyte.shutdown()
+    with started(n_workers=1):
+        yield
 
 
 class Folder:
