@@ -15,25 +15,17 @@ import nbformat
 import psutil
 from nbclient import NotebookClient
 
+from bench.chaos._cells import BEGIN
 from bench.chaos._rows import row, status
 from flyte_nb.core.transport.process_folder import prefix, roots
 from tests.kernel.kernelclient import Kernel, kernel_environment
 
 #: Seconds of an orderly end, and until nothing is left after any other.
 SHUTDOWN_S, GONE_S = 1.0, 5.0
-DEFINE = """
-%load_ext flyte_nb
-import asyncio, atexit, os, re, subprocess, time
-import flyte_nb as flyte
-env = flyte.TaskEnvironment("ends")
-@env.task
-async def nap(s: float) -> float:
-    await asyncio.sleep(s); return s
-@env.task
-def spin(s: float) -> float:
-    t = time.perf_counter() + s
-    while time.perf_counter() < t: pass
-    return s
+DEFINE = (
+    BEGIN
+    + """
+import atexit, re
 @env.task
 def hold() -> None:
     subprocess.Popen(["sleep", "1000"])
@@ -42,6 +34,7 @@ def hold() -> None:
 async def large(data: bytes) -> int: return len(data)
 assert await asyncio.gather(*(large(bytes(2_000_000 + i)) for i in range(4)))
 """
+)
 WORK = {
     "idle": "pass",
     "with work": "await asyncio.gather(*(nap(60.0) for _ in range(20)), spin.aio(60.0))",

@@ -1,6 +1,6 @@
 """What runs out, never ends or is destroyed, in the long form: a sentence, at most one action lost, and the next cell is right.
 
-    python bench/chaos/exhaustion.py [part ...]
+    python -m bench.chaos.exhaustion [part ...]
 
 Parts: texts, damage, maps, descriptors, processes, memory, disk. Those that need a file system of their own, or another user, say
 so where there can be none. Prints ``name | figure | bound | ok`` and exits 0, or 1.
@@ -15,10 +15,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.kernel.kernelclient import Execution, Kernel  # noqa: E402
+from bench.chaos._rows import row, status
+from tests.kernel.kernelclient import Execution, Kernel
 
 DEFINE = """
 %load_ext flyte_nb
@@ -49,13 +47,6 @@ NEXT = "assert await asyncio.gather(*(ok(i) for i in range(20))) == list(range(1
 KILL = "import psutil\n[p.kill() for p in psutil.Process().children() if 'spawn_main' in ' '.join(p.cmdline())]\nprint(await ok(1))"
 #: Seconds that a case may take, and the cell after it.
 CASE_S, NEXT_S = 60.0, 30.0
-_good: list[bool] = []
-
-
-def row(name: str, figure: object, bound: object, ok: bool) -> None:
-    """Print a row of the table."""
-    _good.append(ok)
-    print(f"{name} | {figure} | {bound} | {'ok' if ok else 'FAIL'}", flush=True)
 
 
 def case(kernel: Kernel, name: str, code: str, wanted: str = "", within: float = CASE_S) -> Execution | None:
@@ -216,7 +207,7 @@ PARTS: dict[str, tuple[Callable[[Kernel], None], str, int]] = {
 def in_small(part: str, where: str, size: int) -> None:
     """Run a part in a mount namespace of its own, in which a folder is a small file system."""
     folder = tempfile.mkdtemp() if where == "TMPDIR" else where
-    own = f"mount -t tmpfs -o size={size}m tmpfs {folder} && exec {sys.executable} {__file__} --inside {part} {folder}"
+    own = f"mount -t tmpfs -o size={size}m tmpfs {folder} && exec {sys.executable} -m bench.chaos.exhaustion --inside {part} {folder}"
     command = ["unshare", *([] if os.getuid() == 0 else ["-r"]), "-m", "sh", "-c", own]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
@@ -227,8 +218,8 @@ def in_small(part: str, where: str, size: int) -> None:
     if not rows:
         row(part, f"not tried: {(done.stderr or 'no answer').strip()[-120:]}", "", "permitted" in done.stderr)
     for line in rows:
-        _good.append(line.endswith("| ok"))
-        print(line, flush=True)
+        name, figure, bound, ok = line.split(" | ")
+        row(name, figure, bound, ok == "ok")
 
 
 def run(part: str, folder: str = "") -> None:
@@ -246,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["--inside"]:
         run(given[1], given[2])
-        return 0 if all(_good) else 1
+        return status()
     for part in given or [*PARTS, "processes"]:
         if part == "processes":
             processes()
@@ -254,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
             in_small(part, *PARTS[part][1:])
         else:
             run(part)
-    return 0 if all(_good) else 1
+    return status()
 
 
 if __name__ == "__main__":

@@ -19,24 +19,17 @@ from collections.abc import Awaitable
 from typing import Any
 
 import flyte_nb as flyte
+from bench.chaos._rows import measured, status
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 env = flyte.TaskEnvironment("silent")
 #: Seconds: the timeout of the tasks, and over that the grace, and what the replacement may take.
 TIMEOUT, GRACE, OVER = 2.0, 3.0, 2.0
 #: Seconds for small work after it.
 NEXT = 4.0
-FAILED: list[str] = []
-
-
-def row(name: str, figure: float, bound: float, good: bool = True, unit: str = "s") -> None:
-    """One line of the table."""
-    ok = good and figure <= bound
-    if not ok:
-        FAILED.append(name)
-    print(f"{name} | {figure:.2f} {unit} | {bound:.2f} | {'ok' if ok else 'FAIL'}", flush=True)
 
 
 def be_silent(how: str) -> None:
@@ -50,6 +43,8 @@ def be_silent(how: str) -> None:
         sum(range(10**12))
     elif how == "SIGSTOP":
         os.kill(os.getpid(), signal.SIGSTOP)
+        # The threads of a process stop one after another: without it, the body may end before the process stands still.
+        time.sleep(600)
     else:
         sys.setswitchinterval(1e9)  # no other thread gets a turn
         while True:
@@ -106,7 +101,7 @@ async def timed(what: Awaitable[Any]) -> tuple[float, Any]:
 
 async def _next(name: str, number: int) -> None:
     took, found = await timed(asyncio.gather(*(quick(1_000 * number + i) for i in range(34))))
-    row(f"{name}: next work", took, NEXT, found == [1_000 * number + i for i in range(34)])
+    measured(f"{name}: next work", took, NEXT, found == [1_000 * number + i for i in range(34)])
 
 
 async def _all_there(session: Session, n: int) -> None:
@@ -114,7 +109,7 @@ async def _all_there(session: Session, n: int) -> None:
         if len(session.engine.network.roster) == n and not session.engine.network.silent:
             return
         await asyncio.sleep(0.05)
-    row("all workers are back", 30.0, 0.0)
+    measured("all workers are back", 30.0, 0.0)
 
 
 async def _attack(session: Session) -> None:
@@ -122,13 +117,13 @@ async def _attack(session: Session) -> None:
     for number, how in enumerate(WAYS):
         task = on_loop(how) if number % 2 else in_thread.aio(how)
         took, found = await timed(task)
-        row(f"timeout, {how}", took, limit, isinstance(found, flyte.errors.MaxRuntimeExceededError))
+        measured(f"timeout, {how}", took, limit, isinstance(found, flyte.errors.MaxRuntimeExceededError))
         await _next(f"timeout, {how}", number)
         await _all_there(session, 2)
     for how in ("regular expression", "SIGSTOP"):
         took, found = await timed(parent(how))
         # A parent that has to begin again, since its own process was the silent one, tells what its second attempt saw.
-        row(f"nested, {how}", took, limit + NEXT, isinstance(found, float) and found <= limit)
+        measured(f"nested, {how}", took, limit + NEXT, isinstance(found, float) and found <= limit)
         await _all_there(session, 2)
     for how in ("regular expression", "SIGSTOP"):
         held = asyncio.ensure_future(for_ever(how))
@@ -140,24 +135,18 @@ async def _attack(session: Session) -> None:
         began = time.monotonic()
         while len(session.engine.network.roster) == 2 and time.monotonic() - began < 30:
             await asyncio.sleep(0.02)
-        row(f"stop, {how}: process gone", time.monotonic() - began, GRACE + OVER, said)
+        measured(f"stop, {how}: process gone", time.monotonic() - began, GRACE + OVER, said)
         await _all_there(session, 2)
     before = set(session.engine.network.roster)
     took, _ = await timed(busy(8.0))
-    row("busy for 8 s: left alone", took, 11.0, set(session.engine.network.roster) == before)
+    measured("busy for 8 s: left alone", took, 11.0, set(session.engine.network.roster) == before)
 
 
 def main() -> int:
     """Print the table; returns 0 if every line holds."""
-    flyte.init(n_workers=2)
-    session = Session.current
-    assert session is not None
-    session.wait_ready(60)
-    try:
+    with started(n_workers=2) as session:
         run_cell(lambda: _attack(session))
-    finally:
-        flyte.shutdown()
-    return 1 if FAILED else 0
+    return status()
 
 
 if __name__ == "__main__":

@@ -6,25 +6,17 @@ import random
 import sys
 import time
 
+from bench.chaos._cells import BEGIN
 from bench.chaos._rows import row, status
 from tests.kernel.kernelclient import Execution, Kernel
 
 #: Seconds from SIGINT to idle, and of the cell that follows.
 IDLE_S, NEXT_S = 0.5, 1.5
-DEFINE = """
-%load_ext flyte_nb
-import asyncio, gc, os, signal, subprocess, sys, threading, time, weakref
-import flyte_nb as flyte
+DEFINE = (
+    BEGIN
+    + """
+import gc, signal, sys, threading, weakref
 import numpy as np
-env = flyte.TaskEnvironment("stops")
-@env.task
-async def nap(s: float) -> float:
-    await asyncio.sleep(s); return s
-@env.task
-def spin(s: float) -> float:
-    t = time.perf_counter() + s
-    while time.perf_counter() < t: pass
-    return s
 @env.task
 async def square(x: int) -> int: return x * x
 @env.task
@@ -40,6 +32,7 @@ class Sleepy:
 def collected(phase, info): time.sleep(0.05)
 assert await asyncio.gather(*(square(i) for i in range(50)))
 """
+)
 NEXT = "assert await asyncio.gather(*(square(i) for i in range(20))) == [i * i for i in range(20)]"
 #: Name, cell, and the seconds after which it is stopped: each once, or at random between the two.
 CASES: list[tuple[str, str, list[float] | tuple[float, float]]] = [

@@ -21,8 +21,10 @@ from collections import Counter
 from typing import Any, Self
 
 import flyte_nb as flyte
+from bench.chaos._rows import measured, status
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 env = flyte.TaskEnvironment("storms")
 CALLS = 2_000
@@ -35,15 +37,6 @@ GAPS = ((0.3, 1.5), (1.0, 3.0))
 TIMES, START_S = 4.0, 3.0
 #: Seconds from a kill to the first action of the worker that replaces it.
 REPLACED_S = 2.0
-FAILED: list[str] = []
-
-
-def row(name: str, figure: float, bound: float, good: bool = True, unit: str = "s") -> None:
-    """One line of the table."""
-    ok = good and figure <= bound
-    if not ok:
-        FAILED.append(name)
-    print(f"{name} | {figure:.2f} {unit} | {bound:.2f} | {'ok' if ok else 'FAIL'}", flush=True)
 
 
 @env.task
@@ -146,12 +139,12 @@ def _storm(session: Session, gap: tuple[float, float], undisturbed: float) -> No
         rounds, kills, wrong, twice = rounds + 1, kills + storm.kills, wrong + bad, twice + unsettled
         worst = max(worst, took / (TIMES * undisturbed + START_S * storm.kills))
     name = f"kills every {gap[0]}-{gap[1]} s"
-    row(f"{name}: wrong of {rounds} rounds, {kills} kills", wrong, 0, unit="results")
-    row(f"{name}: not settled once", twice, 0, unit="calls")
-    row(f"{name}: slowest round, of its bound", worst, 1.0, unit="")
-    row(f"{name}: workers are back", run_cell(lambda: _until_all_are_there(session)), 15.0)
+    measured(f"{name}: wrong of {rounds} rounds, {kills} kills", wrong, 0, unit="results")
+    measured(f"{name}: not settled once", twice, 0, unit="calls")
+    measured(f"{name}: slowest round, of its bound", worst, 1.0, unit="")
+    measured(f"{name}: workers are back", run_cell(lambda: _until_all_are_there(session)), 15.0)
     left = len(session.engine.controller.flights)
-    row(f"{name}: in flight after it", left, 0, unit="actions")
+    measured(f"{name}: in flight after it", left, 0, unit="actions")
 
 
 async def _replaced(session: Session, number: int) -> float:
@@ -179,20 +172,14 @@ async def _replaced(session: Session, number: int) -> float:
 
 def main() -> int:
     """Print the table; returns 0 if every line holds."""
-    flyte.init(n_workers=2)
-    session = Session.current
-    assert session is not None
-    session.wait_ready(60)
-    try:
+    with started(n_workers=2) as session:
         undisturbed = max(one_round()[0] for _ in range(2))
-        row("undisturbed round", undisturbed, 30.0)
+        measured("undisturbed round", undisturbed, 30.0)
         for gap in GAPS:
             _storm(session, gap, undisturbed)
         times = [run_cell(lambda number=number: _replaced(session, number)) for number in range(5)]
-        row("killed worker replaced, to its first action (median)", statistics.median(times), REPLACED_S)
-    finally:
-        flyte.shutdown()
-    return 1 if FAILED else 0
+        measured("killed worker replaced, to its first action (median)", statistics.median(times), REPLACED_S)
+    return status()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -72,11 +73,8 @@ def compute(i: int) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Session]:
     """Two workers of two slots."""
-    flyte.init(n_workers=2, threads_per_worker=SLOTS)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
+    with started(n_workers=2, threads_per_worker=SLOTS) as session:
+        yield session
 
 
 @pytest.mark.parametrize("task", [mostly_quick, mostly_quick_async], ids=["sync", "async"])

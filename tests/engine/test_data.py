@@ -17,6 +17,7 @@ import flyte_nb as flyte
 from flyte_nb.core.transport import blob_files
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -60,21 +61,15 @@ def own_files() -> set[Path]:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Session]:
     """A cluster whose workers map our files, and one whose workers get everything over links, as from elsewhere."""
     if request.param == "one machine":
-        flyte.init(n_workers=2)
-        assert Session.current is not None
-        Session.current.wait_ready(60)
-        yield Session.current
-        flyte.shutdown()
+        with started(n_workers=2) as session:
+            yield session
         return
     env = {"FLYTE_NB_SHARED_FILES": "0"}
-    with distributed.LocalCluster(
+    dask = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", env=env, silence_logs=50
-    ) as dask:
-        flyte.init(dask)
-        assert Session.current is not None
-        Session.current.wait_ready(60)
-        yield Session.current
-        flyte.shutdown()
+    )
+    with dask, started(dask) as session:
+        yield session
 
 
 def test_one_array_for_many_calls_is_written_once(cluster: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from distributed.comm.core import connect
 
-import flyte_nb as flyte
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.links.link import open_link
 from flyte_nb.kernel.session import Session
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -23,11 +23,8 @@ NEVER = 30.0
 @pytest.fixture
 def session() -> Iterator[Session]:
     """Two workers that have not met yet."""
-    flyte.init(n_workers=2)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
+    with started(n_workers=2) as session:
+        yield session
 
 
 async def on_worker(session: Session, address: str, function: Callable[..., Any], *args: Any) -> Any:

@@ -17,6 +17,7 @@ import pytest
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -147,11 +148,8 @@ small = grow.override(resources=flyte.Resources(memory="100Mi"))
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Session]:
     """Two workers of 400 MiB each."""
-    flyte.init(n_workers=2, memory_limit="400 MiB")
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
+    with started(n_workers=2, memory_limit="400 MiB") as session:
+        yield session
 
 
 def test_a_worker_ended_for_memory_is_an_oom_error(cluster: Session) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -23,11 +23,8 @@ env = flyte.TaskEnvironment("modules")
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Started before any of the modules is there."""
-    flyte.init(n_workers=1)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield
-    flyte.shutdown()
+    with started(n_workers=1):
+        yield
 
 
 class Folder:
@@ -149,21 +146,26 @@ def optional() -> Any:
     return moment_plain.V
 
 
+def one_file(folder: Folder, n: int) -> None:
+    """A module with this value."""
+    folder.write("moment_plain.py", f"V = {n}")
+
+
+def in_a_package(folder: Folder, n: int) -> None:
+    """The same in a package."""
+    folder.write("moment_package/__init__.py", "")
+    folder.write("moment_package/inner.py", f"V = {n}")
+
+
 LAYOUTS: dict[str, tuple[Any, Callable[[Folder, int], object]]] = {
-    "a module": (plain, lambda f, n: f.write("moment_plain.py", f"V = {n}")),
-    "a value of it": (value, lambda f, n: f.write("moment_plain.py", f"V = {n}")),
-    "in a nested function": (nested, lambda f, n: f.write("moment_plain.py", f"V = {n}")),
-    "in a helper": (by_helper, lambda f, n: f.write("moment_plain.py", f"V = {n}")),
-    "in a child": (by_child, lambda f, n: f.write("moment_plain.py", f"V = {n}")),
+    "a module": (plain, one_file),
+    "a value of it": (value, one_file),
+    "in a nested function": (nested, one_file),
+    "in a helper": (by_helper, one_file),
+    "in a child": (by_child, one_file),
     "a package": (plain, lambda f, n: f.write("moment_plain/__init__.py", f"V = {n}")),
-    "a package's module": (
-        inner,
-        lambda f, n: (f.write("moment_package/__init__.py", ""), f.write("moment_package/inner.py", f"V = {n}")),
-    ),
-    "a package's module, by name": (
-        named,
-        lambda f, n: (f.write("moment_package/__init__.py", ""), f.write("moment_package/inner.py", f"V = {n}")),
-    ),
+    "a package's module": (inner, in_a_package),
+    "a package's module, by name": (named, in_a_package),
     "a folder without __init__": (inner, lambda f, n: f.write("moment_package/inner.py", f"V = {n}")),
     "a module's module": (
         plain,

@@ -12,6 +12,7 @@ import pytest
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -55,11 +56,8 @@ async def compute_then_wait(gate: str) -> str:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Session]:
     """One worker, one slot."""
-    flyte.init(n_workers=1)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
+    with started(n_workers=1) as session:
+        yield session
 
 
 async def until(true: Callable[[], object]) -> None:

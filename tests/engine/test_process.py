@@ -27,6 +27,7 @@ import flyte_nb as flyte
 from flyte_nb.core.settings import notices
 from flyte_nb.io import Dir, File
 from flyte_nb.kernel.session import Session
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -37,11 +38,8 @@ env = flyte.TaskEnvironment("process")
 def session() -> Iterator[Session]:
     """One process with one slot: whatever can meet does."""
     flyte.shutdown()
-    flyte.init(n_workers=1)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
+    with started(n_workers=1) as session:
+        yield session
 
 
 def run(task: Any, *args: Any) -> Any:

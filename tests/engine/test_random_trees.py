@@ -22,6 +22,7 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -118,11 +119,8 @@ def random_tree(rng: random.Random, depth: int, width: int) -> Node:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Session]:
     """One worker with one slot; two workers with two."""
     workers, threads = request.param
-    flyte.init(n_workers=workers, threads_per_worker=threads)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
+    with started(n_workers=workers, threads_per_worker=threads) as session:
+        yield session
 
 
 def look(session: Session) -> tuple[str, list[Any]]:

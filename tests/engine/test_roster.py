@@ -14,6 +14,7 @@ import pytest
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -65,11 +66,8 @@ async def until(true: Callable[[], object]) -> None:
 @pytest.fixture
 def session() -> Iterator[Session]:
     """Two workers without Dask's memory monitor, which would end a pause."""
-    flyte.init(n_workers=2, memory_limit=None)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
+    with started(n_workers=2, memory_limit=None) as session:
+        yield session
 
 
 def test_a_paused_worker_ends_what_it_has_and_is_given_nothing_new(session: Session, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import flyte_nb as flyte
 from flyte_nb.engine.clusters import welcome
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
+from tests.contract.journal import until_sync
 
 pytestmark = pytest.mark.cluster
 
@@ -114,7 +114,7 @@ class Cluster:
             "--scheduler-file",
             str(file),
         )
-        until(file.exists)
+        until_sync(file.exists)
         self.client = distributed.Client(scheduler_file=str(file), set_as_default=False)
         self.address = str(self.client.scheduler_info()["address"])
 
@@ -137,7 +137,7 @@ class Cluster:
         there = set(self.workers())
         common = ("--host", "127.0.0.1", "--nthreads", "2", "--no-dashboard", "--local-directory", str(self.folder))
         made = self.dask("worker", self.address, *common, *words, before=before)
-        until(lambda: set(self.workers()) - there)
+        until_sync(lambda: set(self.workers()) - there)
         return made
 
     def workers(self) -> list[str]:
@@ -171,13 +171,6 @@ class Cluster:
                 process.kill()
             if process.stdout is not None:
                 process.stdout.close()
-
-
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + NEVER
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +249,7 @@ def test_kernels_on_one_cluster_never_meet_and_leave_nothing(cluster: Cluster) -
     told = first.communicate(timeout=NEVER)[0]
     assert f"RESULT {expected('a', 20)!r}\nFalse\nSTOPPED" in told
     assert f"RESULT {expected('b', 20)!r}\nTrue" in second.communicate(timeout=NEVER)[0]
-    until(lambda: nothing_left(cluster))
+    until_sync(lambda: nothing_left(cluster))
 
 
 def test_workers_come_and_go_whoever_is_attached(cluster: Cluster) -> None:
@@ -268,17 +261,17 @@ def test_workers_come_and_go_whoever_is_attached(cluster: Cluster) -> None:
         session = Session.current
         assert session is not None
         run = flyte.run(on_two_gpus)
-        until(lambda: run.name in session.store.runs and session.store.runs[run.name].state.note)
+        until_sync(lambda: run.name in session.store.runs and session.store.runs[run.name].state.note)
         assert session.store.runs[run.name].state.note == "waiting: no worker offers GPU=2 (the most is 0)"
         run.abort()
         later = cluster.worker("--no-nanny")
-        until(lambda: len(session.engine.network.roster) == 3)
+        until_sync(lambda: len(session.engine.network.roster) == 3)
         odd = cluster.worker(
             "--no-nanny",
             before="import distributed.versions as found\ntold = found._version_cached\n"
             "found._version_cached = lambda name: '2020.1.0' if name == 'distributed' else told(name)",
         )
-        until(lambda: session.engine.network.unfit)
+        until_sync(lambda: session.engine.network.unfit)
         assert "has distributed 2020.1.0, and this process has distributed" in cluster_text(session)
         flyte.shutdown()
         with pytest.raises(
@@ -288,8 +281,8 @@ def test_workers_come_and_go_whoever_is_attached(cluster: Cluster) -> None:
         assert [None] * 3 == [process.poll() for process in (late, later, odd)]
         for process in (late, later, odd):
             process.terminate()
-        until(lambda: len(cluster.workers()) == 1)
-        until(lambda: nothing_left(cluster))
+        until_sync(lambda: len(cluster.workers()) == 1)
+        until_sync(lambda: nothing_left(cluster))
     finally:
         flyte.shutdown()
 
@@ -301,13 +294,13 @@ def test_one_process_has_room_for_one_build(cluster: Cluster, tmp_path: Path) ->
     text = (other / "__init__.py").read_text()
     (other / "__init__.py").write_text(text.replace(f'__version__ = "{flyte.__version__}"', '__version__ = "99.1"'))
     attached = cluster.kernel("a", "hang")
-    until(lambda: cluster.client.run_on_scheduler(workers_wanted) == 1)  # an adaptive cluster keeps the one
+    until_sync(lambda: cluster.client.run_on_scheduler(workers_wanted) == 1)  # an adaptive cluster keeps the one
     refused = cluster.error(cluster.kernel("b", "run", tmp_path))
     assert f"with flyte_nb {flyte.__version__} (build {welcome.build()}), and this kernel has flyte_nb 99.1" in refused
     assert f"worker {cluster.workers()[0]} executes tasks of another kernel" in refused
     attached.kill()
-    until(lambda: cluster.client.run_on_scheduler(workers_wanted) == 0)
-    until(lambda: nothing_left(cluster))
+    until_sync(lambda: cluster.client.run_on_scheduler(workers_wanted) == 0)
+    until_sync(lambda: nothing_left(cluster))
     welcomed = cluster.kernel("b", "run", tmp_path)
     assert f"RESULT {expected('b', 20)!r}" in welcomed.communicate(timeout=NEVER)[0]
 

@@ -41,7 +41,7 @@ def test_a_version_is_sent_once_to_each_worker() -> None:
 
     assert [(A, "code", "v1"), (B, "code", "v1"), (A, "code", "v1")] == world.sent
     assert "<Shipments [1 versions of 1 tasks]>" == repr(world.shipments)
-    assert "<Shipment v1 of e.t [2 workers, 4 unsettled]>" == repr(world.call("v1", A)).replace("5", "4")
+    assert "<Shipment v1 of e.t [2 workers, 5 unsettled]>" == repr(world.call("v1", A))
 
 
 def test_old_versions_go_once_nothing_needs_them() -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,12 @@ import flyte_nb as flyte
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
+from tests.contract.journal import until
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
 env = flyte.TaskEnvironment("silent")
-#: Seconds after which something counts as never happening.
-NEVER = 60.0
 
 
 def hold_the_lock(mark: str) -> None:
@@ -48,6 +48,8 @@ def stands(mark: str) -> None:
     """Out of time in a process that stands still."""
     Path(mark).write_text(str(os.getpid()))
     os.kill(os.getpid(), signal.SIGSTOP)
+    # The threads of a process stop one after another: without it, the body may end before the process stands still.
+    time.sleep(600)
 
 
 @env.task
@@ -81,19 +83,8 @@ async def innocent(x: int) -> int:
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
     """Two workers."""
-    flyte.init(n_workers=2)
-    assert Session.current is not None
-    Session.current.wait_ready(60)
-    yield Session.current
-    flyte.shutdown()
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Wait until it is true."""
-    end = time.monotonic() + NEVER
-    while not true():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
+    with started(n_workers=2) as session:
+        yield session
 
 
 def has_ended(mark: Path) -> bool:

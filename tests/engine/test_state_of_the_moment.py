@@ -256,7 +256,7 @@ def test_each_call_sees_the_state_of_its_moment(program: Any) -> None:
 
 
 env = flyte.TaskEnvironment("large-global")
-large = np.zeros(2_500_000)
+large = np.zeros(1_200_000)
 
 
 @env.task

@@ -52,13 +52,6 @@ async def large() -> int:
 """
 
 
-@pytest.fixture(scope="module", name="nb")
-def _nb() -> Iterator[Kernel]:
-    with Kernel.start() as kernel:
-        kernel.run(DEFINE).ok()
-        yield kernel
-
-
 @pytest.fixture(autouse=True)
 def _next_cell_is_right(nb: Kernel) -> Iterator[None]:
     yield

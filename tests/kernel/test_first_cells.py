@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.kernel.kernelclient import Kernel
+from tests.kernel.kernelclient import Execution, Kernel
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
@@ -17,7 +18,7 @@ DEFINE = """
 """
 
 TASKS = """
-import asyncio, time
+import asyncio, os, time
 import flyte_nb as flyte
 env = flyte.TaskEnvironment("first")
 
@@ -31,8 +32,10 @@ def square(x: int) -> int:
     return x * x
 
 @env.task
-async def long(seconds: float = 2.5) -> int:
-    await asyncio.sleep(seconds)
+async def long(seconds: float, gate: str = "") -> int:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not (gate and os.path.exists(gate)):
+        await asyncio.sleep(0.02)
     return 1
 """
 
@@ -208,14 +211,21 @@ def test_help_describes_the_function(tasks: Kernel) -> None:
     assert "(x: int) -> int" in shown
 
 
+def stopped(kernel: Kernel, code: str, after: float = 0.5) -> Execution:
+    """Run a cell that waits, and stop it once it does: nothing tells when."""
+    cell = kernel.begin(code)
+    time.sleep(after)
+    kernel.interrupt()
+    return cell.wait()
+
+
 @pytest.mark.parametrize("wait", ["run.wait()", "await run", "run.outputs()", "await run.wait.aio()"])
-def test_a_stopped_wait_leaves_a_run_of_an_earlier_cell_alive(tasks: Kernel, wait: str) -> None:
+def test_a_stopped_wait_leaves_a_run_of_an_earlier_cell_alive(tasks: Kernel, wait: str, tmp_path: Path) -> None:
     """And says how to end it."""
-    tasks.run("run = flyte.run(long)").ok()
-    cell = tasks.begin(wait)
-    time.sleep(0.5)
-    tasks.interrupt()
-    cell.wait()
+    gate = tmp_path / "gate"
+    tasks.run(f"run = flyte.run(long, 60, {str(gate)!r})").ok()
+    cell = stopped(tasks, wait)
+    gate.touch()
     assert cell.error.name in ("KeyboardInterrupt", "CancelledError")
     assert "it goes on. `%flyte cancel r" in cell.stdout
     assert "succeeded" in tasks.run("run.wait(); print(run.phase)").ok().stdout
@@ -225,21 +235,12 @@ def test_a_stopped_wait_leaves_a_run_of_an_earlier_cell_alive(tasks: Kernel, wai
 def test_a_second_stop_cancels_it(tasks: Kernel, wait: str) -> None:
     """Within two seconds, and not a stop of another cell."""
     tasks.run("run = flyte.run(long, 30)").ok()
-    cell = tasks.begin(wait)
-    time.sleep(0.5)
-    tasks.interrupt()
-    cell.wait()
+    stopped(tasks, wait)
     time.sleep(0.3)
-    other = tasks.begin("time.sleep(20)")
-    time.sleep(0.5)
-    tasks.interrupt()
-    assert other.wait().error.name == "KeyboardInterrupt"
+    assert stopped(tasks, "time.sleep(20)").error.name == "KeyboardInterrupt"
     assert "aborted" not in tasks.run("time.sleep(0.3); print(run.phase)").ok().stdout
 
-    cell = tasks.begin(wait)
-    time.sleep(0.5)
-    tasks.interrupt()
-    cell.wait()
+    stopped(tasks, wait)
     time.sleep(0.5)
     tasks.interrupt()
     assert "aborted" in tasks.run("run.wait(); print(run.phase)").ok().stdout
@@ -247,10 +248,8 @@ def test_a_second_stop_cancels_it(tasks: Kernel, wait: str) -> None:
 
 @pytest.mark.parametrize("wait", ["run.wait()", "await run"])
 def test_a_run_of_the_stopped_cell_itself_ends(tasks: Kernel, wait: str) -> None:
-    cell = tasks.begin(f"run = flyte.run(long, 30)\n{wait}")
-    time.sleep(1)
-    tasks.interrupt()
-    assert "goes on" not in cell.wait().stdout
+    cell = stopped(tasks, f"run = flyte.run(long, 30)\n{wait}", after=1)
+    assert "goes on" not in cell.stdout
     assert "aborted" in tasks.run("run.wait(); print(run.phase)").ok().stdout
 
 

@@ -114,10 +114,7 @@ def test_one_line_a_session_can_be_pasted(
 )
 def test_what_is_missing(func: Callable[..., Any], missing: bool) -> None:
     """No result is missing of a function that returns nothing."""
-    if func is nothing:
-        assert not are_missing(func, "bare.f", inspect.signature(func))
-    else:
-        assert missing == are_missing(func, "bare.f", inspect.signature(func))
+    assert missing is are_missing(func, "bare.f", inspect.signature(func))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -90,11 +90,6 @@ get_ipython = InteractiveShell().get
 shell = InteractiveShell()
 
 
-def task(body: Callable[..., Any]) -> Any:
-    """A task of a function without annotations that matter."""
-    return env.task(body)
-
-
 def uses_global() -> Any:
     return warehouse
 
@@ -172,6 +167,14 @@ CASES: dict[Callable[..., Any], list[str]] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def closed_in_the_end() -> Iterator[None]:
+    """The file and the socket: Python complains of those that are open at its end."""
+    yield
+    opened.close()
+    plug.close()
+
+
 @pytest.fixture(params=["at a call", "alone"])
 def send(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
     """Both ways in which a task is pickled."""
@@ -182,7 +185,7 @@ def send(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
 def test_the_variable_at_fault_is_named(send: Callable[[Any], Any], body: Callable[..., Any]) -> None:
     """Wherever it is, with its user and a remedy."""
     with pytest.raises(UnpicklableError) as caught:
-        send(task(body))
+        send(env.task(body))
 
     text = str(caught.value)
     assert [] == [part for part in [f"task travel.{body.__name__}", *CASES[body]] if part not in text], text
