@@ -211,19 +211,14 @@ async def test_a_task_is_quarantined_after_a_loss() -> None:
     await world.executor.close()
 
 
-class FakeLink:
-    """A link to a worker that has said nothing yet."""
-
-    received = 0
-
-
 @pytest.mark.parametrize("answers", ["nothing", "that it goes on", "that it is not there"])
 async def test_an_overdue_attempt_costs_its_worker_the_process(answers: str) -> None:
     """If the worker is silent, or says that the attempt goes on; not if it answers that it has none."""
     world = World()
     asked: list[Any] = []
     network = cast("Any", world.network)
-    network.links = {"tcp://a": FakeLink()}
+    link = SimpleNamespace(received=0)  # of a worker that has said nothing yet
+    network.links = {"tcp://a": link}
     network.questions = SimpleNamespace(ask=lambda peer, op, args, then: asked.append((peer, op, args, then)))
     network.dropped = []
     network.drop = network.dropped.append
@@ -239,7 +234,7 @@ async def test_an_overdue_attempt_costs_its_worker_the_process(answers: str) -> 
         for peer, op, (keys,), then in asked:
             assert (peer, op, keys) == ("tcp://a", "overdue", [("r1", "a1", 0)])
             if answers != "nothing":
-                FakeLink.received += 1
+                link.received += 1
                 then([60.0 if answers == "that it goes on" else None])
         if answers != "nothing":
             asked.clear()

@@ -81,13 +81,19 @@ def test_nothing_that_lies_about_can_be_read_by_others(nb: Kernel) -> None:
     roots = nb.run("import flyte_nb.core.transport.process_folder as pf; [str(p) for p in pf.roots()]").ok().result
     processes = [psutil.Process(nb.pid), *psutil.Process(nb.pid).children(recursive=True)]
     numbers = {process.pid for process in processes}
-    for root in {root.strip("' ") for root in str(roots).strip("[]").split(",")}:
-        ours = [path for path in Path(root).glob("flyte_nb-*") if any(f"-{number}-" in path.name for number in numbers)]
-        assert {0o700} >= {path.stat().st_mode & 0o777 for path in ours}
-        for path in (path for folder in ours for path in folder.rglob("*") if path.is_file()):
-            # Dask's lock files are empty, and lie in a folder that nobody else can enter.
-            assert 0o600 == path.stat().st_mode & 0o777 or not path.stat().st_size
-            assert b"PRIVATE KEY" not in path.read_bytes()[:100_000]
+    folders = [
+        path
+        for root in {root.strip("' ") for root in str(roots).strip("[]").split(",")}
+        for path in Path(root).glob("flyte_nb-*")
+        if any(f"-{number}-" in path.name for number in numbers)
+    ]
+    assert {0o700} == {path.stat().st_mode & 0o777 for path in folders}
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        # Dask's lock files are empty, and lie in a folder that nobody else can enter.
+        assert 0o600 == path.stat().st_mode & 0o777 or not path.stat().st_size
+        assert b"PRIVATE KEY" not in path.read_bytes()[:100_000]
     for process in processes:
         assert "PRIVATE KEY" not in " ".join([*process.cmdline(), *process.environ().values()])
 

@@ -135,17 +135,22 @@ class Replay:
         return parents.get(call_site_of(parent), "")
 
     def _children(self, run: str, parent: str) -> Iterator[tuple[str, Payload | ResumePoint]]:
-        for name, result in results_of_children(self._store.runs.get(run), parent):
-            large: Payload | ResumePoint | None
-            large = self._large(run, name) if isinstance(result, ResumePoint) else None
-            if large is None and isinstance(result, ResumePoint) and result.error is not None:
-                large = result._replace(losses=max(self._losses.get((run, name), 0) - 1.0, 0.0))
-            yield name, (result if large is None else large)
-
-    def _large(self, run: str, name: str) -> Payload | None:
         record = self._store.runs.get(run)
-        changed = record is not None and record.actions[name].task in record.changed_tasks
-        return None if changed else self._retained.result(run, name)
+        for name, result in results_of_children(record, parent):
+            if record is not None and isinstance(result, ResumePoint):
+                yield name, self._beyond_record(record, name, result)
+            else:
+                yield name, result
+
+    def _beyond_record(self, record: RunRecord, name: str, point: ResumePoint) -> Payload | ResumePoint:
+        """What of an action is not in its record: its result, if that is large, else the losses that are counted here."""
+        run = record.state.run
+        large = None if record.actions[name].task in record.changed_tasks else self._retained.result(run, name)
+        if large is not None:
+            return large
+        if point.error is None:
+            return point
+        return point._replace(losses=max(self._losses.get((run, name), 0) - 1.0, 0.0))
 
 
 class FarRetained:
