@@ -296,7 +296,7 @@ class KernelEngine:
         now = self.controller.now()
         for record in [record for record in self.store.runs.values() if record.state.ended_at is None]:
             run = record.state.run
-            for one in [one for one in record.actions.values() if not one.phase.is_terminal and one.number >= 0]:
+            for one in [one for one in record.actions.unended() if one.number >= 0]:
                 phase = Phase.ABORTED if one.name == ROOT else Phase.ABANDONED  # awaited on workers
                 self.emit(ev.ActionEnded(run, one.name, one.next_seq, phase, now, error))
             self.emit(ev.RunClosed(run, Phase.ABORTED, now, error))

@@ -22,7 +22,7 @@ def computing(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
     return [
         (record, action)
         for record in _open(store)
-        for action in record.actions.values()
+        for action in record.actions.unended()
         if action.phase is Phase.RUNNING
         and action.attempt is not None
         and action.attempt.worker == worker
@@ -72,7 +72,7 @@ def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
     """
     found = []
     for record in _open(store):
-        for action in record.actions.values():
+        for action in list(record.actions.objects.values()):
             if worker not in action.owners:
                 continue
             action.owners = tuple(owner for owner in action.owners if owner != worker)
@@ -86,7 +86,7 @@ def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) 
 
     On the controller's thread, at home. `now` is in seconds since the epoch.
     """
-    for action in list(record.actions.values()):
+    for action in list(record.actions.objects.values()):
         parent = record.actions.get(action.parent)
         if action.kind not in {"trace", "sleep", "condition"} or action.phase.is_terminal:
             continue

@@ -20,10 +20,11 @@ from flyte_nb.core.runs import retry
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY, Engine
 from flyte_nb.core.runs.outputs import open_results, results_of
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, label_of
+from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
+from flyte_nb.core.values.describe import label_of
 
 #: Looks (20 ms apart) at a run whose root has ended after which a step that still seems to run was lost with its process.
 LOST_STEPS_AFTER = 15

@@ -31,12 +31,9 @@ from flyte_nb.core.transport.payload import (
     loads,
     opened,
 )
-from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import brief, describe, forgotten_await, plain
+from flyte_nb.core.values.describe import describe, forgotten_await, label_of
 from flyte_nb.core.values.value_hash import content_hash
 
-#: Longest label, in characters: one row of a view.
-LABEL_CHARS = 100
 #: What a call gets that a stopped cell makes, or has made and not begun.
 STOPPED = "the cell was stopped: it starts nothing more"
 #: Digits of an action's name that identify the version of its code.
@@ -196,30 +193,6 @@ def name_call(context: Context, identity: str, key: bytes, group: str) -> str:
     if nth > 1:
         base.update(b"\0%d" % nth)
     return base.hexdigest() + code[:CODE_DIGITS]
-
-
-def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tuple[str, ...] = ()) -> str:
-    """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code.
-
-    `names` are those of positional arguments: what goes by a secret's name is masked, since labels are kept in notebooks.
-    """
-    args, kwargs = bound
-    if len(args) == 1 and not kwargs and type(args[0]) is int:
-        return f"{name}({args[0]})"  # the commonest call, a map over numbers
-    parts = [_shown(names[i] if i < len(names) else "", value) for i, value in enumerate(args[:6])]
-    parts += [f"{key}={_shown(key, value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]
-    if len(args) + len(kwargs) > 6:
-        parts.append("...")
-    text = ", ".join(parts)
-    if "'" in text or '"' in text:  # else nothing in it is a text
-        text = redact.scrub_code(text, ())
-    if len(text) > LABEL_CHARS:
-        text = text[: LABEL_CHARS - 3] + "..."
-    return f"{name}({text if text.isprintable() else plain(text)})"
-
-
-def _shown(name: str, value: object) -> str:
-    return redact.MASK if name and redact.hides(name, value) else brief(value)
 
 
 def _which_argument(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:

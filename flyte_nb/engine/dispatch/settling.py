@@ -6,10 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from flyte_nb.core.control.gc_pacing import MANY, GcPacing
 from flyte_nb.core.control.work import Outcome
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
+from flyte_nb.engine.dispatch.gc_pacing import MANY, GcPacing
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.shipments import Shipments

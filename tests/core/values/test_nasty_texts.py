@@ -25,8 +25,8 @@ from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.report_page import page
 from flyte_nb.core.runs import defaults
 from flyte_nb.core.settings.resources import Resources
-from flyte_nb.core.tasks.prepare import label_of
 from flyte_nb.core.values import describe, redact
+from flyte_nb.core.values.describe import label_of
 from flyte_nb.core.values.tables import table_of
 from flyte_nb.kernel.cells import await_in_magics
 from flyte_nb.kernel.cells.names import CellNames
