@@ -29,9 +29,10 @@ from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.caretaker import CARETAKER
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
+from flyte_nb.engine.dispatch.lanes import Slice
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.pulse import SILENT_S
-from flyte_nb.engine.links.wire import Key, ToHome, ToOwner, handlers_of
+from flyte_nb.engine.links.wire import AboutRows, Key, ToHome, ToOwner, handlers_of
 from flyte_nb.engine.roster import KernelNetwork
 
 logger = logging.getLogger("flyte")
@@ -90,10 +91,13 @@ class KernelEngine:
             self.executor, self.emit, LoopClock(loop), home=self.answers, retained=self.retained,
             cache=CacheClient(self.answers, network.me),
         )  # fmt: skip
+        self.executor.rows.batches, self.controller.batches.executor = self.controller.batches, self.executor.rows
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
         self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
-        network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
+        network.handlers.update(
+            handlers_of(self.executor, ToOwner) | handlers_of(self.executor.rows, AboutRows) | handlers_of(self, ToHome)
+        )
         network.on_lost = self._worker_lost
         network.at_home = lambda run, op, args: self.answers.answer(run, op, args, lambda _answer: None)
         self.answers.serve("end_worker", self._end_worker)
@@ -111,10 +115,11 @@ class KernelEngine:
         waiting: dict[str, str] = {}
         network = self.network
         for group in self.executor.groups.values():
-            if not group.queue:
+            first = next(iter(group.queue), None)
+            if first is None:
                 continue
             if why := network.listing.why_waiting(group.resources, network.roster, network.unfit):
-                waiting.setdefault(group.queue[0].run.name, f"waiting: {why}")
+                waiting.setdefault((first.of.rows if isinstance(first, Slice) else first).run.name, f"waiting: {why}")
         for run in self._waits.keys() | waiting.keys():
             if self._waits.get(run) != waiting.get(run) and run in self.store.runs:
                 self.emit(ev.RunNoted(run, waiting.get(run, "")))
@@ -289,6 +294,7 @@ class KernelEngine:
     def abort_all(self) -> None:
         """End every await with an error, and close all runs; workers stop when their links close. Idempotent."""
         why = "its cluster was closed"
+        self.controller.batches.all_alone()
         for run, action in list(self.controller.flights):
             self.controller.abort(run, action, why)
         error = ErrorNote("system", "ActionAbortedError", why)

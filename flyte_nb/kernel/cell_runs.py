@@ -197,6 +197,7 @@ class CellRuns:
     def _cancel(self, execution: CellExecution) -> None:
         engine, why = self._engine, "stop was pressed"
         engine.ask_workers("cancel_run", execution.name, why)
+        engine.controller.batches.cancel_run(execution.name, why)
         left = iter(engine.controller.unfinished(execution.name))
         engine.executor.withdraw(execution.name)
 

@@ -163,6 +163,7 @@ class Session:
 
     def abort_run(self, run: str, reason: str) -> None:
         """Cancel a run from outside: awaiting its actions raises `errors.ActionAbortedError`. On the engine thread."""
+        self.engine.controller.batches.cancel_run(run, reason, "aborted")
         for tracked in self.engine.controller.unfinished(run):
             self.engine.controller.abort(run, tracked.call.name, reason)
         self.engine.ask_workers("cancel_run", run, reason)

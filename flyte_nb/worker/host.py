@@ -8,6 +8,7 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
-from flyte_nb.engine.links.wire import Delivery, Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.links.wire import Delivery, Key, LaneSpec, ReturnedRows, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.deliveries import Deliveries
@@ -42,6 +43,7 @@ from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process.code import CodeStore
 from flyte_nb.worker.process.premises import Premises
+from flyte_nb.worker.rows import RowEnd, ends_of
 from flyte_nb.worker.stopping import Stopping
 
 #: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
@@ -153,6 +155,11 @@ class Host:
             lane.closed = True
             lane.wake()
 
+    def _on_recall(self, owner: str, lane_id: str, number: int) -> None:
+        lane = self.lanes.get(lane_id)
+        found = lane.recall(number) if lane is not None else array("I")
+        self.network.reply(owner, ("rows_returned", lane_id, ReturnedRows(number, found, recalled=True)))
+
     def _on_forget(self, _owner: str, run: str) -> None:
         self.runs.pop(run, None)
         self.retained.forget(run)
@@ -190,6 +197,16 @@ class Host:
                 self.emitter.ended(outcome)
             self.emitter.flush()
             self.send(lane.owner, ("ended", lane.id, outcomes))
+
+    def report_rows(self, lane: LaneThread, alone: list[tuple[int, int]], ends: list[RowEnd], wrote: list[Key]) -> None:
+        """Send how rows ended to the lane's owner; which are attempts of their own from now on comes before their outcomes."""
+        for key in wrote:
+            self.emitter.files.ended(key)
+        self.emitter.flush()
+        if alone:
+            self.send(lane.owner, ("alone", lane.id, alone))
+        for number, found in ends_of(ends, lane.location):
+            self.send(lane.owner, ("rows_ended", lane.id, number, found))
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
@@ -263,7 +280,7 @@ class Host:
 
     def _look_at_lanes(self) -> None:
         for lane in list(self.lanes.values()):
-            if lane.outcomes:
+            if lane.outcomes or lane.row_ends:
                 lane.report()
             if lane.stuck:
                 lane.handed_back = True  # first: its thread may go on at any moment

@@ -12,18 +12,21 @@ import contextvars
 import os
 import threading
 import time
+from array import array
 from collections import deque
-from collections.abc import Callable, Container
-from typing import Any, Protocol
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Protocol, TypeVar
 
 from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.engine.links.wire import Key, Message
+from flyte_nb.core.transport.payload import SMALL_BYTES
+from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.process.code import CodeNotLoadedError
 from flyte_nb.worker.process.soundness import escaped_from, intact
+from flyte_nb.worker.rows import QueuedBundle, RowEnd
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
@@ -54,6 +57,9 @@ class _Host(Protocol):
     def lane_opened(self, lane: LaneThread) -> None: ...
     def lane_closed(self, lane: LaneThread) -> None: ...
     def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
+    def report_rows(
+        self, lane: LaneThread, alone: list[tuple[int, int]], ends: list[RowEnd], wrote: list[Key]
+    ) -> None: ...
 
     # On the lane's thread.
     def meter(self, held: Callable[[], float]) -> slots.RecordingMeter: ...
@@ -71,6 +77,18 @@ def _checkpoint() -> None:
     """
 
 
+_Item = TypeVar("_Item")
+
+
+def taken(items: deque[_Item]) -> list[_Item]:
+    """Take all off; others may do so at the same time."""
+    found = []
+    with contextlib.suppress(IndexError):
+        while True:
+            found.append(items.popleft())
+    return found
+
+
 class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
@@ -82,12 +100,14 @@ class LaneThread:
         self.is_warm = is_warm
         self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
         self.meter = host.meter(self.holder.busy)
-        self.queue: deque[Work] = deque()
+        self.queue: deque[Work | QueuedBundle] = deque()
         self.started = 0
         self.finished = 0
         self.closed = False
         #: Attempts under way, by key.
         self.bodies: dict[Key, Body] = {}
+        #: Those whose start has been sent home.
+        self.announced: set[Key] = set()
         #: Their asyncio tasks; none where a body is what the thread does.
         self.tasks: dict[Key, asyncio.Task[Outcome]] = {}
         self.holder.has_begun = lambda: self.bodies
@@ -96,6 +116,10 @@ class LaneThread:
         self.location = (host.address, os.getpid(), lane_id[-6:])
         #: Ended and not yet reported. The thread appends; it and the host's loop take away.
         self.outcomes: deque[Outcome] = deque()
+        #: The same of rows: those that ended well; those that did not, whose outcomes are above; those that printed.
+        self.row_ends: deque[RowEnd] = deque()
+        self._alone: deque[tuple[int, int]] = deque()
+        self._wrote: deque[Key] = deque()
         self._reported_at = 0.0
         #: Counters as reported last: started, finished, blocked.
         self._reported: tuple[int, int, bool] = (0, 0, False)
@@ -108,7 +132,7 @@ class LaneThread:
 
     # -- from the host's loop -------------------------------------------------------------------------------------
 
-    def add(self, bundle: list[Work]) -> None:
+    def add(self, bundle: Iterable[Work | QueuedBundle]) -> None:
         """Queue a bundle."""
         self.queue.extend(bundle)
         self.wake()
@@ -117,24 +141,50 @@ class LaneThread:
         """Have the lane's thread check its queue."""
         raise NotImplementedError
 
-    def take_back(self) -> list[Key]:
-        """Take what has not begun off the queue."""
-        keys = []
+    def take_back(self) -> tuple[list[Key], list[tuple[int, array[int]]]]:
+        """Take what has not begun off the queue: keys, and rows by their number."""
+        keys, rows = [], []
         with contextlib.suppress(IndexError):
             while True:
-                keys.append(self.queue.popleft().key)
-        return keys
+                item = self.queue.popleft()
+                if isinstance(item, QueuedBundle):
+                    rows.append((item.bundle.number, item.take_back()))
+                else:
+                    keys.append(item.key)
+        return keys, rows
+
+    def recall(self, number: int) -> array[int]:
+        """Take rows of this number off the queue that have not begun."""
+        found = array("I")
+        for item in list(self.queue):
+            if isinstance(item, QueuedBundle) and item.bundle.number == number:
+                found.extend(item.take_back())
+        return found
 
     def take_out(self, key: Key) -> bool:
         """Take one attempt off the queue; False if it has begun, or is not here."""
-        for work in list(self.queue):
-            if work.key == key:
-                with contextlib.suppress(ValueError):
-                    self.queue.remove(work)
-                    self.started += 1
-                    self.finished += 1
-                    return True
+        for item in list(self.queue):
+            if isinstance(item, QueuedBundle):
+                if not item.take_out(key):
+                    continue
+            elif item.key != key:
+                continue
+            else:
+                try:
+                    self.queue.remove(item)
+                except ValueError:
+                    continue
+            self.started += 1
+            self.finished += 1
+            return True
         return False
+
+    def waits(self, key: Key) -> Work | QueuedBundle | None:
+        """What of the queue an attempt is that has not begun."""
+        for item in list(self.queue):
+            if item.has(key) if isinstance(item, QueuedBundle) else item.key == key:
+                return item
+        return None
 
     def interrupt(self, key: Key, why: str) -> None:
         """Have an attempt under way end."""
@@ -142,9 +192,11 @@ class LaneThread:
 
     def hand_back(self) -> None:
         """Return what has not begun to the owner, to be run elsewhere."""
-        keys = self.take_back()
+        keys, rows = self.take_back()
         if keys:
             self.host.send(self.owner, ("returned", self.id, keys))
+        for number, found in rows:
+            self.host.send(self.owner, ("rows_returned", self.id, ReturnedRows(number, found, recalled=False)))
 
     def report_waiting(self, parents: Container[tuple[str, str]]) -> None:
         """Report to the owner of a warm lane how many of its attempts await children, which those actions do."""
@@ -165,6 +217,22 @@ class LaneThread:
         return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > HAND_BACK_AFTER_S)
 
     # -- on the lane's thread -------------------------------------------------------------------------------------
+
+    def next_work(self) -> Work:
+        """Take the next attempt off the queue.
+
+        Raises:
+            IndexError: There is none.
+        """
+        while True:
+            item = self.queue.popleft()
+            if not isinstance(item, QueuedBundle):
+                return item
+            with contextlib.suppress(IndexError):
+                work = item.next()
+                if item.left:
+                    self.queue.appendleft(item)
+                return work
 
     def run(self) -> None:
         """Work until closed."""
@@ -218,8 +286,8 @@ class LaneThread:
         why, started, now = body.stop or "cancelled", body.started_at, time.time()
         return Outcome(*body.work[:3], why, None, None, started, now, "", self.location, body.meter.end(body))
 
-    def ended(self, outcome: Outcome) -> None:
-        """Note an outcome; it travels with others of the same few milliseconds."""
+    def ended(self, outcome: Outcome, work: Work, printed: int = 0) -> None:
+        """Note an outcome, and whether its body has printed; it travels with others of the same few milliseconds."""
         if _forks:  # a body has forked, and this is the child: its parent reports
             _exit(0)
         if not intact():
@@ -227,18 +295,29 @@ class LaneThread:
                 RuntimeError("modules that flyte_nb needs were removed, or replaced"), f"the end of {self.id}"
             )
         self.finished += 1
-        self.outcomes.append(outcome)
+        row = work.row
+        if row is not None and printed:
+            self._wrote.append(work.key)
+        if row is None:
+            self.outcomes.append(outcome)
+        elif outcome.kind == "ok" and type(outcome.value) is bytes and len(outcome.value) <= SMALL_BYTES:
+            self.row_ends.append(
+                (*row, outcome.started_at, outcome.ended_at, outcome.busy, outcome.value, outcome.preview)
+            )
+        else:
+            self._alone.append(row)
+            self.outcomes.append(outcome)
         if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
             self.report()
 
     def report(self) -> None:
         """Report to the owner what ended and how far the lane is. Also from the host's loop."""
-        outcomes = []
-        with contextlib.suppress(IndexError):
-            while True:
-                outcomes.append(self.outcomes.popleft())
+        alone, ends, wrote = taken(self._alone), taken(self.row_ends), taken(self._wrote)
+        outcomes = taken(self.outcomes)
         counters = (self.started, self.finished, self.blocked)
-        if outcomes or counters != self._reported:
+        if alone or ends or wrote:
+            self.host.post(self.host.report_rows, self, alone, ends, wrote)
+        if outcomes or ends or counters != self._reported:
             self._reported = counters
             self._reported_at = time.perf_counter()
             self.host.post(self.host.report, self, outcomes, (*counters[:2], self.holder.busy(), counters[2]))
@@ -251,10 +330,10 @@ class LaneThread:
         except CodeNotLoadedError as exc:
             why = type(exc.__cause__ or exc).__name__
             note = ErrorNote("system", why, f"{work.label}: {exc} (worker {self.host.address})", recoverable=False)
-            self.ended(Outcome(*work[:3], "error", error=note))
+            self.ended(Outcome(*work[:3], "error", error=note), work)
             return None
         except Exception as exc:
-            self.ended(Outcome(*work[:3], "error", error=broken(exc)))
+            self.ended(Outcome(*work[:3], "error", error=broken(exc)), work)
             return None
         self.bodies[work.key] = body
         self.host.begin(self, body)
@@ -310,7 +389,7 @@ class SyncLane(LaneThread):
             self.holder.take()
             self.holder.share()  # first: what is in the queue meanwhile can be handed back, or cancelled
             try:
-                work = self.queue.popleft()
+                work = self.next_work()
             except IndexError:
                 if not self._wait():
                     return
@@ -352,7 +431,7 @@ class SyncLane(LaneThread):
                     continue
             del self.bodies[work.key]
             self.host.finish(body)
-            self.ended(body.outcome or self.stopped(body))
+            self.ended(body.outcome or self.stopped(body), work, body.output.writes)
 
 
 class AsyncLane(LaneThread):
@@ -424,7 +503,7 @@ class AsyncLane(LaneThread):
     def _pump(self) -> None:
         """Begin one attempt, then come back after its first step."""
         try:
-            work = self.queue.popleft()
+            work = self.next_work()
         except IndexError:
             self._pumping = False
             if self.closed and not self.tasks:
@@ -452,7 +531,8 @@ class AsyncLane(LaneThread):
                 task.exception()
             self.host.finish(body)
             # Without an outcome it was cancelled before its first step.
-            self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
+            outcome = body.outcome or Outcome(*body.work[:3], body.stop or "cancelled")
+            self.ended(outcome, body.work, body.output.writes)
         except Exception as exc:
             self.host.failed(exc, "the end of an action")
             raise

@@ -25,6 +25,7 @@ from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.attempts.surroundings import applied
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
+from flyte_nb.core.history.columns import PREVIEW_CHARS
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
@@ -41,9 +42,6 @@ _NONE = pickle.dumps(None, 5)
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
 GRACE = 3.0
-
-#: Longest text of a result kept with its action, in characters.
-PREVIEW_CHARS = 300
 
 
 class PreviewStore(Protocol):
@@ -310,6 +308,8 @@ class Body:
             raise too_large(self.task, f"the result of {self.task.name}", value, inline_bytes(payload))
         if self.previews is not None and small(payload) is None:
             self.previews.put((self.work.run, self.work.action), value, payload)
+        if self.work.row is not None and type(payload) is bytes and b"\x93" not in payload:
+            return self._ended("ok", payload)  # plain: who looks makes the text of it
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
     def _raised(self, exc: BaseException) -> Outcome:

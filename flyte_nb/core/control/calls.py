@@ -20,6 +20,10 @@ from flyte_nb.errors import BaseRuntimeError
 CALL_SITE_DIGITS = 16
 
 
+#: How an error begins of a result that cannot be made here.
+RESULT = "the task {} succeeded, but its result"
+
+
 class TaskSpec(Protocol):
     """A task, as controllers and executors need it: `flyte_nb.core.tasks.task.Task`, or a condition's stand-in for one."""
 
@@ -106,7 +110,7 @@ class Settled:
             call = self.call
             if call is None:
                 return rebuilt(self.payload, "the result")
-            value = rebuilt(self.payload, "the task {} succeeded, but its result", call.task.name)
+            value = rebuilt(self.payload, RESULT, call.task.name)
             if getattr(call.task, "unannotated", False) and not missing_annotations.was_said():
                 task: Any = call.task
                 named = task.interface.named(*loads(call.payload))

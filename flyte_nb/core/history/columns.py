@@ -56,6 +56,14 @@ def plain_value(data: bytes) -> Any:
     return _Plain(io.BytesIO(data)).load()
 
 
+def label_in(labels: ev.Labels, inputs: bytes, row: int) -> str:
+    """The label of a row."""
+    if isinstance(labels, list):
+        return labels[row]
+    short, names, given = labels
+    return label_of(short, (plain_value(inputs)[0][:given], {}), names)
+
+
 class Columns:
     """The calls of one `flyte_nb.core.history.events.CallsQueued`."""
 
@@ -118,11 +126,7 @@ class Columns:
 
     def label(self, row: int) -> str:
         """As of `flyte_nb.core.values.describe.label_of`."""
-        labels = self.call.labels
-        if isinstance(labels, list):
-            return labels[row]
-        short, names, given = labels
-        return label_of(short, (plain_value(self.inputs[row])[0][:given], {}), names)
+        return label_in(self.call.labels, self.inputs[row], row)
 
     def phase(self, row: int) -> Phase:
         """The phase of a row."""

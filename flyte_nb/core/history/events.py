@@ -1,9 +1,9 @@
 """Everything that can happen to a run, as small frozen facts. Runs in: everywhere.
 
-Each event has one author: `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted` the session; `ActionQueued`/`ActionNoted`/`ActionEnded`
-the controller that awaits the action (it numbers the states of one action with ``seq``; `CallsQueued`/`CallsEnded` are many at
-once), and `AttemptEnded`, from the worker's outcome; `AttemptStarted`/`Logged`/`Reported` the worker. Authors race, so
-`flyte_nb.core.history.reducer` folds them in any order to the same state.
+Each event has one author. `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted`: the session. `ActionQueued`/`ActionNoted`/
+`ActionEnded`: the controller that awaits the action; it numbers the states of one action with ``seq``, and tells of many alike
+at once with `CallsQueued`/`CallsEnded`. `AttemptEnded`: the same, from the worker's outcome. `AttemptStarted`/`Logged`/
+`Reported`: the worker. Authors race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class ActionQueued(NamedTuple):
     inputs: bytes | None = None
 
 
+#: Labels of alike calls, in order; or, where inputs are plain values: the task's short name, names of its inputs, and how many
+#: of them were given.
+Labels = list[str] | tuple[str, tuple[str, ...], int]
+
+
 class CallsQueued(NamedTuple):
     """Alike calls were made, one after another: an `ActionQueued` of each."""
 
@@ -78,8 +83,7 @@ class CallsQueued(NamedTuple):
     names: bytes
     suffix: str
     inputs: list[bytes]
-    #: Labels; or, where inputs are plain values: the task's short name, names of its inputs, and how many were given.
-    labels: list[str] | tuple[str, tuple[str, ...], int]
+    labels: Labels
 
 
 class CallsEnded(NamedTuple):

@@ -291,7 +291,7 @@ class CellRunControl(RunControl):
         record = self.record
         if record is None or record.state.ended_at is not None or self._retrying:
             return
-        if self.engine.controller.unfinished(self.name) or self.engine.is_open(self.name):
+        if self.engine.controller.is_busy(self.name) or self.engine.is_open(self.name):
             self.engine.gateway.loop.call_later(0.02, self.close_when_quiet, looks + 1)
             return
         retry.close_cell(self.engine, record)

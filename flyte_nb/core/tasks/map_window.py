@@ -15,17 +15,22 @@ import math
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from flyte_nb.core.control.calls import Settled
+from flyte_nb.core.control.calls import RESULT, Settled
 from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.rows import Rows
+from flyte_nb.core.interface import missing_annotations
+from flyte_nb.core.tasks.alike import LEAST, MOST, RowMaker, may_be_rows
 from flyte_nb.core.tasks.context import Context, group_name
 from flyte_nb.core.tasks.prepare import code_of, prepare
 from flyte_nb.core.tasks.task import Task, inside_trace
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import Mailbox, running_loop
+from flyte_nb.core.transport.payload import rebuilt
 from flyte_nb.core.values.describe import repr_with_type
 
 #: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
@@ -61,8 +66,9 @@ class Target:
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
         #: Whether no code of the user's runs between one input and the next, which could change what the task sees.
         self.plain = False
-        #: Whether the number of inputs is known before they are taken.
+        #: Whether the number of inputs is known before they are taken; it, as far as it is.
         self.sized = True
+        self.count = 0
         if partial:
             self._check_partial()
         for each in iterables:
@@ -95,6 +101,7 @@ class Target:
         """Arguments of one call after another; the shortest iterable decides the length."""
         self.plain = all(type(each) in _PLAIN for each in iterables)
         self.sized = any(hasattr(type(each), "__len__") for each in iterables)
+        self.count = min(map(len, iterables), default=0) if self.plain else 0  # type: ignore[arg-type]
         return zip(*iterables, strict=False) if iterables else iter(())
 
 
@@ -117,8 +124,8 @@ class Window:
         self._inputs = inputs
         self._group = f"{target.task.name}_{group_name(group) if group else 'map'}"
         self._limit = limit if limit > 0 or target.sized else MAX_AHEAD
-        #: Calls are submitted once so many are free: one where the user gave the limit; else a batch, which is cheaper.
-        self._refill = 1 if limit > 0 else MAX_AHEAD // 2
+        #: Calls are submitted once so many are free: one where the user gave a small limit; else a batch, which is cheaper.
+        self._refill = (limit // 4 if limit >= MAX_AHEAD // 4 else 1) if limit > 0 else MAX_AHEAD // 2
         self._return_exceptions = return_exceptions
         #: Results by index that came before their turn.
         self.done: dict[int, Settled] = {}
@@ -128,13 +135,19 @@ class Window:
         self.exhausted = False
         #: The task as it is for the calls of one batch.
         self._code: CodeVersion | None = None
+        #: Calls that were handed over as rows, by the index of the first; without those that all results were taken of.
+        self._rows: deque[tuple[int, Rows]] = deque()
+        self._may_be_rows = not target.kwargs and may_be_rows(context, target.task)
+        self._maker: RowMaker | None = None
+        self._taken = 0
         #: First failure in order of arrival, for ``return_exceptions=False``.
         self.failed: Settled | None = None
         self.wake: Callable[[], None] = lambda: None
 
     def fill(self) -> None:
         """Submit as many calls as may be in flight."""
-        free = self._limit - len(self.tickets) if self._limit > 0 else -1
+        free = self._limit - self._out if self._limit > 0 else -1
+        alike = self._may_be_rows and (free < 0 or free >= LEAST)
         batch: list[Ticket] = []
         self._code = None
         until = math.inf if self._target.sized else time.perf_counter() + FILL_SECONDS
@@ -146,6 +159,8 @@ class Window:
             if slow or len(batch) >= SUBMIT_BATCH:
                 self._hand_over(batch)
                 batch = []
+            if slow or (self._maker is not None and len(self._maker) >= (MOST if self._rows else LEAST)):
+                self._hand_over_rows()
             if slow:
                 until = time.perf_counter() + FILL_SECONDS
             try:
@@ -154,11 +169,47 @@ class Window:
                 self.exhausted = True
                 break
             free -= 1
+            if alike and max(self._target.count, self.submitted) >= LEAST and self._add_row(values):
+                continue
+            self._hand_over_rows()
             ticket = self._ticket(values)
             if ticket is not None:
                 batch.append(ticket)
         if batch:
             self._hand_over(batch)
+        self._hand_over_rows()
+
+    @property
+    def _out(self) -> int:
+        """Calls of which no result was taken yet."""
+        return self.submitted - self._taken
+
+    def _add_row(self, values: tuple[Any, ...]) -> bool:
+        """Make the next call a row; False if it must be one of its own, or cannot be made."""
+        target, maker = self._target, self._maker
+        try:
+            if maker is None or not target.plain:
+                code = code_of(self.gateway, target.task)
+                if maker is None or maker.rows.code is not code:
+                    self._hand_over_rows()
+                    settle = functools.partial(self._settle_row, self.submitted)
+                    maker = self._maker = RowMaker(self._context, target.task, self._group, code, self.wake, settle)
+            added = maker.add((*target.args, *values))
+        except Exception:  # made once more, as a call of its own, it says so
+            return False
+        self.submitted += added
+        return added
+
+    def _hand_over_rows(self) -> None:
+        maker, self._maker = self._maker, None
+        if maker is not None and len(maker):
+            rows = maker.sealed()
+            self._rows.append((self.submitted - len(rows), rows))
+            self.gateway.submit_rows(rows)
+            time.sleep(0)
+
+    def _settle_row(self, first: int, _rows: Rows, row: int, settled: Settled) -> None:
+        self._settle(first + row, settled)
 
     def _ticket(self, values: tuple[Any, ...]) -> Ticket | None:
         """The next call; None if it cannot be made, which is its result."""
@@ -190,19 +241,18 @@ class Window:
     def cancel(self, then: Callable[[], None]) -> bool:
         """Cancel what is still out, if anything is; `then` is called, on the controller's thread, when it has ended."""
         out = [t for index, t in self.tickets.items() if index not in self.done and t.call is not None]
-        if out:
-            self.gateway.drop_all(out, "the map ended early", then)
-        return bool(out)
+        rows = [rows for _, rows in self._rows if rows.left]
+        if out or rows:
+            self.gateway.drop_all(out, "the map ended early", then, rows)
+        return bool(out or rows)
 
     def has(self, index: int) -> bool:
         """Submit what may be in flight now; whether there is an input with this index."""
-        if not self.exhausted and (
-            not self.submitted or (self._limit > 0 and self._limit - len(self.tickets) >= self._refill)
-        ):
+        if not self.exhausted and (not self.submitted or (self._limit > 0 and self._limit - self._out >= self._refill)):
             self.fill()
         return not self.exhausted or index < self.submitted
 
-    def arrivals(self) -> Iterator[Settled | None]:
+    def arrivals(self) -> Iterator[Settled | bytes | None]:
         """The results in order; None where the next one is not there, and is to be waited for until `wake` is called."""
         for index in itertools.count():
             if not self.has(index):
@@ -211,18 +261,37 @@ class Window:
                 yield None
             yield settled
 
-    def take(self, index: int) -> Settled | None:
+    def take(self, index: int) -> Settled | bytes | None:
         """The result with this index if it is there; any failure, as soon as there is one, where failures are raised."""
-        settled = self.done.pop(index, None)
-        if settled is not None:
-            del self.tickets[index]
-            return settled
+        if self._rows and index >= self._rows[0][0]:
+            found = self._take_row(index - self._rows[0][0])
+        else:
+            found = self.done.pop(index, None)
+            if found is not None:
+                del self.tickets[index]
+        if found is not None:
+            self._taken += 1
+            return found
         return None if self._return_exceptions else self.failed
 
-    def open(self, settled: Settled) -> Any:
+    def _take_row(self, row: int) -> Settled | bytes | None:
+        first, rows = self._rows[0]
+        found: Settled | bytes | None = rows.results[row] or self.done.pop(first + row, None) or rows.rest
+        if found is None:
+            return None
+        if row + 1 == len(rows):
+            self._rows.popleft()
+        task = self._target.task
+        if task.unannotated and type(found) is bytes and not missing_annotations.was_said():
+            return Settled("ok", rows.call(row), found)
+        return found
+
+    def open(self, settled: Settled | bytes) -> Any:
         """The value, or its error: raised, or as a value."""
         try:
-            return settled.result()
+            if type(settled) is bytes:
+                return rebuilt(settled, RESULT, self._target.task.name)
+            return settled.result()  # type: ignore[union-attr]
         except Exception as exc:  # a CancelledError is none
             if not self._return_exceptions:
                 raise

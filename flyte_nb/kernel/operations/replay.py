@@ -124,7 +124,7 @@ def _close(session: Session, info: RunInfo, body: Body) -> None:
 
 
 def _close_when_quiet(session: Session, run: str, phase: Phase, note: ErrorNote | None) -> None:
-    if session.engine.controller.unfinished(run):
+    if session.engine.controller.is_busy(run):
         session.engine.thread.loop.call_later(0.05, _close_when_quiet, session, run, phase, note)
         return
     session.store.append(ev.RunClosed(run, phase, time.time(), note))

@@ -1,0 +1,108 @@
+"""Rows in a lane's queue: alike attempts as they came, made into attempts one by one. Runs in: worker process."""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from flyte_nb.core.control.rows import Ends
+from flyte_nb.core.control.work import Location, Work
+from flyte_nb.core.history.columns import DIGEST, label_in
+from flyte_nb.engine.links.wire import Key, RowBundle
+
+
+class RowWork(Work):
+    """An attempt that is a row; its label is made when somebody asks."""
+
+    __slots__ = ()
+
+    @property
+    def label(self) -> str:
+        """As of `Work`."""
+        labels: Any = self[4]
+        return label_in(labels, self[3], 0)  # type: ignore[arg-type]  # rows have one piece
+
+
+_new = tuple.__new__
+
+
+class QueuedBundle:
+    """A bundle of rows, of which some have not begun."""
+
+    __slots__ = ("_facts", "bundle", "left")
+
+    def __init__(self, bundle: RowBundle) -> None:
+        self.bundle = bundle
+        #: Places of those that have not begun. The lane takes from it, and the host's loop.
+        self.left = deque(range(len(bundle.payloads)))
+        # The fields of `Work` behind the label.
+        self._facts = (bundle.group, (), 0.0, (), bundle.parent, bundle.on_failure, bundle.version)
+
+    def next(self) -> RowWork:
+        """The next attempt.
+
+        Raises:
+            IndexError: There is none.
+        """
+        at, bundle = self.left.popleft(), self.bundle
+        labels = bundle.labels
+        if isinstance(labels, list):
+            labels = [labels[at]]
+        work = (
+            bundle.run,
+            self._name(at),
+            0,
+            bundle.payloads[at],
+            labels,
+            *self._facts,
+            (bundle.number, bundle.low + at),
+        )
+        return _new(RowWork, work)
+
+    def _name(self, at: int) -> str:
+        return self.bundle.names[DIGEST * at : DIGEST * (at + 1)].hex() + self.bundle.suffix
+
+    def take_back(self) -> array[int]:
+        """Take off what has not begun, as rows of the owner."""
+        found = array("I")
+        with contextlib.suppress(IndexError):
+            while True:
+                found.append(self.bundle.low + self.left.popleft())
+        return found
+
+    def has(self, key: Key) -> bool:
+        """Whether an attempt waits here."""
+        return any(key == (self.bundle.run, self._name(at), 0) for at in list(self.left))
+
+    def take_out(self, key: Key) -> bool:
+        """Take one attempt off; False if it does not wait here."""
+        for at in list(self.left):
+            if key == (self.bundle.run, self._name(at), 0):
+                with contextlib.suppress(ValueError):
+                    self.left.remove(at)
+                    return True
+        return False
+
+
+#: How a row ended: number of the rows, row, began, ended, slot time, result, text of it if it is not plain.
+RowEnd = tuple[int, int, float, float, float, bytes, str]
+
+
+def ends_of(found: Iterable[RowEnd], location: Location) -> list[tuple[int, Ends]]:
+    """As columns, by number of the rows, in order."""
+    by_number: dict[int, list[RowEnd]] = {}
+    for end in found:
+        by_number.setdefault(end[0], []).append(end)
+    made = []
+    for number, ends in by_number.items():
+        ends.sort(key=lambda end: end[1])
+        _, rows, started, ended, busy, outputs, texts = zip(*ends, strict=True)
+        previews = {at: text for at, text in enumerate(texts) if text}
+        columns = [array("d", started).tobytes(), array("d", ended).tobytes(), array("f", busy).tobytes()]
+        made.append(
+            (number, Ends(array("I", rows), columns[0], columns[1], columns[2], list(outputs), previews, location))
+        )
+    return made
