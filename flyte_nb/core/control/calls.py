@@ -101,6 +101,8 @@ class Settled:
     #: Class name in `flyte_nb.errors` that the caller gets, where it is not the error's own.
     code: str = ""
     message: str = ""
+    #: What the value is, as a sentence on it begins.
+    what: str = "the result"
 
     def result(self) -> Any:
         """The value, or its error raised. To be called in the caller's thread: unpickling may take long."""
@@ -109,7 +111,7 @@ class Settled:
             assert self.payload is not None
             call = self.call
             if call is None:
-                return rebuilt(self.payload, "the result")
+                return rebuilt(self.payload, self.what)
             value = rebuilt(self.payload, RESULT, call.task.name)
             if getattr(call.task, "unannotated", False) and not missing_annotations.was_said():
                 task: Any = call.task

@@ -167,14 +167,22 @@ class Batches:
 
     def ended(self, rows: Rows, ends: Ends) -> None:
         """Some open rows have ended well."""
-        for row in ends.rows:
-            rows.state[row] = ENDED
+        low, n = ends.rows[0], len(ends.rows)
+        in_a_row = ends.rows[-1] - low + 1 == n
+        if in_a_row:
+            rows.state[low : low + n] = bytes([ENDED]) * n
+        else:
+            for row in ends.rows:
+                rows.state[row] = ENDED
         if rows.reason:
             nothing: list[bytes | None] = [None] * len(ends.rows)
             self._end(rows, Phase.ABORTED, ends._replace(outputs=nothing, previews={}))
             return
-        for row, output in zip(ends.rows, ends.outputs, strict=True):
-            rows.results[row] = output
+        if in_a_row:
+            rows.results[low : low + n] = ends.outputs
+        else:
+            for row, output in zip(ends.rows, ends.outputs, strict=True):
+                rows.results[row] = output
         self._end(rows, Phase.SUCCEEDED, ends)
 
     def aborted(self, rows: Rows, which: array[int]) -> None:

@@ -61,7 +61,19 @@ def label_in(labels: ev.Labels, inputs: bytes, row: int) -> str:
     if isinstance(labels, list):
         return labels[row]
     short, names, given = labels
-    return label_of(short, (plain_value(inputs)[0][:given], {}), names)
+    try:
+        return label_of(short, (plain_value(inputs)[0][:given], {}), names)
+    except Exception:  # a file that was changed
+        return f"{short}(...)"
+
+
+def preview_of(output: bytes | None) -> str:
+    """A bounded text of a result that is a plain value; "" for nothing."""
+    try:
+        value = plain_value(output) if output is not None else None
+    except Exception:  # a file that was changed
+        return ""
+    return "" if value is None else brief(value, PREVIEW_CHARS)
 
 
 class Columns:
@@ -139,14 +151,7 @@ class Columns:
 
     def preview(self, row: int) -> str:
         """A bounded text of the result."""
-        output = self.outputs[row]
-        if row in self.previews or output is None:
-            return self.previews.get(row, "")
-        try:
-            value = plain_value(output)
-        except Exception:  # a file that was changed
-            return ""
-        return "" if value is None else brief(value, PREVIEW_CHARS)
+        return self.previews.get(row) or preview_of(self.outputs[row])
 
     def action(self, row: int) -> Action:
         """A row as an action: its own if it has one, else what is known of it now."""
@@ -203,10 +208,7 @@ class Columns:
         row, output = array("I", event.rows)[at], event.outputs[at]
         started, ended = (array("d", data)[at] for data in (event.started, event.ended))
         attempt = Attempt(0, started, ended, *event.location, array("f", event.busy)[at], event.phase.is_success)
-        preview = event.previews.get(at, "")
-        if not preview and output is not None:
-            value = plain_value(output)
-            preview = "" if value is None else brief(value, PREVIEW_CHARS)
+        preview = event.previews.get(at) or preview_of(output)
         return ev.ActionEnded(
             event.run, str(self.name(row)), 1, event.phase, event.at, None, False, output, preview,
             attempt if started else None,

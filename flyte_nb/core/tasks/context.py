@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import sys
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -18,17 +20,19 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings import validate
 from flyte_nb.core.values import redact
 
+#: Held for less than a microsecond; one for all scopes, of which each action has its own.
+_counting = threading.Lock()
+
 
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
-    __slots__ = ("_again", "_counting", "_made", "attachments", "records", "stopped", "watch")
+    __slots__ = ("_again", "_made", "attachments", "records", "stopped", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         #: Calls so far: each once, as a number, which takes half of what bytes do; and how often those that were made again.
-        self._made: set[int] = set()
+        self._made: set[int] | None = None
         self._again: dict[int, int] = {}
-        self._counting = threading.Lock()
         #: Results of children that completed in an earlier attempt, by action name (`flyte_nb.core.control.replay`).
         self.records: dict[str, Any] = records or {}
         #: ``ctx().data`` and the like.
@@ -45,13 +49,29 @@ class CallScope:
 
     def next(self, key: bytes) -> int:
         """How often this call was made so far, from 1."""
-        number = int.from_bytes(key, "little")
-        with self._counting:
-            if number not in self._made:
-                self._made.add(number)
-                return 1
-            found = self._again[number] = self._again.get(number, 1) + 1
-            return found
+        number = int.from_bytes(key, sys.byteorder)
+        with _counting:
+            return self._next(number)
+
+    def _next(self, number: int) -> int:
+        if self._made is None:
+            self._made = set()
+        if number not in self._made:
+            self._made.add(number)
+            return 1
+        found = self._again[number] = self._again.get(number, 1) + 1
+        return found
+
+    def next_of(self, keys: bytes) -> list[int] | None:
+        """As `next`, of many keys of 8 bytes each; None if each was made for the first time."""
+        numbers = array("Q", keys)
+        new = set(numbers)
+        with _counting:
+            if len(new) == len(numbers) and (self._made is None or self._made.isdisjoint(new)):
+                self._made = new if self._made is None else self._made
+                self._made |= new
+                return None
+            return [self._next(number) for number in numbers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

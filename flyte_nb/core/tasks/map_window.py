@@ -12,6 +12,8 @@ import contextlib
 import functools
 import itertools
 import math
+import operator
+import pickle
 import sys
 import threading
 import time
@@ -30,7 +32,6 @@ from flyte_nb.core.tasks.prepare import code_of, prepare
 from flyte_nb.core.tasks.task import Task, inside_trace
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import Mailbox, running_loop
-from flyte_nb.core.transport.payload import rebuilt
 from flyte_nb.core.values.describe import repr_with_type
 
 #: Seconds that a map which ends early waits for its cancelled items. A body has a few seconds for its clean-up, then its
@@ -139,6 +140,8 @@ class Window:
         self._rows: deque[tuple[int, Rows]] = deque()
         self._may_be_rows = not target.kwargs and may_be_rows(context, target.task)
         self._maker: RowMaker | None = None
+        #: Inputs that were taken of the iterables and of which no calls were made yet.
+        self._ahead: deque[tuple[Any, ...]] = deque()
         self._taken = 0
         #: First failure in order of arrival, for ``return_exceptions=False``.
         self.failed: Settled | None = None
@@ -163,14 +166,17 @@ class Window:
                 self._hand_over_rows()
             if slow:
                 until = time.perf_counter() + FILL_SECONDS
+            if alike and max(self._target.count, self.submitted) >= LEAST:
+                added = self._add_rows(free)
+                free -= added
+                if added and not self._ahead:
+                    continue
             try:
-                values = next(self._inputs)
+                values = self._ahead.popleft() if self._ahead else next(self._inputs)
             except StopIteration:
                 self.exhausted = True
                 break
             free -= 1
-            if alike and max(self._target.count, self.submitted) >= LEAST and self._add_row(values):
-                continue
             self._hand_over_rows()
             ticket = self._ticket(values)
             if ticket is not None:
@@ -184,20 +190,29 @@ class Window:
         """Calls of which no result was taken yet."""
         return self.submitted - self._taken
 
-    def _add_row(self, values: tuple[Any, ...]) -> bool:
-        """Make the next call a row; False if it must be one of its own, or cannot be made."""
+    def _add_rows(self, free: int) -> int:
+        """Make the next calls rows; of those that were taken and are none, the first must be a call of its own."""
         target, maker = self._target, self._maker
-        try:
-            if maker is None or not target.plain:
+        room = (MOST if self._rows else LEAST) - (len(maker) if maker is not None else 0)
+        # Between one input and the next code of the user's may run, which changes what the task sees.
+        most = min(room, free if free > 0 else room) if target.plain else 1
+        values = [self._ahead.popleft() for _ in range(min(most, len(self._ahead)))]
+        values += itertools.islice(self._inputs, most - len(values))
+        if not values:
+            return 0
+        if maker is None or not target.plain:
+            try:
                 code = code_of(self.gateway, target.task)
-                if maker is None or maker.rows.code is not code:
-                    self._hand_over_rows()
-                    settle = functools.partial(self._settle_row, self.submitted)
-                    maker = self._maker = RowMaker(self._context, target.task, self._group, code, self.wake, settle)
-            added = maker.add((*target.args, *values))
-        except Exception:  # made once more, as a call of its own, it says so
-            return False
+            except Exception:  # as a call of its own it says so
+                self._ahead.extendleft(reversed(values))
+                return 0
+            if maker is None or maker.rows.code is not code:
+                self._hand_over_rows()
+                settle = functools.partial(self._settle_row, self.submitted)
+                maker = self._maker = RowMaker(self._context, target.task, self._group, code, self.wake, settle)
+        added = maker.add([(*target.args, *each) for each in values] if target.args else values)
         self.submitted += added
+        self._ahead.extendleft(reversed(values[added:]))
         return added
 
     def _hand_over_rows(self) -> None:
@@ -252,46 +267,57 @@ class Window:
             self.fill()
         return not self.exhausted or index < self.submitted
 
-    def arrivals(self) -> Iterator[Settled | bytes | None]:
-        """The results in order; None where the next one is not there, and is to be waited for until `wake` is called."""
-        for index in itertools.count():
-            if not self.has(index):
-                return
-            while (settled := self.take(index)) is None:
-                yield None
-            yield settled
+    def arrivals(self) -> Iterator[Settled | list[bytes] | None]:
+        """The results in order; None where the next one is not there, and is to be waited for until `wake` is called.
 
-    def take(self, index: int) -> Settled | bytes | None:
+        Those of rows come as payloads, for `value`, several at a time.
+        """
+        index = 0
+        while self.has(index):
+            settled = self.take(index)
+            yield settled
+            if settled is not None:
+                index = self._taken
+
+    def take(self, index: int) -> Settled | list[bytes] | None:
         """The result with this index if it is there; any failure, as soon as there is one, where failures are raised."""
         if self._rows and index >= self._rows[0][0]:
-            found = self._take_row(index - self._rows[0][0])
+            found = self._take_rows(index - self._rows[0][0])
         else:
             found = self.done.pop(index, None)
             if found is not None:
                 del self.tickets[index]
-        if found is not None:
-            self._taken += 1
-            return found
-        return None if self._return_exceptions else self.failed
+                self._taken += 1
+        return found if found is not None or self._return_exceptions else self.failed
 
-    def _take_row(self, row: int) -> Settled | bytes | None:
+    def _take_rows(self, row: int) -> Settled | list[bytes] | None:
         first, rows = self._rows[0]
-        found: Settled | bytes | None = rows.results[row] or self.done.pop(first + row, None) or rows.rest
-        if found is None:
-            return None
-        if row + 1 == len(rows):
+        results, task = rows.results, self._target.task
+        found: Any
+        if results[row] is None:
+            found = self.done.pop(first + row, None) or rows.rest
+            taken = int(found is not None)
+        elif task.unannotated and not missing_annotations.was_said():
+            found, taken = Settled("ok", rows.call(row), results[row]), 1
+        else:
+            found = list(itertools.takewhile(_is_there, itertools.islice(results, row, None)))
+            taken = len(found)
+        self._taken += taken
+        if row + taken == len(rows):
             self._rows.popleft()
-        task = self._target.task
-        if task.unannotated and type(found) is bytes and not missing_annotations.was_said():
-            return Settled("ok", rows.call(row), found)
-        return found
+        return found  # type: ignore[no-any-return]
 
-    def open(self, settled: Settled | bytes) -> Any:
+    def value(self, payload: bytes) -> Any:
+        """A value of a row; or the error that it cannot be made, raised or as a value."""
+        try:
+            return pickle.loads(payload)
+        except Exception:
+            return self.open(Settled("ok", None, payload, what=RESULT.format(self._target.task.name)))
+
+    def open(self, settled: Settled) -> Any:
         """The value, or its error: raised, or as a value."""
         try:
-            if type(settled) is bytes:
-                return rebuilt(settled, RESULT, self._target.task.name)
-            return settled.result()  # type: ignore[union-attr]
+            return settled.result()
         except Exception as exc:  # a CancelledError is none
             if not self._return_exceptions:
                 raise
@@ -323,6 +349,9 @@ class Window:
         if self.cancel(lambda: box.post(ended.set)):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), END_PATIENCE)
+
+
+_is_there = functools.partial(operator.is_not, None)
 
 
 def _ignore(_settled: Settled) -> None:
