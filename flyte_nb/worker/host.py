@@ -8,6 +8,7 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+import functools
 from array import array
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -213,7 +214,7 @@ class Host:
         premises = self.premises
         if not premises.everywhere.idle.is_set():
             premises.everywhere.idle.wait()
-        run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
+        run, sink = self.runs[work.run], functools.partial(LineBuffer, self.emitter, work)
         copy = self.code.copy(work.version)
         body = Body(
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
@@ -249,7 +250,7 @@ class Host:
         if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
             self.post(self.retained.forget, work.run, work.action)
         # A call that it made last may not have reached the controller yet.
-        if body.context.scope.has_called or (work.run, work.action) in self.controller.children:
+        if body.has_called or (work.run, work.action) in self.controller.children:
             self.post(warn_of_orphans, self.controller, self.emitter.emit, work)
 
     def _drew(self, body: Body, seed: bytes) -> None:

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
@@ -28,22 +29,37 @@ class Sink(Protocol):
         """Take one line."""
 
 
+#: Held while a sink is made.
+_making = threading.Lock()
+
+
 class Output:
-    """The open lines of one attempt, per stream."""
+    """The open lines of one attempt, per stream. Its sink is made when something is written: most bodies print nothing."""
 
-    __slots__ = ("_partial", "sink", "writes")
+    __slots__ = ("_make", "_partial", "_sink", "writes")
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
-        self._partial: dict[str, str] = {}
+    def __init__(self, make_sink: Callable[[], Sink]) -> None:
+        self._make = make_sink
+        self._sink: Sink | None = None
+        self._partial: dict[str, str] | None = None
         #: How often something was written.
         self.writes = 0
+
+    @property
+    def sink(self) -> Sink:
+        """Where its lines go."""
+        with _making:
+            if self._sink is None:
+                self._sink = self._make()
+            return self._sink
 
     def write(self, stream: str, text: str) -> None:
         """Take text: send whole lines, buffer the rest until its end."""
         if not text:
             return
         self.writes += 1
+        if self._partial is None:
+            self._partial = {}
         *lines, rest = (self._partial.pop(stream, "") + text).split("\n")
         now = time.time()
         for line in lines:
@@ -55,10 +71,9 @@ class Output:
 
     def close(self) -> None:
         """Let unfinished lines go."""
-        now = time.time()
         while self._partial:
             stream, text = self._partial.popitem()
-            self.sink.line(LogLine(now, stream, text.rsplit("\r", 1)[-1]))
+            self.sink.line(LogLine(time.time(), stream, text.rsplit("\r", 1)[-1]))
 
 
 #: The output of the running attempt; None outside one.

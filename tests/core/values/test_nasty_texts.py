@@ -131,7 +131,7 @@ def test_what_is_printed_is_read_in_time_that_grows_with_it(tmp_path) -> None:
         spent = []
         for size in (SIZE // 8, SIZE):
             began = time.thread_time()
-            Output(_sink()).write("stdout", TEXTS[name][:size])
+            Output(_sink).write("stdout", TEXTS[name][:size])
             LogFile(tmp_path / "1").write(TEXTS[name][:size])
             spent.append(time.thread_time() - began)
 
