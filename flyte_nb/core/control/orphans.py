@@ -49,19 +49,18 @@ def waiting(store: RunStore, worker: str) -> frozenset[tuple[str, str]]:
                 continue
             attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
             began = attempt.started_at if attempt is not None else None
-            children = record.children_of(name)
             if attempt is not None and attempt.worker != worker:  # executed anew already, under the same number
-                waited = any(worker in child.owners for child in children)
+                waited = any(worker in child.owners for child in record.children_of(name))
             else:
-                waited = any(_holds_up(child, began) for child in children)
+                waited = record.awaits(name) or (began is not None and _has_got(record, name, began))
             if waited:
                 found.add((record.state.run, name))
     return frozenset(found)
 
 
-def _holds_up(child: Action, began: float | None) -> bool:
-    """Whether a parent that began then awaits this child, or has got its result."""
-    return not child.phase.is_terminal or bool(began and child.ended_at and child.ended_at > began)
+def _has_got(record: RunRecord, name: str, began: float) -> bool:
+    """Whether an action that began then has got a result of a child."""
+    return any(child.ended_at is not None and child.ended_at > began for child in record.children_of(name))
 
 
 def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:

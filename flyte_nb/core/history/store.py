@@ -119,6 +119,11 @@ class RunRecord:
         """Children of an action, group by group, each in order of arrival."""
         return [self.actions[m] for key in self.children.get(name, ()) for m in self.groups[key].members]
 
+    def awaits(self, name: str) -> bool:
+        """Whether a child of an action has not ended."""
+        groups = [self.groups[key] for key in self.children.get(name, ())]
+        return any(len(group.members) > sum(group.counts[code] for code in TERMINAL_CODES) for group in groups)
+
     def count(self, *phases: Phase) -> int:
         """How many actions (the root aside) are in one of these phases."""
         return sum(group.count(*phases) for group in self.groups.values())
