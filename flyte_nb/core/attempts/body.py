@@ -151,8 +151,8 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane", "location",
-        "meter", "outcome", "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
+        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane",
+        "location", "meter", "outcome", "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(

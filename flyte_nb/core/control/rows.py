@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.control.calls import Call, Settled, TaskSpec
@@ -38,7 +38,7 @@ class Rows:
 
     def __init__(
         self, task: TaskSpec, run: RunInfo, parent: str, group: str, code: Any, suffix: str,
-        deliver: Callable[[], None], settle_one: Callable[[Rows, int, Settled], None],
+        deliver: Callable[[Collection[int]], None], settle_one: Callable[[Rows, int, Settled], None],
     ) -> None:  # fmt: skip
         self.number = next(_numbers)
         self.task = task
@@ -56,8 +56,8 @@ class Rows:
         self.results: list[bytes | None] = []
         #: How every open row is settled, once all of them are.
         self.rest: Settled | None = None
-        #: Called when results have come, or all rows are settled; None once nobody waits.
-        self.deliver: Callable[[], None] | None = deliver
+        #: Called with rows whose results have come, or that are settled by `rest`; None once nobody waits.
+        self.deliver: Callable[[Collection[int]], None] | None = deliver
         #: Called with how a row was settled that went alone.
         self.settle_one = settle_one
         #: Rows that are actions in flight, or were.
@@ -125,6 +125,9 @@ class RowExecutor(Protocol):
 
     def go_alone(self, rows: Rows, row: int, work: Work, done: Callable[[Outcome], None]) -> None:
         """A row is an attempt of its own from now on, wherever it is."""
+
+    def forget(self, rows: Rows, which: Collection[int]) -> array[int]:
+        """Forget those of some rows that are queued, and return them."""
 
     def cancel_rows(self, rows: Rows) -> array[int]:
         """Return rows that are queued, and are forgotten; have workers give back others, or end them."""
@@ -197,8 +200,8 @@ class Batches:
     def _end(self, rows: Rows, phase: Phase, ends: Ends) -> None:
         now = self._controller.now()
         self._controller.emit(ev.CallsEnded(rows.run.name, rows.number, phase, now, ends.rows.tobytes(), *ends[1:]))
-        if rows.deliver is not None:
-            rows.deliver()
+        if rows.deliver is not None and not rows.reason:
+            rows.deliver(ends.rows)
         self._left(rows, len(ends.rows))
 
     def _left(self, rows: Rows, ended: int) -> None:
@@ -246,7 +249,7 @@ class Batches:
             elif not flight.ended:
                 self._controller.cancel(flight, reason)
         if rows.deliver is not None:
-            rows.deliver()
+            rows.deliver(rows.open(range(len(rows))))
         assert self.executor is not None
         self.aborted(rows, self.executor.cancel_rows(rows))
 
@@ -265,6 +268,23 @@ class Batches:
             self.cancel(rows, "cancelled", reason)
         else:  # cancelled before they were taken: they never existed
             rows.taken, rows.left = True, 0
+
+    def drop_some(self, rows: Rows, which: Collection[int], reason: str) -> None:
+        """Cancel some rows; their results are not delivered any more."""
+        still = rows.open(which)
+        if rows.reason or (len(still) == len(which) == len(rows)):
+            self.drop(rows, reason)
+            return
+        for row in which:
+            if (flight := rows.alone.get(row)) is not None and not flight.ended:
+                flight.deliver = None
+                self._controller.cancel(flight, reason)
+        assert self.executor is not None
+        self.aborted(rows, self.executor.forget(rows, frozenset(still)))
+        for row in rows.open(still):
+            if (flight := self.go_alone(rows, row)) is not None:
+                flight.deliver = None
+                self._controller.cancel(flight, reason)
 
     def cancel_run(self, run: str, reason: str, kind: str = "cancelled", parent: str = "") -> None:
         """Cancel the rows of a run, or of one parent in it."""

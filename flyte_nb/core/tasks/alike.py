@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pickle import dumps
 from typing import Any
 
@@ -18,7 +18,6 @@ from flyte_nb.core.control.rows import Rows
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.prepare import CODE_DIGITS, STOPPED, as_it_was, inputs_key
-from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.payload import PLAIN, SMALL_BYTES, dumps_call
 from flyte_nb.core.values import redact
@@ -32,7 +31,7 @@ MOST = 2_048
 _ATOMS = PLAIN - {complex}
 
 
-def may_be_rows(context: Context, task: Task[..., Any]) -> bool:
+def may_be_rows(context: Context, task: Any) -> bool:
     """Whether calls of a task are plain: nothing but their inputs and their results differs, or is to be watched."""
     run, config = context.run, task.config
     limits = config.timeout
@@ -62,7 +61,8 @@ class RowMaker:
     """
 
     def __init__(
-        self, context: Context, task: Task[..., Any], group: str, code: CodeVersion | None, deliver: Callable[[], None],
+        self, context: Context, task: Any, group: str, code: CodeVersion | None,
+        deliver: Callable[[Collection[int]], None],
         settle_one: Callable[[Rows, int, Settled], None],
     ) -> None:  # fmt: skip
         self._context = context

@@ -27,7 +27,7 @@ _counting = threading.Lock()
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
-    __slots__ = ("_again", "_made", "attachments", "records", "stopped", "watch")
+    __slots__ = ("_again", "_made", "attachments", "bursts", "dropped", "records", "stopped", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         #: Calls so far: each once, as a number, which takes half of what bytes do; and how often those that were made again.
@@ -35,6 +35,9 @@ class CallScope:
         self._again: dict[int, int] = {}
         #: Results of children that completed in an earlier attempt, by action name (`flyte_nb.core.control.replay`).
         self.records: dict[str, Any] = records or {}
+        #: `flyte_nb.core.tasks.burst`: those that go on in this turn of a loop, and rows whose awaits were cancelled in it.
+        self.bursts: dict[Any, Any] = {}
+        self.dropped: dict[Any, list[int]] = {}
         #: ``ctx().data`` and the like.
         self.attachments: dict[str, Any] = {}
         #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.UnawaitedCalls`); None in tasks.

@@ -209,7 +209,7 @@ class Window:
             if maker is None or maker.rows.code is not code:
                 self._hand_over_rows()
                 settle = functools.partial(self._settle_row, self.submitted)
-                maker = self._maker = RowMaker(self._context, target.task, self._group, code, self.wake, settle)
+                maker = self._maker = RowMaker(self._context, target.task, self._group, code, self._arrived, settle)
         added = maker.add([(*target.args, *each) for each in values] if target.args else values)
         self.submitted += added
         self._ahead.extendleft(reversed(values[added:]))
@@ -222,6 +222,10 @@ class Window:
             self._rows.append((self.submitted - len(rows), rows))
             self.gateway.submit_rows(rows)
             time.sleep(0)
+
+    def _arrived(self, _rows: object) -> None:
+        # On the controller's thread.
+        self.wake()
 
     def _settle_row(self, first: int, _rows: Rows, row: int, settled: Settled) -> None:
         self._settle(first + row, settled)

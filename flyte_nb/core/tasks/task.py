@@ -26,6 +26,7 @@ from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.awaited import is_awaited
+from flyte_nb.core.tasks.burst import Burst
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import STOPPED, prepare
@@ -164,6 +165,13 @@ class Task(TaskTemplate[P, R]):
             return await self.aio(*args, **kwargs)
         if context.trace:
             raise inside_trace(self, context)
+        if context.gateway.takes_rows and not kwargs:
+            bursts = context.scope.bursts
+            burst = bursts.get((self, context))
+            if burst is None:
+                bursts[self, context] = Burst(context, self, asyncio.get_running_loop())
+            elif (call := burst.call(args)) is not None:
+                return await call.wait(context)
         return await context.gateway.wait(prepare(context, self, args, kwargs))
 
     @overload

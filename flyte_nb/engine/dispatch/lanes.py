@@ -168,7 +168,10 @@ class Waiting:
         self.replace(())
 
     def single_out(self, of: QueuedRows, row: int, attempt: QueuedAttempt) -> None:
-        """Put an attempt in the place of its row."""
+        """Put an attempt in the place of its row; at the end if that was taken off."""
+        if not any(isinstance(item, Slice) and item.of is of for item in self._items):
+            self.append(attempt)
+            return
         items: list[QueuedAttempt | Slice] = []
         for item in self._items:
             if isinstance(item, Slice) and item.of is of and item.low <= row < item.high:

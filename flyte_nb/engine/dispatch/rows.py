@@ -6,7 +6,7 @@ Runs in: engine thread; worker loop.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flyte_nb.core.control.rows import OPEN, Batches, Ends, Rows
@@ -73,19 +73,18 @@ class RowDispatch:
         queued = self._unsettled.rows.get(rows.number)
         if queued is None:
             return array("I")
-        waiting, others = array("I"), []
-        for item in queued.group.queue:
-            if isinstance(item, Slice) and item.of is queued:
-                waiting.extend(range(item.low, item.high))
-            else:
-                others.append(item)
-        queued.group.queue.replace(others)
+        waiting = self._take_off(queued, range(len(rows)))
         for lane in queued.lanes:
             if out := queued.at_lane(lane):
                 self._network.send(lane.address, ("recall", lane.id, rows.number))
                 # It computes, most likely: who watches over attempts that must end sees to it.
                 self._cancel(queued, out[:1])
         return waiting
+
+    def forget(self, rows: Rows, which: Collection[int]) -> array[int]:
+        """Forget those of some rows that are queued, and return them."""
+        queued = self._unsettled.rows.get(rows.number)
+        return self._take_off(queued, which) if queued is not None else array("I")
 
     def _cancel(self, queued: QueuedRows, which: list[int]) -> None:
         for row in which:
@@ -204,8 +203,28 @@ class RowDispatch:
         """Make each row an attempt of its own, of one group or of all: something ends all of them."""
         for queued in list(self._unsettled.rows.values()):
             if group in (None, queued.group):
+                self._take_off(queued, range(len(queued.rows)))
                 for row in queued.rows.open(range(len(queued.rows))):
                     self.batches.go_alone(queued.rows, row)
+
+    @staticmethod
+    def _take_off(queued: QueuedRows, rows: Collection[int]) -> array[int]:
+        """Take rows off the queue, in one pass; returns those that were there."""
+        items: list[QueuedAttempt | Slice] = []
+        found = array("I")
+        for item in queued.group.queue:
+            if isinstance(item, Slice) and item.of is queued:
+                gone = [row for row in range(item.low, item.high) if row in rows]
+                found.extend(gone)
+                items += (
+                    slices_of(queued, (row for row in range(item.low, item.high) if row not in rows))
+                    if gone
+                    else [item]
+                )
+            else:
+                items.append(item)
+        queued.group.queue.replace(items)
+        return found
 
     def __repr__(self) -> str:
         return f"<RowDispatch [{len(self._unsettled.rows)} on their way]>"
