@@ -33,7 +33,6 @@ from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
-from flyte_nb.kernel.detach import detach
 from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
 from flyte_nb.kernel.previews import Reader
@@ -92,7 +91,6 @@ class Session:
         self.engine.before = self.cell_runs.before
         self.store.listeners.append(self._run_changed)
         run_registry.provide("remote", lambda: self)
-        run_registry.detach_with(lambda task, bound, options: detach(self, task, bound, options))
         conditions.serve(self.engine.answers, self)
         ctrl_c = CtrlC()
         if Session.on_created is None:  # no notebook

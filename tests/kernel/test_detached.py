@@ -58,7 +58,9 @@ def nb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 def homes(nb: Kernel) -> list[psutil.Process]:
     """Processes of detached runs that the kernel, or the one before it, has started."""
-    found = [p for p in psutil.process_iter(["cmdline"]) if "flyte_nb.kernel.detached" in (p.info["cmdline"] or ())]
+    found = [
+        p for p in psutil.process_iter(["cmdline"]) if "flyte_nb.kernel.detached_runs.home" in (p.info["cmdline"] or ())
+    ]
     return [p for p in found if p.cwd() == str(nb.home)]
 
 

@@ -54,7 +54,7 @@ def check_run_options(options: Mapping[str, Any]) -> None:
         check_texts(f"with_runcontext({name}=...)", options.get(name))
     if options.get("name") is not None:
         valid_name("The name of a run", options["name"])
-    if not isinstance(options.get("detach", False), bool):
+    if not isinstance(options.get("detach") or False, bool):
         raise TypeError(f"detach must be True or False, not {options['detach']!r}.")
     limit = options.get("max_action_concurrency")
     if limit is not None:

@@ -1,6 +1,6 @@
 """Detach a run: start a process of its own for it, and follow it here. Runs in: the user's process.
 
-The process (`flyte_nb.kernel.detached`) is a session like a script's: it attaches to this session's cluster, or starts one
+The process (`detached_runs.home`) is a session like a script's: it attaches to this session's cluster, or starts one
 as this one has, and records the run where this one records its own. So the run's home needs no protocol of its own:
 whoever looks at it, from here or from a later kernel, reads the journal. It is on this machine because the journal is.
 """
@@ -16,19 +16,17 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte_nb.core.attempts import surroundings
+from flyte_nb.core.journal.restore import Past
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.transport.payload import describe_culprit
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.core.values import pickler
 from flyte_nb.errors import RuntimeSystemError
-
-if TYPE_CHECKING:
-    from flyte_nb.core.journal.restore import Past
-    from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.session import Session, ensure
 
 #: Characters of what the process has said that are shown when it fails to start.
 MAX_SAID = 2_000
@@ -36,7 +34,7 @@ MAX_SAID = 2_000
 KEEP_LOGS_S = 30 * 86_400.0
 
 
-def detach(session: Session, task: Any, bound: Any, options: dict[str, Any]) -> Run:
+def detach(task: Any, bound: Any, options: dict[str, Any]) -> Run:
     """Start a run in a process of its own, and show it under the cell that is executing.
 
     Raises:
@@ -44,6 +42,7 @@ def detach(session: Session, task: Any, bound: Any, options: dict[str, Any]) -> 
         UnpicklableError: The task or an argument cannot be sent.
         RuntimeSystemError: The process did not start; its message is in the error.
     """
+    session = ensure()
     past = session.past
     if past is None or past.journal.off:
         why = "is off: call flyte_nb.init(history=True)" if past is None else f"cannot be written: {past.journal.off}"
@@ -90,7 +89,7 @@ def _started(order: bytes, folder: Path) -> str:
                 old.unlink()
     with tempfile.NamedTemporaryFile(dir=folder, prefix="detached-", suffix=".log", delete=False) as log:
         process = subprocess.Popen(  # noqa: S603 - this Python
-            [sys.executable, "-m", "flyte_nb.kernel.detached", log.name],
+            [sys.executable, "-m", "flyte_nb.kernel.detached_runs.home", log.name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             start_new_session=True,  # what ends a kernel ends its process group
             env={**os.environ, "FLYTE_NB_HISTORY": str(folder)},
