@@ -14,7 +14,7 @@ from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.links.wire import Message
 from flyte_nb.worker.lane import LaneThread
-from flyte_nb.worker.logfile import EARLY, LogFile, LogFiles
+from flyte_nb.worker.process.logfile import EARLY, LogFile, LogFiles
 
 #: Lines of one attempt that travel per second; what is printed faster is counted as hidden.
 LINES_PER_SECOND = 500

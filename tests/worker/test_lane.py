@@ -16,7 +16,9 @@ import pytest
 
 from flyte_nb.core.attempts.body import Meter
 from flyte_nb.core.attempts.family import Family
+from flyte_nb.core.attempts.output import Output
 from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history.facts import LogLine
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
 from flyte_nb.worker.rows import RowEnd
@@ -24,6 +26,13 @@ from flyte_nb.worker.slots import RecordingMeter, SlotGate
 
 #: Seconds after which something counts as never happening.
 NEVER = 60.0
+
+
+class LineSink:
+    """Takes what nobody prints."""
+
+    def line(self, line: LogLine) -> None:
+        """As `flyte_nb.core.attempts.output.Sink`."""
 
 
 class FakeBody:
@@ -39,6 +48,7 @@ class FakeBody:
         self.family = Family()
         self.meter = Meter(time.perf_counter)
         self.busy = 0.0
+        self.output = Output(LineSink)
 
     def run_sync(self) -> None:
         """Compute for a moment."""

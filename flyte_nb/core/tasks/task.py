@@ -25,8 +25,8 @@ from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
+from flyte_nb.core.tasks.alike import Burst
 from flyte_nb.core.tasks.awaited import is_awaited
-from flyte_nb.core.tasks.burst import Burst
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import STOPPED, prepare

@@ -34,7 +34,7 @@ from flyte_nb.kernel.cells.tracker import title_of
 from flyte_nb.views import words
 from flyte_nb.views.browser import query
 from flyte_nb.views.printed import html
-from flyte_nb.worker.logfile import LogFile
+from flyte_nb.worker.process.logfile import LogFile
 
 SIZE = 1_000_000
 #: Seconds of this thread: the slowest takes about 0.08 where nothing else runs.
