@@ -135,7 +135,7 @@ class Host:
 
     def _orphan(self, lane: LaneThread) -> None:
         """Stop a lane whose owner has disconnected."""
-        lane.take_back()
+        lane.queue.take_back()
         for key in list(lane.bodies):
             self.stopping.stop(lane, key, "cancelled", GRACE)
         lane.closed = True
@@ -158,7 +158,7 @@ class Host:
 
     def _on_recall(self, owner: str, lane_id: str, number: int) -> None:
         lane = self.lanes.get(lane_id)
-        found = lane.recall(number) if lane is not None else array("I")
+        found = lane.queue.recall(number) if lane is not None else array("I")
         self.network.reply(owner, ("rows_returned", lane_id, ReturnedRows(number, found, recalled=True)))
 
     def _on_forget(self, _owner: str, run: str) -> None:

@@ -12,10 +12,9 @@ import contextvars
 import os
 import threading
 import time
-from array import array
 from collections import deque
 from collections.abc import Callable, Container, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
@@ -26,7 +25,7 @@ from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.process.code import CodeNotLoadedError
 from flyte_nb.worker.process.soundness import escaped_from, intact
-from flyte_nb.worker.rows import QueuedBundle, RowEnd
+from flyte_nb.worker.rows import LaneQueue, QueuedBundle, RowEnd, taken
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
@@ -77,18 +76,6 @@ def _checkpoint() -> None:
     """
 
 
-_Item = TypeVar("_Item")
-
-
-def taken(items: deque[_Item]) -> list[_Item]:
-    """Take all off; others may do so at the same time."""
-    found = []
-    with contextlib.suppress(IndexError):
-        while True:
-            found.append(items.popleft())
-    return found
-
-
 class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
@@ -100,7 +87,7 @@ class LaneThread:
         self.is_warm = is_warm
         self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
         self.meter = host.meter(self.holder.busy)
-        self.queue: deque[Work | QueuedBundle] = deque()
+        self.queue = LaneQueue()
         self.started = 0
         self.finished = 0
         self.closed = False
@@ -141,50 +128,13 @@ class LaneThread:
         """Have the lane's thread check its queue."""
         raise NotImplementedError
 
-    def take_back(self) -> tuple[list[Key], list[tuple[int, array[int]]]]:
-        """Take what has not begun off the queue: keys, and rows by their number."""
-        keys, rows = [], []
-        with contextlib.suppress(IndexError):
-            while True:
-                item = self.queue.popleft()
-                if isinstance(item, QueuedBundle):
-                    rows.append((item.bundle.number, item.take_back()))
-                else:
-                    keys.append(item.key)
-        return keys, rows
-
-    def recall(self, number: int) -> array[int]:
-        """Take rows of this number off the queue that have not begun."""
-        found = array("I")
-        for item in list(self.queue):
-            if isinstance(item, QueuedBundle) and item.bundle.number == number:
-                found.extend(item.take_back())
-        return found
-
     def take_out(self, key: Key) -> bool:
         """Take one attempt off the queue; False if it has begun, or is not here."""
-        for item in list(self.queue):
-            if isinstance(item, QueuedBundle):
-                if not item.take_out(key):
-                    continue
-            elif item.key != key:
-                continue
-            else:
-                try:
-                    self.queue.remove(item)
-                except ValueError:
-                    continue
-            self.started += 1
-            self.finished += 1
-            return True
-        return False
-
-    def waits(self, key: Key) -> Work | QueuedBundle | None:
-        """What of the queue an attempt is that has not begun."""
-        for item in list(self.queue):
-            if item.has(key) if isinstance(item, QueuedBundle) else item.key == key:
-                return item
-        return None
+        if not self.queue.take_out(key):
+            return False
+        self.started += 1
+        self.finished += 1
+        return True
 
     def interrupt(self, key: Key, why: str) -> None:
         """Have an attempt under way end."""
@@ -192,7 +142,7 @@ class LaneThread:
 
     def hand_back(self) -> None:
         """Return what has not begun to the owner, to be run elsewhere."""
-        keys, rows = self.take_back()
+        keys, rows = self.queue.take_back()
         if keys:
             self.host.send(self.owner, ("returned", self.id, keys))
         for number, found in rows:
@@ -217,22 +167,6 @@ class LaneThread:
         return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > HAND_BACK_AFTER_S)
 
     # -- on the lane's thread -------------------------------------------------------------------------------------
-
-    def next_work(self) -> Work:
-        """Take the next attempt off the queue.
-
-        Raises:
-            IndexError: There is none.
-        """
-        while True:
-            item = self.queue.popleft()
-            if not isinstance(item, QueuedBundle):
-                return item
-            with contextlib.suppress(IndexError):
-                work = item.next()
-                if item.left:
-                    self.queue.appendleft(item)
-                return work
 
     def run(self) -> None:
         """Work until closed."""
@@ -389,7 +323,7 @@ class SyncLane(LaneThread):
             self.holder.take()
             self.holder.share()  # first: what is in the queue meanwhile can be handed back, or cancelled
             try:
-                work = self.next_work()
+                work = self.queue.next_work()
             except IndexError:
                 if not self._wait():
                     return
@@ -503,7 +437,7 @@ class AsyncLane(LaneThread):
     def _pump(self) -> None:
         """Begin one attempt, then come back after its first step."""
         try:
-            work = self.next_work()
+            work = self.queue.next_work()
         except IndexError:
             self._pumping = False
             if self.closed and not self.tasks:

@@ -6,7 +6,7 @@ import contextlib
 from array import array
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from flyte_nb.core.control.rows import Ends
 from flyte_nb.core.control.work import Location, Work
@@ -85,6 +85,74 @@ class QueuedBundle:
                     self.left.remove(at)
                     return True
         return False
+
+
+class LaneQueue(deque[Work | QueuedBundle]):
+    """What a lane has not begun. Its thread takes from it, and the host's loop."""
+
+    def next_work(self) -> Work:
+        """Take the next attempt off.
+
+        Raises:
+            IndexError: There is none.
+        """
+        while True:
+            item = self.popleft()
+            if not isinstance(item, QueuedBundle):
+                return item
+            with contextlib.suppress(IndexError):
+                work = item.next()
+                if item.left:
+                    self.appendleft(item)
+                return work
+
+    def take_back(self) -> tuple[list[Key], list[tuple[int, array[int]]]]:
+        """Take all off: keys, and rows by their number."""
+        keys, rows = list[Key](), list[tuple[int, array[int]]]()
+        for item in taken(self):
+            if isinstance(item, QueuedBundle):
+                rows.append((item.bundle.number, item.take_back()))
+            else:
+                keys.append(item.key)
+        return keys, rows
+
+    def recall(self, number: int) -> array[int]:
+        """Take rows of this number off."""
+        found = array("I")
+        for item in list(self):
+            if isinstance(item, QueuedBundle) and item.bundle.number == number:
+                found.extend(item.take_back())
+        return found
+
+    def take_out(self, key: Key) -> bool:
+        """Take one attempt off; False if it is not here."""
+        item = self.find(key)
+        if isinstance(item, QueuedBundle):
+            return item.take_out(key)
+        with contextlib.suppress(ValueError):
+            if item is not None:
+                self.remove(item)
+                return True
+        return False
+
+    def find(self, key: Key) -> Work | QueuedBundle | None:
+        """What an attempt is in that waits here."""
+        for item in list(self):
+            if item.has(key) if isinstance(item, QueuedBundle) else item.key == key:
+                return item
+        return None
+
+
+_Item = TypeVar("_Item")
+
+
+def taken(items: deque[_Item]) -> list[_Item]:
+    """Take all off; others may do so at the same time."""
+    found = []
+    with contextlib.suppress(IndexError):
+        while True:
+            found.append(items.popleft())
+    return found
 
 
 #: How a row ended: number of the rows, row, began, ended, slot time, result, text of it if it is not plain.

@@ -122,7 +122,7 @@ class Stopping:
                 return time.monotonic() - self._since[key]
             if body is not None:
                 return time.time() - body.started_at - body.work.max_runtime if body.started_at else -AGAIN_S
-            if (found := lane.waits(key)) is not None:
+            if (found := lane.queue.find(key)) is not None:
                 return -max(found.max_runtime if isinstance(found, Work) else 0.0, AGAIN_S)
         return None
 
