@@ -108,7 +108,8 @@ class LaneQueue(deque[Work | QueuedBundle]):
 
     def take_back(self) -> tuple[list[Key], list[tuple[int, array[int]]]]:
         """Take all off: keys, and rows by their number."""
-        keys, rows = list[Key](), list[tuple[int, array[int]]]()
+        keys: list[Key] = []
+        rows: list[tuple[int, array[int]]] = []
         for item in taken(self):
             if isinstance(item, QueuedBundle):
                 rows.append((item.bundle.number, item.take_back()))
