@@ -14,7 +14,7 @@ import hashlib
 import math
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,10 +103,9 @@ class Slice:
 
 
 def slices_of(of: QueuedRows, rows: Iterable[int]) -> list[Slice]:
-    """Slices of ascending rows, which are queued again."""
+    """Slices of ascending rows."""
     found: list[Slice] = []
     for row in rows:
-        of.at[row] = 0
         if found and found[-1].high == row:
             found[-1].high += 1
         else:
@@ -240,6 +239,19 @@ class Lane:
         self.slices.clear()
         self.rows = 0
         return found
+
+    def give_back(self, of: QueuedRows, rows: Collection[int]) -> None:
+        """These open rows have come back: they are at no lane. They may be sent here again, and are then in one slice only."""
+        for row in rows:
+            of.at[row] = 0
+        self.rows -= len(rows)
+        slices: deque[Slice] = deque()
+        for one in self.slices:
+            if one.of is of:
+                slices.extend(slices_of(of, (row for row in range(one.low, one.high) if row not in rows)))
+            else:
+                slices.append(one)
+        self.slices = slices
 
     def rows_ended(self, count: int) -> None:
         """So many of its rows are not its own any more."""

@@ -144,9 +144,8 @@ class RowDispatch:
             row for row in rows if queued is not None and queued.rows.state[row] == OPEN and queued.at[row] == place
         ]
         if queued is not None and back:
-            lane.rows -= len(back)
+            lane.give_back(queued, frozenset(back))
             self._queue_again(queued, back)
-            lane.rows_ended(0)
         self._alone_returned(number, rows, lane)
         if queued is not None and queued.rows.reason:
             self._cancel(queued, queued.at_lane(lane))
@@ -190,6 +189,8 @@ class RowDispatch:
             self.batches.go_alone(queued.rows, row)
         first = [lane.attempts.pop(key) for key in list(lane.attempts) if key not in known]
         for queued, rows in reversed(lane.take_rows()):
+            for row in rows:
+                queued.at[row] = 0
             self._queue_again(queued, rows)
         return first
 
