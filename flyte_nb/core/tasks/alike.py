@@ -17,7 +17,7 @@ import operator
 import pickle
 from collections.abc import Callable, Collection
 from pickle import dumps
-from typing import Any
+from typing import Any, Literal
 
 from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Settled, call_site_of
 from flyte_nb.core.control.flight import Ticket
@@ -187,14 +187,14 @@ class Burst:
             maker = self._begin(code)
         if not maker.add([args]):
             return None
-        call = BurstCall(self._loop, maker.rows, len(self._calls))
+        call = BurstCall(self, self._loop, maker.rows, len(self._calls))
         self._calls.append(call)
         if len(self._calls) >= (MOST if self._many else LEAST):
-            self._hand_over()
+            self.hand_over()
         return call
 
     def _begin(self, code: Any) -> RowMaker:
-        self._hand_over()
+        self.hand_over()
         calls = self._calls = []
         box = mailbox_of(self._loop)
 
@@ -207,9 +207,15 @@ class Burst:
         self._maker = RowMaker(self._context, self._task, self._context.group, code, arrived, settle_one)
         return self._maker
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """Hand over what was called since the last time; if the cell was stopped, it never existed."""
         maker, self._maker = self._maker, None
         if maker is None or not self._calls:
+            return
+        if self._context.scope.stopped:
+            for call in self._calls:
+                call.ticket = False
+                call.future.cancel(STOPPED)
             return
         rows, gateway = maker.sealed(), self._context.gateway
         if self._many or len(rows) >= LEAST:
@@ -218,27 +224,28 @@ class Burst:
             return
         box, tickets = mailbox_of(self._loop), []
         for row, call in enumerate(self._calls):
-            call.ticket = Ticket(rows.call(row), functools.partial(box.post, call.resolve))
-            tickets.append(call.ticket)
+            ticket = call.ticket = Ticket(rows.call(row), functools.partial(box.post, call.resolve))
+            tickets.append(ticket)
         gateway.submit_all(tickets)
 
     def _end(self) -> None:
         """The turn is over."""
         self._context.scope.bursts.pop((self._task, self._context), None)
-        self._hand_over()
+        self.hand_over()
 
 
 class BurstCall:
     """One call of a burst."""
 
-    __slots__ = ("_rows", "future", "row", "ticket")
+    __slots__ = ("_burst", "_rows", "future", "row", "ticket")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, rows: Rows, row: int) -> None:
+    def __init__(self, burst: Burst, loop: asyncio.AbstractEventLoop, rows: Rows, row: int) -> None:
+        self._burst = burst
         self._rows = rows
         self.row = row
         self.future: asyncio.Future[Any] = loop.create_future()
-        #: Where it was handed over alone.
-        self.ticket: Ticket | None = None
+        #: Where it was handed over alone; False if it never will be.
+        self.ticket: Ticket | Literal[False] | None = None
 
     async def wait(self, context: Context) -> Any:
         """Await its result.
@@ -263,8 +270,10 @@ class BurstCall:
 
     def _drop(self, context: Context) -> None:
         gateway = context.gateway
+        self._burst.hand_over()  # a cell that is stopped has its steps in another order
         if self.ticket is not None:
-            gateway.drop(self.ticket, _DROPPED)
+            if self.ticket:
+                gateway.drop(self.ticket, _DROPPED)
             return
         scope, rows = context.scope, self._rows
         dropped = scope.dropped.setdefault(rows, [])
