@@ -27,6 +27,7 @@ from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.caretaker import CARETAKER
+from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
@@ -278,6 +279,7 @@ class KernelEngine:
         if self.network.handle is not None and not self.network.handle.embedded:
             await self._have_all("leave", LEAVE_S)
         await self.network.close()
+        SOURCE.end()
         process_folder.sweep()  # those of workers that were killed
 
     async def _have_all(self, op: str, within: float) -> None:

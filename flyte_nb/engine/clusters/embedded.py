@@ -17,6 +17,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker, spawn
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import dask
@@ -32,6 +33,7 @@ from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
 from flyte_nb.engine.clusters.credentials import SessionSecurity
 from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, no_gc_diagnosis
+from flyte_nb.engine.clusters.forks import BEFORE_SPAWN, SOURCE, Begun, WorkerProcess, undebugged
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -83,6 +85,7 @@ class EmbeddedCluster(LocalCluster):
         if self.keeper is not None:
             self.keeper.cancel()
         await super()._close()
+        SOURCE.end()
 
     async def keep_workers(self) -> None:
         """Look for missing workers until they are there: a process that dies as it starts can make its nanny give up."""
@@ -188,17 +191,6 @@ class ReportingNanny(Nanny):
 
 
 @contextlib.contextmanager
-def undebugged() -> Iterator[None]:
-    """Within this, JupyterLab's debugger, if it is on, does not start in processes that this thread starts.
-
-    They would wait without end for a debugger to attach.
-    """
-    skip = getattr(sys.modules.get("_pydev_bundle.pydev_monkey"), "skip_subprocess_arg_patch", contextlib.nullcontext)
-    with skip():
-        yield
-
-
-@contextlib.contextmanager
 def _silent_tracker() -> Iterator[None]:
     """Within this, multiprocessing's tracker starts without a voice: it counts the semaphores of a kernel that was killed."""
     before = os.environ.get("PYTHONWARNINGS")
@@ -213,8 +205,16 @@ def _silent_tracker() -> Iterator[None]:
             os.environ["PYTHONWARNINGS"] = before
 
 
-class UndebuggedProcess(AsyncProcess):
+class ForkedProcess(AsyncProcess):
     """The process of a worker."""
+
+    def __init__(self, loop: Any = None, target: Any = None, **options: Any) -> None:
+        super().__init__(loop, Begun(target), **options)
+
+    def _start_threads(self) -> None:
+        if type(self._process) is SpawnProcess:  # Dask's default
+            self._process.__class__ = WorkerProcess
+        super()._start_threads()
 
     @classmethod
     def _watch_message_queue(cls, *args: Any) -> None:
@@ -254,7 +254,8 @@ async def open_embedded(
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
     no_gc_diagnosis()
-    nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
+    nanny.AsyncProcess = ForkedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
+    SOURCE.begin(preload, before_spawn=before_spawn())
     security = SessionSecurity.temporary()
     settings = {
         "distributed.worker.preload": [preload],
@@ -292,6 +293,13 @@ async def open_embedded(
         cluster.scheduler.add_plugin(_Arrivals(cluster))
         cluster.keeper = asyncio.create_task(cluster.keep_workers())
     return cluster, client
+
+
+def before_spawn() -> dict[str, str]:
+    """What Dask's nannies put into the environment of new processes."""
+    configured: dict[str, Any] = dask.config.get("distributed.nanny.pre-spawn-environ")
+    given = {name: str(value) for name, value in configured.items() if value is not None}
+    return {"PYTHONHASHSEED": BEFORE_SPAWN["PYTHONHASHSEED"], **given}
 
 
 def offered_devices() -> dict[str, float]:
