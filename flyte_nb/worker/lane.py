@@ -42,7 +42,6 @@ def is_no_fork() -> None:
     _forks.clear()
 
 
-
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
 

@@ -46,6 +46,8 @@ PRETENDED = "no-device"
 DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
 #: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
 CLOSE_S = 0.5
+#: Seconds between two looks whether a worker has started.
+LOOK_AS_IT_STARTS = 0.01
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 0.25
 #: Seconds that one may be missing before its nanny is replaced, if that has closed itself, or helped.
@@ -212,8 +214,9 @@ class ForkedProcess(AsyncProcess):
         super().__init__(loop, Begun(target), **options)
 
     def _start_threads(self) -> None:
-        if type(self._process) is SpawnProcess:  # Dask's default
-            self._process.__class__ = WorkerProcess
+        process: Any = self._process
+        if type(process) is SpawnProcess:  # Dask's default
+            process.__class__ = WorkerProcess
         super()._start_threads()
 
     @classmethod
@@ -254,7 +257,8 @@ async def open_embedded(
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
     no_gc_diagnosis()
-    nanny.AsyncProcess = ForkedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
+    module: Any = nanny  # which has no settings for these
+    module.AsyncProcess, module.WorkerProcess._init_msg_interval = ForkedProcess, LOOK_AS_IT_STARTS  # noqa: SLF001
     SOURCE.begin(preload, before_spawn=before_spawn())
     security = SessionSecurity.temporary()
     settings = {
@@ -278,11 +282,14 @@ async def open_embedded(
             spec["cls"] = nanny_of_exits
             if not dashboard:
                 spec["options"]["worker_class"] = QuietWorker
+        client: Any = None
         try:
-            await cluster
-            client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
+            await cluster._start()  # noqa: SLF001 - the scheduler; the client connects while the workers start
+            address = cluster.scheduler_address
+            client = Client(address, asynchronous=True, set_as_default=False, security=security)
+            await asyncio.gather(client, cluster)
         except BaseException as exc:
-            await _abandon(cluster)
+            await _abandon(cluster, client)
             if not isinstance(exc, Exception):
                 raise
             why = cause_of(exc) + tight_limits(len(cluster.worker_spec))
@@ -308,8 +315,11 @@ def offered_devices() -> dict[str, float]:
     return {"GPU": UNCOUNTED_GPUS} if has_device else {"GPU": UNCOUNTED_GPUS, PRETENDED: 1}
 
 
-async def _abandon(cluster: Any) -> None:
-    """Close a cluster that has not come up, or whose start was cancelled."""
+async def _abandon(cluster: Any, client: Any) -> None:
+    """Close a cluster that has not come up, or whose start was cancelled, and its client."""
+    with contextlib.suppress(Exception):
+        if client is not None:
+            await client.close()
     # ``close()`` is a coroutine only of a cluster that runs, and knows nothing of workers that start.
     for close in (*(each.close for each in list(cluster._created)), cluster._close):  # noqa: SLF001
         with contextlib.suppress(Exception):

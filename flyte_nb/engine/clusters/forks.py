@@ -1,6 +1,6 @@
 """Forks: worker processes forked from one that has imported what they need. Runs in: kernel; worker processes.
 
-A spawned worker imports Dask and this package for 0.6 s of a core, and so do its mates at the same time, and whatever replaces one.
+A spawned worker imports Dask and this package for 0.6 s of a core, and so do its mates beside it, and whatever replaces one.
 The source of forks imports it once, begun first thing as a session starts. It is multiprocessing's own fork server, one beside
 the user's, with a single thread, and executes no code of a user's. A fork gets the environment, folder and import path that the
 kernel has at that moment. Where there is no source (another system than Linux, whose libraries may start threads that a fork
@@ -14,13 +14,21 @@ import contextlib
 import ctypes
 import io
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from multiprocessing import context, forkserver, popen_forkserver, popen_spawn_posix, reduction, resource_tracker, spawn, util
+from multiprocessing import (
+    context,
+    forkserver,
+    popen_forkserver,
+    popen_spawn_posix,
+    reduction,
+    resource_tracker,
+    spawn,
+    util,
+)
 from typing import Any
 
 from flyte_nb.core.transport.process_folder import session_folder
@@ -150,6 +158,8 @@ SOURCE = Source()
 class _ForkedPopen(popen_forkserver.Popen):
     """A process forked from the source."""
 
+    _fds: list[int]
+
     def _launch(self, process_obj: Any) -> None:
         # As the base class, which knows the user's server alone.
         data = io.BytesIO()
@@ -160,7 +170,7 @@ class _ForkedPopen(popen_forkserver.Popen):
         finally:
             context.set_spawning_popen(None)
         self.sentinel, writer = SOURCE.connect_to_new_process(self._fds)
-        self.finalizer = util.Finalize(self, util.close_fds, (os.dup(writer), self.sentinel))
+        self.finalizer = util.Finalize(self, util.close_fds, (os.dup(writer), self.sentinel))  # type: ignore[attr-defined]
         with open(writer, "wb") as file:  # noqa: PTH123 - a descriptor
             file.write(data.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
@@ -195,9 +205,9 @@ class Begun:
             for name in os.environ.keys() - self._environment.keys():
                 del os.environ[name]
             os.environ.update(self._environment)
-            set_command_line(f"{sys.executable}\0-c\0{TITLE}")
+            set_command_line(f"{sys.executable} -c {TITLE}")
             # The source ends its forks without these.
-            util.Finalize(None, atexit._run_exitfuncs, exitpriority=-1)  # type: ignore[attr-defined]  # noqa: SLF001
+            util.Finalize(None, atexit._run_exitfuncs, exitpriority=-1)  # noqa: SLF001
         return self._target(*args, **kwargs)
 
 
@@ -206,9 +216,10 @@ def set_command_line(text: str) -> None:
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/stat", "rb") as file:  # noqa: PTH123
         start, end = map(int, file.read().rpartition(b")")[2].split()[45:47])
         if 0 < start < end:
-            data = os.fsencode(text)[: end - start - 1]
+            data = os.fsencode(text)[: end - start - 2]
             ctypes.memset(start, 0, end - start)
             ctypes.memmove(start, data, len(data))
+            ctypes.memset(end - 1, ord(" "), 1)  # tells Linux that this is a text, and ends before
 
 
 @contextlib.contextmanager
