@@ -225,7 +225,7 @@ def shutdown() -> None:
 
 
 def _begin_workers() -> None:
-    importlib.import_module("flyte_nb.kernel.early").begin_workers()
+    importlib.import_module("flyte_nb.kernel").begin_workers()
 
 
 def _cluster_engine() -> Any:
