@@ -100,6 +100,7 @@ class KernelEngine:
         self.answers.serve("end_worker", self._end_worker)
         self.answers.serve("expect", self._expect)
         network.on_roster = self.executor.pool.touch_queues
+        self.executor.pool.on_busy = network.set_busy
         network.on_scheduler_lost = self._scheduler_lost
         network.on_look = self._say_why_runs_wait
 

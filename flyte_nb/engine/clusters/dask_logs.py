@@ -15,7 +15,11 @@ NO_DIAGNOSIS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.disk": False,
     "distributed.admin.system-monitor.host-cpu": False,
-    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.interval": "1h",
+    "distributed.worker.memory.monitor-interval": "1s",
+    # What a client knows of the scheduler beside what it is asked.
+    "distributed.client.scheduler-info-interval": "1h",
+    "distributed.client.heartbeat": "30s",
     "distributed.admin.system-monitor.log-length": 12,
     # A wake-up in each server (scheduler, nannies, workers), to log how late it is.
     "distributed.admin.tick.interval": "2s",

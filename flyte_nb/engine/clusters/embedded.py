@@ -48,6 +48,8 @@ DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", 
 CLOSE_S = 0.5
 #: Seconds between two looks whether a worker has started.
 LOOK_AS_IT_STARTS = 0.01
+#: Seconds between two reports of a worker, while anything is under way and else; and between two looks at its memory.
+HEARTBEAT_S, REST_S, MEMORY_S = 1.0, 10.0, 0.1
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 0.25
 #: Seconds that one may be missing before its nanny is replaced, if that has closed itself, or helped.
@@ -77,6 +79,21 @@ class EmbeddedCluster(LocalCluster):
     missing: dict[Any, float]
     keeper: asyncio.Task[None] | None = None
     _keeping: set[asyncio.Future[Any]]
+    #: Whether anything is queued or under way.
+    busy = True
+
+    def set_busy(self, busy: bool) -> None:
+        """Have workers tell of themselves, and their memory looked at, often or rarely."""
+        self.busy = busy
+        if isinstance(self.scheduler, QuietScheduler):
+            self.scheduler.heartbeat_s = HEARTBEAT_S if busy else REST_S
+        for worker in self.workers.values():
+            monitor, interval = worker.periodic_callbacks.get("memory_monitor"), 1000 * (MEMORY_S if busy else 1.0)
+            if monitor is not None and monitor.callback_time != interval:
+                monitor.callback_time = interval
+                if monitor.is_running():
+                    monitor.stop()
+                    monitor.start()
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # `SpecCluster` closes the nanny of a worker that is missing 15 s after it was lost once, also where it is missing
@@ -110,6 +127,7 @@ class EmbeddedCluster(LocalCluster):
                 else:  # it has closed itself
                     self.workers.pop(name, None)
                     self._keeping.add(self._correct_state())
+            self.set_busy(self.busy)  # also new nannies
             for task in [task for task in self._keeping if task.done()]:
                 self._keeping.discard(task)
                 if not task.cancelled():
@@ -237,7 +255,14 @@ class _NoHttp:
 
 
 class QuietScheduler(_NoHttp, Scheduler):
-    """A scheduler without an HTTP port."""
+    """A scheduler without an HTTP port, which tells workers how often to report."""
+
+    heartbeat_s = HEARTBEAT_S
+
+    def heartbeat_worker(self, **options: Any) -> dict[str, Any]:
+        """As Dask's."""
+        answer: dict[str, Any] = super().heartbeat_worker(**options)
+        return answer | {"heartbeat-interval": self.heartbeat_s}
 
 
 class QuietWorker(_NoHttp, Worker):
@@ -272,7 +297,8 @@ async def open_embedded(
         cluster: Any = EmbeddedCluster(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
-            worker_dashboard_address=None, memory_limit=memory_limit, resources=offered_devices(), asynchronous=True,
+            worker_dashboard_address=None, scheduler_sync_interval=3600, memory_limit=memory_limit,
+            resources=offered_devices(), asynchronous=True,
             silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
         )  # fmt: skip
         nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
@@ -297,6 +323,7 @@ async def open_embedded(
                 f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
+        cluster.set_busy(False)
         cluster.scheduler.add_plugin(_Arrivals(cluster))
         cluster.keeper = asyncio.create_task(cluster.keep_workers())
     return cluster, client
