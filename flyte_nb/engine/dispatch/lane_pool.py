@@ -37,7 +37,7 @@ from flyte_nb.errors import BaseRuntimeError
 
 logger = logging.getLogger("flyte")
 
-#: Seconds between two sweeps (idle lanes are closed, queues that found no lane are dispatched again); while nothing is under way.
+#: Seconds between two sweeps (idle lanes are closed, queues without a lane dispatched again); while nothing is under way.
 SWEEP_EVERY_S, REST_S = 0.2, 1.0
 #: Seconds that idle lanes have to end when their owner is closed.
 CLOSE_IDLE_S = 0.5
