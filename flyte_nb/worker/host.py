@@ -194,7 +194,7 @@ class Host:
             for outcome in outcomes:
                 self.emitter.ended(outcome)
             self.emitter.flush()
-            self.send(lane.owner, ("ended", lane.id, outcomes))
+            self.network.send_now(lane.owner, ("ended", lane.id, outcomes))
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""

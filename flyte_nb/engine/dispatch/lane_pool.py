@@ -75,7 +75,9 @@ class LanePool:
     # -- bundles --------------------------------------------------------------------------------------------------
 
     def touch(self, group: LaneGroup) -> None:
-        """Dispatch a group in the next tick: it has attempts queued, or room for some."""
+        """Dispatch a group in the next tick, if it has attempts queued."""
+        if not group.queue:
+            return
         if not self._touched:
             self._busy.set()
             asyncio.get_running_loop().call_soon(self._dispatch_touched)
@@ -117,7 +119,7 @@ class LanePool:
                 self._shipments.ship(lane.address, attempt.shipment)
             if attempt.work.max_runtime:
                 self.on_sent(attempt.work.key, attempt.run, attempt.work.max_runtime, lane.address)
-        self._network.send(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
+        self._network.send_now(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
 
     def introduce_again(self, run: str) -> None:
         """Send a run's `RunInfo` again with the next bundle to each worker."""

@@ -70,6 +70,14 @@ class PeerLink:
             self._out.append(message)
             self._kick()
 
+    def send_now(self, message: Message) -> None:
+        """Send in this turn of the loop, with what was to be sent at its end: what somebody waits for."""
+        if self._stream is None or self._stream.blocked:
+            self.send(message)
+        elif not self.closed:
+            self._out.append(message)
+            self._flush(self._stream)
+
     def _kick(self) -> None:
         if self._writing or self._comm is None or not self._out:
             return
@@ -163,6 +171,8 @@ class LocalLink(PeerLink):
         """Deliver soon."""
         if not self.closed:
             self._loop.call_soon(self._on_message, self, message)
+
+    send_now = send
 
 
 def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

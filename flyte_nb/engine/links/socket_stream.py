@@ -86,8 +86,9 @@ class SocketStream:
         except _LATER:
             pass
         except (OSError, ValueError):
-            self._read(rest=True)  # what a process has said before it ended
-            self._end()
+            self.blocked = True
+            out.clear()
+            self._loop.call_soon(self._end)
             return
         if out and not self.blocked:
             self.blocked = True
@@ -97,7 +98,7 @@ class SocketStream:
             self._loop.remove_writer(self._socket)
             self._on_room()
 
-    def _read(self, *, rest: bool = False) -> None:
+    def _read(self) -> None:
         left, pending = TURN, getattr(self._socket, "pending", int)
         try:
             while not self.closed:
@@ -107,9 +108,9 @@ class SocketStream:
                     return
                 self._in += self._chunk[:count]
                 left -= count
-                if not rest and not pending() and count < CHUNK:
+                if not pending() and count < CHUNK:
                     break  # the selector shows what comes later
-                if not rest and left <= 0:
+                if left <= 0:
                     self._loop.call_soon(self._read)
                     break
         except _LATER:
