@@ -110,5 +110,5 @@ def test_the_source_ends_with_its_cluster(session: Session) -> None:
     assert SOURCE._process is source
 
     flyte.shutdown()
-    assert SOURCE._process is None
+    assert not SOURCE._runs()
     assert not psutil.pid_exists(source.pid)
