@@ -27,8 +27,8 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
 
-#: How an attempt ended that was lost with its owner, by the code of its error.
-KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout", "WorkerLostError": "lost"}
+#: How an attempt ended that was lost with its owner, by the code of its error; "lost" for any other.
+KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout"}
 #: Seconds after which a call that waits for an identical one notes so.
 NOTE_WAITING_S = 1.0
 
@@ -114,7 +114,7 @@ class Controller:
             flight.seq, flight.attempt, error, flight.losses = record
             self.reporter.noted(flight, Phase.QUEUED, "")
             if error is not None:  # its owner was lost with it, and did not decide
-                kind = KIND_OF[error.code]
+                kind = KIND_OF.get(error.code, "lost")
                 self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, kind, error=error))
                 return flight
         elif record is not None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
+from flyte_nb.core.settings.validate import names_options
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.from_sync import run_coroutine
 from flyte_nb.core.tasks.map_window import MAX_AHEAD, Target, Window
@@ -79,6 +80,7 @@ class _Map:
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool,
     ) -> MapResults[T | Exception]: ...  # fmt: skip
+    @names_options
     def __call__(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
@@ -128,6 +130,7 @@ class _Map:
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
+    @names_options
     def aio(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,

@@ -11,7 +11,7 @@ from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES, Documentation, Li
 from flyte_nb.core.settings.image import PodTemplate
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
-from flyte_nb.core.settings.validate import suggestion
+from flyte_nb.core.settings.validate import names_options, suggestion
 from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.registry import REGISTRY
@@ -25,6 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@names_options
 @dataclass(eq=False)
 class TaskEnvironment(Environment):
     """Where tasks are defined: ``@env.task`` makes one.

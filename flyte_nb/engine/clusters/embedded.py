@@ -32,7 +32,7 @@ from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
 from flyte_nb.engine.clusters.credentials import SessionSecurity
 from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, no_gc_diagnosis
-from flyte_nb.engine.clusters.worker_exits import WorkerExits
+from flyte_nb.engine.clusters.worker_exits import WorkerExits, how_it_ended
 from flyte_nb.errors import NoClusterError
 
 #: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
@@ -116,6 +116,16 @@ def _is_there(nanny: Any) -> bool:
     return nanny.is_alive() and nanny.process.status is Status.running
 
 
+#: Processes that are started for a worker, one after another, if each dies before it has registered.
+STARTS = 3
+#: A nanny that is in one of these starts nothing.
+_ENDING = frozenset({Status.closing, Status.closed, Status.closing_gracefully, Status.failed})
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker's processes die as they start."""
+
+
 #: Dask's name for the processes that its nannies start.
 _WORKER_PROCESS = "Dask Worker process"
 
@@ -151,10 +161,25 @@ class ReportingNanny(Nanny):
     exits: WorkerExits
     #: Its worker's process, and with it the group of what tasks start there.
     worker_pid: int | None = None
+    #: How its latest process ended, in words; "" while that lives.
+    died = ""
 
     async def instantiate(self) -> Status:
-        """As Dask's; the worker does not outlive this process."""
-        status = await super().instantiate()
+        """As Dask's, but a process that dies as it starts has a successor, and the worker does not outlive this process.
+
+        Raises:
+            WorkerDiedError: That one, too, has died.
+        """
+        for left in reversed(range(STARTS)):
+            self.died = ""
+            status = await super().instantiate()
+            if not self.died or status is Status.running or self.status in _ENDING:
+                break
+            if not left:
+                raise WorkerDiedError(
+                    f"a worker's process died as it started, {STARTS} times; the last was {self.died}"
+                )
+            self.process = None
         self.worker_pid = self.pid
         if self.worker_pid is not None:
             CARETAKER.watch(self.worker_pid)
@@ -173,6 +198,7 @@ class ReportingNanny(Nanny):
             end_group(self.worker_pid)
             CARETAKER.release(self.worker_pid)
             self.worker_pid = None
+        self.died = how_it_ended(exitcode)
         self.exits.exited(self.worker_address, exitcode)
         super()._on_worker_exit_sync(exitcode)
 
