@@ -103,4 +103,4 @@ def _call(function: Callable[..., object], *args: Any) -> None:
 def _post(function: Callable[..., object], *args: Any) -> None:
     session = Session.current
     if session is not None:
-        session.gateway.loop.call_soon_threadsafe(function, *args)
+        session.gateway.run_soon(function, *args)  # in the order of calls: a stop is for those made before it

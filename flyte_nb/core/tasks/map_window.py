@@ -230,7 +230,7 @@ class Window:
 
     def _broken_off(self) -> bool:
         """Whether a person has stopped the map, who does not wait for what is out. A stopped cell's is cancelled anyway."""
-        if not self._context.scope.stopped:
+        if self._context.scope.stopped is None:
             if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 return False
             self.cancel(lambda: None)

@@ -138,6 +138,8 @@ class Task(TaskTemplate[P, R]):
     def _watched(self, scope: CallScope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """A call in a cell: it is reported if it is never awaited, or its error never looked at."""
         watch = scope.watch
+        if scope.stopped is not None:
+            scope.stopped()  # looks: where the call is made counts, also if an asyncio task of its own awaits it
         token = watch.token()
         coroutine = self._watched_submit(scope, token, args, kwargs)
         coroutine.__qualname__ = self.name + "(...)"  # type: ignore[attr-defined]  # `flyte_nb.kernel.cells.unawaited` knows it by that
@@ -148,7 +150,7 @@ class Task(TaskTemplate[P, R]):
         __tracebackhide__ = True
         watch = scope.watch
         made = watch.begun(token)
-        if scope.stopped:  # as do thousands of its siblings
+        if scope.stopped is not None and scope.stopped():  # as do thousands of its siblings
             raise asyncio.CancelledError(STOPPED) from None
         try:
             return await self._submit(args, kwargs)

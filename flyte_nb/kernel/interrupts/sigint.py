@@ -30,6 +30,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.interrupts import cell_first
+from flyte_nb.kernel.interrupts.clean_up import Reached, Stop
 
 #: The handler of the async cell that the running code belongs to; None in ipykernel's own tasks.
 GUARD: ContextVar[CellInterrupt | None] = ContextVar("flyte_nb_interrupt_guard", default=None)
@@ -125,6 +126,8 @@ class CellInterrupt:
         self._loop = loop
         self._in_kernel = in_kernel
         self._count = 0
+        self.stop = Stop(cell.serial)
+        self._reached = Reached(self.stop, task)
         self._counted_at = self._pressed_at = 0.0
         #: Whether the latest stop has cancelled the cell's task.
         self._cancelled = False
@@ -169,18 +172,21 @@ class CellInterrupt:
 
     def _press(self) -> None:
         now = time.monotonic()
-        if not self._in_kernel or now - self._counted_at > SAME_PRESS_S:
-            self._count += 1
-            self._counted_at = now
         self._pressed_at = now
         self._cancelled = False
         _pause_collector()
-        self._notify(self.cell)
+        if not self._in_kernel or now - self._counted_at > SAME_PRESS_S:
+            self._count += 1
+            self._counted_at = now
+            self.stop.again = self._count > 1
+            self._notify(self.cell)
 
     def _interrupt_sync_cell(self, frame: FrameType | None) -> None:
         if not self._in_kernel:
+            self._reached.mark()
             self.previous(signal.SIGINT, frame)
         elif in_cell_code(frame) or _in_event_callback(frame):
+            self._reached.mark()
             raise KeyboardInterrupt
         else:  # IPython's own: it compiles the cell, or shows its error
             self.redelivery.later()
@@ -191,6 +197,7 @@ class CellInterrupt:
         running = asyncio.current_task(loop)
         if running is task:
             if in_cell_code(frame):
+                self._reached.mark()
                 cell_first.put_off(task, loop, self._is_own)
                 raise KeyboardInterrupt
             self.redelivery.later()
@@ -209,6 +216,7 @@ class CellInterrupt:
         self.redelivery.later(LOOK_S)
 
     def _cancel(self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
+        self._reached.mark(loop)
         if self._count == 1:
             cell_first.cancel(task, loop, self._is_own)
         elif self._in_kernel:
