@@ -59,6 +59,8 @@ class Redelivery:
     def __init__(self, deliver: Callable[[FrameType | None], None]) -> None:
         self._deliver = deliver
         self._due = False
+        #: Whether the signal was sent: one that comes from elsewhere meanwhile is a press of its own.
+        self._sent = False
 
     def when_back(self, frame: FrameType | None, at_latest: float = AGAIN_S) -> None:
         """Deliver it as soon as this frame, which has called what runs now, goes on; at the latest after some seconds.
@@ -74,7 +76,7 @@ class Redelivery:
                 return None
             sys.settrace(None)
             frame.f_trace, frame.f_trace_opcodes = None, False
-            if self.arrived():
+            if self.drop():
                 self._deliver(frame)
             return None
 
@@ -89,13 +91,19 @@ class Redelivery:
 
     def arrived(self) -> bool:
         """Whether the signal that is being handled is one that was sent again."""
+        sent, self._sent = self._sent, False
+        return sent
+
+    def drop(self) -> bool:
+        """Have nothing come any more; returns whether it would have."""
         due, self._due = self._due, False
         return due
 
     def _send(self, seconds: float) -> None:
         time.sleep(seconds)
         main = threading.main_thread().ident
-        if self._due and main is not None:
+        if self.drop() and main is not None:
+            self._sent = True
             if hasattr(signal, "pthread_kill"):
                 signal.pthread_kill(main, signal.SIGINT)  # also ends a call that blocks there
             else:
@@ -136,7 +144,7 @@ class CellInterrupt:
 
     def restore(self) -> None:
         """Give SIGINT back, unless someone else has taken it since."""
-        self.redelivery.arrived()  # a stop that is due was for this cell
+        self.redelivery.drop()  # a stop that is due was for this cell
         self._step = None
         current: object = signal.getsignal(signal.SIGINT)
         if current is self:
@@ -150,6 +158,7 @@ class CellInterrupt:
             asyncio.CancelledError: In synchronous code of a task or callback that a cell started.
         """
         if not self.redelivery.arrived():
+            self.redelivery.drop()
             self._press()
         self._deliver(frame)
 
