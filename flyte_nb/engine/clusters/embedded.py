@@ -16,7 +16,8 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker, spawn
+from multiprocessing import resource_tracker, spawn, util
+from multiprocessing.synchronize import SemLock
 from typing import Any
 
 import dask
@@ -116,6 +117,18 @@ def _is_there(nanny: Any) -> bool:
     return nanny.is_alive() and nanny.process.status is Status.running
 
 
+def _unname(*queues: Any) -> None:
+    """Remove the names of the semaphores of queues that both sides have opened: they go with the last process then.
+
+    Else multiprocessing's tracker does it, which may be killed together with the kernel.
+    """
+    locks = [lock for queue in queues for lock in (queue._rlock, queue._wlock, queue._sem) if lock is not None]  # noqa: SLF001
+    names = {lock._semlock.name for lock in locks}  # noqa: SLF001
+    for finalizer in list(util._finalizer_registry.values()):  # type: ignore[attr-defined]  # noqa: SLF001 - what would unlink them
+        if finalizer._callback is SemLock._cleanup and finalizer._args[0] in names:  # type: ignore[attr-defined]  # noqa: SLF001
+            finalizer()
+
+
 #: Processes that are started for a worker, one after another, if each dies before it has registered.
 STARTS = 3
 #: A nanny that is in one of these starts nothing.
@@ -183,6 +196,8 @@ class ReportingNanny(Nanny):
         self.worker_pid = self.pid
         if self.worker_pid is not None:
             CARETAKER.watch(self.worker_pid)
+            if self.process is not None and status is Status.running:
+                _unname(self.process.init_result_q, self.process.child_stop_q)
         return status
 
     async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
