@@ -267,6 +267,7 @@ class KernelEngine:
             logger.removeFilter(_is_no_fault)
 
     async def _close(self) -> None:
+        self.network.exits.closing = True
         self.abort_all()
         if not self._starting.done():
             self._starting.cancel()

@@ -186,7 +186,7 @@ class ReportingNanny(Nanny):
         for left in reversed(range(STARTS)):
             self.died = ""
             status = await super().instantiate()
-            if not self.died or status is Status.running or self.status in _ENDING:
+            if not self.died or status is Status.running or self.status in _ENDING or self.exits.closing:
                 break
             if not left:
                 raise WorkerDiedError(
@@ -215,7 +215,10 @@ class ReportingNanny(Nanny):
             self.worker_pid = None
         self.died = how_it_ended(exitcode)
         self.exits.exited(self.worker_address, exitcode)
-        super()._on_worker_exit_sync(exitcode)
+        if (
+            not self.exits.closing
+        ):  # else ipykernel, which ends the children of a kernel one after another, had ever more to end
+            super()._on_worker_exit_sync(exitcode)
 
     def close_gracefully(self, reason: str = "") -> None:
         """Ignored: a worker that closes itself, because a task closed its connections, is to be replaced as any other."""

@@ -131,6 +131,8 @@ class WorkerExits:
     """Collects what nannies and the scheduler report about ended workers, and settles the cause of each loss."""
 
     def __init__(self) -> None:
+        #: Whether the cluster closes: those that end now have no successors.
+        self.closing = False
         #: By address.
         self._known: dict[str, WorkerExit] = {}
         self._memory: dict[str, tuple[int, int]] = {}
