@@ -13,7 +13,7 @@ help:
 	@echo "make demo    run the quickstart notebook in a real kernel and show what happened"
 	@echo "make lab     open the example notebooks in JupyterLab"
 	@echo "make test    run all tests: Python, JavaScript, real kernels, real browser"
-	@echo "make bench   run the benchmarks, flyte_nb and raw Dask side by side"
+	@echo "make bench   run the benchmarks: flyte_nb, raw Dask and joblib side by side (ARGS=--growth: at 1, 10 and 100 times the size)"
 	@echo "make bench-view   what the live view costs a run, and what the browser feels"
 	@echo "make chaos   stop, kill, exhaust and attack real kernels for ten minutes, and print what held"
 	@echo "make lint    check style, in Python and JavaScript, and that the committed widget is what js/ builds"
@@ -38,7 +38,7 @@ test-js: js/node_modules/.installed
 	cd js && ../scripts/node.sh npm test
 
 bench: $(VENV)/.dev
-	$(PY) bench/compare.py $(ARGS)
+	$(PY) -m bench.compare $(ARGS)
 
 bench-view: $(VENV)/.dev browser
 	$(PY) bench/view_cost.py $(ARGS)

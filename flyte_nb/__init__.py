@@ -177,6 +177,8 @@ def init(cluster: Any = None, **options: Any) -> None:
     ours = {key: options[key] for key in _CLUSTER_OPTIONS if key in options}
     if cluster is None and not ours:
         return
+    if cluster is None:
+        _begin_workers()
     session = importlib.import_module("flyte_nb.kernel.session")
     made = session.replace(target=cluster, **ours)
     if cluster is not None:
@@ -222,7 +224,12 @@ def shutdown() -> None:
         session.Session.current.close()
 
 
+def _begin_workers() -> None:
+    importlib.import_module("flyte_nb.kernel").begin_workers()
+
+
 def _cluster_engine() -> Any:
+    _begin_workers()
     return importlib.import_module("flyte_nb.kernel.session").ensure()
 
 
@@ -239,6 +246,7 @@ errors.render_with(lambda error: importlib.import_module("flyte_nb.core.failures
 
 def load_ipython_extension(ip: Any) -> None:
     """``%load_ext flyte_nb``."""
+    _begin_workers()
     importlib.import_module("flyte_nb.kernel.extension").load(ip)
 
 

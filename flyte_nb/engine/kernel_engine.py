@@ -27,6 +27,7 @@ from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.caretaker import CARETAKER
+from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
@@ -99,6 +100,7 @@ class KernelEngine:
         self.answers.serve("end_worker", self._end_worker)
         self.answers.serve("expect", self._expect)
         network.on_roster = self.executor.pool.touch_queues
+        self.executor.pool.on_busy = network.set_busy
         network.on_scheduler_lost = self._scheduler_lost
         network.on_look = self._say_why_runs_wait
 
@@ -279,6 +281,7 @@ class KernelEngine:
         if self.network.handle is not None and not self.network.handle.embedded:
             await self._have_all("leave", LEAVE_S)
         await self.network.close()
+        SOURCE.end()
         process_folder.sweep()  # those of workers that were killed
 
     async def _have_all(self, op: str, within: float) -> None:

@@ -25,8 +25,8 @@ from flyte_nb.errors import SchedulerLostError
 
 logger = logging.getLogger("flyte")
 
-#: Seconds between two requests of the scheduler's list of workers.
-ROSTER_EVERY = 0.5
+#: Seconds between two requests of the scheduler's list of workers: in the embedded cluster they are announced as they come.
+ROSTER_EVERY, EMBEDDED_EVERY = 0.5, 5.0
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
 #: Seconds after the end of a link in which its process has ended, too, if that was the reason.
@@ -97,17 +97,17 @@ class KernelNetwork(Network):
     async def _poll(self) -> None:
         misses = 0
         while True:
-            await asyncio.sleep(ROSTER_EVERY)
+            assert self.handle is not None
+            rests = self.handle.embedded and not self.handle.cluster.busy and not misses
+            await asyncio.sleep(EMBEDDED_EVERY if rests else ROSTER_EVERY)
             try:
                 await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
                 misses = 0
             except TimeoutError:  # busy, if it is still connected
-                assert self.handle is not None
                 misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
             except OSError:
                 misses += BUSY_MISSES // MISSES
             except Exception as exc:  # the next request may succeed: without them, no new worker would get work
-                assert self.handle is not None
                 if self.handle.client.status == "running":  # else it is being closed, by whomever
                     logger.warning("flyte_nb could not look at the workers, and tries again: %r", exc)
             if misses >= BUSY_MISSES:
@@ -133,6 +133,11 @@ class KernelNetwork(Network):
         for address in self.links.keys() - workers.keys():
             self.drop(address)
         self.on_look()
+
+    def set_busy(self, busy: bool) -> None:
+        """Anything is queued or under way, or nothing is any more."""
+        if self.handle is not None and self.handle.embedded:
+            self.handle.cluster.set_busy(busy)
 
     @property
     def stage(self) -> str:

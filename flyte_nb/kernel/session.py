@@ -29,7 +29,9 @@ from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.clusters.cluster import needs_callers_loop
+from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.kernel_engine import KernelEngine
+from flyte_nb.kernel import PRELOAD
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
@@ -39,8 +41,6 @@ from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.worker import entry
 
-#: Module that worker processes of the embedded cluster import first.
-PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
 #: Seconds of attaching after which it is said what takes them.
@@ -325,7 +325,8 @@ def ensure(**options: Any) -> Session:
 def replace(**options: Any) -> Session:
     """A new session with these options, in place of the present one: what runs on its cluster is cancelled."""
     if Session.current is not None:
-        Session.current.close()
+        with SOURCE.kept():
+            Session.current.close()
     return ensure(**options)
 
 

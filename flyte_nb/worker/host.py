@@ -8,6 +8,7 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from flyte_nb.worker.stopping import Stopping
 
 #: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
 KERNEL_RETURNS_S = 5.0
+#: Seconds between two looks at lanes without work.
+REST_S = 1.0
 #: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
 LANES_END_S = GRACE + 1.0
 
@@ -90,6 +93,8 @@ class Host:
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
+        #: Set while a lane has work.
+        self._busy = asyncio.Event()
         self._start(loop, answers_of)
 
     def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
@@ -108,7 +113,7 @@ class Host:
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
-        deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply)
+        deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply, self._busy.set)
         network.handlers.update(
             handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost) | handlers_of(deliveries, Delivery)
         )
@@ -189,7 +194,7 @@ class Host:
             for outcome in outcomes:
                 self.emitter.ended(outcome)
             self.emitter.flush()
-            self.send(lane.owner, ("ended", lane.id, outcomes))
+            self.network.send_now(lane.owner, ("ended", lane.id, outcomes))
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
@@ -255,6 +260,10 @@ class Host:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
         try:
             while True:
+                if not any(lane.queue or lane.bodies or lane.outcomes for lane in self.lanes.values()):
+                    self._busy.clear()
+                    with contextlib.suppress(TimeoutError):  # threads of attempts that have ended may print
+                        await asyncio.wait_for(self._busy.wait(), REST_S)
                 await asyncio.sleep(HAND_BACK_AFTER_S)
                 self._look_at_lanes()
         except Exception as exc:

@@ -36,6 +36,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _forks.append(os.getpid()))
 _exit = os._exit
 
+
+def is_no_fork() -> None:
+    """This process is a worker's, though it was forked itself: from the one that workers come from."""
+    _forks.clear()
+
+
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
 

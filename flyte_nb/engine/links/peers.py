@@ -91,6 +91,14 @@ class Peers:
             self._unsent[peer].append(message)
             self._link_needed(peer)
 
+    def send_now(self, peer: str, message: Message) -> None:
+        """The same, at once."""
+        link = self.links.get(peer)
+        if link is not None:
+            link.send_now(message)
+        else:
+            self.send(peer, message)
+
     def _link_needed(self, peer: str) -> None:
         """A message waits for a link to this peer."""
 
