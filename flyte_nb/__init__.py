@@ -149,7 +149,8 @@ def init(cluster: Any = None, **options: Any) -> None:
         **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``memory_limit`` (what a worker process
             may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False),
             ``security`` (TLS credentials of an existing cluster), ``links`` (how its workers are reached: "direct", "relay" =
-            through the scheduler, "auto" = whichever answers first);
+            through the scheduler, "auto" = whichever answers first), ``placement_timeout`` (seconds after which an action fails
+            that no worker can take; without it, 600 if none offers what it needs, and no limit while a cluster has no workers);
             ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
             ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``);
             ``history`` (False: runs are not recorded; a folder: they are, there; ``FLYTE_NB_HISTORY`` says the same);

@@ -160,8 +160,11 @@ class Host:
         self.gateway.blobs.trim()
         self.executor.pool.forget_run(run)
 
-    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
+    def _on_roster(
+        self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str], placement_timeout: float | None
+    ) -> None:
         self.network.set_roster(roster, silent)
+        self.network.placement_timeout = placement_timeout
         self.executor.pool.touch_queues()
 
     # -- lanes ----------------------------------------------------------------------------------------------------

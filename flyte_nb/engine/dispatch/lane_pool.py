@@ -29,6 +29,7 @@ from flyte_nb.engine.dispatch.lanes import (
     slots_wanted,
 )
 from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.placement import Placement
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.link import spawn
@@ -56,6 +57,7 @@ class LanePool:
         self._shipments = shipments
         self._losses = losses
         self._unsettled = unsettled
+        self._placement = Placement(network, unsettled)
         #: Called with an attempt that has a timeout, as it is sent: key, run, seconds, worker.
         self.on_sent: Callable[[Key, RunInfo, float, str], None] = lambda *_sent: None
         #: Groups to dispatch in the next tick.
@@ -260,6 +262,7 @@ class LanePool:
                         self._close(lane)
                 if not group.lanes and not group.queue:
                     del self.groups[group.name]
+            self._placement.look(self.groups.values(), now)
             self.touch_queues()
             if self._network.grows:
                 self._network.want(slots_wanted(self.groups.values()))

@@ -28,6 +28,8 @@ class WorkerInfo(NamedTuple):
     nthreads: int
     #: Whether it takes what asks for a device and has none (the embedded cluster's on a machine without).
     pretends_devices: bool = False
+    #: Dask resources that it offers.
+    offers: tuple[tuple[str, float], ...] = ()
 
 
 class LaneSpec(NamedTuple):
@@ -51,8 +53,8 @@ ToHost: TypeAlias = (
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
-    # all workers, by address, and those of them that do not answer; from the kernel
-    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str]]
+    # all workers, by address, and those of them that do not answer; seconds in which one must take an attempt; from the kernel
+    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str], float | None]
 )
 
 #: Owner -> host: attempts, and what they need.
