@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from flyte_nb.core.steps.conditions import new_condition
     from flyte_nb.core.steps.on_failure import on_failure
     from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
+    from flyte_nb.kernel.session import dask_client
     from flyte_nb.unsupported import (
         ImageBuild,
         build,
@@ -117,6 +118,7 @@ _LAZY = {
         ("flyte_nb.core.steps.conditions", ("new_condition",)),
         ("flyte_nb.core.steps.on_failure", ("on_failure",)),
         ("flyte_nb.io.checkpoint", ("BaseCheckpoint", "Checkpoint", "latest_checkpoint")),
+        ("flyte_nb.kernel.session", ("dask_client",)),
         (
             "flyte_nb.unsupported",
             ("ImageBuild", "build", "build_images", "deploy", "load_interactive_ctx", "load_plugin_config",
@@ -262,7 +264,7 @@ __all__ = [
     "Resources", "RetryStrategy", "ReusePolicy", "Run", "Secret", "SecretRequest", "Task", "TaskEnvironment",
     "TaskTemplate", "Timeout", "TimeoutType", "Trigger", "TriggerTime", "TriggeredArtifact", "__version__", "app",
     "artifacts", "build", "build_images", "config", "ctx", "current_domain", "current_project", "custom_context",
-    "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
+    "dask_client", "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
     "init_from_config", "init_in_cluster", "init_passthrough", "install", "install_as_flyte", "io",
     "is_control_plane_available", "last_run", "latest_checkpoint", "load_interactive_ctx", "load_plugin_config",
     "logger", "map", "models", "new_condition", "notify", "on_failure", "prefetch", "remote", "report", "rerun", "run",

@@ -40,6 +40,7 @@ from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.stopping import Stopping
@@ -206,6 +207,7 @@ class Host:
             premises.isolation, lane,
         )  # fmt: skip
         body.code = copy
+        dask_inside.enter(body.variables, self.network.worker)
         return body
 
     def begin(self, lane: LaneThread, body: Body) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import distributed
 from distributed.worker import WORKER_ANY_RUNNING
 
 import flyte_nb
@@ -27,12 +28,14 @@ from flyte_nb.core.attempts.threads import allow_other_loops
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.transport import blob_files, lazy_imports
 from flyte_nb.core.transport.mailbox import Mailbox
+from flyte_nb.engine import dask_values
 from flyte_nb.engine.clusters import guest
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.lane import LaneThread
-from flyte_nb.worker.process import children
+from flyte_nb.worker.network import as_client
+from flyte_nb.worker.process import children, dask_inside
 from flyte_nb.worker.process.code import InForce
 from flyte_nb.worker.process.descriptors import Descriptors
 from flyte_nb.worker.process.everywhere import Everywhere
@@ -81,6 +84,10 @@ class Premises:
         self._breakpoint: Callable[..., Any] = sys.breakpointhook
         sys.breakpointhook = self._stop
         undo.callback(self._give_breakpoint_back)
+        undo.callback(setattr, self._worker, "security", self._worker.security)
+        self._worker.security = as_client(self._worker.security)  # for Dask's clients in tasks
+        undo.callback(dask_inside.install().close)
+        undo.callback(dask_values.install(distributed.get_client).close)
         output.install(tee=False)
         family.install(processes=self.owns_process)
         allow_other_loops()
