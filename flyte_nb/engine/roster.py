@@ -31,6 +31,8 @@ ROSTER_EVERY = 0.5
 LOOK_TIMEOUT = 2.0
 #: Seconds after the end of a link in which its process has ended, too, if that was the reason.
 REMAINS_S = 0.15
+#: Times that the way to a far worker is measured.
+TIMED = 5
 #: What `%flyte cluster` says of a worker that had to be given up.
 WITHOUT_NANNY = (
     "it does not answer, and has no nanny that could replace it: end that process by hand, and start workers with `dask worker "
@@ -187,7 +189,14 @@ class KernelNetwork(Network):
         if self.everywhere:  # before any work, which waits for it there
             self.questions.ask(peer, "everywhere", (self.me, self.everywhere), lambda found: self._ran(peer, found))
         self.questions.ask(peer, "black_box", (), lambda path: self.exits.has_box(peer, path))
+        self._time(peer, TIMED)
         self._update_roster()
+
+    def _time(self, peer: str, left: int) -> None:
+        """Find out how far a worker is: a few times, since it may be busy."""
+        self.questions.ask(
+            peer, "overdue", ([],), lambda _none: self._time(peer, left - 1) if left and self.round_trip(peer) else None
+        )
 
     def _refused(self, address: str, why: OSError) -> None:
         self.unreachable[address] = str(why) or type(why).__name__

@@ -287,7 +287,7 @@ class Host:
         """
         lane = LaneSpec(*spec)
         kind = AsyncLane if lane.is_async else SyncLane
-        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm).run()
+        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm, round_trip=lane.round_trip).run()
 
     def depart(self) -> None:
         """The kernel has no more use for this worker."""

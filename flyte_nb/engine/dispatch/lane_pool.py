@@ -181,7 +181,14 @@ class LanePool:
 
     async def _submit(self, lane: Lane, prefer: str) -> None:
         group = lane.group
-        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, group.reuse is not None)
+        spec = LaneSpec(
+            lane.id,
+            self._network.me,
+            group.task_name,
+            group.is_async,
+            group.reuse is not None,
+            self._network.round_trip(lane.address),
+        )
         only = self._losses.quarantines(group) or group.reuse is not None
         try:
             lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)

@@ -35,6 +35,8 @@ IDLE_WITH_RESOURCES_S = 0.2
 TARGET_S = 5.0
 #: Lanes of one task, opened or not, for each slot of the cluster.
 MAX_LANES_PER_SLOT = 4
+#: Round trips whose work is sent ahead over a far link.
+AHEAD = 1.5
 #: How fast bundles may grow.
 GROWTH = 8
 #: Most attempts handed to one lane and not yet begun.
@@ -73,6 +75,8 @@ class Lane:
     #: It returned attempts because one takes long: it is sent nothing until it reports progress or room.
     stalled: bool = False
     closing: bool = False
+    #: Seconds that a message to it and back takes, if that is long.
+    round_trip: float = 0.0
     #: Attempts that await children: they do not count against the concurrency of a warm environment.
     awaiting: int = 0
     #: Attempts sent and not ended.
@@ -183,11 +187,13 @@ class LaneGroup:
     def _fitting(self, lane: Lane) -> int:
         if self.cost is None:
             return 1 - lane.unstarted if lane.started == lane.finished or self.is_async else 0
+        # A long one travels alone; on a far link, with what it would else have to wait for.
+        ahead = 1 + math.ceil(AHEAD * lane.round_trip / max(self.cost, 1e-7))
         if self.cost >= BUNDLE_S and not self.is_async:
-            return 1 - len(lane.attempts)  # a long one travels alone
+            return ahead - len(lane.attempts)
         size = int(BUNDLE_S / max(self.cost, 1e-7))
         size = min(size, GROWTH * max(lane.finished, lane.started if self.is_async else 1, 1), MAX_BUNDLE)
-        return max(size, 1) - lane.unstarted
+        return max(size, min(ahead, MAX_BUNDLE)) - lane.unstarted
 
     def share(self, lane: Lane, takers: int) -> int:
         """How many to send now, so that the last bundles are spread over all lanes."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from distributed.comm.core import Comm, CommClosedError
+from distributed.protocol.serialize import ToPickle
 
 from flyte_nb.engine.links.wire import Message
 
@@ -45,6 +46,8 @@ class PeerLink:
         self._out: list[Message] = []
         self._writing = False
         self.closed = False
+        #: Seconds that the quickest answer took; 0 = none has come.
+        self.round_trip = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         #: Bytes written, for benchmarks; bytes read, which tell that the peer is there (`flyte_nb.engine.links.pulse`).
         self.sent = 0
@@ -71,9 +74,11 @@ class PeerLink:
         try:
             while self._out and not self.closed:
                 batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
-                data = pickle.dumps(batch, 5)
-                self.sent += len(data)
-                await comm.write(data)
+                buffers: list[pickle.PickleBuffer] = []
+                data = pickle.dumps(batch, 5, buffer_callback=buffers.append)
+                self.sent += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+                # What is marked as a buffer goes as it is, beside the pickle.
+                await comm.write([data, *map(ToPickle, buffers)] if buffers else data)
         except (CommClosedError, OSError):
             self._lost()
         except Exception as exc:
@@ -85,13 +90,15 @@ class PeerLink:
     async def _read(self, comm: Comm) -> None:
         try:
             while not self.closed:
-                data = await comm.read()
-                self.received += len(data)
-                for message in pickle.loads(data):
+                data, buffers = _parts(await comm.read())
+                self.received += len(data) + sum(map(len, buffers))
+                for message in pickle.loads(data, buffers=buffers):
                     try:
                         self._on_message(self, message)
                     except Exception as exc:
                         self.on_fault(exc, f"{message[0]!r} from {self.peer}")
+                if buffers:
+                    await asyncio.sleep(0)  # what has arrived already is read without a pause
         except (CommClosedError, OSError):
             self._lost()
         except Exception as exc:
@@ -137,6 +144,15 @@ def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) 
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
+
+
+def _parts(read: Any) -> tuple[Any, list[Any]]:
+    """A pickle that was read, and the buffers beside it."""
+    if type(read) is bytes:
+        return read, []
+    # Within a process Dask hands over the objects themselves.
+    data, *buffers = (memoryview(part.data) if type(part) is ToPickle else part for part in read)
+    return data, buffers
 
 
 def op_of(kernel: str) -> str:

@@ -43,6 +43,8 @@ class LaneSpec(NamedTuple):
     is_async: bool
     #: Whether the owner counts attempts of it that await children (`ReusePolicy`).
     is_warm: bool
+    #: Seconds that a message to it and back takes, if that is long: what waits behind another attempt waits longer.
+    round_trip: float = 0.0
 
 
 # Each line: the message's name and the types of its fields; then its fields, and what it means.
