@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flyte_nb.engine.clusters.embedded import PRETENDED
+from flyte_nb.engine.clusters.devices import PRETENDED
 from flyte_nb.engine.links.wire import WorkerInfo
 
 

@@ -224,8 +224,10 @@ class KernelNetwork(Network):
 
     def why_waiting(self, resources: dict[str, float]) -> str:
         """As `Network.why_waiting`; and why there are no workers."""
-        if self.roster or not self.ready.done():
-            return super().why_waiting(resources) if self.roster else ""
+        if not self.ready.done() or self._is_incomplete:
+            return ""
+        if self.roster:
+            return super().why_waiting(resources)
         if self._misses:
             return "the cluster's scheduler does not answer"
         if not self.listing.workers:
@@ -246,6 +248,12 @@ class KernelNetwork(Network):
         return bool(self.roster or self.unfit or self.unreachable or self._is_new_scheduler) and bool(
             self.why_waiting(resources)
         )
+
+    @property
+    def _is_incomplete(self) -> bool:
+        """Whether workers of the embedded cluster are still to come: what they offer is not known yet."""
+        handle = self.handle
+        return handle is not None and handle.embedded and len(self.listing.workers) < len(handle.cluster.worker_spec)
 
     @property
     def _is_new_scheduler(self) -> bool:

@@ -31,11 +31,11 @@ from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.clusters.cluster import needs_callers_loop
+from flyte_nb.engine.dask_client import DaskClients
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
-from flyte_nb.kernel.dask_client import DaskClients
 from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
 from flyte_nb.kernel.previews import Reader

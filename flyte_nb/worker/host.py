@@ -29,6 +29,7 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
+from flyte_nb.engine.clusters.devices import VISIBLE
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
@@ -285,9 +286,17 @@ class Host:
         Args:
             *spec: The fields of a `LaneSpec`.
         """
-        lane = LaneSpec(*spec)
-        kind = AsyncLane if lane.is_async else SyncLane
-        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm, round_trip=lane.round_trip).run()
+        asked = LaneSpec(*spec)
+        kind = AsyncLane if asked.is_async else SyncLane
+        lane = kind(self, asked.lane, asked.owner, is_warm=asked.is_warm, round_trip=asked.round_trip)
+        devices = self.premises.devices.lend(asked.gpus)
+        if devices:
+            lane.environment = {VISIBLE: ",".join(devices)}
+            lane.location = (*lane.location[:2], f"GPU {', '.join(devices)}")
+        try:
+            lane.run()
+        finally:
+            self.premises.devices.give_back(devices)
 
     def depart(self) -> None:
         """The kernel has no more use for this worker."""

@@ -80,6 +80,8 @@ class LaneThread:
         self.host = host
         #: Seconds that a message to its owner and back takes, if that is long.
         self._round_trip = round_trip
+        #: Environment variables of its attempts.
+        self.environment: dict[str, str] = {}
         self.id = lane_id
         self.owner = owner
         #: Whether its owner counts attempts that await children.

@@ -181,14 +181,9 @@ class LanePool:
 
     async def _submit(self, lane: Lane, prefer: str) -> None:
         group = lane.group
-        spec = LaneSpec(
-            lane.id,
-            self._network.me,
-            group.task_name,
-            group.is_async,
-            group.reuse is not None,
-            self._network.round_trip(lane.address),
-        )
+        counts = group.reuse is not None or bool(group.resources)
+        far, gpus = self._network.round_trip(lane.address), int(group.resources.get("GPU", 0))
+        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, counts, far, gpus)
         only = self._losses.quarantines(group) or group.reuse is not None
         try:
             lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)

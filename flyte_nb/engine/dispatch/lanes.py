@@ -77,6 +77,8 @@ class Lane:
     closing: bool = False
     #: Seconds that a message to it and back takes, if that is long.
     round_trip: float = 0.0
+    #: Whether it holds a device, which attempts have one after another, but for those that await others.
+    has_device: bool = False
     #: Attempts that await children: they do not count against the concurrency of a warm environment.
     awaiting: int = 0
     #: Attempts sent and not ended.
@@ -174,6 +176,8 @@ class LaneGroup:
         """How many more attempts a lane may be sent now."""
         if not lane.usable:
             return 0
+        if lane.has_device:
+            return 1 + lane.awaiting - len(lane.attempts)
         if self.reuse is not None:
             return min(self._fitting(lane), self._warm_room(self.reuse.capacity, lane))
         return self._fitting(lane)

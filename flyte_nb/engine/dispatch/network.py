@@ -9,6 +9,7 @@ from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters import on_scheduler
+from flyte_nb.engine.clusters.devices import UNCOUNTED_GPUS
 from flyte_nb.engine.clusters.welcome import AsSource
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.links.peers import Peers
@@ -95,6 +96,11 @@ class Network(Peers):
             if most < amount:
                 return f"no worker offers {name}={amount:g} (the most is {most:g})"
         return ""
+
+    def has_devices(self, address: str) -> bool:
+        """Whether a worker's devices are counted."""
+        offers = dict(self.roster[address].offers) if address in self.roster else {}
+        return 0 < offers.get("GPU", 0) < UNCOUNTED_GPUS
 
     def is_hopeless(self, _resources: dict[str, float]) -> bool:
         """Whether what keeps such a task waiting does not pass by itself."""

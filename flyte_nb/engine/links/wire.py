@@ -41,10 +41,12 @@ class LaneSpec(NamedTuple):
     owner: str
     task_name: str
     is_async: bool
-    #: Whether the owner counts attempts of it that await children (`ReusePolicy`).
+    #: Whether the owner counts attempts of it that await children: of a warm environment, or one that needs devices.
     is_warm: bool
     #: Seconds that a message to it and back takes, if that is long: what waits behind another attempt waits longer.
     round_trip: float = 0.0
+    #: GPUs that it holds.
+    gpus: int = 0
 
 
 # Each line: the message's name and the types of its fields; then its fields, and what it means.

@@ -38,6 +38,7 @@ from flyte_nb.worker.network import as_client
 from flyte_nb.worker.process import children, dask_inside
 from flyte_nb.worker.process.code import InForce
 from flyte_nb.worker.process.descriptors import Descriptors
+from flyte_nb.worker.process.devices import Devices
 from flyte_nb.worker.process.everywhere import Everywhere
 from flyte_nb.worker.process.last_words import LastWords
 
@@ -62,6 +63,7 @@ class Premises:
         #: False)``), and stays as it is.
         self.owns_process = not (worker.address.startswith("inproc://") or surroundings.is_home())
         self.gate = slots.SlotGate(worker.state.nthreads)
+        self.devices = Devices()
         self.in_force = InForce()
         #: By kernel; None where one is being opened (`flyte_nb.engine.clusters.guest`).
         self._hosts: dict[str, _Host | None] = vars(worker).setdefault("_flyte_nb_hosts", {})
