@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from flyte_nb.core.steps.conditions import new_condition
     from flyte_nb.core.steps.on_failure import on_failure
     from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
+    from flyte_nb.kernel.session import dask_client
     from flyte_nb.unsupported import (
         ImageBuild,
         build,
@@ -117,6 +118,7 @@ _LAZY = {
         ("flyte_nb.core.steps.conditions", ("new_condition",)),
         ("flyte_nb.core.steps.on_failure", ("on_failure",)),
         ("flyte_nb.io.checkpoint", ("BaseCheckpoint", "Checkpoint", "latest_checkpoint")),
+        ("flyte_nb.kernel.session", ("dask_client",)),
         (
             "flyte_nb.unsupported",
             ("ImageBuild", "build", "build_images", "deploy", "load_interactive_ctx", "load_plugin_config",
@@ -149,7 +151,8 @@ def init(cluster: Any = None, **options: Any) -> None:
         **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``memory_limit`` (what a worker process
             may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False),
             ``security`` (TLS credentials of an existing cluster), ``links`` (how its workers are reached: "direct", "relay" =
-            through the scheduler, "auto" = whichever answers first);
+            through the scheduler, "auto" = whichever answers first), ``placement_timeout`` (seconds after which an action fails
+            that no worker can take; without it, 600 if none offers what it needs, and no limit while a cluster has no workers);
             ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
             ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``);
             ``history`` (False: runs are not recorded; a folder: they are, there; ``FLYTE_NB_HISTORY`` says the same);
@@ -270,7 +273,7 @@ __all__ = [
     "Resources", "RetryStrategy", "ReusePolicy", "Run", "Secret", "SecretRequest", "Task", "TaskEnvironment",
     "TaskTemplate", "Timeout", "TimeoutType", "Trigger", "TriggerTime", "TriggeredArtifact", "__version__", "app",
     "artifacts", "build", "build_images", "config", "ctx", "current_domain", "current_project", "custom_context",
-    "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
+    "dask_client", "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
     "init_from_config", "init_in_cluster", "init_passthrough", "install", "install_as_flyte", "io",
     "is_control_plane_available", "last_run", "latest_checkpoint", "load_interactive_ctx", "load_plugin_config",
     "logger", "map", "models", "new_condition", "notify", "on_failure", "prefetch", "remote", "report", "rerun", "run",

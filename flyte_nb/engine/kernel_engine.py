@@ -55,8 +55,8 @@ class KernelEngine:
     def __init__(self, entry: str) -> None:
         self.thread = LoopThread("flyte-engine")
         self.store = RunStore()
-        #: What keeps runs waiting, as it was noted last.
-        self._waits: dict[str, str] = {}
+        #: What keeps runs waiting, as owners of their actions say, by the owner.
+        self._waits: dict[str, dict[str, str]] = {}
         #: Called on the engine thread with every event before it is folded: what it returns is.
         self.before: Callable[[ev.Event], ev.Event] = lambda event: event
         self.gateway: Gateway
@@ -102,25 +102,23 @@ class KernelEngine:
         network.on_roster = self.executor.pool.touch_queues
         self.executor.pool.on_busy = network.set_busy
         network.on_scheduler_lost = self._scheduler_lost
-        network.on_look = self._say_why_runs_wait
+        self.answers.serve("waits", self._say_why_it_waits)
 
     def emit(self, event: ev.Event) -> None:
         """Fold an event."""
         self.store.append(self.before(event))
 
-    def _say_why_runs_wait(self) -> None:
-        """Note at runs what keeps the actions from starting that wait longest."""
-        waiting: dict[str, str] = {}
-        network = self.network
-        for group in self.executor.groups.values():
-            if not group.queue:
-                continue
-            if why := network.listing.why_waiting(group.resources, network.roster, network.unfit):
-                waiting.setdefault(group.queue[0].run.name, f"waiting: {why}")
-        for run in self._waits.keys() | waiting.keys():
-            if self._waits.get(run) != waiting.get(run) and run in self.store.runs:
-                self.emit(ev.RunNoted(run, waiting.get(run, "")))
-        self._waits = waiting
+    def _say_why_it_waits(self, run: str, then: Callable[[Any], None], owner: str, why: str) -> None:
+        """Note at a run what keeps actions of an owner from starting; "" for nothing any more."""
+        said = {peer: text for peer, text in self._waits.pop(run, {}).items() if peer != owner}
+        if why:
+            said[owner] = f"waiting: {why}"
+        if said:
+            self._waits[run] = said
+        note = next(iter(said.values()), "")
+        if run in self.store.runs and self.store.runs[run].state.note != note:
+            self.emit(ev.RunNoted(run, note))
+        then(None)
 
     def _on_events(self, peer: str, events: list[ev.Event]) -> None:
         for event in events:
@@ -176,6 +174,8 @@ class KernelEngine:
         self.executor.pool.worker_lost(address)
         self.network.exits.cause(address, lambda _lost: None)  # settled even if nothing was lost there
         self.cache.peer_lost(address)
+        for run in [run for run, said in self._waits.items() if address in said]:
+            self._say_why_it_waits(run, lambda _none: None, address, "")
         process_folder.sweep()
 
     def _settle(self, run: str, parent: str, then: Callable[[Results], None]) -> None:

@@ -17,6 +17,8 @@ from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any
 
+import distributed
+
 from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
@@ -30,6 +32,7 @@ from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.clusters.cluster import needs_callers_loop
 from flyte_nb.engine.clusters.forks import SOURCE
+from flyte_nb.engine.dask_client import DaskClients
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel import PRELOAD
 from flyte_nb.kernel.cell_runs import CellRuns
@@ -74,6 +77,8 @@ class Session:
         self._names = itertools.count(1)
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
         surroundings.begin(here=options.get("target") is None)
+        #: For users of Dask itself.
+        self.dask = DaskClients(options.get("target"), self._own_client)
         self.starting = self.engine.start(preload=PRELOAD, **defaults | options)
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: None outside a notebook.
@@ -273,6 +278,15 @@ class Session:
                 print(f"flyte_nb: {said} ...")  # noqa: T201 - it takes seconds, and somebody waits
         self.wait_ready()
 
+    def _own_client(self) -> Any:
+        if self.options.get("target") is None:
+            self.wait_ready()
+        else:
+            self.wait_attached()
+        handle = self.engine.network.handle
+        assert handle is not None
+        return handle.client
+
     def _finish(self, ctrl_c: CtrlC) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
         waiting = list(run_registry.unfinished())
@@ -298,6 +312,7 @@ class Session:
             self.shown.close()
 
         atexit.unregister(self.close)
+        self.dask.close()
         if self.past is not None:  # first: what is ended now was cut off
             self.past.close()
         if self.engine.thread.thread.is_alive():
@@ -328,6 +343,28 @@ def replace(**options: Any) -> Session:
         with SOURCE.kept():
             Session.current.close()
     return ensure(**options)
+
+
+def dask_client(*, asynchronous: bool = False) -> Any:
+    """A `distributed.Client` of the session's cluster, embedded or attached; that starts if there is none.
+
+    It is Dask's default client from then on, so that ``dask.compute(...)`` and ``df.compute()`` use the cluster. In a task it
+    is what Dask's ``get_client()`` gives. It closes with the session.
+
+    Args:
+        asynchronous: Whether to get one for the running loop, to be awaited: ``client = await dask_client(asynchronous=True)``.
+
+    Raises:
+        errors.NoClusterError: There is no cluster.
+
+    Example:
+        >>> flyte_nb.dask_client().submit(sum, [1, 2, 3]).result()
+        6
+    """
+    if ctx.of_task() is not None:
+        return distributed.get_client()
+    session = ensure()
+    return session.dask.connected(asynchronous=True) if asynchronous else session.dask.client()
 
 
 def fallback() -> Context | None:

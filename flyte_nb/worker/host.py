@@ -30,6 +30,7 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
+from flyte_nb.engine.clusters.devices import VISIBLE
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
@@ -41,6 +42,7 @@ from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.stopping import Stopping
@@ -165,8 +167,11 @@ class Host:
         self.gateway.blobs.trim()
         self.executor.pool.forget_run(run)
 
-    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
+    def _on_roster(
+        self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str], placement_timeout: float | None
+    ) -> None:
         self.network.set_roster(roster, silent)
+        self.network.placement_timeout = placement_timeout
         self.executor.pool.touch_queues()
 
     # -- lanes ----------------------------------------------------------------------------------------------------
@@ -208,6 +213,7 @@ class Host:
             premises.isolation, lane,
         )  # fmt: skip
         body.code = copy
+        dask_inside.enter(body.variables, self.network.worker)
         return body
 
     def begin(self, lane: LaneThread, body: Body) -> None:
@@ -289,9 +295,17 @@ class Host:
         Args:
             *spec: The fields of a `LaneSpec`.
         """
-        lane = LaneSpec(*spec)
-        kind = AsyncLane if lane.is_async else SyncLane
-        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm).run()
+        asked = LaneSpec(*spec)
+        kind = AsyncLane if asked.is_async else SyncLane
+        lane = kind(self, asked.lane, asked.owner, is_warm=asked.is_warm, round_trip=asked.round_trip)
+        devices = self.premises.devices.lend(asked.gpus)
+        if devices:
+            lane.environment = {VISIBLE: ",".join(devices)}
+            lane.location = (*lane.location[:2], f"GPU {', '.join(devices)}")
+        try:
+            lane.run()
+        finally:
+            self.premises.devices.give_back(devices)
 
     def depart(self) -> None:
         """The kernel has no more use for this worker."""

@@ -247,7 +247,7 @@ class Body:
         self.started_at = time.time()
         if self.isolation is not None and self.isolation.current is not self:
             self.isolation.turn(self)
-        env = dict(self.run.env_vars)
+        env = (self.lane.environment if self.lane is not None else {}) | dict(self.run.env_vars)
         if self.task.config.env_vars:
             env.update(self.task.config.env_vars)
         # In the user's own process another attempt's may be there.

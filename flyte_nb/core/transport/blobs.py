@@ -110,9 +110,12 @@ class Received:
         """Whether its content is in this process; else it must be fetched from `holder`."""
         return self._file is not None or self._content is not None
 
-    def fill(self, content: bytes) -> None:
-        """Take the content that was fetched."""
-        self._content = content
+    def fill(self, file: int) -> None:
+        """Take the content that was fetched, in a file that goes with its descriptor."""
+        self._file = file
+        if self.nbytes < blob_files.MAP_BYTES or blob_files.is_scarce(file):
+            self._content, self._file = blob_files.content(file, self.nbytes), None
+            os.close(file)
 
     def get(self) -> Any:
         """A writable buffer with its content, private to the caller."""
@@ -199,13 +202,14 @@ class Blobs:
                 self._remember(key, blob)
             return blob
 
-    def keep(self, name: str, content: bytes) -> Blob:
-        """Keep content that was fetched from elsewhere."""
+    def keep(self, name: str, nbytes: int, path: str) -> Blob:
+        """Keep a file that was fetched from elsewhere."""
         with self._lock:
             blob = self._by_name.get(name)
             if blob is None:
-                path = blob_files.write(memoryview(content))
-                blob = self._by_name[name] = Blob(name, len(content), path, self.holder)
+                blob = self._by_name[name] = Blob(name, nbytes, path, self.holder)
+            else:
+                blob_files.unlink(path)
             self._remember((id(blob), 0), blob)
             return blob
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import logging
 import os
-import platform
 import signal
 import sys
 import time
@@ -30,7 +28,9 @@ from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
+from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.process_folder import session_folder
+from flyte_nb.engine.clusters import devices
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
 from flyte_nb.engine.clusters.credentials import SessionSecurity
 from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, no_gc_diagnosis
@@ -38,13 +38,6 @@ from flyte_nb.engine.clusters.forks import BEFORE_SPAWN, SOURCE, Begun, WorkerPr
 from flyte_nb.engine.clusters.worker_exits import WorkerExits, how_it_ended
 from flyte_nb.errors import NoClusterError
 
-#: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
-#: local mode. They are counted on workers started with ``--resources GPU=1``.
-UNCOUNTED_GPUS = 1_000
-#: A resource of processes that have no device at all.
-PRETENDED = "no-device"
-#: What shows that a machine has a GPU, TPU or Neuron device (the last is Windows' own Linux).
-DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
 #: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
 CLOSE_S = 0.5
 #: Seconds between two looks whether a worker has started.
@@ -342,9 +335,12 @@ async def open_embedded(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address=None, scheduler_sync_interval=3600, memory_limit=memory_limit,
-            resources=offered_devices(), asynchronous=True,
+            resources=devices.uncounted(), asynchronous=True,
             silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
         )  # fmt: skip
+        if gpus := devices.count():
+            devices.provide(cluster.worker_spec, gpus)
+        notices.gpus_are_uncounted(not gpus)
         nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
         if not dashboard:
             cluster.scheduler_spec["cls"] = QuietScheduler
@@ -378,12 +374,6 @@ def before_spawn() -> dict[str, str]:
     configured: dict[str, Any] = dask.config.get("distributed.nanny.pre-spawn-environ")
     given = {name: str(value) for name, value in configured.items() if value is not None}
     return {"PYTHONHASHSEED": BEFORE_SPAWN["PYTHONHASHSEED"], **given}
-
-
-def offered_devices() -> dict[str, float]:
-    """The Dask resources that each process offers."""
-    has_device = (sys.platform == "darwin" and platform.machine() == "arm64") or any(map(glob.glob, DEVICE_FILES))
-    return {"GPU": UNCOUNTED_GPUS} if has_device else {"GPU": UNCOUNTED_GPUS, PRETENDED: 1}
 
 
 async def _abandon(cluster: Any, client: Any) -> None:

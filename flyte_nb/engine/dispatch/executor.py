@@ -115,6 +115,8 @@ class DaskExecutor:
                 self.pool.drop(lane)
                 return
         lane.open(address, time.monotonic())
+        lane.round_trip = self._network.round_trip(address)
+        lane.has_device = bool(lane.group.resources) and self._network.has_devices(address)
         self.pool.touch(lane.group)
 
     def _on_ended(self, address: str, lane_id: str, outcomes: list[Outcome]) -> None:

@@ -85,7 +85,7 @@ function attemptLine(attempt: Attempt, detail: Detail, now: number): HTMLElement
     h(
       "span",
       { class: "fnb-muted", title: attempt.worker },
-      `${worker}${/^\d+$/.test(slot) ? ` slot ${slot}` : ""}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`,
+      `${worker}${/^\d+$/.test(slot) ? ` slot ${slot}` : slot.startsWith("GPU") ? ` · ${slot}` : ""}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`,
     ),
     error && detail.attempts.length > 1
       ? h("span", { class: "fnb-error" }, `${error.code}: ${error.message.split("\n")[0]}`)
