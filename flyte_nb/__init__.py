@@ -36,10 +36,17 @@ from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.steps.ctx import ctx
 from flyte_nb.core.steps.ctx import provide as _provide_to_ctx
 from flyte_nb.core.steps.trace import trace
+from flyte_nb.core.streams.map_over import map_over as _map_over
+from flyte_nb.core.streams.merge import merge
+from flyte_nb.core.streams.stream import Stream
+from flyte_nb.core.streams.stream_task import StreamTask as _StreamTask
+from flyte_nb.core.streams.stream_task import yields as _yields
 from flyte_nb.core.tasks.context import custom_context, get_custom_context, group
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.map import map  # noqa: A004 - Flyte's name
+from flyte_nb.core.tasks.map import over_streams_with as _over_streams_with
 from flyte_nb.core.tasks.task import AsyncFunctionTaskTemplate, Task, TaskTemplate
+from flyte_nb.core.tasks.task_environment import KINDS as _KINDS
 from flyte_nb.core.tasks.task_environment import TaskEnvironment
 from flyte_nb.core.values.aio import Dual as _Dual
 from flyte_nb.import_alias import SUBMODULES as _SUBMODULES
@@ -226,6 +233,8 @@ def _cluster_engine() -> Any:
     return importlib.import_module("flyte_nb.kernel.session").ensure()
 
 
+_KINDS.append((_yields, _StreamTask))
+_over_streams_with(_map_over)
 _runs.provide("remote", _cluster_engine)
 _runs.provide("local", lambda: importlib.import_module("flyte_nb.core.runs.local").LocalEngine())
 _provide_to_ctx(
@@ -258,13 +267,13 @@ __all__ = [
     "AMD_GPU", "APPLE_SILICON", "GPU", "HABANA_GAUDI", "TPU", "AsyncFunctionTaskTemplate", "Backoff", "BaseCheckpoint",
     "Cache", "CachePolicy", "CacheRequest", "Checkpoint", "ConditionWebhook", "Cron", "Device", "DeviceClass",
     "Documentation", "Environment", "FixedRate", "Image", "ImageBuild", "Link", "Neuron", "OnArtifact", "PodTemplate",
-    "Resources", "RetryStrategy", "ReusePolicy", "Run", "Secret", "SecretRequest", "Task", "TaskEnvironment",
+    "Resources", "RetryStrategy", "ReusePolicy", "Run", "Secret", "SecretRequest", "Stream", "Task", "TaskEnvironment",
     "TaskTemplate", "Timeout", "TimeoutType", "Trigger", "TriggerTime", "TriggeredArtifact", "__version__", "app",
     "artifacts", "build", "build_images", "config", "ctx", "current_domain", "current_project", "custom_context",
     "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
     "init_from_config", "init_in_cluster", "init_passthrough", "install", "install_as_flyte", "io",
     "is_control_plane_available", "last_run", "latest_checkpoint", "load_interactive_ctx", "load_plugin_config",
-    "logger", "map", "models", "new_condition", "notify", "on_failure", "prefetch", "remote", "report", "rerun", "run",
+    "logger", "map", "merge", "models", "new_condition", "notify", "on_failure", "prefetch", "remote", "report", "rerun", "run",
     "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace",
     "types", "version", "with_runcontext", "with_servecontext",
 ]  # fmt: skip

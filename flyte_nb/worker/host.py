@@ -8,6 +8,7 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
+from flyte_nb.core.streams.inlet import arrived
+from flyte_nb.core.streams.outlet import Outlet
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.dispatch.executor import DaskExecutor
@@ -107,6 +110,7 @@ class Host:
         )
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
+        self.executor.on_items = functools.partial(arrived, controller)
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
         deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply)
         network.handlers.update(
@@ -147,6 +151,9 @@ class Host:
 
     def _on_cancel(self, _owner: str, key: Key, why: str, grace: float) -> None:
         self.stopping.cancel(key, why, grace)
+
+    def _on_took(self, _owner: str, key: Key, count: int) -> None:
+        self.stopping.took(key, count)
 
     def _on_close(self, _owner: str, lane_id: str) -> None:
         if (lane := self.lanes.get(lane_id)) is not None:
@@ -203,7 +210,17 @@ class Host:
             premises.isolation, lane,
         )  # fmt: skip
         body.code = copy
+        if body.task.is_stream:
+            body.outlet = self._outlet(lane, body)
         return body
+
+    def _outlet(self, lane: LaneThread, body: Body) -> Outlet:
+        task: Any = body.task
+        return Outlet(
+            task.name, task.items, task.ahead, self.gateway.blobs.results,
+            lambda first, items: self.send(lane.owner, ("items", body.work.key, first, items)), self.post,
+            self.gateway.blocking,
+        )  # fmt: skip
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -244,6 +244,20 @@ class Run(AsDict):
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.to_thread(self.backend.value).__await__()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Items of its task as they come, if that yields."""
+        reading = self.backend.reading()
+        return iter(self.backend.value()) if reading is None or reading.is_over else reading
+
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
+        reading = self.backend.reading()
+        if reading is None or reading.is_over:
+            for item in await asyncio.to_thread(self.backend.value):
+                yield item
+        else:
+            async for item in reading:
+                yield item
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if isinstance(self.backend, RunProxy):  # it is returned to where it is at home, or to another worker

@@ -107,12 +107,13 @@ class Received:
 
     @property
     def here(self) -> bool:
-        """Whether its content is in this process; else it must be fetched from `holder`."""
-        return self._file is not None or self._content is not None
+        """Whether its content is in this process, or lost; else it must be fetched from `holder`."""
+        return self._file is not None or self._content is not None or not self.path
 
-    def fill(self, content: bytes) -> None:
-        """Take the content that was fetched."""
+    def fill(self, content: bytes | None) -> None:
+        """Take the content that was fetched; None: it could not be."""
         self._content = content
+        self.path = ""
 
     def get(self) -> Any:
         """A writable buffer with its content, private to the caller."""

@@ -88,7 +88,7 @@ class Fetcher:
 
     def result(self, outcome: Outcome, then: Callable[[Outcome], None]) -> None:
         """Call `then` with the outcome once its value is here; with a lost one if that went with its worker."""
-        missing = away(outcome)
+        missing = away(outcome.value)
         waiting = len(missing)
 
         def came(blob: Received, content: bytes | None) -> None:
@@ -104,13 +104,23 @@ class Fetcher:
         for blob in missing:
             self._switchboard.ask(blob.holder, "blob", (blob.path, True), functools.partial(came, blob))
 
+    def item(self, payload: Payload, then: Callable[[], None]) -> None:
+        """Fetch what is elsewhere of an item, and call `then` each time that some of it has come, or is lost."""
+
+        def came(blob: Received, content: bytes | None) -> None:
+            blob.fill(content)
+            then()
+
+        for blob in away(payload):
+            self._switchboard.ask(blob.holder, "blob", (blob.path, True), functools.partial(came, blob))
+
 
 def _is_far(payload: Payload) -> bool:
     return type(payload) is Packed and any(isinstance(blob, Borrowed) and not blob.here for blob in payload.blobs)
 
 
-def away(outcome: Outcome) -> list[Any]:
-    """Buffers of an outcome's value that are not on this machine yet."""
-    if type(outcome.value) is not Packed:
+def away(result: Payload | None) -> list[Any]:
+    """Buffers of a result that are not on this machine yet."""
+    if type(result) is not Packed:
         return []
-    return [blob for blob in outcome.value.blobs if isinstance(blob, Received) and not blob.here]
+    return [blob for blob in result.blobs if isinstance(blob, Received) and not blob.here]
