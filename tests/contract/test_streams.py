@@ -287,8 +287,14 @@ def test_large_items_travel_apart(cell: Any) -> None:
             array[:] = i
             yield array
 
+    @env.task(buffer=1_000)
+    def texts(n: int) -> Iterator[str]:
+        for i in range(n):
+            yield chr(97 + i % 26) * 200_000
+
     async def body() -> None:
-        assert [float(array.mean()) async for array in arrays(12)] == [float(i) for i in range(12)]
+        assert [float(array.mean()) async for array in arrays(40)] == [float(i) for i in range(40)]
+        assert [text[0] async for text in texts.aio(400)] == [chr(97 + i % 26) for i in range(400)]
 
     cell(body)
 

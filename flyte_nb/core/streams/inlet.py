@@ -143,10 +143,14 @@ class Inlet:
             self.items.extendleft(map(_Opened, reversed(loads(self._tail)[self.received :])))
             payload = self.items.popleft()
         self.taken += 1
-        if self.taken - self._told >= self._tell_every and self.end is None:
+        if self.taken - self._told >= self._tell_every or type(payload) is Packed:
+            self._tell_taken()
+        return payload.value if type(payload) is _Opened else loads(payload)
+
+    def _tell_taken(self) -> None:
+        if self._told != self.taken and self.end is None:
             self._told = self.taken
             self._tell(took, self.taken)
-        return payload.value if type(payload) is _Opened else loads(payload)
 
     @property
     def is_ready(self) -> bool:
@@ -164,6 +168,7 @@ class Inlet:
         self._waiters.append(there.set)
         if self.is_ready:
             return
+        self._tell_taken()  # bytes may hold the producer back, not items
         with self.gateway.blocking():
             there.wait()
 
@@ -173,6 +178,7 @@ class Inlet:
         there, box = asyncio.Event(), mailbox_of(loop)
         self._waiters.append(lambda: box.post(there.set))
         if not self.is_ready:
+            self._tell_taken()
             await there.wait()
 
     def leave(self) -> None:
