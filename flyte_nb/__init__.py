@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyte_nb import errors
 from flyte_nb.core.attempts import logging as _logs
+from flyte_nb.core.attempts.progress import progress, track
 from flyte_nb.core.runs import run_registry as _runs
 from flyte_nb.core.runs.defaults import CLUSTER_OPTIONS as _CLUSTER_OPTIONS
 from flyte_nb.core.runs.defaults import check_cluster_options as _check
@@ -273,8 +274,9 @@ __all__ = [
     "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
     "init_from_config", "init_in_cluster", "init_passthrough", "install", "install_as_flyte", "io",
     "is_control_plane_available", "last_run", "latest_checkpoint", "load_interactive_ctx", "load_plugin_config",
-    "logger", "map", "merge", "models", "new_condition", "notify", "on_failure", "prefetch", "remote", "report", "rerun", "run",
-    "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace",
+    "logger", "map", "merge", "models", "new_condition", "notify", "on_failure", "prefetch", "progress", "remote", "report", "rerun",
+    "run",
+    "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace", "track",
     "types", "version", "with_runcontext", "with_servecontext",
 ]  # fmt: skip
 

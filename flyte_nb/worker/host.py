@@ -16,7 +16,7 @@ from typing import Any
 import distributed
 
 from flyte_nb import import_alias
-from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts import progress, seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
 from flyte_nb.core.attempts.threads import LoopClock
@@ -217,7 +217,7 @@ class Host:
     def _outlet(self, lane: LaneThread, body: Body) -> Outlet:
         task: Any = body.task
         return Outlet(
-            task.name, task.items, task.ahead, self.gateway.blobs.results,
+            task.name, task.items, task.ahead, self.gateway.blobs.results.of_items(),
             lambda first, items: self.send(lane.owner, ("items", body.work.key, first, items)), self.post,
             self.gateway.blocking,
         )  # fmt: skip
@@ -288,6 +288,9 @@ class Host:
             if lane.is_warm:
                 lane.report_waiting(self.controller.children)
             self.emitter.announce(lane)
+            for body in list(lane.bodies.values()):
+                if (event := progress.look(body)) is not None:
+                    self.emitter.emit(event)
         self.emitter.flush()
         self.stopping.memory.check()
 

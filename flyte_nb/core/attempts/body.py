@@ -151,7 +151,8 @@ class Body:
 
     __slots__ = (
         "__weakref__", "_family", "activate", "busy", "code", "context", "generators", "isolation", "lane", "location",
-        "meter", "outcome", "outlet", "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
+        "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
+        "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
@@ -190,6 +191,8 @@ class Body:
         self.outcome: Outcome | None = None
         #: Where what it yields goes, if it does.
         self.outlet: Outlet | None = None
+        #: How far it is (`flyte_nb.core.attempts.progress.Progress`); None where nothing tells.
+        self.progress: Any = None
         self.context = Context(
             gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name,
             attempt=work.attempt, own_group=work.group, custom=work.custom, is_async=task.is_async,

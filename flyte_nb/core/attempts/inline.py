@@ -80,7 +80,7 @@ class InlineExecutor:
     def _outlet(self, task: Any, work: Work) -> Outlet:
         gateway = self.gateway
         return Outlet(
-            task.name, task.items, task.ahead, gateway.blobs.results,
+            task.name, task.items, task.ahead, gateway.blobs.results.of_items(),
             lambda first, items: arrived(self.controller, work.key, first, items), gateway.run_soon, gateway.blocking,
         )  # fmt: skip
 

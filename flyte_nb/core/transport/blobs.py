@@ -21,6 +21,7 @@ import os
 import sys
 import threading
 import weakref
+import zlib
 from collections import OrderedDict
 from typing import Any
 
@@ -242,7 +243,21 @@ class Results:
 
     def put(self, buffer: memoryview) -> Gift:
         """A gift with the buffer's content."""
-        return Gift(_content_name(buffer), buffer.nbytes, blob_files.write(buffer), self._holder)
+        return Gift(self._name(buffer), buffer.nbytes, blob_files.write(buffer), self._holder)
+
+    def _name(self, buffer: memoryview) -> str:
+        return _content_name(buffer)
+
+    def of_items(self) -> Items:
+        """The same for items of a stream."""
+        return Items(self._holder)
+
+
+class Items(Results):
+    """Makes blobs of the buffers of a stream's items, which nothing but a repetition of the stream is compared with."""
+
+    def _name(self, buffer: memoryview) -> str:
+        return f"{zlib.crc32(buffer):08x}{buffer.nbytes:x}"  # a third of the time of a hash
 
 
 def _content_name(data: Any) -> str:
