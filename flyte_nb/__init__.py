@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from flyte_nb import errors
 from flyte_nb.core.attempts import logging as _logs
 from flyte_nb.core.attempts.progress import progress, track
+from flyte_nb.core.results import actions as _actions
+from flyte_nb.core.results import compare as _compare
+from flyte_nb.core.results import table as _table
 from flyte_nb.core.runs import run_registry as _runs
 from flyte_nb.core.runs.defaults import CLUSTER_OPTIONS as _CLUSTER_OPTIONS
 from flyte_nb.core.runs.defaults import check_cluster_options as _check
@@ -234,6 +237,9 @@ def _cluster_engine() -> Any:
     return importlib.import_module("flyte_nb.kernel.session").ensure()
 
 
+Run.actions = property(_actions.actions_of, doc="Its actions, root first, in order of arrival.")
+Run.to_rows, Run.to_pandas, Run.compare = _table.rows_of, _table.to_pandas, _compare.compare
+Run.to_arrow, Run.to_polars = _table.to_arrow, _table.to_polars
 _KINDS.append((_yields, _StreamTask))
 _over_streams_with(_map_over)
 _runs.provide("remote", _cluster_engine)
@@ -274,9 +280,9 @@ __all__ = [
     "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
     "init_from_config", "init_in_cluster", "init_passthrough", "install", "install_as_flyte", "io",
     "is_control_plane_available", "last_run", "latest_checkpoint", "load_interactive_ctx", "load_plugin_config",
-    "logger", "map", "merge", "models", "new_condition", "notify", "on_failure", "prefetch", "progress", "remote", "report", "rerun",
-    "run",
-    "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace", "track",
+    "logger", "map", "merge", "models", "new_condition", "notify", "on_failure", "prefetch", "progress", "remote", "report",
+    "rerun", "run", "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace",
+    "track",
     "types", "version", "with_runcontext", "with_servecontext",
 ]  # fmt: skip
 
