@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import itertools
 import logging
 import threading
@@ -23,6 +24,7 @@ from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
+from flyte_nb.core.streams.inlet import arrived
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
@@ -93,6 +95,7 @@ class KernelEngine:
         )  # fmt: skip
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
+        self.executor.on_items = functools.partial(arrived, self.controller)
         self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
         network.on_lost = self._worker_lost

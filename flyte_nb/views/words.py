@@ -9,7 +9,7 @@ import tempfile
 from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
-from flyte_nb.core.history.facts import Action, Phase, RunState
+from flyte_nb.core.history.facts import Action, Phase, Progress, RunState
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import plain
 
@@ -134,6 +134,43 @@ def first_line(text: str, limit: int = 200) -> str:
         if line.strip():
             return cut(plain(line.strip()), limit)
     return ""
+
+
+def note_of(action: Action) -> str:
+    """A word on its phase: what its controller notes, else how far it is while it runs."""
+    if action.note or action.progress is None or action.phase.is_terminal:
+        return action.note
+    return progress_text(action.progress)
+
+
+def progress_text(progress: Progress, width: int = 10) -> str:
+    """``"▰▰▰▰▱▱▱▱▱▱ 40%  400 / 1,000 items · 12.5/s · loss 0.31"``."""
+    _, _, done, total, rate, text, unit = progress
+    parts = []
+    if total:
+        share = min(max(done / total, 0.0), 1.0)
+        bar = f"{'▰' * round(share * width):▱<{width}} {share:.0%}"
+        parts.append(
+            bar
+            if unit == "%"
+            else f"{bar}  {_amount(done, unit)} / {_amount(total, unit)} {_word(unit, total)}".rstrip()
+        )
+    elif done or not text:
+        parts.append(f"{_amount(done, unit)} {_word(unit, done)}".rstrip())
+    if rate and unit != "%" and not text.endswith("/s]"):
+        parts.append(f"{rate:,.0f}/s" if rate >= 10 and unit != "B" else f"{_amount(rate, unit)}/s")
+    return " · ".join((*parts, text) if text else parts)
+
+
+def _amount(n: float, unit: str) -> str:
+    if unit == "B":
+        power = min(int(math.log(n, 1000)) if n >= 1 else 0, 4)
+        return f"{n / 1000**power:.{power and 1}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+    return f"{n:,.0f}" if n == int(n) else f"{n:,.3g}"
+
+
+def _word(unit: str, n: float) -> str:
+    return "" if unit in {"B", "%"} else unit.removesuffix("s") if n == 1 else unit
 
 
 def error_line(action: Action | RunState, limit: int = 200) -> str:

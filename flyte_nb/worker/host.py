@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import distributed
 
 from flyte_nb import import_alias
-from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts import progress, seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
 from flyte_nb.core.attempts.threads import LoopClock
@@ -28,6 +29,8 @@ from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
+from flyte_nb.core.streams.inlet import arrived
+from flyte_nb.core.streams.outlet import Outlet
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.devices import VISIBLE
@@ -114,6 +117,7 @@ class Host:
         )
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
+        self.executor.on_items = functools.partial(arrived, controller)
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
         deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply, self._busy.set)
         network.handlers.update(
@@ -154,6 +158,9 @@ class Host:
 
     def _on_cancel(self, _owner: str, key: Key, why: str, grace: float) -> None:
         self.stopping.cancel(key, why, grace)
+
+    def _on_took(self, _owner: str, key: Key, count: int) -> None:
+        self.stopping.took(key, count)
 
     def _on_close(self, _owner: str, lane_id: str) -> None:
         if (lane := self.lanes.get(lane_id)) is not None:
@@ -214,7 +221,17 @@ class Host:
         )  # fmt: skip
         body.code = copy
         dask_inside.enter(body.variables, self.network.worker)
+        if body.task.is_stream:
+            body.outlet = self._outlet(lane, body)
         return body
+
+    def _outlet(self, lane: LaneThread, body: Body) -> Outlet:
+        task: Any = body.task
+        return Outlet(
+            task.name, task.items, task.ahead, self.gateway.blobs.results.of_items(),
+            lambda first, items: self.send(lane.owner, ("items", body.work.key, first, items)), self.post,
+            self.gateway.blocking,
+        )  # fmt: skip
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
@@ -286,6 +303,9 @@ class Host:
             if lane.is_warm:
                 lane.report_waiting(self.controller.children)
             self.emitter.announce(lane)
+            for body in list(lane.bodies.values()):
+                if (event := progress.look(body)) is not None:
+                    self.emitter.emit(event)
         self.emitter.flush()
         self.stopping.memory.check()
 

@@ -127,6 +127,7 @@ class Controller:
 
     def resubmit(self, call: Call, deliver: Deliver, *, point: ResumePoint) -> ActionInFlight:
         """Execute an ended action again, under its name, from `point` on; `deliver` is called once with how it was settled."""
+        call.stream = None  # who iterated over it has gone
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
         self.flights[call.run.name, call.name] = flight
@@ -239,9 +240,11 @@ class Controller:
             flight.overdue = ""
         match decision:
             case Succeed():
-                payload = outcome.value
-                assert payload is not None
-                if flight.cache is not None:
+                stream = flight.call.stream
+                payload = outcome.value if stream is None else stream.record()
+                if payload is None:
+                    flight.give_up_cache()
+                elif flight.cache is not None:
                     flight.cache.keep(flight.call, payload)
                 settled = Settled("ok", flight.call, payload)
                 self._end(flight, Phase.SUCCEEDED, settled, output=payload, preview=outcome.preview)
@@ -385,7 +388,12 @@ class Controller:
 
     def close_parent(self, run: str, parent: str, reason: str) -> list[ActionInFlight]:
         """Cancel the unfinished children of an action that has ended; returns those that were not being cancelled."""
-        orphans = [f for f in self.children.get((run, parent), {}).values() if not f.cancel_reason]
+        # (A stream that its consumer has left ends by itself.)
+        orphans = [
+            f
+            for f in self.children.get((run, parent), {}).values()
+            if not (f.cancel_reason or (f.call.stream is not None and f.call.stream.closed))
+        ]
         for flight in orphans:
             self.cancel(flight, reason)
         return orphans

@@ -14,7 +14,7 @@ import operator
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb import errors
@@ -60,6 +60,8 @@ class Task(TaskTemplate[P, R]):
     """
 
     unannotated = False
+    #: Whether its function yields (`flyte_nb.core.streams.stream_task`).
+    is_stream = False
 
     def __init__(self, *, func: Callable[P, R], name: str, env: Environment | None, config: TaskConfig) -> None:
         self.func = func
@@ -171,8 +173,12 @@ class Task(TaskTemplate[P, R]):
     @overload
     def aio(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
     @overload
+    def aio(self: Task[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]: ...  # type: ignore[overload-overlap]
+    @overload
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
-    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+    async def aio(  # type: ignore[misc]
+        self, *args: Any, **kwargs: Any
+    ) -> Any:
         """Call the task from async code, be it ``def`` or ``async def``.
 
         Example:

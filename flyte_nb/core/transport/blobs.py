@@ -21,6 +21,7 @@ import os
 import sys
 import threading
 import weakref
+import zlib
 from collections import OrderedDict
 from typing import Any
 
@@ -107,13 +108,13 @@ class Received:
 
     @property
     def here(self) -> bool:
-        """Whether its content is in this process; else it must be fetched from `holder`."""
-        return self._file is not None or self._content is not None
+        """Whether its content is in this process, or lost; else it must be fetched from `holder`."""
+        return self._file is not None or self._content is not None or not self.path
 
-    def fill(self, file: int) -> None:
-        """Take the content that was fetched, in a file that goes with its descriptor."""
-        self._file = file
-        if self.nbytes < blob_files.MAP_BYTES or blob_files.is_scarce(file):
+    def fill(self, file: int | None) -> None:
+        """Take the content that was fetched, in a file that goes with its descriptor; None: it could not be."""
+        self._file, self.path = file, ""
+        if file is not None and (self.nbytes < blob_files.MAP_BYTES or blob_files.is_scarce(file)):
             self._content, self._file = blob_files.content(file, self.nbytes), None
             os.close(file)
 
@@ -245,7 +246,21 @@ class Results:
 
     def put(self, buffer: memoryview) -> Gift:
         """A gift with the buffer's content."""
-        return Gift(_content_name(buffer), buffer.nbytes, blob_files.write(buffer), self._holder)
+        return Gift(self._name(buffer), buffer.nbytes, blob_files.write(buffer), self._holder)
+
+    def _name(self, buffer: memoryview) -> str:
+        return _content_name(buffer)
+
+    def of_items(self) -> Items:
+        """The same for items of a stream."""
+        return Items(self._holder)
+
+
+class Items(Results):
+    """Makes blobs of the buffers of a stream's items, which nothing but a repetition of the stream is compared with."""
+
+    def _name(self, buffer: memoryview) -> str:
+        return f"{zlib.crc32(buffer):08x}{buffer.nbytes:x}"  # a third of the time of a hash
 
 
 def _content_name(data: Any) -> str:

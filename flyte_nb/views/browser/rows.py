@@ -14,7 +14,7 @@ from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import Group, RunRecord
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
-from flyte_nb.views.words import cut, error_line, shown
+from flyte_nb.views.words import cut, error_line, note_of, shown
 
 #: Version of the protocol: a browser built for another shows a notice.
 PROTOCOL = 1
@@ -65,8 +65,8 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
         out["of"] = action.max_attempts
     if action.cached:
         out["cached"] = True
-    if action.note:
-        out["note"] = shown(action.note, 500)
+    if note := note_of(action):
+        out["note"] = shown(note, 500)
     error = error_line(action)
     if error:
         out["error"] = error
