@@ -55,6 +55,7 @@ lint: $(VENV)/.dev js/node_modules/.installed
 
 types: $(VENV)/.dev js/node_modules/.installed
 	$(PY) -m mypy
+	$(PY) -m pyright
 	cd js && ../scripts/node.sh npm run check
 
 format: $(VENV)/.dev

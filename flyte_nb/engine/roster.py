@@ -23,7 +23,7 @@ from flyte_nb.engine.listing import Listing
 from flyte_nb.engine.newcomers import Newcomers
 from flyte_nb.errors import SchedulerLostError
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two requests of the scheduler's list of workers.
 ROSTER_EVERY = 0.5
@@ -52,10 +52,10 @@ class KernelNetwork(Network):
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
-        self.exits = WorkerExits()
+        self.exits: WorkerExits = WorkerExits()
         self.on_look: Callable[[], None] = lambda: None
-        self.listing = Listing.of({})
-        self.newcomers = Newcomers(self, entry)
+        self.listing: Listing = Listing.of({})
+        self.newcomers: Newcomers = Newcomers(self, entry)
         self.unreachable, self.unfit = self.newcomers.unreachable, self.newcomers.unfit
         self.routes: Routes
         #: Whether the scheduler was asked in vain, for the last time.
@@ -71,7 +71,7 @@ class KernelNetwork(Network):
         """Open the cluster and link to its workers."""
         try:
             self.handle = await open_cluster(target, self.exits, kernel=self.me, **options)
-            self.grows = not self.handle.embedded
+            self.grows: bool = not self.handle.embedded
             self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links or "auto")
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
             if self.handle.embedded:
@@ -120,7 +120,7 @@ class KernelNetwork(Network):
         assert self.handle is not None
         workers = (await self.handle.client.scheduler.identity(n_workers=-1))["workers"]
         self.listing = Listing.of(workers)
-        self.resting = self.listing.resting
+        self.resting: set[str] = self.listing.resting
         for address, w in workers.items():
             self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
         at_once = self.handle.embedded or not self.ready.done()

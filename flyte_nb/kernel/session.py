@@ -62,30 +62,30 @@ class Session:
 
     def __init__(self, **options: Any) -> None:
         self.options = options
-        self.engine = KernelEngine(entry.__name__)
+        self.engine: KernelEngine = KernelEngine(entry.__name__)
         self.gateway = self.engine.gateway
         self.store = self.engine.store
         self.replay = self.engine.replay
         self.controller = self.engine.controller
         self.retained = self.engine.retained
-        self.home = self.engine.network.me
+        self.home: str = self.engine.network.me
         #: Runs of earlier kernels, and the recording of this one's; None where that is off.
         self.past = past_of(self)
         self._names = itertools.count(1)
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
         surroundings.begin(here=options.get("target") is None)
-        self.starting = self.engine.start(preload=PRELOAD, **defaults | options)
+        self.starting: Any = self.engine.start(preload=PRELOAD, **defaults | options)
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: None outside a notebook.
         self.notebook: Notebook | None = None
-        self.cell_runs = CellRuns(self, self.engine)
-        self.shown = ShownViews(
+        self.cell_runs: CellRuns = CellRuns(self, self.engine)
+        self.shown: ShownViews = ShownViews(
             self.store,
             self.command,
             lambda record: self.notebook.details(self, record) if self.notebook is not None else None,
         )
         #: Reads values of the user's for the views.
-        self.reader = Reader()
+        self.reader: Reader = Reader()
         #: The task that was retried with last, as it travels; hundreds of parked actions may be retried with it.
         self._dumped: tuple[Task[..., Any], bytes] | None = None
         self.engine.before = self.cell_runs.before

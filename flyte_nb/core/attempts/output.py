@@ -34,10 +34,10 @@ class Output:
     __slots__ = ("_partial", "sink", "writes")
 
     def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+        self.sink: Sink = sink
         self._partial: dict[str, str] = {}
         #: How often something was written.
-        self.writes = 0
+        self.writes: int = 0
 
     def write(self, stream: str, text: str) -> None:
         """Take text: send whole lines, buffer the rest until its end."""

@@ -92,7 +92,7 @@ class Journal:
         self._customs: deque[_Custom] = deque()
         self._waiting_bytes = 0
         #: Number of this kernel; 0 before its first run.
-        self.kernel = 0
+        self.kernel: Any = 0
         self._recorded: dict[str, Recorded] = {}
         #: Rows of runs, from their beginning on.
         self._ids: dict[str, int] = {}

@@ -238,7 +238,7 @@ class _Earlier(RunControl):
         self._past = past
         self.finished.set()
         if run.kind != "cell":
-            self.task = REGISTRY.latest(run.title)
+            self.task: Any = REGISTRY.latest(run.title)
 
     @property
     def record(self) -> RunRecord | None:

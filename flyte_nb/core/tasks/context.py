@@ -33,7 +33,7 @@ class CallScope:
         #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.UnawaitedCalls`); None in tasks.
         self.watch: Any = None
         #: Whether the cell was stopped: it starts nothing more.
-        self.stopped = False
+        self.stopped: bool = False
 
     @property
     def has_called(self) -> bool:

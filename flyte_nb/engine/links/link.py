@@ -17,7 +17,7 @@ from distributed.comm.core import Comm, CommClosedError
 
 from flyte_nb.engine.links.wire import Message
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds that a worker which has been reached has to say who it is.
 HELLO_TIMEOUT = 5.0
@@ -44,11 +44,11 @@ class PeerLink:
         self._comm: Comm | None = None
         self._out: list[Message] = []
         self._writing = False
-        self.closed = False
+        self.closed: bool = False
         self._tasks: set[asyncio.Task[None]] = set()
         #: Bytes written, for benchmarks; bytes read, which tell that the peer is there (`flyte_nb.engine.links.pulse`).
-        self.sent = 0
-        self.received = 0
+        self.sent: int = 0
+        self.received: int = 0
 
     def attach(self, comm: Comm) -> None:
         """Use an open comm; sends what was waiting."""

@@ -68,9 +68,9 @@ class Peers:
 
     def __init__(self, me: str, kernel: str = "") -> None:
         self.me = me
-        self.kernel = kernel or me
+        self.kernel: str = kernel or me
         self.links: dict[str, PeerLink] = {}
-        self.questions = Switchboard(self.send)
+        self.questions: Switchboard = Switchboard(self.send)
         #: What takes a message, by its name.
         self.handlers: dict[str, Handler] = handlers_of(self.questions, ToPeer)
         #: Called with the name of a peer that disconnected, or could not be reached.

@@ -77,11 +77,11 @@ class Notebook:
         self, ip: Any, on_widget_message: Callable[..., object], details: Callable[[Any, RunRecord], Details],
         buttons: Callable[[], Mapping[str, Callable[[Any, str, Mapping[str, Any]], Any]]],
     ) -> None:  # fmt: skip
-        self.cells = CellTracker(ip)
-        self.output = CellOutput(ip)
-        self.names = CellNames(ip)
-        self.unawaited = UnawaitedCalls(ip, self.names)
-        self.waits = Waits(ip)
+        self.cells: CellTracker = CellTracker(ip)
+        self.output: CellOutput = CellOutput(ip)
+        self.names: CellNames = CellNames(ip)
+        self.unawaited: UnawaitedCalls = UnawaitedCalls(ip, self.names)
+        self.waits: Waits = Waits(ip)
         self.on_widget_message = on_widget_message
         self.details = details
         self.buttons = buttons

@@ -23,7 +23,7 @@ from flyte_nb.kernel.cells.tracker import Cell, CellTracker, add_callback
 from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt, Unraisable
 from flyte_nb.kernel.interrupts.wakeup import WakeUp
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Interrupts:
