@@ -183,12 +183,13 @@ class Session:
 
     def cell_ended(self, cell: Cell, error: BaseException | None) -> None:
         """Have the run of a cell that ended closed once nothing of it executes; wait a moment for that."""
-        ended = self.cell_runs.cell_ended(cell, error)
-        # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-        wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
-        if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
-            with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
-                self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
+        with self.notebook.ends(cell) if self.notebook is not None else contextlib.nullcontext():
+            ended = self.cell_runs.cell_ended(cell, error)
+            # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
+            wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
+            if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
+                with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
+                    self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
 
     def make_room(self, *, done: bool = False) -> None:
         """Pause the running cell's live tree on a terminal before the cell's value is shown; resume it after (`done`)."""

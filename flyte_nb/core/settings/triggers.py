@@ -63,7 +63,7 @@ class Cron:
     """Fire at the times of a crontab line. No effect here: nothing runs on a schedule.
 
     Args:
-        expression: Five fields, "0 * * * *" say, or a word such as "@daily".
+        expression: Five fields, ``0 * * * *`` say, or a word such as "@daily".
         timezone: Name of the time zone.
 
     Raises:

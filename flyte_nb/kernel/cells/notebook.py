@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flyte_nb.core.history.store import RunRecord
@@ -86,6 +87,8 @@ class Notebook:
         self.details = details
         self.buttons = buttons
         self._attended = False
+        #: The cell that has ended while its idle message has not gone out: a runner still takes what is sent for it.
+        self._ending: Cell | None = None
         #: Outputs that were updated between cells, by display id: sent with the next cell (see `CellDisplay.update`).
         self._late: dict[str, Mapping[str, Any]] = {}
 
@@ -103,6 +106,15 @@ class Notebook:
             display_id, bundle = self._late.popitem()
             self.output.update(self.cells.current, bundle, display_id=display_id)
 
+    @contextlib.contextmanager
+    def ends(self, cell: Cell) -> Iterator[None]:
+        """What is shown in this block still belongs to a cell that has ended."""
+        self._ending = cell
+        try:
+            yield
+        finally:
+            self._ending = None
+
     def _restore_names(self) -> None:
         """Put back what a notebook is lost without, where ``del`` has taken all of its variables away."""
         names = self.cells.ip.user_ns
@@ -113,7 +125,7 @@ class Notebook:
 
     def update(self, cell: Cell | None, bundle: Mapping[str, Any], display_id: str) -> None:
         """Replace an output of a cell, which may have ended."""
-        running = self.cells.current
+        running = self.cells.current or self._ending
         if self._attended or running is cell:
             self.output.update(cell, bundle, display_id=display_id)
         elif WIDGET_MIME not in bundle:
