@@ -7,6 +7,7 @@ the views are imported when they are first needed.
 from __future__ import annotations
 
 import importlib
+from logging import Logger as _Logger
 from typing import TYPE_CHECKING, Any
 
 from flyte_nb import errors
@@ -110,8 +111,8 @@ __version__ = "0.1.0"
 
 #: ``flyte_nb.install()`` is Flyte's shorter name for it.
 install = install_as_flyte
-logger = _logs.logger
-system_logger = _logs.system_logger
+logger: _Logger = _logs.logger
+system_logger: _Logger = _logs.system_logger
 
 #: Names that are imported when first used, by the module that has them.
 _LAZY = {
@@ -221,9 +222,9 @@ def _init_without_server(*_credentials: Any, **options: Any) -> None:
     init(**options)
 
 
-init_from_api_key = _Dual(_init_without_server, name="init_from_api_key")
-init_in_cluster = _Dual(_init_without_server, name="init_in_cluster")
-init_passthrough = _Dual(_init_without_server, name="init_passthrough")
+init_from_api_key: _Dual[..., None] = _Dual(_init_without_server, name="init_from_api_key")
+init_in_cluster: _Dual[..., None] = _Dual(_init_without_server, name="init_in_cluster")
+init_passthrough: _Dual[..., None] = _Dual(_init_without_server, name="init_passthrough")
 
 
 def is_control_plane_available() -> bool:

@@ -37,7 +37,7 @@ from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.engine.links.wire import Key, ToHome, ToOwner, handlers_of
 from flyte_nb.engine.roster import KernelNetwork
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds to wait for a worker's last events; after it, an action is executed again without them.
 SETTLE_S = 5.0
@@ -75,19 +75,19 @@ class KernelEngine:
         loop = asyncio.get_running_loop()
         self.network = network = KernelNetwork(entry)
         #: Answers what controllers and tasks of this kernel's runs ask, here and on workers.
-        self.answers = Answers()
+        self.answers: Answers = Answers()
         run_answers.serve(self.answers, loop)
         self.switchboard = network.questions
-        self.blobs = Blobs(network.me)
+        self.blobs: Blobs = Blobs(network.me)
         versions = CodeVersions(self.blobs)
         self.switchboard.answers["home"] = lambda then, run, op, args: self.answers.answer(run, op, args, then)
         network.exits.settle = self._settle_exit
         self.answers.serve("worker_exit", lambda _run, then, address: network.exits.cause(address, then))
         self.executor = DaskExecutor(network, Fetcher(self.switchboard, self.blobs), versions)
-        self.retained = Retained()
-        self.replay = Replay(self.store, self.retained, self._settle)
+        self.retained: Retained = Retained()
+        self.replay: Replay = Replay(self.store, self.retained, self._settle)
         self.replay.serve(self.answers)
-        self.cache = CacheService(self.thread.post, self.store)
+        self.cache: CacheService = CacheService(self.thread.post, self.store)
         self.cache.serve(self.answers)
         self.controller = Controller(
             self.executor, self.emit, LoopClock(loop), home=self.answers, retained=self.retained,

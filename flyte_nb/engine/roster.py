@@ -23,7 +23,7 @@ from flyte_nb.engine.listing import Listing
 from flyte_nb.engine.newcomers import Newcomers
 from flyte_nb.errors import SchedulerLostError
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two requests of the scheduler's list of workers: in the embedded cluster they are announced as they come.
 ROSTER_EVERY, EMBEDDED_EVERY = 0.5, 5.0
@@ -79,7 +79,7 @@ class KernelNetwork(Network):
         self.placement_timeout = placement_timeout
         try:
             self.handle = await open_cluster(target, self.exits, kernel=self.me, **options)
-            self.grows = not self.handle.embedded
+            self.grows: bool = not self.handle.embedded
             self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links or "auto")
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
             if self.handle.embedded:

@@ -47,14 +47,14 @@ class CellExecution:
         self.control = control
         self.opened = False
         #: Set once the final picture has been sent.
-        self.closed = threading.Event()
+        self.closed: threading.Event = threading.Event()
         self.error: BaseException | None = None
         self.interrupted = False
         #: Whether all that it had called was cancelled: what it calls since is clean-up, which may outlast it.
         self.stopped = False
         #: What its run's surroundings were taken from.
-        self.seen = surroundings.Seen()
-        self.seen_at = time.perf_counter()
+        self.seen: surroundings.Seen = surroundings.Seen()
+        self.seen_at: float = time.perf_counter()
 
     @property
     def name(self) -> str:

@@ -69,18 +69,18 @@ class Host:
     """
 
     #: Tells Dask that the calling task waits, so that it may start another. On the lane's thread.
-    secede = staticmethod(distributed.secede)
+    secede: staticmethod[[], None] = staticmethod(distributed.secede)
 
     def __init__(
         self, worker: Any, kernel: str, premises: Premises, answers_of: Callable[[Host], dict[str, Answer]]
     ) -> None:
         loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
-        self.network = WorkerNetwork(worker, kernel)
+        self.network: WorkerNetwork = WorkerNetwork(worker, kernel)
         self.premises = premises
         #: Has the worker close it.
         self.leave: Callable[[], Coroutine[Any, Any, None]]
         self._left: asyncio.Task[None] | None = None
-        self.address = self.network.me
+        self.address: str = self.network.me
         #: Calls a function on the worker's loop; from any thread.
         self.post = premises.post
         #: Our own code has failed: nothing here can be relied on. From any thread.
@@ -90,11 +90,11 @@ class Host:
         self.lanes: dict[str, LaneThread] = {}
         self.runs: dict[str, RunInfo] = {}
         logs = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
-        self.emitter = Emitter(loop, self.runs, self.send, logs)
-        self.breakpoints = Breakpoints(self.lane_of)
+        self.emitter: Emitter = Emitter(loop, self.runs, self.send, logs)
+        self.breakpoints: Breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
-        self.previews = PreviewStore()
-        self.retained = FarRetained(self.network, values.write_at)
+        self.previews: PreviewStore = PreviewStore()
+        self.retained: FarRetained = FarRetained(self.network, values.write_at)
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
@@ -105,7 +105,9 @@ class Host:
     def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
         network, blobs, premises = self.network, Blobs(self.address), self.premises
         fetcher = Fetcher(network.questions, blobs)
-        self.code = CodeStore(fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process)
+        self.code: CodeStore = CodeStore(
+            fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process
+        )
         versions = CodeVersions(blobs)
         self.executor = DaskExecutor(network, fetcher, versions)
         cache = CacheClient(network, self.address, far=True)

@@ -92,8 +92,8 @@ class WorkerNetwork(Network):
 
     def set_roster(self, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
         """Take the kernel's list of workers, and those of them that do not answer it; those that have left it rest."""
-        self.silent = silent - {self.me}
-        self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
+        self.silent: frozenset[str] = silent - {self.me}
+        self.resting: set[str] = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster or self._alone
 
     # -- the home of the controller, the network of the executor --------------------------------------------------

@@ -44,7 +44,7 @@ class Controller:
         self.emit = emit
         self.clock = clock
         #: Seconds since the epoch.
-        self.now = clock.time
+        self.now: Callable[[], float] = clock.time
         self.cache = cache
         #: Where runs keep what must be known in one place: results of children, for a parent that is executed again.
         self.home = home
@@ -54,8 +54,8 @@ class Controller:
         self.flights: dict[tuple[str, str], ActionInFlight] = {}
         #: The same by (run, parent), then by name.
         self.children: dict[tuple[str, str], dict[str, ActionInFlight]] = {}
-        self.reporter = Reporter(emit, clock)
-        self.admission = Admission(self._execute)
+        self.reporter: Reporter = Reporter(emit, clock)
+        self.admission: Admission = Admission(self._execute)
 
     def __repr__(self) -> str:
         parked = sum(flight.paused is not None for flight in self.flights.values())

@@ -256,4 +256,4 @@ async def _settled(task: asyncio.Task[Any], return_exceptions: bool) -> Any:
         return exc
 
 
-map = _Map()  # noqa: A001 - Flyte's name
+map: _Map = _Map()  # noqa: A001 - Flyte's name

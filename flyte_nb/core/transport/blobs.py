@@ -40,11 +40,11 @@ class _Stored:
 
     def __init__(self, name: str, nbytes: int, path: str, holder: str) -> None:
         #: Hash of its content.
-        self.name = name
-        self.nbytes = nbytes
-        self.path = path
+        self.name: str = name
+        self.nbytes: int = nbytes
+        self.path: str = path
         #: The peer that keeps it.
-        self.holder = holder
+        self.holder: str = holder
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Borrowed, (self.name, self.nbytes, self.path, self.holder)
@@ -98,11 +98,11 @@ class Received:
     __slots__ = ("_content", "_file", "holder", "name", "nbytes", "path")
 
     def __init__(self, name: str, nbytes: int, holder: str, file: int | None, content: Any, path: str = "") -> None:
-        self.name = name
-        self.nbytes = nbytes
-        self.holder = holder
+        self.name: str = name
+        self.nbytes: int = nbytes
+        self.holder: str = holder
         #: Where it is on its holder's machine, until it is fetched.
-        self.path = path
+        self.path: str = path
         self._file = file
         self._content = content
 
@@ -175,7 +175,7 @@ class Blobs:
         #: Latest last, by address and size in this process: the blob, and its content to compare with.
         self._remembered: OrderedDict[tuple[int, int], tuple[Blob, mmap.mmap]] = OrderedDict()
         self._bytes = 0
-        self.results = Results(holder)
+        self.results: Results = Results(holder)
 
     def __repr__(self) -> str:
         return f"<Blobs of {self.holder} [{len(self._by_name)} offered, {len(self._remembered)} remembered]>"

@@ -36,7 +36,7 @@ from flyte_nb.engine.links.link import spawn
 from flyte_nb.engine.links.wire import Key, LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two sweeps (idle lanes are closed, queues without a lane dispatched again); while nothing is under way.
 SWEEP_EVERY_S, REST_S = 0.2, 1.0
@@ -50,7 +50,7 @@ class LanePool:
     def __init__(
         self, network: Network, groups: LaneGroups, shipments: Shipments, losses: Losses, unsettled: Unsettled
     ) -> None:
-        self.groups = groups.by_name
+        self.groups: dict[str, LaneGroup] = groups.by_name
         self.lanes: dict[str, Lane] = {}
         self._network = network
         self._recent = groups.recent

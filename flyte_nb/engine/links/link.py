@@ -19,7 +19,7 @@ from distributed.protocol.serialize import ToPickle
 from flyte_nb.engine.links.socket_stream import SocketStream, can_be_taken
 from flyte_nb.engine.links.wire import Message
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds that a worker which has been reached has to say who it is.
 HELLO_TIMEOUT = 5.0
@@ -54,8 +54,8 @@ class PeerLink:
         self.round_trip = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         #: Bytes written, for benchmarks; bytes read, which tell that the peer is there (`flyte_nb.engine.links.pulse`).
-        self.sent = 0
-        self.received = 0
+        self.sent: int = 0
+        self.received: int = 0
 
     def attach(self, comm: Comm, by_socket: bool) -> None:
         """Use an open comm, or its socket; sends what was waiting."""

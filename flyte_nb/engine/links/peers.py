@@ -76,7 +76,7 @@ class Peers:
 
     def __init__(self, me: str, kernel: str = "") -> None:
         self.me = me
-        self.kernel = kernel or me
+        self.kernel: str = kernel or me
         self.links: dict[str, PeerLink] = {}
         self.questions = Switchboard(self.send)
         self.questions.timed = self._timed
