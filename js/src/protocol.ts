@@ -176,6 +176,8 @@ export interface Detail {
   /** Seconds in which actions of its own were under way. */
   waited?: number;
   attempts: Attempt[];
+  /** Addresses of workers; the first is called w0, and so on. */
+  workers?: string[];
   reports: string[];
   path: [number, string][];
   inputs?: ({ name: string } & Value)[];

@@ -103,6 +103,7 @@ export class QueryBar {
   }
 
   private changed(): void {
+    this.tree.toTop();
     if (this.active) this.run();
     else {
       this.tree.results = null;

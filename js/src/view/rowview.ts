@@ -97,7 +97,8 @@ export class RowView {
     setText(this.label, row.label);
     setAttr(this.label, "title", row.label);
     this.setPhase(code, true);
-    this.drawTags(row, isFailure(code));
+    // Also one that is parked, or between two attempts: its latest attempt has failed.
+    this.drawTags(row, isFailure(code) || (Boolean(row.error) && code !== P.RUNNING));
     const asked = row.asks ? (row.label.includes(row.asks.prompt.slice(0, 60)) ? "" : row.asks.prompt) : undefined;
     const info = row.error ?? asked ?? row.note ?? row.preview ?? (UNSAID.includes(code) ? "" : phaseWord(code));
     setText(this.infoText, info);

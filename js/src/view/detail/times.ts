@@ -75,7 +75,8 @@ function attemptLine(attempt: Attempt, detail: Detail, now: number): HTMLElement
   const { error, ok, slot } = attempt;
   const took = attempt.started === null ? "" : duration((attempt.ended ?? now) - attempt.started);
   const code = ok === null ? P.RUNNING : ok ? P.SUCCEEDED : P.FAILED;
-  const worker = attempt.worker.replace(/^\w+:\/\//, "");
+  const known = detail.workers?.indexOf(attempt.worker) ?? -1;
+  const worker = known >= 0 ? `w${known}` : attempt.worker.replace(/^\w+:\/\//, "");
   return h(
     "div",
     { class: "fnb-attempt" },
