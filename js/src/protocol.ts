@@ -41,6 +41,8 @@ export interface Row {
   queued: number;
   started?: number;
   ended?: number;
+  /** Seconds in which it was executed, where that is not all of the time since it started. */
+  ran?: number;
   kind?: string;
   worker?: number;
   attempt?: number;

@@ -100,7 +100,8 @@ export class RowView {
     // Also one that is parked, or between two attempts: its latest attempt has failed.
     this.drawTags(row, isFailure(code) || (Boolean(row.error) && code !== P.RUNNING));
     const asked = row.asks ? (row.label.includes(row.asks.prompt.slice(0, 60)) ? "" : row.asks.prompt) : undefined;
-    const info = row.error ?? asked ?? row.note ?? row.preview ?? (UNSAID.includes(code) ? "" : phaseWord(code));
+    const said = row.preview && row.note ? `${row.preview} · ${row.note}` : (row.note ?? row.preview);
+    const info = row.error ?? asked ?? said ?? (UNSAID.includes(code) ? "" : phaseWord(code));
     setText(this.infoText, info);
     setAttr(this.infoText, "title", info || null);
     this.infoText.classList.toggle("fnb-error", Boolean(row.error));
@@ -116,9 +117,9 @@ export class RowView {
     if (line?.kind === "group" && line.group.ended === undefined)
       setText(this.time, growing(model.elapsed() - line.group.queued));
     if (line?.kind !== "action" || !line.row) return;
-    const { started, ended } = line.row;
+    const { started, ended, ran } = line.row;
     if (started === undefined) setText(this.time, "");
-    else if (ended !== undefined) setText(this.time, duration(ended - started));
+    else if (ended !== undefined) setText(this.time, duration(ran ?? ended - started));
     else if (!isTerminal(model.phaseOf(line.row))) setText(this.time, growing(model.elapsed() - started));
     else setText(this.time, "");
   }

@@ -106,7 +106,9 @@ export class DetailView {
     else
       setText(
         this.time,
-        row.ended !== undefined ? duration(row.ended - row.started) : growing(this.model.elapsed() - row.started),
+        row.ended !== undefined
+          ? duration(row.ran ?? row.ended - row.started)
+          : growing(this.model.elapsed() - row.started),
       );
   }
 
