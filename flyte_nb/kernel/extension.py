@@ -19,7 +19,7 @@ from flyte_nb.kernel.clicks import CommandRouter
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
-from flyte_nb.kernel.magics import FlyteMagics
+from flyte_nb.kernel.magics import FlyteMagics, install_completion
 from flyte_nb.kernel.operations.nest import NestAdvisor
 from flyte_nb.kernel.operations.results import display_run
 from flyte_nb.kernel.past import say_cut_off
@@ -71,9 +71,9 @@ def load(ip: Any) -> None:
     if cells.current is not None:  # loaded from a cell, which a person looks at
         _on_session(lambda session: say_cut_off(session.past, ip.user_ns))()
     _undo[:] = [
-        install_line_magic(ip), silence_python(), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
-        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, *remove_stop, remove_start, remove_end,
-        router.uninstall, interrupts.uninstall, cells.uninstall,
+        install_line_magic(ip), install_completion(ip), silence_python(), error_display.uninstall, undo_output,
+        advisor.uninstall, magics.uninstall, shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited,
+        *remove_stop, remove_start, remove_end, router.uninstall, interrupts.uninstall, cells.uninstall,
     ]  # fmt: skip
 
 

@@ -96,7 +96,9 @@ class PeerLink:
         try:
             while self._out and not self.closed and not stream.blocked:
                 batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
-                data = pickle.dumps(batch, 5)  # with what is marked as a buffer: one copy, a tenth of what the socket takes
+                data = pickle.dumps(
+                    batch, 5
+                )  # with what is marked as a buffer: one copy, a tenth of what the socket takes
                 self.sent += len(data)
                 stream.write(data)
         except Exception as exc:
