@@ -14,11 +14,11 @@ from distributed.comm.core import Comm
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
-from flyte_nb.engine.clusters.routes import Links, Routes
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.pulse import SILENT_S
+from flyte_nb.engine.links.routes import Links, Routes
 from flyte_nb.engine.listing import Listing
 from flyte_nb.engine.newcomers import Newcomers
 from flyte_nb.errors import SchedulerLostError

@@ -21,7 +21,7 @@ from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
 from flyte_nb.kernel.magics import FlyteMagics, install_completion
 from flyte_nb.kernel.operations.nest import NestAdvisor
-from flyte_nb.kernel.operations.results import display_run
+from flyte_nb.kernel.operations.reports.results import display_run
 from flyte_nb.kernel.past import say_cut_off
 from flyte_nb.kernel.run_status_lines import run_status, short_name
 from flyte_nb.kernel.session import Session, ensure

@@ -13,11 +13,11 @@ from distributed.comm.core import Comm, connect
 
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.clusters.routes import CONNECT_TIMEOUT
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import LocalLink, PeerLink, op_of
 from flyte_nb.engine.links.peers import is_worker
+from flyte_nb.engine.links.routes import CONNECT_TIMEOUT
 from flyte_nb.engine.links.socket_stream import can_be_taken
 from flyte_nb.engine.links.wire import Message, WorkerInfo
 

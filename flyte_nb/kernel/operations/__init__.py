@@ -75,8 +75,8 @@ def button(op: str) -> Callable[[Button], Button]:
 
 @functools.cache
 def _load() -> None:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        importlib.import_module(module.name)
 
 
 def subcommands() -> Mapping[str, Subcommand]:
