@@ -359,6 +359,50 @@ async def parent_of_none() -> None:
     """Yields nothing."""
 
 
+def test_a_parent_that_is_executed_again_begins_its_stream_again(cell: Any, tmp_path: Path) -> None:
+    """Also one that it has left and that is still ending; and a map of a task that yields gives lists."""
+
+    @env.task
+    async def lingers(folder: str) -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(0.3)
+            with (Path(folder) / "ended").open("a") as file:
+                file.write("x")
+
+    @env.task(retries=1)
+    async def parent(folder: str) -> list[int]:
+        found = []
+        async for i in lingers(folder):
+            found.append(i)
+            if i == 2:
+                break
+        if flyte.ctx().attempt_number == 0:
+            raise OSError("connection lost")
+        return found
+
+    @env.task(retries=1)
+    async def several() -> AsyncIterator[tuple[int, ...]]:
+        yield ()
+        if flyte.ctx().attempt_number == 0:
+            raise OSError("connection lost")
+        yield (1, 2, 3)
+
+    async def body() -> None:
+        assert await parent(str(tmp_path)) == [1, 2]
+        until = time.monotonic() + 20
+        while (tmp_path / "ended").read_text() != "xx":
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        assert await flyte.map(count, [2, 0, 1]) == [[0, 1], [], [0]]  # type: ignore[comparison-overlap]
+        assert await several() == [(), (1, 2, 3)]  # type: ignore[misc]
+
+    cell(body)
+
+
 def test_several_at_once(cell: Any) -> None:
     """Merged in order of arrival; mapped over while they come, a bounded number at a time."""
 

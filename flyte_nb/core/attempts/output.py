@@ -51,7 +51,7 @@ class Output:
         for line in lines:
             self._line(now, stream, line)
         if "\r" in rest:  # what was written over is gone, as on a screen
-            rest = _last(rest) + ("\r" if rest[-1] == "\r" else "")
+            rest = "\r" + _last(rest) + ("\r" if rest[-1] == "\r" else "")
             self._stands_since = 0.0
         elif rest and (lines or not self._stands_since):
             self._stands_since = now

@@ -65,8 +65,25 @@ class Controller:
 
     def take(self, ticket: Ticket) -> None:
         """Take a submitted call."""
-        if ticket.flight is None:
-            ticket.flight = self.submit(ticket.call, ticket.deliver)
+        if ticket.flight is not None:
+            return
+        call = ticket.call
+        if isinstance(call.record, ResumePoint) and (old := self.flights.get((call.run.name, call.name))) is not None:
+            self._take_after(old, ticket, call.record)
+        else:
+            ticket.flight = self.submit(call, ticket.deliver)
+
+    def _take_after(self, old: ActionInFlight, ticket: Ticket, point: ResumePoint) -> None:
+        """Take a call once its action, which an earlier attempt of its parent has left, has ended."""
+        then = old.on_end
+
+        def ended() -> None:
+            if then is not None:
+                then()
+            ticket.call.record = point._replace(seq=old.seq, attempts=old.attempt)
+            self.take(ticket)
+
+        old.on_end = ended
 
     def drop(self, ticket: Ticket, reason: str) -> None:
         """Cancel the action of a ticket; its result is not delivered any more."""

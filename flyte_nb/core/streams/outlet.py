@@ -29,7 +29,7 @@ BUFFER, BUFFER_BYTES = 256, 64 * 1024 * 1024
 #: Seconds after which an asynchronous producer that never waits lets its loop do other work.
 TURN_S = 0.01
 #: Seconds between two looks at the latest item for the views, and the longest text of it, in characters.
-SHOW_EVERY_S, SHOWN_CHARS = 0.2, 80
+SHOW_EVERY_S, SHOWN_CHARS = 0.1, 80
 #: Seconds that a body which is to end has for reaching its next ``yield``, where it gets GeneratorExit; then its ``await`` is
 #: cancelled.
 LEAVE_S = 0.3
@@ -125,7 +125,7 @@ class Outlet:
         self._latest = value
         now = time.perf_counter()
         if now - self._shown_at > SHOW_EVERY_S:
-            self._shown_at, self.shown = now, brief(value, SHOWN_CHARS)
+            self._show(now)
         with self._lock:
             self.count += 1
             if self.count > self._taken:
@@ -136,12 +136,17 @@ class Outlet:
         if first:
             self._post(self._flush)
 
+    def _show(self, now: float) -> None:
+        self._shown_at, self.shown = now, brief(self._latest, SHOWN_CHARS)
+
     @property
     def _is_full(self) -> bool:
         return not self.closed and (self.count - self._taken >= self._buffer or self._nbytes >= BUFFER_BYTES)
 
     def _wait(self) -> None:
         taken = threading.Event()
+        if time.perf_counter() - self._shown_at > SHOW_EVERY_S / 10:
+            self._show(time.perf_counter())
         self.wake = taken.set
         try:
             if self._is_full:
@@ -151,6 +156,8 @@ class Outlet:
             self.wake = None
 
     async def _wait_aio(self) -> None:
+        if time.perf_counter() - self._shown_at > SHOW_EVERY_S / 10:
+            self._show(time.perf_counter())
         loop = asyncio.get_running_loop()
         taken, box = loop.create_future(), mailbox_of(loop)
         self.wake = lambda: box.post(_done, taken)

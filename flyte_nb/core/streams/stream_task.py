@@ -8,7 +8,7 @@ import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, ParamSpec, TypeVar
 
-from flyte_nb.core.interface.annotations import one_hint, outputs_of, resolve_hints, underlying
+from flyte_nb.core.interface.annotations import resolve_hints, underlying
 from flyte_nb.core.interface.interface import EMPTY, Interface
 from flyte_nb.core.streams.inlet import KEPT_BYTES, KEPT_IF_CACHED, KEPT_OF_RUN, Collector, Inlet
 from flyte_nb.core.streams.outlet import BUFFER
@@ -73,10 +73,8 @@ class StreamTask(Task[P, R]):
         super()._dress()
         self.__dict__.pop("_is_coroutine", None)
         arguments = typing.get_args(self.interface.returns)
-        item = arguments[0] if arguments else EMPTY
-        self.items = Interface(
-            self.name, {}, outputs_of(one_hint(item) if item is not EMPTY else EMPTY), inspect.Signature(), item
-        )
+        item = arguments[0] if arguments and arguments[0] not in (None, type(None)) else EMPTY
+        self.items = Interface(self.name, {}, {} if item is EMPTY else {"o0": item}, inspect.Signature(), item)
 
     @property
     def ahead(self) -> int:

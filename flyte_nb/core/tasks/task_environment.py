@@ -126,7 +126,7 @@ class TaskEnvironment(Environment):
         callables.check(func)
         name = callables.name_of(func)
         reuse = self.reusable
-        if reuse is not None and reuse.concurrency > 1 and not callables.is_async(func):
+        if reuse is not None and reuse.concurrency > 1 and not callables.overlaps(func):
             raise ValueError(
                 f"Task {name!r} is not async, but environment {self.name!r} has a concurrency of "
                 f"{reuse.concurrency}: only async tasks can share a process. Write 'async def', or set concurrency=1."
