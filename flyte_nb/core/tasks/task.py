@@ -29,6 +29,7 @@ from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import STOPPED, prepare
+from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
 from flyte_nb.core.values.code_hash import code_version, function_version
@@ -354,6 +355,9 @@ def _refuse_or_warn(task: Task[..., Any], context: Context) -> None:
 _TRAVELS = frozenset(
     {"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env", "_code_version", "_cache_version"}
 )  # fmt: skip
+
+
+CALLS.update(vars(Task)[name].__code__ for name in ("aio", "_submit", "_watched_submit"))
 
 
 def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:

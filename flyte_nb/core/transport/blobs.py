@@ -27,6 +27,7 @@ from typing import Any
 
 from flyte_nb.core.transport import blob_files
 from flyte_nb.core.transport.blob_files import BlobGoneError
+from flyte_nb.core.transport.bursts import Burst
 
 #: Buffers remembered, so that an array passed again is recognised without hashing it anew; and their bytes in all.
 MAX_REMEMBERED = 64
@@ -175,6 +176,7 @@ class Blobs:
         #: Latest last, by address and size in this process: the blob, and its content to compare with.
         self._remembered: OrderedDict[tuple[int, int], tuple[Blob, mmap.mmap]] = OrderedDict()
         self._bytes = 0
+        self._burst = Burst()
         self.results: Results = Results(holder)
 
     def __repr__(self) -> str:
@@ -184,13 +186,14 @@ class Blobs:
         """The blob of a buffer's content: the same one as long as that doesn't change.
 
         An address seen before is compared with what was there (64 MB: 4 ms), so an array that was written to meanwhile is a
-        new blob; only new content is hashed (35 ms) and written (30 ms).
+        new blob; once for all calls of a gather. Only new content is hashed (35 ms) and written (30 ms).
         """
         with _address(buffer) as address:
             key = (address, buffer.nbytes)
             with self._lock:
                 known = self._remembered.get(key)
-            if known is not None and _equal(address, known[1], buffer.nbytes):
+            if known is not None and (self._burst.has(key, buffer) or _equal(address, known[1], buffer.nbytes)):
+                self._burst.found(key, buffer)
                 with self._lock:
                     if key in self._remembered:
                         self._remembered.move_to_end(key)
@@ -201,6 +204,7 @@ class Blobs:
                 if blob is None:
                     blob = self._by_name[name] = Blob(name, buffer.nbytes, blob_files.write(buffer), self.holder)
                 self._remember(key, blob)
+            self._burst.found(key, buffer)
             return blob
 
     def keep(self, name: str, nbytes: int, path: str) -> Blob:

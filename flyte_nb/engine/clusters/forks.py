@@ -40,6 +40,8 @@ BEFORE_SPAWN = {
     "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
     "PYTHONHASHSEED": "6640",
 }  # fmt: skip
+#: Beginnings of the names of variables that are read as a process starts, or as it imports what the source has imported.
+EARLY = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "OMP_", "MKL_", "OPENBLAS_", "NUMPY_", "NPY_", "DASK_")
 #: How the source begins: deaf to the stop button; with the modules that workers use, which are not collected again.
 BEGIN = """\
 import signal, sys
@@ -79,7 +81,7 @@ class Source(forkserver.ForkServer):
         if sys.platform != "linux":
             return
         with self._guard:
-            if self._runs() and self._environment == environment:
+            if self._runs() and _early(self._environment) == _early(environment):
                 return
             self.end()
             self._modules, self._environment = modules, environment
@@ -149,6 +151,10 @@ class Source(forkserver.ForkServer):
             yield
         finally:
             self._is_kept = False
+
+
+def _early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(EARLY)}
 
 
 #: Of this process.
