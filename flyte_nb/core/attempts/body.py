@@ -209,7 +209,7 @@ class Body:
         return self._family
 
     def _enter(self) -> None:
-        base = self.isolation.base if self.isolation is not None else None
+        base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
             taken = applied(self.run.surroundings, base)
             if taken.enter is not None:

@@ -104,12 +104,12 @@ class Premises:
             PeerLink.on_fault = self.words.fail
 
     def _isolate(self) -> Isolation:
-        isolation = Isolation()
+        embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
+        isolation = Isolation(shared=not embedded)
         self._undo.callback(isolation.close)
         self._undo.callback(children.disallow)
         children.allow()
         if self._worker.nanny and hasattr(select, "poll"):
-            embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
             log = Path(self._worker.local_directory) / "flyte-nb-logs" / "worker.log" if embedded else None
             descriptors = Descriptors(self._only_output, log)
             self._undo.callback(descriptors.stop)
