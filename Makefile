@@ -37,6 +37,9 @@ docs: $(VENV)/.dev
 
 test: test-js test-python
 
+test-quick: $(VENV)/.dev
+	$(PY) -m pytest -m "not (cluster or kernel or e2e or packaging or slow)" $(ARGS)
+
 test-python: $(VENV)/.dev browser
 	$(PY) -m pytest $(ARGS)
 

@@ -1,6 +1,6 @@
 """Compare with what people come from: joblib, concurrent.futures, Dask: `python bench/coming_from.py`. Runs in: a script.
 
-Each does the same work on two processes, warmed up: 10,000 calls that do nothing, a 64 MB array passed to 100 calls, and 200 calls of
+Each does the same work on two processes, warmed up: 10,000 calls that do nothing, a 64 MB array passed to 20 calls, and 200 calls of
 5 ms. The best of three, in seconds. The table is on the page "Coming from".
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import flyte_nb as flyte
 from flyte_nb.testing import run_cell
 
-MANY, ARRAYS, SHORT = 10_000, 100, 200
+MANY, ARRAYS, SHORT = 10_000, 20, 200
 env = flyte.TaskEnvironment("coming_from")
 
 
@@ -103,7 +103,7 @@ def rows(array: np.ndarray) -> Iterator[tuple[str, list[float]]]:
 
 def main() -> None:
     """Measure, and print the table."""
-    print(f"{'':20} {'10,000 no-ops':>15} {'array x 100':>12} {'200 of 5 ms':>12}")
+    print(f"{'':20} {'10,000 no-ops':>15} {'array x 20':>12} {'200 of 5 ms':>12}")
     for name, found in rows(np.ones((2800, 2800))):
         print(f"{name:20} {found[0]:13.3f} s {found[1]:10.3f} s {found[2]:10.3f} s", flush=True)
 

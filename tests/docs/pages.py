@@ -17,7 +17,7 @@ from pathlib import Path
 from sybil import Document, Example
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 
-from tests.kernel.kernelclient import Execution, Kernel
+from tests.kernel.kernelclient import Kernel
 
 _RAISES = re.compile(r"<!--- raises: (\w+) -->\s*\Z")
 _OUTPUT = re.compile(r"\s*(?:```\s*)?<!--- output -->\s*```text\n(.*?)```", re.DOTALL)
@@ -37,7 +37,8 @@ class Pages:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._last: Execution | None = None
+        #: Outputs of the page that were found as they stand there.
+        self._compared = 0
 
     def run(self, path: Path) -> int:
         """Run all blocks of a page; returns how many there were."""
@@ -45,7 +46,7 @@ class Pages:
         self._kernel.run(LOAD).ok()
         parsers = [CodeBlockParser(language, self._evaluate) for language in ("python", "ipython")] + [SkipParser()]
         document = Document.parse(str(path), *parsers)
-        count = 0
+        count = self._compared = 0
         for example in document.examples():
             try:
                 example.evaluate()
@@ -53,6 +54,7 @@ class Pages:
                 if type(exc).__name__ != "SkipTest":
                     raise
             count += 1
+        assert self._compared == document.text.count("<!--- output -->"), "an output stands below no block that is run"
         return count
 
     def _evaluate(self, example: Example) -> None:
@@ -68,6 +70,7 @@ class Pages:
         wanted = _OUTPUT.match(example.document.text, example.region.end)
         if wanted is not None:
             shown = "\n".join(filter(None, (cell.stdout, cell.stderr, cell.error.traceback, cell.result)))
-            shown = re.sub(r"\x1b\[[\d;]*m", "", shown)
-            pattern = ".*?".join(re.escape(part.strip()) for part in wanted[1].split("..."))
-            assert re.search(pattern, shown, re.DOTALL), f"{place} does not show\n{wanted[1]}\nbut\n{shown}"
+            shown = " ".join(re.sub(r"\x1b\[[\d;]*m", "", shown).split())
+            pattern = ".*?".join(re.escape(" ".join(part.split())) for part in wanted[1].split("..."))
+            assert re.search(pattern, shown), f"{place} does not show\n{wanted[1]}\nbut\n{shown}"
+            self._compared += 1

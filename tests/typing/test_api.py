@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mypy import api
 
 #: Packages behind the public modules: what of them is public is there under a public name.
@@ -34,6 +35,7 @@ def test_editors_see_the_same_types(root: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_public_has_a_type_and_a_docstring(root: Path) -> None:
     """Nothing that a user can name is left to inference, which checkers do differently."""
     report = json.loads(pyright(root, "--verifytypes", "flyte_nb", "--ignoreexternal", "--outputjson").stdout)
