@@ -197,6 +197,14 @@ def location(where: str) -> str:
     return known + where[found.end() :] if known.startswith("Cell ") else where
 
 
+def result_line(action: Action, limit: int = 120) -> str:
+    """What a row says of how an action ended: its error, or its result; "" while it goes on."""
+    error = error_line(action, limit)
+    if error or not action.phase.is_terminal:
+        return error
+    return cut(first_line(action.preview, limit), limit)
+
+
 def given_by_hand(action: Action) -> bool:
     """Whether a person has said what a failed action shall have returned."""
     return action.phase.is_success and action.attempt is not None and action.attempt.ok is False
