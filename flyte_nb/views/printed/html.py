@@ -23,6 +23,7 @@ from flyte_nb.views.words import (
     duration,
     elapsed,
     error_line,
+    group_name,
     note_of,
     number,
     ran,
@@ -178,7 +179,7 @@ def _group(model: RunModel, group: Group, now: float) -> str:
             f'src="{heat_png(group.phases)}"></div>'
         )
     return (
-        f'<b style="{_MONO};font-size:12px">{_safe(group.label, 80)}</b> '
+        f'<b style="{_MONO};font-size:12px">{_safe(group_name(group), 80)}</b> '
         f'<span style="{_MUTED}">× {number(len(group.members))}</span> {_bar(group.counts, len(group.members))} '
         f'<span style="{_MUTED}">{summary(group.counts)} · {took}</span>{heat}'
     )

@@ -8,7 +8,20 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied
-from flyte_nb.views.words import LOOKS, cut, duration, elapsed, note_of, number, ran, result_line, shown, summary, tally
+from flyte_nb.views.words import (
+    LOOKS,
+    cut,
+    duration,
+    elapsed,
+    group_name,
+    note_of,
+    number,
+    ran,
+    result_line,
+    shown,
+    summary,
+    tally,
+)
 
 #: One screen.
 SCREEN_LINES = 24
@@ -71,7 +84,7 @@ def group_text(model: RunModel, group: Group, now: float) -> str:
     """``"map square [######....] 600 done, 3 failed  2.10 s"``."""
     first = model.record.actions[group.members[0]]
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
-    return f"{cut(group.label, 40)} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
+    return f"{cut(group_name(group), 40)} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
 
 
 def action_text(action: Action, now: float) -> str:
