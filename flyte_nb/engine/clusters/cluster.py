@@ -70,7 +70,6 @@ async def open_cluster(
     """
     quiet_loggers()
     if target is None:
-        notices.gpus_are_uncounted(True)
         cluster, client = await open_embedded(
             exits, n_workers, threads_per_worker, dashboard, memory_limit, preload, kernel
         )

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import logging
 import os
-import platform
 import signal
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker, spawn
+from multiprocessing import resource_tracker, spawn, util
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import SemLock
 from typing import Any
 
 import dask
@@ -29,21 +28,16 @@ from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
+from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.process_folder import session_folder
+from flyte_nb.engine.clusters import devices
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
 from flyte_nb.engine.clusters.credentials import SessionSecurity
 from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, no_gc_diagnosis
 from flyte_nb.engine.clusters.forks import BEFORE_SPAWN, SOURCE, Begun, WorkerProcess, undebugged
-from flyte_nb.engine.clusters.worker_exits import WorkerExits
+from flyte_nb.engine.clusters.worker_exits import WorkerExits, how_it_ended
 from flyte_nb.errors import NoClusterError
 
-#: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
-#: local mode. They are counted on workers started with ``--resources GPU=1``.
-UNCOUNTED_GPUS = 1_000
-#: A resource of processes that have no device at all.
-PRETENDED = "no-device"
-#: What shows that a machine has a GPU, TPU or Neuron device (the last is Windows' own Linux).
-DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
 #: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
 CLOSE_S = 0.5
 #: Seconds between two looks whether a worker has started.
@@ -139,6 +133,28 @@ def _is_there(nanny: Any) -> bool:
     return nanny.is_alive() and nanny.process.status is Status.running
 
 
+def _unname(*queues: Any) -> None:
+    """Remove the names of the semaphores of queues that both sides have opened: they go with the last process then.
+
+    Else multiprocessing's tracker does it, which may be killed together with the kernel.
+    """
+    locks = [lock for queue in queues for lock in (queue._rlock, queue._wlock, queue._sem) if lock is not None]  # noqa: SLF001
+    names = {lock._semlock.name for lock in locks}  # noqa: SLF001
+    for finalizer in list(util._finalizer_registry.values()):  # type: ignore[attr-defined]  # noqa: SLF001 - what would unlink them
+        if finalizer._callback is SemLock._cleanup and finalizer._args[0] in names:  # type: ignore[attr-defined]  # noqa: SLF001
+            finalizer()
+
+
+#: Processes that are started for a worker, one after another, if each dies before it has registered.
+STARTS = 3
+#: A nanny that is in one of these starts nothing.
+_ENDING = frozenset({Status.closing, Status.closed, Status.closing_gracefully, Status.failed})
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker's processes die as they start."""
+
+
 #: Dask's name for the processes that its nannies start.
 _WORKER_PROCESS = "Dask Worker process"
 
@@ -174,13 +190,30 @@ class ReportingNanny(Nanny):
     exits: WorkerExits
     #: Its worker's process, and with it the group of what tasks start there.
     worker_pid: int | None = None
+    #: How its latest process ended, in words; "" while that lives.
+    died = ""
 
     async def instantiate(self) -> Status:
-        """As Dask's; the worker does not outlive this process."""
-        status = await super().instantiate()
+        """As Dask's, but a process that dies as it starts has a successor, and the worker does not outlive this process.
+
+        Raises:
+            WorkerDiedError: That one, too, has died.
+        """
+        for left in reversed(range(STARTS)):
+            self.died = ""
+            status = await super().instantiate()
+            if not self.died or status is Status.running or self.status in _ENDING or self.exits.closing:
+                break
+            if not left:
+                raise WorkerDiedError(
+                    f"a worker's process died as it started, {STARTS} times; the last was {self.died}"
+                )
+            self.process = None
         self.worker_pid = self.pid
         if self.worker_pid is not None:
             CARETAKER.watch(self.worker_pid)
+            if self.process is not None and status is Status.running:
+                _unname(self.process.init_result_q, self.process.child_stop_q)
         return status
 
     async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
@@ -196,8 +229,12 @@ class ReportingNanny(Nanny):
             end_group(self.worker_pid)
             CARETAKER.release(self.worker_pid)
             self.worker_pid = None
+        self.died = how_it_ended(exitcode)
         self.exits.exited(self.worker_address, exitcode)
-        super()._on_worker_exit_sync(exitcode)
+        if (
+            not self.exits.closing
+        ):  # else ipykernel, which ends the children of a kernel one after another, had ever more to end
+            super()._on_worker_exit_sync(exitcode)
 
     def close_gracefully(self, reason: str = "") -> None:
         """Ignored: a worker that closes itself, because a task closed its connections, is to be replaced as any other."""
@@ -298,9 +335,12 @@ async def open_embedded(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address=None, scheduler_sync_interval=3600, memory_limit=memory_limit,
-            resources=offered_devices(), asynchronous=True,
+            resources=devices.uncounted(), asynchronous=True,
             silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
         )  # fmt: skip
+        if gpus := devices.count():
+            devices.provide(cluster.worker_spec, gpus)
+        notices.gpus_are_uncounted(not gpus)
         nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
         if not dashboard:
             cluster.scheduler_spec["cls"] = QuietScheduler
@@ -334,12 +374,6 @@ def before_spawn() -> dict[str, str]:
     configured: dict[str, Any] = dask.config.get("distributed.nanny.pre-spawn-environ")
     given = {name: str(value) for name, value in configured.items() if value is not None}
     return {"PYTHONHASHSEED": BEFORE_SPAWN["PYTHONHASHSEED"], **given}
-
-
-def offered_devices() -> dict[str, float]:
-    """The Dask resources that each process offers."""
-    has_device = (sys.platform == "darwin" and platform.machine() == "arm64") or any(map(glob.glob, DEVICE_FILES))
-    return {"GPU": UNCOUNTED_GPUS} if has_device else {"GPU": UNCOUNTED_GPUS, PRETENDED: 1}
 
 
 async def _abandon(cluster: Any, client: Any) -> None:

@@ -29,13 +29,14 @@ from flyte_nb.engine.dispatch.lanes import (
     slots_wanted,
 )
 from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.placement import Placement
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.link import spawn
 from flyte_nb.engine.links.wire import Key, LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two sweeps (idle lanes are closed, queues without a lane dispatched again); while nothing is under way.
 SWEEP_EVERY_S, REST_S = 0.2, 1.0
@@ -49,13 +50,14 @@ class LanePool:
     def __init__(
         self, network: Network, groups: LaneGroups, shipments: Shipments, losses: Losses, unsettled: Unsettled
     ) -> None:
-        self.groups = groups.by_name
+        self.groups: dict[str, LaneGroup] = groups.by_name
         self.lanes: dict[str, Lane] = {}
         self._network = network
         self._recent = groups.recent
         self._shipments = shipments
         self._losses = losses
         self._unsettled = unsettled
+        self._placement = Placement(network, unsettled)
         #: Called with an attempt that has a timeout, as it is sent: key, run, seconds, worker.
         self.on_sent: Callable[[Key, RunInfo, float, str], None] = lambda *_sent: None
         #: Groups to dispatch in the next tick.
@@ -186,7 +188,9 @@ class LanePool:
 
     async def _submit(self, lane: Lane, prefer: str) -> None:
         group = lane.group
-        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, group.reuse is not None)
+        counts = group.reuse is not None or bool(group.resources)
+        far, gpus = self._network.round_trip(lane.address), int(group.resources.get("GPU", 0))
+        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, counts, far, gpus)
         only = self._losses.quarantines(group) or group.reuse is not None
         try:
             lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)
@@ -267,6 +271,7 @@ class LanePool:
                         self._close(lane)
                 if not group.lanes and not group.queue:
                     del self.groups[group.name]
+            self._placement.look(self.groups.values(), now)
             self.touch_queues()
             if self._network.grows:
                 self._network.want(slots_wanted(self.groups.values()))

@@ -22,7 +22,7 @@ from flyte_nb.engine.dispatch.settling import Unsettled
 from flyte_nb.engine.links.pulse import LOOK_S, REST_S, Pulse
 from flyte_nb.engine.links.wire import Key
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds over its grace that an attempt has before its worker is ended, if that has been silent for `DEAF_S` seconds.
 MARGIN_S = 0.5
@@ -62,7 +62,7 @@ class Watch:
         self._due: dict[Key, Due] = {}
         #: Workers that are being ended, and since when.
         self._ending: dict[str, float] = {}
-        self.pulse = Pulse(network, self._answered)
+        self.pulse: Pulse = Pulse(network, self._answered)
         self._looked_at = time.monotonic()
         self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._look_on())

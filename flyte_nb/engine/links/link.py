@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from distributed.comm.core import Comm, CommClosedError
+from distributed.protocol.serialize import ToPickle
 
 from flyte_nb.engine.links.socket_stream import SocketStream, can_be_taken
 from flyte_nb.engine.links.wire import Message
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds that a worker which has been reached has to say who it is.
 HELLO_TIMEOUT = 5.0
@@ -49,10 +50,12 @@ class PeerLink:
         self._writing = False
         self.closed = False
         self._ended = asyncio.Event()
+        #: Seconds that the quickest answer took; 0 = none has come.
+        self.round_trip = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         #: Bytes written, for benchmarks; bytes read, which tell that the peer is there (`flyte_nb.engine.links.pulse`).
-        self.sent = 0
-        self.received = 0
+        self.sent: int = 0
+        self.received: int = 0
 
     def attach(self, comm: Comm, by_socket: bool) -> None:
         """Use an open comm, or its socket; sends what was waiting."""
@@ -93,7 +96,9 @@ class PeerLink:
         try:
             while self._out and not self.closed and not stream.blocked:
                 batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
-                data = pickle.dumps(batch, 5)
+                data = pickle.dumps(
+                    batch, 5
+                )  # with what is marked as a buffer: one copy, a tenth of what the socket takes
                 self.sent += len(data)
                 stream.write(data)
         except Exception as exc:
@@ -104,9 +109,11 @@ class PeerLink:
         try:
             while self._out and not self.closed:
                 batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
-                data = pickle.dumps(batch, 5)
-                self.sent += len(data)
-                await comm.write(data)
+                buffers: list[pickle.PickleBuffer] = []
+                data = pickle.dumps(batch, 5, buffer_callback=buffers.append)
+                self.sent += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+                # What is marked as a buffer goes as it is, beside the pickle.
+                await comm.write([data, *map(ToPickle, buffers)] if buffers else data)
         except (CommClosedError, OSError):
             self._lost()
         except Exception as exc:
@@ -118,15 +125,17 @@ class PeerLink:
     async def _read(self, comm: Comm) -> None:
         try:
             while not self.closed:
-                data = await comm.read()
-                self._arrived(data)
+                data, buffers = _parts(await comm.read())
+                self._arrived(data, buffers)
+                if buffers:
+                    await asyncio.sleep(0)  # what has arrived already is read without a pause
         except (CommClosedError, OSError):
             self._lost()
 
-    def _arrived(self, data: bytes | memoryview) -> None:
-        self.received += len(data)
+    def _arrived(self, data: bytes | memoryview, buffers: Sequence[Any] = ()) -> None:
+        self.received += len(data) + sum(map(len, buffers))
         try:
-            messages = pickle.loads(data)
+            messages = pickle.loads(data, buffers=buffers)
         except Exception as exc:
             self.on_fault(exc, f"reading from {self.peer}")
             return
@@ -181,6 +190,15 @@ def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) 
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
+
+
+def _parts(read: Any) -> tuple[Any, list[Any]]:
+    """A pickle that was read, and the buffers beside it."""
+    if type(read) is bytes:
+        return read, []
+    # Within a process Dask hands over the objects themselves.
+    data, *buffers = (memoryview(part.data) if type(part) is ToPickle else part for part in read)
+    return data, buffers
 
 
 def op_of(kernel: str) -> str:

@@ -139,10 +139,11 @@ def test_only_own_files_are_handed_out(tmp_path: Path) -> None:
     """A peer cannot ask for any other file of this machine."""
     secret = tmp_path / "secret"
     secret.write_text("s")
-    assert blob_files.take(str(secret), given=False) is None
+    assert blob_files.piece(str(secret), 0, 1) is None
     blob = Blobs().put(memoryview(b"w" * 300_000))
-    assert blob_files.take(f"{Path(blob.path).parent}/../{tmp_path.name}/secret", given=False) is None
-    assert blob_files.take(blob.path, given=False) == b"w" * 300_000
+    assert blob_files.piece(f"{Path(blob.path).parent}/../{tmp_path.name}/secret", 0, 1) is None
+    assert bytes(blob_files.piece(blob.path, 5_000, 295_000)) == b"w" * 295_000
+    assert blob_files.piece(blob.path, 5_000, 295_001) is None
 
 
 async def _call(store: Blobs, array: Any) -> str:
