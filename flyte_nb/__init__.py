@@ -230,6 +230,7 @@ def _cluster_engine() -> Any:
 
 
 _runs.provide("remote", _cluster_engine)
+_runs.detach_with(lambda *call: importlib.import_module("flyte_nb.kernel.detached_runs.start").detach(*call))
 _runs.provide("local", lambda: importlib.import_module("flyte_nb.core.runs.local").LocalEngine())
 _provide_to_ctx(
     report=lambda context: importlib.import_module("flyte_nb.report").report_of(context),

@@ -28,7 +28,7 @@ from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.transport.payload import Payload
+from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.clusters.cluster import needs_callers_loop
 from flyte_nb.engine.dask_client import DaskClients
@@ -142,6 +142,8 @@ class Session:
 
     def waiting(self, run: RunControl) -> AbstractContextManager[None]:
         """A stop ends the wait of a cell, and the run only if that cell started it; in a script it ends the run."""
+        if self.past is not None and self.past.follower.follows(run.name) and self.notebook is None:
+            return contextlib.nullcontext()
         cell = self.notebook.cells.owner() if self.notebook is not None else None
         return (
             self.notebook.waits.waiting(cell, run) if self.notebook is not None and cell is not None else aborting(run)
@@ -159,6 +161,8 @@ class Session:
         self, run: str, action: str, op: str, payload: Payload | None, task: Task[..., Any] | None, info: RunInfo
     ) -> None:
         """Decide over a parked action, in whichever process its controller is. On the engine thread."""
+        if op == "resume" and payload is not None and self._ask_elsewhere(run, "signal", action, loads(payload)):
+            return
         if not self.engine.controller.resolve(run, action, op, payload, task, info):
             # The redefined task travels as bytes: a link's own pickle knows nothing of the notebook.
             if task is not None and (self._dumped is None or self._dumped[0] is not task):
@@ -168,14 +172,23 @@ class Session:
 
     def abort_run(self, run: str, reason: str) -> None:
         """Cancel a run from outside: awaiting its actions raises `errors.ActionAbortedError`. On the engine thread."""
+        if self._ask_elsewhere(run, "cancel_run"):
+            return
         for tracked in self.engine.controller.unfinished(run):
             self.engine.controller.abort(run, tracked.call.name, reason)
         self.engine.ask_workers("cancel_run", run, reason)
 
     def abort_action(self, run: str, action: str, reason: str) -> None:
         """Cancel one action from outside, in whichever process its controller is. On the engine thread."""
+        if self._ask_elsewhere(run, "cancel_action", action):
+            return
         if not self.engine.controller.abort(run, action, reason):
             self.engine.ask_workers("abort", run, action, reason)
+
+    def _ask_elsewhere(self, run: str, op: str, action: str = "", value: object = None) -> bool:
+        """Ask the process that works at a run to do what a button does; returns whether there is another one."""
+        args = {"action": action, "value": None if value is None else str(value)}
+        return self.past is not None and self.past.follower.ask(run, op, args)
 
     # -- cells: from the kernel's main thread ---------------------------------------------------------------------
 
@@ -301,7 +314,7 @@ class Session:
         atexit.unregister(self.close)
         self.dask.close()
         if self.past is not None:  # first: what is ended now was cut off
-            self.past.journal.close()
+            self.past.close()
         if self.engine.thread.thread.is_alive():
             try:
                 self.gateway.ask(close_views, timeout=5)
