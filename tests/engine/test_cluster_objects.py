@@ -48,7 +48,7 @@ class KubeCluster(Cluster):
     """dask-kubernetes' (HelmCluster is made alike): an RPC to a service, or to a forwarded port; no credentials."""
 
     def __init__(self, address: str) -> None:
-        self._asynchronous, self._cluster_info = False, {}
+        self._asynchronous, self._cluster_info, self.scheduler_info = False, {}, {"workers": {}}
         self._name = self.name = "kube"
         self.scheduler_comm = rpc(address)
 
@@ -67,7 +67,7 @@ class SSHCluster(SpecCluster):
     """Dask's own, and JobQueueCluster: specified clusters with a scheduler that they start."""
 
     def __init__(self, address: str, security: distributed.Security | None) -> None:
-        self._asynchronous, self._cluster_info = False, {}
+        self._asynchronous, self._cluster_info, self.scheduler_info = False, {}, {"workers": {}}
         self._name = self.name = "ssh"
         self.scheduler = Elsewhere(address)
         self.scheduler_comm = rpc(address, connection_args=security.get_connection_args("client") if security else None)
