@@ -9,11 +9,12 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
 from flyte_nb.core.values.dual_class import reduce_error
 
 ErrorKind = Literal["system", "unknown", "user"]
+_Raises: TypeAlias = Callable[[Any, object], NoReturn]
 
 
 _render: Callable[[BaseException], list[str]] = traceback.format_exception
@@ -56,8 +57,16 @@ class BaseRuntimeError(RuntimeError):
         """Arithmetic on an error raises it, so that ``sum(flyte.map(...))`` surfaces the failure of an item."""
         raise self
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _raise
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _raise
+    __add__: ClassVar[_Raises] = _raise
+    __radd__: ClassVar[_Raises] = _raise
+    __sub__: ClassVar[_Raises] = _raise
+    __rsub__: ClassVar[_Raises] = _raise
+    __mul__: ClassVar[_Raises] = _raise
+    __rmul__: ClassVar[_Raises] = _raise
+    __truediv__: ClassVar[_Raises] = _raise
+    __rtruediv__: ClassVar[_Raises] = _raise
+    __floordiv__: ClassVar[_Raises] = _raise
+    __rfloordiv__: ClassVar[_Raises] = _raise
 
 
 class RuntimeUserError(BaseRuntimeError):

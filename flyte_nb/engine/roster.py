@@ -14,20 +14,20 @@ from distributed.comm.core import Comm
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
-from flyte_nb.engine.clusters.routes import Links, Routes
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.pulse import SILENT_S
+from flyte_nb.engine.links.routes import Links, Routes
 from flyte_nb.engine.links.wire import WorkerInfo
 from flyte_nb.engine.listing import Listing
 from flyte_nb.engine.newcomers import Newcomers
 from flyte_nb.errors import SchedulerLostError
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
-#: Seconds between two requests of the scheduler's list of workers.
-ROSTER_EVERY = 0.5
+#: Seconds between two requests of the scheduler's list of workers: in the embedded cluster they are announced as they come.
+ROSTER_EVERY, EMBEDDED_EVERY = 0.5, 5.0
 #: The same for each worker, where there are hundreds: of 1,000 an answer is 2 MB.
 LOOK_PER_WORKER = 3e-3
 #: Seconds per link for which changes of the roster are collected.
@@ -87,7 +87,7 @@ class KernelNetwork(Network):
         self.placement_timeout = placement_timeout
         try:
             self.handle = await open_cluster(target, self.exits, kernel=self.me, **options)
-            self.grows = not self.handle.embedded
+            self.grows: bool = not self.handle.embedded
             self.routes = Routes(self.handle.client, "direct" if self.handle.embedded else links or "auto")
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
             if self.handle.embedded:
@@ -112,17 +112,18 @@ class KernelNetwork(Network):
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(max(ROSTER_EVERY, len(self.listing.workers) * LOOK_PER_WORKER))
+            assert self.handle is not None
+            rests = self.handle.embedded and not self.handle.cluster.busy and not self._misses
+            often = EMBEDDED_EVERY if rests else ROSTER_EVERY
+            await asyncio.sleep(max(often, len(self.listing.workers) * LOOK_PER_WORKER))
             try:
                 await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
                 self._misses = 0
             except TimeoutError:  # busy, if it is still connected
-                assert self.handle is not None
                 self._misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
             except OSError:
                 self._misses += BUSY_MISSES // MISSES
             except Exception as exc:  # the next request may succeed: without them, no new worker would get work
-                assert self.handle is not None
                 if self.handle.client.status == "running":  # else it is being closed, by whomever
                     logger.warning("flyte_nb could not look at the workers, and tries again: %r", exc)
             if self._misses >= BUSY_MISSES:
@@ -149,6 +150,11 @@ class KernelNetwork(Network):
         self._update_roster()
         for address in self.links.keys() - workers.keys():
             self.drop(address)
+
+    def set_busy(self, busy: bool) -> None:
+        """Anything is queued or under way, or nothing is any more."""
+        if self.handle is not None and self.handle.embedded:
+            self.handle.cluster.set_busy(busy)
 
     @property
     def stage(self) -> str:

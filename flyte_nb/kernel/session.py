@@ -31,8 +31,10 @@ from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.clusters.cluster import needs_callers_loop
+from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.dask_client import DaskClients
 from flyte_nb.engine.kernel_engine import KernelEngine
+from flyte_nb.kernel import PRELOAD
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
@@ -42,8 +44,6 @@ from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.worker import entry
 
-#: Module that worker processes of the embedded cluster import first.
-PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
 #: Seconds of attaching after which it is said what takes them.
@@ -65,13 +65,13 @@ class Session:
 
     def __init__(self, **options: Any) -> None:
         self.options = options
-        self.engine = KernelEngine(entry.__name__)
+        self.engine: KernelEngine = KernelEngine(entry.__name__)
         self.gateway = self.engine.gateway
         self.store = self.engine.store
         self.replay = self.engine.replay
         self.controller = self.engine.controller
         self.retained = self.engine.retained
-        self.home = self.engine.network.me
+        self.home: str = self.engine.network.me
         #: Runs of earlier kernels, and the recording of this one's; None where that is off.
         self.past = past_of(self)
         self._names = itertools.count(1)
@@ -83,14 +83,14 @@ class Session:
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: None outside a notebook.
         self.notebook: Notebook | None = None
-        self.cell_runs = CellRuns(self, self.engine)
-        self.shown = ShownViews(
+        self.cell_runs: CellRuns = CellRuns(self, self.engine)
+        self.shown: ShownViews = ShownViews(
             self.store,
             self.command,
             lambda record: self.notebook.details(self, record) if self.notebook is not None else None,
         )
         #: Reads values of the user's for the views.
-        self.reader = Reader()
+        self.reader: Reader = Reader()
         #: The task that was retried with last, as it travels; hundreds of parked actions may be retried with it.
         self._dumped: tuple[Task[..., Any], bytes] | None = None
         self.engine.before = self.cell_runs.before
@@ -201,12 +201,13 @@ class Session:
 
     def cell_ended(self, cell: Cell, error: BaseException | None) -> None:
         """Have the run of a cell that ended closed once nothing of it executes; wait a moment for that."""
-        ended = self.cell_runs.cell_ended(cell, error)
-        # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-        wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
-        if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
-            with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
-                self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
+        with self.notebook.ends(cell) if self.notebook is not None else contextlib.nullcontext():
+            ended = self.cell_runs.cell_ended(cell, error)
+            # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
+            wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
+            if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
+                with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
+                    self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
 
     def make_room(self, *, done: bool = False) -> None:
         """Pause the running cell's live tree on a terminal before the cell's value is shown; resume it after (`done`)."""
@@ -340,7 +341,8 @@ def ensure(**options: Any) -> Session:
 def replace(**options: Any) -> Session:
     """A new session with these options, in place of the present one: what runs on its cluster is cancelled."""
     if Session.current is not None:
-        Session.current.close()
+        with SOURCE.kept():
+            Session.current.close()
     return ensure(**options)
 
 

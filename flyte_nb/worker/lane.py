@@ -36,6 +36,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _forks.append(os.getpid()))
 _exit = os._exit
 
+
+def is_no_fork() -> None:
+    """This process is a worker's, though it was forked itself: from the one that workers come from."""
+    _forks.clear()
+
+
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
 
@@ -86,20 +92,20 @@ class LaneThread:
         self.owner = owner
         #: Whether its owner counts attempts that await children.
         self.is_warm = is_warm
-        self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
+        self.holder: slots.SlotHolder = slots.SlotHolder(host.gate, self._released, self._taken)
         self.meter = host.meter(self.holder.busy)
         self.queue: deque[Work] = deque()
-        self.started = 0
-        self.finished = 0
+        self.started: int = 0
+        self.finished: int = 0
         self.closed = False
         #: Attempts under way, by key.
         self.bodies: dict[Key, Body] = {}
         #: Their asyncio tasks; none where a body is what the thread does.
         self.tasks: dict[Key, asyncio.Task[Outcome]] = {}
         self.holder.has_begun = lambda: self.bodies
-        self.thread_id = 0
+        self.thread_id: int = 0
         #: Where its attempts are executed: worker, process, slot.
-        self.location = (host.address, os.getpid(), lane_id[-6:])
+        self.location: tuple[str, int, str] = (host.address, os.getpid(), lane_id[-6:])
         #: Ended and not yet reported. The thread appends; it and the host's loop take away.
         self.outcomes: deque[Outcome] = deque()
         self._reported_at = 0.0
@@ -109,7 +115,7 @@ class LaneThread:
         #: How many of its attempts await children, as reported last.
         self._reported_waiting = 0
         #: Whether work was handed back, and the owner sends nothing until the lane reports that it is ready again.
-        self.handed_back = False
+        self.handed_back: bool = False
         self._dask = contextvars.Context()
 
     # -- from the host's loop -------------------------------------------------------------------------------------
@@ -373,7 +379,7 @@ class AsyncLane(LaneThread):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.loop = slots.new_loop()
+        self.loop: asyncio.AbstractEventLoop = slots.new_loop()
         self.loop.set_task_factory(task_factory)
         self._pumping = False
 

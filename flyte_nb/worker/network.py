@@ -13,11 +13,12 @@ from distributed.comm.core import Comm, connect
 
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.clusters.routes import CONNECT_TIMEOUT
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import LocalLink, PeerLink, op_of
 from flyte_nb.engine.links.peers import is_worker
+from flyte_nb.engine.links.routes import CONNECT_TIMEOUT
+from flyte_nb.engine.links.socket_stream import can_be_taken
 from flyte_nb.engine.links.wire import Message, WorkerInfo
 
 #: Seconds that a lane waits for its kernel to connect before it gives up.
@@ -47,9 +48,10 @@ class WorkerNetwork(Network):
         self.worker.handlers[op_of(self.kernel)] = self._accept
         self.expect(self.kernel)
 
-    async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> None:
+    async def _accept(self, comm: Any, peer: str, by_socket: bool, **_ignored: Any) -> None:
         """A peer connects: serve it until it goes."""
-        await comm.write(self.me)
+        by_socket = by_socket and can_be_taken(comm)
+        await comm.write((self.me, by_socket))
         link = PeerLink(peer, self._dispatch, self._closed)
         old = self.links.get(peer)
         if old is not None and not is_worker(peer):  # a kernel that connects anew has given up what was here
@@ -57,7 +59,7 @@ class WorkerNetwork(Network):
             self._closed(old)
         if peer in self.departed:
             self.departed.remove(peer)
-        link.attach(comm)
+        link.attach(comm, by_socket)
         self._linked(peer, link)
         await link.wait_closed()
 
@@ -92,8 +94,8 @@ class WorkerNetwork(Network):
         """Take the kernel's list of workers, or changes of it, and those that do not answer it; who has left rests."""
         before = {} if whole or self.roster is self._alone else self.roster
         roster = {address: worker for address, worker in (before | workers).items() if worker is not None}
-        self.silent = silent - {self.me}
-        self.resting = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
+        self.silent: frozenset[str] = silent - {self.me}
+        self.resting: set[str] = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster or self._alone
 
     # -- the home of the controller, the network of the executor --------------------------------------------------

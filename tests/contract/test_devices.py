@@ -19,9 +19,12 @@ from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
-devices = [flyte.GPU("T4"), flyte.Resources(gpu=1).gpu, "A100:2", flyte.TPU("V5P", "2x2x1"), flyte.Neuron("Trn1")]
+devices = [
+    flyte.GPU("T4"), flyte.Resources(gpu=1).gpu, "A100:2", flyte.TPU("V5P", "2x2x1"), flyte.Neuron("Trn1"), 2, "T4:1",
+    flyte.GPU("A100", 8), flyte.GPU("A100", 1, "1g.5gb"), flyte.AMD_GPU("MI300X"), flyte.HABANA_GAUDI("Gaudi1"),
+]  # fmt: skip
 env = flyte.TaskEnvironment("devices", resources=flyte.Resources(gpu=1))
-LIMIT = flyte.Timeout(max_queued_time=dt.timedelta(seconds=0.5))
+LIMIT = flyte.Timeout(max_queued_time=dt.timedelta(seconds=0.3))
 
 
 @env.task

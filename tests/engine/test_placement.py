@@ -79,15 +79,15 @@ def test_a_scheduler_that_comes_back_is_no_end(tmp_path: Path, capsys: pytest.Ca
 
             session.engine.network.placement_timeout = None
             mark = tmp_path / "mark"
-            run = flyte.run(parent, str(mark))
-            until_sync(lambda: len(session.store.runs[run.name].actions) == 4)
+            later = flyte.run(parent, str(mark))
+            until_sync(lambda: len(session.store.runs[later.name].actions) == 4)
             scheduler.kill()
             scheduler.wait()
             scheduler = dask(tmp_path, "scheduler", "--port", port, "--dashboard-address", ":0")
-            until_sync(lambda: is_noted(run, "the cluster's scheduler was started anew, and has no workers yet"))
+            until_sync(lambda: is_noted(later, "the cluster's scheduler was started anew, and has no workers yet"))
             mark.touch()
             workers.append(dask(tmp_path, "worker", address, "--nthreads", "2"))
-            assert run.outputs()[0] == ["done"] * 3
+            assert later.outputs()[0] == ["done"] * 3
     finally:
         for process in (*workers, scheduler):
             process.terminate()

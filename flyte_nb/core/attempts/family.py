@@ -53,7 +53,7 @@ class Family:
         #: Threads that run code of it, by number: whether they are to end with it.
         self._threads: dict[int, bool] = {}
         self._processes: list[Any] = []
-        self.stopped = False
+        self.stopped: bool = False
 
     def within(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function as a part of the attempt, in another thread than its own."""

@@ -35,7 +35,7 @@ class Step:
 
     def __init__(self, context: Context, name: str, task: str, label: str, kind: str = "trace") -> None:
         self.context = context
-        self.run = context.run.name
+        self.run: str = context.run.name
         self.name = name
         #: What an earlier attempt of the task left of it: its result, or the state to resume it from; None: it is new.
         self.found: Payload | ResumePoint | None = context.scope.records.get(name)

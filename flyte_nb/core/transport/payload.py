@@ -259,6 +259,11 @@ def inline_bytes(payload: Payload) -> int:
     return len(payload.data) or payload.blobs[-1].nbytes
 
 
+def is_here(payload: Packed) -> bool:
+    """Whether nothing of a result has still to be fetched from another machine."""
+    return all(blob.here for blob in payload.blobs if isinstance(blob, Received))
+
+
 def carried(payload: Payload) -> Payload:
     """A payload that needs no file of any process: its buffers travel, and are stored, with it."""
     if type(payload) is not Packed:

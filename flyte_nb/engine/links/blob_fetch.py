@@ -101,7 +101,7 @@ class Fetcher:
 
     def result(self, outcome: Outcome, then: Callable[[Outcome], None]) -> None:
         """Call `then` with the outcome once its value is here; with a lost one if that went with its worker."""
-        missing = away(outcome)
+        missing = away(outcome.value)
         waiting = len(missing)
 
         def came(blob: Received, file: blob_files.Arriving | None) -> None:
@@ -115,6 +115,16 @@ class Fetcher:
                 then(outcome)
 
         for blob in missing:
+            self._file(blob, True, functools.partial(came, blob))
+
+    def item(self, payload: Payload, then: Callable[[], None]) -> None:
+        """Fetch what is elsewhere of an item, and call `then` each time that some of it has come, or is lost."""
+
+        def came(blob: Received, file: blob_files.Arriving | None) -> None:
+            blob.fill(file.open() if file is not None else None)
+            then()
+
+        for blob in away(payload):
             self._file(blob, True, functools.partial(came, blob))
 
     def _file(self, blob: Any, given: bool, then: Callable[[blob_files.Arriving | None], None]) -> None:
@@ -170,8 +180,8 @@ def _is_far(payload: Payload) -> bool:
     return type(payload) is Packed and any(isinstance(blob, Borrowed) and not blob.here for blob in payload.blobs)
 
 
-def away(outcome: Outcome) -> list[Any]:
-    """Buffers of an outcome's value that are not on this machine yet."""
-    if type(outcome.value) is not Packed:
+def away(result: Payload | None) -> list[Any]:
+    """Buffers of a result that are not on this machine yet."""
+    if type(result) is not Packed:
         return []
-    return [blob for blob in outcome.value.blobs if isinstance(blob, Received) and not blob.here]
+    return [blob for blob in result.blobs if isinstance(blob, Received) and not blob.here]

@@ -76,7 +76,7 @@ class Peers:
 
     def __init__(self, me: str, kernel: str = "") -> None:
         self.me = me
-        self.kernel = kernel or me
+        self.kernel: str = kernel or me
         self.links: dict[str, PeerLink] = {}
         self.questions = Switchboard(self.send)
         self.questions.timed = self._timed
@@ -99,6 +99,14 @@ class Peers:
         elif peer not in self.departed and not self._ended:
             self._unsent[peer].append(message)
             self._link_needed(peer)
+
+    def send_now(self, peer: str, message: Message) -> None:
+        """The same, at once."""
+        link = self.links.get(peer)
+        if link is not None:
+            link.send_now(message)
+        else:
+            self.send(peer, message)
 
     def _timed(self, peer: str, seconds: float) -> None:
         if (link := self.links.get(peer)) is not None:

@@ -55,6 +55,8 @@ class LaneSpec(NamedTuple):
 ToHost: TypeAlias = (
     tuple[Literal["run"], RunInfo]  # what all actions of a run know; before its first bundle, and when it has changed
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
+    # attempt, number: items of it that its consumer has taken so far; -1: it wants no more
+    | tuple[Literal["took"], Key, int]
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
     # from the kernel: whether these are all workers, or changes (None: it has left); those that do not answer; seconds in which
@@ -80,6 +82,8 @@ ToOwner: TypeAlias = (
     | tuple[Literal["waiting"], str, int]  # lane, how many of its attempts await children: they take no room in it
     | tuple[Literal["closed"], str]  # lane: it has ended by itself
     | tuple[Literal["began"], Key]  # attempt: one with a max_queued_time has begun
+    # attempt, number of the first one, items that it has yielded, each with a digest of all so far
+    | tuple[Literal["items"], Key, int, list[tuple[Payload, bytes]]]
     | tuple[Literal["noted"], Key, Phase, str]  # attempt, phase, note: it is paused at a breakpoint, or resumed
 )
 

@@ -29,7 +29,7 @@ _LOUD = frozenset({Phase.PAUSED, *(phase for phase in PHASES if phase.is_failure
 class PlainLines(Surface):
     """A line per notable change of state; bounded whatever happens. A closed stream makes it `Mode.SILENT`."""
 
-    mode = Mode.LINES
+    mode: Mode = Mode.LINES
 
     def __init__(self, model: RunModel, stream: TextIO) -> None:
         super().__init__(model)

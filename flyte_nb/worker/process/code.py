@@ -45,7 +45,7 @@ class InForce:
 
     def __init__(self) -> None:
         self.version: TravellingCode | None = None
-        self.guard = threading.RLock()
+        self.guard: threading.RLock = threading.RLock()
 
 
 class CodeStore:

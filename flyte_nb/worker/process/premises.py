@@ -68,14 +68,14 @@ class Premises:
         #: By kernel; None where one is being opened (`flyte_nb.engine.clusters.guest`).
         self._hosts: dict[str, _Host | None] = vars(worker).setdefault("_flyte_nb_hosts", {})
         #: What computes here, and the end of this process if our own code fails in it.
-        self.words = LastWords(worker, self.owns_process)
+        self.words: LastWords = LastWords(worker, self.owns_process)
         #: Calls a function on the worker's loop; from any thread.
         self.post = Mailbox(worker.loop.asyncio_loop, self.words.fail).post
         self._undo = contextlib.ExitStack()
         self._take_over()
         #: None in the user's own process: it is theirs.
-        self.isolation = self._isolate() if self.owns_process else None
-        self.everywhere = Everywhere(self.isolation, self.post)
+        self.isolation: Isolation | None = self._isolate() if self.owns_process else None
+        self.everywhere: Everywhere = Everywhere(self.isolation, self.post)
 
     # -- taken over -----------------------------------------------------------------------------------------------
 
@@ -104,12 +104,12 @@ class Premises:
             PeerLink.on_fault = self.words.fail
 
     def _isolate(self) -> Isolation:
-        isolation = Isolation()
+        embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
+        isolation = Isolation(shared=not embedded)
         self._undo.callback(isolation.close)
         self._undo.callback(children.disallow)
         children.allow()
         if self._worker.nanny and hasattr(select, "poll"):
-            embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
             log = Path(self._worker.local_directory) / "flyte-nb-logs" / "worker.log" if embedded else None
             descriptors = Descriptors(self._only_output, log)
             self._undo.callback(descriptors.stop)
