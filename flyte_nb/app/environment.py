@@ -146,7 +146,13 @@ class AppEnvironment(Environment):
         """Note a function that would serve, start or stop the app; it is returned unchanged."""
         return function
 
-    on_startup = on_shutdown = server
+    def on_startup(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """As `server`."""
+        return function
+
+    def on_shutdown(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """As `server`."""
+        return function
 
     @property
     def endpoint(self) -> str:
@@ -160,4 +166,4 @@ class AppEnvironment(Environment):
         )
 
 
-get_parameter = Refusal("flyte.app.get_parameter", "apps are not served here, so they have no parameters.")
+get_parameter: Refusal = Refusal("flyte.app.get_parameter", "apps are not served here, so they have no parameters.")

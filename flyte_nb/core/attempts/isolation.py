@@ -59,12 +59,12 @@ class Place:
 
     def __init__(self, base: State, computes: Callable[[], bool] = bool) -> None:
         #: What it began with, and what is left behind at its end.
-        self.base = base
-        self.state = base
+        self.base: State = base
+        self.state: State = base
         #: States of the generators that it seeded.
         self.random: seeds.States | None = None
         #: Whether it computes right now, on another thread than the calling one.
-        self.computes = computes
+        self.computes: Callable[[], bool] = computes
 
     @property
     def is_plain(self) -> bool:

@@ -27,12 +27,12 @@ class Recorded:
     __slots__ = ("id", "open", "tasks", "text")
 
     def __init__(self, row: int) -> None:
-        self.id = row
-        self.open = True
+        self.id: int = row
+        self.open: bool = True
         #: Tasks whose version is recorded.
         self.tasks: set[str] = set()
         #: Characters of logs and reports so far.
-        self.text = 0
+        self.text: int = 0
 
 
 def write(db: Any, found: Recorded, events: list[ev.Event]) -> int:
@@ -72,7 +72,9 @@ def _version(db: Any, found: Recorded, task: str) -> None:
 
 
 def _worth(found: Recorded, events: list[ev.Event]) -> list[ev.Event]:
-    """Without reports that a later one of the batch replaces, and without what is printed beyond `MAX_TEXT`."""
+    """Without reports that a later one of the batch replaces, progress, and what is printed beyond `MAX_TEXT`."""
+    if any(type(event) is ev.Progressed for event in events):
+        events = [event for event in events if type(event) is not ev.Progressed]
     texts = [event for event in events if type(event) is ev.Reported or type(event) is ev.Logged]
     if not texts:
         return events

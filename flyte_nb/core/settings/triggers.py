@@ -23,11 +23,12 @@ class _Placeholder:
     def __repr__(self) -> str:
         return self._name
 
-    __reduce__ = __repr__
+    def __reduce__(self) -> str:
+        return self._name
 
 
-TriggerTime: Final = _Placeholder("TriggerTime")
-TriggeredArtifact: Final = _Placeholder("TriggeredArtifact")
+TriggerTime: Final[_Placeholder] = _Placeholder("TriggerTime")
+TriggeredArtifact: Final[_Placeholder] = _Placeholder("TriggeredArtifact")
 #: Fields of a crontab line, with their smallest and largest numbers.
 _CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
 _WORDS = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
@@ -63,7 +64,7 @@ class Cron:
     """Fire at the times of a crontab line. No effect here: nothing runs on a schedule.
 
     Args:
-        expression: Five fields, "0 * * * *" say, or a word such as "@daily".
+        expression: Five fields, ``0 * * * *`` say, or a word such as "@daily".
         timezone: Name of the time zone.
 
     Raises:

@@ -7,7 +7,16 @@ import functools
 import inspect
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from flyte_nb.core.settings.validate import names_options
@@ -139,10 +148,28 @@ class _Map:
         return _aio(Target(func, args), args, group_name, concurrency, return_exceptions)
 
 
+def _is_async(iterable: object) -> bool:
+    """Whether it is for `async for`: a stream, or an asynchronous generator."""
+    return isinstance(iterable, AsyncIterable)
+
+
+_over_streams: Callable[..., AsyncGenerator[Any, None]]
+
+
+def over_streams_with(map_over: Callable[..., AsyncGenerator[Any, None]]) -> None:
+    """Register what maps over streams (`flyte_nb.core.streams`, above this room)."""
+    global _over_streams
+    _over_streams = map_over
+
+
 async def _aio(
     target: Target, args: tuple[Iterable[Any], ...], group_name: str | None, concurrency: int, return_exceptions: bool
 ) -> AsyncGenerator[Any, None]:
     context = current()
+    if any(_is_async(each) for each in args):
+        async for result in _over_streams(target, args, group_name, concurrency, return_exceptions):
+            yield result
+        return
     inputs = target.inputs(args)
     if context is None:
         async for result in _map_plain(target, inputs, concurrency, return_exceptions):
@@ -229,4 +256,4 @@ async def _settled(task: asyncio.Task[Any], return_exceptions: bool) -> Any:
         return exc
 
 
-map = _Map()  # noqa: A001 - Flyte's name
+map: _Map = _Map()  # noqa: A001 - Flyte's name

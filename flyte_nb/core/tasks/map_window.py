@@ -15,7 +15,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from typing import Any
 
 from flyte_nb.core.control.calls import Settled
@@ -60,13 +60,13 @@ class Target:
         self.args: tuple[Any, ...] = partial.args if partial else ()
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
         #: Whether no code of the user's runs between one input and the next, which could change what the task sees.
-        self.plain = False
+        self.plain: bool = False
         #: Whether the number of inputs is known before they are taken.
-        self.sized = True
+        self.sized: bool = True
         if partial:
             self._check_partial()
         for each in iterables:
-            if not isinstance(each, Iterable) and not hasattr(type(each), "__getitem__"):
+            if not isinstance(each, Iterable | AsyncIterable) and not hasattr(type(each), "__getitem__"):
                 raise TypeError(
                     f"flyte.map takes iterables of inputs for {task.name}, not {repr_with_type(each)}. Bind what is the "
                     f"same in all calls: functools.partial({task.short_name}, ...)."
@@ -123,9 +123,9 @@ class Window:
         #: Results by index that came before their turn.
         self.done: dict[int, Settled] = {}
         self.tickets: dict[int, Ticket] = {}
-        self.submitted = 0
+        self.submitted: int = 0
         #: Whether the inputs are used up.
-        self.exhausted = False
+        self.exhausted: bool = False
         #: The task as it is for the calls of one batch.
         self._code: CodeVersion | None = None
         #: First failure in order of arrival, for ``return_exceptions=False``.

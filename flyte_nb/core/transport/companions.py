@@ -19,7 +19,7 @@ class Companions:
 
     def __init__(self) -> None:
         #: Grows with every change.
-        self.version = 0
+        self.version: int = 0
         self._by_key: dict[Hashable, SetUp] = {}
         #: Those of a version of code, by its classes: theirs are the classes that they are about.
         self._arrived: WeakKeyDictionary[Classes, tuple[SetUp, ...]] = WeakKeyDictionary()

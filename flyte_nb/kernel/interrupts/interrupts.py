@@ -24,7 +24,7 @@ from flyte_nb.kernel.interrupts.clean_up import STOP
 from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt, Unraisable
 from flyte_nb.kernel.interrupts.wakeup import WakeUp
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Interrupts:

@@ -128,7 +128,7 @@ class CellInterrupt:
     ) -> None:  # fmt: skip
         self.cell = cell
         self.previous = previous
-        self.redelivery = Redelivery(self._deliver)
+        self.redelivery: Redelivery = Redelivery(self._deliver)
         self._notify = notify
         self._task = task
         self._loop = loop
@@ -248,9 +248,9 @@ class BetweenCells:
     def __init__(self, stopped: Callable[[], object] = lambda: None) -> None:
         self._stopped = stopped
         #: Whether a cell is about to begin.
-        self.before = False
+        self.before: bool = False
         #: Whether it was stopped already.
-        self.pending = False
+        self.pending: bool = False
 
     def message(self) -> None:
         """A message is about to be handled."""

@@ -18,7 +18,7 @@ from flyte_nb.core.history.store import Group
 from flyte_nb.core.values import redact
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
-from flyte_nb.views.words import LOOKS, duration, elapsed, error_line, number, shown, summary, tally
+from flyte_nb.views.words import LOOKS, duration, elapsed, error_line, note_of, number, shown, summary, tally
 
 #: Longest snapshot, in bytes: it is saved in the notebook.
 MAX_PAGE_BYTES = 200_000
@@ -179,8 +179,8 @@ def _action(action: Action, now: float) -> str:
         marks += f" · attempt {action.attempt.number + 1}/{action.max_attempts}"
     if action.phase not in (Phase.SUCCEEDED, Phase.FAILED):
         marks += f" · {LOOKS[action.phase].word}"
-    if action.note:
-        marks += f" · {shown(action.note, 120)}"
+    if note := note_of(action):
+        marks += f" · {shown(note, 120)}"
     line = _safe(error_line(action, 160), 160) if action.error else ""
     error = f' <span style="color:{LOOKS[Phase.FAILED].colour}">{line}</span>' if line else ""
     return (

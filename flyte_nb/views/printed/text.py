@@ -8,7 +8,7 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied
-from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, shown, summary, tally
+from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, note_of, number, shown, summary, tally
 
 #: One screen.
 SCREEN_LINES = 24
@@ -81,7 +81,8 @@ def action_text(action: Action, now: float) -> str:
     marks = " (cached)" if action.cached else ""
     if action.attempt is not None and action.attempt.number:
         marks += f" attempt {action.attempt.number + 1}/{action.max_attempts}"
-    note = f"  {plain(action.note)}" if action.note else ""
+    said = note_of(action)
+    note = f"  {plain(said)}" if said else ""
     error = f"  {error_line(action, 80)}" if action.phase.is_failure else ""
     return f"{look.icon} {cut(action.label or action.task, 60)}  {took or look.word}{marks}{note}{error}"
 

@@ -46,7 +46,7 @@ class Everywhere:
         self._done: set[tuple[str, int]] = set()
         self._turn = threading.Lock()
         #: Set while no cell runs or is about to.
-        self.idle = threading.Event()
+        self.idle: threading.Event = threading.Event()
         self.idle.set()
         self._waiting = 0
 
