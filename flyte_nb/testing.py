@@ -46,7 +46,7 @@ class FakeClock:
     """A clock that moves by `advance` only."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
+        self.now: float = now
         self._timers: list[tuple[float, int, _Timer]] = []
         self._order = itertools.count()
 

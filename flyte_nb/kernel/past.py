@@ -35,7 +35,7 @@ def past_of(session: Any) -> Past | None:
 
 def stop_recording(past: Past, engine: Engine) -> None:
     """Record nothing any more; `past_of` says what is found from now on."""
-    past.journal.close()
+    past.close()
     engine.retained.keeper = None
 
 
@@ -56,6 +56,11 @@ def say_cut_off(past: Past | None, variables: dict[str, Any]) -> None:
     found = past.history.cut_off(past.journal.notebook)
     if found:
         print(cut_off_sentence(found))  # noqa: T201 - no mistake: not in red
+    for run in past.history.under_way(past.journal.notebook):
+        print(  # noqa: T201 - as above
+            f"{run.name} of {when(run)}, {run.title!r}, goes on in a process of its own: {run.done:,} of {run.actions:,} "
+            f"actions done. `%flyte show {run.name}` shows it, `%flyte cancel {run.name}` ends it."
+        )
 
 
 def cut_off_sentence(found: list[PastRun]) -> str:

@@ -176,7 +176,7 @@ def _word(unit: str, n: float) -> str:
 def error_line(action: Action | RunState, limit: int = 200) -> str:
     """``"KeyError: 'a'"``; "" without an error."""
     error = action.error
-    if error is None and isinstance(action, Action) and action.attempt is not None:
+    if error is None and isinstance(action, Action) and action.attempt is not None and not action.phase.is_success:
         error = action.attempt.error
     if error is None:
         return ""
@@ -195,6 +195,20 @@ def location(where: str) -> str:
     # ipykernel's name for the file of a cell; only the kernel whose cell it is knows the rest.
     known = wording.current().file(f"{tempfile.gettempdir()}{os.sep}ipykernel_{os.getpid()}{os.sep}{found[1]}")
     return known + where[found.end() :] if known.startswith("Cell ") else where
+
+
+def given_by_hand(action: Action) -> bool:
+    """Whether a person has said what a failed action shall have returned."""
+    return action.phase.is_success and action.attempt is not None and action.attempt.ok is False
+
+
+def ran(action: Action, now: float) -> float | None:
+    """Seconds in which it was executed: all attempts, and neither what was between them nor while it was parked."""
+    if action.attempt is None:
+        return elapsed(action.started_at, action.ended_at, now)
+    attempts = (*action.earlier, action.attempt)
+    spent = [elapsed(attempt.started_at, attempt.ended_at or action.ended_at, now) for attempt in attempts]
+    return sum(each for each in spent if each is not None)
 
 
 def elapsed(started: float | None, ended: float | None, now: float) -> float | None:

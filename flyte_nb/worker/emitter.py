@@ -31,11 +31,11 @@ class LineBuffer:
 
     def __init__(self, emitter: Emitter, work: Work) -> None:
         self._emitter = emitter
-        self.work = work
+        self.work: Work = work
         self.lines: list[LogLine] = []
-        self.hidden = 0
-        self.lock = threading.Lock()
-        self.queued = False
+        self.hidden: int = 0
+        self.lock: threading.Lock = threading.Lock()
+        self.queued: bool = False
         self._since = 0.0
         self._spent = 0
         #: The first lines, until there are so many that a file takes them all.
@@ -97,7 +97,7 @@ class Emitter:
         self.printing: deque[LineBuffer] = deque()
         #: Attempts whose start has been sent.
         self._announced: set[Key] = set()
-        self.files = LogFiles(log_folder)
+        self.files: LogFiles = LogFiles(log_folder)
 
     def emit(self, event: ev.Event) -> None:
         """Send an event home with the next flush."""

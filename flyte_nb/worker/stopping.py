@@ -22,7 +22,7 @@ from flyte_nb.core.streams.outlet import LEAVE_S
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
@@ -58,7 +58,7 @@ class Stopping:
         self._lanes = lanes
         self._controller = controller
         self._loop = loop
-        self.memory = MemoryLimits(self.stop)
+        self.memory: MemoryLimits = MemoryLimits(self.stop)
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
         #: When attempts under way were stopped (`time.monotonic`).

@@ -132,10 +132,10 @@ class Steps(Coroutine[Any, Any, Any]):
         return self._coroutine.__await__()  # type: ignore[no-any-return]
 
     # For asyncio's and our own stacks. (A ``__getattr__`` would slow each step down.)
-    cr_await = property(lambda self: self._coroutine.cr_await)
-    cr_code = property(lambda self: self._coroutine.cr_code)
-    cr_frame = property(lambda self: self._coroutine.cr_frame)
-    cr_running = property(lambda self: self._coroutine.cr_running)
+    cr_await: property = property(lambda self: self._coroutine.cr_await)
+    cr_code: property = property(lambda self: self._coroutine.cr_code)
+    cr_frame: property = property(lambda self: self._coroutine.cr_frame)
+    cr_running: property = property(lambda self: self._coroutine.cr_running)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
@@ -162,27 +162,27 @@ class Body:
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
-        self.task = task
+        self.task: Task[..., Any] = task
         #: Makes imports those of its version of the code, at each of its turns; None if all versions share them.
-        self.activate = activate
-        self.run = run
-        self.work = work
-        self.location = location
+        self.activate: Callable[[], None] | None = activate
+        self.run: RunInfo = run
+        self.work: Work = work
+        self.location: Location = location
         #: Receives values that are too large to be kept with their action, so that they can be shown all the same.
-        self.previews = previews
+        self.previews: PreviewStore | None = previews
         #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
-        self.stop = ""
-        self.started_at = 0.0
+        self.stop: str = ""
+        self.started_at: float = 0.0
         #: Of the thread it runs on; without one, all of its time counts.
-        self.meter = meter if meter is not None else Meter(time.perf_counter)
+        self.meter: Meter = meter if meter is not None else Meter(time.perf_counter)
         #: Slot time, up to its last turn.
-        self.busy = 0.0
-        self.output = Output(sink)
+        self.busy: float = 0.0
+        self.output: Output = Output(sink)
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
-        self.isolation = isolation
+        self.isolation: Isolation | None = isolation
         self.place: Place | None = None
         #: What it is executed by; None in local mode.
-        self.lane = lane
+        self.lane: Lane | None = lane
         #: Generators of random numbers among its arguments, with their states.
         self.generators: list[tuple[Any, bytes]] = []
         self._family: Family | None = None
@@ -198,7 +198,7 @@ class Body:
             attempt=work.attempt, own_group=work.group, custom=work.custom, is_async=task.is_async,
         )  # fmt: skip
         #: The `contextvars.Context` in which everything of the body runs.
-        self.variables = contextvars.Context()
+        self.variables: contextvars.Context = contextvars.Context()
         self.variables.run(self._enter)
 
     @property
@@ -209,7 +209,7 @@ class Body:
         return self._family
 
     def _enter(self) -> None:
-        base = self.isolation.base if self.isolation is not None else None
+        base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
             taken = applied(self.run.surroundings, base)
             if taken.enter is not None:
@@ -260,7 +260,7 @@ class Body:
         self.started_at = time.time()
         if self.isolation is not None and self.isolation.current is not self:
             self.isolation.turn(self)
-        env = dict(self.run.env_vars)
+        env = (self.lane.environment if self.lane is not None else {}) | dict(self.run.env_vars)
         if self.task.config.env_vars:
             env.update(self.task.config.env_vars)
         # In the user's own process another attempt's may be there.

@@ -34,12 +34,12 @@ class Output:
     __slots__ = ("_partial", "_stands_since", "sink", "writes")
 
     def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+        self.sink: Sink = sink
         self._partial: dict[str, str] = {}
         #: When an unfinished line was begun, or written over.
         self._stands_since = 0.0
         #: How often something was written.
-        self.writes = 0
+        self.writes: int = 0
 
     def write(self, stream: str, text: str) -> None:
         """Take text: send whole lines, buffer the rest until its end."""

@@ -27,8 +27,8 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
 
-#: How an attempt ended that was lost with its owner, by the code of its error.
-KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout", "WorkerLostError": "lost"}
+#: How an attempt ended that was lost with its owner, by the code of its error; "lost" for any other.
+KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout"}
 #: Seconds after which a call that waits for an identical one notes so.
 NOTE_WAITING_S = 1.0
 
@@ -44,7 +44,7 @@ class Controller:
         self.emit = emit
         self.clock = clock
         #: Seconds since the epoch.
-        self.now = clock.time
+        self.now: Callable[[], float] = clock.time
         self.cache = cache
         #: Where runs keep what must be known in one place: results of children, for a parent that is executed again.
         self.home = home
@@ -54,8 +54,8 @@ class Controller:
         self.flights: dict[tuple[str, str], ActionInFlight] = {}
         #: The same by (run, parent), then by name.
         self.children: dict[tuple[str, str], dict[str, ActionInFlight]] = {}
-        self.reporter = Reporter(emit, clock)
-        self.admission = Admission(self._execute)
+        self.reporter: Reporter = Reporter(emit, clock)
+        self.admission: Admission = Admission(self._execute)
 
     def __repr__(self) -> str:
         parked = sum(flight.paused is not None for flight in self.flights.values())
@@ -131,7 +131,7 @@ class Controller:
             flight.seq, flight.attempt, error, flight.losses = record
             self.reporter.noted(flight, Phase.QUEUED, "")
             if error is not None:  # its owner was lost with it, and did not decide
-                kind = KIND_OF[error.code]
+                kind = KIND_OF.get(error.code, "lost")
                 self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, kind, error=error))
                 return flight
         elif record is not None:

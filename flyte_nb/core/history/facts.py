@@ -148,7 +148,7 @@ class Action:
     label: str
     #: Name of the group it belongs to (``flyte.group``, ``flyte.map``); "" for none.
     group: str
-    #: "task", "trace", "condition", "sleep" or "root".
+    #: "task", "trace", "condition", "sleep", "dask" or "root".
     kind: str
     phase: Phase
     queued_at: float

@@ -26,10 +26,10 @@ class ActionLog:
         self.head: list[LogLine] = []
         self.tail: deque[LogLine] = deque()
         #: Lines printed but not kept.
-        self.hidden = 0
+        self.hidden: int = 0
         #: Lines printed in all.
-        self.total = 0
-        self.chars = 0
+        self.total: int = 0
+        self.chars: int = 0
 
     def add(self, lines: tuple[LogLine, ...], hidden: int = 0) -> int:
         """Keep `lines`, of which `hidden` were left out before them. Returns the change in characters kept."""

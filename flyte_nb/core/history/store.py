@@ -33,21 +33,21 @@ class Group:
 
     def __init__(self, key: str, parent: str, label: str, task: str, named: bool) -> None:
         #: Stable identity within its run.
-        self.key = key
+        self.key: str = key
         #: Name of the parent action.
-        self.parent = parent
+        self.parent: str = parent
         #: The group's name, or the task's where no group was named.
-        self.label = label
+        self.label: str = label
         #: Task of its first member.
-        self.task = task
+        self.task: str = task
         #: Whether the user named it (``flyte.group``, ``flyte.map``).
-        self.named = named
+        self.named: bool = named
         #: Action names, in order of arrival.
         self.members: list[str] = []
         #: One byte per member: `Phase.code`.
-        self.phases = bytearray()
+        self.phases: bytearray = bytearray()
         #: How many members are in each phase, by code.
-        self.counts = [0] * len(PHASES)
+        self.counts: list[int] = [0] * len(PHASES)
 
     def count(self, *phases: Phase) -> int:
         """How many members are in one of these phases."""
@@ -61,7 +61,7 @@ class Changes:
 
     def __init__(self) -> None:
         #: Whether the run itself changed.
-        self.run = True
+        self.run: bool = True
         #: Names of changed actions.
         self.actions: set[str] = set()
         #: Keys of groups whose tally changed.
@@ -76,7 +76,7 @@ class RunRecord:
     """Everything known of one run."""
 
     def __init__(self, state: RunState) -> None:
-        self.state = state
+        self.state: RunState = state
         #: By name, in order of arrival; includes actions not yet announced by their controller (number -1).
         self.actions: dict[str, Action] = {}
         #: Names by number: ``numbered[17]`` is the name of ``a17``.
@@ -85,7 +85,7 @@ class RunRecord:
         self.groups: dict[str, Group] = {}
         #: Names of children by parent's name, as group keys in order.
         self.children: dict[str, list[str]] = {}
-        self.logs = LogBook()
+        self.logs: LogBook = LogBook()
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
         self.subscribers: list[Changes] = []
@@ -93,7 +93,7 @@ class RunRecord:
         self.changed_tasks: frozenset[str] = frozenset()
         self._positions: dict[str, tuple[Group, int]] = {}
         #: What it takes in memory, once it has closed.
-        self.nbytes = 0
+        self.nbytes: int = 0
 
     def measure(self) -> None:
         """Estimate what the run takes in memory."""

@@ -41,6 +41,8 @@ LAYOUT = Layout(
     "off with `flyte_nb.init(history=False)`.",
     "A part of a run could not be recorded",
 )  # fmt: skip
+#: Kind of a run that a process of its own works at, and not a notebook's kernel or a script.
+DETACHED = "detached"
 #: Folder beside the file, for values that are too large for it.
 VALUES = "history-1"
 

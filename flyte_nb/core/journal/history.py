@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flyte_nb.core.cache.sqlite_file import SqliteFile
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.journal import values
+from flyte_nb.core.journal import requests, values
 from flyte_nb.core.journal.bounds import drop
-from flyte_nb.core.journal.format import LAYOUT, decoded, plain
+from flyte_nb.core.journal.format import DETACHED, LAYOUT, decoded, plain
 from flyte_nb.core.journal.kernels import lives
 from flyte_nb.core.transport.payload import Payload
 
@@ -86,6 +86,12 @@ def clock(at: float) -> str:
     return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%d %b %Y %H:%M:%S", then)
 
 
+def _qualified(event: ev.Event, run: PastRun) -> ev.Event:
+    if type(event) is ev.RunOpened and event.recovers and not is_past_name(event.recovers):
+        return event._replace(recovers=f"k{run.kernel}.{event.recovers}")
+    return event
+
+
 class History:
     """Runs in the journal of a folder.
 
@@ -148,17 +154,35 @@ class History:
         return next((run for run in found if not run.lives), None)
 
     def cut_off(self, notebook: str) -> list[PastRun]:
-        """The runs that the notebook's previous kernel did not see through, oldest first."""
-        latest = "(SELECT max(runs.kernel) FROM runs JOIN kernels ON kernels.id = runs.kernel WHERE notebook = ?)"
-        found = self._rows(f"WHERE runs.kernel = {latest} AND dropped = '' ORDER BY started", notebook)
+        """The runs that the notebook's previous kernel, or a process of their own, did not see through; oldest first."""
+        of_kernels = "FROM runs JOIN kernels ON kernels.id = runs.kernel WHERE notebook = ?1 AND kind != ?2"
+        latest = f"(SELECT max(runs.kernel) {of_kernels})"
+        where = f"runs.kernel = {latest} OR (notebook = ?1 AND kind = ?2 AND ended IS NULL)"
+        found = self._rows(f"WHERE ({where}) AND dropped = '' ORDER BY started", notebook, DETACHED)
         return [run for run in found if run.cut_off]
+
+    def under_way(self, notebook: str) -> list[PastRun]:
+        """The runs of a notebook that processes of their own work at, oldest first."""
+        where = "WHERE notebook = ? AND kind = ? AND ended IS NULL AND dropped = '' ORDER BY started"
+        return [run for run in self._rows(where, notebook, DETACHED) if run.lives]
 
     # -- all of one run -------------------------------------------------------------------------------------------
 
     def events(self, run: PastRun) -> list[ev.Event]:
         """What happened to it, under the name that it has here."""
-        batches = self._all("SELECT data FROM batches WHERE run = ? ORDER BY id", run.row)
-        return [event for (data,) in batches for event in decoded(data, run.name)]
+        return self.events_after(run, 0)[1]
+
+    def events_after(self, run: PastRun, batch: int) -> tuple[int, list[ev.Event]]:
+        """What happened to it after a batch of events, and the number of the latest batch."""
+        found = self._all("SELECT id, data FROM batches WHERE run = ? AND id > ? ORDER BY id", run.row, batch)
+        latest = found[-1][0] if found else batch
+        return latest, [_qualified(event, run) for _, data in found for event in decoded(data, run.name)]
+
+    def request(self, run: PastRun, op: str, args: Mapping[str, Any]) -> None:
+        """Ask the process that works at a run to do something: `flyte_nb.core.journal.requests`."""
+        with self._opened() as db:
+            if db is not None:
+                requests.put(db, run.kernel, run.short, op, args)
 
     def versions(self, run: PastRun) -> dict[str, str]:
         """Versions that the code of its tasks had, helpers included, by name."""

@@ -16,6 +16,7 @@ import shutil
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,9 @@ from flyte_nb.core.cache.sqlite_file import SqliteFile, is_damage
 from flyte_nb.core.control.calls import Call
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.core.journal import values
+from flyte_nb.core.journal import requests, values
 from flyte_nb.core.journal.bounds import trim
-from flyte_nb.core.journal.format import LAYOUT
+from flyte_nb.core.journal.format import DETACHED, LAYOUT
 from flyte_nb.core.journal.kernels import born, here
 from flyte_nb.core.journal.recorded import Recorded, plain_info, write
 from flyte_nb.core.journal.secrecy import hides_inputs
@@ -93,6 +94,8 @@ class Journal:
         self._waiting_bytes = 0
         #: Number of this kernel; 0 before its first run.
         self.kernel = 0
+        #: Given, on this journal's thread, what other processes ask for; None where nobody may.
+        self.on_request: Callable[[requests.Request], None] | None = None
         self._recorded: dict[str, Recorded] = {}
         #: Rows of runs, from their beginning on.
         self._ids: dict[str, int] = {}
@@ -212,6 +215,16 @@ class Journal:
             db = self._transact(db, events, kept, customs)
         elif db is not None and self._any_open() and time.time() - self._seen > ALIVE_S:
             db = self._write(db, self._alive())
+        if db is not None and self.on_request is not None and self.kernel:
+            db = self._take_requests(db, self.on_request)
+        return db
+
+    def _take_requests(self, db: Any, on_request: Callable[[requests.Request], None]) -> Any:
+        try:
+            for request in requests.take(db, self.kernel):
+                on_request(request)
+        except Exception as exc:
+            return self._failed(db, exc, [])
         return db
 
     def _transact(self, db: Any, events: list[ev.Event], kept: list[_Value], customs: list[_Custom]) -> Any:
@@ -309,7 +322,7 @@ class Journal:
                 self.kernel,
                 event.run,
                 event.title,
-                event.kind,
+                event.kind if self.on_request is None else DETACHED,
                 event.cell,
                 event.at,
                 time.time(),

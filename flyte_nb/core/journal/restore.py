@@ -6,6 +6,7 @@ what changed code had computed is left out. Runs in: the thread that asks.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from dataclasses import fields
@@ -17,6 +18,7 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord, RunStore
+from flyte_nb.core.journal.follower import Follower
 from flyte_nb.core.journal.format import plain
 from flyte_nb.core.journal.history import History, PastRun, is_past_name
 from flyte_nb.core.journal.journal import Journal
@@ -53,11 +55,18 @@ class Past:
         self._read: dict[str, PastRun] = {}
         #: Large results that cannot be opened here.
         self._closed: set[tuple[str, str]] = set()
+        #: Sees the runs that other processes work at.
+        self.follower = Follower(history, self._happened, self._cut_off)
         engine.retained.keeper = journal
         engine.retained.shelf = self._value
 
     def __repr__(self) -> str:
         return f"<Past {self.history!r} [{len(self._read)} read]>"
+
+    def close(self) -> None:
+        """Write what has happened, and look no more at what goes on elsewhere."""
+        self.follower.close()
+        self.journal.close()
 
     def runs(self, *, everywhere: bool = False, limit: int = 100) -> list[PastRun]:
         """The latest runs of earlier kernels of this notebook, or of every kernel but this one; oldest first."""
@@ -68,21 +77,21 @@ class Past:
         """The run of this name, in a state that can be read.
 
         Raises:
-            errors.ActionNotFoundError: There is none, it was dropped, or it goes on in another kernel.
+            errors.ActionNotFoundError: There is none, or it was dropped.
         """
         found = self.history.find(name)
         if found is None:
             raise ActionNotFoundError(f"There is no run {name}; `%flyte runs --all` lists those that are kept.")
         if found.dropped:
             raise ActionNotFoundError(f"Nothing is kept of {name} ({found.title}) any more: {found.dropped}.")
-        if found.lives and found.kernel != self.journal.kernel:
-            raise ActionNotFoundError(
-                f"{name} ({found.title}) belongs to another kernel that is alive: look at it there."
-            )
         return found
 
+    def is_elsewhere(self, run: PastRun) -> bool:
+        """Whether another living process is the home of a run."""
+        return run.lives and run.kernel != self.journal.kernel
+
     def load(self, name: str) -> RunRecord:
-        """Read a run into the store, with those that it recovered.
+        """Read a run into the store, with those that it recovered; follow it if another process works at it.
 
         Raises:
             errors.ActionNotFoundError: As of `find`.
@@ -91,15 +100,17 @@ class Past:
         if record is not None:
             return record
         run = self.find(name)
-        record = restored(self.history, run)
+        record, batch = restored(self.history, run)
         older, chain = record.state.recovers, 0
         self._adopt(run, record)
+        if record.state.ended_at is None:
+            self.follower.follow(run, batch)
         while older and older not in self._engine.store.runs and chain < MAX_CHAIN:
             try:
                 found = self.find(older)
             except ActionNotFoundError:
                 break
-            before = restored(self.history, found)
+            before, _ = restored(self.history, found)
             self._adopt(found, before)
             older, chain = before.state.recovers, chain + 1
         return record
@@ -113,7 +124,8 @@ class Past:
             for action, custom in customs.items():
                 engine.retained.put_custom(name, action, custom)
             engine.store.adopt(record)
-            self.journal.continued(name, run.row)
+            if not self.is_elsewhere(run):
+                self.journal.continued(name, run.row)
 
         engine.gateway.ask(adopt)
         if run_registry.known(name) is None:
@@ -134,6 +146,35 @@ class Past:
             return None
         self.load(name)
         return run_registry.known(name) or self.run(self.find(name))
+
+    # -- what goes on in other processes --------------------------------------------------------------------------
+
+    def _happened(self, events: list[ev.Event]) -> None:
+        with contextlib.suppress(RuntimeError):  # the session is closed
+            self._engine.gateway.run_soon(self._engine.store.extend, events)
+
+    def _cut_off(self, run: PastRun) -> None:
+        def cut_off() -> None:
+            record = self._engine.store.runs.get(run.name)
+            if record is not None and record.state.ended_at is None:
+                self._engine.store.extend(_ends(record, run))
+                record.update(note=run.cut_off_text)
+
+        with contextlib.suppress(RuntimeError):
+            self._engine.gateway.run_soon(cut_off)
+
+    def take_over(self, name: str) -> None:
+        """A run is about to go on here: record what follows.
+
+        Raises:
+            errors.ActionNotFoundError: Another process is its home.
+        """
+        run = self.find(name)
+        if self.is_elsewhere(run):
+            raise ActionNotFoundError(
+                f"{name} ({run.title}) has its home in another process that is alive: retry it there."
+            )
+        self._engine.gateway.ask(self.journal.continued, name, run.row)
 
     # -- what it computed -----------------------------------------------------------------------------------------
 
@@ -183,29 +224,24 @@ class Past:
                 self._engine.gateway.ask(self._engine.retained.put_result, run, action.name, renewed)
 
 
-def restored(history: History, run: PastRun) -> RunRecord:
-    """A run as it was; one that was cut off ends there.
+def restored(history: History, run: PastRun) -> tuple[RunRecord, int]:
+    """A run as it is in its record, and the number of the latest batch of events; one that was cut off ends there.
 
     Raises:
         errors.ActionNotFoundError: Its record cannot be read.
     """
     store = RunStore()
     try:
-        store.extend(_qualified(event, run) for event in history.events(run))
+        batch, events = history.events_after(run, 0)
+        store.extend(events)
         record = store.runs[run.name]
     except Exception as exc:
         raise ActionNotFoundError(f"{run.name} cannot be read: {type(exc).__name__}: {exc}") from exc
-    if record.state.ended_at is None:
+    if record.state.ended_at is None and not run.lives:
         store.extend(_ends(record, run))
     if run.cut_off:
         record.update(note=run.cut_off_text)
-    return record
-
-
-def _qualified(event: ev.Event, run: PastRun) -> ev.Event:
-    if type(event) is ev.RunOpened and event.recovers and not is_past_name(event.recovers):
-        return event._replace(recovers=f"k{run.kernel}.{event.recovers}")
-    return event
+    return record, batch
 
 
 def _ends(record: RunRecord, run: PastRun) -> list[ev.Event]:
@@ -236,9 +272,10 @@ class _Earlier(RunControl):
         super().__init__(engine, info)
         self._run = run
         self._past = past
-        self.finished.set()
+        if run.ended is not None or not past.is_elsewhere(run):
+            self.finished.set()
         if run.kind != "cell":
-            self.task = REGISTRY.latest(run.title)
+            self.task: Any = REGISTRY.latest(run.title)
 
     @property
     def record(self) -> RunRecord | None:
@@ -251,7 +288,28 @@ class _Earlier(RunControl):
         record = self.engine.store.runs.get(self.name)
         if record is not None:
             return record.state.phase
-        return Phase(self._run.phase) if self._run.ended is not None else Phase.ABORTED
+        if self._run.ended is None:
+            return Phase.RUNNING if self._past.is_elsewhere(self._run) else Phase.ABORTED
+        return Phase(self._run.phase)
+
+    def wait(self, wait_for: str = "terminal") -> None:
+        """Block until it is done, or with ``wait_for="running"`` has begun."""
+        self._past.load(self.name)
+        known = run_registry.known(self.name)
+        if known is None or known.control is self:
+            super().wait(wait_for)
+        else:  # this one was made for a list
+            known.control.wait(wait_for)
+
+    def abort(self, reason: str) -> None:
+        """Cancel it, also where another process works at it."""
+        if not self._past.follower.ask(self.name, "cancel_run", {}):
+            super().abort(reason)
+
+    def retry(self, action: Action | str | None) -> None:
+        """Run a failed action, or all of them, again with the code of now: from here on, this kernel is its home."""
+        self._past.take_over(self.name)
+        super().retry(action)
 
     def make_ready(self) -> None:
         """What it returned is about to be used."""

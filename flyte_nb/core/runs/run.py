@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from flyte_nb.core.history.as_dict import AsDict, run_dict
 from flyte_nb.core.history.facts import Action, Phase
@@ -20,8 +20,17 @@ from flyte_nb.errors import RunNotDoneError
 #: Options of Flyte's for logs, without effect here.
 LOG_OPTIONS = ("attempt", "filter_system", "max_lines", "raw", "show_ts")
 
+if TYPE_CHECKING:  # `Run` alone means `Run[Any]`; Python itself knows defaults of type variables from 3.13 on
+    from typing_extensions import TypeVar
 
-class Run(AsDict):
+    V_co = TypeVar("V_co", default=Any, covariant=True)
+else:
+    from typing import TypeVar
+
+    V_co = TypeVar("V_co", covariant=True)
+
+
+class Run(AsDict, Generic[V_co]):
     """One run. ``await run`` gives the value of its task; that of a cell gives the results of its calls, in order."""
 
     def __init__(self, backend: RunControl | RunProxy) -> None:
@@ -246,7 +255,7 @@ class Run(AsDict):
     get: ClassVar[Any]
     listall: ClassVar[Any]
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, V_co]:
         return asyncio.to_thread(self.backend.value).__await__()
 
     def __iter__(self) -> Iterator[Any]:

@@ -58,7 +58,7 @@ class RunControl:
         self.stream: Inlet | None = None
         self._reading: Reading[Any] | None = None
         #: Set while nothing of it executes.
-        self.finished = threading.Event()
+        self.finished: threading.Event = threading.Event()
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class CellRunControl(RunControl):
     def __init__(self, engine: Engine, info: RunInfo) -> None:
         super().__init__(engine, info)
         #: Whether actions of it were retried: then their phases say how it ended, and not the cell's error.
-        self.retried = False
+        self.retried: bool = False
         #: Retried calls that have not settled.
         self._retrying = 0
 

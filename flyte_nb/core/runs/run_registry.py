@@ -24,6 +24,7 @@ KNOWN: OrderedDict[str, Run] = OrderedDict()
 UNFINISHED: dict[str, Run] = {}
 _engines: dict[str, Callable[[], Engine]] = {}
 _local: list[Engine] = []
+_detach: list[Callable[[Any, Any, dict[str, Any]], Run]] = []
 _earlier: list[tuple[Callable[[str], Run | None], Callable[[int], list[Run]]]] = []
 
 
@@ -39,6 +40,16 @@ def launch(control: RunControl) -> Run:
             del UNFINISHED[name]
         UNFINISHED[run.name] = run
     return run
+
+
+def detach_with(start: Callable[[Any, Any, dict[str, Any]], Run]) -> None:
+    """Say what starts a run in a process of its own: given its task, bound arguments and options."""
+    _detach[:] = [start]
+
+
+def detached(task: Any, bound: Any, options: dict[str, Any]) -> Run:
+    """Start a run in a process of its own."""
+    return _detach[0](task, bound, options)
 
 
 def register(run: Run, *, earlier: bool = False) -> None:

@@ -14,7 +14,7 @@ from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, 
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import SecretRequest
 from flyte_nb.core.settings.validate import name as valid_name
-from flyte_nb.core.settings.validate import suggestion
+from flyte_nb.core.settings.validate import names_options, suggestion
 
 if TYPE_CHECKING:  # triggers have no effect: programs that name none do not load them
     from flyte_nb.core.settings.triggers import Trigger
@@ -49,6 +49,7 @@ OVERRIDABLE = (
 )  # fmt: skip
 
 
+@names_options
 @dataclasses.dataclass
 class Documentation:
     """Text about a task.

@@ -12,9 +12,9 @@ from flyte_nb.core.settings.validate import name as valid_name
 #: Of ``with_runcontext``: those with an effect, and Flyte's others.
 RUN_OPTIONS = frozenset(
     {
-        "annotations", "breakpoint_wait", "custom_context", "disable_run_cache", "domain", "env_vars", "interactive_mode",
-        "labels", "max_action_concurrency", "mode", "name", "on_failure", "overwrite_cache", "project", "raw_data_path",
-        "run_base_dir", "run_start_time", "strict_sync", "version",
+        "annotations", "breakpoint_wait", "custom_context", "detach", "disable_run_cache", "domain", "env_vars",
+        "interactive_mode", "labels", "max_action_concurrency", "mode", "name", "on_failure", "overwrite_cache", "project",
+        "raw_data_path", "run_base_dir", "run_start_time", "strict_sync", "version",
     }
 )  # fmt: skip
 FLYTES_RUN_OPTIONS = frozenset(
@@ -28,7 +28,8 @@ FLYTES_RUN_OPTIONS = frozenset(
 INIT_OPTIONS = frozenset(
     {
         "breakpoint_wait", "cache_dir", "dashboard", "domain", "history", "links", "log_level", "memory_limit", "n_workers",
-        "on_failure", "org", "project", "security", "strict", "threads_per_worker", "user_log_level", "version",
+        "on_failure", "org", "placement_timeout", "project", "security", "strict", "threads_per_worker", "user_log_level",
+        "version",
     }
 )  # fmt: skip
 FLYTES_INIT_OPTIONS = frozenset(
@@ -54,6 +55,8 @@ def check_run_options(options: Mapping[str, Any]) -> None:
         check_texts(f"with_runcontext({name}=...)", options.get(name))
     if options.get("name") is not None:
         valid_name("The name of a run", options["name"])
+    if not isinstance(options.get("detach") or False, bool):
+        raise TypeError(f"detach must be True or False, not {options['detach']!r}.")
     limit = options.get("max_action_concurrency")
     if limit is not None:
         whole_number("max_action_concurrency", limit, 0, "0 or None is no limit.")

@@ -19,6 +19,7 @@ from collections.abc import (
 )
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
+from flyte_nb.core.settings.validate import names_options
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.from_sync import run_coroutine
 from flyte_nb.core.tasks.map_window import MAX_AHEAD, Target, Window
@@ -88,6 +89,7 @@ class _Map:
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool,
     ) -> MapResults[T | Exception]: ...  # fmt: skip
+    @names_options
     def __call__(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
@@ -137,6 +139,7 @@ class _Map:
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
+    @names_options
     def aio(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
@@ -253,4 +256,4 @@ async def _settled(task: asyncio.Task[Any], return_exceptions: bool) -> Any:
         return exc
 
 
-map = _Map()  # noqa: A001 - Flyte's name
+map: _Map = _Map()  # noqa: A001 - Flyte's name

@@ -60,9 +60,9 @@ class Target:
         self.args: tuple[Any, ...] = partial.args if partial else ()
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
         #: Whether no code of the user's runs between one input and the next, which could change what the task sees.
-        self.plain = False
+        self.plain: bool = False
         #: Whether the number of inputs is known before they are taken.
-        self.sized = True
+        self.sized: bool = True
         if partial:
             self._check_partial()
         for each in iterables:
@@ -123,9 +123,9 @@ class Window:
         #: Results by index that came before their turn.
         self.done: dict[int, Settled] = {}
         self.tickets: dict[int, Ticket] = {}
-        self.submitted = 0
+        self.submitted: int = 0
         #: Whether the inputs are used up.
-        self.exhausted = False
+        self.exhausted: bool = False
         #: The task as it is for the calls of one batch.
         self._code: CodeVersion | None = None
         #: First failure in order of arrival, for ``return_exceptions=False``.
@@ -230,7 +230,7 @@ class Window:
 
     def _broken_off(self) -> bool:
         """Whether a person has stopped the map, who does not wait for what is out. A stopped cell's is cancelled anyway."""
-        if not self._context.scope.stopped:
+        if self._context.scope.stopped is None:
             if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 return False
             self.cancel(lambda: None)

@@ -19,7 +19,7 @@ from flyte_nb.core.settings.config import (
 from flyte_nb.core.settings.image import PodTemplate
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
-from flyte_nb.core.settings.validate import suggestion
+from flyte_nb.core.settings.validate import names_options, suggestion
 from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.registry import REGISTRY
@@ -35,6 +35,7 @@ R = TypeVar("R")
 KINDS: list[tuple[Callable[[Any], bool], type[Task[..., Any]]]] = []
 
 
+@names_options
 @dataclass(eq=False)
 class TaskEnvironment(Environment):
     """Where tasks are defined: ``@env.task`` makes one.

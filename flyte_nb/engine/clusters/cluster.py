@@ -18,6 +18,7 @@ from distributed.versions import VersionMismatchWarning
 from flyte_nb.core.settings import notices
 from flyte_nb.engine.clusters.dask_logs import quiet_loggers
 from flyte_nb.engine.clusters.embedded import open_embedded
+from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
@@ -69,11 +70,11 @@ async def open_cluster(
     """
     quiet_loggers()
     if target is None:
-        notices.gpus_are_uncounted(True)
         cluster, client = await open_embedded(
             exits, n_workers, threads_per_worker, dashboard, memory_limit, preload, kernel
         )
         return ClusterHandle(client, cluster, "embedded cluster")
+    SOURCE.end()
     if isinstance(target, distributed.Client):
         if target.scheduler is None:
             raise NoClusterError(

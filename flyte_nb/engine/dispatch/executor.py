@@ -40,13 +40,13 @@ class DaskExecutor:
         self._fetcher = fetcher
         self._shipments = Shipments(network.send)
         self._unsettled = Unsettled(fetcher, self._shipments)
-        self.watch = Watch(network, self._unsettled)
-        self.losses = Losses(network, self._unsettled, self.watch.verdict)
+        self.watch: Watch = Watch(network, self._unsettled)
+        self.losses: Losses = Losses(network, self._unsettled, self.watch.verdict)
         #: Attempts that are off the queues and not ended yet: `withdraw`.
         self._withdrawn: set[Key] = set()
         self._groups = LaneGroups()
         self.groups = self._groups.by_name
-        self.pool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled)
+        self.pool: LanePool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled)
         self.pool.on_sent = self.watch.expect_sent
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
@@ -126,6 +126,8 @@ class DaskExecutor:
                 self.pool.drop(lane)
                 return
         lane.open(address, time.monotonic())
+        lane.round_trip = self._network.round_trip(address)
+        lane.has_device = bool(lane.group.resources) and self._network.has_devices(address)
         self.pool.touch(lane.group)
 
     def _on_ended(self, address: str, lane_id: str, outcomes: list[Outcome]) -> None:

@@ -29,16 +29,17 @@ from flyte_nb.engine.dispatch.lanes import (
     slots_wanted,
 )
 from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.placement import Placement
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.link import spawn
 from flyte_nb.engine.links.wire import Key, LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
-#: Seconds between two sweeps: idle lanes are closed, queues that found no lane are dispatched again.
-SWEEP_EVERY_S = 0.2
+#: Seconds between two sweeps (idle lanes are closed, queues without a lane dispatched again); while nothing is under way.
+SWEEP_EVERY_S, REST_S = 0.2, 1.0
 #: Seconds that idle lanes have to end when their owner is closed.
 CLOSE_IDLE_S = 0.5
 
@@ -49,13 +50,14 @@ class LanePool:
     def __init__(
         self, network: Network, groups: LaneGroups, shipments: Shipments, losses: Losses, unsettled: Unsettled
     ) -> None:
-        self.groups = groups.by_name
+        self.groups: dict[str, LaneGroup] = groups.by_name
         self.lanes: dict[str, Lane] = {}
         self._network = network
         self._recent = groups.recent
         self._shipments = shipments
         self._losses = losses
         self._unsettled = unsettled
+        self._placement = Placement(network, unsettled)
         #: Called with an attempt that has a timeout, as it is sent: key, run, seconds, worker.
         self.on_sent: Callable[[Key, RunInfo, float, str], None] = lambda *_sent: None
         #: Groups to dispatch in the next tick.
@@ -64,6 +66,10 @@ class LanePool:
         self._introduced: dict[str, set[str]] = {}
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Set while anything is queued or under way, as far as the last sweep saw.
+        self._busy = asyncio.Event()
+        #: Called with whether anything is, when that changes.
+        self.on_busy: Callable[[bool], None] = lambda _busy: None
         #: Set whenever a lane has ended.
         self._dropped = asyncio.Event()
         spawn(self._tasks, self._sweep())
@@ -71,8 +77,11 @@ class LanePool:
     # -- bundles --------------------------------------------------------------------------------------------------
 
     def touch(self, group: LaneGroup) -> None:
-        """Dispatch a group in the next tick: it has attempts queued, or room for some."""
+        """Dispatch a group in the next tick, if it has attempts queued."""
+        if not group.queue:
+            return
         if not self._touched:
+            self._busy.set()
             asyncio.get_running_loop().call_soon(self._dispatch_touched)
         self._touched[group.name] = group
 
@@ -112,7 +121,7 @@ class LanePool:
                 self._shipments.ship(lane.address, attempt.shipment)
             if attempt.work.max_runtime:
                 self.on_sent(attempt.work.key, attempt.run, attempt.work.max_runtime, lane.address)
-        self._network.send(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
+        self._network.send_now(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
 
     def introduce_again(self, run: str) -> None:
         """Send a run's `RunInfo` again with the next bundle to each worker."""
@@ -179,7 +188,9 @@ class LanePool:
 
     async def _submit(self, lane: Lane, prefer: str) -> None:
         group = lane.group
-        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, group.reuse is not None)
+        counts = group.reuse is not None or bool(group.resources)
+        far, gpus = self._network.round_trip(lane.address), int(group.resources.get("GPU", 0))
+        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, counts, far, gpus)
         only = self._losses.quarantines(group) or group.reuse is not None
         try:
             lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)
@@ -252,7 +263,7 @@ class LanePool:
     async def _sweep(self) -> None:
         """Close lanes that have been idle for long, and forget groups without lanes."""
         while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await self._pause()
             now = time.monotonic()
             for group in list(self.groups.values()):
                 for lane in group.lanes.values():
@@ -260,9 +271,22 @@ class LanePool:
                         self._close(lane)
                 if not group.lanes and not group.queue:
                     del self.groups[group.name]
+            self._placement.look(self.groups.values(), now)
             self.touch_queues()
             if self._network.grows:
                 self._network.want(slots_wanted(self.groups.values()))
+
+    async def _pause(self) -> None:
+        if any(group.queue or any(lane.attempts for lane in group.lanes.values()) for group in self.groups.values()):
+            await asyncio.sleep(SWEEP_EVERY_S)
+            return
+        self._busy.clear()
+        self.on_busy(False)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._busy.wait(), REST_S if self.groups or self._network.grows else None)
+        if self._busy.is_set():
+            self.on_busy(True)
+            await asyncio.sleep(SWEEP_EVERY_S)
 
     @staticmethod
     def _is_idle(lane: Lane) -> bool:

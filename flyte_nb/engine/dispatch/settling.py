@@ -28,7 +28,7 @@ class Unsettled:
         self._fetcher = fetcher
         self._shipments = shipments
         self.by_key: dict[Key, QueuedAttempt] = {}
-        self.collector = GcPacing()
+        self.collector: GcPacing = GcPacing()
 
     def add(self, attempt: QueuedAttempt) -> None:
         """Take an attempt in."""
@@ -77,7 +77,7 @@ class Losses:
         #: Workers lost last: the roster may name them for a moment longer.
         self.workers: deque[str] = deque(maxlen=64)
         #: When a worker was lost last (`time.monotonic`); 0 for never.
-        self.last_at = 0.0
+        self.last_at: float = 0.0
         #: When a group lost attempts, by its name.
         self._suspects: dict[str, float] = {}
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from flyte_nb.engine.links.peers import Peers
 
-#: Seconds between two looks.
-LOOK_S = 0.25
+#: Seconds between two looks; and while nothing is under way.
+LOOK_S, REST_S = 0.25, 1.0
 #: Seconds of silence after which a worker is given nothing new.
 SILENT_S = 0.75
 

@@ -28,6 +28,8 @@ class WorkerInfo(NamedTuple):
     nthreads: int
     #: Whether it takes what asks for a device and has none (the embedded cluster's on a machine without).
     pretends_devices: bool = False
+    #: Dask resources that it offers.
+    offers: tuple[tuple[str, float], ...] = ()
 
 
 class LaneSpec(NamedTuple):
@@ -39,8 +41,12 @@ class LaneSpec(NamedTuple):
     owner: str
     task_name: str
     is_async: bool
-    #: Whether the owner counts attempts of it that await children (`ReusePolicy`).
+    #: Whether the owner counts attempts of it that await children: of a warm environment, or one that needs devices.
     is_warm: bool
+    #: Seconds that a message to it and back takes, if that is long: what waits behind another attempt waits longer.
+    round_trip: float = 0.0
+    #: GPUs that it holds.
+    gpus: int = 0
 
 
 # Each line: the message's name and the types of its fields; then its fields, and what it means.
@@ -53,8 +59,8 @@ ToHost: TypeAlias = (
     | tuple[Literal["took"], Key, int]
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
-    # all workers, by address, and those of them that do not answer; from the kernel
-    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str]]
+    # all workers, by address, and those of them that do not answer; seconds in which one must take an attempt; from the kernel
+    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str], float | None]
 )
 
 #: Owner -> host: attempts, and what they need.

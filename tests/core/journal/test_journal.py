@@ -135,7 +135,7 @@ def test_a_run_is_found_by_the_next_kernel_as_it_was(folder: Path):
     assert [] == history.runs("/another.ipynb")
     assert history.previous("/a/notebook.ipynb", "cell-1", "") == second
 
-    record = restored(history, second)
+    record = restored(history, second)[0]
     assert (Phase.ABORTED, "CutOffError") == (record.state.phase, record.state.error.code)  # type: ignore[union-attr]
     assert {"x0", "x1", "x2", "late", "a0"} == set(record.actions)
     assert (Phase.SUCCEEDED, b"N.") == (record.actions["x1"].phase, record.actions["x1"].output)
@@ -144,7 +144,7 @@ def test_a_run_is_found_by_the_next_kernel_as_it_was(folder: Path):
     assert {("x1", "main"): "<b>new</b>"} == record.reports
     assert history.value(second, "x1", "result") == b"a large one"
     original = store.runs["r1"]
-    again = restored(history, first)
+    again = restored(history, first)[0]
     assert [a.phase for a in original.actions.values()] == [a.phase for a in again.actions.values()]
     assert list(original.numbered) == list(again.numbered)
     for path in [*folder.rglob("*"), folder]:
@@ -189,7 +189,7 @@ def test_a_kill_at_any_moment_leaves_what_was_written(folder: Path):
         last = max(map(int, lines))
         due = {f"x{i}" for i in range(last + 1)}
         (run,) = History(folder).runs(f"/{number}")
-        record = restored(History(folder), run)
+        record = restored(History(folder), run)[0]
         assert due <= {action.name for action in record.actions.values() if action.phase is Phase.SUCCEEDED}
         for name, action in record.actions.items():
             assert action.output is None or f"x{int(action.output)}" == name
@@ -354,7 +354,7 @@ def test_arguments_under_a_secrets_name_are_not_kept(folder: Path):
     store.append(ev.ActionQueued("r1", "y", "a0", "e.other", "other(password=***)", "", now, inputs=b"hunter2"))
     journal.close()
 
-    record = restored(History(folder), History(folder).runs()[0])
+    record = restored(History(folder), History(folder).runs()[0])[0]
     assert [None, None] == [record.actions[name].inputs for name in "xy"]
     assert all(b"hunter2" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
