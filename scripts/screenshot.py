@@ -1,6 +1,6 @@
 """Make the documentation's pictures from a real run in JupyterLab: `python scripts/screenshot.py`. Runs in: a script.
 
-Writes `docs/live-view.png`, `docs/live-view-dark.png` and the animation `docs/live-view.webp` (alone with the word "animation").
+Writes `docs/live-view.png`, `docs/live-view-dark.png`, and the animation `docs/live-view.webp` (only that: "animation").
 Needs the `test` and `lab` extras and a Chromium.
 """
 
