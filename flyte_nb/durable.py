@@ -81,7 +81,7 @@ async def _sleep_aio(seconds: float) -> None:
             await asyncio.sleep(left)
 
 
-sleep = Dual(_sleep, _sleep_aio, name="sleep")
+sleep: Dual[[float], None] = Dual(_sleep, _sleep_aio, name="sleep")
 
 
 @Dual

@@ -9,11 +9,12 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
 from flyte_nb.core.values.dual_class import reduce_error
 
 ErrorKind = Literal["system", "unknown", "user"]
+_Raises: TypeAlias = Callable[[Any, object], NoReturn]
 
 
 _render: Callable[[BaseException], list[str]] = traceback.format_exception
@@ -56,8 +57,16 @@ class BaseRuntimeError(RuntimeError):
         """Arithmetic on an error raises it, so that ``sum(flyte.map(...))`` surfaces the failure of an item."""
         raise self
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _raise
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _raise
+    __add__: ClassVar[_Raises] = _raise
+    __radd__: ClassVar[_Raises] = _raise
+    __sub__: ClassVar[_Raises] = _raise
+    __rsub__: ClassVar[_Raises] = _raise
+    __mul__: ClassVar[_Raises] = _raise
+    __rmul__: ClassVar[_Raises] = _raise
+    __truediv__: ClassVar[_Raises] = _raise
+    __rtruediv__: ClassVar[_Raises] = _raise
+    __floordiv__: ClassVar[_Raises] = _raise
+    __rfloordiv__: ClassVar[_Raises] = _raise
 
 
 class RuntimeUserError(BaseRuntimeError):
@@ -357,6 +366,10 @@ class NoClusterError(_NamedSystemError):
     """There is no cluster to run on: ``flyte_nb.init()`` starts one, ``flyte_nb.init("tcp://...")`` attaches to one."""
 
 
+class NoWorkerError(_NamedSystemError):
+    """No worker of the cluster could take an action within ``init(placement_timeout=...)``; the message says why."""
+
+
 class SchedulerLostError(_NamedSystemError):
     """The connection to the cluster's scheduler broke and did not come back."""
 
@@ -383,8 +396,8 @@ __all__ = [
     "CustomError", "DeadlineExceededError", "DeploymentError", "ErrorKind", "GPUFaultError", "GPUFaultSystemError",
     "GPUFaultUserError", "ImageBuildError", "ImagePullBackOffError", "InitializationError", "InlineIOMaxBytesBreached",
     "InvalidImageNameError", "InvalidPackageError", "LateCallError", "LogsNotYetAvailableError",
-    "MaxQueuedTimeExceededError", "MaxRuntimeExceededError", "ModuleLoadError", "NoClusterError", "NonRecoverableError",
-    "NotInTaskContextError", "OOMError", "OnlyAsyncIOSupportedError", "OutOfScopeError",
+    "MaxQueuedTimeExceededError", "MaxRuntimeExceededError", "ModuleLoadError", "NoClusterError", "NoWorkerError",
+    "NonRecoverableError", "NotInTaskContextError", "OOMError", "OnlyAsyncIOSupportedError", "OutOfScopeError",
     "ParameterMaterializationError", "PrimaryContainerNotFoundError", "RemoteTaskNotFoundError", "RemoteTaskUsageError",
     "ResourceExhaustedError", "RestrictedTypeError", "RetriesExhaustedError", "RunNotDoneError",
     "RuntimeDataValidationError", "RuntimeSystemError", "RuntimeUnknownError", "RuntimeUserError", "SchedulerLostError",

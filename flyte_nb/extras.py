@@ -131,7 +131,7 @@ class DynamicBatcher(Generic[RecordT, ResultT]):
         self._stopping = False
         self._worker: asyncio.Task[None] | None = None
         #: What it has done so far.
-        self.stats = BatchStats()
+        self.stats: BatchStats = BatchStats()
 
     @property
     def is_running(self) -> bool:

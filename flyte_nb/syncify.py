@@ -101,7 +101,7 @@ class Syncify:
         return _Synchronised(function)
 
 
-syncify = Syncify()
+syncify: Syncify = Syncify()
 
 
 __all__ = ["Syncify", "syncify"]

@@ -46,7 +46,7 @@ class FakeClock:
     """A clock that moves by `advance` only."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
+        self.now: float = now
         self._timers: list[tuple[float, int, _Timer]] = []
         self._order = itertools.count()
 
@@ -87,6 +87,9 @@ class ScriptedExecutor:
     def cancel(self, work: Work, reason: str) -> None:
         """Remember the request; end it with `end(kind="cancelled")`."""
         self.cancelled.append((work, reason))
+
+    def took(self, work: Work, count: int) -> None:
+        """Nothing to do: nothing is executed."""
 
     def tell_again(self, run: str) -> None:
         """Nothing to do: nothing is executed."""

@@ -148,11 +148,13 @@ def _name_of(image: Image | str | None) -> str:
     return image.uri if isinstance(image, Image) else str(image)
 
 
-serve = Refusal("flyte.serve", "apps are not served here. Start the server yourself, in a terminal say.")
-with_servecontext = Refusal("flyte.with_servecontext", "apps are not served here. Start the server yourself.")
-run_python_script = Refusal("flyte.run_python_script", "scripts are not shipped. Define a task and call it.")
-load_interactive_ctx = Refusal("flyte.load_interactive_ctx", "there are no pods to attach to. Use %flyte debug.")
-load_plugin_config = Refusal("flyte.load_plugin_config", "plugins run on Flyte's own clusters only.")
+serve: Refusal = Refusal("flyte.serve", "apps are not served here. Start the server yourself, in a terminal say.")
+with_servecontext: Refusal = Refusal("flyte.with_servecontext", "apps are not served here. Start the server yourself.")
+run_python_script: Refusal = Refusal("flyte.run_python_script", "scripts are not shipped. Define a task and call it.")
+load_interactive_ctx: Refusal = Refusal(
+    "flyte.load_interactive_ctx", "there are no pods to attach to. Use %flyte debug."
+)
+load_plugin_config: Refusal = Refusal("flyte.load_plugin_config", "plugins run on Flyte's own clusters only.")
 
 
 # -- Tasks that are not functions --------------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ class ContainerTask:
     def __init__(self, name: str, image: Any = None, command: list[str] | None = None, **settings: Any) -> None:
         self.name = name
         self.image = image
-        self.command = list(command or ())
+        self.command: list[str] = list(command or ())
         self.settings = settings
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -200,58 +202,66 @@ class ContainerTask:
 class RemoteArtifact:
     """``flyte.remote.Artifact``: kept artifacts, of which there are none."""
 
-    get = Refusal("flyte.remote.Artifact.get", "nothing keeps artifacts. Use flyte.io.File.from_existing_remote.")
-    listall = Refusal("flyte.remote.Artifact.listall", "there are no artifacts to list.")
-    create = Refusal("flyte.remote.Artifact.create", "nothing keeps artifacts.")
+    get: Refusal = Refusal(
+        "flyte.remote.Artifact.get", "nothing keeps artifacts. Use flyte.io.File.from_existing_remote."
+    )
+    listall: Refusal = Refusal("flyte.remote.Artifact.listall", "there are no artifacts to list.")
+    create: Refusal = Refusal("flyte.remote.Artifact.create", "nothing keeps artifacts.")
 
 
 class RemoteTask:
     """``flyte.remote.Task``: deployed tasks, of which there are none."""
 
-    get = Refusal("flyte.remote.Task.get", "there are no deployed tasks. Import the task from its module and call it.")
-    listall = Refusal("flyte.remote.Task.listall", "there are no deployed tasks to list.")
+    get: Refusal = Refusal(
+        "flyte.remote.Task.get", "there are no deployed tasks. Import the task from its module and call it."
+    )
+    listall: Refusal = Refusal("flyte.remote.Task.listall", "there are no deployed tasks to list.")
 
 
 class RemoteApp:
     """``flyte.remote.App``: deployed apps, of which there are none."""
 
-    get = Refusal("flyte.remote.App.get", "there are no deployed apps.")
-    listall = Refusal("flyte.remote.App.listall", "there are no deployed apps to list.")
+    get: Refusal = Refusal("flyte.remote.App.get", "there are no deployed apps.")
+    listall: Refusal = Refusal("flyte.remote.App.listall", "there are no deployed apps to list.")
 
 
 class RemoteTrigger:
     """``flyte.remote.Trigger``: deployed triggers, of which there are none."""
 
-    create = Refusal("flyte.remote.Trigger.create", "nothing runs on a schedule here. Call the task.")
-    get = Refusal("flyte.remote.Trigger.get", "there are no deployed triggers.")
-    listall = Refusal("flyte.remote.Trigger.listall", "there are no deployed triggers to list.")
-    update = Refusal("flyte.remote.Trigger.update", "there are no deployed triggers.")
-    delete = Refusal("flyte.remote.Trigger.delete", "there are no deployed triggers.")
+    create: Refusal = Refusal("flyte.remote.Trigger.create", "nothing runs on a schedule here. Call the task.")
+    get: Refusal = Refusal("flyte.remote.Trigger.get", "there are no deployed triggers.")
+    listall: Refusal = Refusal("flyte.remote.Trigger.listall", "there are no deployed triggers to list.")
+    update: Refusal = Refusal("flyte.remote.Trigger.update", "there are no deployed triggers.")
+    delete: Refusal = Refusal("flyte.remote.Trigger.delete", "there are no deployed triggers.")
 
 
 class RemoteSecret:
     """``flyte.remote.Secret``: a secret store, which there is not."""
 
-    create = Refusal(
+    create: Refusal = Refusal(
         "flyte.remote.Secret.create", "there is no secret store. Set an environment variable, or give env_vars."
     )
-    get = Refusal("flyte.remote.Secret.get", "there is no secret store.")
-    listall = Refusal("flyte.remote.Secret.listall", "there is no secret store.")
-    delete = Refusal("flyte.remote.Secret.delete", "there is no secret store.")
+    get: Refusal = Refusal("flyte.remote.Secret.get", "there is no secret store.")
+    listall: Refusal = Refusal("flyte.remote.Secret.listall", "there is no secret store.")
+    delete: Refusal = Refusal("flyte.remote.Secret.delete", "there is no secret store.")
 
 
 class RemoteProject:
     """``flyte.remote.Project``: projects of a server, which there is not."""
 
-    get = Refusal("flyte.remote.Project.get", "there is no server, and there are no projects.")
-    listall = Refusal("flyte.remote.Project.listall", "there is no server, and there are no projects.")
+    get: Refusal = Refusal("flyte.remote.Project.get", "there is no server, and there are no projects.")
+    listall: Refusal = Refusal("flyte.remote.Project.listall", "there is no server, and there are no projects.")
 
 
 class RemoteUser:
     """``flyte.remote.User``: users of a server, which there is not."""
 
-    get = Refusal("flyte.remote.User.get", "there is no server, and nobody is logged in.")
+    get: Refusal = Refusal("flyte.remote.User.get", "there is no server, and nobody is logged in.")
 
 
-upload_file = Refusal("flyte.remote.upload_file", "there is no server to upload to. Use flyte.io.File.from_local.")
-upload_dir = Refusal("flyte.remote.upload_dir", "there is no server to upload to. Use flyte.io.Dir.from_local.")
+upload_file: Refusal = Refusal(
+    "flyte.remote.upload_file", "there is no server to upload to. Use flyte.io.File.from_local."
+)
+upload_dir: Refusal = Refusal(
+    "flyte.remote.upload_dir", "there is no server to upload to. Use flyte.io.Dir.from_local."
+)

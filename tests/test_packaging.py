@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -15,13 +16,43 @@ pytestmark = [pytest.mark.packaging, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from this checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+def dist(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of wheel and sdist, built from this checkout as a release is, the wheel from the sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), "."]
     subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=100)
-    (wheel,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    """The wheel."""
+    (wheel,) = dist.glob("*.whl")
     return wheel
+
+
+def test_what_is_published_passes_the_checks_of_its_readers(root: Path, dist: Path) -> None:
+    """twine reads the metadata and the README as PyPI does; check-wheel-contents looks for what does not belong."""
+    for command in (["twine", "check", "--strict", *map(str, dist.iterdir())], ["check_wheel_contents", str(dist)]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=root, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_is_one_version_and_one_list_of_dependencies(root: Path, wheel: Path) -> None:
+    """The package's own: wheel, CITATION.cff and the recipe of conda-forge say the same."""
+    import flyte_nb
+
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = (root / "conda.recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    citation = (root / "CITATION.cff").read_text(encoding="utf-8")
+
+    assert wheel.name.startswith(f"flyte_nb-{flyte_nb.__version__}-")
+    assert f'version: "{flyte_nb.__version__}"' in recipe
+    assert f"version: {flyte_nb.__version__}" in citation
+    assert [d for d in project["dependencies"] if f"    - {d.replace('>=', ' >=')}\n" not in recipe] == []
+    assert {"pandas", "lab", "docs", "test", "dev"} == set(project["optional-dependencies"])
 
 
 def test_wheel_holds_the_package_the_widget_the_types_and_the_kernel(wheel: Path) -> None:

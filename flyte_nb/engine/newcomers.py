@@ -33,7 +33,7 @@ class Newcomers:
         self._peers = peers
         self._entry = entry
         #: What is done at the start just now, in words.
-        self.stage = "connecting to the scheduler"
+        self.stage: str = "connecting to the scheduler"
         #: Workers listed for the first time in the last answer.
         self._young: AbstractSet[str] = frozenset()
         #: Workers that are being made hosts.

@@ -41,7 +41,7 @@ class DataFrame:
 
     def __init__(self, uri: str | None = None, format: str = "", hash: str | None = None) -> None:  # noqa: A002
         self.uri = uri
-        self.format = format
+        self.format: str = format
         self.hash = hash
         #: Names of the columns that it stands for; empty for all.
         self.selected: tuple[str, ...] = ()

@@ -115,7 +115,7 @@ class Dir(Reference[T]):
 
         Args:
             recursive: Whether folders in it are walked, too.
-            file_pattern: Names to give, as "*.csv".
+            file_pattern: Names to give, as ``*.csv``.
             max_depth: Levels of folders to walk, itself included; None = all.
 
         Raises:

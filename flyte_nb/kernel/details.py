@@ -31,7 +31,7 @@ from flyte_nb.kernel.session import Session
 from flyte_nb.views.browser.details import log_text
 from flyte_nb.views.run_model import is_implied
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Lines of source before and after the one that failed.
 BEFORE, AFTER = 3, 1

@@ -22,7 +22,7 @@ from flyte_nb.core.values.bounded import BoundedText, FullError
 from flyte_nb.core.values.describe import describe
 from flyte_nb.core.values.tables import table_of
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds that the values of one action may take; beyond it they are shown as unread.
 WITHIN = 5.0

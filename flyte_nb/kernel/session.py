@@ -17,6 +17,8 @@ from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any
 
+import distributed
+
 from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
@@ -29,7 +31,10 @@ from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.clusters.cluster import needs_callers_loop
+from flyte_nb.engine.clusters.forks import SOURCE
+from flyte_nb.engine.dask_client import DaskClients
 from flyte_nb.engine.kernel_engine import KernelEngine
+from flyte_nb.kernel import PRELOAD
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
@@ -39,8 +44,6 @@ from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.worker import entry
 
-#: Module that worker processes of the embedded cluster import first.
-PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
 #: Seconds of attaching after which it is said what takes them.
@@ -62,30 +65,32 @@ class Session:
 
     def __init__(self, **options: Any) -> None:
         self.options = options
-        self.engine = KernelEngine(entry.__name__)
+        self.engine: KernelEngine = KernelEngine(entry.__name__)
         self.gateway = self.engine.gateway
         self.store = self.engine.store
         self.replay = self.engine.replay
         self.controller = self.engine.controller
         self.retained = self.engine.retained
-        self.home = self.engine.network.me
+        self.home: str = self.engine.network.me
         #: Runs of earlier kernels, and the recording of this one's; None where that is off.
         self.past = past_of(self)
         self._names = itertools.count(1)
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
         surroundings.begin(here=options.get("target") is None)
+        #: For users of Dask itself.
+        self.dask = DaskClients(options.get("target"), self._own_client)
         self.starting = self.engine.start(preload=PRELOAD, **defaults | options)
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: None outside a notebook.
         self.notebook: Notebook | None = None
-        self.cell_runs = CellRuns(self, self.engine)
-        self.shown = ShownViews(
+        self.cell_runs: CellRuns = CellRuns(self, self.engine)
+        self.shown: ShownViews = ShownViews(
             self.store,
             self.command,
             lambda record: self.notebook.details(self, record) if self.notebook is not None else None,
         )
         #: Reads values of the user's for the views.
-        self.reader = Reader()
+        self.reader: Reader = Reader()
         #: The task that was retried with last, as it travels; hundreds of parked actions may be retried with it.
         self._dumped: tuple[Task[..., Any], bytes] | None = None
         self.engine.before = self.cell_runs.before
@@ -197,12 +202,13 @@ class Session:
 
     def cell_ended(self, cell: Cell, error: BaseException | None) -> None:
         """Have the run of a cell that ended closed once nothing of it executes; wait a moment for that."""
-        ended = self.cell_runs.cell_ended(cell, error)
-        # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-        wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
-        if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
-            with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
-                self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
+        with self.notebook.ends(cell) if self.notebook is not None else contextlib.nullcontext():
+            ended = self.cell_runs.cell_ended(cell, error)
+            # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
+            wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
+            if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
+                with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
+                    self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)
 
     def make_room(self, *, done: bool = False) -> None:
         """Pause the running cell's live tree on a terminal before the cell's value is shown; resume it after (`done`)."""
@@ -274,6 +280,15 @@ class Session:
                 print(f"flyte_nb: {said} ...")  # noqa: T201 - it takes seconds, and somebody waits
         self.wait_ready()
 
+    def _own_client(self) -> Any:
+        if self.options.get("target") is None:
+            self.wait_ready()
+        else:
+            self.wait_attached()
+        handle = self.engine.network.handle
+        assert handle is not None
+        return handle.client
+
     def _finish(self, ctrl_c: CtrlC) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
         waiting = list(run_registry.unfinished())
@@ -299,6 +314,7 @@ class Session:
             self.shown.close()
 
         atexit.unregister(self.close)
+        self.dask.close()
         if self.past is not None:  # first: what is ended now was cut off
             self.past.close()
         if self.engine.thread.thread.is_alive():
@@ -326,8 +342,31 @@ def ensure(**options: Any) -> Session:
 def replace(**options: Any) -> Session:
     """A new session with these options, in place of the present one: what runs on its cluster is cancelled."""
     if Session.current is not None:
-        Session.current.close()
+        with SOURCE.kept():
+            Session.current.close()
     return ensure(**options)
+
+
+def dask_client(*, asynchronous: bool = False) -> Any:
+    """A `distributed.Client` of the session's cluster, embedded or attached; that starts if there is none.
+
+    It is Dask's default client from then on, so that ``dask.compute(...)`` and ``df.compute()`` use the cluster. In a task it
+    is what Dask's ``get_client()`` gives. It closes with the session.
+
+    Args:
+        asynchronous: Whether to get one for the running loop, to be awaited: ``client = await dask_client(asynchronous=True)``.
+
+    Raises:
+        errors.NoClusterError: There is no cluster.
+
+    Example:
+        >>> flyte_nb.dask_client().submit(sum, [1, 2, 3]).result()
+        6
+    """
+    if ctx.of_task() is not None:
+        return distributed.get_client()
+    session = ensure()
+    return session.dask.connected(asynchronous=True) if asynchronous else session.dask.client()
 
 
 def fallback() -> Context | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from flyte_nb.core.history import report_page
 from flyte_nb.core.history.as_dict import AsDict, action_dict
 from flyte_nb.core.history.facts import Action as ActionFacts
-from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY
 from flyte_nb.core.runs.outputs import ActionOutputs
@@ -107,37 +107,45 @@ class Action(AsDict):
         """Name of its run."""
         return self._run.name
 
-    id = _Fact(lambda facts: facts.id, 'Its short name in this kernel: "a17".')
-    task_name = _Fact(lambda facts: facts.task, "Full name of its task.")
-    parent_name = _Fact(lambda facts: facts.parent or None, "Name of the action that called it; None for the root.")
-    phase = _Fact(lambda facts: facts.phase, "Its phase now.")
-    kind = _Fact(lambda facts: facts.kind, 'What it is: "task", "trace", "condition", "sleep" or "root".')
-    group = _Fact(lambda facts: facts.group or None, "The group it belongs to; None for none.")
-    attempts = _Fact(lambda facts: facts.attempt.number + 1 if facts.attempt else 0, "Attempts so far.")
-    cache_hit = _Fact(lambda facts: facts.cached, "Whether its result came from the cache.")
-    error = _Fact(lambda facts: facts.error, "How it failed (``.code .message .kind``); None if it did not.")
+    id: _Fact[str] = _Fact(lambda facts: facts.id, 'Its short name in this kernel: "a17".')
+    task_name: _Fact[str] = _Fact(lambda facts: facts.task, "Full name of its task.")
+    parent_name: _Fact[str | None] = _Fact(
+        lambda facts: facts.parent or None, "Name of the action that called it; None for the root."
+    )
+    phase: _Fact[Phase] = _Fact(lambda facts: facts.phase, "Its phase now.")
+    kind: _Fact[str] = _Fact(lambda facts: facts.kind, 'What it is: "task", "trace", "condition", "sleep" or "root".')
+    group: _Fact[str | None] = _Fact(lambda facts: facts.group or None, "The group it belongs to; None for none.")
+    attempts: _Fact[int] = _Fact(lambda facts: facts.attempt.number + 1 if facts.attempt else 0, "Attempts so far.")
+    cache_hit: _Fact[bool] = _Fact(lambda facts: facts.cached, "Whether its result came from the cache.")
+    error: _Fact[ErrorNote | None] = _Fact(
+        lambda facts: facts.error, "How it failed (``.code .message .kind``); None if it did not."
+    )
     error_info = error
-    error_message = _Fact(
+    error_message: _Fact[str] = _Fact(
         lambda facts: facts.error.message if facts.error else "", 'How it failed, in words; "" if not.'
     )
-    start_time = _Fact(
+    start_time: _Fact[dt.datetime] = _Fact(
         lambda facts: dt.datetime.fromtimestamp(facts.started_at or facts.queued_at, dt.UTC),
         "When it began, or was queued; aware, UTC.",
     )
 
-    is_running = _Fact(lambda facts: facts.phase is Phase.RUNNING, "Whether its body runs.")
-    phase_durations = _Fact(
+    is_running: _Fact[bool] = _Fact(lambda facts: facts.phase is Phase.RUNNING, "Whether its body runs.")
+    phase_durations: _Fact[dict[Phase, dt.timedelta]] = _Fact(
         lambda facts: {each.phase: each.duration for each in transitions_of(facts)},
         "How long its latest attempt was in each phase.",
     )
-    queued_time = _Fact(lambda facts: _time_in(facts, Phase.QUEUED), "How long its latest attempt was queued.")
-    running_time = _Fact(
+    queued_time: _Fact[dt.timedelta | None] = _Fact(
+        lambda facts: _time_in(facts, Phase.QUEUED), "How long its latest attempt was queued."
+    )
+    running_time: _Fact[dt.timedelta | None] = _Fact(
         lambda facts: _time_in(facts, Phase.RUNNING), "How long its latest attempt ran; None before it did."
     )
-    waiting_for_resources_time = _Fact(
+    waiting_for_resources_time: _Fact[dt.timedelta | None] = _Fact(
         lambda facts: _time_in(facts, Phase.WAITING_FOR_RESOURCES), "None: that counts as queued."
     )
-    initializing_time = _Fact(lambda facts: _time_in(facts, Phase.INITIALIZING), "None: that counts as queued.")
+    initializing_time: _Fact[dt.timedelta | None] = _Fact(
+        lambda facts: _time_in(facts, Phase.INITIALIZING), "None: that counts as queued."
+    )
 
     def get_phase_transitions(self, attempt: int | None = None) -> list[PhaseTransitionInfo]:
         """The phases that an attempt was in (from 1 on; None: the latest), with ``start_time end_time duration``."""
@@ -224,7 +232,7 @@ class Action(AsDict):
         """Wait until it has ended (or, with ``wait_for="running"``, begun); never raises for its failure."""
         run_coroutine(self._wait_aio(quiet, wait_for))
 
-    wait = Dual(_wait, _wait_aio, name="wait")
+    wait: Dual[..., None] = Dual(_wait, _wait_aio, name="wait")
 
     async def watch(self, cache_data_on_done: bool = False, wait_for: str = "terminal") -> AsyncIterator[Action]:
         """The action itself, each time its phase has changed, until it has ended."""

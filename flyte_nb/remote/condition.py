@@ -26,13 +26,15 @@ class Condition:
         #: What was known of it when it was found.
         self.facts = facts
 
-    name = _Fact(lambda facts: facts.name, "The name that it was made with.")
-    action_name = _Fact(lambda facts: facts.action, "Name of its action.")
-    run_name = _Fact(lambda facts: facts.run, "Name of its run.")
-    phase = _Fact(lambda facts: facts.phase.name, 'Where it stood when it was found: "PAUSED" while it waits.')
-    prompt = _Fact(lambda facts: facts.prompt, "What it asks.")
-    description = _Fact(lambda facts: facts.description, "More about it.")
-    expected_type = _Fact(lambda facts: facts.type, "Type of its answer.")
+    name: _Fact[str] = _Fact(lambda facts: facts.name, "The name that it was made with.")
+    action_name: _Fact[str] = _Fact(lambda facts: facts.action, "Name of its action.")
+    run_name: _Fact[str] = _Fact(lambda facts: facts.run, "Name of its run.")
+    phase: _Fact[str] = _Fact(
+        lambda facts: facts.phase.name, 'Where it stood when it was found: "PAUSED" while it waits.'
+    )
+    prompt: _Fact[str] = _Fact(lambda facts: facts.prompt, "What it asks.")
+    description: _Fact[str] = _Fact(lambda facts: facts.description, "More about it.")
+    expected_type: _Fact[type] = _Fact(lambda facts: facts.type, "Type of its answer.")
 
     @DualIterator
     @staticmethod

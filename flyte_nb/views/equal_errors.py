@@ -18,11 +18,11 @@ class Fold:
 
     def __init__(self, key: str, task: str, text: str, where: str, first: Action) -> None:
         #: The one that was called first.
-        self.first = first
-        self.key = key
-        self.task = task
-        self.text = text
-        self.where = where
+        self.first: Action = first
+        self.key: str = key
+        self.task: str = task
+        self.text: str = text
+        self.where: str = where
         self.names: dict[str, Action] = {}
 
     def ordered(self) -> list[Action]:
@@ -35,7 +35,7 @@ class ErrorFolds:
 
     def __init__(self) -> None:
         #: Counts changes: who shows the folds compares it with that of the last time.
-        self.version = 0
+        self.version: int = 0
         self._folds: dict[str, Fold] = {}
         self._by_action: dict[str, Fold] = {}
         #: (parent, text) of failed actions: a parent that fails with its child's error is the same failure, passed on.

@@ -94,10 +94,10 @@ class RunModel:
     def __init__(self, record: RunRecord, clock: Callable[[], float] = time.time) -> None:
         self.record = record
         self.clock = clock
-        self.errors = ErrorFolds()
+        self.errors: ErrorFolds = ErrorFolds()
         #: Actions in each phase, by code.
-        self.counts = [0] * len(PHASES)
-        self.log = LatestLines(record)
+        self.counts: list[int] = [0] * len(PHASES)
+        self.log: LatestLines = LatestLines(record)
         #: (action, tab) of changed reports; emptied by the surface that sends them.
         self.reports: set[tuple[str, str]] = set()
         #: Failures as tracebacks by action's name, of those that were read for a static page or an opened action.

@@ -40,7 +40,7 @@ class Output:
         self._id = f"flyte-nb-{uuid.uuid4().hex}"
         self._shown = False
         #: Whether it holds the widget (and not only static HTML).
-        self.live = False
+        self.live: bool = False
 
     def show(self, bundle: Bundle) -> None:
         """Publish the output, or replace it."""
@@ -84,7 +84,7 @@ class Surface:
         #: Identity of the widget in the browser's commands (``comm_id``); "" without a widget.
         self.uid = ""
         #: Commands handled, messages and bytes sent, CPU seconds spent, worst update: for tests and benchmarks.
-        self.stats = {"commands": 0, "messages": 0, "bytes": 0, "seconds": 0.0, "worst": 0.0}
+        self.stats: dict[str, Any] = {"commands": 0, "messages": 0, "bytes": 0, "seconds": 0.0, "worst": 0.0}
 
     def interval(self) -> float:
         """Seconds to the next update at least."""

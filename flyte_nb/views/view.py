@@ -23,7 +23,7 @@ from flyte_nb.views.printed.page import HtmlPage
 from flyte_nb.views.run_model import RunModel
 from flyte_nb.views.surface import Display, Mode, OnMessage, Surface, choose_mode
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Share of the engine thread's time that a view may use: after a costly update it waits longer.
 SHARE = 0.04
@@ -68,7 +68,7 @@ class View:
         stream: TextIO | None = None, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.record = record
-        self.model = RunModel(record, clock)
+        self.model: RunModel = RunModel(record, clock)
         stream = stream if stream is not None else sys.stderr
         self.surface: Surface
         match mode or choose_mode(display, stream):
@@ -84,7 +84,7 @@ class View:
                 self.surface = PlainLines(self.model, stream)
             case _:
                 self.surface = Surface(self.model)
-        self.stats = self.surface.stats
+        self.stats: dict[str, Any] = self.surface.stats
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._finished = False

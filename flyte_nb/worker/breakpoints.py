@@ -29,7 +29,7 @@ from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker import slots
 from flyte_nb.worker.lane import LaneThread
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two checks of a waiting thread whether its attempt was stopped.
 LOOK_EVERY = 0.2
@@ -52,13 +52,13 @@ class PausedAttempt:
         self.wait = wait
         #: "12.py:4 in work", where it is paused.
         self.where = ""
-        self.attached = False
+        self.attached: bool = False
         #: Whether it is at pdb's prompt.
-        self.waiting = False
+        self.waiting: bool = False
         #: Whether its breakpoints are passed over from now on.
-        self.over = False
+        self.over: bool = False
         #: Its attempt has ended.
-        self.done = False
+        self.done: bool = False
         self._inbox: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._text: list[str] = []
         self._size = 0

@@ -31,11 +31,11 @@ class LineBuffer:
 
     def __init__(self, emitter: Emitter, work: Work) -> None:
         self._emitter = emitter
-        self.work = work
+        self.work: Work = work
         self.lines: list[LogLine] = []
-        self.hidden = 0
-        self.lock = threading.Lock()
-        self.queued = False
+        self.hidden: int = 0
+        self.lock: threading.Lock = threading.Lock()
+        self.queued: bool = False
         self._since = 0.0
         self._spent = 0
         #: The first lines, until there are so many that a file takes them all.
@@ -95,7 +95,7 @@ class Emitter:
         self._events: dict[str, list[ev.Event]] = defaultdict(list)
         #: Attempts that have lines to send; they append themselves, from any thread.
         self.printing: deque[LineBuffer] = deque()
-        self.files = LogFiles(log_folder)
+        self.files: LogFiles = LogFiles(log_folder)
 
     def emit(self, event: ev.Event) -> None:
         """Send an event home with the next flush."""

@@ -16,7 +16,7 @@ class HostPlugin(WorkerPlugin):
     """Ties a host to its worker: the one closes with the other. In this process only, the scheduler knows nothing of it."""
 
     def __init__(self, host: Host) -> None:
-        self.name = f"flyte_nb-{host.network.kernel}"
+        self.name: str = f"flyte_nb-{host.network.kernel}"
         self._host = host
 
     async def teardown(self, worker: Any) -> None:

@@ -8,6 +8,7 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from array import array
 from collections.abc import Callable, Coroutine
@@ -17,7 +18,7 @@ from typing import Any
 import distributed
 
 from flyte_nb import import_alias
-from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts import progress, seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
 from flyte_nb.core.attempts.threads import LoopClock
@@ -29,8 +30,11 @@ from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
+from flyte_nb.core.streams.inlet import arrived
+from flyte_nb.core.streams.outlet import Outlet
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
+from flyte_nb.engine.clusters.devices import VISIBLE
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
@@ -42,6 +46,7 @@ from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.rows import RowEnd, ends_of
@@ -49,6 +54,8 @@ from flyte_nb.worker.stopping import Stopping
 
 #: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
 KERNEL_RETURNS_S = 5.0
+#: Seconds between two looks at lanes without work.
+REST_S = 1.0
 #: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
 LANES_END_S = GRACE + 1.0
 
@@ -64,18 +71,18 @@ class Host:
     """
 
     #: Tells Dask that the calling task waits, so that it may start another. On the lane's thread.
-    secede = staticmethod(distributed.secede)
+    secede: staticmethod[[], None] = staticmethod(distributed.secede)
 
     def __init__(
         self, worker: Any, kernel: str, premises: Premises, answers_of: Callable[[Host], dict[str, Answer]]
     ) -> None:
         loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
-        self.network = WorkerNetwork(worker, kernel)
+        self.network: WorkerNetwork = WorkerNetwork(worker, kernel)
         self.premises = premises
         #: Has the worker close it.
         self.leave: Callable[[], Coroutine[Any, Any, None]]
         self._left: asyncio.Task[None] | None = None
-        self.address = self.network.me
+        self.address: str = self.network.me
         #: Calls a function on the worker's loop; from any thread.
         self.post = premises.post
         #: Our own code has failed: nothing here can be relied on. From any thread.
@@ -85,20 +92,24 @@ class Host:
         self.lanes: dict[str, LaneThread] = {}
         self.runs: dict[str, RunInfo] = {}
         logs = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
-        self.emitter = Emitter(loop, self.runs, self.send, logs)
-        self.breakpoints = Breakpoints(self.lane_of)
+        self.emitter: Emitter = Emitter(loop, self.runs, self.send, logs)
+        self.breakpoints: Breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
-        self.previews = PreviewStore()
-        self.retained = FarRetained(self.network, values.write_at)
+        self.previews: PreviewStore = PreviewStore()
+        self.retained: FarRetained = FarRetained(self.network, values.write_at)
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
+        #: Set while a lane has work.
+        self._busy = asyncio.Event()
         self._start(loop, answers_of)
 
     def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
         network, blobs, premises = self.network, Blobs(self.address), self.premises
         fetcher = Fetcher(network.questions, blobs)
-        self.code = CodeStore(fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process)
+        self.code: CodeStore = CodeStore(
+            fetcher, loop.call_later, premises.in_force, owns_process=premises.owns_process
+        )
         versions = CodeVersions(blobs)
         self.executor = DaskExecutor(network, fetcher, versions)
         cache = CacheClient(network, self.address, far=True)
@@ -110,8 +121,9 @@ class Host:
         )
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
+        self.executor.on_items = functools.partial(arrived, controller)
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
-        deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply)
+        deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply, self._busy.set)
         network.handlers.update(
             handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost) | handlers_of(deliveries, Delivery)
         )
@@ -151,6 +163,9 @@ class Host:
     def _on_cancel(self, _owner: str, key: Key, why: str, grace: float) -> None:
         self.stopping.cancel(key, why, grace)
 
+    def _on_took(self, _owner: str, key: Key, count: int) -> None:
+        self.stopping.took(key, count)
+
     def _on_close(self, _owner: str, lane_id: str) -> None:
         if (lane := self.lanes.get(lane_id)) is not None:
             lane.closed = True
@@ -168,8 +183,12 @@ class Host:
         self.gateway.blobs.trim()
         self.executor.pool.forget_run(run)
 
-    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
-        self.network.set_roster(roster, silent)
+    def _on_roster(
+        self, _kernel: str, whole: bool, workers: dict[str, WorkerInfo | None], silent: frozenset[str],
+        placement_timeout: float | None,
+    ) -> None:  # fmt: skip
+        self.network.set_roster(whole, workers, silent)
+        self.network.placement_timeout = placement_timeout
         self.executor.pool.touch_queues()
 
     # -- lanes ----------------------------------------------------------------------------------------------------
@@ -197,7 +216,7 @@ class Host:
             for outcome in outcomes:
                 self.emitter.ended(outcome)
             self.emitter.flush()
-            self.send(lane.owner, ("ended", lane.id, outcomes))
+            self.network.send_now(lane.owner, ("ended", lane.id, outcomes))
 
     def report_rows(self, lane: LaneThread, alone: list[tuple[int, int]], ends: list[RowEnd], wrote: list[Key]) -> None:
         """Send how rows ended to the lane's owner; which are attempts of their own from now on comes before their outcomes."""
@@ -221,7 +240,18 @@ class Host:
             premises.isolation, lane,
         )  # fmt: skip
         body.code = copy
+        dask_inside.enter(body.variables, self.network.worker)
+        if body.task.is_stream:
+            body.outlet = self._outlet(lane, body)
         return body
+
+    def _outlet(self, lane: LaneThread, body: Body) -> Outlet:
+        task: Any = body.task
+        return Outlet(
+            task.name, task.items, task.ahead, self.gateway.blobs.results.of_items(),
+            lambda first, items: self.send(lane.owner, ("items", body.work.key, first, items)), self.post,
+            self.gateway.blocking,
+        )  # fmt: skip
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
@@ -273,6 +303,10 @@ class Host:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
         try:
             while True:
+                if not any(lane.queue or lane.bodies or lane.outcomes for lane in self.lanes.values()):
+                    self._busy.clear()
+                    with contextlib.suppress(TimeoutError):  # threads of attempts that have ended may print
+                        await asyncio.wait_for(self._busy.wait(), REST_S)
                 await asyncio.sleep(HAND_BACK_AFTER_S)
                 self._look_at_lanes()
         except Exception as exc:
@@ -289,6 +323,9 @@ class Host:
             if lane.is_warm:
                 lane.report_waiting(self.controller.children)
             self.emitter.announce(lane)
+            for body in list(lane.bodies.values()):
+                if (event := progress.look(body)) is not None:
+                    self.emitter.emit(event)
         self.emitter.flush()
         self.stopping.memory.check()
 
@@ -298,9 +335,17 @@ class Host:
         Args:
             *spec: The fields of a `LaneSpec`.
         """
-        lane = LaneSpec(*spec)
-        kind = AsyncLane if lane.is_async else SyncLane
-        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm).run()
+        asked = LaneSpec(*spec)
+        kind = AsyncLane if asked.is_async else SyncLane
+        lane = kind(self, asked.lane, asked.owner, is_warm=asked.is_warm, round_trip=asked.round_trip)
+        devices = self.premises.devices.lend(asked.gpus)
+        if devices:
+            lane.environment = {VISIBLE: ",".join(devices)}
+            lane.location = (*lane.location[:2], f"GPU {', '.join(devices)}")
+        try:
+            lane.run()
+        finally:
+            self.premises.devices.give_back(devices)
 
     def depart(self) -> None:
         """The kernel has no more use for this worker."""

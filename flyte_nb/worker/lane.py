@@ -38,6 +38,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _forks.append(os.getpid()))
 _exit = os._exit
 
+
+def is_no_fork() -> None:
+    """This process is a worker's, though it was forked itself: from the one that workers come from."""
+    _forks.clear()
+
+
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
 
@@ -79,17 +85,23 @@ def _checkpoint() -> None:
 class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
+    def __init__(
+        self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False, round_trip: float = 0.0
+    ) -> None:
         self.host = host
+        #: Seconds that a message to its owner and back takes, if that is long.
+        self._round_trip = round_trip
+        #: Environment variables of its attempts.
+        self.environment: dict[str, str] = {}
         self.id = lane_id
         self.owner = owner
         #: Whether its owner counts attempts that await children.
         self.is_warm = is_warm
-        self.holder = slots.SlotHolder(host.gate, self._released, self._taken)
+        self.holder: slots.SlotHolder = slots.SlotHolder(host.gate, self._released, self._taken)
         self.meter = host.meter(self.holder.busy)
-        self.queue = LaneQueue()
-        self.started = 0
-        self.finished = 0
+        self.queue: LaneQueue = LaneQueue()
+        self.started: int = 0
+        self.finished: int = 0
         self.closed = False
         #: Attempts under way, by key.
         self.bodies: dict[Key, Body] = {}
@@ -98,9 +110,9 @@ class LaneThread:
         #: Their asyncio tasks; none where a body is what the thread does.
         self.tasks: dict[Key, asyncio.Task[Outcome]] = {}
         self.holder.has_begun = lambda: self.bodies
-        self.thread_id = 0
+        self.thread_id: int = 0
         #: Where its attempts are executed: worker, process, slot.
-        self.location = (host.address, os.getpid(), lane_id[-6:])
+        self.location: tuple[str, int, str] = (host.address, os.getpid(), lane_id[-6:])
         #: Ended and not yet reported. The thread appends; it and the host's loop take away.
         self.outcomes: deque[Outcome] = deque()
         #: The same of rows: those that ended well; those that did not, whose outcomes are above; those that printed.
@@ -114,7 +126,7 @@ class LaneThread:
         #: How many of its attempts await children, as reported last.
         self._reported_waiting = 0
         #: Whether work was handed back, and the owner sends nothing until the lane reports that it is ready again.
-        self.handed_back = False
+        self.handed_back: bool = False
         self._dask = contextvars.Context()
 
     # -- from the host's loop -------------------------------------------------------------------------------------
@@ -156,6 +168,13 @@ class LaneThread:
             self.host.send(self.owner, ("waiting", self.id, waiting))
 
     @property
+    def patience(self) -> float:
+        """Seconds that attempts wait behind another: on a far link as long as their like take, and the way back and forth."""
+        if not self._round_trip:
+            return HAND_BACK_AFTER_S
+        return self._round_trip + (2 * self.holder.busy() / self.finished if self.finished else 0.0)
+
+    @property
     def blocked(self) -> bool:
         """Whether its thread waits for a child action inside a body, so that nothing else can run on it."""
         return self.holder.blocked
@@ -164,7 +183,7 @@ class LaneThread:
     def stuck(self) -> bool:
         """Whether what waits here waits for one long computation, or for a slot that does not come."""
         holder = self.holder
-        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > HAND_BACK_AFTER_S)
+        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > self.patience)
 
     # -- on the lane's thread -------------------------------------------------------------------------------------
 
@@ -281,8 +300,8 @@ class LaneThread:
 class SyncLane(LaneThread):
     """One attempt at a time."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
-        super().__init__(host, lane_id, owner, is_warm=is_warm)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._ready = threading.Event()
         self._guard = threading.Lock()
         self._current: Key | None = None
@@ -297,8 +316,8 @@ class SyncLane(LaneThread):
     def stuck(self) -> bool:
         """Whether the running body has taken long, computing or waiting, or the next one waits long for its slot."""
         if self._current is None:
-            return bool(self.queue) and self.holder.waited_for > HAND_BACK_AFTER_S
-        return bool(self.queue) and time.perf_counter() - self._began > HAND_BACK_AFTER_S
+            return bool(self.queue) and self.holder.waited_for > self.patience
+        return bool(self.queue) and time.perf_counter() - self._began > self.patience
 
     def wake(self) -> None:
         """Have the thread check its queue."""
@@ -371,9 +390,9 @@ class SyncLane(LaneThread):
 class AsyncLane(LaneThread):
     """Attempts that overlap on one loop."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
-        super().__init__(host, lane_id, owner, is_warm=is_warm)
-        self.loop = slots.new_loop()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.loop: asyncio.AbstractEventLoop = slots.new_loop()
         self.loop.set_task_factory(task_factory)
         self._pumping = False
 

@@ -16,7 +16,7 @@ from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import brief
 from flyte_nb.core.values.tables import MAX_COLUMNS, Table, table_of
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Bytes kept in all; the oldest go first.
 MAX_PREVIEW_BYTES = 32 * 1024 * 1024

@@ -146,11 +146,11 @@ class SlotHolder:
         #: Whether it has a slot now. Set by the gate, under its lock.
         self.held = False
         #: When it last took the slot (`time.perf_counter`).
-        self.since = 0.0
+        self.since: float = 0.0
         #: Seconds held, up to the last release.
         self._busy = 0.0
         #: Whether it waits for a slot right now, and since when.
-        self.waiting = False
+        self.waiting: bool = False
         self._waiting_since = 0.0
         #: Threads that the body started and that wait for an action.
         self._lending = 0

@@ -18,10 +18,11 @@ from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.streams.outlet import LEAVE_S
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds that a body has to give memory back before its process is replaced.
 OOM_GRACE = 0.5
@@ -57,7 +58,7 @@ class Stopping:
         self._lanes = lanes
         self._controller = controller
         self._loop = loop
-        self.memory = MemoryLimits(self.stop)
+        self.memory: MemoryLimits = MemoryLimits(self.stop)
         #: Attempts whose arguments are on their way, and why they were stopped meanwhile ("": they were not).
         self._arriving: dict[Key, str] = {}
         #: When attempts under way were stopped (`time.monotonic`).
@@ -101,8 +102,21 @@ class Stopping:
         self._since[key] = time.monotonic()
         body.stop = why  # first: a child's end must not be taken for the reason why the body ended
         self._controller.close_parent(key[0], key[1], "its parent was cancelled")
-        lane.interrupt(key, why)
+        if body.outlet is None or body.outlet.closed:
+            lane.interrupt(key, why)
+        else:  # one that yields gets GeneratorExit there
+            body.outlet.close()
+            self._loop.call_later(LEAVE_S, lane.interrupt, key, why)
         self._loop.call_later(grace, self._escalate_stop, lane, key)
+
+    def took(self, key: Key, count: int) -> None:
+        """Tell a body that yields how far its consumer is; negative: have it end, since that wants no more."""
+        for lane in self._lanes.values():
+            body = lane.bodies.get(key)
+            if body is not None and body.outlet is not None:
+                body.outlet.took(count)
+                if count < 0:
+                    self._loop.call_later(LEAVE_S, self.stop, lane, key, "cancelled", GRACE)
 
     def overdue(self, key: Key) -> float | None:
         """For how many seconds an attempt should have ended, as its owner asks; negative for one that has time left.

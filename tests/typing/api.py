@@ -33,7 +33,7 @@ async def nothing() -> None: ...
 
 async def calls() -> None:
     """Calls, in both colours, keep parameters and results."""
-    coroutine = assert_type(double(1), Coroutine[Any, Any, float])
+    coroutine: Coroutine[Any, Any, float] = double(1)
     await coroutine
     assert_type(await double(1, scale=2.0), float)
     assert_type(describe("a"), str)
@@ -95,8 +95,10 @@ def passes_tasks_on(task: Task[[str], str]) -> str:
 async def runs() -> None:
     """Runs, in both forms; what surrounds tasks."""
     run = flyte.run(double, 1)
-    assert_type(run, flyte.Run)
-    run = await flyte.run.aio(describe, "a")
+    assert_type(run, flyte.Run[float])
+    assert_type(await run, float)
+    assert_type(await (await flyte.run.aio(describe, "a")), str)
+    flyte.run(double, "a")  # type: ignore[call-overload]
     run = flyte.with_runcontext(mode="local", env_vars={"A": "1"}).run(double, x=1)
     outputs = run.outputs()
     outputs.named_outputs["o0"]
@@ -131,3 +133,12 @@ async def uses_traces() -> None:
     assert_type(await traced(1), str)
     assert_type(await in_a_clone([1]), dict[str, int])
     await traced("a")  # type: ignore[arg-type]
+
+
+async def results_of_maps() -> None:
+    """A map of an async task gives what its calls give, not coroutines: as a list, awaited, and as an iterator."""
+    assert_type(list(flyte.map(double, range(3))), list[float])
+    assert_type(await flyte.map(double, range(3)), list[float])
+    assert_type([text async for text in flyte.map(describe, ["a"])], list[str])
+    assert_type(await double.override(retries=1).aio(3), float)
+    assert_type(flyte.last_run(), flyte.Run)

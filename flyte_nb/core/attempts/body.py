@@ -30,6 +30,7 @@ from flyte_nb.core.history.columns import PREVIEW_CHARS
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
+from flyte_nb.core.streams.outlet import Outlet
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.prepare import too_large
@@ -39,6 +40,7 @@ from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
 _NONE = pickle.dumps(None, 5)
+_NO_ITEMS = pickle.dumps([], 5)
 
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
@@ -129,10 +131,10 @@ class Steps(Coroutine[Any, Any, Any]):
         return self._coroutine.__await__()  # type: ignore[no-any-return]
 
     # For asyncio's and our own stacks. (A ``__getattr__`` would slow each step down.)
-    cr_await = property(lambda self: self._coroutine.cr_await)
-    cr_code = property(lambda self: self._coroutine.cr_code)
-    cr_frame = property(lambda self: self._coroutine.cr_frame)
-    cr_running = property(lambda self: self._coroutine.cr_running)
+    cr_await: property = property(lambda self: self._coroutine.cr_await)
+    cr_code: property = property(lambda self: self._coroutine.cr_code)
+    cr_frame: property = property(lambda self: self._coroutine.cr_frame)
+    cr_running: property = property(lambda self: self._coroutine.cr_running)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
@@ -152,7 +154,8 @@ class Body:
 
     __slots__ = (
         "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane",
-        "location", "meter", "outcome", "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
+        "location", "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
+        "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
@@ -162,27 +165,27 @@ class Body:
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
-        self.task = task
+        self.task: Task[..., Any] = task
         #: Makes imports those of its version of the code, at each of its turns; None if all versions share them.
-        self.activate = activate
-        self.run = run
-        self.work = work
-        self.location = location
+        self.activate: Callable[[], None] | None = activate
+        self.run: RunInfo = run
+        self.work: Work = work
+        self.location: Location = location
         #: Receives values that are too large to be kept with their action, so that they can be shown all the same.
-        self.previews = previews
+        self.previews: PreviewStore | None = previews
         #: Why it was asked to end ("cancelled" or "timeout"); "" while it was not.
-        self.stop = ""
-        self.started_at = 0.0
+        self.stop: str = ""
+        self.started_at: float = 0.0
         #: Of the thread it runs on; without one, all of its time counts.
-        self.meter = meter if meter is not None else Meter(time.perf_counter)
+        self.meter: Meter = meter if meter is not None else Meter(time.perf_counter)
         #: Slot time, up to its last turn.
-        self.busy = 0.0
-        self.output = Output(sink)
+        self.busy: float = 0.0
+        self.output: Output = Output(sink)
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
-        self.isolation = isolation
+        self.isolation: Isolation | None = isolation
         self.place: Place | None = None
         #: What it is executed by; None in local mode.
-        self.lane = lane
+        self.lane: Lane | None = lane
         #: Generators of random numbers among its arguments, with their states.
         self.generators: list[tuple[Any, bytes]] = []
         self._family: Family | None = None
@@ -191,8 +194,12 @@ class Body:
         self.outcome: Outcome | None = None
         self._gateway = gateway
         self._context: Context | None = None
+        #: Where what it yields goes, if it does.
+        self.outlet: Outlet | None = None
+        #: How far it is (`flyte_nb.core.attempts.progress.Progress`); None where nothing tells.
+        self.progress: Any = None
         #: The `contextvars.Context` in which everything of the body runs.
-        self.variables = contextvars.Context()
+        self.variables: contextvars.Context = contextvars.Context()
         self.variables.run(self._enter)
 
     @property
@@ -224,7 +231,7 @@ class Body:
         return self._family
 
     def _enter(self) -> None:
-        base = self.isolation.base if self.isolation is not None else None
+        base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
             taken = applied(self.run.surroundings, base)
             if taken.enter is not None:
@@ -252,13 +259,20 @@ class Body:
 
     def _whole(self) -> Outcome:
         args, kwargs = self._arguments()
-        return self._returned(self.task.func(*args, **kwargs))
+        value = self.task.func(*args, **kwargs)
+        if self.outlet is not None:
+            self.outlet.send_all(value)
+            return self._yielded(self.outlet)
+        return self._returned(value)
 
     async def run_async(self) -> Outcome:
         """Execute an ``async def`` body on the running loop; the asyncio task must use `variables` as its context."""
         restore = self.begin()
         try:
             args, kwargs = self._arguments()
+            if self.outlet is not None:
+                await self.outlet.send_all_aio(self.task.func(*args, **kwargs))
+                return self._yielded(self.outlet)
             value = await self.task.func(*args, **kwargs)
             return self._returned(value)
         except BaseException as exc:
@@ -274,9 +288,10 @@ class Body:
         own = self.task.config.env_vars
         # In the user's own process another attempt's may be there.
         numbered = self.work.attempt or (self.isolation is None and "FLYTE_ATTEMPT_NUMBER" in os.environ)
-        if not (numbered or own or self.run.env_vars):
+        of_lane = self.lane.environment if self.lane is not None else None
+        if not (numbered or own or of_lane or self.run.env_vars):
             return None
-        env = {**dict(self.run.env_vars), **(own or {})}
+        env = {**(of_lane or {}), **dict(self.run.env_vars), **(own or {})}
         if numbered:
             env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
         if self.isolation is None:
@@ -339,9 +354,17 @@ class Body:
             return self._ended("ok", payload)  # plain: who looks makes the text of it
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
+    def _yielded(self, outlet: Outlet) -> Outcome:
+        """All items are yielded, or nobody wants more: the owner has them, and makes the record."""
+        if self.stop and not outlet.left:
+            return self._ended(self.stop)
+        return self._ended("ok", _NO_ITEMS, preview=outlet.summary)
+
     def _raised(self, exc: BaseException) -> Outcome:
         if self.outcome is not None:  # decided already, by `fails_with`
             return self.outcome
+        if self.outlet is not None and self.outlet.left and isinstance(exc, asyncio.CancelledError):
+            return self._yielded(self.outlet)
         if self.stop:
             return self._ended(self.stop)
         if isinstance(exc, asyncio.CancelledError):

@@ -53,7 +53,7 @@ class Family:
         #: Threads that run code of it, by number: whether they are to end with it.
         self._threads: dict[int, bool] = {}
         self._processes: list[Any] = []
-        self.stopped = False
+        self.stopped: bool = False
 
     def within(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function as a part of the attempt, in another thread than its own."""
@@ -109,6 +109,8 @@ class Lane(Protocol):
 
     #: Of its slot.
     holder: Any
+    #: Environment variables of its attempts.
+    environment: dict[str, str]
 
     def before_threads(self) -> None:
         """An attempt is about to start a thread, or to give one work."""

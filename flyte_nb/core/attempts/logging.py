@@ -91,4 +91,6 @@ def set_levels(system: str | int | None = None, user: str | int | None = None) -
 
 
 #: ``flyte.system_logger``, and ``flyte.logger``.
+system_logger: logging.Logger
+logger: logging.Logger
 system_logger, logger = _set_up()

@@ -33,8 +33,8 @@ class LoopThread:
     """A daemon thread that runs an asyncio loop until it is stopped."""
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self.thread: threading.Thread = threading.Thread(target=self._run, name=name, daemon=True)
         # JupyterLab's debugger stops all threads at a breakpoint but those marked so: the cluster keeps working.
         self.thread.pydev_do_not_trace = self.thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         self.thread.start()

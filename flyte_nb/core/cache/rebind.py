@@ -20,7 +20,7 @@ from flyte_nb.core.transport.payload import Payload, is_small, opened, replaced
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.by_value import classes
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Addresses below the folder of a session's large data (`flyte_nb.core.transport.process_folder`): they go with their session,
 #: and a reference to them (a `flyte.io.File`) is no result without them.

@@ -19,7 +19,7 @@ from flyte_nb.core.control.questions import Answers, Home
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.transport.payload import Payload, carried
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 
 class Holder(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flyte_nb.core.settings.notices import notice_once
 from flyte_nb.core.transport import trust
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Name of the results' file; another layout of the tables is another file.
 FILE_NAME = "results-1.sqlite"
@@ -71,9 +71,9 @@ class SqliteFile:
 
     def __init__(self, folder: Path, layout: Layout = RESULTS) -> None:
         self.layout = layout
-        self.path = folder / layout.file_name
+        self.path: Path = folder / layout.file_name
         #: Why it is not used; "" while all is well.
-        self.off = ""
+        self.off: str = ""
         self._damages = 0
 
     def open_or_none(self, timeout: float) -> Any:

@@ -28,8 +28,8 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
 
-#: How an attempt ended that was lost with its owner, by the code of its error.
-KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout", "WorkerLostError": "lost"}
+#: How an attempt ended that was lost with its owner, by the code of its error; "lost" for any other.
+KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout"}
 #: Seconds after which a call that waits for an identical one notes so.
 NOTE_WAITING_S = 1.0
 
@@ -45,7 +45,7 @@ class Controller:
         self.emit = emit
         self.clock = clock
         #: Seconds since the epoch.
-        self.now = clock.time
+        self.now: Callable[[], float] = clock.time
         self.cache = cache
         #: Where runs keep what must be known in one place: results of children, for a parent that is executed again.
         self.home = home
@@ -55,10 +55,10 @@ class Controller:
         self.flights: dict[tuple[str, str], ActionInFlight] = {}
         #: The same by (run, parent), then by name.
         self.children: dict[tuple[str, str], dict[str, ActionInFlight]] = {}
-        self.reporter = Reporter(emit, clock)
-        self.admission = Admission(self._execute)
+        self.reporter: Reporter = Reporter(emit, clock)
+        self.admission: Admission = Admission(self._execute)
         #: Actions that are no flights of their own.
-        self.batches = Batches(self)
+        self.batches: Batches = Batches(self)
 
     def __repr__(self) -> str:
         parked = sum(flight.paused is not None for flight in self.flights.values())
@@ -68,8 +68,25 @@ class Controller:
 
     def take(self, ticket: Ticket) -> None:
         """Take a submitted call."""
-        if ticket.flight is None:
-            ticket.flight = self.submit(ticket.call, ticket.deliver)
+        if ticket.flight is not None:
+            return
+        call = ticket.call
+        if isinstance(call.record, ResumePoint) and (old := self.flights.get((call.run.name, call.name))) is not None:
+            self._take_after(old, ticket, call.record)
+        else:
+            ticket.flight = self.submit(call, ticket.deliver)
+
+    def _take_after(self, old: ActionInFlight, ticket: Ticket, point: ResumePoint) -> None:
+        """Take a call once its action, which an earlier attempt of its parent has left, has ended."""
+        then = old.on_end
+
+        def ended() -> None:
+            if then is not None:
+                then()
+            ticket.call.record = point._replace(seq=old.seq, attempts=old.attempt)
+            self.take(ticket)
+
+        old.on_end = ended
 
     def drop(self, ticket: Ticket, reason: str) -> None:
         """Cancel the action of a ticket; its result is not delivered any more."""
@@ -119,7 +136,7 @@ class Controller:
             flight.seq, flight.attempt, error, flight.losses = record
             self.reporter.noted(flight, Phase.QUEUED, "")
             if error is not None:  # its owner was lost with it, and did not decide
-                kind = KIND_OF[error.code]
+                kind = KIND_OF.get(error.code, "lost")
                 self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, kind, error=error))
                 return flight
         elif record is not None:
@@ -148,6 +165,7 @@ class Controller:
 
     def resubmit(self, call: Call, deliver: Deliver, *, point: ResumePoint) -> ActionInFlight:
         """Execute an ended action again, under its name, from `point` on; `deliver` is called once with how it was settled."""
+        call.stream = None  # who iterated over it has gone
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
         self._register(flight)
@@ -263,9 +281,11 @@ class Controller:
             flight.overdue = ""
         match decision:
             case Succeed():
-                payload = outcome.value
-                assert payload is not None
-                if flight.cache is not None:
+                stream = flight.call.stream
+                payload = outcome.value if stream is None else stream.record()
+                if payload is None:
+                    flight.give_up_cache()
+                elif flight.cache is not None:
                     flight.cache.keep(flight.call, payload)
                 settled = Settled("ok", flight.call, payload)
                 self._end(flight, Phase.SUCCEEDED, settled, output=payload, preview=outcome.preview)
@@ -409,7 +429,12 @@ class Controller:
 
     def close_parent(self, run: str, parent: str, reason: str) -> list[ActionInFlight]:
         """Cancel the unfinished children of an action that has ended; returns those that were not being cancelled."""
-        orphans = [f for f in self.children.get((run, parent), {}).values() if not f.cancel_reason]
+        # (A stream that its consumer has left ends by itself.)
+        orphans = [
+            f
+            for f in self.children.get((run, parent), {}).values()
+            if not (f.cancel_reason or (f.call.stream is not None and f.call.stream.closed))
+        ]
         for flight in orphans:
             self.cancel(flight, reason)
         self.batches.cancel_run(run, reason, parent=parent)

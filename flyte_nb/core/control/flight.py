@@ -38,23 +38,23 @@ class ActionInFlight:
     )  # fmt: skip
 
     def __init__(self, call: Call, deliver: Deliver | None, cache: Cache | None = None) -> None:
-        self.call = call
+        self.call: Call = call
         #: Gives the caller its result; None once it has one, or does not wait any more.
         self.deliver = deliver
         #: The cache, if the call takes part in it.
-        self.cache = cache if call.cache_key else None
+        self.cache: Cache | None = cache if call.cache_key else None
         #: Sequence number of the last event that the controller published of it.
-        self.seq = 0
+        self.seq: int = 0
         #: Number of the next attempt.
-        self.attempt = 0
+        self.attempt: int = 0
         #: The attempt that executes now.
         self.work: Work | None = None
         #: Retries used up.
-        self.used = 0
+        self.used: int = 0
         #: Losses in a row with its worker, each by what it counts (`decide.BLAME`).
-        self.losses = 0.0
-        self.cancel_reason = ""
-        self.overdue = ""
+        self.losses: float = 0.0
+        self.cancel_reason: str = ""
+        self.overdue: str = ""
         #: Backoff or queue timer; cancelled when the action ends, as the deadline is.
         self.timer: Handle | None = None
         self.deadline: Handle | None = None
@@ -65,10 +65,10 @@ class ActionInFlight:
         #: An attempt that ended and that no event has reported yet.
         self.unreported: Attempt | None = None
         #: Whether it waits for the cache's answer: a result, or an identical call that executes.
-        self.looking = False
+        self.looking: bool = False
         #: Whether it counts against its parent's ``max_action_concurrency``.
-        self.admitted = False
-        self.ended = False
+        self.admitted: bool = False
+        self.ended: bool = False
         #: Called once nothing of it executes any more: for a caller that dropped it and awaits its end.
         self.on_end: Callable[[], None] | None = None
 

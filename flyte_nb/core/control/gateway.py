@@ -25,7 +25,7 @@ from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.core.transport.mailbox import Mailbox, OneShot, mailbox_of, running_loop
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 
 def _ignore(_answer: Any) -> None:
@@ -42,12 +42,12 @@ class Gateway:
     ) -> None:  # fmt: skip
         self.loop = loop
         self.controller = controller
-        self.blobs = blobs if blobs is not None else Blobs()
+        self.blobs: Blobs = blobs if blobs is not None else Blobs()
         #: Entered around every wait of a thread: a worker gives the thread's compute slot back meanwhile.
         self.blocking = blocking
         #: What tasks are at the moment of a call; None where they are executed in this process, as they are.
         self.code = code
-        self.inbox = Mailbox(loop)
+        self.inbox: Mailbox = Mailbox(loop)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from flyte_nb.core.history.run_info import RunInfo
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 Then = Callable[[Any], None]
 #: Answers one kind of question: called with the run's name, a callback for the answer, and the question's arguments.

@@ -55,7 +55,7 @@ class Retained:
 
     def __init__(self, max_bytes: int = MAX_RETAINED_BYTES) -> None:
         self.max_bytes = max_bytes
-        self.nbytes = 0
+        self.nbytes: int = 0
         self._calls: OrderedDict[Key, tuple[Call, int]] = OrderedDict()
         self._results: OrderedDict[Key, tuple[Payload, int]] = OrderedDict()
         self._customs: OrderedDict[Key, tuple[tuple[str, str], ...]] = OrderedDict()

@@ -82,8 +82,8 @@ class SizeBudget:
 
     def __init__(self, size: int, seconds: float) -> None:
         self.size = size
-        self.deadline = time.monotonic() + seconds
-        self.secrets = redact.secret_values()
+        self.deadline: float = time.monotonic() + seconds
+        self.secrets: tuple[str, ...] = redact.secret_values()
 
     def note(self, name: str, value: object) -> bool:
         """Whether a value must be hidden because of its name. If it is a text, it is hidden everywhere from now on."""

@@ -3,7 +3,7 @@
 Each event has one author. `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted`: the session. `ActionQueued`/`ActionNoted`/
 `ActionEnded`: the controller that awaits the action; it numbers the states of one action with ``seq``, and tells of many alike
 at once with `CallsQueued`/`CallsEnded`. `AttemptEnded`: the same, from the worker's outcome. `AttemptStarted`/`Logged`/
-`Reported`: the worker. Authors race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
+`Reported`/`Progressed`: the worker. Authors race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
 """
 
 from __future__ import annotations
@@ -173,6 +173,21 @@ class Logged(NamedTuple):
     hidden: int = 0
 
 
+class Progressed(NamedTuple):
+    """How far an attempt is, a few times a second at most."""
+
+    run: str
+    action: str
+    attempt: int
+    at: float
+    done: float
+    total: float | None = None
+    #: A second.
+    rate: float = 0.0
+    text: str = ""
+    unit: str = ""
+
+
 class Reported(NamedTuple):
     """The whole current HTML of one tab of an action's report."""
 
@@ -184,5 +199,5 @@ class Reported(NamedTuple):
 
 Event = (
     RunOpened | RunClosed | RunReopened | RunNoted | ActionQueued | ActionNoted | ActionEnded
-    | AttemptStarted | AttemptEnded | Logged | Reported | CallsQueued | CallsEnded
+    | AttemptStarted | AttemptEnded | Logged | Reported | Progressed | CallsQueued | CallsEnded
 )  # fmt: skip

@@ -20,6 +20,8 @@ MAX_RUNS = 200
 MAX_BYTES = 200_000_000
 #: Bytes of an action beside what is kept of its inputs, its result and its failure (measured).
 ACTION_BYTES = 1_800
+#: Bytes of a line of a log beside its text, and its share of the log (measured).
+LINE_BYTES = 300
 #: What becomes of old runs, for sentences.
 FORGETS = f"old runs go once there are {MAX_RUNS} of them, or {MAX_BYTES // 1_000_000} MB; their pictures stay in the notebook"
 #: Names of forgotten runs that are remembered, so that it can be said of them.
@@ -35,7 +37,7 @@ class Changes:
 
     def __init__(self) -> None:
         #: Whether the run itself changed.
-        self.run = True
+        self.run: bool = True
         #: Names of changed actions.
         self.actions: set[str] = set()
         #: Changed actions that are rows.
@@ -52,7 +54,7 @@ class RunRecord:
     """Everything known of one run."""
 
     def __init__(self, state: RunState) -> None:
-        self.state = state
+        self.state: RunState = state
         #: By name, in order of arrival; includes actions not yet announced by their controller (number -1).
         self.actions = Actions()
         #: Names by number: ``numbered[17]`` is the name of ``a17``.
@@ -63,7 +65,7 @@ class RunRecord:
         self.groups: dict[str, Group] = {}
         #: Names of children by parent's name, as group keys in order.
         self.children: dict[str, list[str]] = {}
-        self.logs = LogBook()
+        self.logs: LogBook = LogBook()
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
         self.subscribers: list[Changes] = []
@@ -71,11 +73,12 @@ class RunRecord:
         self.changed_tasks: frozenset[str] = frozenset()
         self._positions: dict[str, tuple[Group, int]] = {}
         #: What it takes in memory, once it has closed.
-        self.nbytes = 0
+        self.nbytes: int = 0
 
     def measure(self) -> None:
         """Estimate what the run takes in memory."""
         size = ACTION_BYTES * len(self.actions.objects) + self.logs.chars + sum(map(len, self.reports.values()))
+        size += LINE_BYTES * (self.logs.total - self.logs.hidden)
         size += sum(columns.nbytes() + ACTION_BYTES * len(columns.objects) for columns in self.columns.values())
         for action in self.actions.objects.values():
             size += len(action.inputs or b"") + len(action.output or b"")
@@ -266,9 +269,9 @@ class RunStore:
 
     def append(self, event: ev.Event) -> None:
         """Fold one event. Events of a run that is unknown (dropped, or not yet opened) are ignored."""
-        if self.tap is not None:
-            self.tap(event)
         kind = type(event)
+        if self.tap is not None and kind is not ev.Progressed:  # which the next one replaces
+            self.tap(event)
         if kind is ev.RunOpened:
             self._open(event)  # type: ignore[arg-type]
             return

@@ -50,11 +50,11 @@ class Interface:
         self, name: str, inputs: Mapping[str, tuple[Any, Any]], outputs: Mapping[str, Any], signature: inspect.Signature,
         returns: Any = EMPTY,
     ) -> None:  # fmt: skip
-        self.name = name
-        self.inputs = dict(inputs)
-        self.outputs = dict(outputs)
-        self.signature = signature
-        self.returns = returns
+        self.name: str = name
+        self.inputs: dict[str, tuple[Any, Any]] = dict(inputs)
+        self.outputs: dict[str, Any] = dict(outputs)
+        self.signature: inspect.Signature = signature
+        self.returns: Any = returns
         self._compile()
 
     @classmethod

@@ -27,12 +27,12 @@ class Recorded:
     __slots__ = ("id", "open", "tasks", "text")
 
     def __init__(self, row: int) -> None:
-        self.id = row
-        self.open = True
+        self.id: int = row
+        self.open: bool = True
         #: Tasks whose version is recorded.
         self.tasks: set[str] = set()
         #: Characters of logs and reports so far.
-        self.text = 0
+        self.text: int = 0
 
 
 def write(db: Any, found: Recorded, events: list[ev.Event]) -> int:

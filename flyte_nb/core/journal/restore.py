@@ -277,7 +277,7 @@ class _Earlier(RunControl):
         if run.ended is not None or not past.is_elsewhere(run):
             self.finished.set()
         if run.kind != "cell":
-            self.task = REGISTRY.latest(run.title)
+            self.task: Any = REGISTRY.latest(run.title)
 
     @property
     def record(self) -> RunRecord | None:

@@ -15,7 +15,7 @@ from flyte_nb.core.transport import trust
 from flyte_nb.core.transport.blobs import content_of
 from flyte_nb.core.transport.payload import Packed, Payload, nbytes, opened
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Largest value kept: one must not push out everything else.
 MAX_VALUE_BYTES = 512 * 1024**2

@@ -27,20 +27,20 @@ class LocalEngine:
     home = "local"
 
     def __init__(self) -> None:
-        self.thread = LoopThread("flyte-local")
-        self.store = RunStore()
-        self.executor = InlineExecutor(self.thread.loop, self.store.append)
-        self.answers = Answers()
-        self.retained = Retained()
-        self.replay = Replay(self.store, self.retained)
+        self.thread: LoopThread = LoopThread("flyte-local")
+        self.store: RunStore = RunStore()
+        self.executor: InlineExecutor = InlineExecutor(self.thread.loop, self.store.append)
+        self.answers: Answers = Answers()
+        self.retained: Retained = Retained()
+        self.replay: Replay = Replay(self.store, self.retained)
         self.replay.serve(self.answers)
-        self.cache = CacheService(self.thread.post, self.store)
+        self.cache: CacheService = CacheService(self.thread.post, self.store)
         self.cache.serve(self.answers)
-        self.controller = Controller(
+        self.controller: Controller = Controller(
             self.executor, self.store.append, LoopClock(self.thread.loop), home=self.answers, retained=self.retained,
             cache=CacheClient(self.answers, self.home),
         )  # fmt: skip
-        self.gateway = Gateway(self.thread.loop, self.controller, blocking=WAITS.waiting)
+        self.gateway: Gateway = Gateway(self.thread.loop, self.controller, blocking=WAITS.waiting)
         self.executor.gateway, self.executor.controller = self.gateway, self.controller
         conditions.serve(self.answers, self)
         self._names = itertools.count(1)

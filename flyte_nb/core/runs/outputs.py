@@ -33,7 +33,8 @@ class ActionOutputs(tuple[Any, ...], AsDict):  # noqa: SLOT001 - as Flyte's
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from flyte_nb.core.runs import run_proxy
 from flyte_nb.core.runs.defaults import info_for
@@ -16,6 +17,27 @@ from flyte_nb.core.tasks.context import of_task
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.values.aio import blocking
 from flyte_nb.errors import RuntimeUserError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Start(Protocol):
+    """`run`, as type checkers see it: the arguments are the task's, and awaiting the run gives what the task does."""
+
+    @overload
+    def __call__(self, task: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    @overload
+    def __call__(self, task: Task[P, T], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    def __call__(self, task: Any, *args: Any, **kwargs: Any) -> Run[Any]:
+        """Run a task."""
+
+    @overload
+    async def aio(self, task: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    @overload
+    async def aio(self, task: Task[P, T], *args: P.args, **kwargs: P.kwargs) -> Run[T]: ...
+    async def aio(self, task: Any, *args: Any, **kwargs: Any) -> Run[Any]:
+        """The same, awaited."""
 
 
 class _Runner:
@@ -81,17 +103,22 @@ def with_runcontext(mode: str | None = None, **options: Any) -> _Runner:
     return _Runner({"mode": mode, **options})
 
 
-@blocking
-def run(task: Any, *args: Any, **kwargs: Any) -> Run:
-    """Run a task as a run of its own; on a cluster, returns at once.
+if TYPE_CHECKING:
+    #: Run a task as a run of its own; on a cluster, returns at once.
+    run: Start
+else:
 
-    Args:
-        task: The task.
-        *args: Its arguments.
-        **kwargs: Its arguments.
+    @blocking
+    def run(task: Any, *args: Any, **kwargs: Any) -> Run:
+        """Run a task as a run of its own; on a cluster, returns at once.
 
-    Raises:
-        TypeError: `task` is no task.
-        errors.ArgumentError: The arguments do not fit.
-    """
-    return _Runner({}).run(task, *args, **kwargs)
+        Args:
+            task: The task.
+            *args: Its arguments.
+            **kwargs: Its arguments.
+
+        Raises:
+            TypeError: `task` is no task.
+            errors.ArgumentError: The arguments do not fit.
+        """
+        return _Runner({}).run(task, *args, **kwargs)

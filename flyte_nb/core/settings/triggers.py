@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from flyte_nb.core.settings.validate import MAX_DESCRIPTION, check_texts, whole_number
+from flyte_nb.core.settings.validate import MAX_DESCRIPTION, check_texts, names_options, whole_number
 from flyte_nb.notify import NamedRule, Notification, check_notifications
 
 
@@ -23,11 +23,12 @@ class _Placeholder:
     def __repr__(self) -> str:
         return self._name
 
-    __reduce__ = __repr__
+    def __reduce__(self) -> str:
+        return self._name
 
 
-TriggerTime: Final = _Placeholder("TriggerTime")
-TriggeredArtifact: Final = _Placeholder("TriggeredArtifact")
+TriggerTime: Final[_Placeholder] = _Placeholder("TriggerTime")
+TriggeredArtifact: Final[_Placeholder] = _Placeholder("TriggeredArtifact")
 #: Fields of a crontab line, with their smallest and largest numbers.
 _CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
 _WORDS = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
@@ -57,12 +58,13 @@ def _timezones() -> frozenset[str]:
     return frozenset({"UTC", *zoneinfo.available_timezones()})
 
 
+@names_options
 @dataclass(frozen=True)
 class Cron:
     """Fire at the times of a crontab line. No effect here: nothing runs on a schedule.
 
     Args:
-        expression: Five fields, "0 * * * *" say, or a word such as "@daily".
+        expression: Five fields, ``0 * * * *`` say, or a word such as "@daily".
         timezone: Name of the time zone.
 
     Raises:
@@ -97,6 +99,7 @@ class Cron:
         return f"Cron Trigger: {self.timezone_expression}"
 
 
+@names_options
 @dataclass(frozen=True)
 class FixedRate:
     """Fire every so many minutes. No effect here: nothing runs on a schedule.
@@ -122,6 +125,7 @@ class FixedRate:
         return f"FixedRate Trigger: every {self.interval_minutes} minutes{start}"
 
 
+@names_options
 @dataclass(frozen=True, init=False)
 class OnArtifact:
     """Fire when an artifact appears. No effect here: there are no artifacts."""
@@ -137,6 +141,7 @@ class OnArtifact:
 Automation: TypeAlias = Cron | FixedRate | OnArtifact
 
 
+@names_options
 @dataclass(frozen=True)
 class Trigger:
     """When Flyte would start a task by itself. No effect here: nothing runs on a schedule.

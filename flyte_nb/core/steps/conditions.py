@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from flyte_nb.core.control.calls import Call, ResumePoint, Settled
 from flyte_nb.core.control.gateway import Gateway
@@ -30,7 +30,7 @@ from flyte_nb.core.transport.payload import dumps
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.aio import Dual
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 PromptType = Literal["text", "markdown"]
 #: What an answer may be.
@@ -45,9 +45,10 @@ class ConditionTask(TaskTemplate[..., Any]):
     """Stand-in for the task in a condition's call."""
 
     def __init__(self, name: str, timeout_s: float | None) -> None:
-        self.name = self.short_name = name
+        self.name = name
+        self.short_name: str = name
         limit = Timeout(deadline=dt.timedelta(seconds=timeout_s)) if timeout_s is not None else Timeout()
-        self.config = TaskConfig(short_name=name, timeout=limit)
+        self.config: TaskConfig = TaskConfig(short_name=name, timeout=limit)
 
 
 class _PendingAnswer:
@@ -163,7 +164,7 @@ class Condition:
     async def _wait_aio(self) -> Any:
         return await self._pending().wait_aio()
 
-    wait = Dual(_wait, _wait_aio, name="wait")
+    wait: ClassVar[Dual[[Any], Any]] = Dual(_wait, _wait_aio, name="wait")
 
     def _pending(self) -> _PendingAnswer:
         if self._answer is None:

@@ -30,12 +30,12 @@ class Step:
         name: Name of its action.
         task: What is shown in place of a task's name.
         label: Text of the call.
-        kind: "trace" or "sleep".
+        kind: "trace", "sleep" or "dask".
     """
 
     def __init__(self, context: Context, name: str, task: str, label: str, kind: str = "trace") -> None:
         self.context = context
-        self.run = context.run.name
+        self.run: str = context.run.name
         self.name = name
         #: What an earlier attempt of the task left of it: its result, or the state to resume it from; None: it is new.
         self.found: Payload | ResumePoint | None = context.scope.records.get(name)
@@ -64,6 +64,11 @@ class Step:
         """An attempt at it begins."""
         self._began = at
         self._emit(ev.AttemptStarted(self.run, self.name, self._attempt, at))
+
+    def note(self, at: float, text: str) -> None:
+        """Show how far it is."""
+        self._seq += 1
+        self._emit(ev.ActionNoted(self.run, self.name, self._seq, Phase.RUNNING, at, text, self._attempt))
 
     def end(
         self, phase: Phase, at: float, error: ErrorNote | None = None, output: bytes | None = None, preview: str = ""

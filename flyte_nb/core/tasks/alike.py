@@ -46,6 +46,7 @@ def may_be_rows(context: Context, task: Any) -> bool:
     limits = config.timeout
     return (
         context.gateway.takes_rows
+        and not task.is_stream
         and not (context.custom or context.scope.records or run.recovers or run.max_action_concurrency)
         and (run.disable_run_cache or not config.cache.is_enabled())
         and limits.deadline_s is None
@@ -98,7 +99,7 @@ class RowMaker:
             asyncio.CancelledError: As of `flyte_nb.core.tasks.prepare.prepare`.
         """
         context = self._context
-        if context.scope.stopped:
+        if context.scope.stopped is not None and context.scope.stopped():
             raise asyncio.CancelledError(STOPPED) from None
         keys, made = list[bytes](), list[Any]()
         with contextlib.suppress(Exception):  # made once more, as a call of its own, it says so
@@ -176,7 +177,7 @@ class Burst:
         """Make one more call; None if it must be made alone, where what is wrong with it is said."""
         if self._may_be_rows is None:
             self._may_be_rows = may_be_rows(self._context, self._task)
-        if not self._may_be_rows:
+        if not self._may_be_rows or self._context.scope.stopped is not None:
             return None
         try:
             code = code_of(self._context.gateway, self._task)
@@ -212,7 +213,7 @@ class Burst:
         maker, self._maker = self._maker, None
         if maker is None or not self._calls:
             return
-        if self._context.scope.stopped:
+        if self._context.scope.stopped is not None:  # since they were called
             for call in self._calls:
                 call.ticket = False
                 call.future.cancel(STOPPED)

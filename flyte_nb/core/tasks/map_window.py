@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from typing import Any
 
 from flyte_nb.core.control.calls import RESULT, Settled
@@ -66,14 +66,14 @@ class Target:
         self.args: tuple[Any, ...] = partial.args if partial else ()
         self.kwargs: dict[str, Any] = partial.keywords if partial else {}
         #: Whether no code of the user's runs between one input and the next, which could change what the task sees.
-        self.plain = False
+        self.plain: bool = False
         #: Whether the number of inputs is known before they are taken; it, as far as it is.
-        self.sized = True
-        self.count = 0
+        self.sized: bool = True
+        self.count: int = 0
         if partial:
             self._check_partial()
         for each in iterables:
-            if not isinstance(each, Iterable) and not hasattr(type(each), "__getitem__"):
+            if not isinstance(each, Iterable | AsyncIterable) and not hasattr(type(each), "__getitem__"):
                 raise TypeError(
                     f"flyte.map takes iterables of inputs for {task.name}, not {repr_with_type(each)}. Bind what is the "
                     f"same in all calls: functools.partial({task.short_name}, ...)."
@@ -131,9 +131,9 @@ class Window:
         #: Results by index that came before their turn.
         self.done: dict[int, Settled] = {}
         self.tickets: dict[int, Ticket] = {}
-        self.submitted = 0
+        self.submitted: int = 0
         #: Whether the inputs are used up.
-        self.exhausted = False
+        self.exhausted: bool = False
         #: The task as it is for the calls of one batch.
         self._code: CodeVersion | None = None
         #: Calls that were handed over as rows, by the index of the first; without those that all results were taken of.
@@ -329,7 +329,7 @@ class Window:
 
     def _broken_off(self) -> bool:
         """Whether a person has stopped the map, who does not wait for what is out. A stopped cell's is cancelled anyway."""
-        if not self._context.scope.stopped:
+        if self._context.scope.stopped is None:
             if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 return False
             self.cancel(lambda: None)

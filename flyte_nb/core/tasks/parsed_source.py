@@ -24,7 +24,7 @@ class Tree:
     """A parsed file: who is whose parent, and what stands at a place."""
 
     def __init__(self, source: str) -> None:
-        self.root = ast.parse(source)
+        self.root: ast.Module = ast.parse(source)
         self.parent: dict[ast.AST, ast.AST] = {}
         self._uses: dict[tuple[ast.AST, str], list[ast.Name]] = {}
         self._by_end: dict[tuple[int, int], list[ast.expr | ast.For]] = {}

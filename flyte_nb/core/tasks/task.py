@@ -14,7 +14,7 @@ import operator
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb import errors
@@ -30,13 +30,15 @@ from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import STOPPED, prepare
+from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
 from flyte_nb.core.values.code_hash import code_version, function_version
 from flyte_nb.core.values.value_hash import content_hash
 
 P = ParamSpec("P")
-R = TypeVar("R")
+#: Covariant: checkers call an ``async def`` function's result by different names (`Coroutine`, `CoroutineType`).
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -45,11 +47,11 @@ def _attribute(path: str, doc: str) -> Any:
     return property(operator.attrgetter(path), doc=doc)
 
 
-class TaskTemplate(Generic[P, R]):
+class TaskTemplate(Generic[P, R_co]):
     """Base of everything that can be called as a task; ``isinstance(t, flyte.TaskTemplate)`` is true of all tasks."""
 
 
-class Task(TaskTemplate[P, R]):
+class Task(TaskTemplate[P, R_co]):
     """What ``@env.task`` makes of a function.
 
     Attributes:
@@ -60,21 +62,23 @@ class Task(TaskTemplate[P, R]):
         unannotated: Whether it lacks annotations that Flyte wants; False on workers.
     """
 
-    unannotated = False
+    unannotated: bool = False
+    #: Whether its function yields (`flyte_nb.core.streams.stream_task`).
+    is_stream: bool = False
 
-    def __init__(self, *, func: Callable[P, R], name: str, env: Environment | None, config: TaskConfig) -> None:
+    def __init__(self, *, func: Callable[P, R_co], name: str, env: Environment | None, config: TaskConfig) -> None:
         self.func = func
         self.name = name
         self.config = config
-        self.is_async = callables.is_async(func)
-        self.interface = Interface.of(func, task=name)
+        self.is_async: bool = callables.is_async(func)
+        self.interface: Interface = Interface.of(func, task=name)
         if are_missing(func, name, self.interface.signature):
             self.unannotated = True
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
         #: (What a partial or an object holds stands before the code's digits, which an edit changes and nothing else.)
         held = f"{callables.state_digits(func)}:" if callables.holds_state(func) else ""
-        self.identity = f"{name}:{self.interface.signature_text()}:{held}{function_version(func)}"
-        self.ignored_inputs = config.cache.ignored_inputs
+        self.identity: str = f"{name}:{self.interface.signature_text()}:{held}{function_version(func)}"
+        self.ignored_inputs: tuple[str, ...] | str = config.cache.ignored_inputs
         #: What `override` changed; empty on a worker.
         self.overrides: dict[str, Any] = {}
         #: On a worker, those that came with its code.
@@ -84,7 +88,7 @@ class Task(TaskTemplate[P, R]):
         #: The reading of its module that made it: an `importlib.reload` makes another.
         self._reading = getattr(sys.modules.get(getattr(func, "__module__", "")), "__spec__", None)
         #: What `override` made of it: they follow when it is made anew.
-        self.copies: weakref.WeakSet[Task[P, R]] = weakref.WeakSet()
+        self.copies: weakref.WeakSet[Task[P, R_co]] = weakref.WeakSet()
         self._env = env
         #: Computed where the function is at hand, and carried along: a worker has no notebook to read the source from.
         self._code_version = ""
@@ -93,12 +97,13 @@ class Task(TaskTemplate[P, R]):
 
     def _dress(self) -> None:
         #: Names of the inputs, in order.
-        self.input_names = tuple(self.interface.inputs)
+        self.input_names: tuple[str, ...] = tuple(self.interface.inputs)
         if hasattr(self.func, "__name__"):
             functools.update_wrapper(self, self.func)
         else:  # an object, whose attributes are its own, or a partial
             functools.update_wrapper(self, self.func, updated=())
-            self.__name__ = self.__qualname__ = callables.name_of(self.func)
+            self.__name__: str = callables.name_of(self.func)
+            self.__qualname__ = self.__name__
             if isinstance(self.func, functools.partial):
                 self.__doc__ = self.func.func.__doc__
         if self.is_async:
@@ -107,7 +112,7 @@ class Task(TaskTemplate[P, R]):
 
     # -- calling --------------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the task.
 
         Inside a run: an ``async def`` task gives a coroutine that submits an action when it first runs, and so does a
@@ -139,6 +144,8 @@ class Task(TaskTemplate[P, R]):
     def _watched(self, scope: CallScope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """A call in a cell: it is reported if it is never awaited, or its error never looked at."""
         watch = scope.watch
+        if scope.stopped is not None:
+            scope.stopped()  # looks: where the call is made counts, also if an asyncio task of its own awaits it
         token = watch.token()
         coroutine = self._watched_submit(scope, token, args, kwargs)
         coroutine.__qualname__ = self.name + "(...)"  # type: ignore[attr-defined]  # `flyte_nb.kernel.cells.unawaited` knows it by that
@@ -149,7 +156,7 @@ class Task(TaskTemplate[P, R]):
         __tracebackhide__ = True
         watch = scope.watch
         made = watch.begun(token)
-        if scope.stopped:  # as do thousands of its siblings
+        if scope.stopped is not None and scope.stopped():  # as do thousands of its siblings
             raise asyncio.CancelledError(STOPPED) from None
         try:
             return await self._submit(args, kwargs)
@@ -177,8 +184,12 @@ class Task(TaskTemplate[P, R]):
     @overload
     def aio(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
     @overload
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
-    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+    def aio(self: Task[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
+    async def aio(  # type: ignore[misc]
+        self, *args: Any, **kwargs: Any
+    ) -> Any:
         """Call the task from async code, be it ``def`` or ``async def``.
 
         Example:
@@ -191,7 +202,7 @@ class Task(TaskTemplate[P, R]):
             return await self.func(*args, **kwargs)  # type: ignore[misc]
         return await asyncio.to_thread(self.func, *args, **kwargs)
 
-    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function itself, in this process: no action, no record."""
         return self.func(*args, **kwargs)
 
@@ -259,7 +270,7 @@ class Task(TaskTemplate[P, R]):
         except AttributeError:
             raise AttributeError(f"task {self.name} has no attribute {name!r}") from None
 
-    def override(self, **changes: Any) -> Task[P, R]:
+    def override(self, **changes: Any) -> Task[P, R_co]:
         """A copy of the task with other settings; the original is untouched.
 
         Args:
@@ -273,7 +284,7 @@ class Task(TaskTemplate[P, R]):
         Example:
             >>> await train.override(retries=3)(data)
         """
-        other: Task[P, R] = object.__new__(type(self))
+        other: Task[P, R_co] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.config = self.config.overridden(**changes)
         other.overrides = {**self.overrides, **changes}
@@ -284,7 +295,7 @@ class Task(TaskTemplate[P, R]):
             other._cache_version = ""
         return other
 
-    def became(self, new: Task[P, R]) -> None:
+    def became(self, new: Task[P, R_co]) -> None:
         """Become another task of the same name, if an edited module was read again: who imported this one by name has that.
 
         The same is done to functions and classes by IPython's ``%autoreload``. A task that a notebook defines again, or that
@@ -305,7 +316,7 @@ class Task(TaskTemplate[P, R]):
 
     # -- travelling -----------------------------------------------------------------------------------------------
 
-    def __get__(self, instance: object, owner: type | None = None) -> Task[P, R]:
+    def __get__(self, instance: object, owner: type | None = None) -> Task[P, R_co]:
         # What has it counts as a function where functions are described: `help(task)` shows signature and docstring.
         return self
 
@@ -352,6 +363,9 @@ def _refuse_or_warn(task: Task[..., Any], context: Context) -> None:
 _TRAVELS = frozenset(
     {"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env", "_code_version", "_cache_version"}
 )  # fmt: skip
+
+
+CALLS.update(vars(Task)[name].__code__ for name in ("aio", "_submit", "_watched_submit"))
 
 
 def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:

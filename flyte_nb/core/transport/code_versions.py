@@ -44,9 +44,9 @@ class CodeVersion:
 
     def __init__(self, name: str, payload: Payload) -> None:
         #: A hash of its content.
-        self.id = name
+        self.id: str = name
         #: The task, pickled by value.
-        self.payload = payload
+        self.payload: Payload = payload
 
     def __repr__(self) -> str:
         return f"<CodeVersion {self.id}>"

@@ -120,7 +120,7 @@ class LazyImports:
         #: Names of what is not found: it may be created, or ``sys.path`` extended.
         self._missing: list[str] = []
         #: ``sys.path``, and the working directory where that counts.
-        self.path = sys_path()
+        self.path: list[str] = sys_path()
         self._own, self._finders = list(sys.path), _FINDER.path
         self._folder = os.getcwd()  # noqa: PTH109
         queue = sorted({name for function in functions for name in _imports_of(function)})

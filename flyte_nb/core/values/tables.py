@@ -11,7 +11,7 @@ from typing import Any
 
 from flyte_nb.core.values import redact
 
-logger = logging.getLogger("flyte")
+logger: logging.Logger = logging.getLogger("flyte")
 
 #: Rows and columns of a table: the first and the last ones.
 MAX_ROWS, MAX_COLUMNS = 20, 20

@@ -30,7 +30,7 @@ class Unsettled:
         self.by_key: dict[Key, QueuedAttempt] = {}
         #: Rows that have not all ended, by their number.
         self.rows: dict[int, QueuedRows] = {}
-        self.collector = GcPacing()
+        self.collector: GcPacing = GcPacing()
 
     def add(self, attempt: QueuedAttempt) -> None:
         """Take an attempt in."""
@@ -55,7 +55,7 @@ class Unsettled:
             attempt = self.take(key)
             if attempt is None:
                 continue
-            if away(outcome):
+            if away(outcome.value):
                 self._fetcher.result(outcome, attempt.done)
             else:
                 attempt.done(outcome)
@@ -84,7 +84,7 @@ class Losses:
         #: Workers lost last: the roster may name them for a moment longer.
         self.workers: deque[str] = deque(maxlen=64)
         #: When a worker was lost last (`time.monotonic`); 0 for never.
-        self.last_at = 0.0
+        self.last_at: float = 0.0
         #: When a group lost attempts, by its name.
         self._suspects: dict[str, float] = {}
 

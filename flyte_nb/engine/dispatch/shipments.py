@@ -29,12 +29,12 @@ class Shipment:
     __slots__ = ("at", "code", "task", "unsettled")
 
     def __init__(self, task: str, code: CodeVersion) -> None:
-        self.task = task
-        self.code = code
+        self.task: str = task
+        self.code: CodeVersion = code
         #: Workers that have it.
         self.at: set[str] = set()
         #: Attempts of it, queued or sent.
-        self.unsettled = 0
+        self.unsettled: int = 0
 
     def __repr__(self) -> str:
         return f"<Shipment {self.code.id} of {self.task} [{len(self.at)} workers, {self.unsettled} unsettled]>"

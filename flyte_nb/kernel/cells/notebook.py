@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flyte_nb.core.history.store import RunRecord
@@ -77,15 +78,17 @@ class Notebook:
         self, ip: Any, on_widget_message: Callable[..., object], details: Callable[[Any, RunRecord], Details],
         buttons: Callable[[], Mapping[str, Callable[[Any, str, Mapping[str, Any]], Any]]],
     ) -> None:  # fmt: skip
-        self.cells = CellTracker(ip)
-        self.output = CellOutput(ip)
-        self.names = CellNames(ip)
-        self.unawaited = UnawaitedCalls(ip, self.names)
-        self.waits = Waits(ip)
+        self.cells: CellTracker = CellTracker(ip)
+        self.output: CellOutput = CellOutput(ip)
+        self.names: CellNames = CellNames(ip)
+        self.unawaited: UnawaitedCalls = UnawaitedCalls(ip, self.names)
+        self.waits: Waits = Waits(ip)
         self.on_widget_message = on_widget_message
         self.details = details
         self.buttons = buttons
         self._attended = False
+        #: The cell that has ended while its idle message has not gone out: a runner still takes what is sent for it.
+        self._ending: Cell | None = None
         #: Outputs that were updated between cells, by display id: sent with the next cell (see `CellDisplay.update`).
         self._late: dict[str, Mapping[str, Any]] = {}
 
@@ -103,6 +106,15 @@ class Notebook:
             display_id, bundle = self._late.popitem()
             self.output.update(self.cells.current, bundle, display_id=display_id)
 
+    @contextlib.contextmanager
+    def ends(self, cell: Cell) -> Iterator[None]:
+        """What is shown in this block still belongs to a cell that has ended."""
+        self._ending = cell
+        try:
+            yield
+        finally:
+            self._ending = None
+
     def _restore_names(self) -> None:
         """Put back what a notebook is lost without, where ``del`` has taken all of its variables away."""
         names = self.cells.ip.user_ns
@@ -113,7 +125,7 @@ class Notebook:
 
     def update(self, cell: Cell | None, bundle: Mapping[str, Any], display_id: str) -> None:
         """Replace an output of a cell, which may have ended."""
-        running = self.cells.current
+        running = self.cells.current or self._ending
         if self._attended or running is cell:
             self.output.update(cell, bundle, display_id=display_id)
         elif WIDGET_MIME not in bundle:

@@ -24,7 +24,7 @@ from flyte_nb.views.printed.page import HtmlPage
 from flyte_nb.views.run_model import RunModel
 from flyte_nb.views.surface import UPDATE_EVERY, Display, Mode, OnMessage, Output
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds after which an open run gets its live view; before, and for quick runs of one action, a line of HTML will do:
 #: a widget costs 100 kB per cell.
@@ -71,7 +71,7 @@ class LiveWidget(HtmlPage):
     ) -> None:  # fmt: skip
         super().__init__(model, display)
         self.mode = Mode.WIDGET
-        self.patches = PatchStream(model)
+        self.patches: PatchStream = PatchStream(model)
         self._replies = Replies(self.patches, details, self._send)
         self._on_message = on_message
         self._control = control
@@ -128,7 +128,7 @@ class LiveWidget(HtmlPage):
             if self._widget is None:
                 self.mode = Mode.HTML
             else:
-                self.uid = self._widget.uid
+                self.uid: Any = self._widget.uid
         self._deadline = time.monotonic() + ANSWER_WITHIN
         bundle = self._bundle()
         for output in outputs or self.outputs:
@@ -256,7 +256,7 @@ class LiveWidget(HtmlPage):
         fell_back = self.mode is Mode.HTML and self._widget is not None and not self._closed
         if fell_back and self._returns < MAX_RETURNS:
             self._returns += 1
-            self.mode = Mode.WIDGET
+            self.mode: Mode = Mode.WIDGET
             self.offer()
         self._send_message(self.patches.snapshot())
         if self._closed or page:
@@ -269,7 +269,7 @@ class LiveWidget(HtmlPage):
         message = self.patches.patch(force=force, last=last)
         if message is None:
             return 0
-        self.refresh_at = now + BEAT_EVERY
+        self.refresh_at: float = now + BEAT_EVERY
         return self._send_message(message)
 
     def _send_message(self, message: Message) -> int:

@@ -84,9 +84,9 @@ class PatchStream:
     def __init__(self, model: RunModel) -> None:
         self.model = model
         self.record = model.record
-        self.interests = Interests()
-        self.workers = rows.Workers()
-        self.seq = 0
+        self.interests: Interests = Interests()
+        self.workers: rows.Workers = rows.Workers()
+        self.seq: int = 0
         self._throughput = Throughput()
         #: Keys of groups that were sent.
         self._sent: set[str] = set()

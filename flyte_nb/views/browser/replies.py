@@ -17,7 +17,7 @@ from flyte_nb.views.browser.rows import Json, labels, log_line, row
 from flyte_nb.views.run_model import LOG_CHARS, NamedLine
 from flyte_nb.views.words import cut
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Longest text of one field in a detail (a preview, a local variable), in characters.
 FIELD_CHARS = 20_000

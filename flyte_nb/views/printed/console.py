@@ -34,7 +34,7 @@ class ConsoleTree(Surface):
 
     def __init__(self, model: RunModel, stream: TextIO) -> None:
         super().__init__(model)
-        self.console = Console(file=stream, highlight=False, markup=False)
+        self.console: Console = Console(file=stream, highlight=False, markup=False)
         self._live = self._new_live()
         self._started = False
         #: Whether something else is being printed: nothing is drawn meanwhile.

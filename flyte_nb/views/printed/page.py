@@ -30,9 +30,9 @@ class HtmlPage(Surface):
 
     def __init__(self, model: RunModel, display: Display | None) -> None:
         super().__init__(model)
-        self.outputs = [Output(display)] if display is not None else []
+        self.outputs: list[Output] = [Output(display)] if display is not None else []
         #: When an update is sent even without news, on the monotonic clock.
-        self.refresh_at = 0.0
+        self.refresh_at: float = 0.0
 
     def interval(self) -> float:
         """Seconds to the next update at least."""

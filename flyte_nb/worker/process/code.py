@@ -45,7 +45,7 @@ class InForce:
 
     def __init__(self) -> None:
         self.version: TravellingCode | None = None
-        self.guard = threading.RLock()
+        self.guard: threading.RLock = threading.RLock()
 
 
 class CodeStore:
@@ -135,8 +135,9 @@ class CodeStore:
             try:
                 found = loads_code(version.payload)
             except Exception as exc:
+                remedy = f". Install {exc.name} on the workers" if isinstance(exc, ImportError) and exc.name else ""
                 raise CodeNotLoadedError(
-                    f"the code of the task cannot be loaded here: {type(exc).__name__}: {exc}"
+                    f"the code of the task cannot be loaded here: {type(exc).__name__}: {exc}{remedy}"
                 ) from exc
             if not isinstance(found, TravellingCode):
                 return Copy(found)

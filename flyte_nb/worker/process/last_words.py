@@ -30,7 +30,7 @@ class LastWords:
     """
 
     def __init__(self, worker: Any, owns_process: bool) -> None:
-        self.path = Path(worker.local_directory) / "flyte-nb-slots"
+        self.path: Path = Path(worker.local_directory) / "flyte-nb-slots"
         self.box: BlackBox | None = None
         self._nanny = bool(worker.nanny)
         self._owns_process = owns_process

@@ -53,9 +53,9 @@ class LogFile:
         self._first = self._last = 0
         self._size = 0
         self._lock = threading.RLock()
-        self.bytes = 0
+        self.bytes: int = 0
         #: Bytes dropped between the first segment and the others.
-        self.lost = 0
+        self.lost: int = 0
         #: Bytes that could not be written, and why.
         self._missing = 0
         self._why = ""

@@ -59,7 +59,7 @@ class _Watched:
         self.values: list[Any] = []
         self.cells: list[types.CellType] = []
         #: Whether a function of it binds globals anew.
-        self.binds = False
+        self.binds: bool = False
         self._seen: set[int] = set()
         self._first = task.func
         self._walk(task.func)
@@ -216,13 +216,13 @@ class Copy:
         self.activate = activate
         #: Where it is given back.
         self.state: TaskState
-        self.watched = _Watched(task, modules)
+        self.watched: _Watched = _Watched(task, modules)
         #: What names were bound to, and cells held.
         self._spaces = [(space, tuple(space.values())) for space in self.watched.spaces]
         self._cells = [(cell, _content(cell)) for cell in self.watched.cells]
         self._prints = [(value, fingerprint(value)) for value in self.watched.values]
         #: Generators of random numbers among its globals, with their states.
-        self.generators = seeds.generators(self.watched.values)
+        self.generators: list[tuple[Any, bytes]] = seeds.generators(self.watched.values)
 
     @property
     def is_exclusive(self) -> bool:
