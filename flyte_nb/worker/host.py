@@ -315,7 +315,7 @@ class Host:
 
     def _look_at_lanes(self) -> None:
         for lane in list(self.lanes.values()):
-            if lane.outcomes or lane.row_ends:
+            if lane.outcomes or lane.rows:
                 lane.report()
             if lane.stuck:
                 lane.handed_back = True  # first: its thread may go on at any moment

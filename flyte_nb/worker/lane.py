@@ -20,12 +20,11 @@ from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.core.transport.payload import SMALL_BYTES
 from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.process.code import CodeNotLoadedError
 from flyte_nb.worker.process.soundness import escaped_from, intact
-from flyte_nb.worker.rows import LaneQueue, QueuedBundle, RowEnd, taken
+from flyte_nb.worker.rows import LaneQueue, QueuedBundle, RowEnd, RowReports, taken
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
@@ -115,10 +114,8 @@ class LaneThread:
         self.location: tuple[str, int, str] = (host.address, os.getpid(), lane_id[-6:])
         #: Ended and not yet reported. The thread appends; it and the host's loop take away.
         self.outcomes: deque[Outcome] = deque()
-        #: The same of rows: those that ended well; those that did not, whose outcomes are above; those that printed.
-        self.row_ends: deque[RowEnd] = deque()
-        self._alone: deque[tuple[int, int]] = deque()
-        self._wrote: deque[Key] = deque()
+        #: The same of rows.
+        self.rows: RowReports = RowReports()
         self._reported_at = 0.0
         #: Counters as reported last: started, finished, blocked.
         self._reported: tuple[int, int, bool] = (0, 0, False)
@@ -248,24 +245,14 @@ class LaneThread:
                 RuntimeError("modules that flyte_nb needs were removed, or replaced"), f"the end of {self.id}"
             )
         self.finished += 1
-        row = work.row
-        if row is not None and printed:
-            self._wrote.append(work.key)
-        if row is None:
-            self.outcomes.append(outcome)
-        elif outcome.kind == "ok" and type(outcome.value) is bytes and len(outcome.value) <= SMALL_BYTES:
-            self.row_ends.append(
-                (*row, outcome.started_at, outcome.ended_at, outcome.busy, outcome.value, outcome.preview)
-            )
-        else:
-            self._alone.append(row)
+        if work.row is None or not self.rows.note(work.row, work, outcome, printed):
             self.outcomes.append(outcome)
         if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
             self.report()
 
     def report(self) -> None:
         """Report to the owner what ended and how far the lane is. Also from the host's loop."""
-        alone, ends, wrote = taken(self._alone), taken(self.row_ends), taken(self._wrote)
+        alone, ends, wrote = self.rows.take()
         outcomes = taken(self.outcomes)
         counters = (self.started, self.finished, self.blocked)
         if alone or ends or wrote:

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from flyte_nb.core.control.rows import Ends
-from flyte_nb.core.control.work import Location, Work
+from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.columns import DIGEST, label_in
+from flyte_nb.core.transport.payload import SMALL_BYTES
 from flyte_nb.engine.links.wire import Key, RowBundle
 
 
@@ -158,6 +159,35 @@ def taken(items: deque[_Item]) -> list[_Item]:
 
 #: How a row ended: number of the rows, row, began, ended, slot time, result, text of it if it is not plain.
 RowEnd = tuple[int, int, float, float, float, bytes, str]
+
+
+class RowReports:
+    """What rows of a lane did since it reported. Its thread adds; it and the host's loop take."""
+
+    def __init__(self) -> None:
+        self._ends: deque[RowEnd] = deque()
+        #: Those that ended otherwise than well, or with a large result: their outcomes are reported.
+        self._alone: deque[tuple[int, int]] = deque()
+        self._printed: deque[Key] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._ends)
+
+    def note(self, row: tuple[int, int], work: Work, outcome: Outcome, printed: int) -> bool:
+        """A row has ended; False if its outcome is to be reported as that of any other attempt."""
+        if printed:
+            self._printed.append(work.key)
+        if outcome.kind == "ok" and type(outcome.value) is bytes and len(outcome.value) <= SMALL_BYTES:
+            self._ends.append(
+                (*row, outcome.started_at, outcome.ended_at, outcome.busy, outcome.value, outcome.preview)
+            )
+            return True
+        self._alone.append(row)
+        return False
+
+    def take(self) -> tuple[list[tuple[int, int]], list[RowEnd], list[Key]]:
+        """Those that are attempts of their own from now on; how others ended; which have printed."""
+        return taken(self._alone), taken(self._ends), taken(self._printed)
 
 
 def ends_of(found: Iterable[RowEnd], location: Location) -> list[tuple[int, Ends]]:
