@@ -19,7 +19,7 @@ from flyte_nb.core.control.calls import Call, Settled, TaskSpec
 from flyte_nb.core.control.flight import ActionInFlight, Deliver
 from flyte_nb.core.control.work import NOWHERE, Location, Outcome, Work
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.columns import DIGEST, label_in
+from flyte_nb.core.history.columns import DIGEST, find_in, label_in
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
 
@@ -86,9 +86,7 @@ class Rows:
 
     def find(self, name: str) -> int:
         """The row of this name; -1 if there is none."""
-        return (
-            next((row for row in range(len(self)) if self.name(row) == name), -1) if name.endswith(self.suffix) else -1
-        )
+        return find_in(self.names, self.suffix, name)
 
     def call(self, row: int) -> Call:
         """A row as a call."""

@@ -56,6 +56,25 @@ def plain_value(data: bytes) -> Any:
     return _Plain(io.BytesIO(data)).load()
 
 
+def digest_of(name: str, suffix: str) -> bytes | None:
+    """The bytes of a name; None if it is no row's with this suffix."""
+    if len(name) != 2 * DIGEST + len(suffix) or not name.endswith(suffix):
+        return None
+    try:
+        return bytes.fromhex(name[: 2 * DIGEST])
+    except ValueError:
+        return None
+
+
+def find_in(names: bytes, suffix: str, name: str) -> int:
+    """The row of a name; -1 if there is none."""
+    digest = digest_of(name, suffix)
+    at = names.find(digest) if digest is not None else -1
+    while at > 0 and at % DIGEST:
+        at = names.find(digest, at + 1)  # type: ignore[arg-type]  # it was found
+    return at // DIGEST
+
+
 def label_in(labels: ev.Labels, inputs: bytes, row: int) -> str:
     """The label of a row."""
     if isinstance(labels, list):
@@ -120,21 +139,14 @@ class Columns:
 
     def find(self, name: str) -> int:
         """The row of this name; -1 if there is none."""
-        if not name.endswith(self.call.suffix) or len(name) != 2 * DIGEST + len(self.call.suffix):
-            return -1
-        try:
-            digest, names = bytes.fromhex(name[: 2 * DIGEST]), self.call.names
-        except ValueError:
-            return -1
+        names = self.call.names
         if self._index is None:
             self._finds += 1
             if self._finds < FINDS:
-                at = names.find(digest)
-                while at % DIGEST > 0 and at > 0:
-                    at = names.find(digest, at + 1)
-                return at // DIGEST
+                return find_in(names, self.call.suffix, name)
             self._index = {names[DIGEST * row : DIGEST * (row + 1)]: row for row in range(len(self))}
-        return self._index.get(digest, -1)
+        digest = digest_of(name, self.call.suffix)
+        return self._index.get(digest, -1) if digest is not None else -1
 
     def label(self, row: int) -> str:
         """As of `flyte_nb.core.values.describe.label_of`."""
