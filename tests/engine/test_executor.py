@@ -73,6 +73,9 @@ class FakeNetwork:
 
     send_now = send
 
+    def round_trip(self, address: str) -> float:
+        return 0.0
+
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         self.lanes.append((spec, prefer, only))
         return FakeFuture()
