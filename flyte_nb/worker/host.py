@@ -100,8 +100,9 @@ class Host:
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
-        #: Set while a lane has work.
+        #: Set as work comes for a lane, and when one had some when last looked at.
         self._busy = asyncio.Event()
+        self._worked_at = 0.0
         self._start(loop, answers_of)
 
     def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
@@ -303,15 +304,26 @@ class Host:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
         try:
             while True:
-                if not any(lane.queue or lane.bodies or lane.outcomes for lane in self.lanes.values()):
-                    self._busy.clear()
-                    with contextlib.suppress(TimeoutError):  # threads of attempts that have ended may print
-                        await asyncio.wait_for(self._busy.wait(), REST_S)
-                await asyncio.sleep(HAND_BACK_AFTER_S)
+                await self._pause()
                 self._look_at_lanes()
         except Exception as exc:
             self.failed(exc, "the watch over its lanes")
             raise
+
+    async def _pause(self) -> None:
+        """Until the next look: longer where no lane has had work for a while."""
+        time = asyncio.get_running_loop().time
+        lanes = self.lanes.values()
+        # An attempt may be between its lane's queue and its bodies, for as long as its code loads.
+        if any(lane.queue or lane.bodies or lane.outcomes or lane.started > lane.finished for lane in lanes):
+            self._busy.set()
+        if not self._busy.is_set() and time() - self._worked_at > REST_S:
+            with contextlib.suppress(TimeoutError):  # threads of attempts that have ended may print
+                await asyncio.wait_for(self._busy.wait(), REST_S)
+        if self._busy.is_set():
+            self._busy.clear()
+            self._worked_at = time()
+        await asyncio.sleep(HAND_BACK_AFTER_S)
 
     def _look_at_lanes(self) -> None:
         for lane in list(self.lanes.values()):

@@ -44,6 +44,8 @@ logger: logging.Logger = logging.getLogger("flyte")
 SWEEP_EVERY_S, REST_S = 0.2, 1.0
 #: Seconds per lane for which what lanes report is collected.
 DISPATCH_EVERY_S = 1e-5
+#: Seconds in which the link to a worker ends whose death Dask has told.
+LINK_ENDS_S = 1.0
 #: Seconds that idle lanes have to end when their owner is closed.
 CLOSE_IDLE_S = 0.5
 
@@ -241,7 +243,13 @@ class LanePool:
             exc = getattr(future, "_state", None) and future._state.exception  # Dask's own way to it is a coroutine  # noqa: SLF001 - Dask tells a cancelled future from a lost one here only
             if type(exc).__name__ != "KilledWorker":
                 error = ErrorNote("system", type(exc).__name__, f"{exc}")
-        if future.status in {"error", "cancelled", "lost"}:
+        if future.status not in {"error", "cancelled", "lost"}:
+            return
+        if error is None and lane.attempts and lane.address in self._network.links:
+            # The scheduler may know of a dead worker before its link has ended, behind all that it reported.
+            lane.closing = True
+            asyncio.get_running_loop().call_later(LINK_ENDS_S, self.drop, lane)
+        else:
             self.drop(lane, error)
 
     def drop(self, lane: Lane, error: ErrorNote | None = None) -> None:
