@@ -248,17 +248,23 @@ def forgotten_await(value: object) -> str:
 UNSENDABLE: dict[type, str] = {}
 
 
-def unsendable(value: object, depth: int = 4) -> str:
-    """What to write where a value of `UNSENDABLE` is given, or a container of such; "" if it is none."""
-    if type(value) in UNSENDABLE:
-        return UNSENDABLE[type(value)]
-    parts: Any = value if type(value) in (list, tuple, set, frozenset) else ()
-    if type(value) is dict:
-        parts = value.values()
-    if depth:
-        for each in itertools.islice(parts, MAX_SEARCHED):
-            if found := unsendable(each, depth - 1):
-                return found
+#: Values that are looked at for such: in each call with more than plain arguments.
+MAX_LOOKED_AT = 50
+
+
+def unsendable(value: object) -> str:
+    """What to write where a value of `UNSENDABLE` is given, or a container of such; "" if none is found."""
+    left: list[Any] = [value]
+    for _ in range(MAX_LOOKED_AT):
+        if not left:
+            return ""
+        each = left.pop()
+        if (kind := type(each)) in UNSENDABLE:
+            return UNSENDABLE[kind]
+        if kind is list or kind is tuple or kind is set or kind is frozenset:
+            left.extend(itertools.islice(each, MAX_LOOKED_AT))
+        elif kind is dict:
+            left.extend(itertools.islice(each.values(), MAX_LOOKED_AT))
     return ""
 
 
