@@ -22,7 +22,7 @@ from flyte_nb.core.values import redact
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
-    __slots__ = ("_sequences", "attachments", "records", "stopped", "watch")
+    __slots__ = ("_sequences", "attachments", "records", "refused", "stopped", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         self._sequences: dict[bytes, itertools.count[int]] = {}
@@ -34,6 +34,8 @@ class CallScope:
         self.watch: Any = None
         #: Tells, once the cell was stopped, whether it refuses a call that is made now: it starts nothing but clean-up.
         self.stopped: Callable[[], bool] | None = None
+        #: The id of the asyncio task that made the latest call which was refused.
+        self.refused = 0
 
     @property
     def has_called(self) -> bool:
