@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
 from flyte_nb.core.history.facts import Action, Phase, Progress, RunState
+from flyte_nb.core.history.store import Group
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import plain
 
@@ -195,6 +196,19 @@ def location(where: str) -> str:
     # ipykernel's name for the file of a cell; only the kernel whose cell it is knows the rest.
     known = wording.current().file(f"{tempfile.gettempdir()}{os.sep}ipykernel_{os.getpid()}{os.sep}{found[1]}")
     return known + where[found.end() :] if known.startswith("Cell ") else where
+
+
+def group_name(group: Group) -> str:
+    """As its author has named it, else its task's name without that of the environment."""
+    return group.label if group.named else group.label.rpartition(".")[2]
+
+
+def result_line(action: Action, limit: int = 120) -> str:
+    """What a row says of how an action ended: its error, or its result; "" while it goes on."""
+    error = error_line(action, limit)
+    if error or not action.phase.is_terminal:
+        return error
+    return cut(first_line(action.preview, limit), limit)
 
 
 def given_by_hand(action: Action) -> bool:

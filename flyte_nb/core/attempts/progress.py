@@ -69,8 +69,7 @@ class Progress:
             return self.done, self.total, self.text[:MAX_TEXT], self.unit
         outlet = body.outlet
         if outlet is not None and outlet.count:
-            waits = " · waits for its consumer" if outlet.wake is not None else ""
-            return outlet.count, None, f"last {outlet.shown}{waits}", "items"
+            return outlet.count, None, f"last {outlet.shown}{outlet.waits}", "items"
         standing = body.output.standing(now - STANDS_S)
         if standing:
             return read_bar(standing) or (0.0, None, standing[-MAX_TEXT:], "")

@@ -221,9 +221,9 @@ class RunStore:
 
     def append(self, event: ev.Event) -> None:
         """Fold one event. Events of a run that is unknown (dropped, or not yet opened) are ignored."""
-        if self.tap is not None:
-            self.tap(event)
         kind = type(event)
+        if self.tap is not None and kind is not ev.Progressed:  # which the next one replaces
+            self.tap(event)
         if kind is ev.RunOpened:
             self._open(event)  # type: ignore[arg-type]
             return

@@ -72,9 +72,7 @@ def _version(db: Any, found: Recorded, task: str) -> None:
 
 
 def _worth(found: Recorded, events: list[ev.Event]) -> list[ev.Event]:
-    """Without reports that a later one of the batch replaces, progress, and what is printed beyond `MAX_TEXT`."""
-    if any(type(event) is ev.Progressed for event in events):
-        events = [event for event in events if type(event) is not ev.Progressed]
+    """Without reports that a later one of the batch replaces, and without what is printed beyond `MAX_TEXT`."""
     texts = [event for event in events if type(event) is ev.Reported or type(event) is ev.Logged]
     if not texts:
         return events

@@ -168,6 +168,13 @@ class Outlet:
             self.wake = None
 
     @property
+    def waits(self) -> str:
+        """Who waits for whom, to be shown behind something else: a consumer that waits has told what it has taken."""
+        if self.wake is not None:
+            return " · waits for its consumer"
+        return " · its consumer waits" if self.count == self._taken else ""
+
+    @property
     def summary(self) -> str:
         """What it has yielded, in a few words. In the body's thread, when it has ended."""
         if self.count:

@@ -19,7 +19,7 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.code_versions import CodeVersion, CodeVersions
-from flyte_nb.core.transport.payload import Packed, UnpicklableError
+from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError
 from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lane_pool import LanePool
 from flyte_nb.engine.dispatch.lanes import QueuedAttempt
@@ -175,7 +175,7 @@ class DaskExecutor:
     def _on_began(self, _address: str, key: Key) -> None:
         self.on_began(key[0], key[1])
 
-    def _on_items(self, _address: str, key: Key, first: int, items: list[Any]) -> None:
+    def _on_items(self, _address: str, key: Key, first: int, items: list[tuple[Payload, bytes]]) -> None:
         wake = self.on_items(key, first, items)
         if wake is not None:
             for payload, _ in items:
