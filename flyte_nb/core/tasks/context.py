@@ -27,7 +27,7 @@ _counting = threading.Lock()
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
-    __slots__ = ("_again", "_made", "attachments", "bursts", "dropped", "records", "stopped", "watch")
+    __slots__ = ("_again", "_made", "attachments", "bursts", "dropped", "records", "refused", "stopped", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
         #: Calls so far: each once, as a number, which takes half of what bytes do; and how often those that were made again.
@@ -44,6 +44,8 @@ class CallScope:
         self.watch: Any = None
         #: Tells, once the cell was stopped, whether it refuses a call that is made now: it starts nothing but clean-up.
         self.stopped: Callable[[], bool] | None = None
+        #: The id of the asyncio task that made the latest call which was refused.
+        self.refused = 0
 
     @property
     def has_called(self) -> bool:

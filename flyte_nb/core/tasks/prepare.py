@@ -13,7 +13,7 @@ from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
-from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
@@ -85,6 +85,21 @@ def prepare(
         context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound),
         code=code if code is not None else code_of(context.gateway, task),
     )  # fmt: skip
+
+
+async def refuse_if_stopped(scope: CallScope) -> None:
+    """Refuse a call of a cell that was stopped. Code that catches that and calls again must not keep the loop to itself.
+
+    Raises:
+        asyncio.CancelledError: It was.
+    """
+    if scope.stopped is None or not scope.stopped():
+        return
+    caller = id(asyncio.current_task())
+    again, scope.refused = scope.refused == caller, caller
+    if again:
+        await asyncio.sleep(0)
+    raise asyncio.CancelledError(STOPPED) from None
 
 
 def call_payload(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs) -> Payload:
