@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from flyte_nb import errors
 from flyte_nb.core.attempts import logging as _logs
+from flyte_nb.core.attempts.progress import progress, track
+from flyte_nb.core.results import actions as _actions
+from flyte_nb.core.results import compare as _compare
+from flyte_nb.core.results import table as _table
 from flyte_nb.core.runs import run_registry as _runs
 from flyte_nb.core.runs.defaults import CLUSTER_OPTIONS as _CLUSTER_OPTIONS
 from flyte_nb.core.runs.defaults import check_cluster_options as _check
@@ -37,10 +41,17 @@ from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.steps.ctx import ctx
 from flyte_nb.core.steps.ctx import provide as _provide_to_ctx
 from flyte_nb.core.steps.trace import trace
+from flyte_nb.core.streams.map_over import map_over as _map_over
+from flyte_nb.core.streams.merge import merge
+from flyte_nb.core.streams.stream import Stream
+from flyte_nb.core.streams.stream_task import StreamTask as _StreamTask
+from flyte_nb.core.streams.stream_task import yields as _yields
 from flyte_nb.core.tasks.context import custom_context, get_custom_context, group
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.map import map  # noqa: A004 - Flyte's name
+from flyte_nb.core.tasks.map import over_streams_with as _over_streams_with
 from flyte_nb.core.tasks.task import AsyncFunctionTaskTemplate, Task, TaskTemplate
+from flyte_nb.core.tasks.task_environment import KINDS as _KINDS
 from flyte_nb.core.tasks.task_environment import TaskEnvironment
 from flyte_nb.core.values.aio import Dual as _Dual
 from flyte_nb.import_alias import SUBMODULES as _SUBMODULES
@@ -83,6 +94,7 @@ if TYPE_CHECKING:
     from flyte_nb.core.steps.conditions import new_condition
     from flyte_nb.core.steps.on_failure import on_failure
     from flyte_nb.io.checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
+    from flyte_nb.kernel.session import dask_client
     from flyte_nb.unsupported import (
         ImageBuild,
         build,
@@ -118,6 +130,7 @@ _LAZY = {
         ("flyte_nb.core.steps.conditions", ("new_condition",)),
         ("flyte_nb.core.steps.on_failure", ("on_failure",)),
         ("flyte_nb.io.checkpoint", ("BaseCheckpoint", "Checkpoint", "latest_checkpoint")),
+        ("flyte_nb.kernel.session", ("dask_client",)),
         (
             "flyte_nb.unsupported",
             ("ImageBuild", "build", "build_images", "deploy", "load_interactive_ctx", "load_plugin_config",
@@ -150,7 +163,8 @@ def init(cluster: Any = None, **options: Any) -> None:
         **options: ``n_workers`` (None = one per core), ``threads_per_worker`` (1), ``memory_limit`` (what a worker process
             may use: "2 GiB", bytes, "auto" = its share of the machine, None = no limit), ``dashboard`` (False),
             ``security`` (TLS credentials of an existing cluster), ``links`` (how its workers are reached: "direct", "relay" =
-            through the scheduler, "auto" = whichever answers first);
+            through the scheduler, "auto" = whichever answers first), ``placement_timeout`` (seconds after which an action fails
+            that no worker can take; without it, 600 if none offers what it needs, and no limit while a cluster has no workers);
             ``on_failure`` ("raise" or "pause") and ``breakpoint_wait`` (seconds), for runs that are not told otherwise;
             ``cache_dir`` (folder of the result cache; the user's cache folder without it, or ``FLYTE_NB_CACHE_DIR``);
             ``history`` (False: runs are not recorded; a folder: they are, there; ``FLYTE_NB_HISTORY`` says the same);
@@ -178,6 +192,8 @@ def init(cluster: Any = None, **options: Any) -> None:
     ours = {key: options[key] for key in _CLUSTER_OPTIONS if key in options}
     if cluster is None and not ours:
         return
+    if cluster is None:
+        _begin_workers()
     session = importlib.import_module("flyte_nb.kernel.session")
     made = session.replace(target=cluster, **ours)
     if cluster is not None:
@@ -223,10 +239,20 @@ def shutdown() -> None:
         session.Session.current.close()
 
 
+def _begin_workers() -> None:
+    importlib.import_module("flyte_nb.kernel").begin_workers()
+
+
 def _cluster_engine() -> Any:
+    _begin_workers()
     return importlib.import_module("flyte_nb.kernel.session").ensure()
 
 
+Run.actions = property(_actions.actions_of, doc="Its actions, root first, in order of arrival.")
+Run.to_rows, Run.to_pandas, Run.compare = _table.rows_of, _table.to_pandas, _compare.compare
+Run.to_arrow, Run.to_polars = _table.to_arrow, _table.to_polars
+_KINDS.append((_yields, _StreamTask))
+_over_streams_with(_map_over)
 _runs.provide("remote", _cluster_engine)
 _runs.detach_with(lambda *call: importlib.import_module("flyte_nb.kernel.detached_runs.start").detach(*call))
 _runs.provide("local", lambda: importlib.import_module("flyte_nb.core.runs.local").LocalEngine())
@@ -240,6 +266,7 @@ errors.render_with(lambda error: importlib.import_module("flyte_nb.core.failures
 
 def load_ipython_extension(ip: Any) -> None:
     """``%load_ext flyte_nb``."""
+    _begin_workers()
     importlib.import_module("flyte_nb.kernel.extension").load(ip)
 
 
@@ -260,14 +287,15 @@ __all__ = [
     "AMD_GPU", "APPLE_SILICON", "GPU", "HABANA_GAUDI", "TPU", "AsyncFunctionTaskTemplate", "Backoff", "BaseCheckpoint",
     "Cache", "CachePolicy", "CacheRequest", "Checkpoint", "ConditionWebhook", "Cron", "Device", "DeviceClass",
     "Documentation", "Environment", "FixedRate", "Image", "ImageBuild", "Link", "Neuron", "OnArtifact", "PodTemplate",
-    "Resources", "RetryStrategy", "ReusePolicy", "Run", "Secret", "SecretRequest", "Task", "TaskEnvironment",
+    "Resources", "RetryStrategy", "ReusePolicy", "Run", "Secret", "SecretRequest", "Stream", "Task", "TaskEnvironment",
     "TaskTemplate", "Timeout", "TimeoutType", "Trigger", "TriggerTime", "TriggeredArtifact", "__version__", "app",
     "artifacts", "build", "build_images", "config", "ctx", "current_domain", "current_project", "custom_context",
-    "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
+    "dask_client", "deploy", "durable", "errors", "extras", "get_custom_context", "git", "group", "init", "init_from_api_key",
     "init_from_config", "init_in_cluster", "init_passthrough", "install", "install_as_flyte", "io",
     "is_control_plane_available", "last_run", "latest_checkpoint", "load_interactive_ctx", "load_plugin_config",
-    "logger", "map", "models", "new_condition", "notify", "on_failure", "prefetch", "remote", "report", "rerun", "run",
-    "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace",
+    "logger", "map", "merge", "models", "new_condition", "notify", "on_failure", "prefetch", "progress", "remote", "report",
+    "rerun", "run", "run_python_script", "runs", "serve", "shutdown", "storage", "syncify", "system_logger", "testing", "trace",
+    "track",
     "types", "version", "with_runcontext", "with_servecontext",
 ]  # fmt: skip
 

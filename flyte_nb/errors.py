@@ -366,6 +366,10 @@ class NoClusterError(_NamedSystemError):
     """There is no cluster to run on: ``flyte_nb.init()`` starts one, ``flyte_nb.init("tcp://...")`` attaches to one."""
 
 
+class NoWorkerError(_NamedSystemError):
+    """No worker of the cluster could take an action within ``init(placement_timeout=...)``; the message says why."""
+
+
 class SchedulerLostError(_NamedSystemError):
     """The connection to the cluster's scheduler broke and did not come back."""
 
@@ -392,8 +396,8 @@ __all__ = [
     "CustomError", "DeadlineExceededError", "DeploymentError", "ErrorKind", "GPUFaultError", "GPUFaultSystemError",
     "GPUFaultUserError", "ImageBuildError", "ImagePullBackOffError", "InitializationError", "InlineIOMaxBytesBreached",
     "InvalidImageNameError", "InvalidPackageError", "LateCallError", "LogsNotYetAvailableError",
-    "MaxQueuedTimeExceededError", "MaxRuntimeExceededError", "ModuleLoadError", "NoClusterError", "NonRecoverableError",
-    "NotInTaskContextError", "OOMError", "OnlyAsyncIOSupportedError", "OutOfScopeError",
+    "MaxQueuedTimeExceededError", "MaxRuntimeExceededError", "ModuleLoadError", "NoClusterError", "NoWorkerError",
+    "NonRecoverableError", "NotInTaskContextError", "OOMError", "OnlyAsyncIOSupportedError", "OutOfScopeError",
     "ParameterMaterializationError", "PrimaryContainerNotFoundError", "RemoteTaskNotFoundError", "RemoteTaskUsageError",
     "ResourceExhaustedError", "RestrictedTypeError", "RetriesExhaustedError", "RunNotDoneError",
     "RuntimeDataValidationError", "RuntimeSystemError", "RuntimeUnknownError", "RuntimeUserError", "SchedulerLostError",

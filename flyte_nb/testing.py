@@ -88,6 +88,9 @@ class ScriptedExecutor:
         """Remember the request; end it with `end(kind="cancelled")`."""
         self.cancelled.append((work, reason))
 
+    def took(self, work: Work, count: int) -> None:
+        """Nothing to do: nothing is executed."""
+
     def tell_again(self, run: str) -> None:
         """Nothing to do: nothing is executed."""
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent / "flyte_nb"
 
 #: The rooms of `flyte_nb/core`, from the ground up. Each may import those before it; `CORE_MAY` says which it does.
 CORE = (
-    "values", "transport", "history", "failures", "settings", "interface", "control", "cache", "tasks", "steps", "attempts",
-    "runs", "journal",
+    "values", "transport", "history", "failures", "settings", "interface", "control", "cache", "tasks", "streams", "steps",
+    "attempts", "runs", "results", "journal",
 )  # fmt: skip
 CORE_MAY = {
     "values": "errors",
@@ -30,9 +30,11 @@ CORE_MAY = {
     "control": "errors values transport history failures settings interface",
     "cache": "errors values transport history settings interface control",
     "tasks": "errors values transport history settings interface control cache",
+    "streams": "errors values transport interface control tasks",
     "steps": "errors values transport history settings control tasks",
-    "attempts": "errors values transport history failures settings control tasks",
-    "runs": "errors values transport history failures settings interface control cache tasks steps attempts import_alias",
+    "attempts": "errors values transport history failures settings control tasks streams",
+    "runs": "errors values transport history failures settings interface control cache tasks streams steps attempts import_alias",
+    "results": "errors values transport history control tasks runs",
     "journal": "errors values transport history settings control cache tasks runs",
 }
 #: Every other package: those that it may import.

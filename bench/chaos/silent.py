@@ -19,7 +19,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import flyte_nb as flyte
-from bench.chaos._rows import measured, status
+from bench.chaos._rows import measured, patiently, status
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
@@ -145,7 +145,7 @@ async def _attack(session: Session) -> None:
 def main() -> int:
     """Print the table; returns 0 if every line holds."""
     with started(n_workers=2) as session:
-        run_cell(lambda: _attack(session))
+        patiently(lambda: run_cell(lambda: _attack(session)))
     return status()
 
 

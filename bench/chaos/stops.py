@@ -7,7 +7,7 @@ import sys
 import time
 
 from bench.chaos._cells import BEGIN
-from bench.chaos._rows import row, status
+from bench.chaos._rows import patiently, row, status
 from tests.kernel.kernelclient import Execution, Kernel
 
 #: Seconds from SIGINT to idle, and of the cell that follows.
@@ -117,8 +117,8 @@ def main() -> int:
     with Kernel.start() as kernel:
         kernel.run(DEFINE).ok()
         for case in CASES:
-            check(kernel, *case)
-    check_start()
+            patiently(check, kernel, *case)
+    patiently(check_start)
     return status()
 
 

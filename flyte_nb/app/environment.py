@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
+from flyte_nb.core.settings.validate import names_options
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.errors import OutOfScopeError
 from flyte_nb.unsupported import Refusal
 
 
+@names_options
 @dataclass(frozen=True)
 class Port:
     """A port of an app."""
@@ -20,6 +22,7 @@ class Port:
     name: str | None = None
 
 
+@names_options
 @dataclass(frozen=True)
 class Scaling:
     """How an app would scale."""
@@ -41,6 +44,7 @@ class Scaling:
     scaledown_after: int | timedelta | None = None
 
 
+@names_options
 @dataclass(frozen=True)
 class Domain:
     """Where an app would be found."""
@@ -67,6 +71,7 @@ class AppLink:
     is_relative: bool = False
 
 
+@names_options
 @dataclass(frozen=True)
 class Timeouts:
     """Time limits of an app."""
@@ -74,6 +79,7 @@ class Timeouts:
     request: int | timedelta | None = None
 
 
+@names_options
 @dataclass
 class Parameter:
     """A parameter of an app."""
@@ -119,6 +125,7 @@ class AppEndpoint:
     public: bool = False
 
 
+@names_options
 @dataclass(eq=False)
 class AppEnvironment(Environment):
     """A description of an app. It constructs, and nothing serves it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import itertools
 import logging
 import threading
@@ -23,10 +24,12 @@ from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
+from flyte_nb.core.streams.inlet import arrived
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.clusters.caretaker import CARETAKER
+from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
@@ -52,10 +55,10 @@ class KernelEngine:
     """
 
     def __init__(self, entry: str) -> None:
-        self.thread: LoopThread = LoopThread("flyte-engine")
-        self.store: RunStore = RunStore()
-        #: What keeps runs waiting, as it was noted last.
-        self._waits: dict[str, str] = {}
+        self.thread = LoopThread("flyte-engine")
+        self.store = RunStore()
+        #: What keeps runs waiting, as owners of their actions say, by the owner.
+        self._waits: dict[str, dict[str, str]] = {}
         #: Called on the engine thread with every event before it is folded: what it returns is.
         self.before: Callable[[ev.Event], ev.Event] = lambda event: event
         self.gateway: Gateway
@@ -92,6 +95,7 @@ class KernelEngine:
         )  # fmt: skip
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
+        self.executor.on_items = functools.partial(arrived, self.controller)
         self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
         network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
         network.on_lost = self._worker_lost
@@ -99,26 +103,25 @@ class KernelEngine:
         self.answers.serve("end_worker", self._end_worker)
         self.answers.serve("expect", self._expect)
         network.on_roster = self.executor.pool.touch_queues
+        self.executor.pool.on_busy = network.set_busy
         network.on_scheduler_lost = self._scheduler_lost
-        network.on_look = self._say_why_runs_wait
+        self.answers.serve("waits", self._say_why_it_waits)
 
     def emit(self, event: ev.Event) -> None:
         """Fold an event."""
         self.store.append(self.before(event))
 
-    def _say_why_runs_wait(self) -> None:
-        """Note at runs what keeps the actions from starting that wait longest."""
-        waiting: dict[str, str] = {}
-        network = self.network
-        for group in self.executor.groups.values():
-            if not group.queue:
-                continue
-            if why := network.listing.why_waiting(group.resources, network.roster, network.unfit):
-                waiting.setdefault(group.queue[0].run.name, f"waiting: {why}")
-        for run in self._waits.keys() | waiting.keys():
-            if self._waits.get(run) != waiting.get(run) and run in self.store.runs:
-                self.emit(ev.RunNoted(run, waiting.get(run, "")))
-        self._waits = waiting
+    def _say_why_it_waits(self, run: str, then: Callable[[Any], None], owner: str, why: str) -> None:
+        """Note at a run what keeps actions of an owner from starting; "" for nothing any more."""
+        said = {peer: text for peer, text in self._waits.pop(run, {}).items() if peer != owner}
+        if why:
+            said[owner] = f"waiting: {why}"
+        if said:
+            self._waits[run] = said
+        note = next(iter(said.values()), "")
+        if run in self.store.runs and self.store.runs[run].state.note != note:
+            self.emit(ev.RunNoted(run, note))
+        then(None)
 
     def _on_events(self, peer: str, events: list[ev.Event]) -> None:
         for event in events:
@@ -174,6 +177,8 @@ class KernelEngine:
         self.executor.pool.worker_lost(address)
         self.network.exits.cause(address, lambda _lost: None)  # settled even if nothing was lost there
         self.cache.peer_lost(address)
+        for run in [run for run, said in self._waits.items() if address in said]:
+            self._say_why_it_waits(run, lambda _none: None, address, "")
         process_folder.sweep()
 
     def _settle(self, run: str, parent: str, then: Callable[[Results], None]) -> None:
@@ -267,6 +272,7 @@ class KernelEngine:
             logger.removeFilter(_is_no_fault)
 
     async def _close(self) -> None:
+        self.network.exits.closing = True
         self.abort_all()
         if not self._starting.done():
             self._starting.cancel()
@@ -278,6 +284,7 @@ class KernelEngine:
         if self.network.handle is not None and not self.network.handle.embedded:
             await self._have_all("leave", LEAVE_S)
         await self.network.close()
+        SOURCE.end()
         process_folder.sweep()  # those of workers that were killed
 
     async def _have_all(self, op: str, within: float) -> None:

@@ -14,23 +14,30 @@ from distributed.comm.core import Comm
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
-from flyte_nb.engine.clusters.routes import Links, Routes
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.pulse import SILENT_S
+from flyte_nb.engine.links.routes import Links, Routes
+from flyte_nb.engine.links.wire import WorkerInfo
 from flyte_nb.engine.listing import Listing
 from flyte_nb.engine.newcomers import Newcomers
 from flyte_nb.errors import SchedulerLostError
 
 logger: logging.Logger = logging.getLogger("flyte")
 
-#: Seconds between two requests of the scheduler's list of workers.
-ROSTER_EVERY = 0.5
+#: Seconds between two requests of the scheduler's list of workers: in the embedded cluster they are announced as they come.
+ROSTER_EVERY, EMBEDDED_EVERY = 0.5, 5.0
+#: The same for each worker, where there are hundreds: of 1,000 an answer is 2 MB.
+LOOK_PER_WORKER = 3e-3
+#: Seconds per link for which changes of the roster are collected.
+UPDATE_EVERY_S = 2e-4
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
 #: Seconds after the end of a link in which its process has ended, too, if that was the reason.
 REMAINS_S = 0.15
+#: Times that the way to a far worker is measured.
+TIMED = 5
 #: What `%flyte cluster` says of a worker that had to be given up.
 WITHOUT_NANNY = (
     "it does not answer, and has no nanny that could replace it: end that process by hand, and start workers with `dask worker "
@@ -52,13 +59,19 @@ class KernelNetwork(Network):
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
-        self.exits: WorkerExits = WorkerExits()
-        self.on_look: Callable[[], None] = lambda: None
-        self.listing: Listing = Listing.of({})
-        self.newcomers: Newcomers = Newcomers(self, entry)
+        self.exits = WorkerExits()
+        self.listing = Listing.of({"workers": {}})
+        #: Links whose workers have been told the roster.
+        self._told: dict[str, PeerLink] = {}
+        self._updating: asyncio.Handle | None = None
+        #: Id of the scheduler that was attached to.
+        self._first_scheduler = ""
+        self.newcomers = Newcomers(self, entry)
         self.unreachable, self.unfit = self.newcomers.unreachable, self.newcomers.unfit
         self.routes: Routes
-        #: Whether the scheduler was asked in vain, for the last time.
+        #: How often the scheduler was asked in vain since it last answered.
+        self._misses = 0
+        #: Whether that was for the last time.
         self._is_given_up = False
         #: For how many seconds each worker has been silent.
         self.quiet: dict[str, float] = {}
@@ -67,8 +80,11 @@ class KernelNetwork(Network):
         #: Numbers and sources of the cells that run on every worker.
         self.everywhere: list[tuple[int, str]] = []
 
-    async def start(self, target: Any, *, links: Links | None = None, **options: Any) -> None:
+    async def start(
+        self, target: Any, *, links: Links | None = None, placement_timeout: float | None = None, **options: Any
+    ) -> None:
         """Open the cluster and link to its workers."""
+        self.placement_timeout = placement_timeout
         try:
             self.handle = await open_cluster(target, self.exits, kernel=self.me, **options)
             self.grows: bool = not self.handle.embedded
@@ -95,22 +111,22 @@ class KernelNetwork(Network):
             await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
 
     async def _poll(self) -> None:
-        misses = 0
         while True:
-            await asyncio.sleep(ROSTER_EVERY)
+            assert self.handle is not None
+            rests = self.handle.embedded and not self.handle.cluster.busy and not self._misses
+            often = EMBEDDED_EVERY if rests else ROSTER_EVERY
+            await asyncio.sleep(max(often, len(self.listing.workers) * LOOK_PER_WORKER))
             try:
                 await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
-                misses = 0
+                self._misses = 0
             except TimeoutError:  # busy, if it is still connected
-                assert self.handle is not None
-                misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
+                self._misses += 1 if self.handle.client.status == "running" else BUSY_MISSES // MISSES
             except OSError:
-                misses += BUSY_MISSES // MISSES
+                self._misses += BUSY_MISSES // MISSES
             except Exception as exc:  # the next request may succeed: without them, no new worker would get work
-                assert self.handle is not None
                 if self.handle.client.status == "running":  # else it is being closed, by whomever
                     logger.warning("flyte_nb could not look at the workers, and tries again: %r", exc)
-            if misses >= BUSY_MISSES:
+            if self._misses >= BUSY_MISSES:
                 self._is_given_up = True
                 self.on_scheduler_lost()
                 return
@@ -118,9 +134,11 @@ class KernelNetwork(Network):
     async def _refresh(self) -> None:
         """Get the scheduler's list of workers: link to those that are new, drop those that are gone."""
         assert self.handle is not None
-        workers = (await self.handle.client.scheduler.identity(n_workers=-1))["workers"]
-        self.listing = Listing.of(workers)
-        self.resting: set[str] = self.listing.resting
+        told = await self.handle.client.scheduler.identity(n_workers=-1)
+        workers = told["workers"]
+        self.listing = Listing.of(told)
+        self._first_scheduler = self._first_scheduler or self.listing.scheduler
+        self.resting = self.listing.resting
         for address, w in workers.items():
             self.exits.seen(address, int(w["metrics"].get("memory") or 0), int(w.get("memory_limit") or 0))
         at_once = self.handle.embedded or not self.ready.done()
@@ -132,23 +150,43 @@ class KernelNetwork(Network):
         self._update_roster()
         for address in self.links.keys() - workers.keys():
             self.drop(address)
-        self.on_look()
+
+    def set_busy(self, busy: bool) -> None:
+        """Anything is queued or under way, or nothing is any more."""
+        if self.handle is not None and self.handle.embedded:
+            self.handle.cluster.set_busy(busy)
 
     @property
     def stage(self) -> str:
         """What `start` does just now, in words."""
         return self.newcomers.stage
 
+    def _update_roster_soon(self) -> None:
+        """Once for all that link in the same moment, which is longer the more there are."""
+        if self._updating is None:
+            loop, wait = asyncio.get_running_loop(), len(self.links) * UPDATE_EVERY_S
+            self._updating = (
+                loop.call_later(wait, self._update_roster) if wait > 0.01 else loop.call_soon(self._update_roster)
+            )
+
     def _update_roster(self) -> None:
+        self._updating = None
         usable = self.links.keys() - self.resting
         roster = {address: info for address, info in self.listing.workers.items() if address in usable}
         if roster != self.roster:
-            self.roster = roster
-            self._tell_roster()
+            before, self.roster = self.roster, roster
+            changes: dict[str, WorkerInfo | None] = dict.fromkeys(before.keys() - roster.keys())
+            changes.update((address, info) for address, info in roster.items() if before.get(address) != info)
+            self._tell_roster(changes)
 
-    def _tell_roster(self) -> None:
-        for link in self.links.values():
-            link.send(("roster", self.roster, self.silent))
+    def _tell_roster(self, changes: dict[str, WorkerInfo | None]) -> None:
+        """Tell workers what has changed, and those that were told nothing yet all of it."""
+        whole: dict[str, WorkerInfo | None] = {**self.roster}
+        for address, link in self.links.items():
+            is_new = self._told.get(address) is not link
+            self._told[address] = link
+            link.send(("roster", is_new, whole if is_new else changes, self.silent, self.placement_timeout))
+        self._told = {address: link for address, link in self._told.items() if address in self.links}
         self.on_roster()
 
     @property
@@ -162,7 +200,7 @@ class KernelNetwork(Network):
         silent = frozenset(address for address, seconds in quiet.items() if seconds >= SILENT_S)
         if silent != self.silent:
             self.silent = silent
-            self._tell_roster()
+            self._tell_roster({})
 
     async def _open(self, address: str) -> PeerLink:
         try:
@@ -181,7 +219,14 @@ class KernelNetwork(Network):
         if self.everywhere:  # before any work, which waits for it there
             self.questions.ask(peer, "everywhere", (self.me, self.everywhere), lambda found: self._ran(peer, found))
         self.questions.ask(peer, "black_box", (), lambda path: self.exits.has_box(peer, path))
-        self._update_roster()
+        self._time(peer, TIMED)
+        self._update_roster_soon()
+
+    def _time(self, peer: str, left: int) -> None:
+        """Find out how far a worker is: a few times, since it may be busy."""
+        self.questions.ask(
+            peer, "overdue", ([],), lambda _none: self._time(peer, left - 1) if left and self.round_trip(peer) else None
+        )
 
     def _refused(self, address: str, why: OSError) -> None:
         self.unreachable[address] = str(why) or type(why).__name__
@@ -206,6 +251,43 @@ class KernelNetwork(Network):
             await end_worker(self.handle, address, "")
 
     # -- the executor's network -----------------------------------------------------------------------------------
+
+    def why_waiting(self, resources: dict[str, float]) -> str:
+        """As `Network.why_waiting`; and why there are no workers."""
+        if not self.ready.done() or self._is_incomplete:
+            return ""
+        if self.roster:
+            return super().why_waiting(resources)
+        if self._misses:
+            return "the cluster's scheduler does not answer"
+        if not self.listing.workers:
+            return (
+                "the cluster's scheduler was started anew, and has no workers yet"
+                if self._is_new_scheduler
+                else "the cluster has no workers"
+            )
+        if self.listing.workers.keys() <= self.resting:
+            return f"all {len(self.listing.workers)} workers of the cluster are paused"
+        return next(iter(self.unfit.values()), "") or next(
+            (f"worker {address} cannot be used: {why}" for address, why in self.unreachable.items()),
+            "the workers are being prepared",
+        )
+
+    def is_hopeless(self, resources: dict[str, float]) -> bool:
+        """Not where there are no workers just now: some may be asked for already, from a queue system."""
+        return bool(self.roster or self.unfit or self.unreachable or self._is_new_scheduler) and bool(
+            self.why_waiting(resources)
+        )
+
+    @property
+    def _is_incomplete(self) -> bool:
+        """Whether workers of the embedded cluster are still to come: what they offer is not known yet."""
+        handle = self.handle
+        return handle is not None and handle.embedded and len(self.listing.workers) < len(handle.cluster.worker_spec)
+
+    @property
+    def _is_new_scheduler(self) -> bool:
+        return self.listing.scheduler != self._first_scheduler
 
     def cause(self, address: str, _run: RunInfo, then: Callable[[WorkerExit], None]) -> None:
         """Call `then` with the cause of a worker's exit."""

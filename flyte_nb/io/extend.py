@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -20,11 +21,16 @@ from flyte_nb.core.interface.columns import is_table
 from flyte_nb.core.tasks.from_sync import run_coroutine
 from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.values import pickler
+from flyte_nb.core.values.by_value.classes import is_made
 
 T = TypeVar("T")
 
 #: Stands for any protocol that fsspec knows.
 ANY = "fsspec"
+#: Types that came with code whose handlers are kept.
+MAX_CAME = 500
+#: Those, by their latest use.
+_latest: OrderedDict[type, None] = OrderedDict()
 
 
 class DuplicateHandlerError(ValueError):
@@ -133,7 +139,8 @@ class DataFrameTransformerEngine:
             pickler.Pickler.dispatch_table[h.python_type] = reducer
         key = (table is cls.ENCODERS, h.python_type, protocol, h.supported_format)
         options = (default_for_type, True, default_format_for_type, default_storage_for_type)
-        COMPANIONS.add(key, functools.partial(_register_there, h, options))
+        if not COMPANIONS.add(key, functools.partial(_register_there, h, options)) and is_made(h.python_type):
+            _came(h.python_type)
 
     @classmethod
     def _table_of(cls, handler: Any) -> dict[type, dict[str, dict[str, Any]]]:
@@ -169,6 +176,8 @@ class DataFrameTransformerEngine:
 
     @classmethod
     def _find(cls, table: dict[type, Any], df_type: type, protocol: str, wanted: str) -> Any:
+        if df_type in _latest:
+            _came(df_type)
         by_protocol = table.get(df_type, {})
         for name in (protocol, ANY):
             handlers = by_protocol.get(name, {})
@@ -178,6 +187,18 @@ class DataFrameTransformerEngine:
             if len(handlers) == 1 and (name != ANY or not wanted):
                 return next(iter(handlers.values()))
         raise ValueError(f"No handler of {df_type.__qualname__} is registered for {protocol}:// and format {wanted!r}.")
+
+
+def _came(kind: type) -> None:
+    """A type has come with code, of which each copy has another: those that were not used for the longest time go."""
+    _latest[kind] = None
+    _latest.move_to_end(kind)
+    engine = DataFrameTransformerEngine
+    while len(_latest) > MAX_CAME:
+        oldest, _ = _latest.popitem(last=False)
+        for table in (engine.ENCODERS, engine.DECODERS, engine.DEFAULT_FORMATS, engine.DEFAULT_PROTOCOLS):
+            table.pop(oldest, None)
+        pickler.Pickler.dispatch_table.pop(oldest, None)
 
 
 def _register_there(handler: Any, options: tuple[bool, ...]) -> None:

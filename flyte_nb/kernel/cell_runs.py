@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import itertools
 import threading
 import time
@@ -22,7 +23,9 @@ from flyte_nb.core.steps import on_failure
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.kernel.cells.notebook import Notebook
-from flyte_nb.kernel.cells.tracker import Cell
+from flyte_nb.kernel.cells.statement import executing
+from flyte_nb.kernel.cells.tracker import Cell, cut_title
+from flyte_nb.kernel.interrupts.clean_up import refuses
 
 #: Seconds that a run stays open for actions which workers are ending: their grace period, and some.
 WORKERS_PATIENCE = GRACE + 2.0
@@ -44,10 +47,14 @@ class CellExecution:
         #: The run as an object for the user.
         self.control = control
         self.opened = False
+        #: What the run is called.
+        self.title: str = cell.title
         #: Set once the final picture has been sent.
         self.closed: threading.Event = threading.Event()
         self.error: BaseException | None = None
         self.interrupted = False
+        #: Whether all that it had called was cancelled: what it calls since is clean-up, which may outlast it.
+        self.stopped = False
         #: What its run's surroundings were taken from.
         self.seen: surroundings.Seen = surroundings.Seen()
         self.seen_at: float = time.perf_counter()
@@ -118,10 +125,19 @@ class CellRuns:
                 surroundings=surroundings.capture(),
             )  # fmt: skip
             found = CellExecution(cell, info, cell_context(session, info), CellRunControl(session, info))
-            found.context.scope.stopped = cell.serial == self._stopped
+            found.title = self._title(cell)
+            if cell.serial == self._stopped:
+                found.context.scope.stopped = functools.partial(refuses, cell.serial)
             found.context.scope.watch = self.notebook.unawaited if self.notebook is not None else None
             self._by_cell[id(cell)] = self._by_name[info.name] = found
         return found
+
+    def _title(self, cell: Cell) -> str:
+        """What its run is called: as its author has named the cell, else by the statement that makes the first call."""
+        # Where cells have no ids they are known by their titles.
+        if cell.named or not cell.cell_id or self.notebook is None:
+            return cell.title
+        return cut_title(executing(self.notebook.cells.ip.user_ns, cell.task)) or cell.title
 
     def executing(self, cell: Cell | None) -> CellExecution | None:
         """The run of a cell that executes now; None if it has called no task."""
@@ -175,23 +191,23 @@ class CellRuns:
         execution.opened = True
         run_registry.register(Run(execution.control))
         cell, name = execution.cell, execution.name
-        title = cell.title or "cell"
+        title = execution.title or "cell"
         store, recovers = self._engine.store, execution.info.recovers
         store.append(ev.RunOpened(name, title, "cell", now, cell.cell_id or "", cell.prompt or 0, recovers))
         store.append(ev.ActionQueued(name, ROOT, "", title, title, "", now, "root"))
 
     def stop(self, cell: Cell) -> None:
-        """Have a cell that was stopped start nothing more. In the signal handler."""
+        """Have a cell that was stopped start nothing more but its clean-up. In the signal handler."""
         self._stopped = cell.serial
         found = self._by_cell.get(id(cell))
         if found is not None:
-            found.context.scope.stopped = True
+            found.context.scope.stopped = functools.partial(refuses, cell.serial)
 
     def interrupt(self, cell: Cell) -> None:
         """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""
         found = self._by_cell.get(id(cell))
         if found is not None:
-            found.interrupted = True
+            found.interrupted = found.stopped = True
             self._cancel(found)
 
     def _cancel(self, execution: CellExecution) -> None:
@@ -224,7 +240,7 @@ class CellRuns:
     def _wind_up(self, execution: CellExecution, waited: float = 0.0) -> None:
         engine, name = self._engine, execution.name
         if execution.opened:
-            if execution.interrupted and not waited:
+            if execution.interrupted and not (waited or execution.stopped):
                 self._cancel(execution)
             record = engine.store.runs.get(name)
             ending = record is not None and record.unfinished and waited < WORKERS_PATIENCE

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.interface import missing_annotations
+from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.cells.await_in_magics import AwaitInMagics
 from flyte_nb.kernel.cells.notebook import Notebook
@@ -18,8 +19,9 @@ from flyte_nb.kernel.clicks import CommandRouter
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
-from flyte_nb.kernel.magics import FlyteMagics
+from flyte_nb.kernel.magics import FlyteMagics, install_completion
 from flyte_nb.kernel.operations.nest import NestAdvisor
+from flyte_nb.kernel.operations.reports.results import display_run
 from flyte_nb.kernel.past import say_cut_off
 from flyte_nb.kernel.run_status_lines import run_status, short_name
 from flyte_nb.kernel.session import Session, ensure
@@ -65,12 +67,13 @@ def load(ip: Any) -> None:
     magics.install()
     shutdown.install()
     ip.register_magics(FlyteMagics(ip))
+    ip.display_formatter.ipython_display_formatter.for_type(Run, display_run)
     if cells.current is not None:  # loaded from a cell, which a person looks at
         _on_session(lambda session: say_cut_off(session.past, ip.user_ns))()
     _undo[:] = [
-        install_line_magic(ip), silence_python(), error_display.uninstall, undo_output, advisor.uninstall, magics.uninstall,
-        shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited, *remove_stop, remove_start, remove_end,
-        router.uninstall, interrupts.uninstall, cells.uninstall,
+        install_line_magic(ip), install_completion(ip), silence_python(), error_display.uninstall, undo_output,
+        advisor.uninstall, magics.uninstall, shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited,
+        *remove_stop, remove_start, remove_end, router.uninstall, interrupts.uninstall, cells.uninstall,
     ]  # fmt: skip
 
 
@@ -82,6 +85,7 @@ def unload(ip: Any) -> None:
         session.close()
     while _undo:
         _undo.pop(0)()
+    ip.display_formatter.ipython_display_formatter.type_printers.pop(Run, None)
     ip.magics_manager.magics["line"].pop("flyte", None)
     ip.magics_manager.magics["cell"].pop("flyte", None)
 
@@ -103,4 +107,4 @@ def _call(function: Callable[..., object], *args: Any) -> None:
 def _post(function: Callable[..., object], *args: Any) -> None:
     session = Session.current
     if session is not None:
-        session.gateway.loop.call_soon_threadsafe(function, *args)
+        session.gateway.run_soon(function, *args)  # in the order of calls: a stop is for those made before it

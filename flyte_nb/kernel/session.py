@@ -17,6 +17,8 @@ from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from typing import Any
 
+import distributed
+
 from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
@@ -29,7 +31,10 @@ from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import Payload, loads
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.engine.clusters.cluster import needs_callers_loop
+from flyte_nb.engine.clusters.forks import SOURCE
+from flyte_nb.engine.dask_client import DaskClients
 from flyte_nb.engine.kernel_engine import KernelEngine
+from flyte_nb.kernel import PRELOAD
 from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
@@ -39,8 +44,6 @@ from flyte_nb.kernel.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.worker import entry
 
-#: Module that worker processes of the embedded cluster import first.
-PRELOAD = "flyte_nb.worker.preload"
 #: Seconds that the end of a cell waits for its run to wind up; the run of a cell that left work behind closes later.
 WIND_UP = 0.3
 #: Seconds of attaching after which it is said what takes them.
@@ -76,7 +79,9 @@ class Session:
         self._names = itertools.count(1)
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
         surroundings.begin(here=options.get("target") is None)
-        self.starting: Any = self.engine.start(preload=PRELOAD, **defaults | options)
+        #: For users of Dask itself.
+        self.dask = DaskClients(options.get("target"), self._own_client)
+        self.starting = self.engine.start(preload=PRELOAD, **defaults | options)
         self.starting.add_done_callback(lambda _future: self.gateway.run_soon(self._started))
         #: None outside a notebook.
         self.notebook: Notebook | None = None
@@ -278,6 +283,15 @@ class Session:
                 print(f"flyte_nb: {said} ...")  # noqa: T201 - it takes seconds, and somebody waits
         self.wait_ready()
 
+    def _own_client(self) -> Any:
+        if self.options.get("target") is None:
+            self.wait_ready()
+        else:
+            self.wait_attached()
+        handle = self.engine.network.handle
+        assert handle is not None
+        return handle.client
+
     def _finish(self, ctrl_c: CtrlC) -> None:
         """A script has ended: let the runs end that it started and did not wait for."""
         waiting = list(run_registry.unfinished())
@@ -303,6 +317,7 @@ class Session:
             self.shown.close()
 
         atexit.unregister(self.close)
+        self.dask.close()
         if self.past is not None:  # first: what is ended now was cut off
             self.past.close()
         if self.engine.thread.thread.is_alive():
@@ -330,8 +345,31 @@ def ensure(**options: Any) -> Session:
 def replace(**options: Any) -> Session:
     """A new session with these options, in place of the present one: what runs on its cluster is cancelled."""
     if Session.current is not None:
-        Session.current.close()
+        with SOURCE.kept():
+            Session.current.close()
     return ensure(**options)
+
+
+def dask_client(*, asynchronous: bool = False) -> Any:
+    """A `distributed.Client` of the session's cluster, embedded or attached; that starts if there is none.
+
+    It is Dask's default client from then on, so that ``dask.compute(...)`` and ``df.compute()`` use the cluster. In a task it
+    is what Dask's ``get_client()`` gives. It closes with the session.
+
+    Args:
+        asynchronous: Whether to get one for the running loop, to be awaited: ``client = await dask_client(asynchronous=True)``.
+
+    Raises:
+        errors.NoClusterError: There is no cluster.
+
+    Example:
+        >>> flyte_nb.dask_client().submit(sum, [1, 2, 3]).result()
+        6
+    """
+    if ctx.of_task() is not None:
+        return distributed.get_client()
+    session = ensure()
+    return session.dask.connected(asynchronous=True) if asynchronous else session.dask.client()
 
 
 def fallback() -> Context | None:

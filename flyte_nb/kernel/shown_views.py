@@ -35,6 +35,8 @@ class ShownViews:
         self.notebook: Notebook | None = None
         #: By run, the one shown or ended last at the end.
         self.views: dict[str, View] = {}
+        #: The cell that each was shown under last.
+        self.cells: dict[str, Cell | None] = {}
         self._store = store
         self._command = command
         self._details = details
@@ -42,6 +44,7 @@ class ShownViews:
     def show(self, run: str, cell: Cell | None) -> View:
         """Show a run under a cell, beside the places where it is shown already."""
         notebook = self.notebook
+        self.cells[run] = cell
         display = CellDisplay(notebook, cell) if notebook is not None and notebook.output.in_kernel else None
         known = self.views.pop(run, None)
         if known is not None and display is not None:
@@ -92,6 +95,7 @@ class ShownViews:
         ended = [name for name, state in left if state.ended_at is not None]
         for name in (*gone, *ended[:-MAX_ENDED_VIEWS]):
             self.views.pop(name).close()
+            self.cells.pop(name, None)
 
     def close(self) -> None:
         """Close all views."""

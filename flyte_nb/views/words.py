@@ -9,7 +9,8 @@ import tempfile
 from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
-from flyte_nb.core.history.facts import Action, Phase, RunState
+from flyte_nb.core.history.facts import Action, Phase, Progress, RunState
+from flyte_nb.core.history.store import Group
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import plain
 
@@ -136,10 +137,47 @@ def first_line(text: str, limit: int = 200) -> str:
     return ""
 
 
+def note_of(action: Action) -> str:
+    """A word on its phase: what its controller notes, else how far it is while it runs."""
+    if action.note or action.progress is None or action.phase.is_terminal:
+        return action.note
+    return progress_text(action.progress)
+
+
+def progress_text(progress: Progress, width: int = 10) -> str:
+    """``"▰▰▰▰▱▱▱▱▱▱ 40%  400 / 1,000 items · 12.5/s · loss 0.31"``."""
+    _, _, done, total, rate, text, unit = progress
+    parts = []
+    if total:
+        share = min(max(done / total, 0.0), 1.0)
+        bar = f"{'▰' * round(share * width):▱<{width}} {share:.0%}"
+        parts.append(
+            bar
+            if unit == "%"
+            else f"{bar}  {_amount(done, unit)} / {_amount(total, unit)} {_word(unit, total)}".rstrip()
+        )
+    elif done or not text:
+        parts.append(f"{_amount(done, unit)} {_word(unit, done)}".rstrip())
+    if rate and unit != "%" and not text.endswith("/s]"):
+        parts.append(f"{rate:,.0f}/s" if rate >= 10 and unit != "B" else f"{_amount(rate, unit)}/s")
+    return " · ".join((*parts, text) if text else parts)
+
+
+def _amount(n: float, unit: str) -> str:
+    if unit == "B":
+        power = min(int(math.log(n, 1000)) if n >= 1 else 0, 4)
+        return f"{n / 1000**power:.{power and 1}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+    return f"{n:,.0f}" if n == int(n) else f"{n:,.3g}"
+
+
+def _word(unit: str, n: float) -> str:
+    return "" if unit in {"B", "%"} else unit.removesuffix("s") if n == 1 else unit
+
+
 def error_line(action: Action | RunState, limit: int = 200) -> str:
     """``"KeyError: 'a'"``; "" without an error."""
     error = action.error
-    if error is None and isinstance(action, Action) and action.attempt is not None:
+    if error is None and isinstance(action, Action) and action.attempt is not None and not action.phase.is_success:
         error = action.attempt.error
     if error is None:
         return ""
@@ -158,6 +196,33 @@ def location(where: str) -> str:
     # ipykernel's name for the file of a cell; only the kernel whose cell it is knows the rest.
     known = wording.current().file(f"{tempfile.gettempdir()}{os.sep}ipykernel_{os.getpid()}{os.sep}{found[1]}")
     return known + where[found.end() :] if known.startswith("Cell ") else where
+
+
+def group_name(group: Group) -> str:
+    """As its author has named it, else its task's name without that of the environment."""
+    return group.label if group.named else group.label.rpartition(".")[2]
+
+
+def result_line(action: Action, limit: int = 120) -> str:
+    """What a row says of how an action ended: its error, or its result; "" while it goes on."""
+    error = error_line(action, limit)
+    if error or not action.phase.is_terminal:
+        return error
+    return cut(first_line(action.preview, limit), limit)
+
+
+def given_by_hand(action: Action) -> bool:
+    """Whether a person has said what a failed action shall have returned."""
+    return action.phase.is_success and action.attempt is not None and action.attempt.ok is False
+
+
+def ran(action: Action, now: float) -> float | None:
+    """Seconds in which it was executed: all attempts, and neither what was between them nor while it was parked."""
+    if action.attempt is None:
+        return elapsed(action.started_at, action.ended_at, now)
+    attempts = (*action.earlier, action.attempt)
+    spent = [elapsed(attempt.started_at, attempt.ended_at or action.ended_at, now) for attempt in attempts]
+    return sum(each for each in spent if each is not None)
 
 
 def elapsed(started: float | None, ended: float | None, now: float) -> float | None:

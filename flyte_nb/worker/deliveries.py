@@ -26,13 +26,14 @@ class Deliveries:
 
     def __init__(
         self, code: CodeStore, fetcher: Fetcher, stopping: Stopping, lanes: dict[str, LaneThread],
-        reply: Callable[[str, Message], None],
+        reply: Callable[[str, Message], None], on_work: Callable[[], None],
     ) -> None:  # fmt: skip
         self._code = code
         self._fetcher = fetcher
         self._stopping = stopping
         self._lanes = lanes
         self._reply = reply
+        self._on_work = on_work
 
     def _on_code(self, owner: str, version: str, payload: Payload) -> None:
         self._code.take(owner, version, payload)
@@ -73,3 +74,4 @@ class Deliveries:
             self._reply(owner, ("returned", lane_id, [work.key for work in bundle]))
         else:
             lane.add(bundle)
+            self._on_work()

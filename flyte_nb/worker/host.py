@@ -8,6 +8,8 @@ Everything here runs on the worker's own loop unless it says otherwise; lanes re
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import distributed
 
 from flyte_nb import import_alias
-from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts import progress, seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
 from flyte_nb.core.attempts.threads import LoopClock
@@ -27,8 +29,11 @@ from flyte_nb.core.control.replay import FarRetained
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal import values
+from flyte_nb.core.streams.inlet import arrived
+from flyte_nb.core.streams.outlet import Outlet
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
+from flyte_nb.engine.clusters.devices import VISIBLE
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
@@ -40,12 +45,15 @@ from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.stopping import Stopping
 
 #: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
 KERNEL_RETURNS_S = 5.0
+#: Seconds between two looks at lanes without work.
+REST_S = 1.0
 #: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
 LANES_END_S = GRACE + 1.0
 
@@ -90,6 +98,8 @@ class Host:
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
+        #: Set while a lane has work.
+        self._busy = asyncio.Event()
         self._start(loop, answers_of)
 
     def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
@@ -109,8 +119,9 @@ class Host:
         )
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
+        self.executor.on_items = functools.partial(arrived, controller)
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
-        deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply)
+        deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply, self._busy.set)
         network.handlers.update(
             handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost) | handlers_of(deliveries, Delivery)
         )
@@ -150,6 +161,9 @@ class Host:
     def _on_cancel(self, _owner: str, key: Key, why: str, grace: float) -> None:
         self.stopping.cancel(key, why, grace)
 
+    def _on_took(self, _owner: str, key: Key, count: int) -> None:
+        self.stopping.took(key, count)
+
     def _on_close(self, _owner: str, lane_id: str) -> None:
         if (lane := self.lanes.get(lane_id)) is not None:
             lane.closed = True
@@ -162,8 +176,12 @@ class Host:
         self.gateway.blobs.trim()
         self.executor.pool.forget_run(run)
 
-    def _on_roster(self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
-        self.network.set_roster(roster, silent)
+    def _on_roster(
+        self, _kernel: str, whole: bool, workers: dict[str, WorkerInfo | None], silent: frozenset[str],
+        placement_timeout: float | None,
+    ) -> None:  # fmt: skip
+        self.network.set_roster(whole, workers, silent)
+        self.network.placement_timeout = placement_timeout
         self.executor.pool.touch_queues()
 
     # -- lanes ----------------------------------------------------------------------------------------------------
@@ -191,7 +209,7 @@ class Host:
             for outcome in outcomes:
                 self.emitter.ended(outcome)
             self.emitter.flush()
-            self.send(lane.owner, ("ended", lane.id, outcomes))
+            self.network.send_now(lane.owner, ("ended", lane.id, outcomes))
 
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
@@ -205,7 +223,18 @@ class Host:
             premises.isolation, lane,
         )  # fmt: skip
         body.code = copy
+        dask_inside.enter(body.variables, self.network.worker)
+        if body.task.is_stream:
+            body.outlet = self._outlet(lane, body)
         return body
+
+    def _outlet(self, lane: LaneThread, body: Body) -> Outlet:
+        task: Any = body.task
+        return Outlet(
+            task.name, task.items, task.ahead, self.gateway.blobs.results.of_items(),
+            lambda first, items: self.send(lane.owner, ("items", body.work.key, first, items)), self.post,
+            self.gateway.blocking,
+        )  # fmt: skip
 
     def begin(self, lane: LaneThread, body: Body) -> None:
         """An attempt begins. On the lane's thread."""
@@ -257,6 +286,10 @@ class Host:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
         try:
             while True:
+                if not any(lane.queue or lane.bodies or lane.outcomes for lane in self.lanes.values()):
+                    self._busy.clear()
+                    with contextlib.suppress(TimeoutError):  # threads of attempts that have ended may print
+                        await asyncio.wait_for(self._busy.wait(), REST_S)
                 await asyncio.sleep(HAND_BACK_AFTER_S)
                 self._look_at_lanes()
         except Exception as exc:
@@ -273,6 +306,9 @@ class Host:
             if lane.is_warm:
                 lane.report_waiting(self.controller.children)
             self.emitter.announce(lane)
+            for body in list(lane.bodies.values()):
+                if (event := progress.look(body)) is not None:
+                    self.emitter.emit(event)
         self.emitter.flush()
         self.stopping.memory.check()
 
@@ -282,9 +318,17 @@ class Host:
         Args:
             *spec: The fields of a `LaneSpec`.
         """
-        lane = LaneSpec(*spec)
-        kind = AsyncLane if lane.is_async else SyncLane
-        kind(self, lane.lane, lane.owner, is_warm=lane.is_warm).run()
+        asked = LaneSpec(*spec)
+        kind = AsyncLane if asked.is_async else SyncLane
+        lane = kind(self, asked.lane, asked.owner, is_warm=asked.is_warm, round_trip=asked.round_trip)
+        devices = self.premises.devices.lend(asked.gpus)
+        if devices:
+            lane.environment = {VISIBLE: ",".join(devices)}
+            lane.location = (*lane.location[:2], f"GPU {', '.join(devices)}")
+        try:
+            lane.run()
+        finally:
+            self.premises.devices.give_back(devices)
 
     def depart(self) -> None:
         """The kernel has no more use for this worker."""

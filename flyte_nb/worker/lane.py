@@ -36,6 +36,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _forks.append(os.getpid()))
 _exit = os._exit
 
+
+def is_no_fork() -> None:
+    """This process is a worker's, though it was forked itself: from the one that workers come from."""
+    _forks.clear()
+
+
 #: Counters of a lane: attempts started, attempts finished, seconds of slot held, whether it is blocked.
 Progress = tuple[int, int, float, bool]
 
@@ -74,8 +80,14 @@ def _checkpoint() -> None:
 class LaneThread:
     """What both kinds of lane share: the queue, the counters, the reports."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
+    def __init__(
+        self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False, round_trip: float = 0.0
+    ) -> None:
         self.host = host
+        #: Seconds that a message to its owner and back takes, if that is long.
+        self._round_trip = round_trip
+        #: Environment variables of its attempts.
+        self.environment: dict[str, str] = {}
         self.id = lane_id
         self.owner = owner
         #: Whether its owner counts attempts that await children.
@@ -154,6 +166,13 @@ class LaneThread:
             self.host.send(self.owner, ("waiting", self.id, waiting))
 
     @property
+    def patience(self) -> float:
+        """Seconds that attempts wait behind another: on a far link as long as their like take, and the way back and forth."""
+        if not self._round_trip:
+            return HAND_BACK_AFTER_S
+        return self._round_trip + (2 * self.holder.busy() / self.finished if self.finished else 0.0)
+
+    @property
     def blocked(self) -> bool:
         """Whether its thread waits for a child action inside a body, so that nothing else can run on it."""
         return self.holder.blocked
@@ -162,7 +181,7 @@ class LaneThread:
     def stuck(self) -> bool:
         """Whether what waits here waits for one long computation, or for a slot that does not come."""
         holder = self.holder
-        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > HAND_BACK_AFTER_S)
+        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > self.patience)
 
     # -- on the lane's thread -------------------------------------------------------------------------------------
 
@@ -268,8 +287,8 @@ class LaneThread:
 class SyncLane(LaneThread):
     """One attempt at a time."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
-        super().__init__(host, lane_id, owner, is_warm=is_warm)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._ready = threading.Event()
         self._guard = threading.Lock()
         self._current: Key | None = None
@@ -284,8 +303,8 @@ class SyncLane(LaneThread):
     def stuck(self) -> bool:
         """Whether the running body has taken long, computing or waiting, or the next one waits long for its slot."""
         if self._current is None:
-            return bool(self.queue) and self.holder.waited_for > HAND_BACK_AFTER_S
-        return bool(self.queue) and time.perf_counter() - self._began > HAND_BACK_AFTER_S
+            return bool(self.queue) and self.holder.waited_for > self.patience
+        return bool(self.queue) and time.perf_counter() - self._began > self.patience
 
     def wake(self) -> None:
         """Have the thread check its queue."""
@@ -358,8 +377,8 @@ class SyncLane(LaneThread):
 class AsyncLane(LaneThread):
     """Attempts that overlap on one loop."""
 
-    def __init__(self, host: _Host, lane_id: str, owner: str, *, is_warm: bool = False) -> None:
-        super().__init__(host, lane_id, owner, is_warm=is_warm)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.loop: asyncio.AbstractEventLoop = slots.new_loop()
         self.loop.set_task_factory(task_factory)
         self._pumping = False

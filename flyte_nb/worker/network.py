@@ -13,11 +13,12 @@ from distributed.comm.core import Comm, connect
 
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.clusters.routes import CONNECT_TIMEOUT
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import LocalLink, PeerLink, op_of
 from flyte_nb.engine.links.peers import is_worker
+from flyte_nb.engine.links.routes import CONNECT_TIMEOUT
+from flyte_nb.engine.links.socket_stream import can_be_taken
 from flyte_nb.engine.links.wire import Message, WorkerInfo
 
 #: Seconds that a lane waits for its kernel to connect before it gives up.
@@ -38,18 +39,19 @@ class WorkerNetwork(Network):
         super().__init__(worker.address, kernel, worker.address)
         #: The roster until the kernel sends one.
         self._alone = self.roster = {self.me: WorkerInfo(self.me, worker.state.nthreads)}
-        self._worker = worker
+        self.worker = worker
         self._client: distributed.Client | None = None
         self._starting: asyncio.Future[Any] | None = None
 
     def listen(self) -> None:
         """Accept links from now on."""
-        self._worker.handlers[op_of(self.kernel)] = self._accept
+        self.worker.handlers[op_of(self.kernel)] = self._accept
         self.expect(self.kernel)
 
-    async def _accept(self, comm: Any, peer: str, **_ignored: Any) -> None:
+    async def _accept(self, comm: Any, peer: str, by_socket: bool, **_ignored: Any) -> None:
         """A peer connects: serve it until it goes."""
-        await comm.write(self.me)
+        by_socket = by_socket and can_be_taken(comm)
+        await comm.write((self.me, by_socket))
         link = PeerLink(peer, self._dispatch, self._closed)
         old = self.links.get(peer)
         if old is not None and not is_worker(peer):  # a kernel that connects anew has given up what was here
@@ -57,7 +59,7 @@ class WorkerNetwork(Network):
             self._closed(old)
         if peer in self.departed:
             self.departed.remove(peer)
-        link.attach(comm)
+        link.attach(comm, by_socket)
         self._linked(peer, link)
         await link.wait_closed()
 
@@ -70,7 +72,7 @@ class WorkerNetwork(Network):
             self.connect(peer)
 
     async def _reach(self, address: str) -> Comm:
-        args = self._worker.security.get_connection_args("worker")
+        args = self.worker.security.get_connection_args("worker")
         comm: Comm = await connect(address, timeout=CONNECT_TIMEOUT, **args)
         return comm
 
@@ -88,8 +90,10 @@ class WorkerNetwork(Network):
         if kernel not in self.links and kernel not in self.departed:
             self._lost(kernel)
 
-    def set_roster(self, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
-        """Take the kernel's list of workers, and those of them that do not answer it; those that have left it rest."""
+    def set_roster(self, whole: bool, workers: dict[str, WorkerInfo | None], silent: frozenset[str]) -> None:
+        """Take the kernel's list of workers, or changes of it, and those that do not answer it; who has left rests."""
+        before = {} if whole or self.roster is self._alone else self.roster
+        roster = {address: worker for address, worker in (before | workers).items() if worker is not None}
         self.silent: frozenset[str] = silent - {self.me}
         self.resting: set[str] = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster or self._alone
@@ -115,7 +119,7 @@ class WorkerNetwork(Network):
         """A client of the scheduler, for the lanes of children."""
         if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
             self._client = distributed.Client(
-                self._worker.scheduler.address, security=as_client(self._worker.security), asynchronous=True,
+                self.worker.scheduler.address, security=as_client(self.worker.security), asynchronous=True,
                 set_as_default=False, name=f"flyte_nb-{self.kernel}",
             )  # fmt: skip
             self._starting = asyncio.ensure_future(self._client)
@@ -123,7 +127,7 @@ class WorkerNetwork(Network):
 
     async def close(self) -> None:
         """Take no more links, close those that are open, and leave the scheduler."""
-        self._worker.handlers.pop(op_of(self.kernel), None)
+        self.worker.handlers.pop(op_of(self.kernel), None)
         self.close_links()
         if self._client is not None:
             with contextlib.suppress(Exception):  # its scheduler may be gone

@@ -18,6 +18,7 @@ from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.streams.outlet import LEAVE_S
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import LaneThread
 
@@ -101,8 +102,21 @@ class Stopping:
         self._since[key] = time.monotonic()
         body.stop = why  # first: a child's end must not be taken for the reason why the body ended
         self._controller.close_parent(key[0], key[1], "its parent was cancelled")
-        lane.interrupt(key, why)
+        if body.outlet is None or body.outlet.closed:
+            lane.interrupt(key, why)
+        else:  # one that yields gets GeneratorExit there
+            body.outlet.close()
+            self._loop.call_later(LEAVE_S, lane.interrupt, key, why)
         self._loop.call_later(grace, self._escalate_stop, lane, key)
+
+    def took(self, key: Key, count: int) -> None:
+        """Tell a body that yields how far its consumer is; negative: have it end, since that wants no more."""
+        for lane in self._lanes.values():
+            body = lane.bodies.get(key)
+            if body is not None and body.outlet is not None:
+                body.outlet.took(count)
+                if count < 0:
+                    self._loop.call_later(LEAVE_S, self.stop, lane, key, "cancelled", GRACE)
 
     def overdue(self, key: Key) -> float | None:
         """For how many seconds an attempt should have ended, as its owner asks; negative for one that has time left.

@@ -35,6 +35,8 @@ export class RunModel {
   labels = new Map<string, [number, string]>();
   /** Bumped when the tree's shape or a group's phases may have changed. */
   version = 0;
+  /** Whether the kernel is gone: what was under way is known no more. */
+  lost = false;
   private now = 0;
   private nowAt = 0;
 
@@ -43,11 +45,25 @@ export class RunModel {
   /** Seconds since the run began, by the kernel's clock; stands still once the run ended. */
   elapsed(): number {
     if (this.header?.ended !== undefined) return this.header.ended;
+    if (this.lost) return this.now;
     return this.now + (this.clock() - this.nowAt);
   }
 
   get running(): boolean {
-    return this.header !== null && this.header.ended === undefined;
+    return this.header !== null && this.header.ended === undefined && !this.lost;
+  }
+
+  /** The header as it was when the widget was made, which may be long before the page was. `epoch`: seconds, by this clock. */
+  begin(header: Header, epoch: number): void {
+    this.header = header;
+    this.now = Math.max(0, epoch - header.epoch);
+    this.nowAt = this.clock();
+  }
+
+  /** The kernel is gone: all clocks stand still. */
+  lose(): void {
+    this.now = this.elapsed();
+    this.lost = true;
   }
 
   apply(message: Picture, buffers: DataView[]): Applied {

@@ -41,6 +41,8 @@ export interface Row {
   queued: number;
   started?: number;
   ended?: number;
+  /** Seconds in which it was executed, where that is not all of the time since it started. */
+  ran?: number;
   kind?: string;
   worker?: number;
   attempt?: number;
@@ -176,6 +178,8 @@ export interface Detail {
   /** Seconds in which actions of its own were under way. */
   waited?: number;
   attempts: Attempt[];
+  /** Addresses of workers; the first is called w0, and so on. */
+  workers?: string[];
   reports: string[];
   path: [number, string][];
   inputs?: ({ name: string } & Value)[];

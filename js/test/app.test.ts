@@ -132,6 +132,52 @@ describe("a view", () => {
     expect(app.root.classList.contains("fnb-orphan")).toBe(true);
   });
 
+  it("offers nothing and says nothing of running once the kernel is gone", async () => {
+    app.receive(replay([row(1), row(2)]) as Message, []);
+    await frame();
+    for (const slot of model.slots) slot(null, "dead");
+    await vi.waitFor(() => expect(app.root.querySelector(".fnb-state")?.textContent).toBe("Kernel gone"));
+    expect(app.root.querySelector("[data-testid=fnb-cancel]")?.hasAttribute("hidden")).toBe(true);
+    expect(app.root.querySelector("[data-testid=fnb-retry-failed]")?.hasAttribute("hidden")).toBe(true);
+  });
+
+  it("says what waits for a person, and lists it", async () => {
+    const counts = [0, 0, 0, 1, 2];
+    const parked = [row(1, { phase: 4, error: "KeyError" }), row(2, { phase: 4, kind: "condition", note: "Go?" })];
+    app.receive({ ...replay([...parked, row(3)]), run: { ...header, counts, total: 3 } } as Message, []);
+    const bar = app.root.querySelector("[data-testid=fnb-waits]");
+    await vi.waitFor(() => expect(bar?.hasAttribute("hidden")).toBe(false));
+    expect(bar?.textContent).toContain("Waits for you: 1 failed and is paused, 1 question");
+    bar?.querySelector("button")?.click();
+    expect(model.sent.at(-1)).toMatchObject({ op: "query", args: { states: [4] } });
+    app.receive(
+      { ...replay([row(1, { phase: 6 })], 2), run: { ...header, counts: [0, 0, 0, 2], total: 2 } } as Message,
+      [],
+    );
+    await vi.waitFor(() => expect(bar?.hasAttribute("hidden")).toBe(true));
+  });
+
+  it("sorts by a column's heading, and back", async () => {
+    app.receive(replay([row(1), row(2)]) as Message, []);
+    await frame();
+    const time = app.root.querySelector<HTMLButtonElement>("[data-sort='-duration']");
+    time?.click();
+    expect(model.sent.at(-1)).toMatchObject({ op: "query", args: { sort: "duration", desc: true } });
+    await vi.waitFor(() => expect(time?.getAttribute("aria-pressed")).toBe("true"));
+    time?.click();
+    await vi.waitFor(() => expect(time?.getAttribute("aria-pressed")).toBe("false"));
+  });
+
+  it("goes to its filter with a slash, and tells its keys with a question mark", async () => {
+    app.receive(replay([row(1), row(2)]) as Message, []);
+    await frame();
+    const scroll = app.root.querySelector(".fnb-scroll");
+    scroll?.dispatchEvent(new KeyboardEvent("keydown", { key: "/", bubbles: true }));
+    expect(document.activeElement).toBe(app.root.querySelector("[data-testid=fnb-search]"));
+    scroll?.dispatchEvent(new KeyboardEvent("keydown", { key: "?", bubbles: true }));
+    expect(app.root.querySelector(".fnb-notice")?.textContent).toContain("Keys:");
+  });
+
   it("announces its state politely", async () => {
     app.receive(replay([row(1), row(2)]) as Message, []);
     await vi.waitFor(() => expect(app.root.querySelector(".fnb-sr")?.textContent).toBe("Run r1 running. 2 running."));
@@ -176,5 +222,8 @@ describe("a row", () => {
     const { view } = draw(row(1, { attempt: 2, of: 3, cached: true }));
     expect(view.el.querySelector(".fnb-tries")?.getAttribute("aria-label")).toBe("attempt 2 of 3");
     expect(view.el.querySelector(".fnb-cached")).not.toBeNull();
+    const marks = (one: Row) => draw(one).view.el.querySelectorAll(".fnb-try-failed").length;
+    expect(marks(row(1, { attempt: 2, of: 3 }))).toBe(1);
+    expect(marks(row(1, { attempt: 2, of: 2, phase: 7, error: "KeyError" }))).toBe(2);
   });
 });

@@ -180,7 +180,9 @@ describe("the panel of an action", () => {
     view.draw(detail({ reports: ["main"] }));
     await vi.waitFor(() => expect(query<HTMLIFrameElement>("iframe").srcdoc).toContain("<p>main</p>"));
     expect(query("iframe").getAttribute("sandbox")).toBe("");
-    expect(query<HTMLIFrameElement>("iframe").srcdoc).toMatch(/^<meta http-equiv="Content-Security-Policy" content="default-src 'none'/);
+    expect(query<HTMLIFrameElement>("iframe").srcdoc).toMatch(
+      /^<meta http-equiv="Content-Security-Policy" content="default-src 'none'/,
+    );
     view.reported("n1", "more");
     [...view.el.querySelectorAll("button")].find((one) => one.textContent === "more")?.click();
     await vi.waitFor(() => expect(query<HTMLIFrameElement>("iframe").srcdoc).toContain("<p>more</p>"));

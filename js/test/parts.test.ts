@@ -54,7 +54,9 @@ let transport: FakeTransport;
 let model: RunModel;
 let view: Context;
 const tree = () =>
-  ({ results: null, selected: "", focus: vi.fn(), reveal: vi.fn() }) as unknown as TreeView & { selected: string };
+  ({ results: null, selected: "", focus: vi.fn(), reveal: vi.fn(), toTop: vi.fn() }) as unknown as TreeView & {
+    selected: string;
+  };
 
 beforeEach(() => {
   vi.useFakeTimers();

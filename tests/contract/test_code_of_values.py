@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextvars
 import functools
 import queue
@@ -79,6 +81,43 @@ class Caching(OwnLock):
         return self.x
 
 
+class Conditions(OwnLock):
+    condition, semaphore, event = threading.Condition(), threading.BoundedSemaphore(2), threading.Event()
+
+    def get(self) -> int:
+        with self.condition, self.semaphore:
+            return 0 if self.event.is_set() else self.x
+
+
+class Pooled(OwnLock):
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+
+    def get(self) -> int:
+        return self.pool.submit(lambda: self.x).result()
+
+
+def locked(function: typing.Callable) -> typing.Callable:
+    lock = threading.RLock()
+
+    @functools.wraps(function)
+    def call(self: OwnLock) -> int:
+        with lock:
+            return function(self)
+
+    return call
+
+
+class Decorated(OwnLock):
+    get = locked(OwnLock.get)
+
+
+class OfLoop(OwnLock):
+    turn, done = asyncio.Lock(), asyncio.Event()
+
+    def get(self) -> int:
+        return 0 if self.turn.locked() or self.done.is_set() else self.x
+
+
 Number = typing.NewType("Number", int)
 P, T = typing.ParamSpec("P"), typing.TypeVar("T")
 Ts = typing.TypeVarTuple("Ts")
@@ -117,7 +156,20 @@ def guarded(value: int) -> str:
         return str(value)
 
 
-CLASSES = [OwnLock, GlobalLock, Enclosed, Dispatching, Caching, OfParameters, OfMany, OfRow]
+CLASSES = [
+    OwnLock,
+    GlobalLock,
+    Enclosed,
+    Dispatching,
+    Caching,
+    OfParameters,
+    OfMany,
+    OfRow,
+    Conditions,
+    Pooled,
+    Decorated,
+    OfLoop,
+]
 BY_NAME = {cls.__name__: cls for cls in CLASSES}
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import itertools
+import os
 import sys
+import time
+import types
 
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.engine.clusters import embedded
+from flyte_nb.engine.clusters import devices as clusters_devices
+from flyte_nb.testing import run_cell
+from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
-devices = [flyte.GPU("T4"), flyte.Resources(gpu=1).gpu, "A100:2", flyte.TPU("V5P", "2x2x1"), flyte.Neuron("Trn1")]
+devices = [
+    flyte.GPU("T4"), flyte.Resources(gpu=1).gpu, "A100:2", flyte.TPU("V5P", "2x2x1"), flyte.Neuron("Trn1"), 2, "T4:1",
+    flyte.GPU("A100", 8), flyte.GPU("A100", 1, "1g.5gb"), flyte.AMD_GPU("MI300X"), flyte.HABANA_GAUDI("Gaudi1"),
+]  # fmt: skip
 env = flyte.TaskEnvironment("devices", resources=flyte.Resources(gpu=1))
-LIMIT = flyte.Timeout(max_queued_time=dt.timedelta(seconds=0.5))
+LIMIT = flyte.Timeout(max_queued_time=dt.timedelta(seconds=0.3))
 
 
 @env.task
@@ -58,7 +68,7 @@ async def how_they_end() -> list[str]:
 
 def test_who_relies_on_a_device_waits_for_it(cluster):
     """In a cell's calls and in a parent's; the same task without the limit runs."""
-    has_device = embedded.PRETENDED not in embedded.offered_devices()
+    has_device = clusters_devices.PRETENDED not in clusters_devices.uncounted()
     expected = ["1", "1"] if has_device else ["MaxQueuedTimeExceededError"] * 2
 
     assert ["1", "1", "1", *expected] == flyte.run(how_they_end).outputs()[0]
@@ -76,9 +86,46 @@ def test_who_relies_on_a_device_waits_for_it(cluster):
 def test_a_machine_shows_its_devices(tmp_path, monkeypatch):
     """By their files."""
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(embedded, "DEVICE_FILES", (str(tmp_path / "nvidia[0-9]*"), str(tmp_path / "kfd")))
-    assert embedded.PRETENDED in embedded.offered_devices()
+    monkeypatch.setattr(clusters_devices, "DEVICE_FILES", (str(tmp_path / "nvidia[0-9]*"), str(tmp_path / "kfd")))
+    assert clusters_devices.PRETENDED in clusters_devices.uncounted()
     (tmp_path / "nvidiactl").touch()
-    assert embedded.PRETENDED in embedded.offered_devices()
+    assert clusters_devices.PRETENDED in clusters_devices.uncounted()
     (tmp_path / "nvidia0").touch()
-    assert embedded.PRETENDED not in embedded.offered_devices()
+    assert clusters_devices.PRETENDED not in clusters_devices.uncounted()
+
+
+alone = flyte.TaskEnvironment("alone", resources=flyte.Resources(gpu=1))
+
+
+@alone.task
+async def holds_one(_n: int) -> tuple[str, float, float]:
+    """The GPU it sees, and from when to when it had it."""
+    began = time.time()
+    await asyncio.sleep(0.1)
+    return os.environ["CUDA_VISIBLE_DEVICES"], began, time.time()
+
+
+def test_counted_devices_are_had_alone(monkeypatch):
+    """As many GPUs as NVML counts, one attempt on each at a time, which sees no other and says which it was; never more."""
+    monkeypatch.setattr(clusters_devices, "nvml", types.SimpleNamespace(device_get_count=lambda: 2))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with started(n_workers=3, placement_timeout=1) as session:
+        run = run_cell(lambda: asyncio.gather(*(holds_one(n) for n in range(8))))
+        for gpu in ("0", "1"):
+            spans = sorted(span for seen, *span in run if seen == gpu)
+            assert len(spans) > 1
+            assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+        assert {seen for seen, *_ in run} == {"0", "1"}
+        actions = next(iter(session.store.runs.values())).actions.values()
+        assert {action.attempt.slot for action in actions if action.attempt} == {"GPU 0", "GPU 1"}
+        with pytest.raises(flyte.errors.NoWorkerError, match=r"no worker offers GPU=2 \(the most is 1\)"):
+            flyte.run(holds_one.override(resources=flyte.Resources(gpu=2)), 1).outputs()
+
+
+def test_devices_are_dealt_to_processes(monkeypatch):
+    """All of them, also where there are fewer processes; and those only that this process may use."""
+    monkeypatch.setattr(clusters_devices, "nvml", types.SimpleNamespace(device_get_count=lambda: 4))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,GPU-x")
+    assert clusters_devices.deal(clusters_devices.count(), 2) == [["1", "GPU-x"], ["3"]]
+    monkeypatch.setattr(clusters_devices, "nvml", types.SimpleNamespace(device_get_count=lambda: 0))
+    assert clusters_devices.count() == []

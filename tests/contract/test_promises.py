@@ -73,6 +73,12 @@ def sum_of(a: int, *, b: int, c: int = 3) -> int:
         ((1, 2), {"c": 4}, 124),
         ((1,), {"b": 2}, 123),
         ((), {"a": 1, "b": 2}, 123),
+        ((1, 2), {"c": 0}, 120),
+        ((1,), {"b": 2, "c": 4}, 124),
+        ((1,), {"c": 4, "b": 2}, 124),
+        ((), {"c": 4, "b": 2, "a": 1}, 124),
+        ((-1, -2, -3), {}, -123),
+        ((True, False, True), {}, 101),
     ],
 )
 def test_keyword_only_inputs_may_be_given_by_position(run, args, kwargs, result):

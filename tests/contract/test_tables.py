@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections import OrderedDict
@@ -9,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import cloudpickle
 import pandas as pd
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.io import DataFrame
+from flyte_nb.core.transport.companions import COMPANIONS
+from flyte_nb.core.transport.payload import loads_code
+from flyte_nb.core.values import pickler
+from flyte_nb.core.values.by_value.classes import Classes
+from flyte_nb.io import DataFrame, extend
 from flyte_nb.io.extend import DataFrameDecoder, DataFrameEncoder, DataFrameTransformerEngine
 
 env = flyte.TaskEnvironment("tables")
@@ -265,3 +271,31 @@ def test_handlers_are_checked_as_they_are_registered():
         DataFrameTransformerEngine.get_decoder(int, "file", "x")
     assert isinstance(DataFrameTransformerEngine.get_encoder(Rows, "mem", "jsonl"), Another)
     assert isinstance(DataFrameTransformerEngine.get_encoder(Rows, "file", ""), WriteRows)
+
+
+def sent_handler() -> bytes:
+    """A type of its own and its registration, as they travel: nothing of them is known here."""
+
+    class Own: ...
+
+    class WriteOwn(WriteRows):
+        def __init__(self) -> None:
+            DataFrameEncoder.__init__(self, Own, "file", "own")
+
+    sent = pickler.dumps((Own, functools.partial(extend._register_there, WriteOwn(), (False,) * 4)), fresh=True)
+    tracked = cloudpickle.cloudpickle
+    del tracked._DYNAMIC_CLASS_TRACKER_BY_ID[tracked._DYNAMIC_CLASS_TRACKER_BY_CLASS.pop(Own)]
+    return sent
+
+
+def test_handlers_that_came_with_code_are_bounded(monkeypatch):
+    """Each copy of a task's code has a type of its own; those that are used stay."""
+    monkeypatch.setattr(extend, "MAX_CAME", 3)
+    came, sent, engine = [], sent_handler(), DataFrameTransformerEngine
+    for _ in range(6):
+        kind, set_up = loads_code(sent)
+        COMPANIONS.arrived(Classes(), (set_up,))
+        came.append(kind)
+        assert isinstance(engine.get_encoder(came[0], "file", "own"), DataFrameEncoder)
+
+    assert [came[0], *came[-2:]] == [kind for kind in came if kind in engine.ENCODERS]

@@ -71,6 +71,8 @@ class FakeNetwork:
     def send(self, address: str, message: Message) -> None:
         self.sent.append((address, message))
 
+    send_now = send
+
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         self.lanes.append((spec, prefer, only))
         return FakeFuture()

@@ -75,6 +75,45 @@ def test_the_first_call_and_later_ones_say_it(tmp_path) -> None:
     )
 
 
+KILLED = """
+import os, signal, sys, threading, time
+import psutil
+import flyte_nb as flyte
+env = flyte.TaskEnvironment("killed")
+@env.task
+async def one() -> int:
+    return 1
+def kill():
+    killed = set()
+    while len(killed) < int(sys.argv[1]):
+        for each in psutil.Process().children():
+            try:
+                if each.pid not in killed and "spawn_main" in " ".join(each.cmdline()):
+                    os.kill(each.pid, signal.SIGKILL)
+                    killed.add(each.pid)
+            except psutil.Error:
+                pass
+        time.sleep(0.01)
+threading.Thread(target=kill, daemon=True).start()
+try:
+    print("got", flyte.run(one).outputs())
+except Exception as error:
+    print("got", type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(("kills", "said"), [(2, "got ActionOutputs(o0=1)"), (99, "the last was killed by SIGKILL")])
+def test_workers_that_die_as_they_start(tmp_path, kills: int, said: str) -> None:
+    """They have successors; if these die, too, it is said how."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    done = subprocess.run(
+        [sys.executable, str(script), str(kills)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert said in done.stdout, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_limits_of_the_user_that_are_too_tight_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A nanny that cannot start a thread says nothing of it."""
     limits = {resource.RLIMIT_NPROC: (30, 30), resource.RLIMIT_NOFILE: (1024, 1024)}

@@ -49,7 +49,7 @@ def test_names_are_unique() -> None:
 
 
 def sends() -> list[tuple[str, ast.Tuple]]:
-    """Every tuple that begins with a word and is handed to something called send, _send or reply."""
+    """Every tuple that begins with a word and is handed to something called send, send_now, _send or reply."""
     found = []
     for path in sorted([*(ROOT / "engine").rglob("*.py"), *(ROOT / "worker").rglob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -57,7 +57,7 @@ def sends() -> list[tuple[str, ast.Tuple]]:
                 continue
             called = [getattr(part, "attr", "") for part in (node.func, *node.args)]
             messages = [arg for arg in node.args if isinstance(arg, ast.Tuple) and arg.elts]
-            if {"send", "_send", "reply"} & set(called):
+            if {"send", "send_now", "_send", "reply"} & set(called):
                 found += [(f"{path.relative_to(ROOT)}:{node.lineno}", message) for message in messages]
     return found
 

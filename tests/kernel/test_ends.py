@@ -50,6 +50,13 @@ def folders(processes: list[psutil.Process]) -> list[Path]:
     return [found for root in roots() for one in processes for found in root.glob(f"{prefix()}{one.pid}-*")]
 
 
+def semaphores(processes: list[psutil.Process]) -> list[str]:
+    """Lines of named semaphores that these processes have open; none where /proc does not tell."""
+    maps = [Path(f"/proc/{one.pid}/maps") for one in processes]
+    lines = [line for file in maps if file.exists() for line in file.read_text().splitlines()]
+    return [line for line in lines if "/sem.mp-" in line and not line.endswith("(deleted)")]
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left(tmp_path: Path, end: str) -> None:
     """No process, be it the worker that holds its GIL or what its task started; no folder; and an orderly end runs atexit."""
@@ -61,6 +68,7 @@ def test_nothing_is_left(tmp_path: Path, end: str) -> None:
         processes = kernel.processes()
         assert {"sleep"} <= {process.name() for process in processes}
         assert folders(processes)
+        assert [] == semaphores(processes)  # they have no names any more, which an end could leave behind
 
         ENDS[end](kernel)
         assert [] == wait_gone(processes, PATIENCE)

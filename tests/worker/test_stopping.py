@@ -22,7 +22,9 @@ class FakeLane:
     location = ("here", 1, "lane")
 
     def __init__(self, *under_way: tuple[str, str, int]) -> None:
-        self.bodies = {key: SimpleNamespace(stop="", work=Work(*key, b""), started_at=1.0) for key in under_way}
+        self.bodies = {
+            key: SimpleNamespace(stop="", work=Work(*key, b""), started_at=1.0, outlet=None) for key in under_way
+        }
         self.holder = SimpleNamespace(held=False, waiting=False)
         self.interrupted: list[Any] = []
 

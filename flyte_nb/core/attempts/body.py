@@ -28,6 +28,7 @@ from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
+from flyte_nb.core.streams.outlet import Outlet
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.prepare import too_large
@@ -37,6 +38,7 @@ from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
 _NONE = pickle.dumps(None, 5)
+_NO_ITEMS = pickle.dumps([], 5)
 
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
@@ -149,7 +151,8 @@ class Body:
 
     __slots__ = (
         "__weakref__", "_family", "activate", "busy", "code", "context", "generators", "isolation", "lane", "location",
-        "meter", "outcome", "output", "place", "previews", "run", "started_at", "stop", "task", "variables", "work",
+        "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
+        "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
@@ -186,7 +189,11 @@ class Body:
         #: Where its task was taken from, a worker's matter (`flyte_nb.worker.process.task_state`).
         self.code: Any = None
         self.outcome: Outcome | None = None
-        self.context: Context = Context(
+        #: Where what it yields goes, if it does.
+        self.outlet: Outlet | None = None
+        #: How far it is (`flyte_nb.core.attempts.progress.Progress`); None where nothing tells.
+        self.progress: Any = None
+        self.context = Context(
             gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name,
             attempt=work.attempt, own_group=work.group, custom=work.custom, is_async=task.is_async,
         )  # fmt: skip
@@ -202,7 +209,7 @@ class Body:
         return self._family
 
     def _enter(self) -> None:
-        base = self.isolation.base if self.isolation is not None else None
+        base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
             taken = applied(self.run.surroundings, base)
             if taken.enter is not None:
@@ -224,6 +231,9 @@ class Body:
         try:
             args, kwargs = self.variables.run(self._arguments)
             value = self.variables.run(self.task.func, *args, **kwargs)
+            if self.outlet is not None:
+                self.variables.run(self.outlet.send_all, value)
+                return self.variables.run(self._yielded, self.outlet)
             return self.variables.run(self._returned, value)
         except BaseException as exc:
             return self.variables.run(self._raised, exc)
@@ -235,6 +245,9 @@ class Body:
         restore = self.begin()
         try:
             args, kwargs = self._arguments()
+            if self.outlet is not None:
+                await self.outlet.send_all_aio(self.task.func(*args, **kwargs))
+                return self._yielded(self.outlet)
             value = await self.task.func(*args, **kwargs)
             return self._returned(value)
         except BaseException as exc:
@@ -247,7 +260,7 @@ class Body:
         self.started_at = time.time()
         if self.isolation is not None and self.isolation.current is not self:
             self.isolation.turn(self)
-        env = dict(self.run.env_vars)
+        env = (self.lane.environment if self.lane is not None else {}) | dict(self.run.env_vars)
         if self.task.config.env_vars:
             env.update(self.task.config.env_vars)
         # In the user's own process another attempt's may be there.
@@ -312,9 +325,17 @@ class Body:
             self.previews.put((self.work.run, self.work.action), value, payload)
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
+    def _yielded(self, outlet: Outlet) -> Outcome:
+        """All items are yielded, or nobody wants more: the owner has them, and makes the record."""
+        if self.stop and not outlet.left:
+            return self._ended(self.stop)
+        return self._ended("ok", _NO_ITEMS, preview=outlet.summary)
+
     def _raised(self, exc: BaseException) -> Outcome:
         if self.outcome is not None:  # decided already, by `fails_with`
             return self.outcome
+        if self.outlet is not None and self.outlet.left and isinstance(exc, asyncio.CancelledError):
+            return self._yielded(self.outlet)
         if self.stop:
             return self._ended(self.stop)
         if isinstance(exc, asyncio.CancelledError):

@@ -109,6 +109,8 @@ class Lane(Protocol):
 
     #: Of its slot.
     holder: Any
+    #: Environment variables of its attempts.
+    environment: dict[str, str]
 
     def before_threads(self) -> None:
         """An attempt is about to start a thread, or to give one work."""

@@ -23,6 +23,8 @@ from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.streams.inlet import arrived
+from flyte_nb.core.streams.outlet import LEAVE_S, Outlet
 from flyte_nb.core.tasks.task import Task
 
 
@@ -60,6 +62,8 @@ class InlineExecutor:
             # A loop's waits are not seen: of an async body the computing time is taken.
             meter=Meter(time.thread_time if task.is_async else WAITS.time_outside),
         )  # fmt: skip
+        if task.is_stream:
+            body.outlet = self._outlet(task, work)
         running = self._running[work.key] = _Running(body, done)
         self._emit(ev.AttemptStarted(*work[:3], time.time(), "local", os.getpid(), ""))
         if work.max_runtime:
@@ -73,6 +77,21 @@ class InlineExecutor:
         """Interrupt an attempt: an async body at its next await, a sync one at its next bytecode."""
         self._stop(work, "cancelled")
 
+    def _outlet(self, task: Any, work: Work) -> Outlet:
+        gateway = self.gateway
+        return Outlet(
+            task.name, task.items, task.ahead, gateway.blobs.results.of_items(),
+            lambda first, items: arrived(self.controller, work.key, first, items), gateway.run_soon, gateway.blocking,
+        )  # fmt: skip
+
+    def took(self, work: Work, count: int) -> None:
+        """Tell a body that yields how far its consumer is."""
+        running = self._running.get(work.key)
+        if running is not None and running.body.outlet is not None:
+            running.body.outlet.took(count)
+            if count < 0:
+                self._loop.call_later(LEAVE_S, self._stop, work, "cancelled")
+
     def tell_again(self, run: str) -> None:
         """Nothing to do: each attempt is given its run's facts."""
 
@@ -82,13 +101,23 @@ class InlineExecutor:
             return
         running.body.stop = why
         self.controller.close_parent(work.run, work.action, "its parent was cancelled")
+        outlet = running.body.outlet
+        if outlet is not None and not outlet.closed:
+            outlet.close()
+            self._loop.call_later(LEAVE_S, self._interrupt, running)
+        else:
+            self._interrupt(running)
+        self._loop.call_later(GRACE, lambda: self._abandon(running))
+
+    def _interrupt(self, running: _Running) -> None:
+        if running.body.work.key not in self._running:
+            return
         if running.task is not None and running.loop is not None:
             with contextlib.suppress(RuntimeError):
                 running.loop.call_soon_threadsafe(running.task.cancel)
         elif running.thread is not None and running.thread.ident and not running.body.task.is_async:
             interrupt_thread(running.thread.ident, asyncio.CancelledError)
         running.body.family.interrupt()
-        self._loop.call_later(GRACE, lambda: self._abandon(running))
 
     def _abandon(self, running: _Running) -> None:
         # The thread cannot be killed: its caller is settled without it.

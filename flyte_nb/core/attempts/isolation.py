@@ -221,15 +221,34 @@ PATIENCE = 1.0
 LOOK_EVERY = 0.002
 
 
-class Isolation:
-    """Whose turn it is in this process, and what the others are put back to."""
+def carried(state: State, before: State, now: State) -> State:
+    """A state with what differs between two others."""
+    environ = {
+        **state.environ,
+        **{name: value for name, value in now.environ.items() if before.environ.get(name) != value},
+    }
+    for name in before.environ.keys() - now.environ.keys():
+        environ.pop(name, None)
+    path = [entry for entry in state.path if entry in now.path or entry not in before.path]
+    path[:0] = [entry for entry in now.path if entry not in before.path and entry not in path]
+    others = {name: getattr(now, name) for name in State._fields if getattr(now, name) != getattr(before, name)}
+    return state._replace(**others | {"environ": environ, "path": path})
 
-    def __init__(self) -> None:
+
+class Isolation:
+    """Whose turn it is in this process, and what the others are put back to.
+
+    Args:
+        shared: Whether others than kernels use the process, too: what they change between attempts stays.
+    """
+
+    def __init__(self, *, shared: bool = False) -> None:
         watch()
         seeds.watch()
         #: The attempt whose turn it is: anything with a `Place` as ``place``. None between attempts.
         self.current: Any = None
-        #: What an attempt begins with.
+        self._shared = shared
+        #: What an attempt begins with, once `begin` has looked.
         self.base = self._found = read()
         self._applied = self.base
         self._modules = len(sys.modules)
@@ -239,6 +258,20 @@ class Isolation:
         self._lock = threading.Lock()
         #: Called where an attempt ends: what was written to file descriptors is read (`flyte_nb.worker.process.descriptors`).
         self.before_end: Callable[[], object] | None = None
+
+    def begin(self) -> State:
+        """What an attempt begins with that begins now."""
+        if self._shared and (_noted or sys.path != self.base.path or warnings.filters != self.base.filters):
+            with self._lock:
+                self._adopt()
+        return self.base
+
+    def _adopt(self) -> None:
+        if self.current is None and not self._sharing and self._applied is self.base:
+            now = read(self.base)
+            if now is not self.base:
+                self._found = carried(self._found, self.base, now)
+                self.base = self._applied = now
 
     def turn(self, body: Any) -> None:
         """An attempt goes on, on the calling thread."""
@@ -349,6 +382,8 @@ class Isolation:
     def close(self) -> None:
         """No attempt will begin here any more: what was to stay until then goes, and nothing is watched."""
         with self._lock:
+            if self._shared:
+                self._adopt()
             self._restore(self.base)
             apply(self.base, self._found)
         seeds.unwatch()

@@ -31,11 +31,13 @@ class Sink(Protocol):
 class Output:
     """The open lines of one attempt, per stream."""
 
-    __slots__ = ("_partial", "sink", "writes")
+    __slots__ = ("_partial", "_stands_since", "sink", "writes")
 
     def __init__(self, sink: Sink) -> None:
         self.sink: Sink = sink
         self._partial: dict[str, str] = {}
+        #: When an unfinished line was begun, or written over.
+        self._stands_since = 0.0
         #: How often something was written.
         self.writes: int = 0
 
@@ -47,7 +49,12 @@ class Output:
         *lines, rest = (self._partial.pop(stream, "") + text).split("\n")
         now = time.time()
         for line in lines:
-            self.sink.line(LogLine(now, stream, line.rsplit("\r", 1)[-1] if "\r" in line else line))
+            self._line(now, stream, line)
+        if "\r" in rest:  # what was written over is gone, as on a screen
+            rest = "\r" + _last(rest) + ("\r" if rest[-1] == "\r" else "")
+            self._stands_since = 0.0
+        elif rest and (lines or not self._stands_since):
+            self._stands_since = now
         if len(rest) > MAX_PARTIAL:
             self.sink.line(LogLine(now, stream, rest))
         elif rest:
@@ -58,7 +65,30 @@ class Output:
         now = time.time()
         while self._partial:
             stream, text = self._partial.popitem()
-            self.sink.line(LogLine(now, stream, text.rsplit("\r", 1)[-1]))
+            self._line(now, stream, text)
+
+    def _line(self, now: float, stream: str, line: str) -> None:
+        if "\r" in line:
+            line = _last(line)
+            if "%" in line or "/" in line:  # the end of a progress bar, which is no error
+                stream = "stdout"
+        self.sink.line(LogLine(now, stream, line))
+
+    @property
+    def has_partial(self) -> bool:
+        """Whether a line is unfinished."""
+        return bool(self._partial)
+
+    def standing(self, since: float) -> str:
+        """The unfinished line, if it was written over or has stood there that long. From any thread."""
+        if self._stands_since > since:
+            return ""
+        return next((_last(text) for text in list(self._partial.values()) if text.strip()), "")
+
+
+def _last(line: str) -> str:
+    """What stands in a line that was written over, part by part."""
+    return next((part for part in reversed(line.split("\r")) if part), "")
 
 
 #: The output of the running attempt; None outside one.

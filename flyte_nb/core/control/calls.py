@@ -68,6 +68,8 @@ class Call:
     cache_key: bytes = b""
     #: The `flyte_nb.core.transport.code_versions.CodeVersion` of the moment of the call; None: that of its next attempt.
     code: Any = None
+    #: Where its items go, if its task yields (`flyte_nb.core.streams.inlet.Inlet`).
+    stream: Any = None
 
     def replace_task(self, task: TaskSpec) -> None:
         """Execute it with the task of now, in its state of now.
@@ -102,8 +104,13 @@ class Settled:
         """The value, or its error raised. To be called in the caller's thread: unpickling may take long."""
         __tracebackhide__ = True
         if self.kind == "ok":
-            assert self.payload is not None
             call = self.call
+            if self.payload is None:
+                raise errors.RuntimeUserError(
+                    "ItemsNotKeptError",
+                    f"the items of {call.label if call else 'a stream'} were too many to be kept: iterate over them as they "
+                    "come.",
+                )
             if call is None:
                 return rebuilt(self.payload, "the result")
             value = rebuilt(self.payload, "the task {} succeeded, but its result", call.task.name)

@@ -27,8 +27,8 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
 
-#: How an attempt ended that was lost with its owner, by the code of its error.
-KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout", "WorkerLostError": "lost"}
+#: How an attempt ended that was lost with its owner, by the code of its error; "lost" for any other.
+KIND_OF = {"OOMError": "oom", "MaxRuntimeExceededError": "timeout"}
 #: Seconds after which a call that waits for an identical one notes so.
 NOTE_WAITING_S = 1.0
 
@@ -65,8 +65,25 @@ class Controller:
 
     def take(self, ticket: Ticket) -> None:
         """Take a submitted call."""
-        if ticket.flight is None:
-            ticket.flight = self.submit(ticket.call, ticket.deliver)
+        if ticket.flight is not None:
+            return
+        call = ticket.call
+        if isinstance(call.record, ResumePoint) and (old := self.flights.get((call.run.name, call.name))) is not None:
+            self._take_after(old, ticket, call.record)
+        else:
+            ticket.flight = self.submit(call, ticket.deliver)
+
+    def _take_after(self, old: ActionInFlight, ticket: Ticket, point: ResumePoint) -> None:
+        """Take a call once its action, which an earlier attempt of its parent has left, has ended."""
+        then = old.on_end
+
+        def ended() -> None:
+            if then is not None:
+                then()
+            ticket.call.record = point._replace(seq=old.seq, attempts=old.attempt)
+            self.take(ticket)
+
+        old.on_end = ended
 
     def drop(self, ticket: Ticket, reason: str) -> None:
         """Cancel the action of a ticket; its result is not delivered any more."""
@@ -114,7 +131,7 @@ class Controller:
             flight.seq, flight.attempt, error, flight.losses = record
             self.reporter.noted(flight, Phase.QUEUED, "")
             if error is not None:  # its owner was lost with it, and did not decide
-                kind = KIND_OF[error.code]
+                kind = KIND_OF.get(error.code, "lost")
                 self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, kind, error=error))
                 return flight
         elif record is not None:
@@ -127,6 +144,7 @@ class Controller:
 
     def resubmit(self, call: Call, deliver: Deliver, *, point: ResumePoint) -> ActionInFlight:
         """Execute an ended action again, under its name, from `point` on; `deliver` is called once with how it was settled."""
+        call.stream = None  # who iterated over it has gone
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
         self.flights[call.run.name, call.name] = flight
@@ -239,9 +257,11 @@ class Controller:
             flight.overdue = ""
         match decision:
             case Succeed():
-                payload = outcome.value
-                assert payload is not None
-                if flight.cache is not None:
+                stream = flight.call.stream
+                payload = outcome.value if stream is None else stream.record()
+                if payload is None:
+                    flight.give_up_cache()
+                elif flight.cache is not None:
                     flight.cache.keep(flight.call, payload)
                 settled = Settled("ok", flight.call, payload)
                 self._end(flight, Phase.SUCCEEDED, settled, output=payload, preview=outcome.preview)
@@ -385,7 +405,12 @@ class Controller:
 
     def close_parent(self, run: str, parent: str, reason: str) -> list[ActionInFlight]:
         """Cancel the unfinished children of an action that has ended; returns those that were not being cancelled."""
-        orphans = [f for f in self.children.get((run, parent), {}).values() if not f.cancel_reason]
+        # (A stream that its consumer has left ends by itself.)
+        orphans = [
+            f
+            for f in self.children.get((run, parent), {}).values()
+            if not (f.cancel_reason or (f.call.stream is not None and f.call.stream.closed))
+        ]
         for flight in orphans:
             self.cancel(flight, reason)
         return orphans

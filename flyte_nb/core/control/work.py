@@ -81,6 +81,9 @@ class Executor(Protocol):
     def cancel(self, work: Work, reason: str) -> None:
         """Stop a started attempt early: its `done` is still called, with kind "cancelled" if it was stopped."""
 
+    def took(self, work: Work, count: int) -> None:
+        """The consumer of a started attempt that yields has taken so many items; negative: it wants no more."""
+
     def tell_again(self, run: str) -> None:
         """A run's facts have changed: attempts that are started from now on are given the new ones."""
 

@@ -2,8 +2,8 @@
 
 Each event has one author: `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted` the session;
 `ActionQueued`/`ActionNoted`/`ActionEnded` the controller that awaits the action (it numbers the states of one action
-with ``seq``), and `AttemptEnded`, from the worker's outcome; `AttemptStarted`/`Logged`/`Reported` the worker. Authors
-race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
+with ``seq``), and `AttemptEnded`, from the worker's outcome; `AttemptStarted`/`Logged`/`Reported`/`Progressed` the worker.
+Authors race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
 """
 
 from __future__ import annotations
@@ -131,6 +131,21 @@ class Logged(NamedTuple):
     hidden: int = 0
 
 
+class Progressed(NamedTuple):
+    """How far an attempt is, a few times a second at most."""
+
+    run: str
+    action: str
+    attempt: int
+    at: float
+    done: float
+    total: float | None = None
+    #: A second.
+    rate: float = 0.0
+    text: str = ""
+    unit: str = ""
+
+
 class Reported(NamedTuple):
     """The whole current HTML of one tab of an action's report."""
 
@@ -142,5 +157,5 @@ class Reported(NamedTuple):
 
 Event = (
     RunOpened | RunClosed | RunReopened | RunNoted | ActionQueued | ActionNoted | ActionEnded
-    | AttemptStarted | AttemptEnded | Logged | Reported
+    | AttemptStarted | AttemptEnded | Logged | Reported | Progressed
 )  # fmt: skip

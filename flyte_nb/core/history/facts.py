@@ -116,6 +116,21 @@ class Attempt(NamedTuple):
     error: ErrorNote | None = None
 
 
+class Progress(NamedTuple):
+    """How far an attempt is."""
+
+    attempt: int
+    at: float
+    done: float
+    #: Of how much; None if that is not known.
+    total: float | None = None
+    #: A second.
+    rate: float = 0.0
+    text: str = ""
+    #: What is counted: "items", "B"; "%": a share is all that is known.
+    unit: str = ""
+
+
 @dataclass(slots=True, eq=True, repr=False)
 class Action:
     """One awaited task call; written by the reducer only. All times are seconds since the epoch."""
@@ -133,7 +148,7 @@ class Action:
     label: str
     #: Name of the group it belongs to (``flyte.group``, ``flyte.map``); "" for none.
     group: str
-    #: "task", "trace", "condition", "sleep" or "root".
+    #: "task", "trace", "condition", "sleep", "dask" or "root".
     kind: str
     phase: Phase
     queued_at: float
@@ -160,6 +175,8 @@ class Action:
     controller_state: tuple[int, Phase, int] = (-1, Phase.QUEUED, 0)
     #: Workers whose controllers have announced it: it is theirs, until they are lost. None for what its home drives.
     owners: tuple[str, ...] = ()
+    #: How far its latest attempt is; None where nothing tells.
+    progress: Progress | None = None
 
     def done(self) -> bool:
         """Whether it has ended."""

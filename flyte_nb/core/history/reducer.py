@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import CONTROLLER_DECIDES, Action, Attempt, Phase
+from flyte_nb.core.history.facts import CONTROLLER_DECIDES, Action, Attempt, Phase, Progress
 
 _QUEUED = (0, Phase.QUEUED, 0)
 
@@ -66,6 +66,11 @@ def _attempt_ended(action: Action, event: ev.AttemptEnded) -> None:
     _with_attempt(action, Attempt(number, started_at, at, worker, pid, slot, busy, ok, error))
 
 
+def _progressed(action: Action, event: ev.Progressed) -> None:
+    if action.progress is None or event[2:4] > action.progress[:2]:
+        action.progress = Progress(*event[2:])
+
+
 def _with_attempt(action: Action, new: Attempt) -> None:
     latest = action.attempt
     if latest is None:
@@ -93,6 +98,7 @@ _FOLDS: dict[type, Callable[[Action, Any], None]] = {
     ev.ActionEnded: _ended,
     ev.AttemptStarted: _started,
     ev.AttemptEnded: _attempt_ended,
+    ev.Progressed: _progressed,
 }
 
 
@@ -101,7 +107,7 @@ def fold(action: Action | None, event: ev.Event) -> Action:
 
     Args:
         action: The action so far, None if unheard of.
-        event: One of the five action events; order of arrival does not matter.
+        event: One of the action events; order of arrival does not matter.
 
     Returns:
         `action`, or a new one if there was none.

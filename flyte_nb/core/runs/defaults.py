@@ -126,7 +126,15 @@ def _raw_data_path(path: Any) -> str:
 # -- the embedded cluster ----------------------------------------------------------------------------------------------
 
 #: Options of `init` that say what the cluster is like.
-CLUSTER_OPTIONS = ("n_workers", "threads_per_worker", "memory_limit", "dashboard", "security", "links")
+CLUSTER_OPTIONS = (
+    "n_workers",
+    "threads_per_worker",
+    "memory_limit",
+    "dashboard",
+    "security",
+    "links",
+    "placement_timeout",
+)
 #: Ways to the workers of an existing cluster.
 LINKS = ("auto", "direct", "relay")
 _MEMORY = re.compile(r"\s*+(auto|[0-9.]++\s*+[kmgtp]?i?b?)\s*+", re.IGNORECASE)
@@ -147,6 +155,9 @@ def check_cluster_options(options: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={value!r}: give a whole number, at least 1.")
     if (options.get("links") or "auto") not in LINKS:
         raise ValueError(f"links={options['links']!r}: give one of {', '.join(map(repr, LINKS))}.")
+    wait = options.get("placement_timeout")
+    if wait is not None and not (isinstance(wait, (int, float)) and wait >= 0):
+        raise ValueError(f"placement_timeout={wait!r}: give seconds, or float('inf') to wait for ever.")
     limit = options.get("memory_limit")
     if isinstance(limit, str) and not _MEMORY.fullmatch(limit):
         raise ValueError(f'memory_limit={limit!r}: give a size, such as "2 GiB", a number of bytes, "auto" or None.')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
@@ -72,10 +72,14 @@ class Run(AsDict, Generic[V_co]):
         """Its root action."""
         return self.backend.action
 
-    @property
-    def actions(self) -> list[Action]:
-        """Its actions, root first, in order of arrival."""
-        return self.backend.actions
+    #: Its actions, root first, in order of arrival; as a table; beside another run: set by `flyte_nb.core.results`, which
+    #: is above this room.
+    actions: ClassVar[Any]
+    to_rows: ClassVar[Any]
+    to_pandas: ClassVar[Any]
+    to_arrow: ClassVar[Any]
+    to_polars: ClassVar[Any]
+    compare: ClassVar[Any]
 
     def done(self) -> bool:
         """Whether nothing of it executes any more."""
@@ -169,7 +173,7 @@ class Run(AsDict, Generic[V_co]):
     @blocking
     def first_failure(self) -> Any:
         """Where it failed first (``.task_name .error_message .name .action``), its root last; None if nothing failed."""
-        failed = [action for action in self.actions if action.phase.is_failure]
+        failed = [action for action in self.backend.actions if action.phase.is_failure]
         if not failed:
             return None
         first = min(failed, key=lambda action: (action.name == ROOT, action.ended_at or 0.0))
@@ -253,6 +257,20 @@ class Run(AsDict, Generic[V_co]):
 
     def __await__(self) -> Generator[Any, None, V_co]:
         return asyncio.to_thread(self.backend.value).__await__()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Items of its task as they come, if that yields."""
+        reading = self.backend.reading()
+        return iter(self.backend.value()) if reading is None or reading.is_over else reading
+
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
+        reading = self.backend.reading()
+        if reading is None or reading.is_over:
+            for item in await asyncio.to_thread(self.backend.value):
+                yield item
+        else:
+            async for item in reading:
+                yield item
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if isinstance(self.backend, RunProxy):  # it is returned to where it is at home, or to another worker

@@ -80,7 +80,7 @@ def _start(blob: bytes) -> str:
 
 def _facts(name: str) -> tuple[str, bool, list[Action], list[str], str]:
     run = run_registry.find(name)
-    return run.phase.value, run.done(), run.actions, list(run.get_logs()), run.get_report()
+    return run.phase.value, run.done(), run.backend.actions, list(run.get_logs()), run.get_report()
 
 
 def _inputs(name: str) -> bytes:

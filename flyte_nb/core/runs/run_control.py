@@ -19,6 +19,9 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs import retry
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY, Engine
 from flyte_nb.core.runs.outputs import open_results, results_of
+from flyte_nb.core.streams.inlet import Inlet, read_all
+from flyte_nb.core.streams.stream import Reading
+from flyte_nb.core.streams.stream_task import StreamTask
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, label_of
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
@@ -51,6 +54,9 @@ class RunControl:
         self.custom = custom
         #: What its task came to; None until it has ended.
         self.settled: Settled | None = None
+        #: Items of its task, if that yields.
+        self.stream: Inlet | None = None
+        self._reading: Reading[Any] | None = None
         #: Set while nothing of it executes.
         self.finished: threading.Event = threading.Event()
 
@@ -68,13 +74,20 @@ class RunControl:
             self.task, info, ROOT, "", payload, label, "", self.custom, kind="root",
             cache_key=cache_key_of(self.task, info, self.bound), code=code_of(gateway, self.task),
         )  # fmt: skip
+        if isinstance(self.task, StreamTask):
+            call.stream = self.stream = self.task.collector()
+            self.stream.gateway = gateway
         opened = ev.RunOpened(info.name, self.task.name, "run", info.started_at.timestamp(), recovers=info.recovers)
         gateway.run_soon(self.engine.controller.emit, opened)
-        gateway.submit(call, self.settle)
+        ticket = gateway.submit(call, self.settle)
+        if self.stream is not None:
+            self.stream.ticket = ticket
 
     def settle(self, settled: Settled) -> None:
         """The root has ended, and its end is folded; its stragglers may still be ending. On the controller's thread."""
         self.settled = settled
+        if self.stream is not None:
+            self.stream.deliver(settled)
         self.close_when_quiet()
 
     def close_when_quiet(self, looks: int = 0) -> None:
@@ -153,9 +166,24 @@ class RunControl:
 
     def value(self) -> Any:
         """Wait, and return what its task returned; raise what it raised."""
+        if self.stream is not None and self._reading is None:
+            assert self.stream.ticket is not None
+            self.engine.gateway.run_soon(read_all, self.engine.controller, self.stream.ticket)
         self.wait()
         assert self.settled is not None
         return self.settled.result()
+
+    def reading(self) -> Reading[Any]:
+        """Its items as they come, if its task yields; one pass for all who ask.
+
+        Raises:
+            TypeError: It does not.
+        """
+        if self.stream is None:
+            raise TypeError(f"run {self.name} is no stream, its task does not yield: `await run` gives its value.")
+        if self._reading is None:
+            self._reading = Reading(self.task, self.bound, self.stream)
+        return self._reading
 
     def results(self, *, return_exceptions: bool = False, group: str = "", task: str = "") -> list[Any]:
         """Wait, and return what the calls of its cell, or of its first task, gave: `Run.results`."""

@@ -107,6 +107,9 @@ class RunProxy:
         assert self._settled is not None
         return self._settled.result()
 
+    def reading(self) -> None:
+        """None: items do not travel from there one by one, all of them do as its value."""
+
     def called(self) -> tuple[Any, Any]:
         """Its task, and the bound arguments of it."""
         if self._task is None:

@@ -80,6 +80,7 @@ class FunctionBodyPolicy:
         return hashlib.sha256(f"{salt}:{version}".encode()).hexdigest()
 
 
+@validate.names_options
 @dataclass(frozen=True)
 class Cache:
     """How a task's results are kept.

@@ -14,7 +14,7 @@ from flyte_nb.core.settings.retry import NO_RETRIES, NO_TIMEOUT, RetryStrategy, 
 from flyte_nb.core.settings.reuse import ReusePolicy
 from flyte_nb.core.settings.secret import SecretRequest
 from flyte_nb.core.settings.validate import name as valid_name
-from flyte_nb.core.settings.validate import suggestion
+from flyte_nb.core.settings.validate import names_options, suggestion
 
 if TYPE_CHECKING:  # triggers have no effect: programs that name none do not load them
     from flyte_nb.core.settings.triggers import Trigger
@@ -45,10 +45,11 @@ NEVER_OVERRIDDEN = ("name", "image", "docs", "interface")
 OVERRIDABLE = (
     "short_name", "resources", "cache", "retries", "timeout", "reusable", "env_vars", "secrets", "service_account",
     "max_inline_io_bytes", "pod_template", "queue", "interruptible", "entrypoint", "produces_artifacts", "links",
-    "plugin_config",
+    "plugin_config", "buffer",
 )  # fmt: skip
 
 
+@names_options
 @dataclasses.dataclass
 class Documentation:
     """Text about a task.
@@ -122,6 +123,8 @@ class TaskConfig:
     plugin_config: Any = None
     #: No effect here: the workers' own packages are used.
     image: str | Image | None = "auto"
+    #: Items that a task which yields may be ahead of its consumer; 0 = a default.
+    buffer: int = 0
     #: Whether `notices.announce` has logged what is due.
     announced: bool = dataclasses.field(default=False, repr=False, compare=False)
 
@@ -176,6 +179,8 @@ def _converted(name: str, value: Any) -> Any:
             return as_tuple(value)
         case "max_inline_io_bytes":
             return checked_bytes(value)
+        case "buffer":
+            return checked_buffer(value)
         case "resources":
             return _instance("resources", value, Resources)
         case "reusable":
@@ -198,6 +203,21 @@ def checked_bytes(value: Any) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"max_inline_io_bytes must be a whole number of bytes, not {value!r}.")
+    return value
+
+
+def checked_buffer(value: Any) -> int:
+    """A user's ``buffer``: 0 where none was given.
+
+    Raises:
+        ValueError: It is no whole number from 1 on.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"buffer is the number of items that a task may be ahead of its consumer, from 1 on, not {value!r}."
+        )
     return value
 
 

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flyte_nb.core.settings.validate import check_options
+from flyte_nb.core.settings.validate import check_options, names_options
 
 #: Where a checkout of Flyte's SDK keeps its wheels, which some programs ask for; nothing is built here.
 SOURCE_ROOT = pathlib.Path(__file__).parents[3]
@@ -224,6 +224,7 @@ def _platforms(platform: Any) -> tuple[str, ...]:
     return (platform,) if isinstance(platform, str) else tuple(platform)
 
 
+@names_options
 @dataclass(frozen=True)
 class PodTemplate:
     """How Flyte's pods look. No effect here: there are no pods.

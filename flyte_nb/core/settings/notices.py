@@ -56,7 +56,7 @@ _WITHOUT_EFFECT: tuple[tuple[str, Callable[[Any], object], str], ...] = (
     ("task_resolver", lambda c: c.task_resolver, "task_resolver: tasks travel by value and need no resolver"),
     ("disk", lambda c: c.resources and c.resources.disk, "resources.disk: workers use the disks they have"),
     ("gpu", lambda c: _uncounted and c.resources and c.resources.gpu,
-     "resources.gpu: the embedded cluster counts no GPUs; Dask workers started with --resources GPU=1 do"),
+     "resources.gpu: the embedded cluster counts GPUs with the package nvidia-ml-py only; or start workers with --resources"),
     ("shm", lambda c: c.resources and c.resources.shm, "resources.shm: workers use the shared memory they have"),
 )  # fmt: skip
 

@@ -28,7 +28,8 @@ FLYTES_RUN_OPTIONS = frozenset(
 INIT_OPTIONS = frozenset(
     {
         "breakpoint_wait", "cache_dir", "dashboard", "domain", "history", "links", "log_level", "memory_limit", "n_workers",
-        "on_failure", "org", "project", "security", "strict", "threads_per_worker", "user_log_level", "version",
+        "on_failure", "org", "placement_timeout", "project", "security", "strict", "threads_per_worker", "user_log_level",
+        "version",
     }
 )  # fmt: skip
 FLYTES_INIT_OPTIONS = frozenset(

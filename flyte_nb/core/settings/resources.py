@@ -111,6 +111,7 @@ def _pair(name: str, value: object) -> None:
         raise ValueError(f"{name} as a tuple must be (request, limit), not {value!r}.")
 
 
+@validate.names_options
 @dataclass
 class Resources:
     """What an attempt needs.

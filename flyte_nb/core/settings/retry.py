@@ -16,6 +16,7 @@ RetryRequest: TypeAlias = Union[int, "RetryStrategy"]
 TimeoutType: TypeAlias = Union[float, timedelta, "Timeout", None]
 
 
+@validate.names_options
 @dataclass(frozen=True)
 class Backoff:
     """How long to wait before a retry: ``base * factor**n``, at most ``cap``.
@@ -62,6 +63,7 @@ class Backoff:
         return delay if self.cap is None else min(delay, self.cap)
 
 
+@validate.names_options
 @dataclass(frozen=True)
 class RetryStrategy:
     """How often an action is tried again after its first attempt failed.
@@ -113,6 +115,7 @@ class RetryStrategy:
 NO_RETRIES = RetryStrategy(count=0)
 
 
+@validate.names_options
 @dataclass(frozen=True)
 class Timeout:
     """How long an action may take. Each limit: seconds, a timedelta, or None (and 0) for no limit.

@@ -12,6 +12,7 @@ from flyte_nb.core.settings import validate
 MIN_TTL = timedelta(seconds=30)
 
 
+@validate.names_options
 @dataclass
 class ReusePolicy:
     """Keep the processes of an environment's tasks warm: their module globals survive from action to action.

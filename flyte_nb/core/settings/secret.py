@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias, Union
 
+from flyte_nb.core.settings.validate import names_options
+
 #: What ``secrets=`` takes.
 SecretRequest: TypeAlias = Union[str, "Secret", list[Union[str, "Secret"]]]
 
@@ -17,6 +19,7 @@ _VARIABLE = re.compile(r"^[A-Z_][A-Z0-9_]*$")
 MOUNT = "/etc/flyte/secrets"
 
 
+@names_options
 @dataclass
 class Secret:
     """A secret by name. Here a secret is an environment variable that the workers already have.

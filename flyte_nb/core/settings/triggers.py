@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from flyte_nb.core.settings.validate import MAX_DESCRIPTION, check_texts, whole_number
+from flyte_nb.core.settings.validate import MAX_DESCRIPTION, check_texts, names_options, whole_number
 from flyte_nb.notify import NamedRule, Notification, check_notifications
 
 
@@ -58,6 +58,7 @@ def _timezones() -> frozenset[str]:
     return frozenset({"UTC", *zoneinfo.available_timezones()})
 
 
+@names_options
 @dataclass(frozen=True)
 class Cron:
     """Fire at the times of a crontab line. No effect here: nothing runs on a schedule.
@@ -98,6 +99,7 @@ class Cron:
         return f"Cron Trigger: {self.timezone_expression}"
 
 
+@names_options
 @dataclass(frozen=True)
 class FixedRate:
     """Fire every so many minutes. No effect here: nothing runs on a schedule.
@@ -123,6 +125,7 @@ class FixedRate:
         return f"FixedRate Trigger: every {self.interval_minutes} minutes{start}"
 
 
+@names_options
 @dataclass(frozen=True, init=False)
 class OnArtifact:
     """Fire when an artifact appears. No effect here: there are no artifacts."""
@@ -138,6 +141,7 @@ class OnArtifact:
 Automation: TypeAlias = Cron | FixedRate | OnArtifact
 
 
+@names_options
 @dataclass(frozen=True)
 class Trigger:
     """When Flyte would start a task by itself. No effect here: nothing runs on a schedule.

@@ -5,12 +5,16 @@ A number or a duration is refused with a `ValueError`, also for a wrong type: so
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from flyte_nb.core.values.describe import plain, repr_with_type
+
+T = TypeVar("T")
 
 #: How alike a name must be to one that there is to be a slip of the pen.
 SLIP = 0.6
@@ -137,3 +141,26 @@ def check_texts(what: str, given: Any) -> None:
         if not isinstance(key, str) or not isinstance(value, str):
             wrong = key if not isinstance(key, str) else value
             raise TypeError(f"{what} takes a dict of texts: {key!r}: {value!r} has {repr_with_type(wrong)}.")
+
+
+def names_options(called: T) -> T:
+    """Have a class or function name the option that was probably meant, where it is given one that there is not."""
+    target: Any = called.__init__ if isinstance(called, type) else called  # type: ignore[misc]
+
+    @functools.wraps(target)
+    def call(*args: Any, **given: Any) -> Any:
+        try:
+            return target(*args, **given)
+        except TypeError as exc:
+            if exc.__traceback__ is None or exc.__traceback__.tb_next is not None:  # raised within
+                raise
+            known = [name for name in inspect.signature(target).parameters if name != "self"]
+            unknown = [name for name in given if name not in known]
+            if not unknown:
+                raise
+            raise TypeError(f"{exc}. {suggestion(unknown[0], known)}") from None
+
+    if not isinstance(called, type):
+        return cast("T", call)
+    called.__init__ = call  # type: ignore[misc]
+    return called

@@ -30,7 +30,7 @@ class Step:
         name: Name of its action.
         task: What is shown in place of a task's name.
         label: Text of the call.
-        kind: "trace" or "sleep".
+        kind: "trace", "sleep" or "dask".
     """
 
     def __init__(self, context: Context, name: str, task: str, label: str, kind: str = "trace") -> None:
@@ -64,6 +64,11 @@ class Step:
         """An attempt at it begins."""
         self._began = at
         self._emit(ev.AttemptStarted(self.run, self.name, self._attempt, at))
+
+    def note(self, at: float, text: str) -> None:
+        """Show how far it is."""
+        self._seq += 1
+        self._emit(ev.ActionNoted(self.run, self.name, self._seq, Phase.RUNNING, at, text, self._attempt))
 
     def end(
         self, phase: Phase, at: float, error: ErrorNote | None = None, output: bytes | None = None, preview: str = ""

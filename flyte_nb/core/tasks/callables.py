@@ -42,6 +42,11 @@ def is_async(func: Any) -> bool:
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(underlying(func))
 
 
+def overlaps(func: Any) -> bool:
+    """Whether its calls can overlap on one loop: it is a coroutine function, or an asynchronous generator."""
+    return is_async(func) or inspect.isasyncgenfunction(func) or inspect.isasyncgenfunction(underlying(func))
+
+
 def holds_state(func: Any) -> bool:
     """Whether a callable is more than its code: a partial, or an object."""
     return not hasattr(func, "__name__") or isinstance(func, functools.partial)

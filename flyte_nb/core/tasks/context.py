@@ -32,8 +32,8 @@ class CallScope:
         self.attachments: dict[str, Any] = {}
         #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.UnawaitedCalls`); None in tasks.
         self.watch: Any = None
-        #: Whether the cell was stopped: it starts nothing more.
-        self.stopped: bool = False
+        #: Tells, once the cell was stopped, whether it refuses a call that is made now: it starts nothing but clean-up.
+        self.stopped: Callable[[], bool] | None = None
 
     @property
     def has_called(self) -> bool:

@@ -16,6 +16,7 @@ from flyte_nb.core.settings.validate import MAX_DESCRIPTION
 _NAME = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
 
 
+@validate.names_options
 @dataclass
 class Environment:
     """Settings under a name. `TaskEnvironment` is the one with tasks.

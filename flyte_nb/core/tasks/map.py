@@ -7,9 +7,19 @@ import functools
 import inspect
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
+from flyte_nb.core.settings.validate import names_options
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.from_sync import run_coroutine
 from flyte_nb.core.tasks.map_window import MAX_AHEAD, Target, Window
@@ -79,6 +89,7 @@ class _Map:
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool,
     ) -> MapResults[T | Exception]: ...  # fmt: skip
+    @names_options
     def __call__(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
@@ -128,6 +139,7 @@ class _Map:
         self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
+    @names_options
     def aio(
         self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
@@ -136,10 +148,28 @@ class _Map:
         return _aio(Target(func, args), args, group_name, concurrency, return_exceptions)
 
 
+def _is_async(iterable: object) -> bool:
+    """Whether it is for `async for`: a stream, or an asynchronous generator."""
+    return isinstance(iterable, AsyncIterable)
+
+
+_over_streams: Callable[..., AsyncGenerator[Any, None]]
+
+
+def over_streams_with(map_over: Callable[..., AsyncGenerator[Any, None]]) -> None:
+    """Register what maps over streams (`flyte_nb.core.streams`, above this room)."""
+    global _over_streams
+    _over_streams = map_over
+
+
 async def _aio(
     target: Target, args: tuple[Iterable[Any], ...], group_name: str | None, concurrency: int, return_exceptions: bool
 ) -> AsyncGenerator[Any, None]:
     context = current()
+    if any(_is_async(each) for each in args):
+        async for result in _over_streams(target, args, group_name, concurrency, return_exceptions):
+            yield result
+        return
     inputs = target.inputs(args)
     if context is None:
         async for result in _map_plain(target, inputs, concurrency, return_exceptions):

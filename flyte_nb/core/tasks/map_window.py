@@ -15,7 +15,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from typing import Any
 
 from flyte_nb.core.control.calls import Settled
@@ -66,7 +66,7 @@ class Target:
         if partial:
             self._check_partial()
         for each in iterables:
-            if not isinstance(each, Iterable) and not hasattr(type(each), "__getitem__"):
+            if not isinstance(each, Iterable | AsyncIterable) and not hasattr(type(each), "__getitem__"):
                 raise TypeError(
                     f"flyte.map takes iterables of inputs for {task.name}, not {repr_with_type(each)}. Bind what is the "
                     f"same in all calls: functools.partial({task.short_name}, ...)."
@@ -230,7 +230,7 @@ class Window:
 
     def _broken_off(self) -> bool:
         """Whether a person has stopped the map, who does not wait for what is out. A stopped cell's is cancelled anyway."""
-        if not self._context.scope.stopped:
+        if self._context.scope.stopped is None:
             if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 return False
             self.cancel(lambda: None)

@@ -67,7 +67,7 @@ def prepare(
         errors.LateCallError: The calling action has ended.
         asyncio.CancelledError: The calling cell was stopped.
     """
-    if context.scope.stopped:
+    if context.scope.stopped is not None and context.scope.stopped():
         raise asyncio.CancelledError(STOPPED) from None
     if context.scope.attachments.get("closed"):
         raise errors.LateCallError(

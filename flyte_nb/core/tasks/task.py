@@ -14,7 +14,7 @@ import operator
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb import errors
@@ -29,6 +29,7 @@ from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import STOPPED, prepare
+from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
 from flyte_nb.core.values.code_hash import code_version, function_version
@@ -61,6 +62,8 @@ class Task(TaskTemplate[P, R_co]):
     """
 
     unannotated: bool = False
+    #: Whether its function yields (`flyte_nb.core.streams.stream_task`).
+    is_stream: bool = False
 
     def __init__(self, *, func: Callable[P, R_co], name: str, env: Environment | None, config: TaskConfig) -> None:
         self.func = func
@@ -140,6 +143,8 @@ class Task(TaskTemplate[P, R_co]):
     def _watched(self, scope: CallScope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """A call in a cell: it is reported if it is never awaited, or its error never looked at."""
         watch = scope.watch
+        if scope.stopped is not None:
+            scope.stopped()  # looks: where the call is made counts, also if an asyncio task of its own awaits it
         token = watch.token()
         coroutine = self._watched_submit(scope, token, args, kwargs)
         coroutine.__qualname__ = self.name + "(...)"  # type: ignore[attr-defined]  # `flyte_nb.kernel.cells.unawaited` knows it by that
@@ -150,7 +155,7 @@ class Task(TaskTemplate[P, R_co]):
         __tracebackhide__ = True
         watch = scope.watch
         made = watch.begun(token)
-        if scope.stopped:  # as do thousands of its siblings
+        if scope.stopped is not None and scope.stopped():  # as do thousands of its siblings
             raise asyncio.CancelledError(STOPPED) from None
         try:
             return await self._submit(args, kwargs)
@@ -171,8 +176,12 @@ class Task(TaskTemplate[P, R_co]):
     @overload
     def aio(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
     @overload
+    def aio(self: Task[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]: ...  # type: ignore[overload-overlap]
+    @overload
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
-    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+    async def aio(  # type: ignore[misc]
+        self, *args: Any, **kwargs: Any
+    ) -> Any:
         """Call the task from async code, be it ``def`` or ``async def``.
 
         Example:
@@ -346,6 +355,9 @@ def _refuse_or_warn(task: Task[..., Any], context: Context) -> None:
 _TRAVELS = frozenset(
     {"func", "name", "config", "is_async", "interface", "identity", "ignored_inputs", "_env", "_code_version", "_cache_version"}
 )  # fmt: skip
+
+
+CALLS.update(vars(Task)[name].__code__ for name in ("aio", "_submit", "_watched_submit"))
 
 
 def _blank(cls: type[Task[..., Any]]) -> Task[..., Any]:

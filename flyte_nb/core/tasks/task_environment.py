@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flyte_nb.core.settings.cache import Cache, CacheRequest
-from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES, Documentation, Link, TaskConfig, as_tuple, checked_bytes
+from flyte_nb.core.settings.config import (
+    MAX_INLINE_IO_BYTES,
+    Documentation,
+    Link,
+    TaskConfig,
+    as_tuple,
+    checked_buffer,
+    checked_bytes,
+)
 from flyte_nb.core.settings.image import PodTemplate
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout, TimeoutType
 from flyte_nb.core.settings.reuse import ReusePolicy
-from flyte_nb.core.settings.validate import suggestion
+from flyte_nb.core.settings.validate import names_options, suggestion
 from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.registry import REGISTRY
@@ -23,8 +31,11 @@ if TYPE_CHECKING:  # see `TaskConfig`
 
 P = ParamSpec("P")
 R = TypeVar("R")
+#: Kinds of tasks beside the plain one: which functions make one, and its class. Added to by the rooms that have them.
+KINDS: list[tuple[Callable[[Any], bool], type[Task[..., Any]]]] = []
 
 
+@names_options
 @dataclass(eq=False)
 class TaskEnvironment(Environment):
     """Where tasks are defined: ``@env.task`` makes one.
@@ -71,7 +82,7 @@ class TaskEnvironment(Environment):
         pod_template: str | PodTemplate | None = None, report: bool = False, interruptible: bool | None = None,
         max_inline_io_bytes: int = MAX_INLINE_IO_BYTES, queue: str | None = None, service_account: str | None = None,
         triggers: tuple[Trigger, ...] | Trigger = (), links: tuple[Link, ...] | Link = (), task_resolver: Any = None,
-        entrypoint: bool = False, produces_artifacts: bool = False,
+        entrypoint: bool = False, produces_artifacts: bool = False, buffer: int | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...  # fmt: skip
 
     def task(self, _func: Callable[..., Any] | None = None, /, **given: Any) -> Any:
@@ -96,6 +107,7 @@ class TaskEnvironment(Environment):
             task_resolver: No effect here.
             entrypoint: No effect here.
             produces_artifacts: No effect here.
+            buffer: Of a task that yields: how many items it may be ahead of its consumer.
 
         Returns:
             The task, or (without a function) what makes one of the function it decorates.
@@ -114,13 +126,16 @@ class TaskEnvironment(Environment):
         callables.check(func)
         name = callables.name_of(func)
         reuse = self.reusable
-        if reuse is not None and reuse.concurrency > 1 and not callables.is_async(func):
+        if reuse is not None and reuse.concurrency > 1 and not callables.overlaps(func):
             raise ValueError(
                 f"Task {name!r} is not async, but environment {self.name!r} has a concurrency of "
                 f"{reuse.concurrency}: only async tasks can share a process. Write 'async def', or set concurrency=1."
             )
         config = self._config(name, given)
-        made: Task[..., Any] = Task(func=func, name=f"{self.name}.{name}", env=self, config=config)
+        kind = next((kind for makes, kind in KINDS if makes(func)), Task)
+        if config.buffer and not kind.is_stream:
+            raise ValueError(f"Task {name!r} has a buffer, which is for tasks that yield: it has no `yield`.")
+        made: Task[..., Any] = kind(func=func, name=f"{self.name}.{name}", env=self, config=config)
         REGISTRY.add(made)
         self._tasks[made.name] = made
         return made
@@ -166,6 +181,7 @@ class TaskEnvironment(Environment):
             task_resolver=given.get("task_resolver"),
             entrypoint=bool(given.get("entrypoint")),
             produces_artifacts=bool(given.get("produces_artifacts")),
+            buffer=checked_buffer(given.get("buffer")),
             resources=self.resources,
             reusable=reusable,
             env_vars=self.env_vars,
@@ -215,7 +231,7 @@ class TaskEnvironment(Environment):
 _KEYWORDS = frozenset(
     {
         "short_name", "cache", "retries", "timeout", "docs", "pod_template", "report", "interruptible", "max_inline_io_bytes",
-        "queue", "service_account", "triggers", "links", "task_resolver", "entrypoint", "produces_artifacts",
+        "queue", "service_account", "triggers", "links", "task_resolver", "entrypoint", "produces_artifacts", "buffer",
     }
 )  # fmt: skip
 

@@ -110,22 +110,56 @@ def _max_files() -> float:
     return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 
-def take(path: str, *, given: bool) -> bytes | None:
-    """Content of a file of this process, for a peer on another machine; None if it is gone, or none of ours.
-
-    Args:
-        path: As its reference says.
-        given: Whether the peer takes it over (a result): then the file goes.
-    """
+def piece(path: str, at: int, nbytes: int) -> Any:
+    """A part of a file of this process, for a peer on another machine, mapped; None if the file is gone, or none of ours."""
     if os.path.dirname(path) not in folders(os.getpid()):  # noqa: PTH120 - no ".." is resolved
         return None
     try:
-        content = Path(path).read_bytes()
+        file = os.open(path, os.O_RDONLY)
     except OSError:
         return None
-    if given:
-        unlink(path)
-    return content
+    try:
+        before = at % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(file, nbytes + before, access=mmap.ACCESS_READ, offset=at - before)
+        return memoryview(mapped)[before:]
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(file)
+
+
+class Arriving:
+    """A file that is written piece by piece.
+
+    Raises:
+        OSError: There is no room for it.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self.path = f"{_folders_for(nbytes)[0]}/{secrets.token_hex(12)}"
+        self._file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        os.truncate(self._file, nbytes)
+
+    def put(self, at: int, part: Any) -> None:
+        """Write a piece."""
+        view = memoryview(part)
+        while view:
+            done = os.pwrite(self._file, view, at)
+            at, view = at + done, view[done:]
+
+    def keep(self) -> str:
+        """All is there: the path of the file."""
+        os.close(self._file)
+        return self.path
+
+    def open(self) -> int:
+        """All is there: a descriptor; the file goes with it."""
+        unlink(self.path)
+        return self._file
+
+    def drop(self) -> None:
+        """It will not be complete."""
+        os.close(self.open())
 
 
 def unlink(path: str) -> None:

@@ -21,11 +21,13 @@ import os
 import sys
 import threading
 import weakref
+import zlib
 from collections import OrderedDict
 from typing import Any
 
 from flyte_nb.core.transport import blob_files
 from flyte_nb.core.transport.blob_files import BlobGoneError
+from flyte_nb.core.transport.bursts import Burst
 
 #: Buffers remembered, so that an array passed again is recognised without hashing it anew; and their bytes in all.
 MAX_REMEMBERED = 64
@@ -107,12 +109,15 @@ class Received:
 
     @property
     def here(self) -> bool:
-        """Whether its content is in this process; else it must be fetched from `holder`."""
-        return self._file is not None or self._content is not None
+        """Whether its content is in this process, or lost; else it must be fetched from `holder`."""
+        return self._file is not None or self._content is not None or not self.path
 
-    def fill(self, content: bytes) -> None:
-        """Take the content that was fetched."""
-        self._content = content
+    def fill(self, file: int | None) -> None:
+        """Take the content that was fetched, in a file that goes with its descriptor; None: it could not be."""
+        self._file, self.path = file, ""
+        if file is not None and (self.nbytes < blob_files.MAP_BYTES or blob_files.is_scarce(file)):
+            self._content, self._file = blob_files.content(file, self.nbytes), None
+            os.close(file)
 
     def get(self) -> Any:
         """A writable buffer with its content, private to the caller."""
@@ -171,6 +176,7 @@ class Blobs:
         #: Latest last, by address and size in this process: the blob, and its content to compare with.
         self._remembered: OrderedDict[tuple[int, int], tuple[Blob, mmap.mmap]] = OrderedDict()
         self._bytes = 0
+        self._burst = Burst()
         self.results: Results = Results(holder)
 
     def __repr__(self) -> str:
@@ -180,13 +186,14 @@ class Blobs:
         """The blob of a buffer's content: the same one as long as that doesn't change.
 
         An address seen before is compared with what was there (64 MB: 4 ms), so an array that was written to meanwhile is a
-        new blob; only new content is hashed (35 ms) and written (30 ms).
+        new blob; once for all calls of a gather. Only new content is hashed (35 ms) and written (30 ms).
         """
         with _address(buffer) as address:
             key = (address, buffer.nbytes)
             with self._lock:
                 known = self._remembered.get(key)
-            if known is not None and _equal(address, known[1], buffer.nbytes):
+            if known is not None and (self._burst.has(key, buffer) or _equal(address, known[1], buffer.nbytes)):
+                self._burst.found(key, buffer)
                 with self._lock:
                     if key in self._remembered:
                         self._remembered.move_to_end(key)
@@ -197,15 +204,17 @@ class Blobs:
                 if blob is None:
                     blob = self._by_name[name] = Blob(name, buffer.nbytes, blob_files.write(buffer), self.holder)
                 self._remember(key, blob)
+            self._burst.found(key, buffer)
             return blob
 
-    def keep(self, name: str, content: bytes) -> Blob:
-        """Keep content that was fetched from elsewhere."""
+    def keep(self, name: str, nbytes: int, path: str) -> Blob:
+        """Keep a file that was fetched from elsewhere."""
         with self._lock:
             blob = self._by_name.get(name)
             if blob is None:
-                path = blob_files.write(memoryview(content))
-                blob = self._by_name[name] = Blob(name, len(content), path, self.holder)
+                blob = self._by_name[name] = Blob(name, nbytes, path, self.holder)
+            else:
+                blob_files.unlink(path)
             self._remember((id(blob), 0), blob)
             return blob
 
@@ -241,7 +250,21 @@ class Results:
 
     def put(self, buffer: memoryview) -> Gift:
         """A gift with the buffer's content."""
-        return Gift(_content_name(buffer), buffer.nbytes, blob_files.write(buffer), self._holder)
+        return Gift(self._name(buffer), buffer.nbytes, blob_files.write(buffer), self._holder)
+
+    def _name(self, buffer: memoryview) -> str:
+        return _content_name(buffer)
+
+    def of_items(self) -> Items:
+        """The same for items of a stream."""
+        return Items(self._holder)
+
+
+class Items(Results):
+    """Makes blobs of the buffers of a stream's items, which nothing but a repetition of the stream is compared with."""
+
+    def _name(self, buffer: memoryview) -> str:
+        return f"{zlib.crc32(buffer):08x}{buffer.nbytes:x}"  # a third of the time of a hash
 
 
 def _content_name(data: Any) -> str:

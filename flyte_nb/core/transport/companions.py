@@ -25,11 +25,17 @@ class Companions:
         self._arrived: WeakKeyDictionary[Classes, tuple[SetUp, ...]] = WeakKeyDictionary()
         self._arriving = threading.local()
 
-    def add(self, key: Hashable, set_up: SetUp) -> None:
-        """Register one, in place of an earlier one of the same key; it is pickled."""
-        if not getattr(self._arriving, "now", False):
+    def add(self, key: Hashable, set_up: SetUp) -> bool:
+        """Register one, in place of an earlier one of the same key; it is pickled.
+
+        Returns:
+            Whether it is this process's own, and has not just come with a task's code.
+        """
+        own = not getattr(self._arriving, "now", False)
+        if own:
             self._by_key[key] = set_up
             self.version += 1
+        return own
 
     def of(self, classes: Classes | None) -> tuple[SetUp, ...]:
         """Those that go along with a task: what came with its code, and what this process has registered."""

@@ -18,6 +18,7 @@ from flyte_nb.core.transport.blob_files import BlobGoneError
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received, Results, content_of
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.by_value.classes import loading_code
+from flyte_nb.core.values.describe import UNSENDABLE, unsendable
 from flyte_nb.errors import SerializationError
 
 #: A buffer of this many bytes or more travels apart from its pickle, once per worker.
@@ -87,6 +88,9 @@ def dumps(value: object, blobs: Blobs | Results | None = None, *, of_call: bool 
     """
     if is_plain(value):
         return _apart(pickle.dumps(value, 5), blobs)
+
+    if UNSENDABLE and (why := unsendable(value)):
+        raise UnpicklableError(why)
 
     def make(*args: Any, **kwargs: Any) -> pickler.Pickler:
         made = pickler.Pickler(*args, **kwargs)
@@ -253,6 +257,11 @@ def inline_bytes(payload: Payload) -> int:
     if type(payload) is not Packed:
         return len(payload)
     return len(payload.data) or payload.blobs[-1].nbytes
+
+
+def is_here(payload: Packed) -> bool:
+    """Whether nothing of a result has still to be fetched from another machine."""
+    return all(blob.here for blob in payload.blobs if isinstance(blob, Received))
 
 
 def carried(payload: Payload) -> Payload:

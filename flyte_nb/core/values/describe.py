@@ -203,6 +203,8 @@ def repr_with_type(value: object) -> str:
 
 def forgotten_await(value: object) -> str:
     """What to write where a call's coroutine is given for its value, as a sentence; "" if a value is none, and holds none."""
+    if type(value) in UNSENDABLE:
+        return UNSENDABLE[type(value)]
     if inspect.iscoroutine(value):
         task = value.cr_frame.f_locals.get("self") if value.cr_frame is not None else None
         name = getattr(task, "short_name", "") or value.__name__
@@ -213,6 +215,24 @@ def forgotten_await(value: object) -> str:
         return "It is an async generator: collect it first, `[x async for x in ...]`."
     if _holds_coroutine(value, depth=4):
         return "It holds coroutines that were not awaited: `await asyncio.gather(*...)` gives their values."
+    return unsendable(value)
+
+
+#: Types whose values mean nothing elsewhere though they can be pickled, and what to write in their place, as a sentence.
+UNSENDABLE: dict[type, str] = {}
+
+
+def unsendable(value: object, depth: int = 4) -> str:
+    """What to write where a value of `UNSENDABLE` is given, or a container of such; "" if it is none."""
+    if type(value) in UNSENDABLE:
+        return UNSENDABLE[type(value)]
+    parts: Any = value if type(value) in (list, tuple, set, frozenset) else ()
+    if type(value) is dict:
+        parts = value.values()
+    if depth:
+        for each in itertools.islice(parts, MAX_SEARCHED):
+            if found := unsendable(each, depth - 1):
+                return found
     return ""
 
 

@@ -72,6 +72,13 @@ class Caretaker:
 CARETAKER = Caretaker()
 
 
+def lead_group() -> None:
+    """Have a process group of its own: what tasks start ends with their worker, and is spared the stop button's SIGINT."""
+    if hasattr(os, "setpgid"):
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+
+
 def end_group(process: int) -> None:
     """Kill what a worker's tasks have started: each worker leads a process group."""
     with contextlib.suppress(OSError):

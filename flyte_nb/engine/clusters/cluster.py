@@ -18,11 +18,18 @@ from distributed.versions import VersionMismatchWarning
 from flyte_nb.core.settings import notices
 from flyte_nb.engine.clusters.dask_logs import quiet_loggers
 from flyte_nb.engine.clusters.embedded import open_embedded
+from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
 
 #: Seconds to reach a scheduler; then `NoClusterError`.
 CONNECT_TIMEOUT = 8.0
+
+#: What is said of an address without what makes it one.
+_GATEWAY = (
+    "{} is the address of a dask-gateway, which asks for credentials: give init() the GatewayCluster object instead "
+    "(`Gateway().connect(name)`), it has them."
+)
 
 
 class ClusterHandle(NamedTuple):
@@ -69,11 +76,11 @@ async def open_cluster(
     """
     quiet_loggers()
     if target is None:
-        notices.gpus_are_uncounted(True)
         cluster, client = await open_embedded(
             exits, n_workers, threads_per_worker, dashboard, memory_limit, preload, kernel
         )
         return ClusterHandle(client, cluster, "embedded cluster")
+    SOURCE.end()
     if isinstance(target, distributed.Client):
         if target.scheduler is None:
             raise NoClusterError(
@@ -129,15 +136,14 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
             )  # fmt: skip
     except TypeError as exc:  # Dask's answer to tls:// without credentials
         if what.startswith("gateway://"):
-            raise NoClusterError(
-                f"{what} is the address of a dask-gateway, which asks for credentials: give init() the GatewayCluster object "
-                "instead (`Gateway().connect(name)`), it has them."
-            ) from exc
+            raise NoClusterError(_GATEWAY.format(what)) from exc
         raise NoClusterError(
             f"the Dask scheduler at {what} wants TLS credentials: give them as flyte_nb.init({what!r}, "
             "security=distributed.Security(...)), or in Dask's configuration (distributed.comm.tls)."
         ) from exc
     except (OSError, TimeoutError, ValueError) as exc:
+        if what.startswith("gateway://") and isinstance(exc, ValueError):  # a scheme that dask-gateway registers
+            raise NoClusterError(_GATEWAY.format(what)) from exc
         raise NoClusterError(
             f"the Dask scheduler at {what} cannot be reached: {str(exc) or type(exc).__name__}. Check the address and that "
             "`dask scheduler` runs there, or call flyte_nb.init() without an address for an embedded cluster."

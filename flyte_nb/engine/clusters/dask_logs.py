@@ -15,13 +15,20 @@ NO_DIAGNOSIS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.disk": False,
     "distributed.admin.system-monitor.host-cpu": False,
-    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.interval": "1h",
+    "distributed.worker.memory.monitor-interval": "1s",
+    # What a client knows of the scheduler beside what it is asked.
+    "distributed.client.scheduler-info-interval": "1h",
+    "distributed.client.heartbeat": "30s",
     "distributed.admin.system-monitor.log-length": 12,
     # A wake-up in each server (scheduler, nannies, workers), to log how late it is.
     "distributed.admin.tick.interval": "2s",
     "distributed.admin.log-length": 100,
     "distributed.admin.low-level-log-length": 100,
     "distributed.diagnostics.nvml": False,
+    # What the HTTP servers would serve that are not opened.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
     "distributed.diagnostics.computations.max-history": 1,
     "distributed.diagnostics.erred-tasks.max-history": 1,
 }

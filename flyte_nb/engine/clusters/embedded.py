@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import glob
 import logging
 import os
-import platform
 import signal
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker, spawn
+from multiprocessing import resource_tracker, spawn, util
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import SemLock
 from typing import Any
 
 import dask
@@ -28,22 +28,22 @@ from distributed.http.routing import RoutingApplication
 from distributed.process import AsyncProcess
 from tornado.httpserver import HTTPServer
 
+from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.process_folder import session_folder
+from flyte_nb.engine.clusters import devices
 from flyte_nb.engine.clusters.caretaker import CARETAKER, end_group
 from flyte_nb.engine.clusters.credentials import SessionSecurity
 from flyte_nb.engine.clusters.dask_logs import NO_DIAGNOSIS, no_gc_diagnosis
-from flyte_nb.engine.clusters.worker_exits import WorkerExits
+from flyte_nb.engine.clusters.forks import BEFORE_SPAWN, SOURCE, Begun, WorkerProcess, undebugged
+from flyte_nb.engine.clusters.worker_exits import WorkerExits, how_it_ended
 from flyte_nb.errors import NoClusterError
 
-#: GPUs that each process of the embedded cluster offers: tasks that ask for some run all the same, as they do in Flyte's
-#: local mode. They are counted on workers started with ``--resources GPU=1``.
-UNCOUNTED_GPUS = 1_000
-#: A resource of processes that have no device at all.
-PRETENDED = "no-device"
-#: What shows that a machine has a GPU, TPU or Neuron device (the last is Windows' own Linux).
-DEVICE_FILES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/neuron*", "/dev/dxg")
 #: Seconds that a worker has to end when its cluster closes: bodies are cancelled, and what they do then is done at once or not.
 CLOSE_S = 0.5
+#: Seconds between two looks whether a worker has started.
+LOOK_AS_IT_STARTS = 0.01
+#: Seconds between two reports of a worker, while anything is under way and else; and between two looks at its memory.
+HEARTBEAT_S, REST_S, MEMORY_S = 1.0, 3.0, 0.1
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 0.25
 #: Seconds that one may be missing before its nanny is replaced, if that has closed itself, or helped.
@@ -73,6 +73,21 @@ class EmbeddedCluster(LocalCluster):
     missing: dict[Any, float]
     keeper: asyncio.Task[None] | None = None
     _keeping: set[asyncio.Future[Any]]
+    #: Whether anything is queued or under way.
+    busy = True
+
+    def set_busy(self, busy: bool) -> None:
+        """Have workers tell of themselves, and their memory looked at, often or rarely."""
+        self.busy = busy
+        if isinstance(self.scheduler, QuietScheduler):
+            self.scheduler.heartbeat_s = HEARTBEAT_S if busy else REST_S
+        for worker in self.workers.values():
+            monitor, interval = worker.periodic_callbacks.get("memory_monitor"), 1000 * (MEMORY_S if busy else 1.0)
+            if monitor is not None and monitor.callback_time != interval:
+                monitor.callback_time = interval
+                if monitor.is_running():
+                    monitor.stop()
+                    monitor.start()
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # `SpecCluster` closes the nanny of a worker that is missing 15 s after it was lost once, also where it is missing
@@ -83,6 +98,7 @@ class EmbeddedCluster(LocalCluster):
         if self.keeper is not None:
             self.keeper.cancel()
         await super()._close()
+        SOURCE.end()
 
     async def keep_workers(self) -> None:
         """Look for missing workers until they are there: a process that dies as it starts can make its nanny give up."""
@@ -105,6 +121,7 @@ class EmbeddedCluster(LocalCluster):
                 else:  # it has closed itself
                     self.workers.pop(name, None)
                     self._keeping.add(self._correct_state())
+            self.set_busy(self.busy)  # also new nannies
             for task in [task for task in self._keeping if task.done()]:
                 self._keeping.discard(task)
                 if not task.cancelled():
@@ -114,6 +131,28 @@ class EmbeddedCluster(LocalCluster):
 def _is_there(nanny: Any) -> bool:
     """Whether a nanny's worker has started, and lives."""
     return nanny.is_alive() and nanny.process.status is Status.running
+
+
+def _unname(*queues: Any) -> None:
+    """Remove the names of the semaphores of queues that both sides have opened: they go with the last process then.
+
+    Else multiprocessing's tracker does it, which may be killed together with the kernel.
+    """
+    locks = [lock for queue in queues for lock in (queue._rlock, queue._wlock, queue._sem) if lock is not None]  # noqa: SLF001
+    names = {lock._semlock.name for lock in locks}  # noqa: SLF001
+    for finalizer in list(util._finalizer_registry.values()):  # type: ignore[attr-defined]  # noqa: SLF001 - what would unlink them
+        if finalizer._callback is SemLock._cleanup and finalizer._args[0] in names:  # type: ignore[attr-defined]  # noqa: SLF001
+            finalizer()
+
+
+#: Processes that are started for a worker, one after another, if each dies before it has registered.
+STARTS = 3
+#: A nanny that is in one of these starts nothing.
+_ENDING = frozenset({Status.closing, Status.closed, Status.closing_gracefully, Status.failed})
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker's processes die as they start."""
 
 
 #: Dask's name for the processes that its nannies start.
@@ -151,13 +190,30 @@ class ReportingNanny(Nanny):
     exits: WorkerExits
     #: Its worker's process, and with it the group of what tasks start there.
     worker_pid: int | None = None
+    #: How its latest process ended, in words; "" while that lives.
+    died = ""
 
     async def instantiate(self) -> Status:
-        """As Dask's; the worker does not outlive this process."""
-        status = await super().instantiate()
+        """As Dask's, but a process that dies as it starts has a successor, and the worker does not outlive this process.
+
+        Raises:
+            WorkerDiedError: That one, too, has died.
+        """
+        for left in reversed(range(STARTS)):
+            self.died = ""
+            status = await super().instantiate()
+            if not self.died or status is Status.running or self.status in _ENDING or self.exits.closing:
+                break
+            if not left:
+                raise WorkerDiedError(
+                    f"a worker's process died as it started, {STARTS} times; the last was {self.died}"
+                )
+            self.process = None
         self.worker_pid = self.pid
         if self.worker_pid is not None:
             CARETAKER.watch(self.worker_pid)
+            if self.process is not None and status is Status.running:
+                _unname(self.process.init_result_q, self.process.child_stop_q)
         return status
 
     async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
@@ -173,8 +229,12 @@ class ReportingNanny(Nanny):
             end_group(self.worker_pid)
             CARETAKER.release(self.worker_pid)
             self.worker_pid = None
+        self.died = how_it_ended(exitcode)
         self.exits.exited(self.worker_address, exitcode)
-        super()._on_worker_exit_sync(exitcode)
+        if (
+            not self.exits.closing
+        ):  # else ipykernel, which ends the children of a kernel one after another, had ever more to end
+            super()._on_worker_exit_sync(exitcode)
 
     def close_gracefully(self, reason: str = "") -> None:
         """Ignored: a worker that closes itself, because a task closed its connections, is to be replaced as any other."""
@@ -185,17 +245,6 @@ class ReportingNanny(Nanny):
             self.process = None
             self.status = Status.running
             await self.instantiate()
-
-
-@contextlib.contextmanager
-def undebugged() -> Iterator[None]:
-    """Within this, JupyterLab's debugger, if it is on, does not start in processes that this thread starts.
-
-    They would wait without end for a debugger to attach.
-    """
-    skip = getattr(sys.modules.get("_pydev_bundle.pydev_monkey"), "skip_subprocess_arg_patch", contextlib.nullcontext)
-    with skip():
-        yield
 
 
 @contextlib.contextmanager
@@ -213,8 +262,17 @@ def _silent_tracker() -> Iterator[None]:
             os.environ["PYTHONWARNINGS"] = before
 
 
-class UndebuggedProcess(AsyncProcess):
+class ForkedProcess(AsyncProcess):
     """The process of a worker."""
+
+    def __init__(self, loop: Any = None, target: Any = None, **options: Any) -> None:
+        super().__init__(loop, Begun(target), **options)
+
+    def _start_threads(self) -> None:
+        process: Any = self._process
+        if type(process) is SpawnProcess:  # Dask's default
+            process.__class__ = WorkerProcess
+        super()._start_threads()
 
     @classmethod
     def _watch_message_queue(cls, *args: Any) -> None:
@@ -234,7 +292,14 @@ class _NoHttp:
 
 
 class QuietScheduler(_NoHttp, Scheduler):
-    """A scheduler without an HTTP port."""
+    """A scheduler without an HTTP port, which tells workers how often to report."""
+
+    heartbeat_s = HEARTBEAT_S
+
+    def heartbeat_worker(self, **options: Any) -> dict[str, Any]:
+        """As Dask's."""
+        answer: dict[str, Any] = super().heartbeat_worker(**options)
+        return answer | {"heartbeat-interval": self.heartbeat_s}
 
 
 class QuietWorker(_NoHttp, Worker):
@@ -254,7 +319,9 @@ async def open_embedded(
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     skip_main_script()
     no_gc_diagnosis()
-    nanny.AsyncProcess = UndebuggedProcess  # type: ignore[attr-defined]  # a nanny has no setting for it
+    module: Any = nanny  # which has no settings for these
+    module.AsyncProcess, module.WorkerProcess._init_msg_interval = ForkedProcess, LOOK_AS_IT_STARTS  # noqa: SLF001
+    SOURCE.begin(preload, before_spawn=before_spawn())
     security = SessionSecurity.temporary()
     settings = {
         "distributed.worker.preload": [preload],
@@ -267,9 +334,13 @@ async def open_embedded(
         cluster: Any = EmbeddedCluster(
             n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
             protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
-            worker_dashboard_address=None, memory_limit=memory_limit, resources=offered_devices(), asynchronous=True,
+            worker_dashboard_address=None, scheduler_sync_interval=3600, memory_limit=memory_limit,
+            resources=devices.uncounted(), asynchronous=True,
             silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
         )  # fmt: skip
+        if gpus := devices.count():
+            devices.provide(cluster.worker_spec, gpus)
+        notices.gpus_are_uncounted(not gpus)
         nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
         if not dashboard:
             cluster.scheduler_spec["cls"] = QuietScheduler
@@ -277,11 +348,14 @@ async def open_embedded(
             spec["cls"] = nanny_of_exits
             if not dashboard:
                 spec["options"]["worker_class"] = QuietWorker
+        client: Any = None
         try:
-            await cluster
-            client = await Client(cluster, asynchronous=True, set_as_default=False, security=security)
+            await cluster._start()  # noqa: SLF001 - the scheduler; the client connects while the workers start
+            address = cluster.scheduler_address
+            client = Client(address, asynchronous=True, set_as_default=False, security=security)
+            await asyncio.gather(client, cluster)
         except BaseException as exc:
-            await _abandon(cluster)
+            await _abandon(cluster, client)
             if not isinstance(exc, Exception):
                 raise
             why = cause_of(exc) + tight_limits(len(cluster.worker_spec))
@@ -289,19 +363,24 @@ async def open_embedded(
                 f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
                 "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
             ) from exc
+        cluster.set_busy(False)
         cluster.scheduler.add_plugin(_Arrivals(cluster))
         cluster.keeper = asyncio.create_task(cluster.keep_workers())
     return cluster, client
 
 
-def offered_devices() -> dict[str, float]:
-    """The Dask resources that each process offers."""
-    has_device = (sys.platform == "darwin" and platform.machine() == "arm64") or any(map(glob.glob, DEVICE_FILES))
-    return {"GPU": UNCOUNTED_GPUS} if has_device else {"GPU": UNCOUNTED_GPUS, PRETENDED: 1}
+def before_spawn() -> dict[str, str]:
+    """What Dask's nannies put into the environment of new processes."""
+    configured: dict[str, Any] = dask.config.get("distributed.nanny.pre-spawn-environ")
+    given = {name: str(value) for name, value in configured.items() if value is not None}
+    return {"PYTHONHASHSEED": BEFORE_SPAWN["PYTHONHASHSEED"], **given}
 
 
-async def _abandon(cluster: Any) -> None:
-    """Close a cluster that has not come up, or whose start was cancelled."""
+async def _abandon(cluster: Any, client: Any) -> None:
+    """Close a cluster that has not come up, or whose start was cancelled, and its client."""
+    with contextlib.suppress(Exception):
+        if client is not None:
+            await client.close()
     # ``close()`` is a coroutine only of a cluster that runs, and knows nothing of workers that start.
     for close in (*(each.close for each in list(cluster._created)), cluster._close):  # noqa: SLF001
         with contextlib.suppress(Exception):

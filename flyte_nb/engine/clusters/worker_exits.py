@@ -97,12 +97,11 @@ class WorkerExit(NamedTuple):
         if self.ended:
             return self._why_ended
         how = "its worker went away"
-        if self.exitcode is not None and self.exitcode < 0:
-            how = f"its worker was killed by {_signal_name(-self.exitcode)}"
-        elif self.exitcode == BROKEN:
+        if self.exitcode == BROKEN:
             how = f"its worker ended itself: {CANNOT_GO_ON}, code there has broken what it needs (modules, pickle, sockets)"
         elif self.exitcode is not None:
-            how = f"its worker ended with exit status {self.exitcode}"
+            verb = "was " if self.exitcode < 0 else ""
+            how = f"its worker {verb}{how_it_ended(self.exitcode)}"
         return how + (f" (it used {used} when last seen)" if used else "")
 
     @property
@@ -118,17 +117,22 @@ class WorkerExit(NamedTuple):
         )
 
 
-def _signal_name(number: int) -> str:
+def how_it_ended(exitcode: int) -> str:
+    """An exit status in words: "killed by SIGKILL", "ended with exit status 1"."""
+    if exitcode >= 0:
+        return f"ended with exit status {exitcode}"
     try:
-        return signal.Signals(number).name
+        return f"killed by {signal.Signals(-exitcode).name}"
     except ValueError:
-        return f"signal {number}"
+        return f"killed by signal {-exitcode}"
 
 
 class WorkerExits:
     """Collects what nannies and the scheduler report about ended workers, and settles the cause of each loss."""
 
     def __init__(self) -> None:
+        #: Whether the cluster closes: those that end now have no successors.
+        self.closing = False
         #: By address.
         self._known: dict[str, WorkerExit] = {}
         self._memory: dict[str, tuple[int, int]] = {}

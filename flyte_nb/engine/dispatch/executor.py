@@ -19,7 +19,7 @@ from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.code_versions import CodeVersion, CodeVersions
-from flyte_nb.core.transport.payload import UnpicklableError
+from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError
 from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lane_pool import LanePool
 from flyte_nb.engine.dispatch.lanes import QueuedAttempt
@@ -27,7 +27,7 @@ from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.dispatch.watch import Watch
-from flyte_nb.engine.links.blob_fetch import Fetcher
+from flyte_nb.engine.links.blob_fetch import Fetcher, away
 from flyte_nb.engine.links.wire import Key
 
 
@@ -37,6 +37,7 @@ class DaskExecutor:
     def __init__(self, network: Network, fetcher: Fetcher, versions: CodeVersions) -> None:
         self._network = network
         self._versions = versions
+        self._fetcher = fetcher
         self._shipments = Shipments(network.send)
         self._unsettled = Unsettled(fetcher, self._shipments)
         self.watch: Watch = Watch(network, self._unsettled)
@@ -51,6 +52,10 @@ class DaskExecutor:
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
         #: Called with (run, action, phase, note) when a worker reports what an attempt does now.
         self.on_noted: Callable[[str, str, Phase, str], None] = lambda _run, _action, _phase, _note: None
+
+        #: Called with (key, number of the first, items) when items of an attempt that yields have arrived; what it returns is
+        #: called when parts of them have come that had to be fetched.
+        self.on_items: Callable[[Key, int, list[Any]], Callable[[], None] | None] = lambda _key, _first, _items: None
 
     # -- the Executor protocol ------------------------------------------------------------------------------------
 
@@ -90,6 +95,12 @@ class DaskExecutor:
             self._unsettled.take(work.key)
             asyncio.get_running_loop().call_soon(attempt.done, Outcome(*work[:3], "cancelled"))
 
+    def took(self, work: Work, count: int) -> None:
+        """Tell the host of an attempt that yields how far its consumer is."""
+        attempt = self._unsettled.by_key.get(work.key)
+        if attempt is not None and attempt.lane is not None:
+            self._network.send(attempt.lane.address, ("took", work.key, count))
+
     def withdraw(self, run: str) -> None:
         """Take what is queued of a run off the queues at once: all of it is about to be cancelled, one by one."""
         for group in self.groups.values():
@@ -115,6 +126,8 @@ class DaskExecutor:
                 self.pool.drop(lane)
                 return
         lane.open(address, time.monotonic())
+        lane.round_trip = self._network.round_trip(address)
+        lane.has_device = bool(lane.group.resources) and self._network.has_devices(address)
         self.pool.touch(lane.group)
 
     def _on_ended(self, address: str, lane_id: str, outcomes: list[Outcome]) -> None:
@@ -161,6 +174,13 @@ class DaskExecutor:
 
     def _on_began(self, _address: str, key: Key) -> None:
         self.on_began(key[0], key[1])
+
+    def _on_items(self, _address: str, key: Key, first: int, items: list[tuple[Payload, bytes]]) -> None:
+        wake = self.on_items(key, first, items)
+        if wake is not None:
+            for payload, _ in items:
+                if type(payload) is Packed and away(payload):
+                    self._fetcher.item(payload, wake)
 
     def _on_noted(self, _address: str, key: Key, phase: Phase, note: str) -> None:
         self.on_noted(key[0], key[1], phase, note)

@@ -29,6 +29,7 @@ from flyte_nb.engine.dispatch.lanes import (
     slots_wanted,
 )
 from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.placement import Placement
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.link import spawn
@@ -37,8 +38,10 @@ from flyte_nb.errors import BaseRuntimeError
 
 logger: logging.Logger = logging.getLogger("flyte")
 
-#: Seconds between two sweeps: idle lanes are closed, queues that found no lane are dispatched again.
-SWEEP_EVERY_S = 0.2
+#: Seconds between two sweeps (idle lanes are closed, queues without a lane dispatched again); while nothing is under way.
+SWEEP_EVERY_S, REST_S = 0.2, 1.0
+#: Seconds per lane for which what lanes report is collected.
+DISPATCH_EVERY_S = 1e-5
 #: Seconds that idle lanes have to end when their owner is closed.
 CLOSE_IDLE_S = 0.5
 
@@ -56,6 +59,7 @@ class LanePool:
         self._shipments = shipments
         self._losses = losses
         self._unsettled = unsettled
+        self._placement = Placement(network, unsettled)
         #: Called with an attempt that has a timeout, as it is sent: key, run, seconds, worker.
         self.on_sent: Callable[[Key, RunInfo, float, str], None] = lambda *_sent: None
         #: Groups to dispatch in the next tick.
@@ -64,6 +68,10 @@ class LanePool:
         self._introduced: dict[str, set[str]] = {}
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Set while anything is queued or under way, as far as the last sweep saw.
+        self._busy = asyncio.Event()
+        #: Called with whether anything is, when that changes.
+        self.on_busy: Callable[[bool], None] = lambda _busy: None
         #: Set whenever a lane has ended.
         self._dropped = asyncio.Event()
         spawn(self._tasks, self._sweep())
@@ -71,9 +79,14 @@ class LanePool:
     # -- bundles --------------------------------------------------------------------------------------------------
 
     def touch(self, group: LaneGroup) -> None:
-        """Dispatch a group in the next tick: it has attempts queued, or room for some."""
+        """Dispatch a group in the next tick, if it has attempts queued."""
+        if not group.queue:
+            return
         if not self._touched:
-            asyncio.get_running_loop().call_soon(self._dispatch_touched)
+            self._busy.set()
+            loop, wait = asyncio.get_running_loop(), len(self.lanes) * DISPATCH_EVERY_S
+            # Each time all lanes of a group are looked at: of hundreds, once for what many of them report.
+            loop.call_later(wait, self._dispatch_touched) if wait > 1e-3 else loop.call_soon(self._dispatch_touched)
         self._touched[group.name] = group
 
     def touch_queues(self) -> None:
@@ -112,7 +125,7 @@ class LanePool:
                 self._shipments.ship(lane.address, attempt.shipment)
             if attempt.work.max_runtime:
                 self.on_sent(attempt.work.key, attempt.run, attempt.work.max_runtime, lane.address)
-        self._network.send(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
+        self._network.send_now(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
 
     def introduce_again(self, run: str) -> None:
         """Send a run's `RunInfo` again with the next bundle to each worker."""
@@ -153,8 +166,14 @@ class LanePool:
         workers = {address: w for address, w in workers.items() if address not in self._network.silent}
         if not workers and self._network.silent:  # until one answers
             return
-        for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting, workers)):
-            self._open(group, workers)
+        missing = lanes_missing(group, slots, time.monotonic(), avoided | self._resting, workers)
+        if missing > 0:
+            load = dict.fromkeys(workers, 0.0)
+            for lane in group.lanes.values():
+                if not lane.blocked and lane.address in load:
+                    load[lane.address] += 1.0 / max(workers[lane.address].nthreads, 1)
+            for _ in range(missing):
+                self._open(group, workers, load)
 
     @staticmethod
     def _say_waiting(group: LaneGroup) -> None:
@@ -165,13 +184,11 @@ class LanePool:
                 "runs without.", group.task_name,
             )  # fmt: skip
 
-    def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo]) -> None:
-        load = dict.fromkeys(workers, 0.0)
-        for lane in group.lanes.values():
-            if not lane.blocked and lane.address in load:
-                load[lane.address] += 1.0 / max(workers[lane.address].nthreads, 1)
+    def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo], load: dict[str, float]) -> None:
         own = self._network.own_address
         prefer = min(load, key=lambda address: (load[address], address == own), default="")
+        if prefer:
+            load[prefer] += 1.0 / max(workers[prefer].nthreads, 1)
         lane_id = f"{self._network.me}:{next(self._numbers)}-{uuid.uuid4().hex[:6]}"
         lane = self.lanes[lane_id] = group.lanes[lane_id] = Lane(lane_id, group, prefer, time.monotonic())
         anywhere = bool(group.resources) and group.reuse is None
@@ -179,7 +196,9 @@ class LanePool:
 
     async def _submit(self, lane: Lane, prefer: str) -> None:
         group = lane.group
-        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, group.reuse is not None)
+        counts = group.reuse is not None or bool(group.resources)
+        far, gpus = self._network.round_trip(lane.address), int(group.resources.get("GPU", 0))
+        spec = LaneSpec(lane.id, self._network.me, group.task_name, group.is_async, counts, far, gpus)
         only = self._losses.quarantines(group) or group.reuse is not None
         try:
             lane.future = await self._network.submit_lane(spec, group.resources, prefer, only)
@@ -252,7 +271,7 @@ class LanePool:
     async def _sweep(self) -> None:
         """Close lanes that have been idle for long, and forget groups without lanes."""
         while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await self._pause()
             now = time.monotonic()
             for group in list(self.groups.values()):
                 for lane in group.lanes.values():
@@ -260,9 +279,22 @@ class LanePool:
                         self._close(lane)
                 if not group.lanes and not group.queue:
                     del self.groups[group.name]
+            self._placement.look(self.groups.values(), now)
             self.touch_queues()
             if self._network.grows:
                 self._network.want(slots_wanted(self.groups.values()))
+
+    async def _pause(self) -> None:
+        if any(group.queue or any(lane.attempts for lane in group.lanes.values()) for group in self.groups.values()):
+            await asyncio.sleep(SWEEP_EVERY_S)
+            return
+        self._busy.clear()
+        self.on_busy(False)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._busy.wait(), REST_S if self.groups or self._network.grows else None)
+        if self._busy.is_set():
+            self.on_busy(True)
+            await asyncio.sleep(SWEEP_EVERY_S)
 
     @staticmethod
     def _is_idle(lane: Lane) -> bool:

@@ -35,6 +35,8 @@ IDLE_WITH_RESOURCES_S = 0.2
 TARGET_S = 5.0
 #: Lanes of one task, opened or not, for each slot of the cluster.
 MAX_LANES_PER_SLOT = 4
+#: Round trips whose work is sent ahead over a far link.
+AHEAD = 1.5
 #: How fast bundles may grow.
 GROWTH = 8
 #: Most attempts handed to one lane and not yet begun.
@@ -73,6 +75,10 @@ class Lane:
     #: It returned attempts because one takes long: it is sent nothing until it reports progress or room.
     stalled: bool = False
     closing: bool = False
+    #: Seconds that a message to it and back takes, if that is long.
+    round_trip: float = 0.0
+    #: Whether it holds a device, which attempts have one after another, but for those that await others.
+    has_device: bool = False
     #: Attempts that await children: they do not count against the concurrency of a warm environment.
     awaiting: int = 0
     #: Attempts sent and not ended.
@@ -170,6 +176,8 @@ class LaneGroup:
         """How many more attempts a lane may be sent now."""
         if not lane.usable:
             return 0
+        if lane.has_device:
+            return 1 + lane.awaiting - len(lane.attempts)
         if self.reuse is not None:
             return min(self._fitting(lane), self._warm_room(self.reuse.capacity, lane))
         return self._fitting(lane)
@@ -183,11 +191,13 @@ class LaneGroup:
     def _fitting(self, lane: Lane) -> int:
         if self.cost is None:
             return 1 - lane.unstarted if lane.started == lane.finished or self.is_async else 0
+        # A long one travels alone; on a far link, with what it would else have to wait for.
+        ahead = 1 + math.ceil(AHEAD * lane.round_trip / max(self.cost, 1e-7))
         if self.cost >= BUNDLE_S and not self.is_async:
-            return 1 - len(lane.attempts)  # a long one travels alone
+            return ahead - len(lane.attempts)
         size = int(BUNDLE_S / max(self.cost, 1e-7))
         size = min(size, GROWTH * max(lane.finished, lane.started if self.is_async else 1, 1), MAX_BUNDLE)
-        return max(size, 1) - lane.unstarted
+        return max(size, min(ahead, MAX_BUNDLE)) - lane.unstarted
 
     def share(self, lane: Lane, takers: int) -> int:
         """How many to send now, so that the last bundles are spread over all lanes."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.clusters import on_scheduler
+from flyte_nb.engine.clusters.devices import UNCOUNTED_GPUS
 from flyte_nb.engine.clusters.welcome import AsSource
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.links.peers import Peers
@@ -58,6 +59,8 @@ class Network(Peers):
         self._telling: asyncio.Task[None] | None = None
         #: Workers that do not answer: they are given nothing new until they do.
         self.silent: frozenset[str] = frozenset()
+        #: Seconds in which a worker must be able to take an attempt, as `init` was told; None = it was not.
+        self.placement_timeout: float | None = None
 
     @property
     def watched(self) -> Iterable[str]:
@@ -85,6 +88,27 @@ class Network(Peers):
     def ask_home(self, run: RunInfo, op: str, args: tuple[Any, ...]) -> None:
         """Tell a run's home something that needs no answer."""
         raise NotImplementedError
+
+    def why_waiting(self, resources: dict[str, float]) -> str:
+        """Why no worker takes a task that needs these Dask resources, as a clause; "" if one does."""
+        for name, amount in resources.items():
+            most = max((dict(worker.offers).get(name, 0) for worker in self.roster.values()), default=0)
+            if most < amount:
+                return f"no worker offers {name}={amount:g} (the most is {most:g})"
+        return ""
+
+    def has_devices(self, address: str) -> bool:
+        """Whether a worker's devices are counted."""
+        offers = dict(self.roster[address].offers) if address in self.roster else {}
+        return 0 < offers.get("GPU", 0) < UNCOUNTED_GPUS
+
+    def is_hopeless(self, _resources: dict[str, float]) -> bool:
+        """Whether what keeps such a task waiting does not pass by itself."""
+        return True
+
+    def say_waiting(self, run: RunInfo, why: str) -> None:
+        """Show at a run what keeps actions of this owner waiting; "" for nothing any more."""
+        self.ask_home(run, "waits", (self.me, why))
 
     async def _dask(self) -> Any:
         """Dask's client, an asynchronous `distributed.Client`."""

@@ -53,7 +53,7 @@ class Unsettled:
             attempt = self.take(key)
             if attempt is None:
                 continue
-            if away(outcome):
+            if away(outcome.value):
                 self._fetcher.result(outcome, attempt.done)
             else:
                 attempt.done(outcome)

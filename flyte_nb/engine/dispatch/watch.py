@@ -9,6 +9,7 @@ not answer, or does not do it, end the process. A worker that is merely busy is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -18,7 +19,7 @@ from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Unsettled
-from flyte_nb.engine.links.pulse import LOOK_S, Pulse
+from flyte_nb.engine.links.pulse import LOOK_S, REST_S, Pulse
 from flyte_nb.engine.links.wire import Key
 
 logger: logging.Logger = logging.getLogger("flyte")
@@ -63,6 +64,7 @@ class Watch:
         self._ending: dict[str, float] = {}
         self.pulse: Pulse = Pulse(network, self._answered)
         self._looked_at = time.monotonic()
+        self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._look_on())
 
     def expect(self, key: Key, run: RunInfo | None, seconds: float, why: str, worker: str = "") -> None:
@@ -70,6 +72,7 @@ class Watch:
         due = Due(time.monotonic() + seconds, why, run, worker)
         if key not in self._due or due.at < self._due[key].at:
             self._due[key] = due
+            self._wake.set()
 
     def expect_sent(self, key: Key, run: RunInfo, seconds: float, worker: str) -> None:
         """An attempt with a timeout goes to a worker. If that is this very process, the run's home watches over both."""
@@ -93,11 +96,21 @@ class Watch:
 
     async def _look_on(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
+            await self._pause()
             try:
                 self.look()
             except Exception:  # without it, nobody would watch any more
                 logger.exception("flyte_nb could not look after its workers")
+
+    async def _pause(self) -> None:
+        """Until the next look: where there is nothing to look at it costs nothing, and little while nothing is under way."""
+        looks = bool(self._network.watched)
+        if self._due or self._ending or (looks and self._unsettled.by_key):
+            await asyncio.sleep(LOOK_S)
+            return
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), REST_S if looks else None)
 
     def look(self) -> None:
         """Ask after what is overdue, and end the workers that must be."""

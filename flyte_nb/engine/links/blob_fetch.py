@@ -2,19 +2,29 @@
 
 On one machine nothing is copied: files are mapped where they lie (`core.transport.blobs`). Across machines an argument is
 fetched once per worker, whatever number of actions it is for, and a result before its owner settles the await.
+
+Content goes in pieces, from file to socket and from socket to file, a few of them on their way at a time: a message is never
+large, whatever the value is, and other messages come between.
 """
 
 from __future__ import annotations
 
 import functools
+import pickle
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.core.transport.blob_files import take
+from flyte_nb.core.transport import blob_files
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received
 from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.links.peers import Switchboard
+
+#: Bytes of a piece: some milliseconds of a loop.
+PIECE_BYTES = 4 * 1024 * 1024
+#: Pieces that a process has on their way to it: enough for 300 MB/s at 100 ms.
+ON_THEIR_WAY = 8
 
 
 class Fetcher:
@@ -25,7 +35,10 @@ class Fetcher:
         self._blobs = blobs
         #: Callbacks that wait for an argument that is on its way, by content name.
         self._coming: dict[str, list[Callable[[Blob | None], None]]] = {}
-        switchboard.answers["blob"] = lambda then, path, given: then(take(path, given=given))
+        #: Pieces still to be asked for: holder, path, offset, size, whether the file goes with it; and who takes it.
+        self._pieces: deque[tuple[str, tuple[Any, ...], Callable[[Any], None]]] = deque()
+        self._asked = 0
+        switchboard.answers["blob"] = _serve
 
     def arguments(self, works: list[Work], then: Callable[[list[Work]], None]) -> None:
         """Call `then` with the attempts once the buffers of their arguments are on this machine."""
@@ -79,38 +92,96 @@ class Fetcher:
             return
         self._coming[wanted.name] = [then]
 
-        def came(content: bytes | None) -> None:
-            blob = self._blobs.keep(wanted.name, content) if content is not None else None
+        def came(file: blob_files.Arriving | None) -> None:
+            blob = self._blobs.keep(wanted.name, wanted.nbytes, file.keep()) if file is not None else None
             for waiter in self._coming.pop(wanted.name):
                 waiter(blob)
 
-        self._switchboard.ask(wanted.holder, "blob", (wanted.path, False), came)
+        self._file(wanted, False, came)
 
     def result(self, outcome: Outcome, then: Callable[[Outcome], None]) -> None:
         """Call `then` with the outcome once its value is here; with a lost one if that went with its worker."""
-        missing = away(outcome)
+        missing = away(outcome.value)
         waiting = len(missing)
 
-        def came(blob: Received, content: bytes | None) -> None:
+        def came(blob: Received, file: blob_files.Arriving | None) -> None:
             nonlocal waiting, outcome
-            if content is None:
+            if file is None:
                 outcome = outcome._replace(kind="lost", value=None)
             else:
-                blob.fill(content)
+                blob.fill(file.open())
             waiting -= 1
             if not waiting:
                 then(outcome)
 
         for blob in missing:
-            self._switchboard.ask(blob.holder, "blob", (blob.path, True), functools.partial(came, blob))
+            self._file(blob, True, functools.partial(came, blob))
+
+    def item(self, payload: Payload, then: Callable[[], None]) -> None:
+        """Fetch what is elsewhere of an item, and call `then` each time that some of it has come, or is lost."""
+
+        def came(blob: Received, file: blob_files.Arriving | None) -> None:
+            blob.fill(file.open() if file is not None else None)
+            then()
+
+        for blob in away(payload):
+            self._file(blob, True, functools.partial(came, blob))
+
+    def _file(self, blob: Any, given: bool, then: Callable[[blob_files.Arriving | None], None]) -> None:
+        """Call `then` with a file of a blob's content, fetched piece by piece; with None if it is gone, or there is no room."""
+        try:
+            file = blob_files.Arriving(blob.nbytes)
+        except OSError:
+            then(None)
+            return
+        missing, failed = -(-blob.nbytes // PIECE_BYTES), False
+
+        def came(at: int, part: Any) -> None:
+            nonlocal missing, failed
+            missing -= 1
+            try:
+                if part is not None and not failed:
+                    file.put(at, part)
+            except OSError:  # the disk is full
+                part = None
+            failed = failed or part is None
+            if not missing:
+                if failed:
+                    file.drop()
+                then(None if failed else file)
+
+        for at in range(0, blob.nbytes, PIECE_BYTES):
+            size = min(PIECE_BYTES, blob.nbytes - at)
+            asked = (blob.path, at, size, given and at + size == blob.nbytes)
+            self._pieces.append((blob.holder, asked, functools.partial(came, at)))
+        self._ask()
+
+    def _ask(self) -> None:
+        while self._pieces and self._asked < ON_THEIR_WAY:
+            self._asked += 1
+            holder, asked, then = self._pieces.popleft()
+            self._switchboard.ask(holder, "blob", asked, functools.partial(self._came, then))
+
+    def _came(self, then: Callable[[Any], None], part: Any) -> None:
+        self._asked -= 1
+        then(part)
+        self._ask()
+
+
+def _serve(then: Callable[[Any], None], path: str, at: int, nbytes: int, last: bool) -> None:
+    """Answer with a piece of a file; the last one of a result takes the file along, since pieces are asked for in order."""
+    part = blob_files.piece(path, at, nbytes)
+    if last:
+        blob_files.unlink(path)
+    then(pickle.PickleBuffer(part) if part is not None else None)
 
 
 def _is_far(payload: Payload) -> bool:
     return type(payload) is Packed and any(isinstance(blob, Borrowed) and not blob.here for blob in payload.blobs)
 
 
-def away(outcome: Outcome) -> list[Any]:
-    """Buffers of an outcome's value that are not on this machine yet."""
-    if type(outcome.value) is not Packed:
+def away(result: Payload | None) -> list[Any]:
+    """Buffers of a result that are not on this machine yet."""
+    if type(result) is not Packed:
         return []
-    return [blob for blob in outcome.value.blobs if isinstance(blob, Received) and not blob.here]
+    return [blob for blob in result.blobs if isinstance(blob, Received) and not blob.here]

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from distributed.comm.core import Comm, CommClosedError
+from distributed.protocol.serialize import ToPickle
 
+from flyte_nb.engine.links.socket_stream import SocketStream, can_be_taken
 from flyte_nb.engine.links.wire import Message
 
 logger: logging.Logger = logging.getLogger("flyte")
@@ -42,18 +44,27 @@ class PeerLink:
         self._on_message = on_message
         self._on_close = on_close
         self._comm: Comm | None = None
+        #: The socket of the comm, where both sides could take it.
+        self._stream: SocketStream | None = None
         self._out: list[Message] = []
         self._writing = False
-        self.closed: bool = False
+        self.closed = False
+        self._ended = asyncio.Event()
+        #: Seconds that the quickest answer took; 0 = none has come.
+        self.round_trip = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         #: Bytes written, for benchmarks; bytes read, which tell that the peer is there (`flyte_nb.engine.links.pulse`).
         self.sent: int = 0
         self.received: int = 0
 
-    def attach(self, comm: Comm) -> None:
-        """Use an open comm; sends what was waiting."""
+    def attach(self, comm: Comm, by_socket: bool) -> None:
+        """Use an open comm, or its socket; sends what was waiting."""
         self._comm = comm
-        spawn(self._tasks, self._read(comm))
+        self._loop = asyncio.get_running_loop()
+        if by_socket:
+            self._stream = SocketStream(comm, self._arrived, self._kick, self._lost)
+        else:
+            spawn(self._tasks, self._read(comm))
         self._kick()
 
     def send(self, message: Message) -> None:
@@ -62,18 +73,47 @@ class PeerLink:
             self._out.append(message)
             self._kick()
 
+    def send_now(self, message: Message) -> None:
+        """Send in this turn of the loop, with what was to be sent at its end: what somebody waits for."""
+        if self._stream is None or self._stream.blocked:
+            self.send(message)
+        elif not self.closed:
+            self._out.append(message)
+            self._flush(self._stream)
+
     def _kick(self) -> None:
-        if not self._writing and self._comm is not None and self._out:
+        if self._writing or self._comm is None or not self._out:
+            return
+        if self._stream is None:
             self._writing = True
             spawn(self._tasks, self._write(self._comm))
+        elif not self._stream.blocked:
+            self._writing = True
+            self._loop.call_soon(self._flush, self._stream)
+
+    def _flush(self, stream: SocketStream) -> None:
+        self._writing = False
+        try:
+            while self._out and not self.closed and not stream.blocked:
+                batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
+                data = pickle.dumps(
+                    batch, 5
+                )  # with what is marked as a buffer: one copy, a tenth of what the socket takes
+                self.sent += len(data)
+                stream.write(data)
+        except Exception as exc:
+            self.on_fault(exc, f"sending to {self.peer}")
+            self._lost()  # what is lost must not be waited for
 
     async def _write(self, comm: Comm) -> None:
         try:
             while self._out and not self.closed:
                 batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
-                data = pickle.dumps(batch, 5)
-                self.sent += len(data)
-                await comm.write(data)
+                buffers: list[pickle.PickleBuffer] = []
+                data = pickle.dumps(batch, 5, buffer_callback=buffers.append)
+                self.sent += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+                # What is marked as a buffer goes as it is, beside the pickle.
+                await comm.write([data, *map(ToPickle, buffers)] if buffers else data)
         except (CommClosedError, OSError):
             self._lost()
         except Exception as exc:
@@ -85,37 +125,48 @@ class PeerLink:
     async def _read(self, comm: Comm) -> None:
         try:
             while not self.closed:
-                data = await comm.read()
-                self.received += len(data)
-                for message in pickle.loads(data):
-                    try:
-                        self._on_message(self, message)
-                    except Exception as exc:
-                        self.on_fault(exc, f"{message[0]!r} from {self.peer}")
+                data, buffers = _parts(await comm.read())
+                self._arrived(data, buffers)
+                if buffers:
+                    await asyncio.sleep(0)  # what has arrived already is read without a pause
         except (CommClosedError, OSError):
             self._lost()
+
+    def _arrived(self, data: bytes | memoryview, buffers: Sequence[Any] = ()) -> None:
+        self.received += len(data) + sum(map(len, buffers))
+        try:
+            messages = pickle.loads(data, buffers=buffers)
         except Exception as exc:
             self.on_fault(exc, f"reading from {self.peer}")
+            return
+        for message in messages:
+            try:
+                self._on_message(self, message)
+            except Exception as exc:
+                self.on_fault(exc, f"{message[0]!r} from {self.peer}")
 
     def _lost(self) -> None:
         if not self.closed:
-            self.closed = True
-            if self._comm is not None:
-                self._comm.abort()
+            self._cut()
             self._on_close(self)
 
     def close(self) -> None:
         """Close without calling `on_close`."""
-        self.closed = True
-        if self._comm is not None:
-            self._comm.abort()
+        self._cut()
         for task in self._tasks:
             task.cancel()
 
+    def _cut(self) -> None:
+        self.closed = True
+        self._ended.set()
+        if self._stream is not None:
+            self._stream.close()
+        if self._comm is not None:
+            self._comm.abort()
+
     async def wait_closed(self) -> None:
         """Return once the link is closed (a server handler holds its comm open by waiting here)."""
-        while not self.closed and self._tasks:
-            await asyncio.wait(set(self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        await self._ended.wait()
 
 
 class LocalLink(PeerLink):
@@ -130,6 +181,8 @@ class LocalLink(PeerLink):
         if not self.closed:
             self._loop.call_soon(self._on_message, self, message)
 
+    send_now = send
+
 
 def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Run a coroutine, its task in a set until it ends: asyncio itself would let go of it."""
@@ -137,6 +190,15 @@ def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) 
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
+
+
+def _parts(read: Any) -> tuple[Any, list[Any]]:
+    """A pickle that was read, and the buffers beside it."""
+    if type(read) is bytes:
+        return read, []
+    # Within a process Dask hands over the objects themselves.
+    data, *buffers = (memoryview(part.data) if type(part) is ToPickle else part for part in read)
+    return data, buffers
 
 
 def op_of(kernel: str) -> str:
@@ -162,9 +224,10 @@ async def open_link(
         OSError: It does not answer within `HELLO_TIMEOUT`, or is another process.
     """
     try:
-        await comm.write({"op": op_of(kernel), "peer": me, "reply": False})
+        await comm.write({"op": op_of(kernel), "peer": me, "by_socket": can_be_taken(comm), "reply": False})
         # A worker without such a host would drop all messages. It says who it is: an address may mean another process here.
-        if (found := await asyncio.wait_for(comm.read(), HELLO_TIMEOUT)) != address:
+        found, by_socket = await asyncio.wait_for(comm.read(), HELLO_TIMEOUT)
+        if found != address:
             raise OSError(f"{found} answers at the address {address}")
     except (TimeoutError, CommClosedError) as exc:
         comm.abort()
@@ -173,5 +236,5 @@ async def open_link(
         comm.abort()
         raise
     link = PeerLink(address, on_message, on_close)
-    link.attach(comm)
+    link.attach(comm, by_socket)
     return link

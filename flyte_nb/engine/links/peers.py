@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,6 +23,10 @@ from flyte_nb.engine.links.wire import Handler, Message, ToPeer, handlers_of
 
 #: Disconnected kernels, remembered so that nothing is queued for them; as many as end while one lane waits for a slot.
 MAX_DEPARTED = 256
+#: Links that are opened at once: of a thousand that start together, the last would not be served in time.
+MAX_DIALLING = 64
+#: Seconds of a round trip from which on a peer is far: more is sent ahead.
+FAR_S = 0.02
 
 
 class Switchboard:
@@ -30,14 +35,17 @@ class Switchboard:
     def __init__(self, send: Callable[[str, Message], None]) -> None:
         self._send = send
         self._numbers = itertools.count(1)
-        self._pending: dict[int, tuple[str, Then]] = {}
+        #: Whom, what is called with the answer, and when it was asked.
+        self._pending: dict[int, tuple[str, Then, float]] = {}
+        #: Called with a peer, and the seconds that it took to answer.
+        self.timed: Callable[[str, float], None] = lambda _peer, _seconds: None
         #: By the question's name. The value is called as ``answer(then, *args)``.
         self.answers: dict[str, Answer] = {}
 
     def ask(self, peer: str, op: str, args: tuple[Any, ...], then: Then) -> None:
         """Ask a peer; `then` gets its answer, or None if it goes away or does not know."""
         number = next(self._numbers)
-        self._pending[number] = (peer, then)
+        self._pending[number] = (peer, then, time.perf_counter())
         self._send(peer, ("ask", number, op, args))
 
     def _on_ask(self, peer: str, number: int, op: str, args: tuple[Any, ...]) -> None:
@@ -48,11 +56,13 @@ class Switchboard:
 
     def _on_answer(self, _peer: str, number: int, value: Any) -> None:
         if (pending := self._pending.pop(number, None)) is not None:
-            pending[1](value)
+            peer, then, asked_at = pending
+            self.timed(peer, time.perf_counter() - asked_at)
+            then(value)
 
     def lost(self, peer: str) -> None:
         """A peer disconnected: what it was asked is answered with None."""
-        for number, (asked, then) in list(self._pending.items()):
+        for number, (asked, then, _) in list(self._pending.items()):
             if asked == peer:
                 del self._pending[number]
                 then(None)
@@ -70,13 +80,15 @@ class Peers:
         self.me = me
         self.kernel: str = kernel or me
         self.links: dict[str, PeerLink] = {}
-        self.questions: Switchboard = Switchboard(self.send)
+        self.questions = Switchboard(self.send)
+        self.questions.timed = self._timed
         #: What takes a message, by its name.
         self.handlers: dict[str, Handler] = handlers_of(self.questions, ToPeer)
         #: Called with the name of a peer that disconnected, or could not be reached.
         self.on_lost: Callable[[str], None] = lambda _peer: None
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
+        self._dialling = asyncio.Semaphore(MAX_DIALLING)
         #: Kernels that have disconnected.
         self.departed: deque[str] = deque(maxlen=MAX_DEPARTED)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,6 +103,23 @@ class Peers:
             self._unsent[peer].append(message)
             self._link_needed(peer)
 
+    def send_now(self, peer: str, message: Message) -> None:
+        """The same, at once."""
+        link = self.links.get(peer)
+        if link is not None:
+            link.send_now(message)
+        else:
+            self.send(peer, message)
+
+    def _timed(self, peer: str, seconds: float) -> None:
+        if (link := self.links.get(peer)) is not None:
+            link.round_trip = min(link.round_trip or seconds, seconds)
+
+    def round_trip(self, peer: str) -> float:
+        """Seconds that a message to a peer and back takes, if that is long; else 0."""
+        link = self.links.get(peer)
+        return link.round_trip if link is not None and link.round_trip >= FAR_S else 0.0
+
     def _link_needed(self, peer: str) -> None:
         """A message waits for a link to this peer."""
 
@@ -101,7 +130,8 @@ class Peers:
 
     async def _connect(self, address: str) -> None:
         try:
-            link = await self._open(address)
+            async with self._dialling:
+                link = await self._open(address)
         except OSError as exc:
             self._refused(address, exc)
         else:

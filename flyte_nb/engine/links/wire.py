@@ -28,6 +28,8 @@ class WorkerInfo(NamedTuple):
     nthreads: int
     #: Whether it takes what asks for a device and has none (the embedded cluster's on a machine without).
     pretends_devices: bool = False
+    #: Dask resources that it offers.
+    offers: tuple[tuple[str, float], ...] = ()
 
 
 class LaneSpec(NamedTuple):
@@ -39,8 +41,12 @@ class LaneSpec(NamedTuple):
     owner: str
     task_name: str
     is_async: bool
-    #: Whether the owner counts attempts of it that await children (`ReusePolicy`).
+    #: Whether the owner counts attempts of it that await children: of a warm environment, or one that needs devices.
     is_warm: bool
+    #: Seconds that a message to it and back takes, if that is long: what waits behind another attempt waits longer.
+    round_trip: float = 0.0
+    #: GPUs that it holds.
+    gpus: int = 0
 
 
 # Each line: the message's name and the types of its fields; then its fields, and what it means.
@@ -49,10 +55,13 @@ class LaneSpec(NamedTuple):
 ToHost: TypeAlias = (
     tuple[Literal["run"], RunInfo]  # what all actions of a run know; before its first bundle, and when it has changed
     | tuple[Literal["cancel"], Key, str, float]  # attempt, why ("cancelled" or "timeout"), grace in s: end it early
+    # attempt, number: items of it that its consumer has taken so far; -1: it wants no more
+    | tuple[Literal["took"], Key, int]
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
-    # all workers, by address, and those of them that do not answer; from the kernel
-    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str]]
+    # from the kernel: whether these are all workers, or changes (None: it has left); those that do not answer; seconds in which
+    # one must take an attempt
+    | tuple[Literal["roster"], bool, dict[str, WorkerInfo | None], frozenset[str], float | None]
 )
 
 #: Owner -> host: attempts, and what they need.
@@ -73,6 +82,8 @@ ToOwner: TypeAlias = (
     | tuple[Literal["waiting"], str, int]  # lane, how many of its attempts await children: they take no room in it
     | tuple[Literal["closed"], str]  # lane: it has ended by itself
     | tuple[Literal["began"], Key]  # attempt: one with a max_queued_time has begun
+    # attempt, number of the first one, items that it has yielded, each with a digest of all so far
+    | tuple[Literal["items"], Key, int, list[tuple[Payload, bytes]]]
     | tuple[Literal["noted"], Key, Phase, str]  # attempt, phase, note: it is paused at a breakpoint, or resumed
 )
 

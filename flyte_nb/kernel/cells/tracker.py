@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -37,6 +38,10 @@ class Cell:
     prompt: int | None
     #: A line that names the cell to a human, at most `MAX_TITLE` characters.
     title: str
+    #: Whether its author has named it, by a comment in its first line.
+    named: bool = False
+    #: What executes it, if that is a task of the loop: an async cell.
+    task: asyncio.Task[Any] | None = field(default=None, repr=False)
     #: Header of the message that asked for the execution: output sent with it lands under this cell. Empty in a terminal.
     parent: Mapping[str, Any] = field(repr=False)
 
@@ -119,10 +124,14 @@ class CellTracker:
         return add_callback(self._on_end, callback)
 
     def _pre_run_cell(self, info: Any) -> None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # a terminal between two prompts
+            task = None
         cell = Cell(
             serial=next(self._serials), cell_id=getattr(info, "cell_id", None),
             prompt=self._prompt() if info.store_history else None, title=title_of(info.raw_cell),
-            parent=parent_header(self.ip),
+            named=bool(_comment(info.raw_cell)), task=task, parent=parent_header(self.ip),
         )  # fmt: skip
         # IPython always reports the end; should it ever not, the list stays short.
         del self._running[: -MAX_NESTED_CELLS + 1]
@@ -186,17 +195,27 @@ def add_callback(callbacks: list[_T], callback: _T) -> Callable[[], None]:
 _SKIPPED = re.compile(r"^(?:[%!@)\]}]|import\s|from\s|(?:async\s+)?def\s|class\s|if\s+TYPE_CHECKING\b)")
 
 
+def _comment(source: str) -> str:
+    """What a comment in a cell's first line says; "" without one."""
+    first = source.lstrip()[: MAX_TITLE_LINE + 1].partition("\n")[0]
+    return first.lstrip("#").strip().removeprefix("%%").strip() if first.startswith("#") else ""
+
+
 def title_of(source: str) -> str:
     """A line that names the cell to a human.
 
     A comment at the top is taken as the title; otherwise the first top-level line that does something (no magic, import or
     definition); otherwise the first line there is. Empty for an empty cell.
     """
-    lines = [line for line in source.splitlines() if line.strip()]
-    comment = lines[0][:MAX_TITLE_LINE].lstrip("#").strip() if lines and lines[0].startswith("#") else ""
-    title = comment.removeprefix("%%").lstrip()
+    title = _comment(source)
     if not title:
+        lines = [line for line in source.splitlines() if line.strip()]
         top = (line for line in lines if not (line[0].isspace() or line.startswith("#") or _SKIPPED.match(line)))
         title = next(top, lines[0] if lines else "").strip()
+    return cut_title(title)
+
+
+def cut_title(title: str) -> str:
+    """A line as a title: without secrets, at most `MAX_TITLE` characters."""
     title = redact.scrub_code(title[:MAX_TITLE_LINE])
     return title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…"

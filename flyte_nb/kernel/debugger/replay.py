@@ -13,7 +13,7 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -83,8 +83,17 @@ def _call(
     __tracebackhide__ = True  # Read by IPython's debugger.
     if not inspect.iscoroutinefunction(inspect.unwrap(function)):
         value = context.run(function, *args, **kwargs)
+        if isinstance(value, AsyncIterator):  # of a task that yields: all of it
+            return run_private(_listed(value), context)
+        if isinstance(value, Iterator):
+            return context.run(list, value)
         return run_private(value, context) if inspect.iscoroutine(value) else value
     return run_private(context.run(function, *args, **kwargs), context)
+
+
+async def _listed(items: AsyncIterator[Any]) -> list[Any]:
+    __tracebackhide__ = True
+    return [item async for item in items]
 
 
 def _shorten(exc: BaseException) -> None:

@@ -11,10 +11,12 @@ import asyncio
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from types import FrameType
 from typing import Any
+
+from flyte_nb.kernel.interrupts.clean_up import awaiting
 
 #: So many steps and children are cancelled in one go: it takes about a millisecond.
 FEW = 200
@@ -84,21 +86,11 @@ def insist(task: asyncio.Task[Any]) -> None:
     if task.done():
         return
     if sys.gettrace() is None:  # no debugger
-        for frame in _awaiting(task):
+        for frame in awaiting(task):
             frame.f_trace = _interrupted
         sys.settrace(_interrupted)
         asyncio.get_running_loop().call_later(TRACED_S, _untrace)
     task.cancel()
-
-
-def _awaiting(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """The frames of a suspended task, outermost first."""
-    coroutine: Any = task.get_coro()
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
-        if frame is not None:
-            yield frame
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
 
 
 def _interrupted(_frame: FrameType, event: str, argument: Any) -> Any:

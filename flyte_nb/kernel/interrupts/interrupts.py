@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker, add_callback
+from flyte_nb.kernel.interrupts.clean_up import STOP
 from flyte_nb.kernel.interrupts.sigint import GUARD, BetweenCells, CellInterrupt, Unraisable
 from flyte_nb.kernel.interrupts.wakeup import WakeUp
 
@@ -115,6 +116,7 @@ class Interrupts:
             task = None  # A sync cell: the running task is ipykernel's own, and KeyboardInterrupt ends the cell.
         self._guard = CellInterrupt(cell, self._notify, previous, task, loop, in_kernel=in_kernel)
         if task is not None:
+            STOP.set(self._guard.stop)
             GUARD.set(self._guard)  # In the cell's own context: gone with the cell, inherited by all that it starts.
         signal.signal(signal.SIGINT, self._guard)
         if self._between.cell_begins():

@@ -30,6 +30,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from flyte_nb.core.transport.mailbox import Mailbox
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.interrupts import cell_first
+from flyte_nb.kernel.interrupts.clean_up import Reached, Stop
 
 #: The handler of the async cell that the running code belongs to; None in ipykernel's own tasks.
 GUARD: ContextVar[CellInterrupt | None] = ContextVar("flyte_nb_interrupt_guard", default=None)
@@ -58,6 +59,8 @@ class Redelivery:
     def __init__(self, deliver: Callable[[FrameType | None], None]) -> None:
         self._deliver = deliver
         self._due = False
+        #: Whether the signal was sent: one that comes from elsewhere meanwhile is a press of its own.
+        self._sent = False
 
     def when_back(self, frame: FrameType | None, at_latest: float = AGAIN_S) -> None:
         """Deliver it as soon as this frame, which has called what runs now, goes on; at the latest after some seconds.
@@ -73,7 +76,7 @@ class Redelivery:
                 return None
             sys.settrace(None)
             frame.f_trace, frame.f_trace_opcodes = None, False
-            if self.arrived():
+            if self.drop():
                 self._deliver(frame)
             return None
 
@@ -88,13 +91,19 @@ class Redelivery:
 
     def arrived(self) -> bool:
         """Whether the signal that is being handled is one that was sent again."""
+        sent, self._sent = self._sent, False
+        return sent
+
+    def drop(self) -> bool:
+        """Have nothing come any more; returns whether it would have."""
         due, self._due = self._due, False
         return due
 
     def _send(self, seconds: float) -> None:
         time.sleep(seconds)
         main = threading.main_thread().ident
-        if self._due and main is not None:
+        if self.drop() and main is not None:
+            self._sent = True
             if hasattr(signal, "pthread_kill"):
                 signal.pthread_kill(main, signal.SIGINT)  # also ends a call that blocks there
             else:
@@ -125,6 +134,8 @@ class CellInterrupt:
         self._loop = loop
         self._in_kernel = in_kernel
         self._count = 0
+        self.stop = Stop(cell.serial)
+        self._reached = Reached(self.stop, task)
         self._counted_at = self._pressed_at = 0.0
         #: Whether the latest stop has cancelled the cell's task.
         self._cancelled = False
@@ -133,7 +144,7 @@ class CellInterrupt:
 
     def restore(self) -> None:
         """Give SIGINT back, unless someone else has taken it since."""
-        self.redelivery.arrived()  # a stop that is due was for this cell
+        self.redelivery.drop()  # a stop that is due was for this cell
         self._step = None
         current: object = signal.getsignal(signal.SIGINT)
         if current is self:
@@ -147,6 +158,7 @@ class CellInterrupt:
             asyncio.CancelledError: In synchronous code of a task or callback that a cell started.
         """
         if not self.redelivery.arrived():
+            self.redelivery.drop()
             self._press()
         self._deliver(frame)
 
@@ -169,18 +181,21 @@ class CellInterrupt:
 
     def _press(self) -> None:
         now = time.monotonic()
-        if not self._in_kernel or now - self._counted_at > SAME_PRESS_S:
-            self._count += 1
-            self._counted_at = now
         self._pressed_at = now
         self._cancelled = False
         _pause_collector()
-        self._notify(self.cell)
+        if not self._in_kernel or now - self._counted_at > SAME_PRESS_S:
+            self._count += 1
+            self._counted_at = now
+            self.stop.again = self._count > 1
+            self._notify(self.cell)
 
     def _interrupt_sync_cell(self, frame: FrameType | None) -> None:
         if not self._in_kernel:
+            self._reached.mark()
             self.previous(signal.SIGINT, frame)
         elif in_cell_code(frame) or _in_event_callback(frame):
+            self._reached.mark()
             raise KeyboardInterrupt
         else:  # IPython's own: it compiles the cell, or shows its error
             self.redelivery.later()
@@ -191,6 +206,7 @@ class CellInterrupt:
         running = asyncio.current_task(loop)
         if running is task:
             if in_cell_code(frame):
+                self._reached.mark()
                 cell_first.put_off(task, loop, self._is_own)
                 raise KeyboardInterrupt
             self.redelivery.later()
@@ -209,6 +225,7 @@ class CellInterrupt:
         self.redelivery.later(LOOK_S)
 
     def _cancel(self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
+        self._reached.mark(loop)
         if self._count == 1:
             cell_first.cancel(task, loop, self._is_own)
         elif self._in_kernel:

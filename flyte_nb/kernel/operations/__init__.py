@@ -31,17 +31,33 @@ class Subcommand(NamedTuple):
     reply: Reply
     #: Whether what follows is given as it was typed, in one piece: an expression.
     raw: bool = False
+    #: The situation in which a person wants it: a heading of the help.
+    when: str = ""
 
 
+#: Situations in which a person looks for a subcommand, in the order of the help.
+LOOK, FAILED, SLOW = "To look at it", "It failed", "It is slow, or does not end"
+WAITS, LOST, SETUP = "It waits for you", "It was cut off, or is of yesterday", "Cluster and settings"
+SITUATIONS = (LOOK, FAILED, SLOW, WAITS, LOST, SETUP)
 _subcommands: dict[str, Subcommand] = {}
 _buttons: dict[str, Button] = {}
 
 
-def subcommand(name: str, usage: str, help: str, *, raw: bool = False) -> Callable[[Reply], Reply]:  # noqa: A002 - what it is
-    """Make a function ``(session, *words) -> text`` a subcommand of ``%flyte``; `raw`: ``(session, line) -> text``."""
+def subcommand(
+    name: str, usage: str, help: str, *, raw: bool = False, when: str = SETUP  # noqa: A002 - what it is
+) -> Callable[[Reply], Reply]:  # fmt: skip
+    """Make a function ``(session, *words) -> text`` a subcommand of ``%flyte``.
+
+    Args:
+        name: Of the subcommand.
+        usage: What may follow it.
+        help: One line about it.
+        raw: Whether the function is given what follows in one piece: ``(session, line) -> text``.
+        when: The situation in which a person wants it, one of `SITUATIONS`.
+    """
 
     def register(reply: Reply) -> Reply:
-        _subcommands[name] = Subcommand(name, usage, help, reply, raw)
+        _subcommands[name] = Subcommand(name, usage, help, reply, raw, when)
         return reply
 
     return register
@@ -59,8 +75,8 @@ def button(op: str) -> Callable[[Button], Button]:
 
 @functools.cache
 def _load() -> None:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        importlib.import_module(module.name)
 
 
 def subcommands() -> Mapping[str, Subcommand]:

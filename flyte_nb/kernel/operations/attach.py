@@ -13,7 +13,7 @@ from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
-from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.operations import FAILED, WAITS, subcommand
 from flyte_nb.kernel.operations.runs import error_of, latest, named
 from flyte_nb.kernel.session import Session
 
@@ -21,7 +21,7 @@ from flyte_nb.kernel.session import Session
 ANSWER_WITHIN = 5.0
 
 
-@subcommand("debug", "a17", "debugger at the remote frame of a failed action")
+@subcommand("debug", "a17", "debugger at the remote frame of a failed action", when=FAILED)
 def debug(session: Session, *words: str) -> str | None:
     """Open IPython's debugger on the frames of a failed action, with the locals they had on the worker."""
     found = named(session, "debug", words)
@@ -42,6 +42,7 @@ def debug(session: Session, *words: str) -> str | None:
     "attach",
     "[a17] | off [r3]",
     "debugger prompt on an action that stands at breakpoint(); off lets all of a run go on",
+    when=WAITS,
 )
 def attach(session: Session, *words: str) -> str | None:
     """Attach to an action at a breakpoint; the first that stands at one, without a name."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flyte_nb.kernel.operations import button, subcommand
+from flyte_nb.kernel.operations import SLOW, button, subcommand
 from flyte_nb.kernel.operations.runs import latest
 from flyte_nb.kernel.session import Session
 
 
-@subcommand("cancel", "[r3[/a17]]", "cancel a run or one action")
+@subcommand("cancel", "[r3[/a17]]", "cancel a run or one action", when=SLOW)
 def cancel(session: Session, *words: str) -> str:
     """Cancel by name; the latest run without one."""
     name = words[0] if words else latest(session)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from flyte_nb.core.journal import location
-from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.operations import LOST, subcommand
 from flyte_nb.kernel.session import Session
 
 #: Runs that are looked through.
 MAX_RUNS = 100_000
 
 
-@subcommand("history", "[clear [k41.r7]]", "what is kept of runs of earlier kernels, and how much; clear: drop it")
+@subcommand(
+    "history", "[clear [k41.r7]]", "what is kept of runs of earlier kernels, and how much; clear: drop it", when=LOST
+)
 def history(session: Session, *words: str) -> str:
     """Where the history is and how large; with "clear", drop a run, or all that no kernel works at."""
     past = session.past

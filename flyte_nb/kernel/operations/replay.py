@@ -28,7 +28,7 @@ from flyte_nb.core.values.describe import brief
 from flyte_nb.kernel.debugger.prompt import can_prompt
 from flyte_nb.kernel.debugger.replay import Replayed
 from flyte_nb.kernel.debugger.replay import replay as run_here
-from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.operations import FAILED, subcommand
 from flyte_nb.kernel.operations.runs import named
 from flyte_nb.kernel.session import Session
 
@@ -43,7 +43,9 @@ class _Silent:
         """Take one line."""
 
 
-@subcommand("replay", "a17 [--step]", "run an action here, under the debugger; --step stops at its first line")
+@subcommand(
+    "replay", "a17 [--step]", "run an action here, under the debugger; --step stops at its first line", when=FAILED
+)
 def replay(session: Session, *words: str) -> str:
     """Run an action's body in the kernel with its arguments."""
     names = [w for w in words if not w.startswith("-")]

@@ -16,7 +16,7 @@ from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.retry import is_parked, to_retry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.cells.tracker import Cell
-from flyte_nb.kernel.operations import button, subcommand
+from flyte_nb.kernel.operations import FAILED, LOST, WAITS, button, subcommand
 from flyte_nb.kernel.operations.runs import find, load_if_earlier
 from flyte_nb.kernel.session import Session
 
@@ -24,7 +24,7 @@ from flyte_nb.kernel.session import Session
 MAX_NAMED = 5
 
 
-@subcommand("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action")
+@subcommand("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action", when=FAILED)
 def retry(session: Session, *words: str) -> str:
     """Retry a run's failed actions, or one action; the latest run without a name."""
     name = words[0] if words else next(reversed(run_registry.runs()), "")
@@ -46,7 +46,7 @@ def retry(session: Session, *words: str) -> str:
     )
 
 
-@subcommand("resume", "a17 expression", "let a parked action succeed with a value", raw=True)
+@subcommand("resume", "a17 expression", "let a parked action succeed with a value", raw=True, when=WAITS)
 def resume(session: Session, line: str) -> str:
     """Give a parked action a result: an expression, evaluated in the notebook."""
     name, _, expression = line.partition(" ")
@@ -64,7 +64,7 @@ def resume(session: Session, line: str) -> str:
     return f"{run.name}/{action.id} {action.label} succeeds with {str(value)[:200]}."
 
 
-@subcommand("raise", "a17", "let a parked action fail with its error")
+@subcommand("raise", "a17", "let a parked action fail with its error", when=WAITS)
 def let_raise(session: Session, *words: str) -> str:
     """Raise a parked action's error where the action is awaited."""
     if not words:
@@ -77,7 +77,9 @@ def let_raise(session: Session, *words: str) -> str:
     return f"{run.name}/{action.id} {action.label} fails."
 
 
-@subcommand("recover", "[r3]", "as %%flyte recover in a cell's first line: reuse what succeeded in its previous run")
+@subcommand(
+    "recover", "[r3]", "as %%flyte recover in a cell's first line: reuse what succeeded in its previous run", when=LOST
+)
 def recover(session: Session, *words: str) -> str:
     """Have the running cell reuse results of its previous run, or of the run that is named."""
     cell = session.cells.current

@@ -15,7 +15,7 @@ from flyte_nb.core.journal.restore import when
 from flyte_nb.core.tasks.registry import links_of
 from flyte_nb.core.values.describe import plain
 from flyte_nb.errors import ActionNotFoundError
-from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.operations import LOOK, subcommand
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
 
@@ -47,14 +47,17 @@ def latest(session: Session) -> str:
     return next(reversed(session.store.runs), "")
 
 
-@subcommand("status", "", "cluster and latest run")
+@subcommand("status", "", "cluster and latest run", when=LOOK)
 def status(session: Session, *_words: str) -> str:
     """Which cluster, and how the latest run stands."""
     return "\n".join([cluster_text(session), *_lines(session)[-1:]])
 
 
 @subcommand(
-    "runs", "[--all]", "runs of this notebook, those of earlier kernels first; --all: of every notebook of yours"
+    "runs",
+    "[--all]",
+    "runs of this notebook, those of earlier kernels first; --all: of every notebook of yours",
+    when=LOOK,
 )
 def runs(session: Session, *words: str) -> str:
     """One line for each run."""
@@ -97,7 +100,7 @@ def _earlier_line(session: Session, run: PastRun, everywhere: bool) -> str:
     return _line(run.name, state, (run.ended or run.seen) - run.started, run.actions, what)
 
 
-@subcommand("show", "[r3]", "show a run here")
+@subcommand("show", "[r3]", "show a run here", when=LOOK)
 def show(session: Session, *words: str) -> str | None:
     """Show a run under this cell."""
     name = words[0] if words else latest(session)
@@ -110,7 +113,12 @@ def show(session: Session, *words: str) -> str | None:
     return None
 
 
-@subcommand("logs", "[r3/]a17 [--traceback] [--raw]", "what an action printed, or its error in full; --raw: as it came")
+@subcommand(
+    "logs",
+    "[r3/]a17 [--traceback] [--raw]",
+    "what an action printed, or its error in full; --raw: as it came",
+    when=LOOK,
+)
 def logs(session: Session, *words: str) -> str:
     """An action's log lines, or its full traceback; without what a terminal would obey, unless they are asked for raw."""
     names = [w for w in words if not w.startswith("-")]
@@ -126,7 +134,7 @@ def logs(session: Session, *words: str) -> str:
     return "\n".join(as_shown(line.text) for line in log) + hidden or f"{action.label} printed nothing."
 
 
-@subcommand("links", "[r3/]a17", "addresses that an action's task links to")
+@subcommand("links", "[r3/]a17", "addresses that an action's task links to", when=LOOK)
 def links(session: Session, *words: str) -> str:
     """Name and address of each link, one a line."""
     found = named(session, "links", words)

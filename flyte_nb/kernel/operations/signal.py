@@ -8,11 +8,11 @@ from typing import Any
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.runs import conditions
 from flyte_nb.core.steps.conditions import answer_from_text
-from flyte_nb.kernel.operations import button, subcommand
+from flyte_nb.kernel.operations import WAITS, button, subcommand
 from flyte_nb.kernel.session import Session
 
 
-@subcommand("signal", "[r3/]name value", "answer a condition; without a value, list those that wait")
+@subcommand("signal", "[r3/]name value", "answer a condition; without a value, list those that wait", when=WAITS)
 def signal(session: Session, *words: str) -> str:
     """Answer the condition of a name; list what waits without one."""
     if len(words) < 2:

@@ -10,14 +10,14 @@ from typing import Any
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel import stack_tree
-from flyte_nb.kernel.operations import button, subcommand
+from flyte_nb.kernel.operations import SLOW, button, subcommand
 from flyte_nb.kernel.session import Session
 
 #: Seconds to wait for the workers' answers.
 ANSWER_WITHIN = 5.0
 
 
-@subcommand("stack", "[a17 | r3]", "where an action is right now; of a run: who waits for whom")
+@subcommand("stack", "[a17 | r3]", "where an action is right now; of a run: who waits for whom", when=SLOW)
 def stack(session: Session, *words: str) -> str:
     """The Python stack of a running action with the actions it waits for, or the tree of a run's unfinished actions."""
     found = session.gateway.ask(_named, session, words[0] if words else "")

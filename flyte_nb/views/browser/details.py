@@ -13,7 +13,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.browser.rows import Json, log_line, since
 from flyte_nb.views.run_model import is_implied
-from flyte_nb.views.words import cut, location
+from flyte_nb.views.words import cut, location, note_of
 
 #: Log lines of one action sent when it is opened.
 DETAIL_LINES = 1_000
@@ -49,7 +49,7 @@ def base_detail(record: RunRecord, action: Action) -> Json:
     start = record.state.started_at
     out: Json = {
         "name": action.name, "id": action.number, "task": action.task, "label": cut(action.label, 2_000),
-        "kind": action.kind, "note": action.note, "queued": since(start, action.queued_at),
+        "kind": action.kind, "note": note_of(action), "queued": since(start, action.queued_at),
         "started": since(start, action.started_at), "ended": since(start, action.ended_at),
         "max_attempts": action.max_attempts, "cached": action.cached,
         "attempts": [_attempt(start, a) for a in (*action.earlier, *([action.attempt] if action.attempt else []))],

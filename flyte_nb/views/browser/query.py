@@ -18,7 +18,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import ErrorFolds
 from flyte_nb.views.run_model import NamedLine, is_implied
-from flyte_nb.views.words import elapsed, error_line
+from flyte_nb.views.words import error_line, ran
 
 #: Actions looked at before the loop has its turn: about 2 ms.
 SLICE = 4_000
@@ -116,7 +116,7 @@ def _matcher(query: Query, now: float) -> Callable[[Action], bool]:
 
 
 def _took_between(action: Action, limits: list[tuple[bool, float]], now: float) -> bool:
-    took = elapsed(action.started_at, action.ended_at, now)
+    took = ran(action, now)
     return took is not None and all(took > limit if longer else took < limit for longer, limit in limits)
 
 
@@ -125,7 +125,7 @@ def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
         "state": lambda action: (action.phase.urgency, action.number),
         "label": lambda action: action.label,
         "task": lambda action: (action.task, action.number),
-        "duration": lambda action: elapsed(action.started_at, action.ended_at, now) or 0.0,
+        "duration": lambda action: ran(action, now) or 0.0,
         "worker": lambda action: action.attempt.worker if action.attempt else "",
     }
     return keys.get(sort)

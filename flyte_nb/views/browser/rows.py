@@ -14,12 +14,14 @@ from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import Group, RunRecord
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
-from flyte_nb.views.words import cut, error_line, shown
+from flyte_nb.views.words import cut, elapsed, error_line, given_by_hand, note_of, ran, shown
 
 #: Version of the protocol: a browser built for another shows a notice.
 PROTOCOL = 1
 #: Longest label in a row, in characters: a line on a wide screen.
 LABEL_CHARS = 160
+#: Share of its time in which an action was not executed from which on that is told apart.
+BETWEEN = 0.02
 
 Json = dict[str, Any]
 
@@ -53,6 +55,9 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
         out["started"] = since(start, action.started_at)
     if action.ended_at is not None:
         out["ended"] = since(start, action.ended_at)
+        whole, executed = elapsed(action.started_at, action.ended_at, 0.0), ran(action, 0.0)
+        if whole is not None and executed is not None and whole - executed > max(BETWEEN * whole, 0.01):
+            out["ran"] = round(executed, 3)
     if action.kind != "task":
         out["kind"] = action.kind
     attempt = action.attempt
@@ -65,8 +70,9 @@ def row(record: RunRecord, action: Action, workers: Workers) -> Json:
         out["of"] = action.max_attempts
     if action.cached:
         out["cached"] = True
-    if action.note:
-        out["note"] = shown(action.note, 500)
+    note = note_of(action)
+    if note or given_by_hand(action):
+        out["note"] = shown(note, 500) or "given by hand"
     error = error_line(action)
     if error:
         out["error"] = error

@@ -18,7 +18,20 @@ from flyte_nb.core.history.store import Group
 from flyte_nb.core.values import redact
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
-from flyte_nb.views.words import LOOKS, duration, elapsed, error_line, number, shown, summary, tally
+from flyte_nb.views.words import (
+    LOOKS,
+    duration,
+    elapsed,
+    error_line,
+    group_name,
+    note_of,
+    number,
+    ran,
+    result_line,
+    shown,
+    summary,
+    tally,
+)  # fmt: skip
 
 #: Longest snapshot, in bytes: it is saved in the notebook.
 MAX_PAGE_BYTES = 200_000
@@ -166,26 +179,31 @@ def _group(model: RunModel, group: Group, now: float) -> str:
             f'src="{heat_png(group.phases)}"></div>'
         )
     return (
-        f'<b style="{_MONO};font-size:12px">{_safe(group.label, 80)}</b> '
+        f'<b style="{_MONO};font-size:12px">{_safe(group_name(group), 80)}</b> '
         f'<span style="{_MUTED}">× {number(len(group.members))}</span> {_bar(group.counts, len(group.members))} '
         f'<span style="{_MUTED}">{summary(group.counts)} · {took}</span>{heat}'
     )
 
 
 def _action(action: Action, now: float) -> str:
-    took = duration(elapsed(action.started_at, action.ended_at, now)) or LOOKS[action.phase].word
+    """Call, result and time in the columns of the live view; side by side where a host takes the styles away."""
+    spent = ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now)
+    took = duration(spent) or LOOKS[action.phase].word
     marks = " · cached" if action.cached else ""
     if action.attempt is not None and action.attempt.number:
         marks += f" · attempt {action.attempt.number + 1}/{action.max_attempts}"
     if action.phase not in (Phase.SUCCEEDED, Phase.FAILED):
         marks += f" · {LOOKS[action.phase].word}"
-    if action.note:
-        marks += f" · {shown(action.note, 120)}"
-    line = _safe(error_line(action, 160), 160) if action.error else ""
-    error = f' <span style="color:{LOOKS[Phase.FAILED].colour}">{line}</span>' if line else ""
+    if note := note_of(action):
+        marks += f" · {shown(note, 120)}"
+    failed = f"color:{LOOKS[Phase.FAILED].colour}" if error_line(action) else f"{_MUTED};{_MONO}"
+    cell = "min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
-        f'{_mark(action.phase)} <span style="{_MONO};font-size:12px">{_safe(action.label or action.task, 120)}</span> '
-        f'<span style="{_MUTED}">{escape(took + marks)}</span>{error}'
+        f'<div style="display:flex;gap:10px;align-items:baseline"><span style="flex:11 1 0;{cell}">{_mark(action.phase)} '
+        f'<span style="{_MONO};font-size:12px">{_safe(action.label or action.task, 120)}</span>'
+        f'<span style="{_MUTED}">{escape(marks)}</span></span> '
+        f'<span style="flex:9 1 0;font-size:12px;{failed};{cell}">{_safe(result_line(action, 160), 160)}</span> '
+        f'<span style="flex:0 0 68px;text-align:right;{_MUTED};white-space:nowrap">{escape(took)}</span></div>'
     )
 
 

@@ -17,6 +17,8 @@ from flyte_nb.views.words import duration, elapsed, number, summary
 CHATTY = 20
 #: Failures that get a line of their own.
 MAX_FAILURES = 20
+#: What a run waits for, each said once: so many.
+MAX_NOTES = 10
 #: Seconds between two progress lines; they double with every ten.
 PROGRESS_EVERY = 2.0
 
@@ -39,6 +41,7 @@ class PlainLines(Surface):
         self._progress_at = 0.0
         self._progresses = 0
         self._last = ""
+        self._notes = {"", "the cluster is starting"}
 
     def update(self) -> int:
         """Write what changed."""
@@ -67,6 +70,9 @@ class PlainLines(Surface):
             self._opened = True
             stamp = time.strftime("%H:%M:%S", time.localtime(record.state.started_at))
             yield f"{run} ▶ started at {stamp}{' · ' + record.state.title if record.state.title else ''}"
+        if record.state.note not in self._notes and len(self._notes) < MAX_NOTES:
+            self._notes.add(record.state.note)
+            yield f"{run} … {record.state.note}"
         if changes.skipped > 0:
             yield f"{run} │ … {number(changes.skipped)} log lines hidden"
         for name, line in changes.lines:

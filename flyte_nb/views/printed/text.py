@@ -8,7 +8,20 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied
-from flyte_nb.views.words import LOOKS, cut, duration, elapsed, error_line, number, shown, summary, tally
+from flyte_nb.views.words import (
+    LOOKS,
+    cut,
+    duration,
+    elapsed,
+    group_name,
+    note_of,
+    number,
+    ran,
+    result_line,
+    shown,
+    summary,
+    tally,
+)
 
 #: One screen.
 SCREEN_LINES = 24
@@ -71,19 +84,21 @@ def group_text(model: RunModel, group: Group, now: float) -> str:
     """``"map square [######....] 600 done, 3 failed  2.10 s"``."""
     first = model.record.actions[group.members[0]]
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
-    return f"{cut(group.label, 40)} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
+    return f"{cut(group_name(group), 40)} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
 
 
 def action_text(action: Action, now: float) -> str:
-    """``"✓ square(3)  0.10 s"``."""
+    """``"✓ square(3)  9  0.10 s"``: call, result and time, as the view's columns."""
     look = LOOKS[action.phase]
-    took = duration(elapsed(action.started_at, action.ended_at, now))
+    took = duration(ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now))
     marks = " (cached)" if action.cached else ""
     if action.attempt is not None and action.attempt.number:
         marks += f" attempt {action.attempt.number + 1}/{action.max_attempts}"
-    note = f"  {plain(action.note)}" if action.note else ""
-    error = f"  {error_line(action, 80)}" if action.phase.is_failure else ""
-    return f"{look.icon} {cut(action.label or action.task, 60)}  {took or look.word}{marks}{note}{error}"
+    said = note_of(action)
+    note = f"  {plain(said)}" if said else ""
+    result = result_line(action, 80)
+    ended = f"  {result}" if result else ""
+    return f"{look.icon} {cut(action.label or action.task, 60)}{ended}  {took or look.word}{marks}{note}"
 
 
 def bar(counts: list[int], total: int, width: int = BAR) -> str:

@@ -135,8 +135,9 @@ class CodeStore:
             try:
                 found = loads_code(version.payload)
             except Exception as exc:
+                remedy = f". Install {exc.name} on the workers" if isinstance(exc, ImportError) and exc.name else ""
                 raise CodeNotLoadedError(
-                    f"the code of the task cannot be loaded here: {type(exc).__name__}: {exc}"
+                    f"the code of the task cannot be loaded here: {type(exc).__name__}: {exc}{remedy}"
                 ) from exc
             if not isinstance(found, TravellingCode):
                 return Copy(found)

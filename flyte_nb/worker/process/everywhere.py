@@ -6,6 +6,7 @@ import ast
 import asyncio
 import functools
 import inspect
+import itertools
 import linecache
 import threading
 import traceback
@@ -38,6 +39,9 @@ class Everywhere:
         self._post = post
         #: The names that cells have bound, by kernel.
         self._spaces: dict[str, dict[str, Any]] = {}
+        #: Names of files, which lie in one cache for all kernels: the numbers of cells are each kernel's own.
+        self._files: dict[tuple[str, int], str] = {}
+        self._numbers = itertools.count(1)
         #: Numbers of cells that were run here, by kernel: a worker that is linked to anew has run them.
         self._done: set[tuple[str, int]] = set()
         self._turn = threading.Lock()
@@ -71,6 +75,8 @@ class Everywhere:
         """A kernel has left."""
         self._spaces.pop(home, None)
         self._done = {done for done in self._done if done[0] != home}
+        for key in [key for key in self._files if key[0] == home]:
+            linecache.cache.pop(self._files.pop(key), None)
 
     def _run(self, home: str, cells: list[tuple[int, str]]) -> tuple[str, str]:
         printed, error = _Printed(), ""
@@ -90,7 +96,7 @@ class Everywhere:
 
     def _execute(self, home: str, number: int, source: str) -> None:
         space = self._spaces.setdefault(home, {"__name__": "__everywhere__", "__builtins__": __builtins__})
-        name = f"{_NAME}{number}>"
+        name = self._files.setdefault((home, number), f"{_NAME}{next(self._numbers)}>")
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         code = compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         if code.co_flags & inspect.CO_COROUTINE:

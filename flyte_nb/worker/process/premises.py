@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import distributed
 from distributed.worker import WORKER_ANY_RUNNING
 
 import flyte_nb
@@ -27,14 +28,17 @@ from flyte_nb.core.attempts.threads import allow_other_loops
 from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.transport import blob_files, lazy_imports
 from flyte_nb.core.transport.mailbox import Mailbox
+from flyte_nb.engine import dask_values
 from flyte_nb.engine.clusters import guest
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.lane import LaneThread
-from flyte_nb.worker.process import children
+from flyte_nb.worker.network import as_client
+from flyte_nb.worker.process import children, dask_inside
 from flyte_nb.worker.process.code import InForce
 from flyte_nb.worker.process.descriptors import Descriptors
+from flyte_nb.worker.process.devices import Devices
 from flyte_nb.worker.process.everywhere import Everywhere
 from flyte_nb.worker.process.last_words import LastWords
 
@@ -57,9 +61,10 @@ class Premises:
         self._worker = worker
         #: Whether the process is the worker's; else it is that of the program that calls tasks (``LocalCluster(processes=
         #: False)``), and stays as it is.
-        self.owns_process: bool = not (worker.address.startswith("inproc://") or surroundings.is_home())
-        self.gate: slots.SlotGate = slots.SlotGate(worker.state.nthreads)
-        self.in_force: InForce = InForce()
+        self.owns_process = not (worker.address.startswith("inproc://") or surroundings.is_home())
+        self.gate = slots.SlotGate(worker.state.nthreads)
+        self.devices = Devices()
+        self.in_force = InForce()
         #: By kernel; None where one is being opened (`flyte_nb.engine.clusters.guest`).
         self._hosts: dict[str, _Host | None] = vars(worker).setdefault("_flyte_nb_hosts", {})
         #: What computes here, and the end of this process if our own code fails in it.
@@ -81,6 +86,10 @@ class Premises:
         self._breakpoint: Callable[..., Any] = sys.breakpointhook
         sys.breakpointhook = self._stop
         undo.callback(self._give_breakpoint_back)
+        undo.callback(setattr, self._worker, "security", self._worker.security)
+        self._worker.security = as_client(self._worker.security)  # for Dask's clients in tasks
+        undo.callback(dask_inside.install().close)
+        undo.callback(dask_values.install(distributed.get_client).close)
         output.install(tee=False)
         family.install(processes=self.owns_process)
         allow_other_loops()
@@ -95,12 +104,12 @@ class Premises:
             PeerLink.on_fault = self.words.fail
 
     def _isolate(self) -> Isolation:
-        isolation = Isolation()
+        embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
+        isolation = Isolation(shared=not embedded)
         self._undo.callback(isolation.close)
         self._undo.callback(children.disallow)
         children.allow()
         if self._worker.nanny and hasattr(select, "poll"):
-            embedded = "flyte_nb.worker." + "preload" in sys.modules  # Dask imports it, by name
             log = Path(self._worker.local_directory) / "flyte-nb-logs" / "worker.log" if embedded else None
             descriptors = Descriptors(self._only_output, log)
             self._undo.callback(descriptors.stop)

@@ -2,7 +2,7 @@
 
 import { RunModel } from "../model.ts";
 import { isFailure, P } from "../phases.ts";
-import { type Message, type Model, PROTOCOL } from "../protocol.ts";
+import { type Header, type Message, type Model, PROTOCOL } from "../protocol.ts";
 import { Transport, uuid } from "../transport.ts";
 import { Body } from "./body.ts";
 import type { Context } from "./context.ts";
@@ -13,6 +13,7 @@ import { Interest } from "./interest.ts";
 import { LogTail } from "./logs.ts";
 import { Notices } from "./notices.ts";
 import { ScrollMemory } from "./scrolls.ts";
+import { WaitsBar } from "./waits.ts";
 
 /** Milliseconds between two redraws of growing durations. */
 const TICK_EVERY = 100;
@@ -22,6 +23,10 @@ const REFRESH_EVERY = 1_000;
 const ASK_AGAIN = 2_000;
 /** Width in pixels below which the panel stands under the tree. */
 const NARROW = 760;
+
+const KEYS =
+  "Keys: / filter or search · arrows, Page Up, Page Down, Home, End move · Enter opens · Escape closes · " +
+  "in the timeline + and − zoom, 0 fits";
 
 export class App {
   readonly root: HTMLElement;
@@ -34,6 +39,7 @@ export class App {
   private readonly header: HeaderView;
   private readonly body: Body;
   private readonly tail: LogTail;
+  private readonly waits: WaitsBar;
   private readonly interest: Interest;
   private readonly scrolls: ScrollMemory;
   private readonly focus: FocusMemory;
@@ -64,18 +70,22 @@ export class App {
       },
       looked: () => this.interest.changed(),
     });
+    this.waits = new WaitsBar({
+      show: (only) => (only ? this.body.details.openNumber(only.id) : this.body.filter("paused")),
+      retry: () => this.command("retry_failed"),
+    });
     this.tail = new LogTail(() => this.body.show("logs"));
     this.root = h(
       "div",
       { class: "fnb", "data-lm-suppress-shortcuts": "true", "data-testid": "fnb", "data-run": "" },
       this.header.el,
+      this.waits.el,
       this.body.el,
       notices.el,
       notices.status,
     );
     this.root.addEventListener("keydown", (event) => {
-      const { details } = this.body;
-      if (event.key === "Escape" && details.panel.open) details.close();
+      this.onKey(event);
       event.stopPropagation();
     });
     this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
@@ -91,7 +101,7 @@ export class App {
 
   /** The header as it was when the widget was made: right enough until the replay arrives. */
   private first(header: Record<string, unknown>): void {
-    this.model.header = header as unknown as typeof this.model.header;
+    this.model.begin(header as unknown as Header, Date.now() / 1000);
     this.header.draw(this.model, false, this.body.query.words);
   }
 
@@ -135,6 +145,16 @@ export class App {
       if (error && op === "cancel_run") this.header.cancelFailed();
       this.notices.say(text, error);
     });
+  }
+
+  private onKey(event: KeyboardEvent): void {
+    const { details } = this.body;
+    if (event.key === "Escape" && details.panel.open) details.close();
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+    if (event.key === "/") this.body.search();
+    else if (event.key === "?") this.notices.say(KEYS, false);
+    else return;
+    event.preventDefault();
   }
 
   private menu(): { label: string; run(): void }[] {
@@ -184,6 +204,7 @@ export class App {
     this.root.classList.toggle("fnb-open", open);
     show(this.body.el, open);
     this.header.draw(this.model, open, this.body.query.words);
+    this.waits.draw(this.model);
     this.placeTail(open);
     this.tail.draw(this.model, open ? 5 : 8);
     if (open) this.body.draw();
@@ -238,8 +259,11 @@ export class App {
     this.transport.close();
     for (const timer of this.timers) clearInterval(timer);
     const { running } = this.model;
+    this.model.lose();
     this.notices.say(running ? "The kernel is gone: this is the last that was known." : "The kernel is gone.", running);
     this.root.classList.add("fnb-orphan");
+    this.body.details.lost();
+    this.schedule();
   }
 
   destroy(): void {
@@ -254,6 +278,9 @@ export class App {
     this.root.remove();
   }
 }
+
+const isTyping = (target: EventTarget | null): boolean =>
+  target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement;
 
 /** The address of a cell: JupyterLab and Notebook 7 scroll to it. "" elsewhere. */
 function linkTo(cell: string | undefined): string {

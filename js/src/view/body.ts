@@ -3,6 +3,7 @@
 import { number } from "../format.ts";
 import type { SegmentWord } from "../phases.ts";
 import type { Row } from "../protocol.ts";
+import { Columns } from "./columns.ts";
 import type { Context } from "./context.ts";
 import { DetailController } from "./detail/controller.ts";
 import { h } from "./dom.ts";
@@ -36,6 +37,7 @@ export class Body {
   private readonly logs: LogView;
   private readonly timeline: TimelineView;
   private readonly palette: Palette;
+  private readonly columns: Columns;
   private wasRunning = false;
 
   constructor(
@@ -68,6 +70,7 @@ export class Body {
       search: (text) => this.searchLogs(text),
       download: (action) => this.fetcher.download(action),
       reload: () => this.fetcher.load(),
+      openNumber,
     });
     this.timeline = new TimelineView(model, {
       fetch: () => this.fetchTimeline(),
@@ -85,7 +88,12 @@ export class Body {
       reveal: (row) => this.tabs.current === "tree" && this.tree.reveal(row),
     });
     this.query = new QueryBar(view, this.tree);
-    const panes = { tree: [this.errors.el, this.tree.el], logs: [this.logs.el], timeline: [this.timeline.el] };
+    this.columns = new Columns((by) => this.query.sortBy(by));
+    const panes = {
+      tree: [this.errors.el, this.columns.el, this.tree.el],
+      logs: [this.logs.el],
+      timeline: [this.timeline.el],
+    };
     this.tabs = new Tabs(uid, panes, (tab) => this.show(tab));
     this.el = h(
       "div",
@@ -131,6 +139,16 @@ export class Body {
     this.tree.expandAll(open);
   }
 
+  /** Go to the field that filters actions, or searches the log. */
+  search(): void {
+    this.host.unfold();
+    if (this.tabs.current === "logs") this.logs.focus();
+    else {
+      this.show("tree");
+      this.query.focus();
+    }
+  }
+
   private searchLogs(text: string): void {
     this.fetcher.search(text, (log) => this.logs.found(text, log));
   }
@@ -148,6 +166,7 @@ export class Body {
     const { model } = this.view;
     const tab = this.tabs.current;
     this.errors.draw(model);
+    this.columns.draw(this.query.sorted);
     this.tabs.setNote("logs", model.logTotal ? number(model.logTotal) : "");
     if (tab === "tree") this.tree.draw();
     else if (tab === "logs") this.logs.draw();

@@ -67,9 +67,9 @@ export class ErrorsView {
       h(
         "span",
         { class: "fnb-muted fnb-errfirst" },
-        several ? "first: " : "in ",
+        several ? "first:" : "in",
         h("button", { class: "fnb-link", type: "button", onclick: () => this.host.openNumber(fold.id) }, fold.label),
-        fold.where ? ` at ${fold.where}` : "",
+        fold.where ? h("span", { class: "fnb-errwhere" }, `at ${fold.where}`) : null,
       ),
     );
   }

@@ -110,12 +110,14 @@ export class HeaderView {
   draw(model: RunModel, open: boolean, active: ReadonlySet<string>): void {
     const header = model.header;
     if (!header) return;
-    if (header.phase !== this.shownPhase) {
-      this.shownPhase = header.phase;
-      this.state.className = `fnb-state fnb-c-${header.phase}`;
+    const gone = model.lost && !isTerminal(header.phase);
+    const phase = gone ? P.ABANDONED : header.phase;
+    if (phase !== this.shownPhase) {
+      this.shownPhase = phase;
+      this.state.className = `fnb-state fnb-c-${phase}`;
       this.state.replaceChildren(
-        phaseIcon(header.phase),
-        h("span", { class: "fnb-word" }, capital(phaseWord(header.phase))),
+        phaseIcon(phase),
+        h("span", { class: "fnb-word" }, gone ? "Kernel gone" : capital(phaseWord(phase))),
       );
     }
     setText(this.run, header.run);
@@ -127,15 +129,16 @@ export class HeaderView {
     setAttr(this.toggle, "aria-expanded", String(open));
     setAttr(this.toggle, "aria-label", `${open ? "Fold" : "Unfold"} run ${header.run}`);
     this.drawChips(header.counts, header.total, active);
-    const eta = header.eta !== undefined ? `${duration(header.eta)} left` : "";
-    const rate = header.rate
-      ? `${number(Math.round(header.rate * (header.rate < 10 ? 10 : 1)) / (header.rate < 10 ? 10 : 1))}/s`
-      : "";
+    const eta = header.eta !== undefined && model.running ? `${duration(header.eta)} left` : "";
+    const rate =
+      header.rate && !model.lost
+        ? `${number(Math.round(header.rate * (header.rate < 10 ? 10 : 1)) / (header.rate < 10 ? 10 : 1))}/s`
+        : "";
     setText(this.rate, [rate, eta].filter(Boolean).join(" · "));
     show(this.rate, Boolean(rate || eta));
     this.tick(model);
-    const ended = header.ended !== undefined;
-    const failed = header.counts.some((n, code) => n > 0 && isFailure(code));
+    const ended = header.ended !== undefined || model.lost;
+    const failed = !model.lost && header.counts.some((n, code) => n > 0 && isFailure(code));
     for (const [button, wanted] of [
       [this.retry, failed],
       [this.cancel, !ended],
@@ -151,13 +154,13 @@ export class HeaderView {
     }
     show(this.bar.el, header.total > 1);
     this.bar.set(header.counts, header.total, `Progress of run ${header.run}`);
-    this.bar.el.classList.toggle("fnb-done", isTerminal(header.phase));
+    this.bar.el.classList.toggle("fnb-done", isTerminal(phase));
   }
 
   /** Only what the clock changes. */
   tick(model: RunModel): void {
     const header = model.header;
-    if (header) setText(this.time, header.ended !== undefined ? duration(header.ended) : growing(model.elapsed()));
+    if (header) setText(this.time, model.running ? growing(model.elapsed()) : duration(model.elapsed()));
   }
 
   private drawChips(counts: number[], total: number, active: ReadonlySet<string>): void {

@@ -86,7 +86,8 @@ export class HeatStrip {
     this.el.addEventListener("pointerleave", () => this.hover(-1));
     this.el.addEventListener("blur", () => this.hover(-1));
     this.el.addEventListener("click", (event) => {
-      const index = this.indexAt(event);
+      // What is marked, not what is computed anew: a click's coordinates are whole pixels, and cells may be 2.5 wide.
+      const index = this.at >= 0 ? this.at : this.indexAt(event);
       if (index >= 0) this.host.open(this.key, index);
     });
     this.el.addEventListener("keydown", (event) => this.onKey(event));

@@ -8,17 +8,41 @@ import type { Log, WireLine } from "../protocol.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
 import { VirtualList } from "./list.ts";
 
-const LOUD: Record<string, string> = { stderr: "err", error: "err", critical: "err", warning: "warn", debug: "dim" };
+/** What is printed to stderr is no failure: progress and warnings go there, too. */
+const LOUD: Record<string, string> = { error: "err", critical: "err", warning: "warn", debug: "dim" };
+/** Levels of lines, from which one up they are shown; what is printed has none. */
+const LEVELS = ["debug", "info", "warning", "error", "critical"];
 
-/** Draw one line into `el`: label of its action, then its text with colours. */
-export function drawLine(el: HTMLElement, line: WireLine, model: RunModel, labelled: boolean, repeated: boolean): void {
+/** Columns of a line beside its text. */
+export interface LogColumns {
+  labelled: boolean;
+  time: boolean;
+  level: boolean;
+}
+
+/** Draw one line into `el`: its columns, then its text with colours. */
+export function drawLine(
+  el: HTMLElement,
+  line: WireLine,
+  model: RunModel,
+  { labelled, time, level }: LogColumns,
+  repeated: boolean,
+): void {
   const [name, at, stream, text] = line;
+  const clock = clockTime((model.header?.epoch ?? 0) + at);
   const parts: Node[] = [];
+  if (time) parts.push(h("span", { class: "fnb-logtime" }, clock));
+  if (level) parts.push(h("span", { class: "fnb-loglevel" }, LEVELS.includes(stream) ? stream : ""));
   if (labelled)
     parts.push(
       h(
         "span",
-        { class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`, title: model.labelOf(name) },
+        {
+          class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`,
+          title: model.labelOf(name),
+          "data-action": name,
+          style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
+        },
         model.labelOf(name) || "…",
       ),
     );
@@ -39,8 +63,11 @@ export function drawLine(el: HTMLElement, line: WireLine, model: RunModel, label
   }
   parts.push(body);
   el.replaceChildren(...parts);
-  setAttr(el, "title", `${clockTime((model.header?.epoch ?? 0) + at)} ${stream}`);
+  setAttr(el, "title", `${clock} ${stream}`);
 }
+
+/** A colour of its own for each action, from its name, which is a hash. */
+const hueOf = (name: string): number => (Number.parseInt(name.slice(0, 6), 16) || name.length * 67) % 360;
 
 /** The last few lines, below the tree. */
 export class LogTail {
@@ -69,7 +96,8 @@ export class LogTail {
     this.lines.replaceChildren(
       ...last.map((line, i) => {
         const el = h("div", { class: "fnb-logline" });
-        drawLine(el, line, model, several, i > 0 && last[i - 1]?.[0] === line[0]);
+        const columns = { labelled: several, time: false, level: false };
+        drawLine(el, line, model, columns, i > 0 && last[i - 1]?.[0] === line[0]);
         return el;
       }),
     );
@@ -85,6 +113,7 @@ export interface LogHost {
   reload(): void;
   /** Search all lines that Python keeps; `found` takes the answer. */
   search(text: string): void;
+  openNumber(id: number): void;
 }
 
 export class LogView {
@@ -106,8 +135,15 @@ export class LogView {
     class: "fnb-input",
     type: "search",
     placeholder: "Search log",
-    "aria-label": "Search log",
+    "aria-label": "Search log: text, a17, or /regular expression/",
+    title: "Text of a line or label; a17; /regular expression/",
   });
+  private readonly level = h(
+    "select",
+    { class: "fnb-input", "aria-label": "Level", title: "Lines of this level and above", onchange: () => this.again() },
+    ["", ...LEVELS].map((value) => h("option", { value }, value ? `${value}+` : "All levels")),
+  );
+  private readonly shown = { time: false, level: false };
   private readonly said = h("span", { class: "fnb-muted fnb-logsaid" });
   private readonly follow: HTMLButtonElement;
   private readonly scope: HTMLButtonElement;
@@ -144,18 +180,25 @@ export class LogView {
       "div",
       { class: "fnb-tools" },
       this.search,
+      this.level,
       this.scope,
       this.said,
       h("span", { class: "fnb-space" }),
+      this.column("Time", "time"),
+      this.column("Level", "level"),
       this.follow,
       download,
     );
     this.el = h("div", { class: "fnb-logs" }, tools, this.scroller);
     this.search.addEventListener("input", () => {
-      this.serial = -1;
-      if (this.search.value && !this.action) this.host.search(this.search.value);
+      if (this.wanted) this.host.search(this.wanted);
       else this.results = null;
-      this.draw();
+      this.again();
+    });
+    this.inner.addEventListener("click", (event) => {
+      const label = (event.target as Element).closest<HTMLElement>("[data-action]");
+      const [id] = this.model.labels.get(label?.dataset.action ?? "") ?? [];
+      if (id !== undefined && !window.getSelection()?.toString()) host.openNumber(id);
     });
     this.list = new VirtualList({
       scroller: this.scroller,
@@ -170,6 +213,35 @@ export class LogView {
       if (event.key === "End") this.setFollow(true);
       event.stopPropagation();
     });
+  }
+
+  /** A switch for a column. */
+  private column(name: string, of: "time" | "level"): HTMLElement {
+    const button = h(
+      "button",
+      {
+        class: "fnb-btn",
+        type: "button",
+        "aria-pressed": "false",
+        title: `Show the ${of} of each line`,
+        onclick: () => {
+          this.shown[of] = !this.shown[of];
+          setAttr(button, "aria-pressed", String(this.shown[of]));
+          this.again();
+        },
+      },
+      name,
+    );
+    return button;
+  }
+
+  private again(): void {
+    this.serial = -1;
+    this.draw();
+  }
+
+  focus(): void {
+    this.search.focus();
   }
 
   private setFollow(on: boolean): void {
@@ -189,7 +261,7 @@ export class LogView {
 
   /** What is searched for in the merged log; "" for nothing. */
   get wanted(): string {
-    return this.action ? "" : this.search.value;
+    return this.action || patternOf(this.search.value) ? "" : this.search.value;
   }
 
   /** Lines that Python found. */
@@ -225,18 +297,20 @@ export class LogView {
     const fresh = this.serial < 0;
     this.serial = this.model.logSerial;
     const source = this.action?.entries ?? this.model.logs;
-    const wanted = this.search.value.toLowerCase();
-    this.entries = wanted
-      ? source.filter((one) => "line" in one && matches(one.line, wanted, this.model))
-      : [...source];
+    const wanted = this.search.value;
+    const least = LEVELS.indexOf(this.level.value);
+    const filter = wanted ? matcher(wanted, this.model) : () => true;
+    const loud = (line: WireLine): boolean => least < 0 || LEVELS.indexOf(line[2]) >= least;
+    this.entries =
+      wanted || least >= 0 ? source.filter((one) => "line" in one && loud(one.line) && filter(one.line)) : [...source];
     const lines = source.reduce((n, one) => n + ("line" in one ? 1 : 0), 0);
     const total = this.action
       ? lines + source.reduce((n, one) => n + ("hidden" in one ? one.hidden : 0), 0)
       : this.model.logTotal;
     const hidden = total - lines;
-    if (this.results && this.wanted) this.entries = this.results.lines;
-    const n = this.results && this.wanted ? this.results.total : this.entries.length;
-    const found = wanted ? `${number(n)} of ` : "";
+    if (this.results && this.wanted) this.entries = this.results.lines.filter((one) => "line" in one && loud(one.line));
+    const n = this.results && this.wanted && least < 0 ? this.results.total : this.entries.length;
+    const found = wanted || least >= 0 ? `${number(n)} of ` : "";
     setText(this.said, `${found}${number(total)} lines${hidden > 0 ? ` · ${number(hidden)} lines hidden` : ""}`);
     show(this.scope, this.action !== null);
     if (this.action) setText(this.scope, `${this.action.label} ✕`);
@@ -248,7 +322,7 @@ export class LogView {
 
   private drawItems(items: VirtualItem[]): void {
     const seen = new Set<number>();
-    const several = this.action === null && (this.model.header?.total ?? 0) > 1;
+    const columns = { labelled: this.action === null && (this.model.header?.total ?? 0) > 1, ...this.shown };
     for (const { index, start } of items) {
       const entry = this.entries[index];
       if (!entry) continue;
@@ -264,7 +338,7 @@ export class LogView {
             known.el,
             entry.line,
             this.model,
-            several,
+            columns,
             before !== undefined && "line" in before && before.line[0] === entry.line[0],
           );
         else this.drawGap(known.el, entry.hidden);
@@ -298,5 +372,22 @@ export class LogView {
   }
 }
 
-const matches = (line: WireLine, wanted: string, model: RunModel): boolean =>
-  plain(line[3]).toLowerCase().includes(wanted) || model.labelOf(line[0]).toLowerCase().includes(wanted);
+/** The regular expression that a search between slashes is; undefined for plain text, and while it is not whole. */
+function patternOf(search: string): RegExp | undefined {
+  if (!/^\/.+\/$/.test(search)) return undefined;
+  try {
+    return new RegExp(search.slice(1, -1), "i");
+  } catch {
+    return undefined;
+  }
+}
+
+function matcher(search: string, model: RunModel): (line: WireLine) => boolean {
+  const pattern = patternOf(search);
+  if (pattern) return (line) => pattern.test(plain(line[3]));
+  const wanted = search.toLowerCase();
+  return (line) =>
+    plain(line[3]).toLowerCase().includes(wanted) ||
+    model.labelOf(line[0]).toLowerCase().includes(wanted) ||
+    `a${model.labels.get(line[0])?.[0]}` === wanted;
+}

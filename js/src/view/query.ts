@@ -65,6 +65,20 @@ export class QueryBar {
     for (const el of [this.search, this.sort]) show(el, visible);
   }
 
+  /** What the list is sorted by; "order": as the calls came. */
+  get sorted(): string {
+    return this.sort.value;
+  }
+
+  sortBy(sort: string): void {
+    this.sort.value = sort;
+    this.changed();
+  }
+
+  focus(): void {
+    this.search.focus();
+  }
+
   /** Show only the actions of a segment, or all again. */
   filter(word: SegmentWord): void {
     if (this.words.has(word)) this.words.delete(word);
@@ -89,6 +103,7 @@ export class QueryBar {
   }
 
   private changed(): void {
+    this.tree.toTop();
     if (this.active) this.run();
     else {
       this.tree.results = null;

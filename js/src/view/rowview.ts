@@ -16,6 +16,9 @@ export interface RowHost {
   signal(row: Row, value: string): void;
 }
 
+/** Phases that the mark alone tells: the commonest. */
+const UNSAID = [P.QUEUED, P.RUNNING, P.SUCCEEDED];
+
 export class RowView {
   readonly el: HTMLElement;
   line: Line | null = null;
@@ -94,14 +97,16 @@ export class RowView {
     setText(this.label, row.label);
     setAttr(this.label, "title", row.label);
     this.setPhase(code, true);
-    this.drawTags(row);
+    // Also one that is parked, or between two attempts: its latest attempt has failed.
+    this.drawTags(row, isFailure(code) || (Boolean(row.error) && code !== P.RUNNING));
     const asked = row.asks ? (row.label.includes(row.asks.prompt.slice(0, 60)) ? "" : row.asks.prompt) : undefined;
-    const info = row.error ?? asked ?? row.note ?? row.preview ?? "";
+    const said = row.preview && row.note ? `${row.preview} · ${row.note}` : (row.note ?? row.preview);
+    const info = row.error ?? asked ?? said ?? (UNSAID.includes(code) ? "" : phaseWord(code));
     setText(this.infoText, info);
     setAttr(this.infoText, "title", info || null);
     this.infoText.classList.toggle("fnb-error", Boolean(row.error));
     this.infoText.classList.toggle("fnb-preview", !row.error && !row.note);
-    this.drawForm(row, code);
+    this.drawForm(row, code, model.lost);
     this.tick(model);
     setText(this.worker, row.worker === undefined ? "" : `w${row.worker}`);
   }
@@ -112,9 +117,9 @@ export class RowView {
     if (line?.kind === "group" && line.group.ended === undefined)
       setText(this.time, growing(model.elapsed() - line.group.queued));
     if (line?.kind !== "action" || !line.row) return;
-    const { started, ended } = line.row;
+    const { started, ended, ran } = line.row;
     if (started === undefined) setText(this.time, "");
-    else if (ended !== undefined) setText(this.time, duration(ended - started));
+    else if (ended !== undefined) setText(this.time, duration(ran ?? ended - started));
     else if (!isTerminal(model.phaseOf(line.row))) setText(this.time, growing(model.elapsed() - started));
     else setText(this.time, "");
   }
@@ -128,8 +133,8 @@ export class RowView {
     this.el.classList.toggle("fnb-failed", isFailure(code));
   }
 
-  private drawTags(row: Row): void {
-    const key = `${row.attempt}/${row.of}/${row.cached}`;
+  private drawTags(row: Row, failed: boolean): void {
+    const key = `${row.attempt}/${row.of}/${row.cached}/${failed}`;
     if (key === this.tagKey) return;
     this.tagKey = key;
     const tags: Node[] = [];
@@ -137,7 +142,7 @@ export class RowView {
     if (attempt > 1) {
       const title = `attempt ${attempt}${row.of ? ` of ${row.of}` : ""}`;
       const dots = Array.from({ length: Math.min(attempt, 6) }, (_, i) =>
-        h("i", { class: i + 1 < attempt ? "fnb-try-failed" : "fnb-try" }),
+        h("i", { class: failed || i + 1 < attempt ? "fnb-try-failed" : "fnb-try" }),
       );
       tags.push(h("span", { class: "fnb-tries", role: "img", "aria-label": title, title }, ...dots));
     }
@@ -154,8 +159,8 @@ export class RowView {
   }
 
   /** The answer to a condition. Made once, so that what was typed survives updates. */
-  private drawForm(row: Row, code: number): void {
-    const wanted = row.kind === "condition" && code === P.PAUSED;
+  private drawForm(row: Row, code: number, lost: boolean): void {
+    const wanted = row.kind === "condition" && code === P.PAUSED && !lost;
     this.el.classList.toggle("fnb-asks", wanted);
     if (wanted && !this.form) {
       this.form = answerForm(row.asks, row.label, (value) => {

@@ -2,11 +2,15 @@
 
 import { duration, number } from "../format.ts";
 import { bytes, type RunModel } from "../model.ts";
-import { phaseWord } from "../phases.ts";
+import { isFailure, phaseWord } from "../phases.ts";
 import { colorsOf, h, setAttr, setText, show } from "./dom.ts";
 import { phaseColors } from "./palette.ts";
 
-const GUTTER = 74;
+const GUTTER = 86;
+/** Narrowest a failure is drawn, in pixels: 20 ms between two long spans must be seen. */
+const LEAST_FAILURE = 3;
+/** Height of a tip and what is between it and the pointer, in pixels. */
+const TIP = 40;
 const AXIS = 20;
 const FIELDS = 7;
 /** Added to the phase code of actions that have children. */
@@ -24,8 +28,13 @@ export function parseTimeline(reply: Record<string, unknown>, buffers: DataView[
   const raw = buffers[0] ? bytes(buffers[0]) : new Uint8Array();
   // Copied: a Float32Array must start at a multiple of four, which a received buffer needn't.
   const spans = new Float32Array(raw.slice().buffer);
+  const sent = reply.lanes as [string, string, number][];
+  // By the numbers that workers have everywhere else, not by which of them was first here.
+  const order = sent.map((_, i) => i).sort((i, j) => (sent[i]?.[2] ?? 0) - (sent[j]?.[2] ?? 0) || i - j);
+  const rank = new Map(order.map((was, now) => [was, now]));
+  for (let at = 0; at < spans.length; at += FIELDS) spans[at] = rank.get(spans[at] as number) ?? 0;
   return {
-    lanes: reply.lanes as [string, string, number][],
+    lanes: order.map((i) => sent[i] as [string, string, number]),
     n: Number(reply.n),
     left_out: Number(reply.left_out),
     end: Number(reply.end),
@@ -127,14 +136,15 @@ export class TimelineView {
     this.drawAxis(context, width, height, ink, faint);
     const busy = this.drawSpans(context, width, faint, style);
     this.drawLanes(context, ink, busy);
+    const workers = new Set(data.lanes.map(([worker]) => worker)).size;
     setText(
       this.said,
-      `${number(data.lanes.length)} slots · ${number(data.n)} spans${data.left_out ? ` · ${number(data.left_out)} left out, zoom in` : ""}`,
+      `${number(data.lanes.length)} lane${data.lanes.length === 1 ? "" : "s"} on ${number(workers)} worker${workers === 1 ? "" : "s"} · ${number(data.n)} spans${data.left_out ? ` · ${number(data.left_out)} left out, zoom in` : ""}`,
     );
     setAttr(
       this.box,
       "aria-label",
-      `Timeline of ${data.lanes.length} worker slots over ${duration(this.end)}. Plus and minus zoom, arrow keys move.`,
+      `Timeline of ${data.lanes.length} lanes over ${duration(this.end)}. Plus and minus zoom, arrow keys move.`,
     );
   }
 
@@ -187,7 +197,8 @@ export class TimelineView {
         if (!parents) busy[row] = (busy[row] ?? 0) + held * inView;
         if (b < low || a > high) continue;
         const left = this.x(a, width);
-        const wide = Math.max(1, this.x(b, width) - left);
+        const least = isFailure(code % PARENT) ? LEAST_FAILURE : 1;
+        const wide = Math.max(least, this.x(b, width) - left);
         context.fillStyle = colors[code % PARENT] ?? "#888";
         const top = AXIS + row * lane + gap;
         const tall = lane - 2 * gap;
@@ -317,13 +328,14 @@ export class TimelineView {
         const what = merged > 1 ? `${number(merged)} actions from ${label}` : label;
         setText(this.tip, `${what} · ${phaseWord(code % PARENT)} · ${duration(b - a)} · at ${duration(a)}`);
       };
-      said(`a${id}`);
+      if (changed) said(`a${id}`);
       if (changed) this.host.labelOfNumber(id, said);
       const right = x > this.box.clientWidth / 2;
       Object.assign(this.tip.style, {
         left: right ? "auto" : `${x + 12}px`,
         right: right ? `${this.box.clientWidth - x + 8}px` : "auto",
-        top: `${y + 14}px`,
+        // Inside of the chart, however low it is: what is outside is cut off.
+        top: `${Math.max(0, Math.min(y + 14, this.box.scrollTop + this.box.clientHeight - TIP))}px`,
       });
     }
     if (changed) this.draw();

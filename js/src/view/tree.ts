@@ -299,6 +299,12 @@ export class TreeView {
     return { open: [...this.flat.openParents], ranges: this.flat.ranges(first, last), numbers: [] };
   }
 
+  /** What is listed is another list now. */
+  toTop(): void {
+    this.scroller.scrollTop = 0;
+    this.setActive(0);
+  }
+
   focus(): void {
     this.scroller.focus({ preventScroll: true });
   }

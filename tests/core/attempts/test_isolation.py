@@ -26,7 +26,7 @@ class FakeBody:
     """An attempt: it has its share of the process."""
 
     def __init__(self, isolated: Isolation) -> None:
-        self.place = Place(isolated.base)
+        self.place = Place(isolated.begin())
 
 
 @pytest.fixture
@@ -203,3 +203,27 @@ def test_what_is_done_between_attempts_stays(isolated: Isolation) -> None:
     with contextlib.suppress(KeyError):
         del os.environ["STAYS"]
     assert "<Isolation [between attempts]>" == repr(isolated)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_others_change_between_attempts_stays(tmp_path: Path, change: str) -> None:
+    """On a worker that others use, too; also when its kernels have left. What attempts change does not."""
+    before = isolation.read()
+    os.chdir(tmp_path)
+    act, see = CHANGES[change]
+    with warnings.catch_warnings():
+        isolated = Isolation(shared=True)
+        os.environ["ALREADY"] = "theirs"
+        act()
+        seen = see()
+        for _ in range(2):
+            body = FakeBody(isolated)
+            isolated.turn(body)
+            assert seen == see()
+            os.environ.update(ALREADY="ours", OURS="1")
+            sys.path.insert(0, "/ours")
+            isolated.end(body)
+        isolated.close()
+        assert (seen, "theirs", None) == (see(), os.environ.get("ALREADY"), os.environ.get("OURS"))
+        assert "/ours" not in sys.path
+        isolation.apply(isolation.read(), before)

@@ -18,6 +18,7 @@ STORY = [
     ev.AttemptEnded("r1", "x", 0, 2.0, 3.0, False, "w1", 7, "0", 0.5, ErrorNote("user", "ValueError", "no")),
     ev.ActionNoted("r1", "x", 1, Phase.QUEUED, 3.1, "retrying", 1),
     ev.AttemptStarted("r1", "x", 1, 4.0, "w2", 8, "0"),
+    ev.Progressed("r1", "x", 1, 4.5, 30.0, 100.0, 9.0, "loss 0.1", "items"),
     ev.AttemptEnded("r1", "x", 1, 4.0, 5.0, True, "w2", 8, "0", 0.5),
     ev.ActionEnded("r1", "x", 2, Phase.SUCCEEDED, 5.1),
 ]
@@ -41,7 +42,7 @@ def test_phases_along_the_story():
     phases = [folded(STORY[: n + 1])["phase"] for n in range(len(STORY))]
 
     assert [
-        Phase.QUEUED, Phase.RUNNING, Phase.RUNNING, Phase.QUEUED, Phase.RUNNING, Phase.RUNNING, Phase.SUCCEEDED,
+        Phase.QUEUED, Phase.RUNNING, Phase.RUNNING, Phase.QUEUED, Phase.RUNNING, Phase.RUNNING, Phase.RUNNING, Phase.SUCCEEDED,
     ] == phases  # fmt: skip
 
 

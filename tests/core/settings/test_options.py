@@ -60,9 +60,11 @@ def task(x: int) -> int:
 @pytest.mark.parametrize(
     ("call", "given", "meant"),
     [(env.task, "retry", "retries"), (env.task, "time_out", "timeout"), (env.task, "cached", "cache"),
-     (task.override, "retry", "retries"), (task.override, "resource", "resources"), (task.override, "env_var", "env_vars")],
+     (task.override, "retry", "retries"), (task.override, "resource", "resources"), (task.override, "env_var", "env_vars"),
+     (flyte.TaskEnvironment, "nam", "name"), (flyte.Resources, "memroy", "memory"), (flyte.Cache, "behaviour", "behavior"),
+     (flyte.map, "concurency", "concurrency"), (flyte.map.aio, "groupname", "group_name")],
 )  # fmt: skip
-def test_so_is_a_misspelt_keyword_of_a_task(call: Any, given: str, meant: str) -> None:
+def test_so_is_a_misspelt_keyword_of_anything_else(call: Any, given: str, meant: str) -> None:
     with pytest.raises(TypeError, match=rf"unexpected keyword argument '{given}'\. Did you mean {meant}\?"):
         call(**{given: 1})
 

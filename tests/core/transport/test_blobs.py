@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import pickle
 import subprocess
@@ -9,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from flyte_nb.core.transport import blob_files, blobs, process_folder
+from flyte_nb.core.transport import blob_files, blobs, bursts, process_folder
 from flyte_nb.core.transport import payload as serial
 from flyte_nb.core.transport.blobs import Blobs, Borrowed, Received
 
@@ -137,7 +139,61 @@ def test_only_own_files_are_handed_out(tmp_path: Path) -> None:
     """A peer cannot ask for any other file of this machine."""
     secret = tmp_path / "secret"
     secret.write_text("s")
-    assert blob_files.take(str(secret), given=False) is None
+    assert blob_files.piece(str(secret), 0, 1) is None
     blob = Blobs().put(memoryview(b"w" * 300_000))
-    assert blob_files.take(f"{Path(blob.path).parent}/../{tmp_path.name}/secret", given=False) is None
-    assert blob_files.take(blob.path, given=False) == b"w" * 300_000
+    assert blob_files.piece(f"{Path(blob.path).parent}/../{tmp_path.name}/secret", 0, 1) is None
+    assert bytes(blob_files.piece(blob.path, 5_000, 295_000)) == b"w" * 295_000
+    assert blob_files.piece(blob.path, 5_000, 295_001) is None
+
+
+async def _call(store: Blobs, array: Any) -> str:
+    """As a call of a task takes its argument."""
+    return store.put(memoryview(array)).name
+
+
+async def test_an_array_is_compared_once_for_all_calls_of_a_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again as soon as anything of the user's may have run: between two calls, or after them."""
+    monkeypatch.setattr(bursts, "CALLS", {_call.__code__})
+    compared: list[Any] = []
+    equal = blobs._equal
+
+    def counted(*args: Any) -> bool:
+        compared.append(args[0])
+        return equal(*args)
+
+    monkeypatch.setattr(blobs, "_equal", counted)
+    store, array = Blobs(), np.zeros(100_000)
+
+    async def write(value: float) -> None:
+        array[0] = value
+
+    async def write_and_call(value: float) -> str:
+        array[0] = value
+        return await _call(store, array)
+
+    same = await asyncio.gather(*(_call(store, array) for _ in range(10)))
+    assert (1, 0) == (len(set(same)), len(compared))  # the first one wrote it
+
+    first, _, second, third = await asyncio.gather(
+        _call(store, array), write(1.0), _call(store, array), _call(store, array)
+    )
+    assert first == same[0] != second == third
+    assert 2 == len(compared)
+
+    names = await asyncio.gather(_call(store, array), *map(write_and_call, (2.0, 3.0, 4.0)), _call(store, array))
+    assert [second, names[3]] == [names[0], names[4]]
+    assert 4 == len(set(names))
+    array[0] = 5.0
+    assert await _call(store, array) not in names
+
+
+async def test_another_array_at_the_same_address_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies that come and go lie where their forerunners lay."""
+
+    async def copied(store: Blobs, value: float) -> str:
+        return store.put(memoryview(np.full(100_000, value).data)).name
+
+    monkeypatch.setattr(bursts, "CALLS", {copied.__code__})
+    store = Blobs()
+
+    assert 20 == len(set(await asyncio.gather(*(copied(store, float(i)) for i in range(20)))))

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
 DEFINE = """
 %load_ext flyte_nb
-import asyncio, gc, os, signal, sys, time, weakref
+import asyncio, contextlib, gc, os, signal, sys, time, weakref
 import flyte_nb as flyte
 env = flyte.TaskEnvironment("stops")
 
@@ -32,6 +32,24 @@ class Sleepy:
 
 def collected(phase, info):
     time.sleep(0.02)
+
+@env.task
+def double(x: int) -> int:
+    return 2 * x
+
+async def tidy(x):
+    print('cleaned', await square(x))
+
+class Room:
+    async def __aenter__(self): pass
+    async def __aexit__(self, *_): await tidy(7)
+
+@contextlib.asynccontextmanager
+async def room():
+    try:
+        yield
+    finally:
+        await asyncio.gather(tidy(7))
 
 def started():
     print("ready")
@@ -78,6 +96,49 @@ def test_one_stop_ends_the_cell_quietly(nb: Kernel, name: str) -> None:
     assert ("", 1) == (cell.stderr, cell.error.traceback.count("Traceback (most recent call last)"))
     after = nb.run("await asyncio.gather(*(square(i) for i in range(5)))").ok()
     assert ("[0, 1, 4, 9, 16]", "") == (after.result, after.stderr)
+
+
+#: What cells call as the stop passes through them.
+CLEAN_UP = {
+    "finally": "try:\n    started(); await forever()\nfinally:\n    print('cleaned', await square(7))",
+    "except that raises again": "try:\n    started(); await forever()\nexcept BaseException:\n    print('cleaned', await square(7)); raise",
+    "gather": "try:\n    started(); await forever()\nfinally:\n    print('cleaned', sum(await asyncio.gather(*(square(i) for i in (2, 3, 6)))))",
+    "helper": "try:\n    started(); await forever()\nfinally:\n    await tidy(7)",
+    "helpers in tasks": "try:\n    started(); await forever()\nfinally:\n    await asyncio.wait_for(asyncio.shield(tidy(7)), 60)",
+    "context manager": "async with Room():\n    started(); await forever()",
+    "generator": "async with room():\n    started(); await forever()",
+    "in a child": "async def child():\n    try: await forever()\n    finally: print('cleaned', (await asyncio.gather(square(7)))[0])\nstarted(); await asyncio.gather(child(), forever())",
+    "in a task group": "async def child():\n    try: await forever()\n    finally: await tidy(7)\nasync with asyncio.TaskGroup() as group:\n    group.create_task(child()); started(); await forever()",
+    "sync": "try:\n    print('ready'); time.sleep(1e6)\nfinally:\n    print('cleaned', double(24) + 1)",
+    "map": "try:\n    print('ready')\n    while True: pass\nfinally:\n    print('cleaned', sum(flyte.map(square, [2, 3, 6])))",
+    "large": "try:\n    started(); await asyncio.gather(*(square(i) for i in range(20_000)), forever())\nfinally:\n    print('cleaned', await square(7))",
+}
+
+
+@pytest.mark.parametrize("name", CLEAN_UP)
+def test_clean_up_may_call_tasks(nb: Kernel, name: str) -> None:
+    """It awaits what it calls; the cell still ends as one that was stopped."""
+    cell = stopped(nb, CLEAN_UP[name])
+
+    cell.wait_for(lambda: "cleaned 49" in cell.stdout)  # a gather does not wait for what cancels its children
+    assert cell.error.name in {"KeyboardInterrupt", "CancelledError"}
+    assert "" == cell.stderr
+
+
+@pytest.mark.parametrize("last", ["await forever()", "await asyncio.shield(again())"])
+def test_the_second_stop_ends_the_clean_up(nb: Kernel, last: str) -> None:
+    """And nothing more is called then."""
+    again = "async def again():\n    while True:\n        try: await forever()\n        except BaseException: pass\n"
+    cell = nb.begin(f"{again}try:\n    started(); await forever()\nfinally:\n    print('cleaning'); {last}")
+    cell.wait_for(lambda: "ready" in cell.stdout)
+    nb.interrupt()
+    cell.wait_for(lambda: "cleaning" in cell.stdout)
+    while not cell.done:
+        nb.interrupt()
+        nb.read()
+
+    assert cell.error.name in {"KeyboardInterrupt", "CancelledError"}
+    nb.run("assert 9 == await square(3)").ok()
 
 
 def test_the_second_stop_ends_a_cell_that_awaits_again_and_again(nb: Kernel) -> None:

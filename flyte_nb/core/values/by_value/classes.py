@@ -60,6 +60,11 @@ class Classes:
 CLASSES: ContextVar[Classes | None] = ContextVar("flyte_nb_classes", default=None)
 
 
+def is_made(cls: type) -> bool:
+    """Whether a class came by value: it is that of one copy of a task's code, or of a value."""
+    return cls in _made
+
+
 class _Loading(threading.local):
     #: Of the version whose code this thread loads.
     code: Classes | None = None

@@ -101,6 +101,11 @@ export class DetailController {
     this.fetch(this.name);
   }
 
+  /** The kernel is gone: what is on show stays, without buttons. */
+  lost(): void {
+    if (this.panel.open) this.panel.lost();
+  }
+
   close(): void {
     this.panel.hide();
     this.name = "";

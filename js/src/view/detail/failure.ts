@@ -7,11 +7,17 @@ import { pairs, section } from "./section.ts";
 
 export function failureSection({ error, failure }: Detail, copy: (text: string) => void): Child {
   if (!error && !failure) return null;
+  const whole = failure?.text ?? (error ? `${error.code}: ${error.message}` : "");
   return section(
     "Error",
+    h(
+      "button",
+      { class: "fnb-link fnb-copyerror", type: "button", "data-testid": "fnb-copy-error", onclick: () => copy(whole) },
+      "Copy error",
+    ),
     error && headOf(error),
     failure && framesOf(failure.frames),
-    failure?.text ? tracebackOf(failure.text, copy) : null,
+    failure?.text ? tracebackOf(failure.text) : null,
   );
 }
 
@@ -20,18 +26,30 @@ const headOf = (error: ErrorNote): HTMLElement =>
     "div",
     { class: "fnb-errhead" },
     h("strong", {}, error.code),
-    h("span", { class: "fnb-errtext" }, error.message),
+    messageOf(error.message),
     error.where ? h("div", { class: "fnb-muted" }, error.where) : null,
   );
 
-const tracebackOf = (text: string, copy: (text: string) => void): HTMLElement =>
-  h(
-    "details",
-    {},
-    h("summary", {}, "Full traceback"),
-    h("pre", { class: "fnb-pre" }, text),
-    h("button", { class: "fnb-link", type: "button", onclick: () => copy(text) }, "copy"),
-  );
+/** Lines of a message that are shown; the rest is unfolded, so that frames and variables stay in sight. */
+const MESSAGE_LINES = 10;
+
+function messageOf(message: string): Child {
+  const lines = message.split("\n");
+  if (lines.length <= MESSAGE_LINES) return h("span", { class: "fnb-errtext" }, message);
+  const rest = lines.slice(MESSAGE_LINES);
+  return [
+    h("span", { class: "fnb-errtext" }, lines.slice(0, MESSAGE_LINES).join("\n")),
+    h(
+      "details",
+      { class: "fnb-errmore" },
+      h("summary", {}, `${number(rest.length)} more line${rest.length > 1 ? "s" : ""}`),
+      h("span", { class: "fnb-errtext" }, rest.join("\n")),
+    ),
+  ];
+}
+
+const tracebackOf = (text: string): HTMLElement =>
+  h("details", {}, h("summary", {}, "Full traceback"), h("pre", { class: "fnb-pre" }, text));
 
 /** The user's frames; those of libraries between them are folded. */
 function framesOf(frames: Frame[]): Child {

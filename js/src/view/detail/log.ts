@@ -17,7 +17,7 @@ export function logSection({ log }: Detail, model: RunModel, open: () => void): 
   const box = h("div", { class: "fnb-dlog" });
   for (const line of lines) {
     const el = h("div", { class: "fnb-logline" });
-    drawLine(el, line, model, false, false);
+    drawLine(el, line, model, { labelled: false, time: false, level: false }, false);
     box.append(el);
   }
   const others = total - lines.length;

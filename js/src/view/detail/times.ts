@@ -45,12 +45,19 @@ function timeBar(detail: Detail, started: number, now: number): HTMLElement[] {
   // While an attempt runs, how long it held its slot is not known yet: all of the time that it does not await its actions.
   const running = detail.ended === null && busy === 0 ? ran - waited : busy;
   const awaiting = Math.min(waited, ran - running);
+  // Between two attempts, and while it was parked: a person's time is none of the action's.
+  const tried = detail.attempts.reduce(
+    (sum, one) => sum + (one.started === null ? 0 : Math.max(0, (one.ended ?? detail.ended ?? now) - one.started)),
+    0,
+  );
+  const between = detail.attempts.length ? Math.max(0, Math.min(ran - tried, ran - running - awaiting)) : 0;
   const suspended = `fnb-b-${P.PAUSED} fnb-hatch`;
   const parts = [
     { word: "queued", seconds: queued, look: `fnb-b-${P.QUEUED}` },
     { word: "running", seconds: running, look: `fnb-b-${P.RUNNING}` },
     { word: "awaiting its actions", seconds: awaiting, look: suspended },
-    { word: "suspended", seconds: ran - running - awaiting, look: suspended },
+    { word: "suspended", seconds: ran - running - awaiting - between, look: suspended },
+    { word: "between attempts, or parked", seconds: between, look: `fnb-b-${P.QUEUED} fnb-hatch` },
   ].filter(({ seconds }) => seconds > 0.004 * (queued + ran) && seconds >= 0.005);
   const texts = parts.map(({ word, seconds }) => `${word} ${duration(seconds)}`);
   const bar = h(
@@ -75,7 +82,8 @@ function attemptLine(attempt: Attempt, detail: Detail, now: number): HTMLElement
   const { error, ok, slot } = attempt;
   const took = attempt.started === null ? "" : duration((attempt.ended ?? now) - attempt.started);
   const code = ok === null ? P.RUNNING : ok ? P.SUCCEEDED : P.FAILED;
-  const worker = attempt.worker.replace(/^\w+:\/\//, "");
+  const known = detail.workers?.indexOf(attempt.worker) ?? -1;
+  const worker = known >= 0 ? `w${known}` : attempt.worker.replace(/^\w+:\/\//, "");
   return h(
     "div",
     { class: "fnb-attempt" },
@@ -85,7 +93,7 @@ function attemptLine(attempt: Attempt, detail: Detail, now: number): HTMLElement
     h(
       "span",
       { class: "fnb-muted", title: attempt.worker },
-      `${worker}${/^\d+$/.test(slot) ? ` slot ${slot}` : ""}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`,
+      `${worker}${/^\d+$/.test(slot) ? ` slot ${slot}` : slot.startsWith("GPU") ? ` · ${slot}` : ""}${attempt.pid ? ` · pid ${attempt.pid}` : ""}`,
     ),
     error && detail.attempts.length > 1
       ? h("span", { class: "fnb-error" }, `${error.code}: ${error.message.split("\n")[0]}`)

@@ -12,6 +12,19 @@ export function inputsSection(inputs: ({ name: string } & Value)[] | undefined):
 
 export const outputSection = (output: Value | undefined): Child => output && section("Output", drawValue(output));
 
+/** Lines and characters of an output that does not push its inputs away. */
+const SMALL_LINES = 4;
+const SMALL_TEXT = 300;
+
+/** Whether an output takes a few lines. */
+export const isSmall = (output: Value | undefined): boolean =>
+  output !== undefined &&
+  !output.table &&
+  !output.png &&
+  !output.html &&
+  output.text.length <= SMALL_TEXT &&
+  output.text.split("\n").length <= SMALL_LINES;
+
 function drawValue(value: Value): Child {
   if (value.table) return drawTable(value.table, value.text);
   if (value.png)

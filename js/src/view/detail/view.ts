@@ -13,7 +13,7 @@ import { logSection } from "./log.ts";
 import { ReportSection } from "./report.ts";
 import { section } from "./section.ts";
 import { attemptsSection, TimesSection } from "./times.ts";
-import { inputsSection, outputSection } from "./values.ts";
+import { inputsSection, isSmall, outputSection } from "./values.ts";
 
 export interface DetailHost extends ButtonsHost {
   close(): void;
@@ -69,6 +69,11 @@ export class DetailView {
       this.body.replaceChildren(h("div", { class: "fnb-muted fnb-pad" }, "Fetching…"));
   }
 
+  /** The kernel is gone: what is known stays, without buttons and forms. */
+  lost(): void {
+    if (this.shown) this.draw(this.shown);
+  }
+
   failed(error: Error): void {
     this.body.replaceChildren(h("div", { class: "fnb-pad fnb-error", role: "alert" }, error.message));
   }
@@ -101,7 +106,9 @@ export class DetailView {
     else
       setText(
         this.time,
-        row.ended !== undefined ? duration(row.ended - row.started) : growing(this.model.elapsed() - row.started),
+        row.ended !== undefined
+          ? duration(row.ran ?? row.ended - row.started)
+          : growing(this.model.elapsed() - row.started),
       );
   }
 
@@ -139,13 +146,16 @@ export class DetailView {
   private sections(detail: Detail, row: Row): Child[] {
     const { host, model } = this;
     const code = model.phaseOf(row);
+    const small = isSmall(detail.output);
     return [
       this.path(detail),
-      this.buttons.draw(detail, code),
+      model.lost ? null : this.buttons.draw(detail, code),
       this.condition(detail, row, code),
       failureSection(detail, (text) => host.copy(text)),
+      // A number is seen at once; what fills the panel comes below what it was made from.
+      small ? outputSection(detail.output) : null,
       inputsSection(detail.inputs),
-      outputSection(detail.output),
+      small ? null : outputSection(detail.output),
       this.times.draw(detail),
       attemptsSection(detail, model.elapsed()),
       this.report.draw(detail),
@@ -163,7 +173,7 @@ export class DetailView {
   }
 
   private condition(detail: Detail, row: Row, code: number): Child {
-    if (detail.kind !== "condition" || code !== P.PAUSED)
+    if (detail.kind !== "condition" || code !== P.PAUSED || this.model.lost)
       return detail.note ? h("div", { class: "fnb-note" }, detail.note) : null;
     return section(
       "Waits for you",

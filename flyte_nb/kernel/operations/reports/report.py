@@ -23,8 +23,8 @@ from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import bytes_text, plain
 from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.cluster import cluster_text
-from flyte_nb.kernel.operations.doctor import findings
 from flyte_nb.kernel.operations.nest import nesting
+from flyte_nb.kernel.operations.reports.doctor import findings
 from flyte_nb.kernel.operations.runs import error_of, latest, load_if_earlier
 from flyte_nb.kernel.session import Session
 

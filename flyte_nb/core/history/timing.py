@@ -1,0 +1,137 @@
+"""Timing of a run: the chain of actions that made it last, and what more slots would bring. Runs in: where a run is looked at.
+
+The critical path is found backwards from the end, as profilers of task graphs do it (Dask's and Nsight's "critical path"): what
+ended last before a moment is what was waited for. Nobody records which call needed which result, so it is judged by time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.store import RunRecord
+
+#: Most actions that are looked at: a second's work.
+MAX_ACTIONS = 200_000
+#: Deepest nesting that is followed.
+MAX_DEPTH = 200
+#: Seconds that are nothing.
+NOTHING = 0.0005
+
+
+class Stretch(NamedTuple):
+    """A part of the time in which a run went on."""
+
+    #: What it was spent on; None for the code of the cell, between its calls.
+    action: Action | None
+    #: "running", or "waiting" for a worker, a slot, or its turn.
+    what: str
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return self.end - self.begin
+
+
+class Timing(NamedTuple):
+    """Where the time of a run went."""
+
+    #: In order of time; together they are the run's duration.
+    path: list[Stretch]
+    #: Seconds from the run's start to its end, or to now.
+    seconds: float
+    #: Actions of the run.
+    actions: int
+    #: Actions by their seconds on the path, longest first.
+    longest: list[tuple[Action, float]]
+
+    def spent(self, what: str) -> float:
+        """Seconds of the path that were spent so."""
+        return sum(stretch.seconds for stretch in self.path if stretch.what == what and stretch.action is not None)
+
+
+def timing_of(record: RunRecord, now: float) -> Timing | None:
+    """Where the time of a run went; None for one of more than `MAX_ACTIONS`, or without any."""
+    if not 1 <= len(record.numbered) <= MAX_ACTIONS:
+        return None
+    state = record.state
+    end = state.ended_at or now
+    top = [
+        a for a in map(record.actions.__getitem__, record.numbered) if a.parent not in record.actions or not a.parent
+    ]
+    implied = [a for a in top if a.kind == "root" and state.kind != "run"]
+    children = [a for a in top if a not in implied] + [c for root in implied for c in record.children_of(root.name)]
+    path: list[Stretch] = []
+    _walk(record, None, children, state.started_at, end, path, 0)
+    path.reverse()
+    spent: dict[str, float] = {}
+    for stretch in path:
+        if stretch.action is not None:
+            spent[stretch.action.name] = spent.get(stretch.action.name, 0.0) + stretch.seconds
+    longest = sorted(((record.actions[name], seconds) for name, seconds in spent.items()), key=lambda pair: -pair[1])
+    return Timing(path, end - state.started_at, len(record.numbered) - len(implied), longest)
+
+
+def _walk(
+    record: RunRecord, action: Action | None, children: list[Action], begin: float, end: float, path: list[Stretch], depth: int
+) -> None:  # fmt: skip
+    """Add the stretches of an action from its end backwards: its own code, and the children that it waited for."""
+    timed = sorted(((_end(child, end), child.number, child) for child in children), key=lambda each: each[:2])
+    ends = [each[0] for each in timed]
+    at = end
+    while at > begin + NOTHING and depth < MAX_DEPTH:
+        index = bisect_right(ends, at + NOTHING) - 1
+        if index < 0 or ends[index] <= begin + NOTHING:
+            break
+        last, _, child = timed[index]
+        _add(path, action, "running", max(begin, min(last, at)), at)
+        at = min(at, last)
+        since = max(begin, child.queued_at)
+        started = min(at, max(since, child.started_at if child.started_at is not None else at))
+        inner = record.children_of(child.name)
+        if inner:
+            _walk(record, child, inner, started, at, path, depth + 1)
+        else:
+            _add(path, child, "running", started, at)
+        _add(path, child, "waiting", since, started)
+        at = min(since, at)
+        del timed[index:], ends[index:]
+    _add(path, action, "running", begin, at)
+
+
+def _end(action: Action, now: float) -> float:
+    return now if action.ended_at is None else action.ended_at
+
+
+def _add(path: list[Stretch], action: Action | None, what: str, begin: float, end: float) -> None:
+    if end - begin > NOTHING:
+        path.append(Stretch(action, what, begin, end))
+
+
+def makespan(seconds: Iterable[float], slots: int) -> float:
+    """How long independent pieces of work take on so many slots, each taken by the first slot that is free."""
+    free = [0.0] * max(1, slots)
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def with_more_slots(record: RunRecord, slots: int, more: int = 2) -> tuple[float, float] | None:
+    """Seconds of computing on the slots there are, and on some more, as if all calls had been made at once.
+
+    Returns:
+        Both; None if nothing has computed.
+    """
+    worked = [
+        attempt.busy
+        for name in record.numbered
+        for action in (record.actions[name],)
+        for attempt in (*action.earlier, *((action.attempt,) if action.attempt is not None else ()))
+        if attempt.busy > 0
+    ]
+    return (makespan(worked, slots), makespan(worked, slots + more)) if worked else None

@@ -1,0 +1,169 @@
+"""Labels of actions by what differs: the arguments that a group's calls share are said once, in the group's row.
+
+Everything is read off the texts that calls have as labels, "fit(<DataFrame 569x30>, depth=6)": bounded, made without the user's
+code, and there for runs of earlier kernels. Runs in: engine thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from flyte_nb.core.history.store import Group, RunRecord
+from flyte_nb.core.tasks.registry import REGISTRY
+
+#: Members of a group that are looked at for what they share; one that differs in it shows that, too.
+SAMPLE = 64
+#: Groups whose shared arguments are remembered.
+MAX_GROUPS = 4_000
+#: Longest label that is taken apart, in characters.
+MAX_CHARS = 4_000
+_OPENING, _CLOSING = "([{<", ")]}>"
+
+#: An argument: its name (or place), and its text.
+Part = tuple[str, str]
+
+
+def split(text: str) -> list[str]:
+    """A text at its top-level commas: not those in brackets or quotes. One pass."""
+    parts, depth, start, quote, at = [], 0, 0, "", 0
+    while at < len(text):
+        char = text[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char in _OPENING:
+            depth += 1
+        elif char in _CLOSING:
+            depth = max(0, depth - 1)
+        elif char == "," and not depth:
+            parts.append(text[start:at].strip())
+            start = at + 1
+        at += 1
+    last = text[start:].strip()
+    return [*parts, last] if last else parts
+
+
+def parts_of(label: str, names: Sequence[str] = ()) -> list[Part] | None:
+    """The arguments of a call by name, dictionaries and dataclasses one level deep; None if it is no call's label.
+
+    Args:
+        label: "fit([1, 2], {'depth': 6}, fold=2)".
+        names: Of the task's parameters, for those that were given by position.
+    """
+    open_at = label.find("(")
+    if open_at <= 0 or not label.endswith(")") or len(label) > MAX_CHARS:
+        return None
+    found: list[Part] = []
+    for place, text in enumerate(split(label[open_at + 1 : -1])):
+        name, given = _named(text)
+        if not name:
+            name, given = names[place] if place < len(names) else f"#{place}", text
+        found += _inside(given) or [(name, given)]
+    return found
+
+
+def _named(text: str) -> Part:
+    """A keyword and its text; ("", "") if the text is none."""
+    name, equals, given = text.partition("=")
+    return (name, given) if equals and name.isidentifier() else ("", "")
+
+
+def _inside(text: str) -> list[Part]:
+    """The items of a dictionary with plain keys, or the fields of a dataclass; none of anything else."""
+    if text.startswith("{") and text.endswith("}"):
+        items = [item.partition(": ") for item in split(text[1:-1])]
+        if items and all(colon and key[:1] in "'\"" and key[1:-1].isidentifier() for key, colon, _ in items):
+            return [(key[1:-1], value) for key, _, value in items]
+    open_at = text.find("(")
+    if open_at > 0 and text.endswith(")") and text[:open_at].isidentifier():
+        fields = [_named(item) for item in split(text[open_at + 1 : -1])]
+        if fields and all(name for name, _ in fields):
+            return fields
+    return []
+
+
+class Shared:
+    """What the calls of a group share."""
+
+    __slots__ = ("names", "seen", "texts")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        #: Text of each argument that all calls seen so far have, by name.
+        self.texts: dict[str, str] = {}
+        #: Calls that were looked at; -1 where they cannot be compared.
+        self.seen = 0
+
+    def look(self, labels: Iterable[str]) -> None:
+        """Take more calls into account."""
+        for label in labels:
+            parts = parts_of(label, self.names)
+            if parts is None:
+                self.seen = -1
+                return
+            given = dict(parts)
+            if self.seen:
+                self.texts = {name: text for name, text in self.texts.items() if given.get(name) == text}
+            else:
+                self.texts = given
+            self.seen += 1
+
+    def differing(self, label: str) -> str:
+        """A call by what it does not share: "depth=6  fold=2"; all of it where that is nothing, or everything."""
+        if self.seen < 2 or not self.texts:
+            return label
+        parts = parts_of(label, self.names)
+        if parts is None:
+            return label
+        shown = [_text(name, text) for name, text in parts if self.texts.get(name) != text]
+        return "  ".join(shown) or label
+
+    @property
+    def text(self) -> str:
+        """What is shared: "X=<DataFrame 569x30>, y=<Series 569>"; "" for nothing."""
+        if self.seen < 2:
+            return ""
+        return ", ".join(_text(name, text) for name, text in self.texts.items())
+
+
+def _text(name: str, text: str) -> str:
+    return text if name.startswith("#") else f"{name}={text}"
+
+
+class Labels:
+    """Labels of one run's actions, as all views of it show them.
+
+    Args:
+        record: The run.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+        self._shared: dict[str, Shared] = {}
+
+    def of(self, name: str, label: str) -> str:
+        """The label of an action by what differs in its group; the whole of one that stands alone."""
+        found = self._record.group_of(name)
+        return self.shared(found[0]).differing(label) if found is not None else label
+
+    def shared(self, group: Group) -> Shared:
+        """What the calls of a group share, looked at as they come."""
+        shared = self._shared.get(group.key)
+        if shared is None:
+            while len(self._shared) >= MAX_GROUPS:
+                del self._shared[next(iter(self._shared))]
+            shared = self._shared[group.key] = Shared(_parameters(group.task))
+        if 0 <= shared.seen < SAMPLE and shared.seen < len(group.members):
+            actions = self._record.actions
+            shared.look(actions[member].label for member in group.members[shared.seen : SAMPLE])
+        return shared
+
+
+def _parameters(task: str) -> Sequence[str]:
+    found = REGISTRY.latest(task)
+    names: Callable[[], Sequence[str]] | Sequence[str] = getattr(found, "input_names", ())
+    return tuple(names) if not callable(names) else ()

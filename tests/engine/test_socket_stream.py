@@ -1,0 +1,90 @@
+"""The socket of a comm, taken over: pieces of any size, in order, both ways, up to the end of the other side."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from distributed import Security
+from distributed.comm.core import connect, listen
+
+from flyte_nb.engine.clusters.credentials import SessionSecurity
+from flyte_nb.engine.links.socket_stream import SocketStream, can_be_taken
+
+
+class _Side:
+    """One end, and what arrived there."""
+
+    def __init__(self, comm: Any) -> None:
+        self.found: list[bytes] = []
+        self.ended = asyncio.Event()
+        self.came = asyncio.Event()
+        self.stream = SocketStream(comm, self._take, lambda: None, self.ended.set)
+
+    def _take(self, data: memoryview) -> None:
+        self.found.append(bytes(data))
+        self.came.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(30):
+            while len(self.found) < count:
+                self.came.clear()
+                await self.came.wait()
+
+
+async def _pair(protocol: str) -> tuple[_Side, _Side, Any]:
+    security = SessionSecurity.temporary() if protocol == "tls" else Security()
+    accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def accept(comm: Any) -> None:
+        await comm.write("hello")  # as a link's two sides do before they take it over
+        side = _Side(comm)
+        side.stream.write(b"early")  # arrives with the greeting, or behind it
+        accepted.set_result(side)
+        await side.ended.wait()
+
+    listener = await listen(f"{protocol}://127.0.0.1:0", accept, **security.get_listen_args("worker"))
+    comm = await connect(listener.contact_address, **security.get_connection_args("client"))
+    assert await comm.read() == "hello"
+    assert can_be_taken(comm)
+    return _Side(comm), await accepted, listener
+
+
+@pytest.mark.parametrize("protocol", ["tls", "tcp"])
+async def test_pieces_arrive_whole_and_in_order(protocol: str) -> None:
+    """Empty ones, and some larger than any buffer on the way, both ways at once."""
+    one, other, listener = await _pair(protocol)
+    sizes = [0, 1, 17, 300_000, 5, 9_000_000, 2, *(random.Random(1).randrange(60_000) for _ in range(200))]
+    pieces = [bytes([size % 251]) * size for size in sizes]
+    for piece in pieces:
+        one.stream.write(piece)
+        other.stream.write(piece)
+    await one.until(len(pieces) + 1)
+    await other.until(len(pieces))
+
+    assert [b"early", *pieces] == one.found
+    assert pieces == other.found
+    one.stream.close()
+    other.stream.close()
+    listener.stop()
+
+
+@pytest.mark.parametrize("protocol", ["tls", "tcp"])
+async def test_what_was_said_before_the_end_arrives(protocol: str) -> None:
+    """And then the end is known, also where this side was about to write."""
+    one, other, listener = await _pair(protocol)
+    for at in range(50):
+        other.stream.write(b"%d" % at * 1000)
+    await one.until(20)
+    other.stream.close()
+    async with asyncio.timeout(30):
+        await one.until(51)
+        while not one.ended.is_set():
+            one.stream.write(b"x" * 100_000)
+            await asyncio.sleep(0)
+
+    assert [b"early", *(b"%d" % at * 1000 for at in range(50))] == one.found
+    assert one.stream.closed
+    listener.stop()
