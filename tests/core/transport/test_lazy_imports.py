@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-#: `sysconfig` has not been asked for anything yet, as in a worker that has just started with Python 3.13.0.
+#: `sysconfig` imports a module when it is asked, as it does in a worker that has just started with Python 3.13.0.
 PROGRAM = """
-import sys, sysconfig
+import importlib, sys, sysconfig
 from flyte_nb.core.transport import lazy_imports
 from flyte_nb.core.values import user_code
-sysconfig._CONFIG_VARS, sysconfig._CONFIG_VARS_INITIALIZED = None, False
-for name in [name for name in sys.modules if name.startswith("_sysconfigdata")]:
-    del sys.modules[name]
+found = sysconfig.get_path
+def get_path(name):
+    sys.modules.pop("colorsys", None)
+    importlib.import_module("colorsys")
+    return found(name)
+sysconfig.get_path = get_path
 user_code.library_folders.cache_clear()
 lazy_imports.Imports({}, tuple(sys.path), {}, ()).install(first=True)
 print(user_code.is_user_file("/nowhere/helper.py", "helper"))
