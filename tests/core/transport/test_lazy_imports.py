@@ -10,10 +10,10 @@ PROGRAM = """
 import importlib, sys, sysconfig
 from flyte_nb.core.transport import lazy_imports
 from flyte_nb.core.values import user_code
-found = sysconfig.get_path
+found, data = sysconfig.get_path, sysconfig._get_sysconfigdata_name()
 def get_path(name):
-    sys.modules.pop("colorsys", None)
-    importlib.import_module("colorsys")
+    sys.modules.pop(data, None)
+    importlib.import_module(data)
     return found(name)
 sysconfig.get_path = get_path
 user_code.library_folders.cache_clear()
