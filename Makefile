@@ -7,13 +7,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 # Further arguments for the command behind a target: make test ARGS="tests/core -x"
 ARGS ?=
 
-.PHONY: help demo lab docs test test-quick test-python test-js bench bench-view chaos lint types format bundle js browser clean
+.PHONY: help demo lab docs test test-quick test-python test-js test-hosts bench bench-view chaos lint types format bundle js browser clean
 
 help:
 	@echo "make demo    run the quickstart notebook in a real kernel and show what happened"
 	@echo "make lab     open the example notebooks in JupyterLab"
 	@echo "make test    run all tests: Python, JavaScript, real kernels, real browser"
 	@echo "make test-quick   what runs without a kernel and a browser, in under two minutes"
+	@echo "make test-hosts   four hosts on one machine, some unreachable from others; as root, on Linux"
 	@echo "make docs    build the documentation site into artifacts/docs, any warning is an error"
 	@echo "make bench   run the benchmarks: flyte_nb, raw Dask and joblib side by side (ARGS=--growth: at 1, 10 and 100 times the size)"
 	@echo "make bench-view   what the live view costs a run, and what the browser feels"
@@ -46,8 +47,13 @@ test-python: $(VENV)/.dev browser
 test-js: js/node_modules/.installed
 	cd js && ../scripts/node.sh npm test
 
+# Four hosts on one machine: network namespaces, so Linux and root are needed. Two minutes.
+test-hosts: $(VENV)/.dev
+	$(PY) -m bench.hosts $(ARGS)
+
 bench: $(VENV)/.dev
 	$(PY) -m bench.compare $(ARGS)
+	$(PY) -m bench.far
 
 bench-view: $(VENV)/.dev browser
 	$(PY) bench/view_cost.py $(ARGS)

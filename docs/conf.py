@@ -37,7 +37,7 @@ html_theme_options = {
     "footer_end": [],
 }
 pygments_style = "default"
-html_sidebars = {"index": []}
+html_sidebars: dict[str, list[str]] = {page: [] for page in ("index", "start", "coming-from", "how-it-works")}
 
 nb_execution_mode = "off"
 nb_mime_priority_overrides = [("html", "text/html", 5)]

@@ -1,13 +1,18 @@
-"""Make the README's pictures from a real run in JupyterLab: `python scripts/screenshot.py`. Runs in: a script.
+"""Make the documentation's pictures from a real run in JupyterLab: `python scripts/screenshot.py`. Runs in: a script.
 
-Writes `docs/live-view.png` and `docs/live-view-dark.png`. Needs the `test` and `lab` extras and a Chromium.
+Writes `docs/live-view.png`, `docs/live-view-dark.png`, and the animation `docs/live-view.webp` (only that: "animation").
+Needs the `test` and `lab` extras and a Chromium.
 """
 
 from __future__ import annotations
 
+import io
 import pathlib
 import sys
 import tempfile
+import time
+
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -56,6 +61,8 @@ async def best_depth(folds: int) -> int:
 """
 
 CALL = "await best_depth(folds=120)"
+#: The animation: seconds, frames in each, pixels of the cell that it shows, and to which width they are scaled.
+ANIMATION_S, FRAMES_PER_S, FRAME_HEIGHT, FRAME_WIDTH = 14.0, 4, 520, 760
 
 
 def take(notebook: Notebook, name: str) -> None:
@@ -71,18 +78,49 @@ def take(notebook: Notebook, name: str) -> None:
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e3:.0f} kB")
 
 
+def animate(notebook: Notebook) -> None:
+    """Record the cell from its start until its run has ended, or the animation is long enough."""
+    frames: list[Image.Image] = []
+    view = notebook.page.locator("[data-testid=fnb]").first
+    view.get_by_text("depth 3").first.wait_for(timeout=120_000)
+    ends = time.monotonic() + ANIMATION_S
+    while time.monotonic() < ends:
+        began = time.monotonic()
+        picture = Image.open(io.BytesIO(notebook.cell(1).screenshot())).convert("RGB")
+        frames.append(picture.crop((0, 0, picture.width, min(picture.height, FRAME_HEIGHT))))
+        time.sleep(max(0.0, 1 / FRAMES_PER_S - (time.monotonic() - began)))
+    width = max(frame.width for frame in frames)
+    height = max(frame.height for frame in frames)
+    small = []
+    for frame in frames:
+        whole = Image.new("RGB", (width, height), "white")
+        whole.paste(frame, (0, 0))
+        small.append(whole.resize((FRAME_WIDTH, height * FRAME_WIDTH // width)))
+    path = ROOT / "docs" / "live-view.webp"
+    small[0].save(
+        path, save_all=True, append_images=small[1:], duration=round(1000 / FRAMES_PER_S), loop=0, quality=55, method=6
+    )
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e3:.0f} kB, {len(frames)} frames")
+
+
 def main() -> None:
-    """Run the notebook twice: light and dark."""
+    """Run the notebook twice, light and dark; and once more for the animation."""
+    moves_only = sys.argv[1:] == ["animation"]
     with tempfile.TemporaryDirectory() as home, JupyterServer.start(pathlib.Path(home)) as server:
         server.write("readme.ipynb", [SETUP, CALL])
         with Browser.start() as browser:
-            for dark, name in ((False, "live-view.png"), (True, "live-view-dark.png")):
+            for dark, name in ((False, "live-view.webp"), (False, "live-view.png"), (True, "live-view-dark.png")):
+                if moves_only and not name.endswith(".webp"):
+                    continue
                 notebook = browser.open(server, "readme.ipynb", width=1360)
                 notebook.page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
                 notebook.dark(dark)
                 notebook.run(0).wait_idle(0)
                 notebook.run(1)
-                take(notebook, name)
+                if name.endswith(".webp"):
+                    animate(notebook)
+                else:
+                    take(notebook, name)
                 notebook.dark(on=False).wait_idle(1, timeout=120)
                 notebook.close()
                 server.shutdown_kernels()

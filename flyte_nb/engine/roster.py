@@ -19,6 +19,7 @@ from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.engine.links.routes import Links, Routes
+from flyte_nb.engine.links.wire import WorkerInfo
 from flyte_nb.engine.listing import Listing
 from flyte_nb.engine.newcomers import Newcomers
 from flyte_nb.errors import SchedulerLostError
@@ -27,6 +28,10 @@ logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two requests of the scheduler's list of workers: in the embedded cluster they are announced as they come.
 ROSTER_EVERY, EMBEDDED_EVERY = 0.5, 5.0
+#: The same for each worker, where there are hundreds: of 1,000 an answer is 2 MB.
+LOOK_PER_WORKER = 3e-3
+#: Seconds per link for which changes of the roster are collected.
+UPDATE_EVERY_S = 2e-4
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
 #: Seconds after the end of a link in which its process has ended, too, if that was the reason.
@@ -56,6 +61,9 @@ class KernelNetwork(Network):
         self.on_roster: Callable[[], None] = lambda: None
         self.exits = WorkerExits()
         self.listing = Listing.of({"workers": {}})
+        #: Links whose workers have been told the roster.
+        self._told: dict[str, PeerLink] = {}
+        self._updating: asyncio.Handle | None = None
         #: Id of the scheduler that was attached to.
         self._first_scheduler = ""
         self.newcomers = Newcomers(self, entry)
@@ -106,7 +114,8 @@ class KernelNetwork(Network):
         while True:
             assert self.handle is not None
             rests = self.handle.embedded and not self.handle.cluster.busy and not self._misses
-            await asyncio.sleep(EMBEDDED_EVERY if rests else ROSTER_EVERY)
+            often = EMBEDDED_EVERY if rests else ROSTER_EVERY
+            await asyncio.sleep(max(often, len(self.listing.workers) * LOOK_PER_WORKER))
             try:
                 await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
                 self._misses = 0
@@ -152,16 +161,32 @@ class KernelNetwork(Network):
         """What `start` does just now, in words."""
         return self.newcomers.stage
 
+    def _update_roster_soon(self) -> None:
+        """Once for all that link in the same moment, which is longer the more there are."""
+        if self._updating is None:
+            loop, wait = asyncio.get_running_loop(), len(self.links) * UPDATE_EVERY_S
+            self._updating = (
+                loop.call_later(wait, self._update_roster) if wait > 0.01 else loop.call_soon(self._update_roster)
+            )
+
     def _update_roster(self) -> None:
+        self._updating = None
         usable = self.links.keys() - self.resting
         roster = {address: info for address, info in self.listing.workers.items() if address in usable}
         if roster != self.roster:
-            self.roster = roster
-            self._tell_roster()
+            before, self.roster = self.roster, roster
+            changes: dict[str, WorkerInfo | None] = dict.fromkeys(before.keys() - roster.keys())
+            changes.update((address, info) for address, info in roster.items() if before.get(address) != info)
+            self._tell_roster(changes)
 
-    def _tell_roster(self) -> None:
-        for link in self.links.values():
-            link.send(("roster", self.roster, self.silent, self.placement_timeout))
+    def _tell_roster(self, changes: dict[str, WorkerInfo | None]) -> None:
+        """Tell workers what has changed, and those that were told nothing yet all of it."""
+        whole: dict[str, WorkerInfo | None] = {**self.roster}
+        for address, link in self.links.items():
+            is_new = self._told.get(address) is not link
+            self._told[address] = link
+            link.send(("roster", is_new, whole if is_new else changes, self.silent, self.placement_timeout))
+        self._told = {address: link for address, link in self._told.items() if address in self.links}
         self.on_roster()
 
     @property
@@ -175,7 +200,7 @@ class KernelNetwork(Network):
         silent = frozenset(address for address, seconds in quiet.items() if seconds >= SILENT_S)
         if silent != self.silent:
             self.silent = silent
-            self._tell_roster()
+            self._tell_roster({})
 
     async def _open(self, address: str) -> PeerLink:
         try:
@@ -195,7 +220,7 @@ class KernelNetwork(Network):
             self.questions.ask(peer, "everywhere", (self.me, self.everywhere), lambda found: self._ran(peer, found))
         self.questions.ask(peer, "black_box", (), lambda path: self.exits.has_box(peer, path))
         self._time(peer, TIMED)
-        self._update_roster()
+        self._update_roster_soon()
 
     def _time(self, peer: str, left: int) -> None:
         """Find out how far a worker is: a few times, since it may be busy."""

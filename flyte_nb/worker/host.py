@@ -177,9 +177,10 @@ class Host:
         self.executor.pool.forget_run(run)
 
     def _on_roster(
-        self, _kernel: str, roster: dict[str, WorkerInfo], silent: frozenset[str], placement_timeout: float | None
-    ) -> None:
-        self.network.set_roster(roster, silent)
+        self, _kernel: str, whole: bool, workers: dict[str, WorkerInfo | None], silent: frozenset[str],
+        placement_timeout: float | None,
+    ) -> None:  # fmt: skip
+        self.network.set_roster(whole, workers, silent)
         self.network.placement_timeout = placement_timeout
         self.executor.pool.touch_queues()
 

@@ -90,8 +90,10 @@ class WorkerNetwork(Network):
         if kernel not in self.links and kernel not in self.departed:
             self._lost(kernel)
 
-    def set_roster(self, roster: dict[str, WorkerInfo], silent: frozenset[str]) -> None:
-        """Take the kernel's list of workers, and those of them that do not answer it; those that have left it rest."""
+    def set_roster(self, whole: bool, workers: dict[str, WorkerInfo | None], silent: frozenset[str]) -> None:
+        """Take the kernel's list of workers, or changes of it, and those that do not answer it; who has left rests."""
+        before = {} if whole or self.roster is self._alone else self.roster
+        roster = {address: worker for address, worker in (before | workers).items() if worker is not None}
         self.silent: frozenset[str] = silent - {self.me}
         self.resting: set[str] = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster or self._alone

@@ -113,3 +113,26 @@ def test_slots_are_wanted_for_what_waits():
     assert 1 == slots_wanted([group])
     group.queue.clear()
     assert 0 == slots_wanted([group])
+
+
+def test_a_far_lane_holds_what_would_else_wait_for_the_way():
+    """Long actions travel alone where a message takes a millisecond, and ahead of their turn where it takes a hundred."""
+    group = group_with(100)
+    lane = open_lane(group)
+    group.cost = 0.06
+    assert group.room(lane) == 1
+    lane.round_trip = 0.1
+    assert group.room(lane) == 4
+    group.cost = 10.0
+    assert group.room(lane) == 2
+
+
+def test_a_lane_with_a_device_has_one_attempt_beside_those_that_await_others():
+    """Quick ones, too: each has the device for itself."""
+    group = group_with(100, is_async=True)
+    lane = open_lane(group)
+    group.cost, lane.finished, lane.has_device = 1e-4, 100, True
+    assert len(next_bundle(group, lane, 1)) == 1
+    assert group.room(lane) == 0
+    lane.awaiting = 1
+    assert group.room(lane) == 1

@@ -233,7 +233,7 @@ def test_each_call_sees_the_state_of_its_moment(program: Any) -> None:
     want: list[Any] = []
 
     def fresh() -> Any:
-        for name in [name for name in sys.modules if name.startswith("state_beside")]:
+        for name in [name for name in list(sys.modules) if name.startswith("state_beside")]:
             importlib.reload(sys.modules[name])
         return importlib.reload(program)
 

@@ -24,7 +24,8 @@ class ActionLog:
 
     def __init__(self) -> None:
         self.head: list[LogLine] = []
-        self.tail: deque[LogLine] = deque()
+        #: Nothing until it is needed: an empty deque takes 700 bytes, and most logs are a few lines.
+        self.tail: deque[LogLine] | tuple[()] = ()
         #: Lines printed but not kept.
         self.hidden: int = 0
         #: Lines printed in all.
@@ -46,19 +47,24 @@ class ActionLog:
             if len(self.head) < HEAD_LINES and not self.hidden:
                 self.head.append(line)
                 continue
+            if isinstance(self.tail, tuple):
+                self.tail = deque()
             self.tail.append(line)
             if len(self.tail) > TAIL_LINES:
-                self.chars -= len(self.tail.popleft().text)
-                self.hidden += 1
+                self._drop(self.tail)
         return self.chars - before
 
     def shrink(self) -> int:
         """Drop the older half of the tail. Returns the change in characters kept (negative)."""
         before = self.chars
-        for _ in range((len(self.tail) + 1) // 2):
-            self.chars -= len(self.tail.popleft().text)
-            self.hidden += 1
+        if isinstance(self.tail, deque):
+            for _ in range((len(self.tail) + 1) // 2):
+                self._drop(self.tail)
         return self.chars - before
+
+    def _drop(self, tail: deque[LogLine]) -> None:
+        self.chars -= len(tail.popleft().text)
+        self.hidden += 1
 
     def __iter__(self) -> Iterator[LogLine]:
         yield from self.head

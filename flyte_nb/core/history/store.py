@@ -18,6 +18,8 @@ MAX_RUNS = 200
 MAX_BYTES = 200_000_000
 #: Bytes of an action beside what is kept of its inputs, its result and its failure (measured).
 ACTION_BYTES = 1_800
+#: Bytes of a line of a log beside its text, and its share of the log (measured).
+LINE_BYTES = 300
 #: What becomes of old runs, for sentences.
 FORGETS = f"old runs go once there are {MAX_RUNS} of them, or {MAX_BYTES // 1_000_000} MB; their pictures stay in the notebook"
 #: Names of forgotten runs that are remembered, so that it can be said of them.
@@ -97,7 +99,13 @@ class RunRecord:
 
     def measure(self) -> None:
         """Estimate what the run takes in memory."""
-        size = ACTION_BYTES * len(self.actions) + self.logs.chars + sum(map(len, self.reports.values()))
+        lines = self.logs.total - self.logs.hidden
+        size = (
+            ACTION_BYTES * len(self.actions)
+            + LINE_BYTES * lines
+            + self.logs.chars
+            + sum(map(len, self.reports.values()))
+        )
         for action in self.actions.values():
             size += len(action.inputs or b"") + len(action.output or b"")
             if action.error is not None:

@@ -25,6 +25,12 @@ from flyte_nb.errors import NoClusterError
 #: Seconds to reach a scheduler; then `NoClusterError`.
 CONNECT_TIMEOUT = 8.0
 
+#: What is said of an address without what makes it one.
+_GATEWAY = (
+    "{} is the address of a dask-gateway, which asks for credentials: give init() the GatewayCluster object instead "
+    "(`Gateway().connect(name)`), it has them."
+)
+
 
 class ClusterHandle(NamedTuple):
     """A Dask client, and the cluster under it if it is ours to close."""
@@ -130,15 +136,14 @@ async def _attach(address: str | None, security: Any, scheduler_file: str | None
             )  # fmt: skip
     except TypeError as exc:  # Dask's answer to tls:// without credentials
         if what.startswith("gateway://"):
-            raise NoClusterError(
-                f"{what} is the address of a dask-gateway, which asks for credentials: give init() the GatewayCluster object "
-                "instead (`Gateway().connect(name)`), it has them."
-            ) from exc
+            raise NoClusterError(_GATEWAY.format(what)) from exc
         raise NoClusterError(
             f"the Dask scheduler at {what} wants TLS credentials: give them as flyte_nb.init({what!r}, "
             "security=distributed.Security(...)), or in Dask's configuration (distributed.comm.tls)."
         ) from exc
     except (OSError, TimeoutError, ValueError) as exc:
+        if what.startswith("gateway://") and isinstance(exc, ValueError):  # a scheme that dask-gateway registers
+            raise NoClusterError(_GATEWAY.format(what)) from exc
         raise NoClusterError(
             f"the Dask scheduler at {what} cannot be reached: {str(exc) or type(exc).__name__}. Check the address and that "
             "`dask scheduler` runs there, or call flyte_nb.init() without an address for an embedded cluster."

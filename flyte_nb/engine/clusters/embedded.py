@@ -43,7 +43,7 @@ CLOSE_S = 0.5
 #: Seconds between two looks whether a worker has started.
 LOOK_AS_IT_STARTS = 0.01
 #: Seconds between two reports of a worker, while anything is under way and else; and between two looks at its memory.
-HEARTBEAT_S, REST_S, MEMORY_S = 1.0, 10.0, 0.1
+HEARTBEAT_S, REST_S, MEMORY_S = 1.0, 3.0, 0.1
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 0.25
 #: Seconds that one may be missing before its nanny is replaced, if that has closed itself, or helped.

@@ -40,6 +40,8 @@ logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two sweeps (idle lanes are closed, queues without a lane dispatched again); while nothing is under way.
 SWEEP_EVERY_S, REST_S = 0.2, 1.0
+#: Seconds per lane for which what lanes report is collected.
+DISPATCH_EVERY_S = 1e-5
 #: Seconds that idle lanes have to end when their owner is closed.
 CLOSE_IDLE_S = 0.5
 
@@ -82,7 +84,9 @@ class LanePool:
             return
         if not self._touched:
             self._busy.set()
-            asyncio.get_running_loop().call_soon(self._dispatch_touched)
+            loop, wait = asyncio.get_running_loop(), len(self.lanes) * DISPATCH_EVERY_S
+            # Each time all lanes of a group are looked at: of hundreds, once for what many of them report.
+            loop.call_later(wait, self._dispatch_touched) if wait > 1e-3 else loop.call_soon(self._dispatch_touched)
         self._touched[group.name] = group
 
     def touch_queues(self) -> None:
@@ -162,8 +166,14 @@ class LanePool:
         workers = {address: w for address, w in workers.items() if address not in self._network.silent}
         if not workers and self._network.silent:  # until one answers
             return
-        for _ in range(lanes_missing(group, slots, time.monotonic(), avoided | self._resting, workers)):
-            self._open(group, workers)
+        missing = lanes_missing(group, slots, time.monotonic(), avoided | self._resting, workers)
+        if missing > 0:
+            load = dict.fromkeys(workers, 0.0)
+            for lane in group.lanes.values():
+                if not lane.blocked and lane.address in load:
+                    load[lane.address] += 1.0 / max(workers[lane.address].nthreads, 1)
+            for _ in range(missing):
+                self._open(group, workers, load)
 
     @staticmethod
     def _say_waiting(group: LaneGroup) -> None:
@@ -174,13 +184,11 @@ class LanePool:
                 "runs without.", group.task_name,
             )  # fmt: skip
 
-    def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo]) -> None:
-        load = dict.fromkeys(workers, 0.0)
-        for lane in group.lanes.values():
-            if not lane.blocked and lane.address in load:
-                load[lane.address] += 1.0 / max(workers[lane.address].nthreads, 1)
+    def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo], load: dict[str, float]) -> None:
         own = self._network.own_address
         prefer = min(load, key=lambda address: (load[address], address == own), default="")
+        if prefer:
+            load[prefer] += 1.0 / max(workers[prefer].nthreads, 1)
         lane_id = f"{self._network.me}:{next(self._numbers)}-{uuid.uuid4().hex[:6]}"
         lane = self.lanes[lane_id] = group.lanes[lane_id] = Lane(lane_id, group, prefer, time.monotonic())
         anywhere = bool(group.resources) and group.reuse is None

@@ -23,6 +23,8 @@ from flyte_nb.engine.links.wire import Handler, Message, ToPeer, handlers_of
 
 #: Disconnected kernels, remembered so that nothing is queued for them; as many as end while one lane waits for a slot.
 MAX_DEPARTED = 256
+#: Links that are opened at once: of a thousand that start together, the last would not be served in time.
+MAX_DIALLING = 64
 #: Seconds of a round trip from which on a peer is far: more is sent ahead.
 FAR_S = 0.02
 
@@ -86,6 +88,7 @@ class Peers:
         self.on_lost: Callable[[str], None] = lambda _peer: None
         self._unsent: dict[str, list[Message]] = defaultdict(list)
         self._connecting: set[str] = set()
+        self._dialling = asyncio.Semaphore(MAX_DIALLING)
         #: Kernels that have disconnected.
         self.departed: deque[str] = deque(maxlen=MAX_DEPARTED)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +130,8 @@ class Peers:
 
     async def _connect(self, address: str) -> None:
         try:
-            link = await self._open(address)
+            async with self._dialling:
+                link = await self._open(address)
         except OSError as exc:
             self._refused(address, exc)
         else:

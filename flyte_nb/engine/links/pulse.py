@@ -13,6 +13,8 @@ from flyte_nb.engine.links.peers import Peers
 
 #: Seconds between two looks; and while nothing is under way.
 LOOK_S, REST_S = 0.25, 1.0
+#: Peers that are asked in one look though nothing is due there.
+MAX_ASKED = 64
 #: Seconds of silence after which a worker is given nothing new.
 SILENT_S = 0.75
 
@@ -32,6 +34,9 @@ class Pulse:
         self._received: dict[str, int] = {}
         #: Peers that have not answered yet.
         self._asked: set[str] = set()
+        #: In which look each was asked last.
+        self._asked_at: dict[str, int] = {}
+        self._looks = 1
 
     def look(self, addresses: Iterable[str], seconds: float, about: dict[str, list[Any]]) -> None:
         """See who was heard of since the last look, and ask the others, and those that attempts are overdue at.
@@ -43,20 +48,32 @@ class Pulse:
         """
         seconds = min(seconds, 2 * LOOK_S)
         quiet: dict[str, float] = {}
+        unheard: list[str] = []
         for address in addresses:
             link = self._peers.links.get(address)
             if link is None or address == self._peers.me:
                 continue
             before, self._received[address] = self._received.get(address), link.received
             heard = before is None or link.received != before
+            if not heard and address not in self._asked and address not in about:
+                unheard.append(address)
             quiet[address] = 0.0 if heard else self.quiet.get(address, 0.0) + seconds
-            if address not in self._asked and (not heard or address in about):
-                self._ask(address, about.get(address, []))
+            if address in about and address not in self._asked:
+                self._ask(address, about[address])
+        # Of very many that have nothing to say some are asked at a time, in turn; who was not asked is not silent.
+        unheard.sort(key=lambda address: self._asked_at.get(address, 0))
+        for address in unheard[:MAX_ASKED]:
+            self._ask(address, [])
+        for address in unheard[MAX_ASKED:]:
+            quiet[address] = self.quiet.get(address, 0.0)
+        self._looks += 1
         self.quiet = quiet
         self._received = {address: self._received[address] for address in quiet}
+        self._asked_at = {address: at for address, at in self._asked_at.items() if address in quiet}
 
     def _ask(self, address: str, keys: list[Any]) -> None:
         self._asked.add(address)
+        self._asked_at[address] = self._looks
 
         def answered(answer: list[Any] | None) -> None:
             self._asked.discard(address)

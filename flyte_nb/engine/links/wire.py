@@ -59,8 +59,9 @@ ToHost: TypeAlias = (
     | tuple[Literal["took"], Key, int]
     | tuple[Literal["close"], str]  # lane: it is not needed any more
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
-    # all workers, by address, and those of them that do not answer; seconds in which one must take an attempt; from the kernel
-    | tuple[Literal["roster"], dict[str, WorkerInfo], frozenset[str], float | None]
+    # from the kernel: whether these are all workers, or changes (None: it has left); those that do not answer; seconds in which
+    # one must take an attempt
+    | tuple[Literal["roster"], bool, dict[str, WorkerInfo | None], frozenset[str], float | None]
 )
 
 #: Owner -> host: attempts, and what they need.
