@@ -31,11 +31,12 @@ class Sink(Protocol):
 class Output:
     """The open lines of one attempt, per stream."""
 
-    __slots__ = ("_partial", "_stands_since", "sink", "writes")
+    __slots__ = ("_stands_since", "partial", "sink", "writes")
 
     def __init__(self, sink: Sink) -> None:
         self.sink: Sink = sink
-        self._partial: dict[str, str] = {}
+        #: Unfinished lines, by stream.
+        self.partial: dict[str, str] = {}
         #: When an unfinished line was begun, or written over.
         self._stands_since = 0.0
         #: How often something was written.
@@ -46,7 +47,7 @@ class Output:
         if not text:
             return
         self.writes += 1
-        *lines, rest = (self._partial.pop(stream, "") + text).split("\n")
+        *lines, rest = (self.partial.pop(stream, "") + text).split("\n")
         now = time.time()
         for line in lines:
             self._line(now, stream, line)
@@ -58,13 +59,13 @@ class Output:
         if len(rest) > MAX_PARTIAL:
             self.sink.line(LogLine(now, stream, rest))
         elif rest:
-            self._partial[stream] = rest
+            self.partial[stream] = rest
 
     def close(self) -> None:
         """Let unfinished lines go."""
         now = time.time()
-        while self._partial:
-            stream, text = self._partial.popitem()
+        while self.partial:
+            stream, text = self.partial.popitem()
             self._line(now, stream, text)
 
     def _line(self, now: float, stream: str, line: str) -> None:
@@ -74,16 +75,11 @@ class Output:
                 stream = "stdout"
         self.sink.line(LogLine(now, stream, line))
 
-    @property
-    def has_partial(self) -> bool:
-        """Whether a line is unfinished."""
-        return bool(self._partial)
-
     def standing(self, since: float) -> str:
         """The unfinished line, if it was written over or has stood there that long. From any thread."""
         if self._stands_since > since:
             return ""
-        return next((_last(text) for text in list(self._partial.values()) if text.strip()), "")
+        return next((_last(text) for text in list(self.partial.values()) if text.strip()), "")
 
 
 def _last(line: str) -> str:
