@@ -90,7 +90,7 @@ def test_a_bar_is_in_the_row_and_one_line_of_it_in_the_log(nb: Kernel) -> None:
     """Not in red, though it is printed to stderr."""
     cell = nb.begin("from flyte_nb.views.words import note_of\nseen = set()\ncall = asyncio.ensure_future(steps.aio(60))\n"
                     "while not call.done():\n    await asyncio.sleep(0.05)\n"
-                    "    seen |= {note_of(a.facts) for run in flyte.runs() for a in run.actions if a.task == 'streaming.steps'}\n"
+                    "    seen |= {note_of(a.facts) for run in flyte.runs().values() for a in run.actions if a.task == 'streaming.steps'}\n"
                     "print(sorted(seen))").wait().ok()  # fmt: skip
     assert "/ 60" in cell.stdout
     assert "▰" in cell.stdout
