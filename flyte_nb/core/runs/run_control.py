@@ -173,14 +173,16 @@ class RunControl:
         assert self.settled is not None
         return self.settled.result()
 
-    def reading(self) -> Reading[Any]:
-        """Its items as they come, if its task yields; one pass for all who ask.
+    def reading(self) -> Reading[Any] | None:
+        """Its items as they come, one pass for all who ask; None where they are known as a whole only.
 
         Raises:
-            TypeError: It does not.
+            TypeError: Its task does not yield.
         """
-        if self.stream is None:
+        if not getattr(self.called()[0], "is_stream", False):
             raise TypeError(f"run {self.name} is no stream, its task does not yield: `await run` gives its value.")
+        if self.stream is None:
+            return None
         if self._reading is None:
             self._reading = Reading(self.task, self.bound, self.stream)
         return self._reading
@@ -278,6 +280,7 @@ class RunControl:
         """
         self.settled = None
         self.finished.clear()
+        self.stream = self._reading = None
         return self.settle
 
 
