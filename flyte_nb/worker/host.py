@@ -336,7 +336,8 @@ class Host:
                 lane.report_waiting(self.controller.children)
             self.emitter.announce(lane)
             for body in list(lane.bodies.values()):
-                if (event := progress.look(body)) is not None:
+                tells = body.progress is not None or body.outlet is not None or body.output.partial
+                if tells and (event := progress.look(body)) is not None:
                     self.emitter.emit(event)
         self.emitter.flush()
         self.stopping.memory.check()

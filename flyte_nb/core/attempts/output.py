@@ -36,12 +36,13 @@ _making = threading.Lock()
 class Output:
     """The open lines of one attempt, per stream. Its sink is made when something is written: most bodies print nothing."""
 
-    __slots__ = ("_make", "_partial", "_sink", "_stands_since", "writes")
+    __slots__ = ("_make", "_sink", "_stands_since", "partial", "writes")
 
     def __init__(self, make_sink: Callable[[], Sink]) -> None:
         self._make = make_sink
         self._sink: Sink | None = None
-        self._partial: dict[str, str] | None = None
+        #: Unfinished lines, by stream; None before the first one.
+        self.partial: dict[str, str] | None = None
         #: When an unfinished line was begun, or written over.
         self._stands_since = 0.0
         #: How often something was written.
@@ -60,9 +61,9 @@ class Output:
         if not text:
             return
         self.writes += 1
-        if self._partial is None:
-            self._partial = {}
-        *lines, rest = (self._partial.pop(stream, "") + text).split("\n")
+        if self.partial is None:
+            self.partial = {}
+        *lines, rest = (self.partial.pop(stream, "") + text).split("\n")
         now = time.time()
         for line in lines:
             self._line(now, stream, line)
@@ -74,12 +75,12 @@ class Output:
         if len(rest) > MAX_PARTIAL:
             self.sink.line(LogLine(now, stream, rest))
         elif rest:
-            self._partial[stream] = rest
+            self.partial[stream] = rest
 
     def close(self) -> None:
         """Let unfinished lines go."""
-        while self._partial:
-            stream, text = self._partial.popitem()
+        while self.partial:
+            stream, text = self.partial.popitem()
             self._line(time.time(), stream, text)
 
     def _line(self, now: float, stream: str, line: str) -> None:
@@ -89,16 +90,11 @@ class Output:
                 stream = "stdout"
         self.sink.line(LogLine(now, stream, line))
 
-    @property
-    def has_partial(self) -> bool:
-        """Whether a line is unfinished."""
-        return bool(self._partial)
-
     def standing(self, since: float) -> str:
         """The unfinished line, if it was written over or has stood there that long. From any thread."""
         if self._stands_since > since:
             return ""
-        return next((_last(text) for text in list((self._partial or {}).values()) if text.strip()), "")
+        return next((_last(text) for text in list((self.partial or {}).values()) if text.strip()), "")
 
 
 def _last(line: str) -> str:
