@@ -151,6 +151,11 @@ class Labels:
         found = self._record.group_of(name)
         return self.shared(found[0]).differing(label) if found is not None else label
 
+    def named(self, name: str, label: str) -> str:
+        """The same where the group is not in sight: "fit depth=6  fold=2"."""
+        text = self.of(name, label)
+        return text if text == label else f"{label.partition('(')[0]} {text}"
+
     def shared(self, group: Group) -> Shared:
         """What the calls of a group share, looked at as they come."""
         shared = self._shared.get(group.key)

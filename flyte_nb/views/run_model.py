@@ -17,6 +17,7 @@ from flyte_nb.core.history.columns import Columns, Group
 from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, LogLine
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.equal_errors import ErrorFolds
+from flyte_nb.views.labels import Labels
 
 #: Groups from this size on are drawn as a heat strip, a cell per action.
 HEAT_MIN = 40
@@ -94,6 +95,8 @@ class RunModel:
     def __init__(self, record: RunRecord, clock: Callable[[], float] = time.time) -> None:
         self.record = record
         self.clock = clock
+        #: What its actions are called.
+        self.labels: Labels = Labels(record)
         self.errors: ErrorFolds = ErrorFolds()
         #: Actions in each phase, by code.
         self.counts: list[int] = [0] * len(PHASES)

@@ -63,6 +63,8 @@ export interface GroupRow {
   counts: number[];
   queued: number;
   named?: boolean;
+  /** Arguments that all its calls share: "X=<DataFrame 569x30>". */
+  shared?: string;
   ended?: number;
 }
 

@@ -155,7 +155,7 @@ def test_a_run_of_a_killed_kernel_is_rerun_and_retried(nb: Kernel) -> None:
         'raise ValueError("not yet")', "return type(p) is Point"
     )
     nb.run(fixed).ok()
-    assert "Retrying 2 actions of k1.r2: a2 bad(1), a3 picky(<Point>)." in nb.run("%flyte retry k1.r2").ok().stdout
+    assert "Retrying 2 actions of k1.r2: a2 bad(1), a3 picky(Point(x=3))." in nb.run("%flyte retry k1.r2").ok().stdout
     assert "[10, -1, True]" in nb.run("print(await flyte.runs()['k1.r2'])").ok().stdout
     assert ["bad1"] == executed(nb)
 

@@ -23,7 +23,11 @@ from flyte_nb.core.values.bounded import TooLongError, call_within
 #: Longest text of one argument in a label, in characters.
 MAX_BRIEF = 40
 #: Longest label of a call, in characters: one row of a view.
-LABEL_CHARS = 100
+LABEL_CHARS = 240
+#: Longest text of an argument with named parts (a dictionary, a dataclass): they are what differs between the calls of a sweep.
+PARTS_CHARS = 120
+#: Longest text that is looked through for secrets as a whole, so that its end can be shown.
+WHOLE_CHARS = 2_000
 #: Containers in containers that a label shows.
 MAX_DEPTH = 4
 #: Longest text of one value in a summary, in characters: a line on the screen.
@@ -66,6 +70,11 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
         text = repr(value)
         return text if len(text) <= limit else text[: limit - 3] + "..."
     if kind is str:
+        if limit < len(value) <= WHOLE_CHARS:  # type: ignore[arg-type]
+            # Its end is what differs between the pages of a site.
+            text = repr(redact.scrub_start(value, WHOLE_CHARS))  # type: ignore[arg-type]
+            head = (limit - 3) // 2
+            return text if len(text) <= limit else f"{text[:head]}...{text[head + 3 - limit :]}"
         text = repr(redact.scrub_start(value, limit)[: limit + 1])  # type: ignore[arg-type]
         return text if len(text) <= limit else text[: limit - 4] + "...'"
     if kind is bytes or kind is bytearray:
@@ -77,7 +86,30 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
     shape = getattr(value, "shape", None)
     if type(shape) is tuple and all(type(n) is int for n in shape):
         return f"<{kind.__name__} {'x'.join(map(str, shape))}>"
-    return f"<{kind.__name__}>"
+    return (_brief_fields(value, kind, limit) if depth == MAX_DEPTH else "") or f"<{kind.__name__}>"
+
+
+def _brief_fields(value: Any, kind: type, limit: int) -> str:
+    """A dataclass or named tuple by its fields, "Point(x=1, y=2)"; "" for anything else. Calls nothing of the user's."""
+    names = vars(kind).get("__dataclass_fields__") or vars(kind).get("_fields")
+    if not names or not all(type(name) is str for name in names):
+        return ""
+    limit, parts, used = max(limit, PARTS_CHARS), [], len(kind.__name__)
+    stored = getattr(value, "__dict__", None)
+    for place, name in enumerate(names):
+        if isinstance(value, tuple):
+            part = tuple.__getitem__(value, place)
+        elif type(stored) is dict and name in stored:
+            part = stored[name]
+        else:
+            return ""  # in slots, or computed
+        text = f"{name}={redact.MASK if redact.hides(name, part) else brief(part, 20, 1)}"
+        used += len(text) + 2
+        if used > limit - 8:
+            parts.append(f"...{len(names) - place} more")
+            break
+        parts.append(text)
+    return f"{kind.__name__}({', '.join(parts)})"
 
 
 _BRACKETS: dict[type, str] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
@@ -89,10 +121,13 @@ def _brief_items(value: Any, limit: int, depth: int) -> str:
         return "...".join(brackets)
     parts, used = [], 0
     items = value.items() if type(value) is dict else value
+    part = 12
+    if type(value) is dict and depth == MAX_DEPTH:
+        limit, part = max(limit, PARTS_CHARS), 20
     for count, item in enumerate(items):
         if type(value) is dict:
             hidden = type(item[0]) is str and redact.hides(*item)
-            text = f"{brief(item[0], 12, depth - 1)}: {redact.MASK if hidden else brief(item[1], 12, depth - 1)}"
+            text = f"{brief(item[0], part, depth - 1)}: {redact.MASK if hidden else brief(item[1], part, depth - 1)}"
         else:
             text = brief(item, 16, depth - 1)
         used += len(text) + 2

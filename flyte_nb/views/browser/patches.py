@@ -189,7 +189,7 @@ class PatchStream:
         record = self.record
         known = [record.actions[name] for name in names]
         known = sorted((a for a in known if a.number >= 0), key=attrgetter("number"))[: 2 * SCREEN_ROWS]
-        return [rows.row(record, action, self.workers) for action in known]
+        return [rows.row(record, action, self.workers, self.model.labels) for action in known]
 
     def _root_groups(self) -> list[str]:
         record = self.record
@@ -221,7 +221,7 @@ class PatchStream:
             known = known[:MAX_GROUPS]
         if len(known) > 1:
             known.sort(key=lambda group: record.actions[group.members[0]].number)
-        return [rows.group_row(record, group, self.model.group_ended(group)) for group in known]
+        return [rows.group_row(record, group, self.model.group_ended(group), self.model.labels) for group in known]
 
     def _add_phases(self, content: Json, buffers: list[bytes], budget: int) -> None:
         if not self._behind:
@@ -241,13 +241,13 @@ class PatchStream:
     def _errors(self) -> list[Json]:
         errors = self.model.errors
         self._errors_version = errors.version
-        return [rows.error_row(fold) for fold in errors.most()]
+        return [rows.error_row(fold, self.model.labels) for fold in errors.most()]
 
     def _logs(self, lines: list[NamedLine], skipped: int) -> Json:
         record = self.record
         return {
             "lines": [rows.log_line(record, name, line) for name, line in lines],
-            "labels": rows.labels(record, {name for name, _ in lines}), "skipped": skipped,
+            "labels": rows.labels(record, {name for name, _ in lines}, self.model.labels), "skipped": skipped,
             "total": record.logs.total,
         }  # fmt: skip
 

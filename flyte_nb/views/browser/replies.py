@@ -99,7 +99,7 @@ class Replies:
         self._reply(nonce, {"total": total, "n": len(numbers), "rows": rows}, [numbers.tobytes()])
 
     def _row(self, action: Action) -> Json:
-        return row(self._patches.record, action, self._patches.workers)
+        return row(self._patches.record, action, self._patches.workers, self._patches.model.labels)
 
     def _find(self, args: Mapping[str, Any]) -> Action:
         name, record = str(args.get("action", "")), self._patches.record
@@ -127,7 +127,13 @@ class Replies:
         record = self._patches.record
         if args.get("action"):
             action = self._find(args)
-            self._reply(nonce, {"log": action_log(record, action), "labels": labels(record, {action.name})})
+            self._reply(
+                nonce,
+                {
+                    "log": action_log(record, action),
+                    "labels": labels(record, {action.name}, self._patches.model.labels),
+                },
+            )
         elif wanted := str(args.get("text", ""))[:500]:
             self._send_lines(nonce, *await query.search_log(record, wanted))
         else:
@@ -140,7 +146,9 @@ class Replies:
             "head": [], "hidden": max(0, total - len(lines)),
             "tail": [log_line(record, name, line) for name, line in lines], "total": total,
         }  # fmt: skip
-        self._reply(nonce, {"log": log, "labels": labels(record, {name for name, _ in lines})})
+        self._reply(
+            nonce, {"log": log, "labels": labels(record, {name for name, _ in lines}, self._patches.model.labels)}
+        )
 
     async def _timeline(self, args: Mapping[str, Any], nonce: str) -> None:
         patches = self._patches

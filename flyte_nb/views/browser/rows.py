@@ -14,6 +14,7 @@ from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.equal_errors import Fold
+from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
 from flyte_nb.views.words import cut, elapsed, error_line, given_by_hand, note_of, ran, shown
 
@@ -43,13 +44,14 @@ def since(start: float, at: float | None) -> float | None:
     return None if at is None else round(at - start, 3)
 
 
-def row(record: RunRecord, action: Action, workers: Workers) -> Json:
+def row(record: RunRecord, action: Action, workers: Workers, names: Labels | None = None) -> Json:
     """What a row of the tree shows of an action."""
     start = record.state.started_at
     group, index = record.group_of(action.name) or (None, 0)
+    label = names.of(action.name, action.label) if names is not None else action.label
     out: Json = {
         "name": action.name, "id": action.number, "parent": action.parent, "group": group.key if group else "",
-        "index": index, "label": cut(action.label or action.task or action.id, LABEL_CHARS),
+        "index": index, "label": cut(label or action.task or action.id, LABEL_CHARS),
         "phase": action.phase.code, "queued": since(start, action.queued_at),
     }  # fmt: skip
     if action.started_at is not None:
@@ -98,7 +100,7 @@ def asks(action: Action) -> Json:
     return out
 
 
-def group_row(record: RunRecord, group: Group, ended: float | None) -> Json:
+def group_row(record: RunRecord, group: Group, ended: float | None, names: Labels | None = None) -> Json:
     """What a row of the tree shows of a group. `ended`: when its last member ended, epoch seconds; None while any is open."""
     start = record.state.started_at
     first = record.actions[group.members[0]]
@@ -108,6 +110,8 @@ def group_row(record: RunRecord, group: Group, ended: float | None) -> Json:
     }  # fmt: skip
     if group.named:
         out["named"] = True
+    if names is not None and (shared := names.shared(group).text):
+        out["shared"] = cut(shared, LABEL_CHARS)
     if ended is not None:
         out["ended"] = since(start, ended)
     return out
@@ -137,12 +141,12 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
     return out
 
 
-def error_row(fold: Fold) -> Json:
+def error_row(fold: Fold, names: Labels) -> Json:
     """What the list of errors shows of one: its text, how many actions, and the first of them."""
     first = fold.first
     return {
         "key": fold.key, "n": len(fold.names), "text": fold.text, "where": fold.where,
-        "name": first.name, "id": first.number, "label": cut(first.label, 80),
+        "name": first.name, "id": first.number, "label": cut(names.named(first.name, first.label), 80),
     }  # fmt: skip
 
 
@@ -151,11 +155,11 @@ def log_line(record: RunRecord, action: str, line: LogLine) -> list[Any]:
     return [action, since(record.state.started_at, line.at), line.stream, cut(line.text, LIVE_LINE_CHARS)]
 
 
-def labels(record: RunRecord, names: set[str]) -> dict[str, list[Any]]:
+def labels(record: RunRecord, names: set[str], known: Labels) -> dict[str, list[Any]]:
     """``{name: [number, label]}``, for the label before each log line."""
     out: dict[str, list[Any]] = {}
     for name in names:
         action = record.actions.get(name)
         if action is not None and action.number >= 0:
-            out[name] = [action.number, cut(action.label or action.task, 60)]
+            out[name] = [action.number, cut(known.named(name, action.label) or action.task, 60)]
     return out

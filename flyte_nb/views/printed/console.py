@@ -139,7 +139,7 @@ class ConsoleTree(Surface):
         if line.action is not None:
             action = line.action
             look = LOOKS[action.phase]
-            icon, _, rest = action_text(action, now).partition(" ")
+            icon, _, rest = action_text(self.model, action, now).partition(" ")
             name, _, tail = rest.partition("  ")
             text = Text(pad)
             text.append(icon, style=look.terminal)

@@ -164,7 +164,7 @@ def _tree_line(model: RunModel, line: Line, now: float) -> str:
     if line.group is not None:
         return _group(model, line.group, now)
     if line.action is not None:
-        return _action(line.action, now)
+        return _action(model, line.action, now)
     return f'<span style="{_MUTED}">… {number(line.left_out)} more</span>'
 
 
@@ -180,12 +180,18 @@ def _group(model: RunModel, group: Group, now: float) -> str:
         )
     return (
         f'<b style="{_MONO};font-size:12px">{_safe(group_name(group), 80)}</b> '
-        f'<span style="{_MUTED}">× {number(len(group.members))}</span> {_bar(group.counts, len(group.members))} '
+        f'<span style="{_MUTED}">× {number(len(group.members))}{_shared(model, group)}</span> '
+        f"{_bar(group.counts, len(group.members))} "
         f'<span style="{_MUTED}">{summary(group.counts)} · {took}</span>{heat}'
     )
 
 
-def _action(action: Action, now: float) -> str:
+def _shared(model: RunModel, group: Group) -> str:
+    text = model.labels.shared(group).text
+    return f" · {_safe(text, 120)}" if text else ""
+
+
+def _action(model: RunModel, action: Action, now: float) -> str:
     """Call, result and time in the columns of the live view; side by side where a host takes the styles away."""
     spent = ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now)
     took = duration(spent) or LOOKS[action.phase].word
@@ -200,7 +206,7 @@ def _action(action: Action, now: float) -> str:
     cell = "min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
         f'<div style="display:flex;gap:10px;align-items:baseline"><span style="flex:11 1 0;{cell}">{_mark(action.phase)} '
-        f'<span style="{_MONO};font-size:12px">{_safe(action.label or action.task, 120)}</span>'
+        f'<span style="{_MONO};font-size:12px">{_safe(model.labels.of(action.name, action.label) or action.task, 120)}</span>'
         f'<span style="{_MUTED}">{escape(marks)}</span></span> '
         f'<span style="flex:9 1 0;font-size:12px;{failed};{cell}">{_safe(result_line(action, 160), 160)}</span> '
         f'<span style="flex:0 0 68px;text-align:right;{_MUTED};white-space:nowrap">{escape(took)}</span></div>'
@@ -213,7 +219,9 @@ def _errors(model: RunModel) -> str:
         failed = fold.ordered()
         first = failed[0]
         line = f'<div style="{_MONO};font-size:12px">'
-        items = "".join(f"{line}a{a.number} {_safe(a.label, 120)}</div>" for a in failed[:MAX_LISTED])
+        items = "".join(
+            f"{line}a{a.number} {_safe(model.labels.named(a.name, a.label), 120)}</div>" for a in failed[:MAX_LISTED]
+        )
         left = len(failed) - MAX_LISTED
         more = f'<div style="{_MUTED}">… {number(left)} more</div>' if left > 0 else ""
         times = f"{number(len(failed))} × " if len(failed) > 1 else ""
@@ -223,7 +231,7 @@ def _errors(model: RunModel) -> str:
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
             f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span> '
-            f'<span style="{_MUTED}">first: a{first.number} {_safe(first.label, 80)}'
+            f'<span style="{_MUTED}">first: a{first.number} {_safe(model.labels.named(first.name, first.label), 80)}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
     if (others := len(model.errors) - MAX_FOLDS) > 0:
@@ -245,7 +253,11 @@ def _logs(model: RunModel, limit: int) -> str:
     rows = [above] if hidden > 0 else []
     for name, line in tail:
         action = record.actions.get(name)
-        label = f'<span style="{_MUTED}">{_safe(action.label, 30)} │ </span>' if action and several else ""
+        label = (
+            f'<span style="{_MUTED}">{_safe(model.labels.named(action.name, action.label), 30)} │ </span>'
+            if action and several
+            else ""
+        )
         colour = f' style="color:{LOOKS[Phase.FAILED].colour}"' if line.stream in ("error", "critical") else ""
         rows.append(f"{label}<span{colour}>{_safe(line.text, PAGE_LINE_CHARS)}</span>")
     opened = " open" if len(tail) <= 12 else ""

@@ -76,7 +76,7 @@ def _tree_line(model: RunModel, line: Line, now: float) -> str:
     if line.group is not None:
         return pad + group_text(model, line.group, now)
     if line.action is not None:
-        return pad + action_text(line.action, now)
+        return pad + action_text(model, line.action, now)
     return f"{pad}… {number(line.left_out)} more"
 
 
@@ -84,11 +84,16 @@ def group_text(model: RunModel, group: Group, now: float) -> str:
     """``"map square [######....] 600 done, 3 failed  2.10 s"``."""
     first = model.record.actions[group.members[0]]
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
-    return f"{cut(group_name(group), 40)} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
+    shared = model.labels.shared(group).text
+    said = f" · {cut(shared, 60)}" if shared else ""
+    return (
+        f"{cut(group_name(group), 40)}{said} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
+    )
 
 
-def action_text(action: Action, now: float) -> str:
-    """``"✓ square(3)  9  0.10 s"``: call, result and time, as the view's columns."""
+def action_text(model: RunModel, action: Action, now: float, *, alone: bool = False) -> str:
+    """``"✓ square(3)  9  0.10 s"``: call, result and time, as the view's columns; `alone`: not below its group."""
+    label = (model.labels.named if alone else model.labels.of)(action.name, action.label)
     look = LOOKS[action.phase]
     took = duration(ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now))
     marks = " (cached)" if action.cached else ""
@@ -98,7 +103,7 @@ def action_text(action: Action, now: float) -> str:
     note = f"  {shown(said, 160)}" if said else ""
     result = result_line(action, 80)
     ended = f"  {result}" if result else ""
-    return f"{look.icon} {cut(action.label or action.task, 60)}{ended}  {took or look.word}{marks}{note}"
+    return f"{look.icon} {cut(label or action.task, 60)}{ended}  {took or look.word}{marks}{note}"
 
 
 def bar(counts: list[int], total: int, width: int = BAR) -> str:
@@ -117,5 +122,5 @@ def log_line(model: RunModel, name: str, line: LogLine) -> str:
     """``"square(3): text"``."""
     action = model.record.actions.get(name)
     implied = action is None or is_implied(model.record, action)
-    label = "" if action is None or implied else cut(plain(action.label or action.task), 30)
+    label = "" if action is None or implied else cut(plain(model.labels.named(name, action.label) or action.task), 30)
     return f"{label}: {plain(line.text)}" if label else plain(line.text)

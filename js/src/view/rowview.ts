@@ -67,7 +67,8 @@ export class RowView {
     show(this.twist, true);
     setText(this.label, group.named ? group.label : shortTask(group.label));
     setAttr(this.label, "title", group.label);
-    setText(this.count, `× ${number(group.n)}`);
+    setText(this.count, `× ${number(group.n)}${group.shared ? ` · ${group.shared}` : ""}`);
+    setAttr(this.count, "title", group.shared ?? null);
     this.setPhase(groupPhase(group.counts, group.n), false);
     if (!this.bar) {
       this.bar = new Bar();
