@@ -31,10 +31,12 @@ def run(name: str) -> list[list[str]]:
     try:
         said, _ = process.communicate(timeout=LIMIT)
         how = f"exit status {process.returncode}"
-    except subprocess.TimeoutExpired:
+    except BaseException as exc:
         os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate()
         how = "did not end"
+        if not isinstance(exc, subprocess.TimeoutExpired):  # Ctrl-C, SIGTERM
+            raise
     rows = [[cell.strip() for cell in line.split(" | ")] for line in said.splitlines()]
     rows = [[name, *cells] for cells in rows if len(cells) == 4 and cells[-1] in {"ok", "FAIL"}]
     ended_well = process.returncode == (1 if any(cells[-1] == "FAIL" for cells in rows) else 0)
@@ -54,6 +56,7 @@ def run(name: str) -> list[list[str]]:
 
 def main(names: list[str]) -> int:
     """Run the modules of these names, or all."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
     rows = [["module", "what", "figure", "bound", ""]]
     for name in names or found:
