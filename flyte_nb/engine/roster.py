@@ -32,6 +32,8 @@ ROSTER_EVERY, EMBEDDED_EVERY = 0.5, 5.0
 LOOK_PER_WORKER = 3e-3
 #: Seconds per link for which changes of the roster are collected.
 UPDATE_EVERY_S = 2e-4
+#: Looks after a worker of the embedded cluster that has registered, and seconds between two.
+ARRIVES_LOOKS, ARRIVES_EVERY = 40, 0.05
 #: Seconds such a request may take.
 LOOK_TIMEOUT = 2.0
 #: Seconds after the end of a link in which its process has ended, too, if that was the reason.
@@ -107,8 +109,12 @@ class KernelNetwork(Network):
             self.spawn(self._look())
 
     async def _look(self) -> None:
-        with contextlib.suppress(Exception):  # the next poll tells
-            await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
+        for _ in range(ARRIVES_LOOKS):  # it is listed, and rests until it is ready
+            with contextlib.suppress(Exception):  # the next poll tells
+                await asyncio.wait_for(self._refresh(), LOOK_TIMEOUT)
+            if self.links.keys() >= self.listing.workers.keys() | self.listing.resting:
+                return
+            await asyncio.sleep(ARRIVES_EVERY)
 
     async def _poll(self) -> None:
         while True:
