@@ -254,7 +254,7 @@ def test_traces_nest_and_overlap_with_names_of_their_own(start):
 
     assert own == after == "a0"
     assert 6 == len(set(steps))
-    assert set(steps) == {action.name for action in run.actions if action.kind == "trace"}
+    assert set(steps) == {action.facts.name for action in run.actions if action.kind == "trace"}
     assert {"a0"} == {action.parent for action in run.actions if action.kind == "trace"}
 
 

@@ -8,7 +8,9 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -218,3 +220,46 @@ def test_many_at_once_on_few_slots(cluster: Session) -> None:
 
     run_cell(all_at_once)
     end(cluster)
+
+
+@env.task
+async def endless(folder: str) -> AsyncIterator[int]:
+    """Never ends by itself; writes what ended it."""
+    try:
+        for i in itertools.count():
+            yield i
+            if i % 100 == 0:
+                await asyncio.sleep(0.001)
+    except BaseException as exc:
+        with (Path(folder) / "ends").open("a") as file:
+            file.write(f"{type(exc).__name__} ")
+        raise
+
+
+@env.task
+async def dies_once(folder: str) -> int:
+    """Its worker is lost with it, in the middle of a stream."""
+    async for i in endless(folder):
+        if i == 500 and not (Path(folder) / "died").exists():
+            (Path(folder) / "died").touch()
+            os._exit(1)
+        if i == 1_000:
+            return i
+    return 0
+
+
+def test_a_consumer_that_is_lost_ends_its_producer(cluster: Session, tmp_path: Path) -> None:
+    """It gets GeneratorExit at its yield, wherever it is executed; what is executed again begins a stream of its own."""
+
+    async def cell() -> None:
+        assert await dies_once(str(tmp_path)) == 1_000
+        until = time.monotonic() + 20
+        while not (tmp_path / "ends").exists():
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+
+    run_cell(cell)
+    end(cluster)
+    ends = (tmp_path / "ends").read_text().split()
+    assert set(ends) == {"GeneratorExit"}
+    assert len(ends) <= 2  # of the first, unless it was on the worker that was lost, and of the second

@@ -44,6 +44,13 @@ def steps(n: int):
 async def sweep(limit: float) -> int:
     return len(await asyncio.gather(*(fit(lr, 2.0) for lr in (0.1, 0.2, limit)), return_exceptions=True))
 
+@env.task
+async def cut(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        yield i
+    if not (folder / "mended").exists():
+        raise OSError("connection lost")
+
 async def there(name):
     while not (folder / name).exists():
         await asyncio.sleep(0.01)
@@ -71,11 +78,19 @@ def test_a_cell_iterates_leaves_goes_on_and_is_stopped(nb: Kernel) -> None:
     assert nb.run("print(await asyncio.wait_for(there('stopped'), 20))").ok().stdout
 
 
+def test_a_stream_that_failed_is_retried_by_hand(nb: Kernel) -> None:
+    """Nobody iterates then: its result is the list of its items."""
+    cell = nb.run("got = []\nasync for i in cut(3): got.append(i)")
+    assert "connection lost" in cell.error.value
+    nb.run("(folder / 'mended').touch()\n%flyte retry").ok()
+    assert nb.run("print(got, await flyte.last_run())").ok().stdout.strip() == "[0, 1, 2] [[0, 1, 2]]"
+
+
 def test_a_bar_is_in_the_row_and_one_line_of_it_in_the_log(nb: Kernel) -> None:
     """Not in red, though it is printed to stderr."""
     cell = nb.begin("from flyte_nb.views.words import note_of\nseen = set()\ncall = asyncio.ensure_future(steps.aio(60))\n"
                     "while not call.done():\n    await asyncio.sleep(0.05)\n"
-                    "    seen |= {note_of(a.facts) for a in flyte.last_run().actions if a.task == 'streaming.steps'}\n"
+                    "    seen |= {note_of(a.facts) for run in flyte.runs().values() for a in run.actions if a.task == 'streaming.steps'}\n"
                     "print(sorted(seen))").wait().ok()  # fmt: skip
     assert "/ 60" in cell.stdout
     assert "▰" in cell.stdout

@@ -155,10 +155,8 @@ def track(items: Iterable[T], total: float | None = None, text: str = "") -> Gen
 
 
 def look(body: Body) -> ev.Progressed | None:
-    """What is to be sent of an attempt under way."""
+    """What is to be sent of an attempt that tells how far it is, or has printed a part of a line."""
     if body.progress is None:
-        if body.outlet is None and not body.output.has_partial:
-            return None
         body.progress = Progress()
     found: Progress = body.progress
     return found.due(body, time.time())

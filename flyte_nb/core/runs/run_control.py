@@ -23,10 +23,11 @@ from flyte_nb.core.streams.inlet import Inlet, read_all
 from flyte_nb.core.streams.stream import Reading
 from flyte_nb.core.streams.stream_task import StreamTask
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, label_of
+from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
+from flyte_nb.core.values.describe import label_of
 
 #: Looks (20 ms apart) at a run whose root has ended after which a step that still seems to run was lost with its process.
 LOST_STEPS_AFTER = 15
@@ -76,18 +77,20 @@ class RunControl:
         )  # fmt: skip
         if isinstance(self.task, StreamTask):
             call.stream = self.stream = self.task.collector()
-            self.stream.gateway = gateway
+            call.stream.gateway = gateway
         opened = ev.RunOpened(info.name, self.task.name, "run", info.started_at.timestamp(), recovers=info.recovers)
         gateway.run_soon(self.engine.controller.emit, opened)
         ticket = gateway.submit(call, self.settle)
-        if self.stream is not None:
-            self.stream.ticket = ticket
+        if call.stream is not None:
+            call.stream.ticket = ticket
 
     def settle(self, settled: Settled) -> None:
         """The root has ended, and its end is folded; its stragglers may still be ending. On the controller's thread."""
         self.settled = settled
         if self.stream is not None:
             self.stream.deliver(settled)
+            if self._reading is None and settled.kind == "ok":
+                self.stream = None  # its value has them all
         self.close_when_quiet()
 
     def close_when_quiet(self, looks: int = 0) -> None:
@@ -166,23 +169,24 @@ class RunControl:
 
     def value(self) -> Any:
         """Wait, and return what its task returned; raise what it raised."""
-        if self.stream is not None and self._reading is None:
-            assert self.stream.ticket is not None
-            self.engine.gateway.run_soon(read_all, self.engine.controller, self.stream.ticket)
+        stream = self.stream  # None from one moment to the next, where it ends
+        if stream is not None and stream.ticket is not None and self._reading is None:
+            self.engine.gateway.run_soon(read_all, self.engine.controller, stream.ticket)
         self.wait()
         assert self.settled is not None
         return self.settled.result()
 
-    def reading(self) -> Reading[Any]:
-        """Its items as they come, if its task yields; one pass for all who ask.
+    def reading(self) -> Reading[Any] | None:
+        """Its items as they come, one pass for all who ask; None where they are known as a whole only.
 
         Raises:
-            TypeError: It does not.
+            TypeError: Its task does not yield.
         """
-        if self.stream is None:
+        if not getattr(self.called()[0], "is_stream", False):
             raise TypeError(f"run {self.name} is no stream, its task does not yield: `await run` gives its value.")
-        if self._reading is None:
-            self._reading = Reading(self.task, self.bound, self.stream)
+        stream = self.stream
+        if self._reading is None and stream is not None:
+            self._reading = Reading(self.task, self.bound, stream)
         return self._reading
 
     def results(self, *, return_exceptions: bool = False, group: str = "", task: str = "") -> list[Any]:
@@ -278,6 +282,7 @@ class RunControl:
         """
         self.settled = None
         self.finished.clear()
+        self.stream = self._reading = None
         return self.settle
 
 
@@ -318,7 +323,7 @@ class CellRunControl(RunControl):
         record = self.record
         if record is None or record.state.ended_at is not None or self._retrying:
             return
-        if self.engine.controller.unfinished(self.name) or self.engine.is_open(self.name):
+        if self.engine.controller.is_busy(self.name) or self.engine.is_open(self.name):
             self.engine.gateway.loop.call_later(0.02, self.close_when_quiet, looks + 1)
             return
         retry.close_cell(self.engine, record)

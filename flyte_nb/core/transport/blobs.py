@@ -264,7 +264,7 @@ class Items(Results):
     """Makes blobs of the buffers of a stream's items, which nothing but a repetition of the stream is compared with."""
 
     def _name(self, buffer: memoryview) -> str:
-        return f"{zlib.crc32(buffer):08x}{buffer.nbytes:x}"  # a third of the time of a hash
+        return f"{zlib.adler32(buffer):08x}{buffer.nbytes:x}"  # a tenth of the time of a hash
 
 
 def _content_name(data: Any) -> str:

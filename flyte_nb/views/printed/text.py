@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action, LogLine
-from flyte_nb.core.history.store import Group
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.printed.outline import Line, outline
@@ -95,7 +95,7 @@ def action_text(action: Action, now: float) -> str:
     if action.attempt is not None and action.attempt.number:
         marks += f" attempt {action.attempt.number + 1}/{action.max_attempts}"
     said = note_of(action)
-    note = f"  {plain(said)}" if said else ""
+    note = f"  {shown(said, 160)}" if said else ""
     result = result_line(action, 80)
     ended = f"  {result}" if result else ""
     return f"{look.icon} {cut(action.label or action.task, 60)}{ended}  {took or look.word}{marks}{note}"
