@@ -84,7 +84,7 @@ def test_a_scheduler_that_comes_back_is_no_end(
             session.engine.network.placement_timeout = None
             mark = tmp_path / "mark"
             later = flyte.run(parent, str(mark))
-            until_sync(lambda: len(session.store.runs[later.name].actions) == 4)
+            until_sync(lambda: later.name in session.store.runs and len(session.store.runs[later.name].actions) == 4)
             scheduler.kill()
             scheduler.wait()
             scheduler = dask(tmp_path, "scheduler", "--port", port, "--dashboard-address", ":0")
