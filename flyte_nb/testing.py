@@ -170,7 +170,7 @@ def _close(engine: runs_engine.Engine, run: str, error: BaseException | None) ->
 
 async def _quiet(controller: Controller, record: Any, run: str) -> None:
     controller.cancel_run(run, "its cell ended")
-    while controller.unfinished(run):  # noqa: ASYNC110 - there is no event for it; a few turns
+    while controller.is_busy(run):  # noqa: ASYNC110 - there is no event for it; a few turns
         await asyncio.sleep(0.01)
     # Actions that workers' controllers drive end there, cancelled by a parent that has ended.
     until = time.monotonic() + GRACE + 2.0

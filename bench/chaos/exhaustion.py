@@ -44,7 +44,7 @@ class Odd(Exception):
         while True: pass
 """
 NEXT = "assert await asyncio.gather(*(ok(i) for i in range(20))) == list(range(1, 21))"
-KILL = "import psutil\n[p.kill() for p in psutil.Process().children() if 'spawn_main' in ' '.join(p.cmdline())]\nprint(await ok(1))"
+KILL = "import psutil\n[p.kill() for p in psutil.Process().children(recursive=True) if 'spawn_main' in ' '.join(p.cmdline())]\nprint(await ok(1))"
 #: Seconds that a case may take, and the cell after it.
 CASE_S, NEXT_S = 60.0, 30.0
 

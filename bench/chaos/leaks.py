@@ -40,6 +40,9 @@ MIXED = [
     ("flyte.run(square, 4).outputs()[0]", "16"),
 ]
 KILL = "[p.kill() for p in psutil.Process().children() if 'spawn_main' in ' '.join(p.cmdline())][:1]"
+STOPPED = (
+    "print('begun'); await asyncio.gather(*(asyncio.sleep(60) for _ in range(9)), *(square(i) for i in range(2_000)))"
+)
 #: A worker is killed, and a cell stopped, once in so many cells.
 KILL_EVERY, STOP_EVERY = 500, 50
 #: What may be added between the two looks at the small runs: the store is full at the first one.
@@ -60,9 +63,8 @@ def soak(kernel: Kernel, minutes: float) -> None:
         wrong += kernel.run(code).result != wanted
         number += 1
         if number % STOP_EVERY == 0:
-            cell = kernel.begin(
-                "await asyncio.gather(*(asyncio.sleep(60) for _ in range(9)), *(square(i) for i in range(2_000)))"
-            )
+            cell = kernel.begin(STOPPED)
+            cell.wait_for(lambda: cell.stdout)  # noqa: B023 - at once
             time.sleep(0.2)
             kernel.interrupt()
             cell.wait()

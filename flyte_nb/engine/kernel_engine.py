@@ -34,7 +34,7 @@ from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.pulse import SILENT_S
-from flyte_nb.engine.links.wire import Key, ToHome, ToOwner, handlers_of
+from flyte_nb.engine.links.wire import AboutRows, Key, ToHome, ToOwner, handlers_of
 from flyte_nb.engine.roster import KernelNetwork
 
 logger: logging.Logger = logging.getLogger("flyte")
@@ -93,11 +93,14 @@ class KernelEngine:
             self.executor, self.emit, LoopClock(loop), home=self.answers, retained=self.retained,
             cache=CacheClient(self.answers, network.me),
         )  # fmt: skip
+        self.executor.rows.batches, self.controller.batches.executor = self.controller.batches, self.executor.rows
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
         self.executor.on_items = functools.partial(arrived, self.controller)
         self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
-        network.handlers.update(handlers_of(self.executor, ToOwner) | handlers_of(self, ToHome))
+        network.handlers.update(
+            handlers_of(self.executor, ToOwner) | handlers_of(self.executor.rows, AboutRows) | handlers_of(self, ToHome)
+        )
         network.on_lost = self._worker_lost
         network.at_home = lambda run, op, args: self.answers.answer(run, op, args, lambda _answer: None)
         self.answers.serve("end_worker", self._end_worker)
@@ -296,6 +299,7 @@ class KernelEngine:
     def abort_all(self) -> None:
         """End every await with an error, and close all runs; workers stop when their links close. Idempotent."""
         why = "its cluster was closed"
+        self.controller.batches.all_alone()
         for run, action in list(self.controller.flights):
             self.controller.abort(run, action, why)
         error = ErrorNote("system", "ActionAbortedError", why)
@@ -303,7 +307,7 @@ class KernelEngine:
         now = self.controller.now()
         for record in [record for record in self.store.runs.values() if record.state.ended_at is None]:
             run = record.state.run
-            for one in [one for one in record.actions.values() if not one.phase.is_terminal and one.number >= 0]:
+            for one in [one for one in record.actions.unended() if one.number >= 0]:
                 phase = Phase.ABORTED if one.name == ROOT else Phase.ABANDONED  # awaited on workers
                 self.emit(ev.ActionEnded(run, one.name, one.next_seq, phase, now, error))
             self.emit(ev.RunClosed(run, Phase.ABORTED, now, error))

@@ -180,7 +180,7 @@ class CellRuns:
 
     def before(self, event: ev.Event) -> ev.Event:
         """Open a cell's run before its first action is folded, and name cells by their prompts in errors."""
-        if type(event) is not ev.ActionQueued:
+        if type(event) is not ev.ActionQueued and type(event) is not ev.CallsQueued:
             return self.notebook.names.event(event) if self.notebook is not None else event
         found = self._by_name.get(event.run)
         if found is not None and not found.opened:
@@ -213,6 +213,7 @@ class CellRuns:
     def _cancel(self, execution: CellExecution) -> None:
         engine, why = self._engine, "stop was pressed"
         engine.ask_workers("cancel_run", execution.name, why)
+        engine.controller.batches.cancel_run(execution.name, why)
         left = iter(engine.controller.unfinished(execution.name))
         engine.executor.withdraw(execution.name)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from flyte_nb.core.failures.traceback_text import fold_texts
 from flyte_nb.core.failures.wording import Standing
+from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import PHASES, Action
-from flyte_nb.core.history.store import Group, RunRecord
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel.session import Session
 from flyte_nb.views.words import SIBLINGS
 

@@ -50,6 +50,8 @@ WIND_UP = 0.3
 SAY_AFTER = 0.7
 #: As `WIND_UP`, for a cell that was stopped.
 WIND_UP_STOPPED = 0.1
+#: As `WIND_UP`, where nobody sits in front of the notebook: a runner saves what it has seen when the cell has ended.
+WIND_UP_UNATTENDED = 1.0
 
 
 class Session:
@@ -174,6 +176,7 @@ class Session:
         """Cancel a run from outside: awaiting its actions raises `errors.ActionAbortedError`. On the engine thread."""
         if self._ask_elsewhere(run, "cancel_run"):
             return
+        self.engine.controller.batches.cancel_run(run, reason, "aborted")
         for tracked in self.engine.controller.unfinished(run):
             self.engine.controller.abort(run, tracked.call.name, reason)
         self.engine.ask_workers("cancel_run", run, reason)
@@ -204,7 +207,9 @@ class Session:
         with self.notebook.ends(cell) if self.notebook is not None else contextlib.nullcontext():
             ended = self.cell_runs.cell_ended(cell, error)
             # Runners without a browser (nbclient) drop what arrives after the cell: give the final picture a moment.
-            wait = WIND_UP_STOPPED if ended is not None and ended.interrupted else WIND_UP
+            wait = WIND_UP if self.is_attended() else WIND_UP_UNATTENDED
+            if ended is not None and ended.interrupted:
+                wait = WIND_UP_STOPPED
             if ended is not None and not ended.closed.wait(wait) and ended.name in self.shown.views:
                 with contextlib.suppress(TimeoutError):  # a terminal's prompt must not come before
                     self.gateway.ask(self.shown.views[ended.name].leave, timeout=wait)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from flyte_nb.core.attempts.stacks import Stack, format_stack
-from flyte_nb.core.history.facts import Action, Phase
-from flyte_nb.core.history.store import Group, RunRecord
+from flyte_nb.core.history.columns import Group
+from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Phase
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs.engine import ROOT
 
 #: Lines of a tree: one screen.
@@ -78,7 +79,7 @@ def action_text(record: RunRecord, action: Action, look: Look, now: float) -> st
 
 def _unfinished_count(record: RunRecord) -> int:
     own = record.state.kind != "cell" and record.state.ended_at is None
-    return sum(a.number > 0 and not a.phase.is_terminal for a in record.actions.values()) + own
+    return sum(action.number > 0 for action in record.actions.unended()) + own
 
 
 def _subtree(record: RunRecord, action: Action, look: Look, now: float, depth: int) -> list[str]:
@@ -104,7 +105,8 @@ def _children(record: RunRecord, action: Action, look: Look, now: float, depth: 
 
 
 def _going(record: RunRecord, group: Group) -> Iterator[Action]:
-    return (a for a in map(record.actions.__getitem__, group.members) if not a.phase.is_terminal)
+    going = [at for at, code in enumerate(group.phases) if code not in TERMINAL_CODES]
+    return (record.actions[group.members[at]] for at in going)
 
 
 def _line(action: Action, stack: Stack | None, now: float) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from flyte_nb.core.history.store import Group, RunRecord
+from flyte_nb.core.history.columns import Group
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.tasks.registry import REGISTRY
 
 #: Members of a group that are looked at for what they share; one that differs in it shows that, too.

@@ -13,8 +13,9 @@ from itertools import repeat
 from typing import NamedTuple
 
 from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.columns import Columns, Group
 from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, LogLine
-from flyte_nb.core.history.store import Group, RunRecord
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.equal_errors import ErrorFolds
 
 #: Groups from this size on are drawn as a heat strip, a cell per action.
@@ -72,8 +73,9 @@ class LatestLines:
 class RunUpdate(NamedTuple):
     """What changed since the last look."""
 
-    #: Names of actions.
+    #: Names of actions that are no rows; rows.
     actions: set[str]
+    rows: dict[Columns, set[int]]
     #: Keys of groups.
     groups: set[str]
     #: The latest new log lines, and how many others there are.
@@ -106,7 +108,10 @@ class RunModel:
         self._ended: dict[str, tuple[list[int], float]] = {}
         self._backlog: list[str] = []
         # What happened before this view was made.
-        self._news.actions.update(record.actions)
+        self._news.actions.update(record.actions.objects)
+        self._news.actions.update(
+            action.name for columns in record.columns.values() for action in columns.objects.values()
+        )
         self._news.groups.update(record.groups)
 
     def __repr__(self) -> str:
@@ -121,12 +126,13 @@ class RunModel:
     def changed(self) -> bool:
         """Whether there is anything to take."""
         news = self._news
-        return bool(news.run or news.actions or news.groups or news.logs or news.reports or self._backlog)
+        return bool(news.run or news.actions or news.rows or news.groups or news.logs or news.reports or self._backlog)
 
     def take(self, room: int = TAIL_LINES, *, last: bool = False) -> RunUpdate:
         """Take in what changed, and return it with at most `room` of the new log lines. With `last` no error is put off."""
         news = self._news
         actions, news.actions = news.actions, set()
+        rows, news.rows = news.rows, {}
         groups, news.groups = news.groups, set()
         logs, news.logs = news.logs, []
         news.run = False
@@ -138,7 +144,7 @@ class RunModel:
             self._fold_errors(set())
         printed = self.log.add(logs)
         lines = self.log.last(min(printed, room), LOG_CHARS)
-        return RunUpdate(actions, groups, lines, printed - len(lines))
+        return RunUpdate(actions, rows, groups, lines, printed - len(lines))
 
     def _tally(self, groups: set[str]) -> None:
         total, tallies = self.counts, self._tallies
@@ -173,9 +179,7 @@ class RunModel:
             return None
         known = self._ended.get(group.key)
         if known is None or known[0] != counts:
-            actions = self.record.actions
-            at = max((actions[name].ended_at or 0.0 for name in group.members), default=0.0)
-            known = self._ended[group.key] = (counts.copy(), at)
+            known = self._ended[group.key] = (counts.copy(), self.record.last_end(group))
         return known[1] or None
 
 

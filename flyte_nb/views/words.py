@@ -9,8 +9,8 @@ import tempfile
 from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
+from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action, Phase, Progress, RunState
-from flyte_nb.core.history.store import Group
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import plain
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from flyte_nb.core.control.work import Work
 from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.links.blob_fetch import Fetcher
-from flyte_nb.engine.links.wire import Message
+from flyte_nb.engine.links.wire import Message, ReturnedRows, RowBundle
 from flyte_nb.worker.lane import LaneThread
 from flyte_nb.worker.process.code import CodeStore, when_here
+from flyte_nb.worker.rows import QueuedBundle
 from flyte_nb.worker.stopping import Stopping
 
 
@@ -51,6 +52,21 @@ class Deliveries:
             self._fetch(owner, lane_id, bundle)
         else:
             self._deliver(owner, lane_id, bundle)
+
+    def _on_rows(self, owner: str, lane_id: str, bundle: RowBundle) -> None:
+        if far := self._code.missing([bundle.version]):
+            when_here(far, lambda: self._deliver_rows(owner, lane_id, bundle))
+        else:
+            self._deliver_rows(owner, lane_id, bundle)
+
+    def _deliver_rows(self, owner: str, lane_id: str, bundle: RowBundle) -> None:
+        lane, queued = self._lanes.get(lane_id), QueuedBundle(bundle)
+        if lane is None or lane.closed:
+            self._reply(
+                owner, ("rows_returned", lane_id, ReturnedRows(bundle.number, queued.take_back(), recalled=False))
+            )
+        else:
+            lane.add([queued])
 
     def _fetch(self, owner: str, lane_id: str, bundle: list[Work]) -> None:
         self._fetcher.arguments(bundle, lambda works: self._arrived(owner, lane_id, works))

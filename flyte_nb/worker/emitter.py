@@ -12,9 +12,9 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.links.wire import Key, Message
+from flyte_nb.engine.links.wire import Message
 from flyte_nb.worker.lane import LaneThread
-from flyte_nb.worker.logfile import EARLY, LogFile, LogFiles
+from flyte_nb.worker.process.logfile import EARLY, LogFile, LogFiles
 
 #: Lines of one attempt that travel per second; what is printed faster is counted as hidden.
 LINES_PER_SECOND = 500
@@ -95,8 +95,6 @@ class Emitter:
         self._events: dict[str, list[ev.Event]] = defaultdict(list)
         #: Attempts that have lines to send; they append themselves, from any thread.
         self.printing: deque[LineBuffer] = deque()
-        #: Attempts whose start has been sent.
-        self._announced: set[Key] = set()
         self.files: LogFiles = LogFiles(log_folder)
 
     def emit(self, event: ev.Event) -> None:
@@ -108,14 +106,15 @@ class Emitter:
 
     def announce(self, lane: LaneThread) -> None:
         """Send the start of attempts that have begun and go on."""
-        for key, body in list(lane.bodies.items()):
-            if key not in self._announced and body.started_at:
-                self._announced.add(key)
+        bodies = dict(lane.bodies)
+        lane.announced &= bodies.keys()
+        for key, body in bodies.items():
+            if key not in lane.announced and body.started_at:
+                lane.announced.add(key)
                 self.emit(ev.AttemptStarted(*key, body.started_at, *lane.location))
 
     def ended(self, outcome: Outcome) -> None:
-        """An attempt ended: its owner emits the event."""
-        self._announced.discard(outcome[:3])
+        """An attempt ended: its owner emits the event. Its log is put on disk."""
         self.files.ended(outcome[:3])
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from array import array
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from flyte_nb.engine.clusters.devices import VISIBLE
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
-from flyte_nb.engine.links.wire import Delivery, Key, LaneSpec, ToHost, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.links.wire import Delivery, Key, LaneSpec, ReturnedRows, ToHost, ToOwner, WorkerInfo, handlers_of
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.deliveries import Deliveries
@@ -48,6 +49,7 @@ from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
 from flyte_nb.worker.process.premises import Premises
+from flyte_nb.worker.rows import RowEnd, ends_of
 from flyte_nb.worker.stopping import Stopping
 
 #: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
@@ -98,8 +100,9 @@ class Host:
         self.gateway: Gateway
         self.executor: DaskExecutor
         self.stopping: Stopping
-        #: Set while a lane has work.
+        #: Set as work comes for a lane, and when one had some when last looked at.
         self._busy = asyncio.Event()
+        self._worked_at = 0.0
         self._start(loop, answers_of)
 
     def _start(self, loop: asyncio.AbstractEventLoop, answers_of: Callable[[Host], dict[str, Answer]]) -> None:
@@ -145,7 +148,7 @@ class Host:
 
     def _orphan(self, lane: LaneThread) -> None:
         """Stop a lane whose owner has disconnected."""
-        lane.take_back()
+        lane.queue.take_back()
         for key in list(lane.bodies):
             self.stopping.stop(lane, key, "cancelled", GRACE)
         lane.closed = True
@@ -168,6 +171,11 @@ class Host:
         if (lane := self.lanes.get(lane_id)) is not None:
             lane.closed = True
             lane.wake()
+
+    def _on_recall(self, owner: str, lane_id: str, number: int) -> None:
+        lane = self.lanes.get(lane_id)
+        found = lane.queue.recall(number) if lane is not None else array("I")
+        self.network.reply(owner, ("rows_returned", lane_id, ReturnedRows(number, found, recalled=True)))
 
     def _on_forget(self, _owner: str, run: str) -> None:
         self.runs.pop(run, None)
@@ -211,12 +219,22 @@ class Host:
             self.emitter.flush()
             self.network.send_now(lane.owner, ("ended", lane.id, outcomes))
 
+    def report_rows(self, lane: LaneThread, alone: list[tuple[int, int]], ends: list[RowEnd], wrote: list[Key]) -> None:
+        """Send how rows ended to the lane's owner; which are attempts of their own from now on comes before their outcomes."""
+        for key in wrote:
+            self.emitter.files.ended(key)
+        self.emitter.flush()
+        if alone:
+            self.send(lane.owner, ("alone", lane.id, alone))
+        for number, found in ends_of(ends, lane.location):
+            self.send(lane.owner, ("rows_ended", lane.id, number, found))
+
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
         premises = self.premises
         if not premises.everywhere.idle.is_set():
             premises.everywhere.idle.wait()
-        run, sink = self.runs[work.run], LineBuffer(self.emitter, work)
+        run, sink = self.runs[work.run], functools.partial(LineBuffer, self.emitter, work)
         copy = self.code.copy(work.version)
         body = Body(
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
@@ -263,7 +281,7 @@ class Host:
         if self.retained.has(work.run, work.action) and body.outcome is not None and body.outcome.kind == "ok":
             self.post(self.retained.forget, work.run, work.action)
         # A call that it made last may not have reached the controller yet.
-        if body.context.scope.has_called or (work.run, work.action) in self.controller.children:
+        if body.has_called or (work.run, work.action) in self.controller.children:
             self.post(warn_of_orphans, self.controller, self.emitter.emit, work)
 
     def _drew(self, body: Body, seed: bytes) -> None:
@@ -286,19 +304,30 @@ class Host:
         """Hand back what waits behind long attempts; announce attempts that go on; check their memory."""
         try:
             while True:
-                if not any(lane.queue or lane.bodies or lane.outcomes for lane in self.lanes.values()):
-                    self._busy.clear()
-                    with contextlib.suppress(TimeoutError):  # threads of attempts that have ended may print
-                        await asyncio.wait_for(self._busy.wait(), REST_S)
-                await asyncio.sleep(HAND_BACK_AFTER_S)
+                await self._pause()
                 self._look_at_lanes()
         except Exception as exc:
             self.failed(exc, "the watch over its lanes")
             raise
 
+    async def _pause(self) -> None:
+        """Until the next look: longer where no lane has had work for a while."""
+        time = asyncio.get_running_loop().time
+        lanes = self.lanes.values()
+        # An attempt may be between its lane's queue and its bodies, for as long as its code loads.
+        if any(lane.queue or lane.bodies or lane.outcomes or lane.started > lane.finished for lane in lanes):
+            self._busy.set()
+        if not self._busy.is_set() and time() - self._worked_at > REST_S:
+            with contextlib.suppress(TimeoutError):  # threads of attempts that have ended may print
+                await asyncio.wait_for(self._busy.wait(), REST_S)
+        if self._busy.is_set():
+            self._busy.clear()
+            self._worked_at = time()
+        await asyncio.sleep(HAND_BACK_AFTER_S)
+
     def _look_at_lanes(self) -> None:
         for lane in list(self.lanes.values()):
-            if lane.outcomes:
+            if lane.outcomes or lane.rows:
                 lane.report()
             if lane.stuck:
                 lane.handed_back = True  # first: its thread may go on at any moment

@@ -13,17 +13,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Protocol
 
 from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.engine.links.wire import Key, Message
+from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.process.code import CodeNotLoadedError
 from flyte_nb.worker.process.soundness import escaped_from, intact
+from flyte_nb.worker.rows import LaneQueue, QueuedBundle, RowEnd, RowReports, taken
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
 HAND_BACK_AFTER_S = 0.03
@@ -60,6 +61,9 @@ class _Host(Protocol):
     def lane_opened(self, lane: LaneThread) -> None: ...
     def lane_closed(self, lane: LaneThread) -> None: ...
     def report(self, lane: LaneThread, outcomes: list[Outcome], progress: Progress | None) -> None: ...
+    def report_rows(
+        self, lane: LaneThread, alone: list[tuple[int, int]], ends: list[RowEnd], wrote: list[Key]
+    ) -> None: ...
 
     # On the lane's thread.
     def meter(self, held: Callable[[], float]) -> slots.RecordingMeter: ...
@@ -94,12 +98,14 @@ class LaneThread:
         self.is_warm = is_warm
         self.holder: slots.SlotHolder = slots.SlotHolder(host.gate, self._released, self._taken)
         self.meter = host.meter(self.holder.busy)
-        self.queue: deque[Work] = deque()
+        self.queue: LaneQueue = LaneQueue()
         self.started: int = 0
         self.finished: int = 0
         self.closed = False
         #: Attempts under way, by key.
         self.bodies: dict[Key, Body] = {}
+        #: Those whose start has been sent home.
+        self.announced: set[Key] = set()
         #: Their asyncio tasks; none where a body is what the thread does.
         self.tasks: dict[Key, asyncio.Task[Outcome]] = {}
         self.holder.has_begun = lambda: self.bodies
@@ -108,6 +114,8 @@ class LaneThread:
         self.location: tuple[str, int, str] = (host.address, os.getpid(), lane_id[-6:])
         #: Ended and not yet reported. The thread appends; it and the host's loop take away.
         self.outcomes: deque[Outcome] = deque()
+        #: The same of rows.
+        self.rows: RowReports = RowReports()
         self._reported_at = 0.0
         #: Counters as reported last: started, finished, blocked.
         self._reported: tuple[int, int, bool] = (0, 0, False)
@@ -120,7 +128,7 @@ class LaneThread:
 
     # -- from the host's loop -------------------------------------------------------------------------------------
 
-    def add(self, bundle: list[Work]) -> None:
+    def add(self, bundle: Iterable[Work | QueuedBundle]) -> None:
         """Queue a bundle."""
         self.queue.extend(bundle)
         self.wake()
@@ -129,24 +137,13 @@ class LaneThread:
         """Have the lane's thread check its queue."""
         raise NotImplementedError
 
-    def take_back(self) -> list[Key]:
-        """Take what has not begun off the queue."""
-        keys = []
-        with contextlib.suppress(IndexError):
-            while True:
-                keys.append(self.queue.popleft().key)
-        return keys
-
     def take_out(self, key: Key) -> bool:
         """Take one attempt off the queue; False if it has begun, or is not here."""
-        for work in list(self.queue):
-            if work.key == key:
-                with contextlib.suppress(ValueError):
-                    self.queue.remove(work)
-                    self.started += 1
-                    self.finished += 1
-                    return True
-        return False
+        if not self.queue.take_out(key):
+            return False
+        self.started += 1
+        self.finished += 1
+        return True
 
     def interrupt(self, key: Key, why: str) -> None:
         """Have an attempt under way end."""
@@ -154,9 +151,11 @@ class LaneThread:
 
     def hand_back(self) -> None:
         """Return what has not begun to the owner, to be run elsewhere."""
-        keys = self.take_back()
+        keys, rows = self.queue.take_back()
         if keys:
             self.host.send(self.owner, ("returned", self.id, keys))
+        for number, found in rows:
+            self.host.send(self.owner, ("rows_returned", self.id, ReturnedRows(number, found, recalled=False)))
 
     def report_waiting(self, parents: Container[tuple[str, str]]) -> None:
         """Report to the owner of a warm lane how many of its attempts await children, which those actions do."""
@@ -237,8 +236,8 @@ class LaneThread:
         why, started, now = body.stop or "cancelled", body.started_at, time.time()
         return Outcome(*body.work[:3], why, None, None, started, now, "", self.location, body.meter.end(body))
 
-    def ended(self, outcome: Outcome) -> None:
-        """Note an outcome; it travels with others of the same few milliseconds."""
+    def ended(self, outcome: Outcome, work: Work, printed: int = 0) -> None:
+        """Note an outcome, and whether its body has printed; it travels with others of the same few milliseconds."""
         if _forks:  # a body has forked, and this is the child: its parent reports
             _exit(0)
         if not intact():
@@ -246,18 +245,19 @@ class LaneThread:
                 RuntimeError("modules that flyte_nb needs were removed, or replaced"), f"the end of {self.id}"
             )
         self.finished += 1
-        self.outcomes.append(outcome)
+        if work.row is None or not self.rows.note(work.row, work, outcome, printed):
+            self.outcomes.append(outcome)
         if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
             self.report()
 
     def report(self) -> None:
         """Report to the owner what ended and how far the lane is. Also from the host's loop."""
-        outcomes = []
-        with contextlib.suppress(IndexError):
-            while True:
-                outcomes.append(self.outcomes.popleft())
+        alone, ends, wrote = self.rows.take()
+        outcomes = taken(self.outcomes)
         counters = (self.started, self.finished, self.blocked)
-        if outcomes or counters != self._reported:
+        if alone or ends or wrote:
+            self.host.post(self.host.report_rows, self, alone, ends, wrote)
+        if outcomes or ends or counters != self._reported:
             self._reported = counters
             self._reported_at = time.perf_counter()
             self.host.post(self.host.report, self, outcomes, (*counters[:2], self.holder.busy(), counters[2]))
@@ -270,10 +270,10 @@ class LaneThread:
         except CodeNotLoadedError as exc:
             why = type(exc.__cause__ or exc).__name__
             note = ErrorNote("system", why, f"{work.label}: {exc} (worker {self.host.address})", recoverable=False)
-            self.ended(Outcome(*work[:3], "error", error=note))
+            self.ended(Outcome(*work[:3], "error", error=note), work)
             return None
         except Exception as exc:
-            self.ended(Outcome(*work[:3], "error", error=broken(exc)))
+            self.ended(Outcome(*work[:3], "error", error=broken(exc)), work)
             return None
         self.bodies[work.key] = body
         self.host.begin(self, body)
@@ -329,7 +329,7 @@ class SyncLane(LaneThread):
             self.holder.take()
             self.holder.share()  # first: what is in the queue meanwhile can be handed back, or cancelled
             try:
-                work = self.queue.popleft()
+                work = self.queue.next_work()
             except IndexError:
                 if not self._wait():
                     return
@@ -371,7 +371,7 @@ class SyncLane(LaneThread):
                     continue
             del self.bodies[work.key]
             self.host.finish(body)
-            self.ended(body.outcome or self.stopped(body))
+            self.ended(body.outcome or self.stopped(body), work, body.output.writes)
 
 
 class AsyncLane(LaneThread):
@@ -443,7 +443,7 @@ class AsyncLane(LaneThread):
     def _pump(self) -> None:
         """Begin one attempt, then come back after its first step."""
         try:
-            work = self.queue.popleft()
+            work = self.queue.next_work()
         except IndexError:
             self._pumping = False
             if self.closed and not self.tasks:
@@ -471,7 +471,8 @@ class AsyncLane(LaneThread):
                 task.exception()
             self.host.finish(body)
             # Without an outcome it was cancelled before its first step.
-            self.ended(body.outcome or Outcome(*body.work[:3], body.stop or "cancelled"))
+            outcome = body.outcome or Outcome(*body.work[:3], body.stop or "cancelled")
+            self.ended(outcome, body.work, body.output.writes)
         except Exception as exc:
             self.host.failed(exc, "the end of an action")
             raise

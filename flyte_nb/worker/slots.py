@@ -28,6 +28,8 @@ from flyte_nb.engine.clusters.black_box import BlackBox
 
 #: Seconds a loop that always has work may keep its slot while others wait for one.
 QUANTUM = 0.02
+#: Seconds that a loop which has work lets pass between two looks for events.
+GLANCE_S = 0.0005
 #: Seconds that a body which has begun waits for a slot before it takes the spare one: a child that computes in the same
 #: process may hold the slot for hours.
 SPARE_AFTER_S = 0.2
@@ -259,6 +261,9 @@ def suspended() -> Iterator[None]:
 class SlotSelector(selectors.DefaultSelector):
     """A selector that gives the thread's slot back while it waits."""
 
+    #: When a loop that has work looked for events last.
+    _looked_at = 0.0
+
     def select(self, timeout: float | None = None) -> Any:
         """As the base class; releases the slot around a wait."""
         holder = of_this_thread()
@@ -271,6 +276,11 @@ class SlotSelector(selectors.DefaultSelector):
             return super().select(timeout)
         if timeout is not None and timeout <= 0:
             holder.share()
+            # A system call, and the GIL given away, for each step of each quick action would cost more than these.
+            now = time.perf_counter()
+            if now - self._looked_at < GLANCE_S:
+                return []
+            self._looked_at = now
             return super().select(0)
         events = super().select(0)
         if events:

@@ -136,9 +136,8 @@ class Stopping:
                 return time.monotonic() - self._since[key]
             if body is not None:
                 return time.time() - body.started_at - body.work.max_runtime if body.started_at else -AGAIN_S
-            for work in list(lane.queue):
-                if work.key == key:
-                    return -max(work.max_runtime, AGAIN_S)
+            if (found := lane.queue.find(key)) is not None:
+                return -max(found.max_runtime if isinstance(found, Work) else 0.0, AGAIN_S)
         return None
 
     def stop_later(self, lane: LaneThread, key: Key, why: str, seconds: float) -> None:

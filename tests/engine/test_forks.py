@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from distributed.core import Status
 
 import flyte_nb as flyte
 from flyte_nb.engine.clusters.forks import SOURCE
@@ -51,7 +52,7 @@ def ask(session: Session, besides: int = 0) -> tuple[Any, ...]:
     assert handle is not None
     [nanny] = handle.cluster.workers.values()
     until = time.monotonic() + 60
-    while nanny.pid in {None, besides} or not session.engine.network.roster.keys() & {nanny.worker_address}:
+    while nanny.pid in {None, besides} or nanny.process.status is not Status.running:
         assert time.monotonic() < until
         time.sleep(0.02)
 
@@ -89,6 +90,8 @@ def test_each_worker_is_a_fork_in_the_environment_of_its_moment(
     monkeypatch.setenv("FORKS_BEFORE", "no")
     monkeypatch.delenv("FORKS_TODAY")
     source.kill()
+    source.wait()
+    assert ask(session)[0] == worker
     worker, parent, _, *rest = replaced(session, worker)
     assert SOURCE._process is not None
     assert source.pid != parent == SOURCE._process.pid

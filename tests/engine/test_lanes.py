@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+
+from flyte_nb.core.control.rows import Rows
 from flyte_nb.core.control.work import Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.code_versions import CodeVersion
@@ -10,8 +13,11 @@ from flyte_nb.engine.dispatch.lanes import (
     Lane,
     LaneGroup,
     QueuedAttempt,
+    QueuedRows,
+    Slice,
     lanes_missing,
     next_bundle,
+    slices_of,
     slots_wanted,
 )
 from flyte_nb.engine.dispatch.shipments import Shipment
@@ -113,6 +119,29 @@ def test_slots_are_wanted_for_what_waits():
     assert 1 == slots_wanted([group])
     group.queue.clear()
     assert 0 == slots_wanted([group])
+
+
+def test_rows_that_come_back_are_at_one_place() -> None:
+    """Sent, given back, and sent to the same lane again: each is there once, in the order in which it was sent."""
+    rows = Rows(None, RunInfo(name="r1"), "a0", "", None, "", lambda _rows: None, lambda *_settled: None)  # type: ignore[arg-type]
+    rows.seal(bytes(8 * 40), [b""] * 40, ("t", (), 1))
+    group = group_with(0)
+    lane = open_lane(group)
+    queued = QueuedRows(rows, group, Shipment("e.t", CodeVersion("v", b"")), array("H", bytes(80)))
+    group.queue.append(Slice(queued, 0, 40))
+    group.learn(lane, 1_000, 1_000, 0.01)
+    lane.started = lane.finished = lane.sent = 1_000
+
+    assert sum(map(len, next_bundle(group, lane, 1))) == 40  # type: ignore[arg-type]
+    back = [*range(10, 20), *range(30, 40)]
+    lane.give_back(queued, frozenset(back))
+    group.queue.prepend(slices_of(queued, back))
+    assert (len(group.queue), lane.load) == (20, 20)
+    rows.state[0] = 1
+    lane.rows_ended(1)
+    next_bundle(group, lane, 1)
+    assert (len(group.queue), lane.load) == (0, 39)
+    assert [row for _, found in lane.take_rows() for row in found] == [*range(1, 10), *range(20, 30), *back]
 
 
 def test_a_far_lane_holds_what_would_else_wait_for_the_way():

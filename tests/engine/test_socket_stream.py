@@ -19,12 +19,14 @@ class _Side:
 
     def __init__(self, comm: Any) -> None:
         self.found: list[bytes] = []
+        self.buffers: list[bytes] = []
         self.ended = asyncio.Event()
         self.came = asyncio.Event()
         self.stream = SocketStream(comm, self._take, lambda: None, self.ended.set)
 
-    def _take(self, data: memoryview) -> None:
+    def _take(self, data: memoryview, buffers: list[Any]) -> None:
         self.found.append(bytes(data))
+        self.buffers += map(bytes, buffers)
         self.came.set()
 
     async def until(self, count: int) -> None:
@@ -60,12 +62,14 @@ async def test_pieces_arrive_whole_and_in_order(protocol: str) -> None:
     pieces = [bytes([size % 251]) * size for size in sizes]
     for piece in pieces:
         one.stream.write(piece)
-        other.stream.write(piece)
+        other.stream.write(piece, [memoryview(each) for each in (piece, b"-")])
     await one.until(len(pieces) + 1)
     await other.until(len(pieces))
 
     assert [b"early", *pieces] == one.found
     assert pieces == other.found
+    assert one.buffers == [each for piece in pieces for each in (piece, b"-")]
+    assert other.buffers == []
     one.stream.close()
     other.stream.close()
     listener.stop()

@@ -12,6 +12,7 @@ import pytest
 
 import flyte_nb
 from flyte_nb.engine.dispatch.executor import DaskExecutor
+from flyte_nb.engine.dispatch.rows import RowDispatch
 from flyte_nb.engine.kernel_engine import KernelEngine
 from flyte_nb.engine.links import wire
 from flyte_nb.engine.links.peers import Switchboard
@@ -22,6 +23,7 @@ ROOT = Path(flyte_nb.__file__).parent
 #: Who takes the messages of each table.
 RECEIVERS = [
     (wire.ToOwner, DaskExecutor),
+    (wire.AboutRows, RowDispatch),
     (wire.ToHost, Host),
     (wire.Delivery, Deliveries),
     (wire.ToHome, KernelEngine),

@@ -82,8 +82,7 @@ def sweep(told: dict[str, str]) -> None:
 def nested_cv(told: dict[str, str]) -> None:
     """What had succeeded in the run that failed is not computed again."""
     assert "what happens after an hour" in told["splits = list(KFold(5, shuffle=True, random_state=0).split(data))"]
-    recovered = int(told["run = flyte.last_run()"].partition(" recovered")[0])
-    assert recovered > 90
+    assert "24 recovered, 6 executed" in told["run = flyte.last_run()"]  # five times `outer`, and one score
 
 
 def crawler(told: dict[str, str]) -> None:

@@ -140,6 +140,28 @@ def test_stop_ends_a_blocking_map(nb):
     cell.wait_for(lambda: "cancelled in" in cell.views)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "list(flyte.map(nap, [0.0] * 300 + [60.0] * 2000))",
+        "[n async for n in flyte.map.aio(nap, [60.0] * 2000)]",
+        "await asyncio.gather(*(nap(60.0 + n) for n in range(2000)))",
+    ],
+)
+def test_stop_ends_thousands_of_calls_alike(nb, code):
+    """A large map or gather is the first thing that its cell does; all of it ends, and the next cell works."""
+    cell = nb.begin(code)
+    cell.wait_for(lambda: "running" in cell.views)
+    nb.interrupt()
+    cell.wait()
+
+    assert "error" == cell.status
+    cell.wait_for(lambda: "cancelled in" in cell.views)
+    cell = nb.run("found = flyte.last_run().actions; (len(found) > 1, [a for a in found if not a.done()][:5])")
+    assert "(True, [])" == cell.ok().result
+    assert "9" == nb.run("await square(3)").ok().result
+
+
 def test_a_redefined_global_is_seen_by_the_next_cell(nb):
     """Tasks are serialized anew when a cell begins."""
     nb.run("factor = 2\n@env.task\nasync def scaled(x: int) -> int:\n    return x * factor\n").ok()

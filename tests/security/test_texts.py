@@ -15,8 +15,7 @@ from flyte_nb.core.failures import traceback_text
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, LogLine, Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
-from flyte_nb.core.tasks.prepare import label_of
-from flyte_nb.core.values.describe import plain
+from flyte_nb.core.values.describe import label_of, plain
 from flyte_nb.kernel.cells.tracker import title_of
 from flyte_nb.views.browser import rows
 from flyte_nb.views.printed import html, text

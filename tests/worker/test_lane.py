@@ -16,12 +16,23 @@ import pytest
 
 from flyte_nb.core.attempts.body import Meter
 from flyte_nb.core.attempts.family import Family
+from flyte_nb.core.attempts.output import Output
 from flyte_nb.core.control.work import Outcome, Work
+from flyte_nb.core.history.facts import LogLine
+from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
+from flyte_nb.worker.rows import RowEnd
 from flyte_nb.worker.slots import RecordingMeter, SlotGate
 
 #: Seconds after which something counts as never happening.
 NEVER = 60.0
+
+
+class LineSink:
+    """Takes what nobody prints."""
+
+    def line(self, line: LogLine) -> None:
+        """As `flyte_nb.core.attempts.output.Sink`."""
 
 
 class FakeBody:
@@ -37,6 +48,7 @@ class FakeBody:
         self.family = Family()
         self.meter = Meter(time.perf_counter)
         self.busy = 0.0
+        self.output = Output(LineSink)
 
     def run_sync(self) -> None:
         """Compute for a moment."""
@@ -60,6 +72,7 @@ class FakeHost:
     def __init__(self) -> None:
         self.gate = SlotGate(1)
         self.outcomes: list[Outcome] = []
+        self.row_ends: list[RowEnd] = []
         self.failing: set[str] = set()
         #: Set when an attempt ended.
         self.news = threading.Event()
@@ -77,6 +90,13 @@ class FakeHost:
     def report(self, _lane: LaneThread, outcomes: list[Outcome], _counters: Any) -> None:
         """What ended."""
         self.outcomes += outcomes
+        self.news.set()
+
+    def report_rows(
+        self, _lane: LaneThread, alone: list[tuple[int, int]], ends: list[RowEnd], wrote: list[Key]
+    ) -> None:
+        """What rows did."""
+        self.row_ends += ends
         self.news.set()
 
     def meter(self, held: Any) -> RecordingMeter:

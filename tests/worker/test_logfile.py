@@ -14,9 +14,10 @@ import pytest
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import Packed, dumps
 from flyte_nb.core.values.tables import MAX_COLUMNS, MAX_ROWS, table_of
-from flyte_nb.worker import logfile, preview_store
-from flyte_nb.worker.logfile import LogFiles
+from flyte_nb.worker import preview_store
 from flyte_nb.worker.preview_store import PreviewStore
+from flyte_nb.worker.process import logfile
+from flyte_nb.worker.process.logfile import LogFiles
 
 KEY = ("r1", "a", 0)
 

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import os
 import pickle
+import threading
 import time
 import traceback
 import weakref
@@ -25,6 +26,7 @@ from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.attempts.surroundings import applied
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
+from flyte_nb.core.history.columns import PREVIEW_CHARS
 from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
@@ -43,9 +45,6 @@ _NO_ITEMS = pickle.dumps([], 5)
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
 GRACE = 3.0
-
-#: Longest text of a result kept with its action, in characters.
-PREVIEW_CHARS = 300
 
 
 class PreviewStore(Protocol):
@@ -146,17 +145,21 @@ def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     return asyncio.Task(coroutine, loop=loop, **options)
 
 
+#: Held while a context is made.
+_making = threading.Lock()
+
+
 class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "__weakref__", "_family", "activate", "busy", "code", "context", "generators", "isolation", "lane", "location",
-        "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
+        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane",
+        "location", "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
         "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
-        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Sink, location: Location,
+        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[], Sink], location: Location,
         previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
         isolation: Isolation | None = None, lane: Lane | None = None,
     ) -> None:  # fmt: skip
@@ -189,17 +192,36 @@ class Body:
         #: Where its task was taken from, a worker's matter (`flyte_nb.worker.process.task_state`).
         self.code: Any = None
         self.outcome: Outcome | None = None
+        self._gateway = gateway
+        self._context: Context | None = None
         #: Where what it yields goes, if it does.
         self.outlet: Outlet | None = None
         #: How far it is (`flyte_nb.core.attempts.progress.Progress`); None where nothing tells.
         self.progress: Any = None
-        self.context = Context(
-            gateway=gateway, run=run, action=work.action, scope=CallScope(dict(work.records)), task=task.name,
-            attempt=work.attempt, own_group=work.group, custom=work.custom, is_async=task.is_async,
-        )  # fmt: skip
         #: The `contextvars.Context` in which everything of the body runs.
         self.variables: contextvars.Context = contextvars.Context()
         self.variables.run(self._enter)
+
+    @property
+    def context(self) -> Context:
+        """What its calls, and whoever asks, know of it; made when first asked for, by whichever thread."""
+        if self._context is None:
+            work = self.work
+            with _making:
+                if self._context is None:
+                    self._context = Context(
+                        gateway=self._gateway, run=self.run, action=work.action, scope=CallScope(dict(work.records)),
+                        task=self.task.name, attempt=work.attempt, own_group=work.group, custom=work.custom,
+                        is_async=self.task.is_async,
+                    )  # fmt: skip
+            if self.outcome is not None:  # by what it has left behind
+                self._context.scope.attachments["closed"] = True
+        return self._context
+
+    @property
+    def has_called(self) -> bool:
+        """Whether it has called anything so far."""
+        return self._context is not None and self._context.scope.has_called
 
     @property
     def family(self) -> Family:
@@ -217,7 +239,7 @@ class Body:
             base = taken.state
         if base is not None:
             self.place = Place(base, self.lane.computes_elsewhere) if self.lane is not None else Place(base)
-        ctx.enter(self.context)
+        ctx.enter(self)
         CLASSES.set(self.task.classes)
         OUTPUT.set(self.output)
         OWNER.set(weakref.ref(self))
@@ -229,16 +251,19 @@ class Body:
             self.activate()
         restore = self.begin()
         try:
-            args, kwargs = self.variables.run(self._arguments)
-            value = self.variables.run(self.task.func, *args, **kwargs)
-            if self.outlet is not None:
-                self.variables.run(self.outlet.send_all, value)
-                return self.variables.run(self._yielded, self.outlet)
-            return self.variables.run(self._returned, value)
+            return self.variables.run(self._whole)
         except BaseException as exc:
             return self.variables.run(self._raised, exc)
         finally:
             self.finish(restore)
+
+    def _whole(self) -> Outcome:
+        args, kwargs = self._arguments()
+        value = self.task.func(*args, **kwargs)
+        if self.outlet is not None:
+            self.outlet.send_all(value)
+            return self._yielded(self.outlet)
+        return self._returned(value)
 
     async def run_async(self) -> Outcome:
         """Execute an ``async def`` body on the running loop; the asyncio task must use `variables` as its context."""
@@ -260,14 +285,15 @@ class Body:
         self.started_at = time.time()
         if self.isolation is not None and self.isolation.current is not self:
             self.isolation.turn(self)
-        env = (self.lane.environment if self.lane is not None else {}) | dict(self.run.env_vars)
-        if self.task.config.env_vars:
-            env.update(self.task.config.env_vars)
+        own = self.task.config.env_vars
         # In the user's own process another attempt's may be there.
-        if self.work.attempt or (self.isolation is None and "FLYTE_ATTEMPT_NUMBER" in os.environ):
-            env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
-        if not env:
+        numbered = self.work.attempt or (self.isolation is None and "FLYTE_ATTEMPT_NUMBER" in os.environ)
+        of_lane = self.lane.environment if self.lane is not None else None
+        if not (numbered or own or of_lane or self.run.env_vars):
             return None
+        env = {**(of_lane or {}), **dict(self.run.env_vars), **(own or {})}
+        if numbered:
+            env["FLYTE_ATTEMPT_NUMBER"] = str(self.work.attempt)
         if self.isolation is None:
             return set_environment(env)
         os.environ.update(env)
@@ -279,10 +305,11 @@ class Body:
             leave_child(self.outcome is not None and self.outcome.kind == "ok")
         if restore is not None:
             restore()
-        attachments = self.context.scope.attachments
-        for close in attachments.pop("on_end", ()):
-            close()
-        attachments["closed"] = True
+        if self._context is not None:
+            attachments = self._context.scope.attachments
+            for close in attachments.pop("on_end", ()):
+                close()
+            attachments["closed"] = True
         self.leave_process()
         if self.isolation is not None and self.isolation.before_end is not None:
             self.isolation.before_end()
@@ -313,7 +340,7 @@ class Body:
         if value is None:
             return self._ended("ok", _NONE)
         try:
-            payload = dumps(value, self.context.gateway.blobs.results)
+            payload = dumps(value, self._gateway.blobs.results)
         except UnpicklableError as exc:
             raise UnpicklableError(
                 f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."
@@ -323,6 +350,8 @@ class Body:
             raise too_large(self.task, f"the result of {self.task.name}", value, inline_bytes(payload))
         if self.previews is not None and small(payload) is None:
             self.previews.put((self.work.run, self.work.action), value, payload)
+        if self.work.row is not None and type(payload) is bytes and b"\x93" not in payload:
+            return self._ended("ok", payload)  # plain: who looks makes the text of it
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 
     def _yielded(self, outlet: Outlet) -> Outcome:

@@ -58,7 +58,7 @@ class InlineExecutor:
         family.install(processes=False)
         output.install(tee=True)  # test runners replace the streams for each test
         body = Body(
-            task, run, work, self.gateway, _EventSink(self.gateway, work), ("local", os.getpid(), ""),
+            task, run, work, self.gateway, lambda: _EventSink(self.gateway, work), ("local", os.getpid(), ""),
             # A loop's waits are not seen: of an async body the computing time is taken.
             meter=Meter(time.thread_time if task.is_async else WAITS.time_outside),
         )  # fmt: skip

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
@@ -28,25 +29,40 @@ class Sink(Protocol):
         """Take one line."""
 
 
+#: Held while a sink is made.
+_making = threading.Lock()
+
+
 class Output:
-    """The open lines of one attempt, per stream."""
+    """The open lines of one attempt, per stream. Its sink is made when something is written: most bodies print nothing."""
 
-    __slots__ = ("_stands_since", "partial", "sink", "writes")
+    __slots__ = ("_make", "_sink", "_stands_since", "partial", "writes")
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink: Sink = sink
-        #: Unfinished lines, by stream.
-        self.partial: dict[str, str] = {}
+    def __init__(self, make_sink: Callable[[], Sink]) -> None:
+        self._make = make_sink
+        self._sink: Sink | None = None
+        #: Unfinished lines, by stream; None before the first one.
+        self.partial: dict[str, str] | None = None
         #: When an unfinished line was begun, or written over.
         self._stands_since = 0.0
         #: How often something was written.
         self.writes: int = 0
+
+    @property
+    def sink(self) -> Sink:
+        """Where its lines go."""
+        with _making:
+            if self._sink is None:
+                self._sink = self._make()
+            return self._sink
 
     def write(self, stream: str, text: str) -> None:
         """Take text: send whole lines, buffer the rest until its end."""
         if not text:
             return
         self.writes += 1
+        if self.partial is None:
+            self.partial = {}
         *lines, rest = (self.partial.pop(stream, "") + text).split("\n")
         now = time.time()
         for line in lines:
@@ -63,10 +79,9 @@ class Output:
 
     def close(self) -> None:
         """Let unfinished lines go."""
-        now = time.time()
         while self.partial:
             stream, text = self.partial.popitem()
-            self._line(now, stream, text)
+            self._line(time.time(), stream, text)
 
     def _line(self, now: float, stream: str, line: str) -> None:
         if "\r" in line:
@@ -79,7 +94,7 @@ class Output:
         """The unfinished line, if it was written over or has stood there that long. From any thread."""
         if self._stands_since > since:
             return ""
-        return next((_last(text) for text in list(self.partial.values()) if text.strip()), "")
+        return next((_last(text) for text in list((self.partial or {}).values()) if text.strip()), "")
 
 
 def _last(line: str) -> str:

@@ -20,6 +20,10 @@ from flyte_nb.errors import BaseRuntimeError
 CALL_SITE_DIGITS = 16
 
 
+#: How an error begins of a result that cannot be made here.
+RESULT = "the task {} succeeded, but its result"
+
+
 class TaskSpec(Protocol):
     """A task, as controllers and executors need it: `flyte_nb.core.tasks.task.Task`, or a condition's stand-in for one."""
 
@@ -99,6 +103,8 @@ class Settled:
     #: Class name in `flyte_nb.errors` that the caller gets, where it is not the error's own.
     code: str = ""
     message: str = ""
+    #: What the value is, as a sentence on it begins.
+    what: str = "the result"
 
     def result(self) -> Any:
         """The value, or its error raised. To be called in the caller's thread: unpickling may take long."""
@@ -112,8 +118,8 @@ class Settled:
                     "come.",
                 )
             if call is None:
-                return rebuilt(self.payload, "the result")
-            value = rebuilt(self.payload, "the task {} succeeded, but its result", call.task.name)
+                return rebuilt(self.payload, self.what)
+            value = rebuilt(self.payload, RESULT, call.task.name)
             if getattr(call.task, "unannotated", False) and not missing_annotations.was_said():
                 task: Any = call.task
                 named = task.interface.named(*loads(call.payload))

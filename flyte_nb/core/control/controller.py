@@ -11,7 +11,7 @@ and that comes only when nothing of the action executes any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.control.admission import Admission
@@ -21,6 +21,7 @@ from flyte_nb.core.control.flight import ActionInFlight, Cache, Deliver, Ticket
 from flyte_nb.core.control.questions import Home
 from flyte_nb.core.control.reporter import Reporter
 from flyte_nb.core.control.retained import Retains
+from flyte_nb.core.control.rows import Batches, Rows
 from flyte_nb.core.control.work import Clock, Executor, Outcome, Records, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
@@ -56,6 +57,8 @@ class Controller:
         self.children: dict[tuple[str, str], dict[str, ActionInFlight]] = {}
         self.reporter: Reporter = Reporter(emit, clock)
         self.admission: Admission = Admission(self._execute)
+        #: Actions that are no flights of their own.
+        self.batches: Batches = Batches(self)
 
     def __repr__(self) -> str:
         parked = sum(flight.paused is not None for flight in self.flights.values())
@@ -93,11 +96,18 @@ class Controller:
             ticket.flight.deliver = None
             self.cancel(ticket.flight, reason)
 
-    def drop_all(self, tickets: list[Ticket], reason: str, then: Callable[[], None]) -> None:
-        """Cancel the actions of several tickets; `then` is called when nothing of them executes any more."""
+    def drop_all(
+        self, tickets: list[Ticket], reason: str, then: Callable[[], None], batches: Iterable[Rows] = ()
+    ) -> None:
+        """Cancel the actions of several tickets, and rows; `then` is called when nothing of them executes any more."""
         for ticket in tickets:
             self.drop(ticket, reason)
-        going = [ticket.flight for ticket in tickets if ticket.flight and not ticket.flight.ended]
+        for rows in batches:
+            self.batches.drop(rows, reason)
+        going: list[ActionInFlight | Rows] = [
+            ticket.flight for ticket in tickets if ticket.flight and not ticket.flight.ended
+        ]
+        going += [rows for rows in batches if rows.left]
         left = len(going)
 
         def one_ended() -> None:
@@ -121,12 +131,7 @@ class Controller:
             flight.settle(Settled("ok", call, record))
             return flight
         self.reporter.queued(flight)
-        key = (call.run.name, call.parent)
-        self.flights[call.run.name, call.name] = flight
-        siblings = self.children.get(key)
-        if siblings is None:
-            siblings = self.children[key] = {}
-        siblings[call.name] = flight
+        self._register(flight)
         if isinstance(record, ResumePoint):  # a failed child of a parent that is executed again
             flight.seq, flight.attempt, error, flight.losses = record
             self.reporter.noted(flight, Phase.QUEUED, "")
@@ -142,13 +147,28 @@ class Controller:
         self._begin(flight)
         return flight
 
+    def adopt(self, call: Call, deliver: Deliver) -> tuple[ActionInFlight, Work, Callable[[Outcome], None]]:
+        """Drive an action whose first attempt is under way: it was a row. What the executor needs of it comes with it."""
+        flight = ActionInFlight(call, deliver)
+        self._register(flight)
+        work = flight.work = self._work(flight, ())
+        flight.attempt = 1
+        return flight, work, lambda outcome: self._attempt_ended(flight, outcome)
+
+    def _register(self, flight: ActionInFlight) -> None:
+        call = flight.call
+        self.flights[call.run.name, call.name] = flight
+        siblings = self.children.get((call.run.name, call.parent))
+        if siblings is None:
+            siblings = self.children[call.run.name, call.parent] = {}
+        siblings[call.name] = flight
+
     def resubmit(self, call: Call, deliver: Deliver, *, point: ResumePoint) -> ActionInFlight:
         """Execute an ended action again, under its name, from `point` on; `deliver` is called once with how it was settled."""
         call.stream = None  # who iterated over it has gone
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
-        self.flights[call.run.name, call.name] = flight
-        self.children.setdefault((call.run.name, call.parent), {})[call.name] = flight
+        self._register(flight)
         self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
         self._begin(flight)
         return flight
@@ -208,13 +228,17 @@ class Controller:
         # Children that completed are not executed again: the attempt is given their results.
         self.home.ask(call.run, "records", (call.name, again), replay)
 
-    def _start(self, flight: ActionInFlight, records: Records) -> None:
-        call, timeout = flight.call, flight.call.task.config.timeout
-        work = flight.work = Work(
+    def _work(self, flight: ActionInFlight, records: Records) -> Work:
+        call = flight.call
+        return Work(
             call.run.name, call.name, flight.attempt, call.payload, call.label, call.group, call.custom,
-            timeout.runtime_s or 0.0, records, call.parent, call.run.on_failure,
+            call.task.config.timeout.runtime_s or 0.0, records, call.parent, call.run.on_failure,
             call.code.id if call.code is not None else "",
         )  # fmt: skip
+
+    def _start(self, flight: ActionInFlight, records: Records) -> None:
+        call, timeout = flight.call, flight.call.task.config.timeout
+        work = flight.work = self._work(flight, records)
         flight.attempt += 1
 
         def queued_too_long() -> None:
@@ -337,7 +361,7 @@ class Controller:
 
     def note(self, run: str, action: str, phase: Phase, note: str) -> None:
         """Publish what a running action does now, as its worker reports it: it waits at a breakpoint, say."""
-        flight = self.flights.get((run, action))
+        flight = self.flights.get((run, action)) or self.batches.find(run, action)
         if flight is not None and flight.work is not None and not flight.cancel_reason:
             self.reporter.noted(flight, phase, note, flight.attempt - 1)
 
@@ -396,7 +420,7 @@ class Controller:
 
     def abort(self, run: str, action: str, reason: str) -> bool:
         """Cancel from outside: the awaiting parent gets `errors.ActionAbortedError`. Returns whether it was found."""
-        flight = self.flights.get((run, action))
+        flight = self.flights.get((run, action)) or self.batches.find(run, action)
         if flight is None or flight.ended:
             return False
         flight.settle(Settled("aborted", flight.call, message=reason))
@@ -413,17 +437,19 @@ class Controller:
         ]
         for flight in orphans:
             self.cancel(flight, reason)
+        self.batches.cancel_run(run, reason, parent=parent)
         return orphans
 
     def cancel_run(self, run: str, reason: str) -> None:
         """Cancel every action of a run that is in flight here."""
+        self.batches.cancel_run(run, reason)
         for flight in self.unfinished(run):
             self.cancel(flight, reason)
 
     def is_busy(self, run: str) -> bool:
         """Whether an action of a run is in flight here."""
-        return any(name == run for name, _ in self.flights)
+        return any(name == run for name, _ in self.flights) or self.batches.is_busy(run)
 
     def unfinished(self, run: str) -> list[ActionInFlight]:
-        """Actions of a run that are in flight here."""
+        """Actions of a run that are in flight here, rows aside."""
         return [f for (name, _), f in self.flights.items() if name == run]

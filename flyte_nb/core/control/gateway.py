@@ -18,6 +18,7 @@ from flyte_nb.core.control.calls import Call, Settled
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.flight import Deliver, Ticket
 from flyte_nb.core.control.questions import Answers, Then
+from flyte_nb.core.control.rows import Rows
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.blobs import Blobs
@@ -68,9 +69,18 @@ class Gateway:
         """Cancel the action of a ticket; its result is not delivered any more."""
         self.inbox.post(self.controller.drop, ticket, reason)
 
-    def drop_all(self, tickets: list[Ticket], reason: str, then: Callable[[], None]) -> None:
-        """Cancel the actions of tickets: `Controller.drop_all`."""
-        self.inbox.post(self.controller.drop_all, tickets, reason, then)
+    def drop_all(self, tickets: list[Ticket], reason: str, then: Callable[[], None], batches: list[Rows]) -> None:
+        """Cancel the actions of tickets, and rows: `Controller.drop_all`."""
+        self.inbox.post(self.controller.drop_all, tickets, reason, then, batches)
+
+    def submit_rows(self, rows: Rows) -> None:
+        """Hand over alike calls."""
+        self.inbox.post(self.controller.batches.take, rows)
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether calls may be handed over as rows."""
+        return self.controller.batches.executor is not None
 
     async def wait(self, call: Call) -> Any:
         """Submit, and await the result.

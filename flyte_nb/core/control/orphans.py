@@ -22,7 +22,7 @@ def computing(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
     return [
         (record, action)
         for record in _open(store)
-        for action in record.actions.values()
+        for action in record.actions.unended()
         if action.phase is Phase.RUNNING
         and action.attempt is not None
         and action.attempt.worker == worker
@@ -49,19 +49,18 @@ def waiting(store: RunStore, worker: str) -> frozenset[tuple[str, str]]:
                 continue
             attempt = action.attempt if action.attempt is not None and action.attempt.ok is None else None
             began = attempt.started_at if attempt is not None else None
-            children = record.children_of(name)
             if attempt is not None and attempt.worker != worker:  # executed anew already, under the same number
-                waited = any(worker in child.owners for child in children)
+                waited = any(worker in child.owners for child in record.children_of(name))
             else:
-                waited = any(_holds_up(child, began) for child in children)
+                waited = record.awaits(name) or (began is not None and _has_got(record, name, began))
             if waited:
                 found.add((record.state.run, name))
     return frozenset(found)
 
 
-def _holds_up(child: Action, began: float | None) -> bool:
-    """Whether a parent that began then awaits this child, or has got its result."""
-    return not child.phase.is_terminal or bool(began and child.ended_at and child.ended_at > began)
+def _has_got(record: RunRecord, name: str, began: float) -> bool:
+    """Whether an action that began then has got a result of a child."""
+    return any(child.ended_at is not None and child.ended_at > began for child in record.children_of(name))
 
 
 def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
@@ -72,7 +71,7 @@ def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
     """
     found = []
     for record in _open(store):
-        for action in record.actions.values():
+        for action in list(record.actions.objects.values()):
             if worker not in action.owners:
                 continue
             action.owners = tuple(owner for owner in action.owners if owner != worker)
@@ -86,7 +85,7 @@ def close_lost(record: RunRecord, emit: Callable[[ev.Event], None], now: float) 
 
     On the controller's thread, at home. `now` is in seconds since the epoch.
     """
-    for action in list(record.actions.values()):
+    for action in list(record.actions.objects.values()):
         parent = record.actions.get(action.parent)
         if action.kind not in {"trace", "sleep", "condition"} or action.phase.is_terminal:
             continue

@@ -34,6 +34,8 @@ class Work(NamedTuple):
     on_failure: str = ""
     #: `flyte_nb.core.transport.code_versions.CodeVersion.id` of its task's code; "" where code does not travel.
     version: str = ""
+    #: Where it is one: number of the rows, and row (`flyte_nb.core.control.rows`).
+    row: tuple[int, int] | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:

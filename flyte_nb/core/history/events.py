@@ -1,9 +1,9 @@
 """Everything that can happen to a run, as small frozen facts. Runs in: everywhere.
 
-Each event has one author: `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted` the session;
-`ActionQueued`/`ActionNoted`/`ActionEnded` the controller that awaits the action (it numbers the states of one action
-with ``seq``), and `AttemptEnded`, from the worker's outcome; `AttemptStarted`/`Logged`/`Reported`/`Progressed` the worker.
-Authors race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
+Each event has one author. `RunOpened`/`RunClosed`/`RunReopened`/`RunNoted`: the session. `ActionQueued`/`ActionNoted`/
+`ActionEnded`: the controller that awaits the action; it numbers the states of one action with ``seq``, and tells of many alike
+at once with `CallsQueued`/`CallsEnded`. `AttemptEnded`: the same, from the worker's outcome. `AttemptStarted`/`Logged`/
+`Reported`/`Progressed`: the worker. Authors race, so `flyte_nb.core.history.reducer` folds them in any order to the same state.
 """
 
 from __future__ import annotations
@@ -61,6 +61,48 @@ class ActionQueued(NamedTuple):
     kind: str = "task"
     max_attempts: int = 1
     inputs: bytes | None = None
+
+
+#: Labels of alike calls, in order; or, where inputs are plain values: the task's short name, names of its inputs, and how many
+#: of them were given.
+Labels = list[str] | tuple[str, tuple[str, ...], int]
+
+
+class CallsQueued(NamedTuple):
+    """Alike calls were made, one after another: an `ActionQueued` of each."""
+
+    run: str
+    #: Unique within the run.
+    batch: int
+    parent: str
+    task: str
+    group: str
+    at: float
+    max_attempts: int
+    #: Names of the actions, 8 bytes each; as text they are in hexadecimal, and `suffix` behind it.
+    names: bytes
+    suffix: str
+    inputs: list[bytes]
+    labels: Labels
+
+
+class CallsEnded(NamedTuple):
+    """Some of them have ended, all alike at their first attempt, at one place: an `ActionEnded` of each."""
+
+    run: str
+    batch: int
+    phase: Phase
+    at: float
+    #: Which ones (32 bits each); when each attempt began and ended (doubles), and its slot time (floats).
+    rows: bytes
+    started: bytes
+    ended: bytes
+    busy: bytes
+    outputs: list[bytes | None]
+    #: Texts of results that are not plain values, by their place here.
+    previews: dict[int, str]
+    #: Worker, process and slot.
+    location: tuple[str, int, str] = ("", 0, "")
 
 
 class ActionNoted(NamedTuple):
@@ -157,5 +199,5 @@ class Reported(NamedTuple):
 
 Event = (
     RunOpened | RunClosed | RunReopened | RunNoted | ActionQueued | ActionNoted | ActionEnded
-    | AttemptStarted | AttemptEnded | Logged | Reported | Progressed
+    | AttemptStarted | AttemptEnded | Logged | Reported | Progressed | CallsQueued | CallsEnded
 )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, Phase, RunState
+from flyte_nb.core.history.columns import Actions, Columns, Group, Names
+from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Phase, RunState
 from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.reducer import fold
 
@@ -28,44 +30,18 @@ MAX_FORGOTTEN = 10_000
 MAX_REPORT = 2_000_000
 
 
-class Group:
-    """Children of one parent that belong together: a ``flyte.map``, a ``flyte.group``, or calls of one task."""
-
-    __slots__ = ("counts", "key", "label", "members", "named", "parent", "phases", "task")
-
-    def __init__(self, key: str, parent: str, label: str, task: str, named: bool) -> None:
-        #: Stable identity within its run.
-        self.key: str = key
-        #: Name of the parent action.
-        self.parent: str = parent
-        #: The group's name, or the task's where no group was named.
-        self.label: str = label
-        #: Task of its first member.
-        self.task: str = task
-        #: Whether the user named it (``flyte.group``, ``flyte.map``).
-        self.named: bool = named
-        #: Action names, in order of arrival.
-        self.members: list[str] = []
-        #: One byte per member: `Phase.code`.
-        self.phases: bytearray = bytearray()
-        #: How many members are in each phase, by code.
-        self.counts: list[int] = [0] * len(PHASES)
-
-    def count(self, *phases: Phase) -> int:
-        """How many members are in one of these phases."""
-        return sum(self.counts[phase.code] for phase in phases)
-
-
 class Changes:
     """What changed in one run since its subscriber, a view, last emptied this. Each subscriber has its own."""
 
-    __slots__ = ("actions", "groups", "logs", "reports", "run")
+    __slots__ = ("actions", "groups", "logs", "reports", "rows", "run")
 
     def __init__(self) -> None:
         #: Whether the run itself changed.
         self.run: bool = True
         #: Names of changed actions.
         self.actions: set[str] = set()
+        #: Changed actions that are rows.
+        self.rows: dict[Columns, set[int]] = {}
         #: Keys of groups whose tally changed.
         self.groups: set[str] = set()
         #: Lines printed since then.
@@ -80,9 +56,11 @@ class RunRecord:
     def __init__(self, state: RunState) -> None:
         self.state: RunState = state
         #: By name, in order of arrival; includes actions not yet announced by their controller (number -1).
-        self.actions: dict[str, Action] = {}
+        self.actions = Actions()
         #: Names by number: ``numbered[17]`` is the name of ``a17``.
-        self.numbered: list[str] = []
+        self.numbered = Names()
+        #: By `CallsQueued.batch`.
+        self.columns: dict[int, Columns] = {}
         #: By `Group.key`, in order of first member.
         self.groups: dict[str, Group] = {}
         #: Names of children by parent's name, as group keys in order.
@@ -99,14 +77,10 @@ class RunRecord:
 
     def measure(self) -> None:
         """Estimate what the run takes in memory."""
-        lines = self.logs.total - self.logs.hidden
-        size = (
-            ACTION_BYTES * len(self.actions)
-            + LINE_BYTES * lines
-            + self.logs.chars
-            + sum(map(len, self.reports.values()))
-        )
-        for action in self.actions.values():
+        size = ACTION_BYTES * len(self.actions.objects) + self.logs.chars + sum(map(len, self.reports.values()))
+        size += LINE_BYTES * (self.logs.total - self.logs.hidden)
+        size += sum(columns.nbytes() + ACTION_BYTES * len(columns.objects) for columns in self.columns.values())
+        for action in self.actions.objects.values():
             size += len(action.inputs or b"") + len(action.output or b"")
             if action.error is not None:
                 size += len(action.error.message) + len(action.error.record or b"")
@@ -139,11 +113,19 @@ class RunRecord:
 
     def group_of(self, name: str) -> tuple[Group, int] | None:
         """The group of an action and its index among the members; None for a root."""
-        return self._positions.get(name)
+        found = self._positions.get(name)
+        if found is None and (row := self.actions.row(name) if name not in self.actions.objects else None) is not None:
+            found = row.columns.group, row.columns.offset + row.row
+        return found
 
     def children_of(self, name: str) -> list[Action]:
         """Children of an action, group by group, each in order of arrival."""
         return [self.actions[m] for key in self.children.get(name, ()) for m in self.groups[key].members]
+
+    def awaits(self, name: str) -> bool:
+        """Whether a child of an action has not ended."""
+        groups = [self.groups[key] for key in self.children.get(name, ())]
+        return any(len(group.members) > sum(group.counts[code] for code in TERMINAL_CODES) for group in groups)
 
     def count(self, *phases: Phase) -> int:
         """How many actions (the root aside) are in one of these phases."""
@@ -158,11 +140,26 @@ class RunRecord:
     def apply(self, event: ev.Event) -> None:
         """Fold one event about an action's state."""
         name: str = event.action  # type: ignore[union-attr]
-        action = self.actions.get(name)
+        objects = self.actions.objects
+        action = objects.get(name)
+        if action is None and self.columns and type(event) is not ev.ActionQueued:
+            action = self._promote(name)
         if action is None:
-            action = self.actions[name] = fold(None, event)
+            action = objects[name] = fold(None, event)
         else:
             fold(action, event)
+        self._changed(action, event)
+
+    def _promote(self, name: str) -> Action | None:
+        """The action of a row, as an object; None if it is no row's."""
+        row = self.actions.row(name)
+        if row is None:
+            return None
+        self._positions[name] = (row.columns.group, row.columns.offset + row.row)
+        return row.columns.own(row.row)
+
+    def _changed(self, action: Action, event: ev.Event) -> None:
+        name = action.name
         position = self._positions.get(name)
         if position is not None:
             group, index = position
@@ -184,13 +181,64 @@ class RunRecord:
             if position is not None:
                 changes.groups.add(position[0].key)
 
-    def _join(self, action: Action) -> tuple[Group, int]:
-        key = f"{action.parent}/{'g:' + action.group if action.group else 't:' + action.task}"
+    def queue_calls(self, event: ev.CallsQueued) -> None:
+        """Take in alike calls, as columns."""
+        group = self._group(event.parent, event.group, event.task)
+        columns = Columns(event, len(self.numbered), group, len(group.members))
+        n = len(columns)
+        self.columns[event.batch] = columns
+        for names in (self.numbered, group.members):
+            names.add(columns)
+        self.actions.add(columns)
+        group.phases.extend(bytes([Phase.QUEUED.code]) * n)
+        group.counts[Phase.QUEUED.code] += n
+        for changes in self.subscribers:
+            changes.rows.setdefault(columns, set()).update(range(n))
+            changes.groups.add(group.key)
+
+    def end_calls(self, event: ev.CallsEnded) -> None:
+        """Take in how some of them ended."""
+        columns = self.columns.get(event.batch)
+        if columns is None:
+            return
+        rows, group, code = columns.end(event), columns.group, event.phase.code
+        if 4 * len(rows) != len(event.rows):
+            for at, row in enumerate(array("I", event.rows)):
+                if row in columns.objects:
+                    self.apply(columns.event_of(event, at))
+        if not rows:
+            return
+        low, n = columns.offset + rows[0], len(rows)
+        if rows[-1] - rows[0] + 1 == n:
+            group.phases[low : low + n] = bytes([code]) * n
+        else:
+            for row in rows:
+                group.phases[columns.offset + row] = code
+        group.counts[Phase.QUEUED.code] -= n
+        group.counts[code] += n
+        for changes in self.subscribers:
+            changes.rows.setdefault(columns, set()).update(rows)
+            changes.groups.add(group.key)
+
+    def last_end(self, group: Group) -> float:
+        """When the last member of a group ended that has; 0 if none has."""
+        parts = group.members.columns()
+        lone = [self.actions[name] for name in group.members.lone()]
+        for columns in parts:
+            lone += columns.objects.values()
+        ends = [action.ended_at or 0.0 for action in lone]
+        return max(*ends, *[columns.last_end for columns in parts], 0.0, 0.0)
+
+    def _group(self, parent: str, name: str, task: str) -> Group:
+        key = f"{parent}/{'g:' + name if name else 't:' + task}"
         group = self.groups.get(key)
         if group is None:
-            group = Group(key, action.parent, action.group or action.task, action.task, bool(action.group))
-            self.groups[key] = group
-            self.children.setdefault(action.parent, []).append(key)
+            group = self.groups[key] = Group(key, parent, name or task, task, bool(name))
+            self.children.setdefault(parent, []).append(key)
+        return group
+
+    def _join(self, action: Action) -> tuple[Group, int]:
+        group = self._group(action.parent, action.group, action.task)
         position = self._positions[action.name] = (group, len(group.members))
         group.members.append(action.name)
         code = action.phase.code
@@ -239,6 +287,10 @@ class RunStore:
             record.reports[key] = event.html[:MAX_REPORT]  # type: ignore[union-attr]
             for changes in record.subscribers:
                 changes.reports.add(key)
+        elif kind is ev.CallsQueued:
+            record.queue_calls(event)  # type: ignore[arg-type]
+        elif kind is ev.CallsEnded:
+            record.end_calls(event)  # type: ignore[arg-type]
         elif kind is ev.RunNoted:
             record.update(note=event.note)  # type: ignore[union-attr]
         elif kind is ev.RunClosed:

@@ -49,7 +49,7 @@ VALUES = "history-1"
 #: Kinds of events by code, which is their place here: a new kind comes last, and new fields of a kind have defaults.
 _KINDS: tuple[Any, ...] = (
     ev.RunOpened, ev.RunClosed, ev.RunReopened, ev.RunNoted, ev.ActionQueued, ev.ActionNoted, ev.ActionEnded,
-    ev.AttemptStarted, ev.AttemptEnded, ev.Logged, ev.Reported, ev.Progressed,
+    ev.AttemptStarted, ev.AttemptEnded, ev.Logged, ev.Reported, ev.Progressed, ev.CallsQueued, ev.CallsEnded,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS)}
 _ENDED = _CODES[ev.ActionEnded]

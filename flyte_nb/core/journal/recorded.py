@@ -43,8 +43,10 @@ def write(db: Any, found: Recorded, events: list[ev.Event]) -> int:
     queued = done = 0
     for event in events:
         kind = type(event)
-        if kind is ev.ActionQueued:
-            queued += event.kind != "root"  # type: ignore[union-attr]
+        if kind is ev.CallsEnded:
+            done += event.phase.is_success * len(event.outputs)  # type: ignore[union-attr]
+        elif kind is ev.ActionQueued or kind is ev.CallsQueued:
+            queued += len(event.inputs) if kind is ev.CallsQueued else event.kind != "root"  # type: ignore[union-attr, arg-type]
             if event.task not in found.tasks:  # type: ignore[union-attr]
                 _version(db, found, event.task)  # type: ignore[union-attr]
         elif kind is ev.ActionEnded:

@@ -200,6 +200,8 @@ class Past:
                 record.changed_tasks = frozenset(task for task in then if now[task] and now[task] != then[task])
                 changed += record.changed_tasks
                 for action in list(record.actions.values()):
+                    if any(data is not None and rebind.has_globals(data) for data in (action.inputs, action.output)):
+                        action = record.actions.own(action.name)  # noqa: PLW2901 - what it holds changes
                     self._rebind(name, action)
                     if action.parent in ("", ROOT) and action.inputs is not None and rebind.has_globals(action.inputs):
                         # What a retry may begin with. (Where it cannot be opened here, the call says so.)
@@ -248,8 +250,8 @@ def _ends(record: RunRecord, run: PastRun) -> list[ev.Event]:
     """How what was under way ends when its kernel does."""
     error = ErrorNote("system", "CutOffError", f"{run.cut_off_text}: its kernel ended before it did")
     ends: list[ev.Event] = []
-    for action in record.actions.values():
-        if not action.phase.is_terminal and action.number >= 0:
+    for action in record.actions.unended():
+        if action.number >= 0:
             began = action.started_at is not None and action.name != ROOT
             phase = Phase.ABANDONED if began else Phase.ABORTED
             ends.append(ev.ActionEnded(run.name, action.name, action.next_seq, phase, run.seen, error))

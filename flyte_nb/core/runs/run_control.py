@@ -23,10 +23,11 @@ from flyte_nb.core.streams.inlet import Inlet, read_all
 from flyte_nb.core.streams.stream import Reading
 from flyte_nb.core.streams.stream_task import StreamTask
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, label_of
+from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
+from flyte_nb.core.values.describe import label_of
 
 #: Looks (20 ms apart) at a run whose root has ended after which a step that still seems to run was lost with its process.
 LOST_STEPS_AFTER = 15
@@ -322,7 +323,7 @@ class CellRunControl(RunControl):
         record = self.record
         if record is None or record.state.ended_at is not None or self._retrying:
             return
-        if self.engine.controller.unfinished(self.name) or self.engine.is_open(self.name):
+        if self.engine.controller.is_busy(self.name) or self.engine.is_open(self.name):
             self.engine.gateway.loop.call_later(0.02, self.close_when_quiet, looks + 1)
             return
         retry.close_cell(self.engine, record)

@@ -19,10 +19,10 @@ from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote, Phase
 from flyte_nb.core.settings import validate
 from flyte_nb.core.steps.step import Step
 from flyte_nb.core.tasks.context import Context, current, using
-from flyte_nb.core.tasks.prepare import inputs_key, label_of, name_call
+from flyte_nb.core.tasks.prepare import inputs_key, name_call
 from flyte_nb.core.transport.payload import Payload, dumps, loads, small
 from flyte_nb.core.values import code_hash
-from flyte_nb.core.values.describe import brief
+from flyte_nb.core.values.describe import brief, label_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Largest result that is recorded, in bytes; a call with a larger one is executed again.

@@ -11,7 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 from flyte_nb.core.streams.inlet import Inlet
 from flyte_nb.core.streams.outlet import TURN_S
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.tasks.prepare import label_of, prepare
+from flyte_nb.core.tasks.prepare import prepare
+from flyte_nb.core.values.describe import label_of
 
 T = TypeVar("T")
 #: Seconds that `Stream.aclose` waits for the producer's clean-up.

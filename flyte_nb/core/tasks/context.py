@@ -7,50 +7,84 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import itertools
+import sys
+import threading
+from array import array
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings import validate
 from flyte_nb.core.values import redact
 
+#: Held for less than a microsecond; one for all scopes, of which each action has its own.
+_counting = threading.Lock()
+
 
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
-    __slots__ = ("_sequences", "attachments", "records", "stopped", "watch")
+    __slots__ = ("_again", "_made", "attachments", "bursts", "dropped", "records", "refused", "stopped", "watch")
 
     def __init__(self, records: dict[str, Any] | None = None) -> None:
-        self._sequences: dict[bytes, itertools.count[int]] = {}
+        #: Calls so far: each once, as a number, which takes half of what bytes do; and how often those that were made again.
+        self._made: set[int] | None = None
+        self._again: dict[int, int] = {}
         #: Results of children that completed in an earlier attempt, by action name (`flyte_nb.core.control.replay`).
         self.records: dict[str, Any] = records or {}
+        #: `flyte_nb.core.tasks.burst`: those that go on in this turn of a loop, and rows whose awaits were cancelled in it.
+        self.bursts: dict[Any, Any] = {}
+        self.dropped: dict[Any, list[int]] = {}
         #: ``ctx().data`` and the like.
         self.attachments: dict[str, Any] = {}
         #: Sees to it that no call of a cell is forgotten (`flyte_nb.kernel.cells.unawaited.UnawaitedCalls`); None in tasks.
         self.watch: Any = None
         #: Tells, once the cell was stopped, whether it refuses a call that is made now: it starts nothing but clean-up.
         self.stopped: Callable[[], bool] | None = None
+        #: The id of the asyncio task that made the latest call which was refused.
+        self.refused = 0
 
     @property
     def has_called(self) -> bool:
         """Whether anything was called so far."""
-        return bool(self._sequences)
+        return bool(self._made)
 
     def next(self, key: bytes) -> int:
         """How often this call was made so far, from 1."""
-        counter = self._sequences.get(key)
-        if counter is None:
-            counter = self._sequences.setdefault(key, itertools.count(1))
-        return next(counter)
+        number = int.from_bytes(key, sys.byteorder)
+        with _counting:
+            return self._next(number)
+
+    def _next(self, number: int) -> int:
+        if self._made is None:
+            self._made = set()
+        if number not in self._made:
+            self._made.add(number)
+            return 1
+        found = self._again[number] = self._again.get(number, 1) + 1
+        return found
+
+    def next_of(self, keys: bytes) -> list[int] | None:
+        """As `next`, of many keys of 8 bytes each; None if each was made for the first time."""
+        numbers = array("Q", keys)
+        new = set(numbers)
+        with _counting:
+            if len(new) == len(numbers) and (self._made is None or self._made.isdisjoint(new)):
+                self._made = new if self._made is None else self._made
+                self._made |= new
+                return None
+            return [self._next(number) for number in numbers]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Context:
-    """Run, action and group of the running code. Never mutated: a change is a new value set in the ContextVar."""
+    """Run, action and group of the running code. Never mutated: a change is a new value set in the ContextVar.
+
+    (Not ``frozen``: that makes it three times as slow to make.)
+    """
 
     #: How to reach the controller of this process.
     gateway: Gateway
@@ -74,22 +108,34 @@ class Context:
     is_async: bool = False
 
 
-_CURRENT: ContextVar[Context | None] = ContextVar("flyte_nb_context", default=None)
+class HasContext(Protocol):
+    """Running code that makes its context when it is asked for: most bodies never ask."""
+
+    @property
+    def context(self) -> Context:
+        """Always the same."""
+
+
+_CURRENT: ContextVar[Context | HasContext | None] = ContextVar("flyte_nb_context", default=None)
 _fallback: Callable[[], Context | None] | None = None
 
 
 def current() -> Context | None:
     """The context of the running code: that of its task, else that of the notebook cell, else None."""
-    context = _CURRENT.get()
-    if context is None and _fallback is not None:
-        return _fallback()
-    return context
+    found = _CURRENT.get()
+    if found is None:
+        return _fallback() if _fallback is not None else None
+    return found if type(found) is Context else found.context  # type: ignore[union-attr]
 
 
 def of_task() -> Context | None:
     """The context of the running task; None in a cell, and outside both."""
-    context = _CURRENT.get()
+    context = _made(_CURRENT.get())
     return context if context is not None and context.in_task else None
+
+
+def _made(found: Context | HasContext | None) -> Context | None:
+    return found if found is None or isinstance(found, Context) else found.context
 
 
 def set_fallback(provider: Callable[[], Context | None] | None) -> None:
@@ -111,10 +157,10 @@ def using(context: Context | None) -> Iterator[None]:
 
 def of(variables: contextvars.Context) -> Context | None:
     """The context of the code that runs with these variables."""
-    return variables.get(_CURRENT)
+    return _made(variables.get(_CURRENT))
 
 
-def enter(context: Context | None) -> None:
+def enter(context: Context | HasContext | None) -> None:
     """Set the context for the rest of the current `contextvars.Context`."""
     _CURRENT.set(context)
 

@@ -184,6 +184,9 @@ async def _aio(
             if settled is None:
                 await arrived.wait()
                 arrived.clear()
+            elif isinstance(settled, list):
+                for payload in settled:
+                    yield window.value(payload)
             else:
                 yield window.open(settled)
     finally:
@@ -216,6 +219,9 @@ def _results(
                 with context.gateway.blocking():
                     arrived.wait()
                 arrived.clear()
+            elif isinstance(settled, list):
+                for payload in settled:
+                    yield window.value(payload)
             else:
                 yield window.open(settled)
     finally:

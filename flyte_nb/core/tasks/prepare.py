@@ -13,7 +13,7 @@ from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
-from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
@@ -31,12 +31,9 @@ from flyte_nb.core.transport.payload import (
     loads,
     opened,
 )
-from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import brief, describe, forgotten_await, plain
+from flyte_nb.core.values.describe import describe, forgotten_await, label_of
 from flyte_nb.core.values.value_hash import content_hash
 
-#: Longest label, in characters: one row of a view.
-LABEL_CHARS = 100
 #: What a call gets that a stopped cell makes, or has made and not begun.
 STOPPED = "the cell was stopped: it starts nothing more"
 #: Digits of an action's name that identify the version of its code.
@@ -88,6 +85,21 @@ def prepare(
         context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound),
         code=code if code is not None else code_of(context.gateway, task),
     )  # fmt: skip
+
+
+async def refuse_if_stopped(scope: CallScope) -> None:
+    """Refuse a call of a cell that was stopped. Code that catches that and calls again must not keep the loop to itself.
+
+    Raises:
+        asyncio.CancelledError: It was.
+    """
+    if scope.stopped is None or not scope.stopped():
+        return
+    caller = id(asyncio.current_task())
+    again, scope.refused = scope.refused == caller, caller
+    if again:
+        await asyncio.sleep(0)
+    raise asyncio.CancelledError(STOPPED) from None
 
 
 def call_payload(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs) -> Payload:
@@ -196,30 +208,6 @@ def name_call(context: Context, identity: str, key: bytes, group: str) -> str:
     if nth > 1:
         base.update(b"\0%d" % nth)
     return base.hexdigest() + code[:CODE_DIGITS]
-
-
-def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tuple[str, ...] = ()) -> str:
-    """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code.
-
-    `names` are those of positional arguments: what goes by a secret's name is masked, since labels are kept in notebooks.
-    """
-    args, kwargs = bound
-    if len(args) == 1 and not kwargs and type(args[0]) is int:
-        return f"{name}({args[0]})"  # the commonest call, a map over numbers
-    parts = [_shown(names[i] if i < len(names) else "", value) for i, value in enumerate(args[:6])]
-    parts += [f"{key}={_shown(key, value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]
-    if len(args) + len(kwargs) > 6:
-        parts.append("...")
-    text = ", ".join(parts)
-    if "'" in text or '"' in text:  # else nothing in it is a text
-        text = redact.scrub_code(text, ())
-    if len(text) > LABEL_CHARS:
-        text = text[: LABEL_CHARS - 3] + "..."
-    return f"{name}({text if text.isprintable() else plain(text)})"
-
-
-def _shown(name: str, value: object) -> str:
-    return redact.MASK if name and redact.hides(name, value) else brief(value)
 
 
 def _which_argument(task: CallableTask, bound: tuple[tuple[Any, ...], dict[str, Any]], exc: UnpicklableError) -> str:

@@ -25,10 +25,11 @@ from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
+from flyte_nb.core.tasks.alike import Burst
 from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
-from flyte_nb.core.tasks.prepare import STOPPED, prepare
+from flyte_nb.core.tasks.prepare import prepare, refuse_if_stopped
 from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
@@ -155,8 +156,8 @@ class Task(TaskTemplate[P, R_co]):
         __tracebackhide__ = True
         watch = scope.watch
         made = watch.begun(token)
-        if scope.stopped is not None and scope.stopped():  # as do thousands of its siblings
-            raise asyncio.CancelledError(STOPPED) from None
+        if scope.stopped is not None:  # as are thousands of its siblings
+            await refuse_if_stopped(scope)
         try:
             return await self._submit(args, kwargs)
         except Exception as exc:
@@ -171,6 +172,15 @@ class Task(TaskTemplate[P, R_co]):
             return await self.aio(*args, **kwargs)
         if context.trace:
             raise inside_trace(self, context)
+        if context.scope.stopped is not None:
+            await refuse_if_stopped(context.scope)
+        if context.gateway.takes_rows and not kwargs:
+            bursts = context.scope.bursts
+            burst = bursts.get((self, context))
+            if burst is None:
+                bursts[self, context] = Burst(context, self, asyncio.get_running_loop())
+            elif (call := burst.call(args)) is not None:
+                return await call.wait(context)
         return await context.gateway.wait(prepare(context, self, args, kwargs))
 
     @overload

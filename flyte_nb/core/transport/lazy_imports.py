@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_nb.core.values.user_code import OURS, is_user_code, is_user_file
+from flyte_nb.core.values.user_code import OURS, is_user_code, is_user_file, library_folders
 
 #: Files that are watched for one task: beyond, a program is a library.
 MAX_FILES = 200
@@ -213,6 +213,7 @@ class _Finder:
         """Look where the caller does from now on; forget modules that are not what it would import now."""
         self.path = imports.path
         if self not in sys.meta_path:
+            library_folders()  # which imports a module where `sysconfig` is new, and would ask us (Python 3.13.0)
             sys.meta_path.insert(0, self)
         if (
             any(_stamp(origin) != stamp for origin, stamp in self.imported.values())

@@ -26,7 +26,7 @@ BLOB_BYTES = 256 * 1024
 #: A payload of at most this many bytes is kept with its action and travels in its events; a larger one stays where it was made.
 SMALL_BYTES = 64 * 1024
 #: Types that the C pickler copies exactly, with nothing of the notebook inside.
-_PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 
 
 class Packed(NamedTuple):
@@ -54,12 +54,12 @@ class RebuildError(SerializationError):
 def is_plain(value: object, depth: int = 3) -> bool:
     """Whether the C pickler alone may serialize it: plain values, in a few short containers at most."""
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in PLAIN:
         return True
     if not depth or (kind is not tuple and kind is not list and kind is not dict) or len(value) > 32:  # type: ignore[arg-type]
         return False
     for part in value:  # type: ignore[attr-defined]
-        if type(part) not in _PLAIN and not is_plain(part, depth - 1):
+        if type(part) not in PLAIN and not is_plain(part, depth - 1):
             return False
     return kind is not dict or is_plain(list(value.values()), depth)  # type: ignore[attr-defined]
 
@@ -68,7 +68,7 @@ def dumps_call(bound: tuple[tuple[Any, ...], dict[str, Any]], blobs: Blobs | Res
     """As `dumps`, for a call's arguments; quick for the commonest ones, a few plain values."""
     if not bound[1]:
         for value in bound[0]:
-            if type(value) not in _PLAIN:
+            if type(value) not in PLAIN:
                 break
         else:
             return _apart(pickle.dumps(bound, 5), blobs)

@@ -22,6 +22,8 @@ from flyte_nb.core.values.bounded import TooLongError, call_within
 
 #: Longest text of one argument in a label, in characters.
 MAX_BRIEF = 40
+#: Longest label of a call, in characters: one row of a view.
+LABEL_CHARS = 100
 #: Containers in containers that a label shows.
 MAX_DEPTH = 4
 #: Longest text of one value in a summary, in characters: a line on the screen.
@@ -99,6 +101,30 @@ def _brief_items(value: Any, limit: int, depth: int) -> str:
             break
         parts.append(text)
     return brackets[0] + ", ".join(parts) + brackets[1]
+
+
+def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tuple[str, ...] = ()) -> str:
+    """A bounded label such as ``process_chunk(3, 'data4')``; never calls user code.
+
+    `names` are those of positional arguments: what goes by a secret's name is masked, since labels are kept in notebooks.
+    """
+    args, kwargs = bound
+    if len(args) == 1 and not kwargs and type(args[0]) is int:
+        return f"{name}({args[0]})"  # the commonest call, a map over numbers
+    parts = [_shown(names[i] if i < len(names) else "", value) for i, value in enumerate(args[:6])]
+    parts += [f"{key}={_shown(key, value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]
+    if len(args) + len(kwargs) > 6:
+        parts.append("...")
+    text = ", ".join(parts)
+    if "'" in text or '"' in text:  # else nothing in it is a text
+        text = redact.scrub_code(text, ())
+    if len(text) > LABEL_CHARS:
+        text = text[: LABEL_CHARS - 3] + "..."
+    return f"{name}({text if text.isprintable() else plain(text)})"
+
+
+def _shown(name: str, value: object) -> str:
+    return redact.MASK if name and redact.hides(name, value) else brief(value)
 
 
 def type_name(value: object) -> str:
@@ -222,17 +248,23 @@ def forgotten_await(value: object) -> str:
 UNSENDABLE: dict[type, str] = {}
 
 
-def unsendable(value: object, depth: int = 4) -> str:
-    """What to write where a value of `UNSENDABLE` is given, or a container of such; "" if it is none."""
-    if type(value) in UNSENDABLE:
-        return UNSENDABLE[type(value)]
-    parts: Any = value if type(value) in (list, tuple, set, frozenset) else ()
-    if type(value) is dict:
-        parts = value.values()
-    if depth:
-        for each in itertools.islice(parts, MAX_SEARCHED):
-            if found := unsendable(each, depth - 1):
-                return found
+#: Values that are looked at for such: in each call with more than plain arguments.
+MAX_LOOKED_AT = 50
+
+
+def unsendable(value: object) -> str:
+    """What to write where a value of `UNSENDABLE` is given, or a container of such; "" if none is found."""
+    left: list[Any] = [value]
+    for _ in range(MAX_LOOKED_AT):
+        if not left:
+            return ""
+        each = left.pop()
+        if (kind := type(each)) in UNSENDABLE:
+            return UNSENDABLE[kind]
+        if kind is list or kind is tuple or kind is set or kind is frozenset:
+            left.extend(itertools.islice(each, MAX_LOOKED_AT))
+        elif kind is dict:
+            left.extend(itertools.islice(each.values(), MAX_LOOKED_AT))
     return ""
 
 

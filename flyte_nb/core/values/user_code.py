@@ -24,7 +24,8 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 @functools.lru_cache(maxsize=1)
-def _library_folders() -> tuple[str, ...]:
+def library_folders() -> tuple[str, ...]:
+    """Where Python and what is installed lie, each with a slash at its end."""
     folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders |= {os.path.dirname(os.__file__), os.path.join(sys.base_prefix, "DLLs")}  # noqa: PTH118, PTH120 - as written
     try:
@@ -50,7 +51,7 @@ def library_path(filename: str) -> str | None:
         _, found, rest = filename.rpartition(f"/{folder}/")
         if found:
             return rest
-    below = next((filename[len(folder) :] for folder in _library_folders() if filename.startswith(folder)), None)
+    below = next((filename[len(folder) :] for folder in library_folders() if filename.startswith(folder)), None)
     return below if below is not None else _below_target(filename)
 
 

@@ -7,6 +7,7 @@ no dashboard unless asked for. Workers ignore SIGINT (the stop button reaches th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -123,17 +124,23 @@ def needs_callers_loop(target: Any) -> bool:
     )
 
 
+async def _connected(address: str | None, **options: Any) -> Any:
+    client = distributed.Client(address, asynchronous=True, set_as_default=False, **options)
+    try:
+        return await asyncio.wait_for(client, CONNECT_TIMEOUT)
+    except BaseException:
+        with contextlib.suppress(Exception):  # else Python complains of it, in the middle of something else
+            await client.close(timeout=1)
+        raise
+
+
 async def _attach(address: str | None, security: Any, scheduler_file: str | None, what: str) -> ClusterHandle:
     try:
         with warnings.catch_warnings():  # `flyte_nb.engine.clusters.welcome` compares versions
             warnings.simplefilter("ignore", VersionMismatchWarning)
-            client = await asyncio.wait_for(
-                distributed.Client(
-                    address, asynchronous=True, set_as_default=False, security=security, scheduler_file=scheduler_file,
-                    timeout=CONNECT_TIMEOUT - 1,
-                ),
-                CONNECT_TIMEOUT,
-            )  # fmt: skip
+            client = await _connected(
+                address, security=security, scheduler_file=scheduler_file, timeout=CONNECT_TIMEOUT - 1
+            )
     except TypeError as exc:  # Dask's answer to tls:// without credentials
         if what.startswith("gateway://"):
             raise NoClusterError(_GATEWAY.format(what)) from exc

@@ -29,6 +29,7 @@ from multiprocessing import (
     spawn,
     util,
 )
+from multiprocessing.connection import wait
 from typing import Any
 
 from flyte_nb.core.transport.process_folder import session_folder
@@ -42,9 +43,10 @@ BEFORE_SPAWN = {
 }  # fmt: skip
 #: Beginnings of the names of variables that are read as a process starts, or as it imports what the source has imported.
 EARLY = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "OMP_", "MKL_", "OPENBLAS_", "NUMPY_", "NPY_", "DASK_")
-#: How the source begins: deaf to the stop button; with the modules that workers use, which are not collected again.
+#: How the source begins: deaf to the stop button; with the modules that workers use, which are not collected again. Where no
+#: process can be made it goes on: its end would be taken for that of all its forks.
 BEGIN = """\
-import signal, sys
+import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.path[:] = {path!r}
 from multiprocessing import forkserver
@@ -53,6 +55,16 @@ for name in {modules!r}:
 import gc
 gc.collect()
 gc.freeze()
+plain = os.fork
+def fork():
+    try:
+        number = plain()
+    except OSError:
+        return -1
+    if not number:
+        os.fork = plain
+    return number
+os.fork = fork
 forkserver.main({listener}, {alive}, [])
 """
 #: As multiprocessing calls a process that it has spawned.
@@ -180,6 +192,31 @@ class _ForkedPopen(popen_forkserver.Popen):
         with open(writer, "wb") as file:  # noqa: PTH123 - a descriptor
             file.write(data.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
+        if self.pid < 0:
+            self.finalizer()
+            raise OSError("no more processes")
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """As the base class; a fork outlives its source."""
+        timeout = 0 if flag == os.WNOHANG else None
+        if self.returncode is None and wait([self.sentinel], timeout):
+            try:
+                self.returncode = forkserver.read_signed(self.sentinel)
+            except (OSError, EOFError):
+                self.returncode = 255 if _ended(self.pid, timeout) else None
+        return self.returncode
+
+
+def _ended(process: int, timeout: float | None) -> bool:
+    """Whether a process that is no child of this one has ended, within so many seconds."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except (AttributeError, OSError):
+        return True
+    try:
+        return bool(wait([descriptor], timeout))
+    finally:
+        os.close(descriptor)
 
 
 class WorkerProcess(context.SpawnProcess):

@@ -251,7 +251,7 @@ def _running_on(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
         (record, action)
         for record in store.runs.values()
         if record.state.ended_at is None
-        for action in record.actions.values()
+        for action in record.actions.unended()
         if action.attempt is not None
         and action.attempt.worker == worker
         and action.attempt.ok is None

@@ -22,8 +22,9 @@ from flyte_nb.core.transport.code_versions import CodeVersion, CodeVersions
 from flyte_nb.core.transport.payload import Packed, Payload, UnpicklableError
 from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lane_pool import LanePool
-from flyte_nb.engine.dispatch.lanes import QueuedAttempt
+from flyte_nb.engine.dispatch.lanes import QueuedAttempt, Slice
 from flyte_nb.engine.dispatch.network import Network
+from flyte_nb.engine.dispatch.rows import RowDispatch
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.dispatch.watch import Watch
@@ -40,13 +41,14 @@ class DaskExecutor:
         self._fetcher = fetcher
         self._shipments = Shipments(network.send)
         self._unsettled = Unsettled(fetcher, self._shipments)
-        self.watch: Watch = Watch(network, self._unsettled)
-        self.losses: Losses = Losses(network, self._unsettled, self.watch.verdict)
+        self.watch = Watch(network, self._unsettled)
+        self._groups = LaneGroups()
+        self.rows = RowDispatch(network, self._unsettled, self._shipments, self._groups)
+        self.losses = Losses(network, self._unsettled, self.watch.verdict, self.rows.salvage)
         #: Attempts that are off the queues and not ended yet: `withdraw`.
         self._withdrawn: set[Key] = set()
-        self._groups = LaneGroups()
         self.groups = self._groups.by_name
-        self.pool: LanePool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled)
+        self.pool = LanePool(network, self._groups, self._shipments, self.losses, self._unsettled, self.rows)
         self.pool.on_sent = self.watch.expect_sent
         #: Called with (run, action) when an attempt with a ``max_queued_time`` begins.
         self.on_began: Callable[[str, str], None] = lambda _run, _action: None
@@ -104,11 +106,9 @@ class DaskExecutor:
     def withdraw(self, run: str) -> None:
         """Take what is queued of a run off the queues at once: all of it is about to be cancelled, one by one."""
         for group in self.groups.values():
-            own = [attempt for attempt in group.queue if attempt.work.run == run]
+            own = [item for item in group.queue if not isinstance(item, Slice) and item.work.run == run]
             if own:
-                others = [attempt for attempt in group.queue if attempt.work.run != run]
-                group.queue.clear()
-                group.queue.extend(others)
+                group.queue.replace([item for item in group.queue if isinstance(item, Slice) or item.work.run != run])
                 self._withdrawn.update(attempt.work.key for attempt in own)
 
     # -- reports of hosts -----------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class DaskExecutor:
         if lane is None:
             self._network.send(address, ("close", lane_id))
             return
-        if lane.opened and lane.attempts:  # Dask runs it again elsewhere: its worker was lost
+        if lane.opened and lane.load:  # Dask runs it again elsewhere: its worker was lost
             self.losses.record(lane.address, [lane])
             self.pool.lose_attempts(lane)
             if address == self._network.own_address:
@@ -194,6 +194,7 @@ class DaskExecutor:
 
     def give_up(self, error: ErrorNote) -> None:
         """End every attempt with `error`; lanes stay."""
+        self.rows.all_alone()
         for group in self.groups.values():
             group.queue.clear()
         self._withdrawn.clear()

@@ -23,6 +23,7 @@ from flyte_nb.engine.dispatch.lanes import (
     Lane,
     LaneGroup,
     QueuedAttempt,
+    Slice,
     lanes_missing,
     next_bundle,
     replicas_of,
@@ -30,8 +31,9 @@ from flyte_nb.engine.dispatch.lanes import (
 )
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.placement import Placement
+from flyte_nb.engine.dispatch.rows import RowDispatch, bundle_of
 from flyte_nb.engine.dispatch.settling import Losses, Unsettled
-from flyte_nb.engine.dispatch.shipments import Shipments
+from flyte_nb.engine.dispatch.shipments import Shipment, Shipments
 from flyte_nb.engine.links.link import spawn
 from flyte_nb.engine.links.wire import Key, LaneSpec, WorkerInfo
 from flyte_nb.errors import BaseRuntimeError
@@ -42,6 +44,8 @@ logger: logging.Logger = logging.getLogger("flyte")
 SWEEP_EVERY_S, REST_S = 0.2, 1.0
 #: Seconds per lane for which what lanes report is collected.
 DISPATCH_EVERY_S = 1e-5
+#: Seconds in which the link to a worker ends whose death Dask has told.
+LINK_ENDS_S = 1.0
 #: Seconds that idle lanes have to end when their owner is closed.
 CLOSE_IDLE_S = 0.5
 
@@ -50,16 +54,19 @@ class LanePool:
     """Lanes by group, and the Dask tasks that they are."""
 
     def __init__(
-        self, network: Network, groups: LaneGroups, shipments: Shipments, losses: Losses, unsettled: Unsettled
-    ) -> None:
+        self, network: Network, groups: LaneGroups, shipments: Shipments, losses: Losses, unsettled: Unsettled,
+        rows: RowDispatch,
+    ) -> None:  # fmt: skip
         self.groups: dict[str, LaneGroup] = groups.by_name
-        self.lanes: dict[str, Lane] = {}
+        self.lanes: dict[str, Lane] = rows.lanes
+        self._rows = rows
+        rows.touch = self.touch
         self._network = network
         self._recent = groups.recent
         self._shipments = shipments
         self._losses = losses
         self._unsettled = unsettled
-        self._placement = Placement(network, unsettled)
+        self._placement = Placement(network, unsettled, rows.all_alone)
         #: Called with an attempt that has a timeout, as it is sent: key, run, seconds, worker.
         self.on_sent: Callable[[Key, RunInfo, float, str], None] = lambda *_sent: None
         #: Groups to dispatch in the next tick.
@@ -106,7 +113,7 @@ class LanePool:
         own = self._network.own_address
         avoided = self._resting | ({own} if self._losses.quarantines(group) else set())
         takers = [lane for lane in group.lanes.values() if group.room(lane) > 0 and lane.address not in avoided]
-        takers.sort(key=lambda lane: (len(lane.attempts), lane.address == own))
+        takers.sort(key=lambda lane: (lane.load, lane.address == own))
         for index, lane in enumerate(takers):
             bundle = next_bundle(group, lane, len(takers) - index)
             if bundle:
@@ -114,18 +121,30 @@ class LanePool:
         if group.queue:
             self._open_missing(group)
 
-    def _send(self, lane: Lane, bundle: list[QueuedAttempt]) -> None:
+    def _send(self, lane: Lane, bundle: list[QueuedAttempt | Slice]) -> None:
         lane.used_at = time.monotonic()
-        introduced = self._introduced.setdefault(lane.address, set())
-        for attempt in bundle:
-            if attempt.run.name not in introduced:
-                introduced.add(attempt.run.name)
-                self._network.send(lane.address, ("run", attempt.run))
-            if lane.address not in attempt.shipment.at:
-                self._shipments.ship(lane.address, attempt.shipment)
+        alone = [item for item in bundle if not isinstance(item, Slice)]
+        for attempt in alone:
+            self._send_needs(lane.address, attempt.run, attempt.shipment)
             if attempt.work.max_runtime:
                 self.on_sent(attempt.work.key, attempt.run, attempt.work.max_runtime, lane.address)
-        self._network.send_now(lane.address, ("bundle", lane.id, [attempt.work for attempt in bundle]))
+        if alone:
+            self._network.send_now(lane.address, ("bundle", lane.id, [attempt.work for attempt in alone]))
+        for item in bundle:
+            if isinstance(item, Slice):
+                self._send_needs(lane.address, item.of.rows.run, item.of.shipment)
+                self._network.send_now(lane.address, ("rows", lane.id, bundle_of(item.of.rows, item.low, item.high)))
+
+    def _send_needs(self, address: str, run: RunInfo, shipment: Shipment) -> None:
+        """What a worker must have before an attempt."""
+        introduced = self._introduced.get(address)
+        if introduced is None:
+            introduced = self._introduced[address] = set()
+        if run.name not in introduced:
+            introduced.add(run.name)
+            self._network.send(address, ("run", run))
+        if address not in shipment.at:
+            self._shipments.ship(address, shipment)
 
     def introduce_again(self, run: str) -> None:
         """Send a run's `RunInfo` again with the next bundle to each worker."""
@@ -224,7 +243,13 @@ class LanePool:
             exc = getattr(future, "_state", None) and future._state.exception  # Dask's own way to it is a coroutine  # noqa: SLF001 - Dask tells a cancelled future from a lost one here only
             if type(exc).__name__ != "KilledWorker":
                 error = ErrorNote("system", type(exc).__name__, f"{exc}")
-        if future.status in {"error", "cancelled", "lost"}:
+        if future.status not in {"error", "cancelled", "lost"}:
+            return
+        if error is None and lane.attempts and lane.address in self._network.links:
+            # The scheduler may know of a dead worker before its link has ended, behind all that it reported.
+            lane.closing = True
+            asyncio.get_running_loop().call_later(LINK_ENDS_S, self.drop, lane)
+        else:
             self.drop(lane, error)
 
     def drop(self, lane: Lane, error: ErrorNote | None = None) -> None:
@@ -239,7 +264,8 @@ class LanePool:
         self.lose_attempts(lane, error)
         if not lane.opened and error is not None and not any(other.usable for other in group.lanes.values()):
             # No lane can be opened: every queued attempt ends with the reason.
-            queued = list(group.queue)
+            self._rows.all_alone(group)
+            queued = [item for item in group.queue if not isinstance(item, Slice)]
             group.queue.clear()
             self._unsettled.end(queued, "error", error)
         if group.queue:
@@ -247,6 +273,7 @@ class LanePool:
 
     def lose_attempts(self, lane: Lane, error: ErrorNote | None = None) -> None:
         """Settle the attempts of a lane as lost with it."""
+        self._rows.rows_alone(lane)
         attempts = list(lane.attempts.values())
         lane.attempts.clear()
         self._unsettled.end(attempts, "lost", error, lane.address)
@@ -298,7 +325,7 @@ class LanePool:
 
     @staticmethod
     def _is_idle(lane: Lane) -> bool:
-        return lane.usable and not lane.attempts
+        return lane.usable and not lane.load
 
     def _close(self, lane: Lane) -> None:
         lane.closing = True

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flyte_nb.core.control.rows import OPEN, Rows
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.reuse import ReusePolicy
@@ -60,6 +62,137 @@ class QueuedAttempt:
 
 
 @dataclass(slots=True, eq=False, repr=False)
+class QueuedRows:
+    """Rows that the controller handed over."""
+
+    rows: Rows
+    group: LaneGroup
+    shipment: Shipment
+    #: By row: which of `lanes` it was sent to, counted from 1; 0 while it is queued.
+    at: array[int]
+    lanes: list[Lane] = field(default_factory=list)
+
+    def number_of(self, lane: Lane | None) -> int:
+        """The number of a lane in `at`; 0 for none of these."""
+        return self.lanes.index(lane) + 1 if lane in self.lanes else 0
+
+    def at_lane(self, lane: Lane, low: int = 0, high: int | None = None) -> list[int]:
+        """Open rows that were sent to a lane."""
+        number, state = self.number_of(lane), self.rows.state
+        places = range(low, len(self.at) if high is None else high)
+        return [row for row in places if self.at[row] == number and state[row] == OPEN] if number else []
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Slice:
+    """Some rows next to each other."""
+
+    of: QueuedRows
+    low: int
+    high: int
+
+    def __len__(self) -> int:
+        return self.high - self.low
+
+    @property
+    def run(self) -> RunInfo:
+        """Of their actions."""
+        return self.of.rows.run
+
+    def send(self, lane: Lane) -> None:
+        """They go to a lane."""
+        if lane not in self.of.lanes:
+            self.of.lanes.append(lane)
+        number = self.of.number_of(lane)
+        self.of.at[self.low : self.high] = array("H", [number]) * len(self)
+        lane.slices.append(self)
+        lane.rows += len(self)
+
+
+def slices_of(of: QueuedRows, rows: Iterable[int]) -> list[Slice]:
+    """Slices of ascending rows."""
+    found: list[Slice] = []
+    for row in rows:
+        if found and found[-1].high == row:
+            found[-1].high += 1
+        else:
+            found.append(Slice(of, row, row + 1))
+    return found
+
+
+class Waiting:
+    """Attempts that wait for a lane, in order: alone, or as slices of rows."""
+
+    def __init__(self) -> None:
+        self._items: deque[QueuedAttempt | Slice] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[QueuedAttempt | Slice]:
+        return iter(self._items)
+
+    def append(self, item: QueuedAttempt | Slice) -> None:
+        """Put at the end."""
+        self._items.append(item)
+        self._count += _size(item)
+
+    def prepend(self, items: Iterable[QueuedAttempt | Slice]) -> None:
+        """Put before all others, in their order."""
+        listed = list(items)
+        self._items.extendleft(reversed(listed))
+        self._count += sum(map(_size, listed))
+
+    def take(self, most: int) -> QueuedAttempt | Slice:
+        """Take the first attempt off, or up to so many rows."""
+        first = self._items[0]
+        if isinstance(first, Slice) and len(first) > most:
+            self._count -= most
+            taken = Slice(first.of, first.low, first.low + most)
+            first.low += most
+            return taken
+        self._count -= _size(first)
+        return self._items.popleft()
+
+    def replace(self, items: Iterable[QueuedAttempt | Slice]) -> None:
+        """Have these wait instead."""
+        self._items = deque(items)
+        self._count = sum(map(_size, self._items))
+
+    def remove(self, attempt: QueuedAttempt) -> None:
+        """Take one off.
+
+        Raises:
+            ValueError: It does not wait here.
+        """
+        self._items.remove(attempt)
+        self._count -= 1
+
+    def clear(self) -> None:
+        """Take all off."""
+        self.replace(())
+
+    def single_out(self, of: QueuedRows, row: int, attempt: QueuedAttempt) -> None:
+        """Put an attempt in the place of its row; at the end if that was taken off."""
+        if not any(isinstance(item, Slice) and item.of is of for item in self._items):
+            self.append(attempt)
+            return
+        items: list[QueuedAttempt | Slice] = []
+        for item in self._items:
+            if isinstance(item, Slice) and item.of is of and item.low <= row < item.high:
+                parts = Slice(of, item.low, row), attempt, Slice(of, row + 1, item.high)
+                items += [part for part in parts if _size(part)]
+            else:
+                items.append(item)
+        self.replace(items)
+
+
+def _size(item: QueuedAttempt | Slice) -> int:
+    return len(item) if isinstance(item, Slice) else 1
+
+
+@dataclass(slots=True, eq=False, repr=False)
 class Lane:
     """One lane of a group: its state and counters, as its host reported them."""
 
@@ -83,6 +216,9 @@ class Lane:
     awaiting: int = 0
     #: Attempts sent and not ended.
     attempts: dict[Key, QueuedAttempt] = field(default_factory=dict)
+    #: The same that are rows: how many, and where, in the order in which they were sent.
+    rows: int = 0
+    slices: deque[Slice] = field(default_factory=deque)
     sent: int = 0
     started: int = 0
     finished: int = 0
@@ -104,6 +240,37 @@ class Lane:
         return self.sent - self.started
 
     @property
+    def load(self) -> int:
+        """Attempts sent and not ended."""
+        return len(self.attempts) + self.rows
+
+    def take_rows(self) -> list[tuple[QueuedRows, list[int]]]:
+        """Take its open rows off it, in the order in which they were sent."""
+        found = [(one.of, rows) for one in self.slices if (rows := one.of.at_lane(self, one.low, one.high))]
+        self.slices.clear()
+        self.rows = 0
+        return found
+
+    def give_back(self, of: QueuedRows, rows: Collection[int]) -> None:
+        """These open rows have come back: they are at no lane. They may be sent here again, and are then in one slice only."""
+        for row in rows:
+            of.at[row] = 0
+        self.rows -= len(rows)
+        slices: deque[Slice] = deque()
+        for one in self.slices:
+            if one.of is of:
+                slices.extend(slices_of(of, (row for row in range(one.low, one.high) if row not in rows)))
+            else:
+                slices.append(one)
+        self.slices = slices
+
+    def rows_ended(self, count: int) -> None:
+        """So many of its rows are not its own any more."""
+        self.rows -= count
+        while self.slices and not (first := self.slices[0]).of.at_lane(self, first.low, first.high):
+            self.slices.popleft()
+
+    @property
     def usable(self) -> bool:
         """Whether it may be sent more."""
         return self.opened and not (self.blocked or self.stalled or self.closing)
@@ -122,7 +289,7 @@ class LaneGroup:
     is_async: bool
     #: Dask resources that each lane holds.
     resources: dict[str, float]
-    queue: deque[QueuedAttempt] = field(default_factory=deque)
+    queue: Waiting = field(default_factory=Waiting)
     lanes: dict[str, Lane] = field(default_factory=dict)
     #: The `ReusePolicy` of its environment, and that environment's name; None if it is not warm.
     reuse: ReusePolicy | None = None
@@ -147,7 +314,7 @@ class LaneGroup:
     @property
     def slots_wanted(self) -> float:
         """Slots that would end what waits and computes within `TARGET_S`: of unknown cost, one each."""
-        under_way = [len(lane.attempts) for lane in self.lanes.values() if lane.attempts]
+        under_way = [lane.load for lane in self.lanes.values() if lane.load]
         waiting = len(self.queue) + sum(under_way)
         if self.cost is None:
             return waiting
@@ -157,7 +324,7 @@ class LaneGroup:
         """Queue attempts again that have not begun, before all others."""
         for attempt in attempts:
             attempt.lane = None
-        self.queue.extendleft(reversed(attempts))
+        self.queue.prepend(attempts)
 
     def learn(self, lane: Lane, started: int, finished: int, busy: float) -> None:
         """Take a lane's counters as evidence."""
@@ -184,9 +351,9 @@ class LaneGroup:
 
     def _warm_room(self, capacity: int, lane: Lane) -> int:
         # Replicas beyond the processes that there are share them: what waits does so side by side.
-        under_way = sum(len(each.attempts) - each.awaiting for each in self.lanes.values())
+        under_way = sum(each.load - each.awaiting for each in self.lanes.values())
         each = -(-capacity // self.processes)
-        return min(each + lane.awaiting - len(lane.attempts), capacity - under_way)
+        return min(each + lane.awaiting - lane.load, capacity - under_way)
 
     def _fitting(self, lane: Lane) -> int:
         if self.cost is None:
@@ -194,7 +361,7 @@ class LaneGroup:
         # A long one travels alone; on a far link, with what it would else have to wait for.
         ahead = 1 + math.ceil(AHEAD * lane.round_trip / max(self.cost, 1e-7))
         if self.cost >= BUNDLE_S and not self.is_async:
-            return ahead - len(lane.attempts)
+            return ahead - lane.load
         size = int(BUNDLE_S / max(self.cost, 1e-7))
         size = min(size, GROWTH * max(lane.finished, lane.started if self.is_async else 1, 1), MAX_BUNDLE)
         return max(size, min(ahead, MAX_BUNDLE)) - lane.unstarted
@@ -208,17 +375,20 @@ class LaneGroup:
         return f"<LaneGroup {self.task_name} [{len(self.queue)} queued, {len(self.lanes)} lanes]>"
 
 
-def next_bundle(group: LaneGroup, lane: Lane, takers: int) -> list[QueuedAttempt]:
+def next_bundle(group: LaneGroup, lane: Lane, takers: int) -> list[QueuedAttempt | Slice]:
     """Take the next bundle for a lane off the queue."""
-    bundle = []
-    for _ in range(group.share(lane, takers)):
-        if not group.queue:
-            break
-        attempt = group.queue.popleft()
-        attempt.lane = lane
-        lane.attempts[attempt.work.key] = attempt
-        bundle.append(attempt)
-    lane.sent += len(bundle)
+    bundle: list[QueuedAttempt | Slice] = []
+    left = group.share(lane, takers)
+    while left > 0 and group.queue:
+        item = group.queue.take(left)
+        if isinstance(item, Slice):
+            item.send(lane)
+        else:
+            item.lane = lane
+            lane.attempts[item.work.key] = item
+        left -= _size(item)
+        lane.sent += _size(item)
+        bundle.append(item)
     return bundle
 
 
@@ -248,7 +418,7 @@ def lanes_missing(
             coming += now - lane.used_at < OPENS_WITHIN_S or workers == {}  # nothing can open before a worker comes
         elif lane.address not in avoided:
             opened[lane.address] += 1
-            busy_at[lane.address] += bool(lane.attempts)
+            busy_at[lane.address] += bool(lane.load)
     open_now, busy = _within_slots(opened, workers or {}), _within_slots(busy_at, workers or {})
     missing = min(slots, busy + max(coming, len(group.queue))) - open_now - coming
     # Lanes that Dask cannot start (no GPU there, or long tasks of the user's own) are not opened without end.

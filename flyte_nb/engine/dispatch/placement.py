@@ -6,11 +6,11 @@ Every owner looks at its own queues; a run's home shows what any of them says (`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.engine.dispatch.lanes import LaneGroup
+from flyte_nb.engine.dispatch.lanes import LaneGroup, Slice
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.settling import Unsettled
 
@@ -21,8 +21,10 @@ PLACEMENT_TIMEOUT_S = 600.0
 class Placement:
     """The queues of one owner that stand still."""
 
-    def __init__(self, network: Network, unsettled: Unsettled) -> None:
+    def __init__(self, network: Network, unsettled: Unsettled, all_alone: Callable[[LaneGroup], None]) -> None:
         self._network = network
+        #: Makes each row of a group's an attempt of its own.
+        self._all_alone = all_alone
         self._unsettled = unsettled
         #: Since when no worker takes what is queued in a group, by its name.
         self._since: dict[str, float] = {}
@@ -39,10 +41,11 @@ class Placement:
                 continue
             since[group.name] = self._since.get(group.name, now)
             if now - since[group.name] < self._limit(group):
-                run = group.queue[0].run
+                run = next(iter(group.queue)).run
                 said.setdefault(run.name, (run, why))
                 continue
-            queued = list(group.queue)
+            self._all_alone(group)
+            queued = [item for item in group.queue if not isinstance(item, Slice)]
             group.queue.clear()
             text = (
                 f"{group.task_name} was not started within {now - since.pop(group.name):.0f} s: {why}. "

@@ -6,11 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from flyte_nb.core.control.gc_pacing import MANY, GcPacing
 from flyte_nb.core.control.work import Outcome
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
-from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt
+from flyte_nb.engine.dispatch.gc_pacing import MANY, GcPacing
+from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, QueuedRows
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.shipments import Shipments
 from flyte_nb.engine.links.blob_fetch import Fetcher, away
@@ -28,6 +28,8 @@ class Unsettled:
         self._fetcher = fetcher
         self._shipments = shipments
         self.by_key: dict[Key, QueuedAttempt] = {}
+        #: Rows that have not all ended, by their number.
+        self.rows: dict[int, QueuedRows] = {}
         self.collector: GcPacing = GcPacing()
 
     def add(self, attempt: QueuedAttempt) -> None:
@@ -69,9 +71,14 @@ class Unsettled:
 class Losses:
     """Lost workers, as an owner of attempts sees them: which attempts went with them, and which tasks are quarantined."""
 
-    def __init__(self, network: Network, unsettled: Unsettled, verdict: Callable[[Key], str]) -> None:
+    def __init__(
+        self, network: Network, unsettled: Unsettled, verdict: Callable[[Key], str],
+        rows_of: Callable[[Lane, int], list[QueuedAttempt]],
+    ) -> None:  # fmt: skip
         self._network = network
         self._unsettled = unsettled
+        #: Takes the rows off a lane that is lost, of which so many had begun: these.
+        self._rows_of = rows_of
         #: How an attempt ends that was overdue as its worker was lost: "cancelled" or "timeout"; "" if it was not.
         self._verdict = verdict
         #: Workers lost last: the roster may name them for a moment longer.
@@ -86,7 +93,7 @@ class Losses:
         self.workers.append(worker)
         now = self.last_at = time.monotonic()
         self._suspects = {name: at for name, at in self._suspects.items() if now - at < QUARANTINE_S}
-        self._suspects.update((lane.group.name, now) for lane in lanes if lane.attempts)
+        self._suspects.update((lane.group.name, now) for lane in lanes if lane.load)
 
     def quarantines(self, group: LaneGroup) -> bool:
         """Whether a group's lanes are kept off this worker: it is a suspect, or there is no other worker just now."""
@@ -99,10 +106,11 @@ class Losses:
     def salvage(self, lane: Lane) -> list[QueuedAttempt]:
         """Queue attempts again that a lost lane had not begun; returns those that it had, as far as it had reported."""
         begun = max(1, lane.started - lane.finished) if lane.group.is_async else 1
+        rows = self._rows_of(lane, begun)
         attempts = list(lane.attempts.values())
         lane.attempts.clear()
         lane.group.take_back([one for one in attempts[begun:] if not self._verdict(one.work.key)])
-        return [one for number, one in enumerate(attempts) if number < begun or self._verdict(one.work.key)]
+        return rows + [one for number, one in enumerate(attempts) if number < begun or self._verdict(one.work.key)]
 
     def end(self, worker: str, begun: list[QueuedAttempt]) -> None:
         """Settle attempts that had begun on a lost worker, once the cause is known; the controller decides on retries."""

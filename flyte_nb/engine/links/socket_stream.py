@@ -1,7 +1,8 @@
 """Socket stream: the TCP or TLS socket of a Dask comm, taken over and read in the loop's own callbacks. Runs in: as `link`.
 
 A message over a comm costs each side four turns of its loop, some futures and Dask's framing: half of what an await costs. Here
-it is a length and its bytes, handled in the turn in which they arrive.
+it is a length and its bytes, handled in the turn in which they arrive. Large buffers go before it, between their memory and the
+socket without a copy.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 import ssl
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from distributed.comm.core import Comm
 
 _LENGTH = struct.Struct("<Q")
+#: Added to the length of a buffer that belongs to the next message.
+_BUFFER = 1 << 63
 #: Bytes that one read may give, and those read or written in one turn: others have theirs.
 CHUNK, TURN = 256 * 1024, 4 * 1024 * 1024
 #: What a socket says that has nothing to read, or takes no more.
@@ -36,13 +39,17 @@ class SocketStream:
 
     Args:
         comm: Is not used any more.
-        on_data: Called with each piece of data, in order; it must not keep it.
+        on_data: Called with each piece of data, in order, which it must not keep, and with the buffers beside it.
         on_room: Called when all that was written has left.
         on_end: Called once if the other side is gone.
     """
 
     def __init__(
-        self, comm: Any, on_data: Callable[[memoryview], None], on_room: Callable[[], None], on_end: Callable[[], None]
+        self,
+        comm: Any,
+        on_data: Callable[[memoryview, list[Any]], None],
+        on_room: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_data, self._on_room, self._on_end = on_data, on_room, on_end
@@ -53,6 +60,9 @@ class SocketStream:
         stream.io_loop.remove_handler(stream.socket)
         #: What has arrived of a piece, or of several.
         self._in = bytearray(stream._read_buffer)  # noqa: SLF001 - it may have read ahead
+        #: The buffer that is arriving, as far as it is missing; it, and those that are complete and wait for their message.
+        self._missing = memoryview(b"")
+        self._buffers: list[bytearray] = []
         self._chunk = memoryview(bytearray(CHUNK))
         self._out: deque[memoryview] = deque(_unsent(stream))
         #: Whether it waits for room to write.
@@ -63,8 +73,10 @@ class SocketStream:
         if self._out:
             self._write()
 
-    def write(self, data: bytes) -> None:
-        """Send a piece."""
+    def write(self, data: bytes, buffers: Iterable[memoryview] = ()) -> None:
+        """Send a piece, and buffers beside it, which must not change."""
+        for buffer in buffers:
+            self._out += (memoryview(_LENGTH.pack(_BUFFER | len(buffer))), buffer)
         head = _LENGTH.pack(len(data))
         if len(data) < CHUNK:
             self._out.append(memoryview(head + data))
@@ -102,12 +114,19 @@ class SocketStream:
         left, pending = TURN, getattr(self._socket, "pending", int)
         try:
             while not self.closed:
-                count = self._socket.recv_into(self._chunk)
+                count = self._socket.recv_into(self._missing[: 4 * CHUNK] if self._missing else self._chunk)
                 if not count:
                     self._end()
                     return
-                self._in += self._chunk[:count]
                 left -= count
+                if self._missing:
+                    self._missing = self._missing[count:]
+                    if left > 0:
+                        continue
+                else:
+                    self._in += self._chunk[:count]
+                    if count == CHUNK:
+                        self._hand_on()
                 if not pending() and count < CHUNK:
                     break  # the selector shows what comes later
                 if left <= 0:
@@ -123,12 +142,20 @@ class SocketStream:
     def _hand_on(self) -> None:
         at, data = 0, memoryview(self._in)
         try:
-            while len(data) - at >= _LENGTH.size and not self.closed:
-                end = at + _LENGTH.size + _LENGTH.unpack_from(data, at)[0]
-                if end > len(data):
+            while len(data) - at >= _LENGTH.size and not self._missing and not self.closed:
+                length, start = _LENGTH.unpack_from(data, at)[0], at + _LENGTH.size
+                if length & _BUFFER:  # the rest of it is read to where it stays
+                    buffer, there = bytearray(length - _BUFFER), len(data[start : start + length - _BUFFER])
+                    buffer[:there] = data[start : start + there]
+                    self._buffers.append(buffer)
+                    self._missing = memoryview(buffer)[there:]
+                    at = start + there
+                    continue
+                if start + length > len(data):
                     break
-                self._on_data(data[at + _LENGTH.size : end])
-                at = end
+                buffers, self._buffers = self._buffers, []
+                at = start + length
+                self._on_data(data[start:at], buffers)
         finally:
             data.release()
             del self._in[:at]

@@ -8,11 +8,13 @@ receiver, and send it.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
+from flyte_nb.core.control.rows import Ends
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.core.history.events import Event
+from flyte_nb.core.history.events import Event, Labels
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload
@@ -49,6 +51,35 @@ class LaneSpec(NamedTuple):
     gpus: int = 0
 
 
+class RowBundle(NamedTuple):
+    """Alike attempts, next to each other among the rows of their owner (`flyte_nb.core.control.rows`)."""
+
+    #: Of the rows, at their owner.
+    number: int
+    run: str
+    parent: str
+    group: str
+    #: As of `Work`.
+    on_failure: str
+    version: str
+    #: As of `flyte_nb.core.history.events.CallsQueued`, of these.
+    suffix: str
+    labels: Labels
+    #: The first one's row.
+    low: int
+    names: bytes
+    payloads: list[bytes]
+
+
+class ReturnedRows(NamedTuple):
+    """Rows that a lane gives back."""
+
+    number: int
+    rows: array[int]
+    #: Whether their owner asked for them; else one takes long.
+    recalled: bool
+
+
 # Each line: the message's name and the types of its fields; then its fields, and what it means.
 
 #: Owner -> host (worker).
@@ -58,6 +89,9 @@ ToHost: TypeAlias = (
     # attempt, number: items of it that its consumer has taken so far; -1: it wants no more
     | tuple[Literal["took"], Key, int]
     | tuple[Literal["close"], str]  # lane: it is not needed any more
+    | tuple[
+        Literal["recall"], str, int
+    ]  # lane, number of rows: give back those that have not begun; they are cancelled
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
     # from the kernel: whether these are all workers, or changes (None: it has left); those that do not answer; seconds in which
     # one must take an attempt
@@ -70,6 +104,7 @@ Delivery: TypeAlias = (
     tuple[Literal["code"], str, Payload]
     | tuple[Literal["drop"], str]  # id: that version is not needed any more
     | tuple[Literal["bundle"], str, list[Work]]  # lane, attempts: execute them in that lane
+    | tuple[Literal["rows"], str, RowBundle]  # lane, the same as columns
 )
 
 #: Host -> owner.
@@ -87,6 +122,14 @@ ToOwner: TypeAlias = (
     | tuple[Literal["noted"], Key, Phase, str]  # attempt, phase, note: it is paused at a breakpoint, or resumed
 )
 
+#: Host -> owner, about rows.
+AboutRows: TypeAlias = (
+    # lane, (number of the rows, row): each is an attempt of its own from now on, of which other messages speak by its key
+    tuple[Literal["alone"], str, list[tuple[int, int]]]
+    | tuple[Literal["rows_ended"], str, int, Ends]  # lane, number of the rows, how some of them ended
+    | tuple[Literal["rows_returned"], str, ReturnedRows]  # lane, rows that have not begun
+)
+
 #: Host -> home of a run (its kernel): what happened.
 ToHome: TypeAlias = tuple[Literal["events"], list[Event]]
 
@@ -96,7 +139,7 @@ ToPeer: TypeAlias = (
     | tuple[Literal["answer"], int, Any]  # number of the question, answer
 )
 
-Message: TypeAlias = ToHost | Delivery | ToOwner | ToHome | ToPeer
+Message: TypeAlias = ToHost | Delivery | ToOwner | AboutRows | ToHome | ToPeer
 #: Called with the sender, and the fields of one kind of message.
 Handler: TypeAlias = Callable[..., None]
 

@@ -101,7 +101,7 @@ def _place(session: Session, run: str, action: str) -> Any:
 def _first(session: Session) -> tuple[RunRecord, Action] | None:
     for record in reversed(list(session.store.runs.values())):
         if record.state.ended_at is None:
-            for action in record.actions.values():
+            for action in record.actions.unended():
                 if action.phase is Phase.PAUSED and action.note.startswith("breakpoint"):
                     return record, action
     return None

@@ -86,7 +86,7 @@ def _run(session: Session, call: Call, action: Action, title: str) -> Iterator[B
     )  # fmt: skip
     attempt = action.attempt.number if action.attempt is not None else 0
     work = Work(info.name, ROOT, attempt, call.payload, call.label, call.group, call.custom)
-    body = Body(retry.current_version(call.task), info, work, session.gateway, _Silent(), ("kernel", 0, ""))
+    body = Body(retry.current_version(call.task), info, work, session.gateway, _Silent, ("kernel", 0, ""))
     session.gateway.ask(_open, session, info, work, body, title)
     restore = body.begin()
     try:
@@ -126,7 +126,7 @@ def _close(session: Session, info: RunInfo, body: Body) -> None:
 
 
 def _close_when_quiet(session: Session, run: str, phase: Phase, note: ErrorNote | None) -> None:
-    if session.engine.controller.unfinished(run):
+    if session.engine.controller.is_busy(run):
         session.engine.thread.loop.call_later(0.05, _close_when_quiet, session, run, phase, note)
         return
     session.store.append(ev.RunClosed(run, phase, time.time(), note))

@@ -13,12 +13,12 @@ from collections import deque
 from operator import attrgetter
 from typing import NamedTuple
 
+from flyte_nb.core.history.columns import Group, RowName
 from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES
-from flyte_nb.core.history.store import Group
 from flyte_nb.views.browser import rows
 from flyte_nb.views.browser.interest import SCREEN_ROWS, Interest, Interests
 from flyte_nb.views.browser.rows import Json
-from flyte_nb.views.run_model import HEAT_MIN, LOG_CHARS, TAIL_LINES, NamedLine, RunModel
+from flyte_nb.views.run_model import HEAT_MIN, LOG_CHARS, TAIL_LINES, NamedLine, RunModel, RunUpdate
 
 #: Runs of at most this many actions are sent whole: about 40 kB.
 SMALL = SCREEN_ROWS
@@ -135,8 +135,7 @@ class PatchStream:
             return None
         changes = model.take(LOG_LINES if self.interests.logs else TAIL_LINES, last=last)
         content, buffers = self._envelope("patch"), list[bytes]()
-        shown = changes.actions if self.small else changes.actions & self.interests.names(self.record)
-        content["rows"] = self._rows(shown | self._fresh)
+        content["rows"] = self._rows(self._shown(changes) | self._fresh)
         self._fresh = set()
         changed, self._deferred = changes.groups | self._deferred, set()
         content["groups"] = self._groups(changed)
@@ -149,6 +148,14 @@ class PatchStream:
             content["reports"] = [list(one) for one in sorted(model.reports)[:MAX_REPORTS]]
             model.reports.clear()
         return Message(content, buffers)
+
+    def _shown(self, changes: RunUpdate) -> set[str]:
+        """Changed actions that are sent."""
+        if self.small:
+            return changes.actions
+        names = self.interests.names(self.record)
+        rows = {n for n in names if type(n) is RowName and n.row in changes.rows.get(n.columns, ())}
+        return rows | (changes.actions & names)
 
     def snapshot(self) -> Message:
         """The whole picture; it takes in what changed, so patches that follow build on it."""

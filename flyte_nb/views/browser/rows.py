@@ -10,8 +10,9 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action, LogLine, Phase
-from flyte_nb.core.history.store import Group, RunRecord
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
 from flyte_nb.views.words import cut, elapsed, error_line, given_by_hand, note_of, ran, shown

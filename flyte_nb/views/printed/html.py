@@ -13,8 +13,8 @@ import time
 import zlib
 from html import escape
 
+from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import PHASES, Action, Phase
-from flyte_nb.core.history.store import Group
 from flyte_nb.core.values import redact
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied

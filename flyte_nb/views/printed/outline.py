@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action
-from flyte_nb.core.history.store import Group, RunRecord
+from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.run_model import roots
 
 #: Members of a group that are listed even though all is well.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action, LogLine
-from flyte_nb.core.history.store import Group
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.printed.outline import Line, outline

@@ -80,7 +80,7 @@ class Everywhere:
 
     def _run(self, home: str, cells: list[tuple[int, str]]) -> tuple[str, str]:
         printed, error = _Printed(), ""
-        OUTPUT.set(Output(printed))
+        OUTPUT.set(Output(lambda: printed))
         for number, source in cells:
             if (home, number) in self._done or error:
                 continue

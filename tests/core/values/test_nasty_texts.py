@@ -25,8 +25,8 @@ from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.report_page import page
 from flyte_nb.core.runs import defaults
 from flyte_nb.core.settings.resources import Resources
-from flyte_nb.core.tasks.prepare import label_of
 from flyte_nb.core.values import describe, redact
+from flyte_nb.core.values.describe import label_of
 from flyte_nb.core.values.tables import table_of
 from flyte_nb.kernel.cells import await_in_magics
 from flyte_nb.kernel.cells.names import CellNames
@@ -34,7 +34,7 @@ from flyte_nb.kernel.cells.tracker import title_of
 from flyte_nb.views import words
 from flyte_nb.views.browser import query
 from flyte_nb.views.printed import html
-from flyte_nb.worker.logfile import LogFile
+from flyte_nb.worker.process.logfile import LogFile
 
 SIZE = 1_000_000
 #: Seconds of this thread: the slowest takes about 0.08 where nothing else runs.
@@ -131,7 +131,7 @@ def test_what_is_printed_is_read_in_time_that_grows_with_it(tmp_path) -> None:
         spent = []
         for size in (SIZE // 8, SIZE):
             began = time.thread_time()
-            Output(_sink()).write("stdout", TEXTS[name][:size])
+            Output(_sink).write("stdout", TEXTS[name][:size])
             LogFile(tmp_path / "1").write(TEXTS[name][:size])
             spent.append(time.thread_time() - began)
 

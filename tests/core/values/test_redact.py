@@ -129,7 +129,7 @@ def test_a_broken_pattern_is_refused_at_once() -> None:
 
 def test_labels_mask_what_goes_by_a_secrets_name() -> None:
     """Labels are kept in saved notebooks: a password is not in them, given by position or by name."""
-    from flyte_nb.core.tasks.prepare import label_of
+    from flyte_nb.core.values.describe import label_of
 
     assert label_of("login", (("me", "hunter2"), {}), ("user", "password")) == f"login('me', {redact.MASK})"
     assert label_of("login", (("me",), {"api_key": "abc"}), ("user",)) == f"login('me', api_key={redact.MASK})"

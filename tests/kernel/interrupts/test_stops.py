@@ -127,8 +127,8 @@ def test_clean_up_may_call_tasks(nb: Kernel, name: str) -> None:
 
 @pytest.mark.parametrize("last", ["await forever()", "await asyncio.shield(again())"])
 def test_the_second_stop_ends_the_clean_up(nb: Kernel, last: str) -> None:
-    """And nothing more is called then."""
-    again = "async def again():\n    while True:\n        try: await forever()\n        except BaseException: pass\n"
+    """And nothing more is called then; what it has left behind and calls again and again does not stand in the way."""
+    again = "over = []\nasync def again():\n    while not over:\n        try: await forever()\n        except asyncio.CancelledError: pass\n"
     cell = nb.begin(f"{again}try:\n    started(); await forever()\nfinally:\n    print('cleaning'); {last}")
     cell.wait_for(lambda: "ready" in cell.stdout)
     nb.interrupt()
@@ -138,7 +138,7 @@ def test_the_second_stop_ends_the_clean_up(nb: Kernel, last: str) -> None:
         nb.read()
 
     assert cell.error.name in {"KeyboardInterrupt", "CancelledError"}
-    nb.run("assert 9 == await square(3)").ok()
+    nb.run("assert 9 == await square(3)\nover.append(1)").ok()
 
 
 def test_the_second_stop_ends_a_cell_that_awaits_again_and_again(nb: Kernel) -> None:

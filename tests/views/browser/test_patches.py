@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import pickle
+from array import array
 
 import pytest
 
@@ -245,3 +247,32 @@ def test_throughput_is_shown_when_it_means_something(store: RunStore) -> None:
     assert 100 == running["rate"]
     assert 5 == running["eta"]
     assert "rate" not in patches.header()
+
+
+def test_of_rows_those_on_screen_are_sent_when_they_change(store: RunStore) -> None:
+    """Columns show as actions do: tallies, phases, and rows where a view looks; a second message has nothing of them."""
+    names = b"".join(row.to_bytes(8, "big") for row in range(1_000))
+    inputs = [pickle.dumps(((row,), {}), 5) for row in range(1_000)]
+    opened = ev.RunOpened("r1", "cell", "cell", syn.T0)
+    patches = start(store, [opened])
+    store.append(ev.CallsQueued("r1", 1, "a0", "e.t", "t_map", syn.T0, 1, names, "c0de", inputs, ("t", ("x",), 1)))
+    (group,) = store.runs["r1"].groups
+    patches.show("v", parse_interest({"ranges": [[group, 100, 110]], "open": ["a0"]}))
+    first = patches.patch()
+    assert first is not None
+    assert [(row["label"], row["phase"]) for row in first.content["rows"]] == [(f"t({n})", 0) for n in range(100, 110)]
+
+    rows = array("I", range(90, 105))
+    times, busy = array("d", [syn.T0 + 1] * 15).tobytes(), array("f", [0.1] * 15).tobytes()
+    outputs: list[bytes | None] = [pickle.dumps(row, 5) for row in rows]
+    store.append(
+        ev.CallsEnded(
+            "r1", 1, Phase.SUCCEEDED, syn.T0 + 2, rows.tobytes(), times, times, busy, outputs, {}, ("w", 1, "s")
+        )
+    )
+    second = patches.patch()
+    assert second is not None
+    assert [(row["id"], row["preview"]) for row in second.content["rows"]] == [(n, str(n)) for n in range(100, 105)]
+    assert second.content["run"]["counts"][Phase.SUCCEEDED.code] == 15
+    assert second.buffers
+    assert patches.patch() is None

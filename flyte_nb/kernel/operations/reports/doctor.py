@@ -59,7 +59,7 @@ def findings(session: Session) -> list[str]:
 
 def _requirements(_session: Session) -> Iterator[str]:
     """Installed packages against what this package asks for: an old ipykernel is the usual one."""
-    for line in metadata.requires("flyte_nb") or ():
+    for line in (metadata.requires("flyte_nb") if _installed() else None) or ():
         needed = Requirement(line)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
@@ -157,12 +157,20 @@ def _versions_of_ours(_session: Session) -> Iterator[str]:
     """An upgrade without a restart, or two copies of the package on the path."""
     import flyte_nb
 
-    installed = metadata.version("flyte_nb")
-    if installed != flyte_nb.__version__:
+    installed = _installed()
+    if installed not in {"", flyte_nb.__version__}:
         yield (
             f"flyte_nb {flyte_nb.__version__} is loaded from {Path(flyte_nb.__file__).parent}, and {installed} is installed: "
             "restart the kernel; if that does not help, one of the two is in the way on sys.path."
         )
+
+
+def _installed() -> str:
+    """The version that pip knows; "" where a checkout is on the path instead."""
+    try:
+        return metadata.version("flyte_nb")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 CHECKS: tuple[Callable[[Session], Iterator[str]], ...] = (

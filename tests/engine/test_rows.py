@@ -1,0 +1,238 @@
+"""Calls of a map as rows: whatever some of them do, each has its own result, attempts, lines and end, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase as Step
+from hypothesis import strategies as st
+
+import flyte_nb as flyte
+from flyte_nb.core.history.columns import RowName
+from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.store import RunRecord
+from flyte_nb.kernel.session import Session
+from flyte_nb.testing import run_cell
+from tests.engine.session import started
+
+pytestmark = pytest.mark.cluster
+
+env = flyte.TaskEnvironment("rows")
+
+
+@env.task
+async def double(x: int) -> int:
+    """Called by some."""
+    return 2 * x
+
+
+def behave(x: int, does: str, folder: str) -> None:
+    """What a row does beside returning."""
+    first = flyte.ctx().attempt_number == 0
+    if does == "fail" or (does == "flaky" and first):
+        raise ValueError(f"row {x}")
+    if does == "print":
+        print("row", x)
+    if does == "slow":
+        time.sleep(0.06)
+    if does == "kill" and not (flag := Path(folder, f"{x}")).exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@env.task(retries=1)
+def one(x: int, does: str, folder: str) -> int:
+    """A synchronous row."""
+    behave(x, does, folder)
+    return asyncio.run(double(x)) if does == "child" else x
+
+
+@env.task(retries=1)
+async def another(x: int, does: str, folder: str) -> int:
+    """An asynchronous row."""
+    behave(x, does, folder)
+    return await double(x) if does == "child" else x
+
+
+@env.task
+def waits(x: int) -> int:
+    """Those from 300 on never end by themselves."""
+    while x >= 300:
+        time.sleep(0.01)
+    return x
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Session]:
+    """Two workers with one slot."""
+    with started(n_workers=2, threads_per_worker=1) as session:
+        yield session
+
+
+def looked_at(session: Session) -> tuple[RunRecord, list[Action]]:
+    """The latest run, and its actions but for its root, once all has arrived."""
+    record = next(reversed(session.store.runs.values()))
+    engine = session.engine
+    assert not session.gateway.ask(engine.controller.is_busy, record.state.run)
+    found = session.gateway.ask(lambda: [record.actions[name] for name in record.numbered])[1:]
+    assert all(action.phase.is_terminal for action in found)
+    assert [action.number for action in found] == list(range(1, len(found) + 1))
+    assert len({action.name for action in found}) == len(found)
+    counts = Counter(action.phase for action in found)
+    assert all(record.count(phase) == counts[phase] for phase in Phase)
+    for name in record.numbered:  # in whichever form one asks
+        assert record.actions[str(name)] == record.actions[name]
+    return record, found
+
+
+def until(condition: Any) -> None:
+    """Wait for something that comes with a worker's next events."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+special = st.dictionaries(st.integers(0, 299), st.sampled_from(["fail", "flaky", "print", "slow", "child"]), max_size=8)
+
+
+def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None:
+    """Values and errors in order, names, labels, attempts and lines, whatever some of the rows do."""
+    rounds = iter(range(1_000))
+
+    @settings(
+        max_examples=10,
+        deadline=None,
+        phases=[Step.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        derandomize=True,
+    )
+    @given(special, st.sampled_from([one, another]), st.integers(300, 700))
+    def check(does: dict[int, str], task: Any, n: int) -> None:
+        folder = tmp_path / str(next(rounds))
+        kinds = [does.get(x, "ok") for x in range(n)]
+
+        async def cell() -> list[Any]:
+            return [v async for v in flyte.map.aio(task, range(n), kinds, [str(folder)] * n)]
+
+        found = run_cell(cell)
+        assert [v for v in found if isinstance(v, int)] == [
+            2 * x if kind == "child" else x for x, kind in enumerate(kinds) if kind != "fail"
+        ]
+        assert [(type(v).__name__, str(v)) for v in found if not isinstance(v, int)] == [
+            ("RetriesExhaustedError", f"row {x}") for x, kind in enumerate(kinds) if kind == "fail"
+        ]
+        record, actions = looked_at(cluster)
+        rows, others = actions[:n], actions[n:]
+        assert all(type(name) is RowName for name in record.numbered[1 : n + 1])
+        labels = [f"{task.short_name}({x}, {kind!r}, '/" for x, kind in enumerate(kinds)]
+        assert labels == [action.label[: len(label)] for action, label in zip(rows, labels, strict=True)]
+        for x, (action, kind) in enumerate(zip(rows, kinds, strict=True)):
+            assert action.phase is (Phase.FAILED if kind == "fail" else Phase.SUCCEEDED)
+            assert action.attempt is not None
+            assert action.attempt.ok is (kind != "fail"), action
+            assert action.attempt.number == (kind in {"fail", "flaky"}), (action, action.earlier)
+            assert (action.error.message if action.error else "") == (f"row {x}" if kind == "fail" else "")
+            assert action.queued_at <= (action.started_at or 0) <= (action.ended_at or 0) + 0.01
+            assert action.preview == ("" if kind == "fail" else str(2 * x if kind == "child" else x))
+        assert len(others) == kinds.count("child")
+        printed = {rows[x].name: [f"row {x}"] for x in range(n) if kinds[x] == "print"}
+        until(lambda: record.logs.total >= len(printed))
+        assert {name: [line.text for line in record.logs.of(name)] for name in record.logs.actions()} == printed
+
+    check()
+
+
+@pytest.mark.parametrize("task", [one, another], ids=lambda task: task.short_name)
+def test_a_worker_killed_in_the_middle_costs_no_result(cluster: Session, tmp_path: Path, task: Any) -> None:
+    """What it had not begun runs elsewhere, once; what it had is tried again."""
+
+    async def cell() -> list[Any]:
+        kinds = ["kill" if x == 400 else "fail" if x == 7 else "ok" for x in range(600)]
+        return [v async for v in flyte.map.aio(task, range(600), kinds, [str(tmp_path)] * 600)]
+
+    found = run_cell(cell)
+    assert [v for v in found if isinstance(v, int)] == [x for x in range(600) if x != 7]
+    _, actions = looked_at(cluster)
+    assert Counter(action.phase for action in actions) == {Phase.SUCCEEDED: 599, Phase.FAILED: 1}
+
+
+def test_what_a_map_leaves_is_cancelled_and_one_can_be_aborted(cluster: Session) -> None:
+    """An early end, one that is aborted while it waits and one while it executes, and the whole run."""
+
+    async def early() -> int:
+        count = 0
+        async for _ in flyte.map.aio(waits, range(2_000)):
+            count += 1
+            if count == 200:
+                break
+        return count
+
+    assert run_cell(early) == 200
+    _, actions = looked_at(cluster)
+    assert Counter(action.phase for action in actions).keys() == {Phase.SUCCEEDED, Phase.ABORTED}
+
+    async def aborted() -> list[Any]:
+        async def intervene() -> None:
+            record = next(reversed(cluster.store.runs.values()))
+            run = record.state.run
+            going: list[str] = []
+            while not going:
+                await asyncio.sleep(0.02)
+                going = [action.name for action in record.actions.unended() if action.phase is Phase.RUNNING]
+            for name in (record.numbered[1_500], going[0]):
+                cluster.gateway.ask(cluster.abort_action, run, name, "just this one")
+            until(lambda: record.actions[record.numbered[1_500]].phase is Phase.ABORTED)
+            cluster.gateway.ask(cluster.abort_run, run, "all of it")
+
+        helper = asyncio.ensure_future(intervene())
+        found = [v async for v in flyte.map.aio(waits, range(2_000))]
+        await helper
+        return found
+
+    found = run_cell(aborted)
+    assert found[:300] == list(range(300))
+    assert {type(v).__name__ for v in found[300:]} == {"ActionAbortedError"}
+    assert Counter(map(str, found[300:]))["just this one"] == 2
+    assert str(found[1_499]) == "just this one"
+    _, actions = looked_at(cluster)
+    assert Counter(action.phase for action in actions)[Phase.SUCCEEDED] == 300
+
+
+def test_forms_of_a_large_map(cluster: Session) -> None:
+    """Equal calls, generators, a bound on concurrency, large and odd inputs among plain ones; names are those of single calls."""
+
+    async def cell() -> list[Any]:
+        numbers = range(600)
+        found: list[Any] = [[v async for v in flyte.map.aio(double, [3] * 600)] == [6] * 600]
+        found.append(
+            [v async for v in flyte.map.aio(double, (n for n in range(9_000)))] == [2 * n for n in range(9_000)]
+        )
+        found.append([v async for v in flyte.map.aio(double, numbers, concurrency=500)] == [2 * n for n in numbers])
+        mixed: list[Any] = [*range(300), "x" * 200_000, {1, 2}, b"\x93", *range(300), object]
+        found.append([v async for v in flyte.map.aio(size, mixed)] == [len(repr(value)) for value in mixed])
+        wrong = [v async for v in flyte.map.aio(double, [*range(400), "no"])]
+        found += [wrong[:400] == [2 * n for n in range(400)], type(wrong[400]).__name__]
+        return found
+
+    assert run_cell(cell) == [True, True, True, True, True, "ArgumentError"]
+    record, actions = looked_at(cluster)
+    again = [action for action in actions if action.label == "double(3)"]
+    assert len(again) == 603  # the equal ones, and one in each of three maps
+    assert record.find("a600") == again[599]
+
+
+@env.task
+def size(value: Any) -> int:
+    """Of anything."""
+    return len(repr(value))
