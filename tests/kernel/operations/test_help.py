@@ -32,7 +32,9 @@ def completed(nb: Kernel, line: str) -> list[str]:
 def test_names_are_offered_as_they_are_typed(nb: Kernel) -> None:
     """Subcommands, then options, actions that failed first, and runs."""
     nb.run("await asyncio.gather(work.aio(0.1), work.aio(0.01), work.aio(0.03), return_exceptions=True)").ok()
-    assert ["recover", "replay", "resume", "retry"] == [c for c in completed(nb, "%flyte re") if c != "report"]
+    assert ["recover", "replay", "results", "resume", "retry"] == [
+        c for c in completed(nb, "%flyte re") if c != "report"
+    ]
     assert ["--traceback", "--raw", "a2", "r1", "a1", "a3"] == completed(nb, "%flyte logs ")
     assert ["r1"] == completed(nb, "%flyte show r")
     assert not {"r1", "a1"} & set(completed(nb, "%flyte nest "))

@@ -13,7 +13,7 @@ from flyte_nb.core.results.table import rows_of, to_pandas
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.values.describe import plain
-from flyte_nb.kernel.operations import subcommand
+from flyte_nb.kernel.operations import LOOK, subcommand
 from flyte_nb.kernel.operations.runs import latest, load_if_earlier
 from flyte_nb.kernel.session import Session
 
@@ -21,7 +21,9 @@ from flyte_nb.kernel.session import Session
 MAX_ROWS = 200
 
 
-@subcommand("results", "[r3] [--task fit] [--group g]", "a run's actions as a table: arguments, results, times")
+@subcommand(
+    "results", "[r3] [--task fit] [--group g]", "a run's actions as a table: arguments, results, times", when=LOOK
+)
 def results(session: Session, *words: str) -> str | None:
     """A row for each action, as ``run.to_pandas()`` gives it."""
     options, names = _options(words)
@@ -40,7 +42,7 @@ def results(session: Session, *words: str) -> str | None:
     return "\n".join(plain(str(row)) for row in rows[:MAX_ROWS]) + more
 
 
-@subcommand("compare", "r3 r7", "what became slower or faster, failed or was mended, whose results changed")
+@subcommand("compare", "r3 r7", "what became slower or faster, failed or was mended, whose results changed", when=LOOK)
 def compare(session: Session, *words: str) -> str | None:
     """The differences between two runs."""
     if len(words) != 2:
