@@ -67,6 +67,7 @@ class Deliveries:
             )
         else:
             lane.add([queued])
+            self._on_work()
 
     def _fetch(self, owner: str, lane_id: str, bundle: list[Work]) -> None:
         self._fetcher.arguments(bundle, lambda works: self._arrived(owner, lane_id, works))

@@ -245,7 +245,7 @@ class LanePool:
                 error = ErrorNote("system", type(exc).__name__, f"{exc}")
         if future.status not in {"error", "cancelled", "lost"}:
             return
-        if error is None and lane.attempts and lane.address in self._network.links:
+        if error is None and lane.load and lane.address in self._network.links:
             # The scheduler may know of a dead worker before its link has ended, behind all that it reported.
             lane.closing = True
             asyncio.get_running_loop().call_later(LINK_ENDS_S, self.drop, lane)
@@ -312,7 +312,7 @@ class LanePool:
                 self._network.want(slots_wanted(self.groups.values()))
 
     async def _pause(self) -> None:
-        if any(group.queue or any(lane.attempts for lane in group.lanes.values()) for group in self.groups.values()):
+        if any(group.queue or any(lane.load for lane in group.lanes.values()) for group in self.groups.values()):
             await asyncio.sleep(SWEEP_EVERY_S)
             return
         self._busy.clear()

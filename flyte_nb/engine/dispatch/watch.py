@@ -105,7 +105,7 @@ class Watch:
     async def _pause(self) -> None:
         """Until the next look: where there is nothing to look at it costs nothing, and little while nothing is under way."""
         looks = bool(self._network.watched)
-        if self._due or self._ending or (looks and self._unsettled.by_key):
+        if self._due or self._ending or (looks and (self._unsettled.by_key or self._unsettled.rows)):
             await asyncio.sleep(LOOK_S)
             return
         self._wake.clear()
