@@ -106,7 +106,7 @@ class Stopping:
             lane.interrupt(key, why)
         else:  # one that yields gets GeneratorExit there
             body.outlet.close()
-            self._loop.call_later(LEAVE_S, lane.interrupt, key, why)
+            self._loop.call_later(LEAVE_S, self._interrupt, lane, key, why)
         self._loop.call_later(grace, self._escalate_stop, lane, key)
 
     def took(self, key: Key, count: int) -> None:
@@ -116,7 +116,19 @@ class Stopping:
             if body is not None and body.outlet is not None:
                 body.outlet.took(count)
                 if count < 0:
-                    self._loop.call_later(LEAVE_S, self.stop, lane, key, "cancelled", GRACE)
+                    self._loop.call_later(LEAVE_S, self._left, lane, key)
+
+    def _left(self, lane: LaneThread, key: Key) -> None:
+        """A body that yields has not ended, though its consumer has left: stop it, unless its clean-up is under way."""
+        body = lane.bodies.get(key)
+        wait = GRACE if body is not None and body.outlet is not None and body.outlet.ending else 0.0
+        self._loop.call_later(wait, self.stop, lane, key, "cancelled", GRACE)
+
+    def _interrupt(self, lane: LaneThread, key: Key, why: str) -> None:
+        """Interrupt a body that yields and has not come to a ``yield``."""
+        body = lane.bodies.get(key)
+        if body is not None and body.outlet is not None and not body.outlet.ending:
+            lane.interrupt(key, why)
 
     def overdue(self, key: Key) -> float | None:
         """For how many seconds an attempt should have ended, as its owner asks; negative for one that has time left.

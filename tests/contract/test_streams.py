@@ -418,10 +418,10 @@ def test_several_at_once(cell: Any) -> None:
         with pytest.raises(KeyError):
             async for _ in flyte.merge(breaks(1), count(5)):
                 pass
-        squares = flyte.map.aio(square, count(20), concurrency=3)  # type: ignore[call-overload]
+        squares = flyte.map.aio(square, count(20), concurrency=3)
         assert [y async for y in squares] == [i * i for i in range(20)]
-        assert [y async for y in flyte.map(square, plain_numbers(5))] == [0, 1, 4, 9, 16]  # type: ignore[call-overload]
-        assert list(flyte.map(square, count(10))) == [i * i for i in range(10)]  # type: ignore[call-overload]
+        assert [y async for y in flyte.map(square, plain_numbers(5))] == [0, 1, 4, 9, 16]
+        assert list(flyte.map(square, count(10))) == [i * i for i in range(10)]
 
     cell(body)
 

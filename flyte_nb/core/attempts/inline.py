@@ -90,7 +90,12 @@ class InlineExecutor:
         if running is not None and running.body.outlet is not None:
             running.body.outlet.took(count)
             if count < 0:
-                self._loop.call_later(LEAVE_S, self._stop, work, "cancelled")
+                self._loop.call_later(LEAVE_S, self._left, running)
+
+    def _left(self, running: _Running) -> None:
+        outlet = running.body.outlet
+        wait = GRACE if outlet is not None and outlet.ending else 0.0
+        self._loop.call_later(wait, self._stop, running.body.work, "cancelled")
 
     def tell_again(self, run: str) -> None:
         """Nothing to do: each attempt is given its run's facts."""
@@ -110,7 +115,8 @@ class InlineExecutor:
         self._loop.call_later(GRACE, lambda: self._abandon(running))
 
     def _interrupt(self, running: _Running) -> None:
-        if running.body.work.key not in self._running:
+        outlet = running.body.outlet
+        if running.body.work.key not in self._running or (outlet is not None and outlet.ending):
             return
         if running.task is not None and running.loop is not None:
             with contextlib.suppress(RuntimeError):

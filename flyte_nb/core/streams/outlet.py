@@ -73,6 +73,8 @@ class Outlet:
         self._digest = b""
         #: Whether the body is to end; and whether that is because its consumer wants nothing more.
         self.closed = self.left = False
+        #: Whether it gets GeneratorExit: its clean-up is not to be disturbed.
+        self.ending = False
         #: Wakes the body, if it waits for its consumer.
         self.wake: Callable[[], None] | None = None
         self._latest: Any = None
@@ -90,6 +92,7 @@ class Outlet:
                 while self._is_full:
                     self._wait()
                 if self.closed:
+                    self.ending = True
                     break
         finally:
             if (close := getattr(items, "close", None)) is not None:
@@ -105,6 +108,7 @@ class Outlet:
                     await self._wait_aio()
                     turn = time.perf_counter()
                 if self.closed:
+                    self.ending = True
                     break
                 if time.perf_counter() - turn > TURN_S:
                     await asyncio.sleep(0)

@@ -64,6 +64,8 @@ class MapResults(Generator[T, None, None]):
 #: What can be mapped: a task, or a partial of one.
 _Async: TypeAlias = Task[..., Coroutine[Any, Any, T]] | functools.partial[Coroutine[Any, Any, T]]
 _Sync: TypeAlias = Task[..., T] | functools.partial[T]
+#: What it is mapped over: values that are there, or that come.
+Inputs: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
 
 class _Map:
@@ -71,27 +73,27 @@ class _Map:
 
     @overload
     def __call__(
-        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Async[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False] = ...,
     ) -> MapResults[T]: ...  # fmt: skip
     @overload
     def __call__(
-        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Async[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool,
     ) -> MapResults[T | Exception]: ...  # fmt: skip
     @overload
     def __call__(
-        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Sync[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False] = ...,
     ) -> MapResults[T]: ...  # fmt: skip
     @overload
     def __call__(
-        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Sync[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool,
     ) -> MapResults[T | Exception]: ...  # fmt: skip
     @names_options
     def __call__(
-        self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: Any, *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> MapResults[Any]:  # fmt: skip
         """Call a task once per input; yield the results in order, each as soon as it and all before it are there.
@@ -121,27 +123,27 @@ class _Map:
 
     @overload
     def aio(
-        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Async[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False],
     ) -> AsyncGenerator[T, None]: ...  # fmt: skip
     @overload
     def aio(
-        self, func: _Async[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Async[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
     @overload
     def aio(
-        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Sync[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: Literal[False],
     ) -> AsyncGenerator[T, None]: ...  # fmt: skip
     @overload
     def aio(
-        self, func: _Sync[T], *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: _Sync[T], *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[T | Exception, None]: ...  # fmt: skip
     @names_options
     def aio(
-        self, func: Any, *args: Iterable[Any], group_name: str | None = None, concurrency: int = 0,
+        self, func: Any, *args: Inputs, group_name: str | None = None, concurrency: int = 0,
         return_exceptions: bool = True,
     ) -> AsyncGenerator[Any, None]:  # fmt: skip
         """`map` for async code: ``async for result in flyte.map.aio(task, inputs): ...``. Arguments as there."""
@@ -163,7 +165,7 @@ def over_streams_with(map_over: Callable[..., AsyncGenerator[Any, None]]) -> Non
 
 
 async def _aio(
-    target: Target, args: tuple[Iterable[Any], ...], group_name: str | None, concurrency: int, return_exceptions: bool
+    target: Target, args: tuple[Any, ...], group_name: str | None, concurrency: int, return_exceptions: bool
 ) -> AsyncGenerator[Any, None]:
     context = current()
     if any(_is_async(each) for each in args):
@@ -194,7 +196,7 @@ async def _aio(
 
 
 def _results(
-    target: Target, args: tuple[Iterable[Any], ...], group_name: str | None, concurrency: int, return_exceptions: bool
+    target: Target, args: tuple[Any, ...], group_name: str | None, concurrency: int, return_exceptions: bool
 ) -> Generator[Any, None, None]:
     context = current()
     inputs = target.inputs(args)
