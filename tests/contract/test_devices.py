@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-import itertools
-import os
 import sys
-import time
 import types
 
 import pytest
 
 import flyte_nb as flyte
 from flyte_nb.engine.clusters import devices as clusters_devices
-from flyte_nb.testing import run_cell
-from tests.engine.session import started
 
 pytestmark = pytest.mark.cluster
 
@@ -92,34 +86,6 @@ def test_a_machine_shows_its_devices(tmp_path, monkeypatch):
     assert clusters_devices.PRETENDED in clusters_devices.uncounted()
     (tmp_path / "nvidia0").touch()
     assert clusters_devices.PRETENDED not in clusters_devices.uncounted()
-
-
-alone = flyte.TaskEnvironment("alone", resources=flyte.Resources(gpu=1))
-
-
-@alone.task
-async def holds_one(_n: int) -> tuple[str, float, float]:
-    """The GPU it sees, and from when to when it had it."""
-    began = time.time()
-    await asyncio.sleep(0.1)
-    return os.environ["CUDA_VISIBLE_DEVICES"], began, time.time()
-
-
-def test_counted_devices_are_had_alone(monkeypatch):
-    """As many GPUs as NVML counts, one attempt on each at a time, which sees no other and says which it was; never more."""
-    monkeypatch.setattr(clusters_devices, "nvml", types.SimpleNamespace(device_get_count=lambda: 2))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with started(n_workers=3, placement_timeout=1) as session:
-        run = run_cell(lambda: asyncio.gather(*(holds_one(n) for n in range(8))))
-        for gpu in ("0", "1"):
-            spans = sorted(span for seen, *span in run if seen == gpu)
-            assert len(spans) > 1
-            assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
-        assert {seen for seen, *_ in run} == {"0", "1"}
-        actions = next(iter(session.store.runs.values())).actions.values()
-        assert {action.attempt.slot for action in actions if action.attempt} == {"GPU 0", "GPU 1"}
-        with pytest.raises(flyte.errors.NoWorkerError, match=r"no worker offers GPU=2 \(the most is 1\)"):
-            flyte.run(holds_one.override(resources=flyte.Resources(gpu=2)), 1).outputs()
 
 
 def test_devices_are_dealt_to_processes(monkeypatch):

@@ -76,25 +76,21 @@ def test_the_first_call_and_later_ones_say_it(tmp_path) -> None:
 
 
 KILLED = """
-import os, signal, sys, threading, time
-import psutil
+import os, signal, sys
 import flyte_nb as flyte
+from flyte_nb.engine.clusters import embedded
 env = flyte.TaskEnvironment("killed")
 @env.task
 async def one() -> int:
     return 1
-def kill():
-    killed = set()
-    while len(killed) < int(sys.argv[1]):
-        for each in psutil.Process().children():
-            try:
-                if each.pid not in killed and "spawn_main" in " ".join(each.cmdline()):
-                    os.kill(each.pid, signal.SIGKILL)
-                    killed.add(each.pid)
-            except psutil.Error:
-                pass
-        time.sleep(0.01)
-threading.Thread(target=kill, daemon=True).start()
+left, plain = int(sys.argv[1]), embedded.ForkedProcess.start
+async def start(self):
+    global left
+    await plain(self)
+    if left:
+        left -= 1
+        os.kill(self.pid, signal.SIGKILL)
+embedded.ForkedProcess.start = start
 try:
     print("got", flyte.run(one).outputs())
 except Exception as error:

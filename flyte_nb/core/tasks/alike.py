@@ -233,6 +233,7 @@ class Burst:
         """The turn is over."""
         self._context.scope.bursts.pop((self._task, self._context), None)
         self.hand_over()
+        self._calls = []
 
 
 class BurstCall:
@@ -241,8 +242,9 @@ class BurstCall:
     __slots__ = ("_burst", "_rows", "future", "row", "ticket")
 
     def __init__(self, burst: Burst, loop: asyncio.AbstractEventLoop, rows: Rows, row: int) -> None:
-        self._burst = burst
-        self._rows = rows
+        #: None once it has its result: each of them leads back here, and code and data in them wait for no collector.
+        self._burst: Any = burst
+        self._rows: Any = rows
         self.row = row
         self.future: asyncio.Future[Any] = loop.create_future()
         #: Where it was handed over alone; False if it never will be.
@@ -261,12 +263,13 @@ class BurstCall:
         except BaseException:  # CancelledError, and GeneratorExit of a closed coroutine
             self._drop(context)
             raise
-        task: Any = self._rows.task
+        rows = self._rows
+        self._burst = self._rows = self.ticket = None
         if type(found) is bytes:
-            if not task.unannotated or missing_annotations.was_said():
+            if not rows.task.unannotated or missing_annotations.was_said():
                 with contextlib.suppress(Exception):
                     return pickle.loads(found)
-            found = Settled("ok", self._rows.call(self.row), found)
+            found = Settled("ok", rows.call(self.row), found)
         return found.result()
 
     def _drop(self, context: Context) -> None:
@@ -297,8 +300,9 @@ class BurstCall:
     @property
     def result(self) -> Settled | bytes | None:
         """What has come of it."""
-        found = self._rows.results[self.row]
-        return found if found is not None else self._rows.rest
+        found: Settled | bytes | None = self._rows.results[self.row]
+        rest: Settled | bytes | None = self._rows.rest
+        return found if found is not None else rest
 
 
 def _resolve(calls: list[BurstCall], which: Collection[int]) -> None:

@@ -63,6 +63,10 @@ _AT_END = re.compile(r"(?<!\r)\r++(?=\n|\Z)")
 _HIDDEN = re.compile(r"^[^\n]*\r", re.MULTILINE)
 
 
+#: An address or path and nothing else: no query, no user, no assignment.
+_PATH = re.compile(r"(?:\w++:/)?(?:/[\w.~+%:-]*+)++")
+
+
 def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
     """A short text of a value: its repr for plain values, else type and size; never calls a user's repr."""
     kind = type(value)
@@ -70,8 +74,8 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
         text = repr(value)
         return text if len(text) <= limit else text[: limit - 3] + "..."
     if kind is str:
-        if limit < len(value) <= WHOLE_CHARS:  # type: ignore[arg-type]
-            # Its end is what differs between the pages of a site.
+        if limit < len(value) <= WHOLE_CHARS and _PATH.fullmatch(value):  # type: ignore[arg-type, call-overload]
+            # Its end is what differs between the pages of a site. (In other texts it may be a secret, without what tells.)
             text = repr(redact.scrub_start(value, WHOLE_CHARS))  # type: ignore[arg-type]
             head = (limit - 3) // 2
             return text if len(text) <= limit else f"{text[:head]}...{text[head + 3 - limit :]}"
