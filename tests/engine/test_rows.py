@@ -193,6 +193,7 @@ def test_what_a_map_leaves_is_cancelled_and_one_can_be_aborted(cluster: Session)
             for name in (record.numbered[1_500], going[0]):
                 cluster.gateway.ask(cluster.abort_action, run, name, "just this one")
             until(lambda: record.actions[record.numbered[1_500]].phase is Phase.ABORTED)
+            until(lambda: record.count(Phase.SUCCEEDED) == 300)
             cluster.gateway.ask(cluster.abort_run, run, "all of it")
 
         helper = asyncio.ensure_future(intervene())
