@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
+
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 
@@ -20,3 +22,11 @@ def started(cluster: Any = None, **options: Any) -> Iterator[Session]:
         yield Session.current
     finally:
         flyte.shutdown()
+
+
+def worker_processes(session: Session) -> list[psutil.Process]:
+    """Those of the embedded cluster's workers that are alive."""
+    handle = session.engine.network.handle
+    assert handle is not None
+    found = [nanny.pid for nanny in list(handle.cluster.workers.values())]
+    return [psutil.Process(pid) for pid in found if pid is not None and psutil.pid_exists(pid)]

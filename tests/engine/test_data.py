@@ -146,7 +146,7 @@ def test_memory_is_given_back(cluster: Session) -> None:
 
     async def none_left() -> None:
         # A worker hears of the end of a run after the kernel.
-        while any(await asyncio.gather(*(files.aio() for _ in range(4)))):
+        while any(await asyncio.gather(*(files.aio() for _ in range(4)))):  # noqa: ASYNC110 - no event tells of other processes
             await asyncio.sleep(0.05)
 
     run_cell(lambda: asyncio.wait_for(none_left(), 30))

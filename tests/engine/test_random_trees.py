@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
-from tests.engine.session import started
+from tests.engine.session import started, worker_processes
 
 pytestmark = pytest.mark.cluster
 
@@ -168,7 +167,7 @@ def test_trees_give_what_the_model_says(cluster: Session, ends: Counter[tuple[st
 def test_nothing_grows_over_fifty_rounds(cluster: Session, ends: Counter[tuple[str, str]]) -> None:
     """Threads and memory of workers and kernel stay what they were; every slot is free again."""
     rng = random.Random(7)
-    workers = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+    workers = worker_processes(cluster)
     figures = []
     for round_ in range(50):
         tree = random_tree(rng, 2, 3)
@@ -202,7 +201,7 @@ def test_killed_workers_change_no_result(cluster: Session, ends: Counter[tuple[s
     tree = random_tree(rng, 3, 3)
 
     def kill_one() -> None:
-        alive = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+        alive = worker_processes(cluster)
         if alive:
             os.kill(rng.choice(alive).pid, signal.SIGKILL)
 

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ from hypothesis import strategies as st
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
-from tests.engine.session import started
+from tests.engine.session import started, worker_processes
 from tests.engine.test_random_trees import look
 
 pytestmark = pytest.mark.cluster
@@ -196,7 +195,7 @@ def test_killed_workers_change_no_stream(cluster: Session, seed: int) -> None:
     tree = random_node(rng, 2)
 
     def kill_one() -> None:
-        alive = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+        alive = worker_processes(cluster)
         if alive:
             os.kill(rng.choice(alive).pid, signal.SIGKILL)
 
