@@ -365,3 +365,4 @@ def test_a_lost_scheduler_ends_every_await(tmp_path: Path) -> None:
             for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else ():
                 child.kill()
             process.kill()
+            process.wait()

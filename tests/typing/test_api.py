@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def pyright(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pyright", *arguments],
         cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},  # else it does not see this checkout as an installed package
         capture_output=True,
         text=True,
         timeout=100,
