@@ -47,7 +47,7 @@ def detached(task, *args, **kwargs):
 @pytest.fixture(scope="module")
 def nb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel whose runs are recorded."""
-    folder = tmp_path_factory.mktemp("history")
+    folder = tmp_path_factory.mktemp("state") / "history"  # made when there is something to record
     with Kernel.start(env={"FLYTE_NB_HISTORY": str(folder), "JPY_SESSION_NAME": "/home/me/night.ipynb"}) as kernel:
         kernel.run("%load_ext flyte_nb").ok()
         kernel.run(DEFINE).ok()

@@ -83,6 +83,7 @@ def _cluster_of(session: Session) -> dict[str, Any]:
 
 def _started(order: bytes, folder: Path) -> str:
     """Start the process; returns the name of its run once that is recorded."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # it may be the first run of all
     for old in folder.glob("detached-*.log"):  # of processes that were killed
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > KEEP_LOGS_S:
