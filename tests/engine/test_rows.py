@@ -239,3 +239,34 @@ def test_forms_of_a_large_map(cluster: Session) -> None:
 def size(value: Any) -> int:
     """Of anything."""
     return len(repr(value))
+
+
+@env.task
+async def first_of(x: int, y: int = 0) -> int:
+    """Plain inputs, or with a keyword, which no row has."""
+    return x + y
+
+
+@env.task
+async def length(data: bytes) -> int:
+    """An input that is too large for a row."""
+    return len(data)
+
+
+def test_actions_are_numbered_as_they_were_called(cluster: Session) -> None:
+    """Also where some of one gather are rows, or wait for the turn's end, and others are made alone."""
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (first_of, (0,), {}), (first_of, (1,), {}), (first_of, (2,), {"y": 1}), (first_of, (3,), {}),
+        (length, (b"x" * 400_000,), {}), (first_of, (4,), {}), (length, (b"y",), {}), (length, (b"z",), {}), (first_of, (5,), {}),
+        *((first_of, (10 + i,), {}) for i in range(600)), (length, (b"last",), {}),
+    ]  # fmt: skip
+
+    async def cell() -> list[int]:
+        return await asyncio.gather(*(task(*args, **kwargs) for task, args, kwargs in calls))
+
+    run_cell(cell)
+    record = next(reversed(cluster.store.runs.values()))
+    labels = [record.actions[name].label for name in record.numbered][1:]
+    assert [task.short_name for task, _, _ in calls] == [label.partition("(")[0] for label in labels]
+    numbers = [label.partition("(")[2].split(",")[0].rstrip(")") for label in labels if label.startswith("first_of")]
+    assert [str(args[0]) for task, args, _ in calls if task is first_of] == numbers

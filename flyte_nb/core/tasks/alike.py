@@ -160,12 +160,12 @@ _DROPPED = "its await was cancelled"
 class Burst:
     """Calls of one task, in one context, in one turn of a loop."""
 
-    __slots__ = ("_calls", "_context", "_loop", "_maker", "_many", "_may_be_rows", "_task")
+    __slots__ = ("_calls", "_context", "_maker", "_many", "_may_be_rows", "_task", "loop")
 
     def __init__(self, context: Context, task: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
         self._task = task
-        self._loop = loop
+        self.loop = loop
         self._may_be_rows: bool | None = None
         self._maker: RowMaker | None = None
         self._calls: list[BurstCall] = []
@@ -183,12 +183,14 @@ class Burst:
             code = code_of(self._context.gateway, self._task)
         except Exception:
             return None
+        if len(self._context.scope.bursts) > 1:
+            hand_over_before(self._context.scope.bursts, self.loop, self)
         maker = self._maker
         if maker is None or maker.rows.code is not code:
             maker = self._begin(code)
         if not maker.add([args]):
             return None
-        call = BurstCall(self, self._loop, maker.rows, len(self._calls))
+        call = BurstCall(self, self.loop, maker.rows, len(self._calls))
         self._calls.append(call)
         if len(self._calls) >= (MOST if self._many else LEAST):
             self.hand_over()
@@ -197,7 +199,7 @@ class Burst:
     def _begin(self, code: Any) -> RowMaker:
         self.hand_over()
         calls = self._calls = []
-        box = mailbox_of(self._loop)
+        box = mailbox_of(self.loop)
 
         def arrived(which: Collection[int]) -> None:
             box.post(_resolve, calls, which)
@@ -223,7 +225,7 @@ class Burst:
             self._many = True
             gateway.submit_rows(rows)
             return
-        box, tickets = mailbox_of(self._loop), []
+        box, tickets = mailbox_of(self.loop), []
         for row, call in enumerate(self._calls):
             ticket = call.ticket = Ticket(rows.call(row), functools.partial(box.post, call.resolve))
             tickets.append(ticket)
@@ -234,6 +236,16 @@ class Burst:
         self._context.scope.bursts.pop((self._task, self._context), None)
         self.hand_over()
         self._calls = []
+
+
+def hand_over_before(bursts: dict[Any, Burst], loop: asyncio.AbstractEventLoop, going: Burst | None = None) -> None:
+    """Hand over what was called before the next call, which is of the burst that goes on, or alone.
+
+    Actions are numbered in the order of their calls, whatever becomes of each.
+    """
+    for burst in list(bursts.values()):
+        if burst is not going and burst.loop is loop:
+            burst.hand_over()
 
 
 class BurstCall:

@@ -25,7 +25,7 @@ from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
-from flyte_nb.core.tasks.alike import Burst
+from flyte_nb.core.tasks.alike import Burst, hand_over_before
 from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
@@ -175,12 +175,14 @@ class Task(TaskTemplate[P, R_co]):
         if context.scope.stopped is not None:
             await refuse_if_stopped(context.scope)
         if context.gateway.takes_rows and not kwargs:
-            bursts = context.scope.bursts
+            bursts, loop = context.scope.bursts, asyncio.get_running_loop()
             burst = bursts.get((self, context))
             if burst is None:
-                bursts[self, context] = Burst(context, self, asyncio.get_running_loop())
+                bursts[self, context] = Burst(context, self, loop)
             elif (call := burst.call(args)) is not None:
                 return await call.wait(context)
+        if context.scope.bursts:
+            hand_over_before(context.scope.bursts, asyncio.get_running_loop())
         return await context.gateway.wait(prepare(context, self, args, kwargs))
 
     @overload
