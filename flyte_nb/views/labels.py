@@ -6,7 +6,7 @@ code, and there for runs of earlier kernels. Runs in: engine thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.store import RunRecord
@@ -171,5 +171,4 @@ class Labels:
 
 def _parameters(task: str) -> Sequence[str]:
     found = REGISTRY.latest(task)
-    names: Callable[[], Sequence[str]] | Sequence[str] = getattr(found, "input_names", ())
-    return tuple(names) if not callable(names) else ()
+    return found.input_names if found is not None else ()

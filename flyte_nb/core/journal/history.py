@@ -168,10 +168,6 @@ class History:
 
     # -- all of one run -------------------------------------------------------------------------------------------
 
-    def events(self, run: PastRun) -> list[ev.Event]:
-        """What happened to it, under the name that it has here."""
-        return self.events_after(run, 0)[1]
-
     def events_after(self, run: PastRun, batch: int) -> tuple[int, list[ev.Event]]:
         """What happened to it after a batch of events, and the number of the latest batch."""
         found = self._all("SELECT id, data FROM batches WHERE run = ? AND id > ? ORDER BY id", run.row, batch)
