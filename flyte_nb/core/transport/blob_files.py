@@ -8,6 +8,7 @@ import functools
 import mmap
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +167,13 @@ class Arriving:
         close(self.open(), nbytes)
 
 
-def unlink(path: str) -> None:
-    """Delete a file, if it is there."""
+def unlink(path: str, mapped_s: float = 0.0) -> None:
+    """Delete a file, if it is there.
+
+    Args:
+        path: The file.
+        mapped_s: Seconds for which parts of it may still be mapped: whoever lets go of it last has its pages to free.
+    """
     held = None
     with contextlib.suppress(OSError):
         if os.stat(path).st_size >= SLOW_BYTES:  # noqa: PTH116 - at interpreter exit too
@@ -175,18 +181,23 @@ def unlink(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)  # noqa: PTH108
     if held is not None:
-        close(held, SLOW_BYTES)
+        close(held, SLOW_BYTES, mapped_s)
 
 
-def close(file: int, nbytes: int) -> None:
+def close(file: int, nbytes: int, mapped_s: float = 0.0) -> None:
     """Close the descriptor of a file of so many bytes whose name may have gone: its pages go with it."""
     if nbytes >= SLOW_BYTES:
         try:  # plainly: finalizers come here, in the middle of anything, where no lock of `threading` may be taken
-            _thread.start_new_thread(os.close, (file,))
+            _thread.start_new_thread(_close_after, (mapped_s, file))
         except RuntimeError:  # no thread can be had, as at interpreter exit
             pass
         else:
             return
+    os.close(file)
+
+
+def _close_after(seconds: float, file: int) -> None:
+    time.sleep(seconds)
     os.close(file)
 
 
