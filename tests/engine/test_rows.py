@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -76,6 +77,9 @@ def cluster() -> Iterator[Session]:
     """Two workers with one slot."""
     with started(n_workers=2, threads_per_worker=1) as session:
         yield session
+        # Whatever became of them, their arguments are not kept, and the garbage collector is as it was.
+        until(lambda: repr(session.engine.executor.rows) == "<RowDispatch [0 on their way]>")
+        until(lambda: not gc.get_freeze_count())
 
 
 def looked_at(session: Session) -> tuple[RunRecord, list[Action]]:
@@ -210,6 +214,29 @@ def test_what_a_map_leaves_is_cancelled_and_one_can_be_aborted(cluster: Session)
     _, actions = looked_at(cluster)
     assert Counter(action.phase for action in actions)[Phase.SUCCEEDED] == len(ended)
     assert 0 < len(ended) <= 300
+
+
+def test_rows_that_are_cancelled_before_any_was_sent_are_let_go(cluster: Session) -> None:
+    """Both slots are held by others all the time."""
+    rows = cluster.engine.executor.rows
+
+    async def cell() -> None:
+        holders = [asyncio.ensure_future(waits.aio(1_000 + i)) for i in range(2)]
+        before = next(reversed(cluster.store.runs), "")
+        while (name := next(reversed(cluster.store.runs), "")) == before:
+            await asyncio.sleep(0.02)
+        record = cluster.store.runs[name]
+        while sum(action.phase is Phase.RUNNING for action in record.actions.unended()) < 2:
+            await asyncio.sleep(0.02)
+        waiting = [asyncio.ensure_future(one.aio(i, "ok", "")) for i in range(600)]
+        while repr(rows) == "<RowDispatch [0 on their way]>":
+            await asyncio.sleep(0)
+        for each in (*waiting, *holders):
+            each.cancel()
+        await asyncio.gather(*waiting, *holders, return_exceptions=True)
+
+    run_cell(cell)
+    until(lambda: repr(rows) == "<RowDispatch [0 on their way]>")
 
 
 def test_forms_of_a_large_map(cluster: Session) -> None:

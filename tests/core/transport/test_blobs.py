@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
 import os
@@ -70,7 +71,7 @@ def test_pages_of_a_large_file_are_freed_by_a_thread(monkeypatch: pytest.MonkeyP
     """Its name goes at once; where no thread can be had, its pages do, too."""
     monkeypatch.setattr(blob_files, "SLOW_BYTES", BIG)
     asked: list[tuple[Any, tuple[Any, ...]]] = []
-    monkeypatch.setattr(blob_files._thread, "start_new_thread", lambda *args: asked.append(args))
+    monkeypatch.setattr(_thread, "start_new_thread", lambda *args: asked.append(args))
     path = blob_files.write(memoryview(buffer(b"a")))
     blob_files.unlink(path)
     assert not Path(path).exists()
@@ -83,7 +84,7 @@ def test_pages_of_a_large_file_are_freed_by_a_thread(monkeypatch: pytest.MonkeyP
     def none_left(*_args: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(blob_files._thread, "start_new_thread", none_left)
+    monkeypatch.setattr(_thread, "start_new_thread", none_left)
     path = blob_files.write(memoryview(buffer(b"a")))
     kept = os.open(path, os.O_RDONLY)
     blob_files.unlink(path)
