@@ -222,13 +222,12 @@ def test_rows_that_are_cancelled_before_any_was_sent_are_let_go(cluster: Session
 
     async def cell() -> None:
         holders = [asyncio.ensure_future(waits.aio(1_000 + i)) for i in range(2)]
-        before = next(reversed(cluster.store.runs), "")
-        while (name := next(reversed(cluster.store.runs), "")) == before:
+        running: list[Action] = []
+        while len(running) < 2:
             await asyncio.sleep(0.02)
-        record = cluster.store.runs[name]
-        while sum(action.phase is Phase.RUNNING for action in record.actions.unended()) < 2:
-            await asyncio.sleep(0.02)
-        waiting = [asyncio.ensure_future(one.aio(i, "ok", "")) for i in range(600)]
+            latest = list(cluster.store.runs.values())[-1:]
+            running = [a for record in latest for a in record.actions.unended() if a.phase is Phase.RUNNING]
+        waiting = [asyncio.ensure_future(one.aio(i, "slow", "")) for i in range(600)]
         while repr(rows) == "<RowDispatch [0 on their way]>":
             await asyncio.sleep(0)
         for each in (*waiting, *holders):
