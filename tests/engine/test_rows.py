@@ -228,7 +228,7 @@ def test_rows_that_are_cancelled_before_any_was_sent_are_let_go(cluster: Session
             latest = list(cluster.store.runs.values())[-1:]
             running = [a for record in latest for a in record.actions.unended() if a.phase is Phase.RUNNING]
         waiting = [asyncio.ensure_future(one.aio(i, "slow", "")) for i in range(600)]
-        while repr(rows) == "<RowDispatch [0 on their way]>":
+        while repr(rows) == "<RowDispatch [0 on their way]>":  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
         for each in (*waiting, *holders):
             each.cancel()
