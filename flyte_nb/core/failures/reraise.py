@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Iterable
 
 from flyte_nb import errors
-from flyte_nb.core.values import exception_parts
+from flyte_nb.core.values.by_value import exception_parts
 from flyte_nb.core.values.dual_class import dual, original_of
 from flyte_nb.errors import BaseRuntimeError, ErrorKind
 

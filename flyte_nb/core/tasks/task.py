@@ -34,7 +34,7 @@ from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
 from flyte_nb.core.values.code_hash import code_version, function_version
-from flyte_nb.core.values.value_hash import content_hash
+from flyte_nb.core.values.value_hash import content_hash, state_hash
 
 P = ParamSpec("P")
 #: Covariant: checkers call an ``async def`` function's result by different names (`Coroutine`, `CoroutineType`).
@@ -226,6 +226,10 @@ class Task(TaskTemplate[P, R_co]):
             return self._cache_version
         image = self.config.image
         return self.config.cache.get_version(VersionParameters(self.func, image, code_version=self._code_version))
+
+    def read_state(self) -> bytes:
+        """A hash of what its code reads now, where its results are kept under a version that is computed from its code."""
+        return state_hash(self.func) if self.config.cache.follows_code() else b""
 
     def held_state(self) -> bytes:
         """A hash of what the function holds as of now, if it is a partial or an object; empty for a function.

@@ -32,7 +32,7 @@ import cloudpickle
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import key_bytes, pack
 from flyte_nb.core.values import pickler
-from flyte_nb.core.values.code_hash import is_task
+from flyte_nb.core.values.user_code import is_task
 
 #: Content up to this size is kept to be compared; of more its hash is.
 KEPT_BYTES = 4_096

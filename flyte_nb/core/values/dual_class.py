@@ -6,7 +6,7 @@ import asyncio
 import functools
 from typing import Any, TypeVar
 
-from flyte_nb.core.values import exception_parts
+from flyte_nb.core.values.by_value import exception_parts
 
 E = TypeVar("E", bound=BaseException)
 

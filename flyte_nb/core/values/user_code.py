@@ -106,3 +106,10 @@ def is_user_code(value: Any) -> bool:
         return True
     filename = getattr(value if isinstance(value, types.ModuleType) else sys.modules.get(module), "__file__", None)
     return isinstance(filename, str) and bool(filename) and is_user_file(filename, module)
+
+
+def is_task(value: object) -> bool:
+    """Whether a value is a task. By shape: this room is below the task's."""
+    return not isinstance(value, type | types.FunctionType | types.ModuleType) and all(
+        hasattr(type(value), name) for name in ("override", "forward", "aio")
+    )

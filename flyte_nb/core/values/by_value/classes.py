@@ -29,7 +29,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle as inner
 
-from flyte_nb.core.values.exception_parts import HEAP_TYPE
+from flyte_nb.core.values.by_value.exception_parts import HEAP_TYPE
 
 #: Classes that were made from a pickle in this process, and whether they have got their attributes yet.
 _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
