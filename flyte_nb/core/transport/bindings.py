@@ -9,6 +9,7 @@ looked at already; large buffers are compared where they lie, as those of argume
 
 from __future__ import annotations
 
+import abc
 import builtins
 import datetime as dt
 import decimal
@@ -32,7 +33,7 @@ import cloudpickle
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import key_bytes, pack
 from flyte_nb.core.values import pickler
-from flyte_nb.core.values.user_code import is_task
+from flyte_nb.core.values.user_code import is_pythons, is_task, names_in_texts
 
 #: Content up to this size is kept to be compared; of more its hash is.
 KEPT_BYTES = 4_096
@@ -122,7 +123,43 @@ def by_reference(value: Any) -> bool:
 
 def globals_of(function: types.FunctionType) -> tuple[str, ...]:
     """Names of globals that a function's code refers to, functions defined in it included."""
-    return tuple(_cloudpickle._extract_code_globals(function.__code__))  # noqa: SLF001 - its own answer
+    names = _cloudpickle._extract_code_globals(function.__code__)  # noqa: SLF001 - its own answer
+    return tuple(dict.fromkeys((*names, *names_in_texts(function.__code__))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _asks_for_subclasses(code: types.CodeType) -> bool:
+    return "__subclasses__" in code.co_names or any(
+        _asks_for_subclasses(each) for each in code.co_consts if isinstance(each, types.CodeType)
+    )
+
+
+def subclasses_of(reached: list[Any]) -> list[type]:
+    """Classes that go along since code asks for the subclasses (``Base.__subclasses__()``) of what it reaches."""
+    if not any(isinstance(each, types.FunctionType) and _asks_for_subclasses(each.__code__) for each in reached):
+        return []
+    queue: list[type] = [each for each in reached if isinstance(each, type)]
+    found = dict.fromkeys(queue)
+    for cls in queue:
+        children: list[type] = type.__subclasses__(cls)
+        new = [each for each in children if each not in found and not by_reference(each)]
+        found.update(dict.fromkeys(new))
+        queue += new
+    return [each for each in found if not any(each is other for other in reached)]
+
+
+def _registered(cls: Any) -> Any:
+    return abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to see them
+
+
+def _registries(reached: list[Any]) -> Iterator[tuple[Any, type, Any]]:
+    """What Python itself keeps of classes: functions that tell it, the class, and what they tell now."""
+    asks = any(isinstance(each, types.FunctionType) and _asks_for_subclasses(each.__code__) for each in reached)
+    for cls in (each for each in reached if isinstance(each, type)):
+        if asks:
+            yield type.__subclasses__, cls, type.__subclasses__(cls)
+        if isinstance(cls, abc.ABCMeta):
+            yield _registered, cls, _registered(cls)
 
 
 class _Names:
@@ -154,7 +191,7 @@ class Bindings:
         modules: Names of modules that its code imports while it runs.
     """
 
-    __slots__ = ("_blobs", "_cells", "_content", "_functions", "_mutable", "_names")
+    __slots__ = ("_blobs", "_cells", "_content", "_functions", "_mutable", "_names", "_registries")
 
     def __init__(self, reached: list[Any], blobs: Blobs | None, modules: Sequence[str] = ()) -> None:
         self._blobs = blobs
@@ -162,6 +199,7 @@ class Bindings:
         self._functions = [(each, _parts(each)) for each in functions]
         cells = {id(cell): cell for each in functions for cell in each.__closure__ or ()}
         self._cells = [(cell, _content(cell)) for cell in cells.values()]
+        self._registries = list(_registries(reached))
         self._names = list(_namespaces(reached))
         if modules:
             self._names.append(_Names(sys.modules, tuple(modules)))
@@ -181,16 +219,18 @@ class Bindings:
         for cell, value in self._cells:
             if _content(cell) is not value:
                 return False
+        for tell, cls, told in self._registries:
+            if tell(cls) != told:
+                return False
         return not self._mutable or (self._content is not None and self._read() == self._content)
 
     def _values(self) -> Iterator[Any]:
         for names in self._names:
             if names.names == _OF_TASK:
                 continue  # settings, which never change in place
-            # Of classes and modules: what Python itself keeps there is not the program's state.
-            whole = names.size >= 0
+            whole = names.size >= 0  # a class or module
             for name, value in zip(names.names, names.values, strict=True):
-                if not (whole and (name.startswith("__") or name == "_abc_impl")):
+                if not (whole and is_pythons(name, value)):
                     yield value
         for function, (_, defaults, keywords, *_) in self._functions:
             yield from defaults or ()

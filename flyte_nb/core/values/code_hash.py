@@ -29,7 +29,7 @@ from flyte_nb.core.values.fixed_values import (
     fixed_text,
     is_own_code,
 )
-from flyte_nb.core.values.user_code import is_task, is_user_code
+from flyte_nb.core.values.user_code import is_task, is_user_code, names_in_texts
 
 #: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
 MAX_HASHES = 4_096
@@ -260,7 +260,7 @@ def _references(holder: Any) -> Iterator[tuple[str, Any]]:
 
 def _values(func: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function's code refers to by name: globals, variables of its closure, attributes of the user's own modules."""
-    names = _names(func.__code__)
+    names = _names(func.__code__).union(names_in_texts(func.__code__))
     values: dict[str, Any] = {name: func.__globals__[name] for name in names if name in func.__globals__}
     cells = zip(func.__code__.co_freevars, func.__closure__ or (), strict=False)
     # One that is not filled yet: of a function that refers to itself while it is being defined.

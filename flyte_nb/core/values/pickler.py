@@ -12,6 +12,7 @@ import cloudpickle
 from flyte_nb.core.values import process_state
 from flyte_nb.core.values.bounded import BoundedBytes
 from flyte_nb.core.values.by_value import buffers, classes, exceptions, identity, modules, type_names
+from flyte_nb.core.values.user_code import names_in_texts
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
@@ -46,6 +47,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         if found is not NotImplemented:
             return found
         kind = type(value)
+        if self.fresh and kind in process_state.WEAK:
+            return process_state.of_weak(value, (lambda _: True) if self.trying else self._can_pickle)
         try:
             way = _ways[kind]
         except KeyError:
@@ -123,7 +126,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         if closure:
             closure = tuple(self._cells.setdefault(id(cell), _Cell(cell)) for cell in function.__closure__ or ())
             slots["__closure__"] = tuple(map(self._content_of, function.__closure__ or ()))
-        slots["__globals__"] = self._of_code(slots["__globals__"])
+        space = function.__globals__
+        named = {name: space[name] for name in names_in_texts(function.__code__) if name in space}
+        slots["__globals__"] = self._of_code({**slots["__globals__"], **named} if named else slots["__globals__"])
         return made, (*arguments, closure), (self._of_code(attributes), slots), *rest
 
     def _content_of(self, cell: CellType) -> Any:
