@@ -135,6 +135,31 @@ def test_attributes_and_arguments_of_the_original_are_there() -> None:
     assert not hasattr(cross(Holder()), "lock")
 
 
+class Refused(Exception):
+    """Has names that Flyte's errors have, too."""
+
+    worker = "mine"
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    @property
+    def kind(self) -> int:
+        return self.code + 1
+
+
+def test_attributes_of_ones_own_are_kept_under_names_of_flytes() -> None:
+    """``error.code == 404`` holds where the error is caught; over two levels, and copied."""
+    for error in (
+        cross(Refused(404)),
+        raise_as(cross(Refused(404)), code="", message=""),
+        copy.copy(cross(Refused(404))),
+    ):
+        assert (error.code, error.kind, error.worker) == (404, 405, "mine")  # type: ignore[comparison-overlap]
+        assert reraise.code_of(error) == "Refused"
+        assert reraise.kind_of(error) == "user"
+
+
 def test_group_keeps_its_exceptions_and_splits() -> None:
     """``except*`` works on what crossed."""
     error = cross(ExceptionGroup("g", [ValueError("a"), Odd(2, reason="c")]))
