@@ -31,7 +31,7 @@ from typing import Any
 import cloudpickle
 
 from flyte_nb.core.transport.blobs import Blobs
-from flyte_nb.core.transport.payload import key_bytes, pack
+from flyte_nb.core.transport.payload import can_pickle, key_bytes, pack
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.user_code import is_pythons, is_task, names_in_texts
 
@@ -128,33 +128,69 @@ def globals_of(function: types.FunctionType) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _asks_for_subclasses(code: types.CodeType) -> bool:
-    return "__subclasses__" in code.co_names or any(
-        _asks_for_subclasses(each) for each in code.co_consts if isinstance(each, types.CodeType)
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    return frozenset(code.co_names).union(
+        *(_names_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
     )
 
 
-def subclasses_of(reached: list[Any]) -> list[type]:
-    """Classes that go along since code asks for the subclasses (``Base.__subclasses__()``) of what it reaches."""
-    if not any(isinstance(each, types.FunctionType) and _asks_for_subclasses(each.__code__) for each in reached):
-        return []
-    queue: list[type] = [each for each in reached if isinstance(each, type)]
-    found = dict.fromkeys(queue)
-    for cls in queue:
-        children: list[type] = type.__subclasses__(cls)
-        new = [each for each in children if each not in found and not by_reference(each)]
-        found.update(dict.fromkeys(new))
-        queue += new
-    return [each for each in found if not any(each is other for other in reached)]
+#: What reads values whose classes and functions are given by name, and what it is called.
+_READERS = frozenset({"pickle", "cloudpickle", "dill", "joblib", "torch", "pd", "pandas"})
+_READING = frozenset({"load", "loads", "read_pickle", "Unpickler"})
+
+
+def _asks_for_subclasses(reached: list[Any]) -> bool:
+    return any("__subclasses__" in _names_in(each.__code__) for each in reached if isinstance(each, types.FunctionType))
+
+
+def _read_by(reached: list[Any]) -> list[dict[str, Any]]:
+    """Namespaces of functions that read pickles."""
+    found = {}
+    for each in reached:
+        if isinstance(each, types.FunctionType):
+            names = _names_in(each.__code__)
+            if names & _READING and (names & _READERS or "read_pickle" in names):
+                found[id(each.__globals__)] = each.__globals__
+    return list(found.values())
+
+
+def _program(space: dict[str, Any]) -> list[Any]:
+    """Classes and functions that a program defines, by their names."""
+    name = space.get("__name__")
+    return [
+        value
+        for key, value in list(space.items())
+        if isinstance(value, types.FunctionType | type) and value.__module__ == name and value.__qualname__ == key
+    ]
+
+
+def asked_for(reached: list[Any], known: Iterable[Any] = ()) -> list[Any]:
+    """Classes and functions that code finds without naming them, and that go along with it.
+
+    Subclasses of what it reaches, where it asks for them (``Base.__subclasses__()``), and what a pickle that it reads may name.
+    """
+    found: dict[Any, None] = {}
+    if _asks_for_subclasses(reached):
+        queue: list[type] = [each for each in reached if isinstance(each, type)]
+        for cls in queue:
+            children: list[type] = type.__subclasses__(cls)
+            queue += [each for each in children if each not in found]
+            found.update(dict.fromkeys(children))
+    for space in _read_by(reached):
+        found.update(dict.fromkeys(each for each in _program(space) if can_pickle(each, fresh=True)))
+    here = {*map(id, reached), *map(id, known)}
+    return [each for each in found if id(each) not in here and not by_reference(each)]
 
 
 def _registered(cls: Any) -> Any:
     return abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to see them
 
 
-def _registries(reached: list[Any]) -> Iterator[tuple[Any, type, Any]]:
-    """What Python itself keeps of classes: functions that tell it, the class, and what they tell now."""
-    asks = any(isinstance(each, types.FunctionType) and _asks_for_subclasses(each.__code__) for each in reached)
+def _registries(reached: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """What can be asked of classes and programs: functions that tell it, of what, and what they tell now."""
+    asks = _asks_for_subclasses(reached)
+    for space in _read_by(reached):
+        yield _program, space, _program(space)
     for cls in (each for each in reached if isinstance(each, type)):
         if asks:
             yield type.__subclasses__, cls, type.__subclasses__(cls)

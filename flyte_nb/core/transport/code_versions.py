@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from flyte_nb.core.transport.bindings import Bindings, Recorder, spaces_of, subclasses_of
+from flyte_nb.core.transport.bindings import Bindings, Recorder, asked_for, spaces_of
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
@@ -61,8 +61,8 @@ class TravellingCode(NamedTuple):
     companions: tuple[Callable[[], object], ...] = ()
     #: Names of the modules that came along for the task itself.
     own_modules: frozenset[str] = frozenset()
-    #: Of classes that it refers to, where it asks for them.
-    subclasses: tuple[type, ...] = ()
+    #: Classes and functions that its code finds without naming them.
+    asked_for: tuple[Any, ...] = ()
 
 
 class _Memo(NamedTuple):
@@ -170,11 +170,11 @@ class CodeVersions:
     ) -> tuple[Payload, list[Any], LazyImports]:
         payload, reached = self._dump(task)
         imports, by_file = LazyImports(_functions(reached)), frozenset[str]()
-        subclasses: dict[type, None] = dict.fromkeys(subclasses_of(reached))
+        asked: dict[Any, None] = dict.fromkeys(asked_for(reached))
         while (
             imports
             or along
-            or subclasses
+            or asked
             or imports.path != self._path
             or any(isinstance(each, types.ModuleType) for each in reached)
         ):
@@ -182,7 +182,7 @@ class CodeVersions:
                 modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
                 kept = frozenset(imports.loaded) if own is None else own
                 payload, reached = self._dump(
-                    TravellingCode(task, imports.packed(), along, kept, tuple(subclasses)), modules
+                    TravellingCode(task, imports.packed(), along, kept, tuple(asked)), modules
                 )
             except Exception:
                 stay = frozenset(n for n, module in imports.loaded.items() if not can_pickle(module, fresh=True))
@@ -193,7 +193,7 @@ class CodeVersions:
                 continue
             # Modules that came along have functions, which import modules.
             more = LazyImports(_functions(reached), by_file)
-            subclasses.update(dict.fromkeys(late := subclasses_of(reached)))
+            asked.update(dict.fromkeys(late := asked_for(reached, asked)))
             if more.loaded.keys() <= imports.loaded.keys() and not late:
                 return payload, reached, more
             imports = more

@@ -32,7 +32,7 @@ class _Shared:
             return self
         if self.name in instance.__dict__:
             return instance.__dict__[self.name]
-        for base in (original_of(owner) or BaseException).__mro__:  # type: ignore[arg-type]
+        for base in (original_of(owner) or BaseException).__mro__:
             found = vars(base).get(self.name)
             if found is not None:
                 return found.__get__(instance, owner) if hasattr(type(found), "__get__") else found

@@ -142,6 +142,8 @@ class CodeStore:
             if not isinstance(found, TravellingCode):
                 return Copy(found)
             # Before they are installed: then they could not be told from what the process has by itself.
+            if found.task.classes is not None:
+                found.task.classes.program.update({each.__qualname__: each for each in found.asked_for})
             modules = [module for name, module in found.imports.modules.items() if name in found.own_modules]
             if not self._owns_process:
                 return Copy(found.task, None, modules)

@@ -35,7 +35,7 @@ from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.lane import LaneThread
 from flyte_nb.worker.network import as_client
-from flyte_nb.worker.process import children, dask_inside
+from flyte_nb.worker.process import children, dask_inside, program_names
 from flyte_nb.worker.process.code import InForce
 from flyte_nb.worker.process.descriptors import Descriptors
 from flyte_nb.worker.process.devices import Devices
@@ -100,6 +100,7 @@ class Premises:
             undo.callback(import_alias.uninstall)
             undo.callback(output.uninstall)
             undo.callback(family.uninstall)
+            undo.callback(program_names.install())
             undo.callback(setattr, PeerLink, "on_fault", vars(PeerLink)["on_fault"])
             PeerLink.on_fault = self.words.fail
 

@@ -113,8 +113,8 @@ def test_crossed_exception_is_both_types_with_text_code_cause_and_note(make: Cal
     assert isinstance(error, RuntimeUserError)
     assert isinstance(error, type(original))
     assert str(original) == str(error)
-    assert type(original).__name__ == error.code
-    assert error.kind == "user"
+    assert (type(original).__name__, "user") == (reraise.code_of(error), reraise.kind_of(error))
+    assert error.code == getattr(original, "code", type(original).__name__)
     assert type(original) is type(error.__cause__)
     assert error.__notes__ == ["action a3"]
     assert type(error).__name__ == "RuntimeUserError"
