@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import builtins
+import copyreg
 import datetime as dt
 import decimal
 import fractions
@@ -30,6 +31,7 @@ from typing import Any
 
 import cloudpickle
 
+from flyte_nb.core.transport import patched
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import can_pickle, key_bytes, pack
 from flyte_nb.core.values import pickler
@@ -182,6 +184,11 @@ def asked_for(reached: list[Any], known: Iterable[Any] = ()) -> list[Any]:
     return [each for each in found if id(each) not in here and not by_reference(each)]
 
 
+def installed_names(reached: list[Any]) -> list[tuple[Any, list[str]]]:
+    """What code names of installed modules: programs patch them."""
+    return list(patched.owners((each for each in reached if isinstance(each, types.FunctionType)), _names_in))
+
+
 def _registered(cls: Any) -> Any:
     return abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to see them
 
@@ -227,7 +234,17 @@ class Bindings:
         modules: Names of modules that its code imports while it runs.
     """
 
-    __slots__ = ("_blobs", "_cells", "_content", "_functions", "_mutable", "_names", "_registries")
+    __slots__ = (
+        "_blobs",
+        "_cells",
+        "_content",
+        "_functions",
+        "_installed",
+        "_mutable",
+        "_names",
+        "_reducers",
+        "_registries",
+    )
 
     def __init__(self, reached: list[Any], blobs: Blobs | None, modules: Sequence[str] = ()) -> None:
         self._blobs = blobs
@@ -235,7 +252,9 @@ class Bindings:
         self._functions = [(each, _parts(each)) for each in functions]
         cells = {id(cell): cell for each in functions for cell in each.__closure__ or ()}
         self._cells = [(cell, _content(cell)) for cell in cells.values()]
+        self._reducers = len(copyreg.dispatch_table)
         self._registries = list(_registries(reached))
+        self._installed = [_Names(vars(owner), tuple(names)) for owner, names in installed_names(reached)]
         self._names = list(_namespaces(reached))
         if modules:
             self._names.append(_Names(sys.modules, tuple(modules)))
@@ -247,6 +266,11 @@ class Bindings:
     def same(self) -> bool:
         """Whether nothing that the code refers to has changed. From any thread."""
         for names in self._names:
+            if not names.same():
+                return False
+        if len(copyreg.dispatch_table) != self._reducers:
+            return False
+        for names in self._installed:
             if not names.same():
                 return False
         for function, parts in self._functions:

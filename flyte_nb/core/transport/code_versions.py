@@ -7,6 +7,7 @@ pickle is a version, named by its content; actions say which one they were calle
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 import threading
 import types
@@ -14,14 +15,16 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from flyte_nb.core.transport.bindings import Bindings, Recorder, asked_for, spaces_of
+from flyte_nb.core.transport.bindings import Bindings, Recorder, asked_for, installed_names, spaces_of
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.companions import COMPANIONS
 from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
+from flyte_nb.core.transport.patched import Patch, patches
 from flyte_nb.core.transport.payload import Payload, can_pickle, key_bytes, pack
 from flyte_nb.core.transport.task_code import why_not
 from flyte_nb.core.values.by_value.classes import Classes
 from flyte_nb.core.values.source_lines import cells_of, take_cells
+from flyte_nb.core.values.user_code import is_user_code
 
 #: How often a task is pickled anew whose globals are changed meanwhile by another thread.
 TRIES = 3
@@ -63,6 +66,10 @@ class TravellingCode(NamedTuple):
     own_modules: frozenset[str] = frozenset()
     #: Classes and functions that its code finds without naming them.
     asked_for: tuple[Any, ...] = ()
+    #: What the program has put into installed modules that it uses.
+    patches: tuple[Patch, ...] = ()
+    #: How the program has types pickled, by `copyreg`.
+    reducers: tuple[tuple[type, Any], ...] = ()
 
 
 class _Memo(NamedTuple):
@@ -171,8 +178,12 @@ class CodeVersions:
         payload, reached = self._dump(task)
         imports, by_file = LazyImports(_functions(reached)), frozenset[str]()
         asked: dict[Any, None] = dict.fromkeys(asked_for(reached))
+        own_patches = patches(installed_names(reached))
+        reducers = tuple((kind, how) for kind, how in copyreg.dispatch_table.items() if is_user_code(how))
         while (
             imports
+            or own_patches
+            or reducers
             or along
             or asked
             or imports.path != self._path
@@ -182,7 +193,7 @@ class CodeVersions:
                 modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
                 kept = frozenset(imports.loaded) if own is None else own
                 payload, reached = self._dump(
-                    TravellingCode(task, imports.packed(), along, kept, tuple(asked)), modules
+                    TravellingCode(task, imports.packed(), along, kept, tuple(asked), own_patches, reducers), modules
                 )
             except Exception:
                 stay = frozenset(n for n, module in imports.loaded.items() if not can_pickle(module, fresh=True))

@@ -43,12 +43,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     def reducer_override(self, value: object) -> Any:
         """How to pickle a value; NotImplemented for the usual way."""
+        kind = type(value)
+        if self.fresh and (with_content := process_state.WITH_CONTENT.get(kind)) is not None:
+            return with_content(value, (lambda _: True) if self.trying else self._can_pickle)
         found = process_state.reduce(value, fresh=self.fresh)
         if found is not NotImplemented:
             return found
-        kind = type(value)
-        if self.fresh and kind in process_state.WEAK:
-            return process_state.of_weak(value, (lambda _: True) if self.trying else self._can_pickle)
         try:
             way = _ways[kind]
         except KeyError:

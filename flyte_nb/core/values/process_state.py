@@ -2,8 +2,8 @@
 
 A task travels with the globals that it uses. In Flyte each process imports the module anew and so has locks of its own; here a
 lock or pool that a task's code refers to arrives as a new one, and queues, events and weak collections with what they hold.
-Caches (`functools.lru_cache`) arrive empty, context variables by name with their default. As *arguments* locks are refused all
-the same: a copy would lock nothing.
+Caches (`functools.lru_cache`) arrive empty, context variables by name, with the value that they have where the task is called.
+As *arguments* locks are refused all the same: a copy would lock nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import cloudpickle
 
+from flyte_nb.core.values.by_value.classes import being_loaded
 from flyte_nb.core.values.user_code import found_by_name
 
 #: Context variables made here, by name: the same one for every task that refers to it. Bounded by the program's own.
@@ -69,6 +70,25 @@ def _of_variable(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
     except LookupError:
         defaults = ()
     return _variable, (variable.name, defaults)
+
+
+_UNSET = object()
+
+
+def of_variable_set(variable: contextvars.ContextVar[Any], can_pickle: Callable[[object], bool]) -> tuple[Any, ...]:
+    """How to pickle a context variable of a task's code: with its value where the task is called, if that can be pickled."""
+    made, arguments = _of_variable(variable)
+    value = variable.get(_UNSET)
+    if value is _UNSET or (arguments[1] and arguments[1][0] is value) or not can_pickle(value):
+        return made, arguments
+    return _variable_set, (*arguments, value)
+
+
+def _variable_set(name: str, defaults: tuple[Any, ...], value: Any) -> contextvars.ContextVar[Any]:
+    variable, classes = _variable(name, defaults), being_loaded()
+    if classes is not None:
+        classes.variables[variable] = value
+    return variable
 
 
 def _of_lru_cache(cached: Any) -> Any:
@@ -154,8 +174,6 @@ _EMPTY: dict[type, Callable[[Any], Any]] = {
     **{kind: _anew(kind, "maxsize") for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue)},
     **{kind: _anew(kind) for kind in (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)},
 }
-#: Collections whose content goes along in the code of a task.
-WEAK = frozenset({weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet})
 
 
 def of_weak(found: Any, can_pickle: Callable[[object], bool]) -> tuple[Any, ...]:
@@ -175,6 +193,13 @@ def _weak(kind: Any, items: list[Any]) -> Any:
     made = kind(items)
     made.kept = items  # whoever holds them may not have come along
     return made
+
+
+#: In the code of a task: with what they hold, as far as it can be pickled.
+WITH_CONTENT: dict[type, Callable[[Any, Callable[[object], bool]], tuple[Any, ...]]] = {
+    **dict.fromkeys((weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet), of_weak),
+    contextvars.ContextVar: of_variable_set,
+}
 
 
 def is_made_anew(value: object) -> bool:

@@ -1,7 +1,7 @@
-"""Names of the program in ``__main__`` of a worker, as ``pickle``, ``joblib`` and ``torch`` look for them. Runs in: worker process.
+"""Names of the program in ``__main__``, for ``pickle``, ``joblib`` and ``torch`` in tasks. Runs in: worker process.
 
-``joblib.dump(model, path)`` in a task writes a class of the notebook as its name, and looks it up in ``__main__``; ``joblib.load``
-finds it there. The program is not executed on a worker. What the running body's own version of it has is found instead.
+``joblib.dump(model, path)`` in a task writes a class of the notebook as its name, and looks it up in ``__main__``;
+``joblib.load`` finds it there. The program is not executed on a worker: what the running body's own version of it has is found.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from typing import Any
 
 from flyte_nb.core.attempts import seeds
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.patched import InPlace
 from flyte_nb.core.values.user_code import found_by_name, is_pythons
 
 #: Unchanged copies of a task that are kept for attempts to come.
@@ -227,6 +228,8 @@ class Copy:
     ) -> None:
         self.task = task
         self.activate = activate
+        #: Set at its turns; None if there are none.
+        self.patches: InPlace | None = None
         #: Where it is given back.
         self.state: TaskState
         self.watched: _Watched = _Watched(task, modules)
@@ -236,6 +239,13 @@ class Copy:
         self._prints = [(value, fingerprint(value)) for value in self.watched.values]
         #: Generators of random numbers among its globals, with their states.
         self.generators: list[tuple[Any, bytes]] = seeds.generators(self.watched.values)
+
+    def patch(self, patches: InPlace) -> None:
+        """Have it executed with these patches."""
+        if self.task.is_async:
+            self.patches = patches  # at each step
+        else:
+            self.task.func = patches.wrap(self.task.func)
 
     @property
     def is_exclusive(self) -> bool:

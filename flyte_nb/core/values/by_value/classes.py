@@ -38,13 +38,15 @@ _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 class Classes:
     """Classes of one version of a task, by cloudpickle's number."""
 
-    __slots__ = ("__weakref__", "lone", "met", "named", "program")
+    __slots__ = ("__weakref__", "lone", "met", "named", "program", "variables")
 
     def __init__(self) -> None:
         #: What its code refers to.
         self.named: dict[str, type] = {}
         #: What values have brought since.
         self.met: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+        #: Context variables that were set where its task was called.
+        self.variables: dict[ContextVar[Any], Any] = {}
         #: What its code may find by name in a pickle.
         self.program: dict[str, Any] = {}
         #: Of `flyte_nb.core.values.by_value.identity`.
