@@ -254,7 +254,9 @@ class Bindings:
         self._cells = [(cell, _content(cell)) for cell in cells.values()]
         self._reducers = len(copyreg.dispatch_table)
         self._registries = list(_registries(reached))
-        self._installed = [_Names(vars(owner), tuple(names)) for owner, names in installed_names(reached)]
+        used = [(vars(owner).get, name) for owner, names in installed_names(reached) for name in names]
+        #: How to find each name of an installed module's that code uses; the names; what they were bound to.
+        self._installed = (*zip(*used, strict=True), tuple(get(name) for get, name in used)) if used else None
         self._names = list(_namespaces(reached))
         if modules:
             self._names.append(_Names(sys.modules, tuple(modules)))
@@ -270,8 +272,9 @@ class Bindings:
                 return False
         if len(copyreg.dispatch_table) != self._reducers:
             return False
-        for names in self._installed:
-            if not names.same():
+        if self._installed is not None:
+            find, called, values = self._installed
+            if not all(map(operator.is_, map(operator.call, find, called), values)):
                 return False
         for function, parts in self._functions:
             if not all(map(operator.is_, parts, _parts(function))):
