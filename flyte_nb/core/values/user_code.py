@@ -107,7 +107,10 @@ def is_user_code(value: Any) -> bool:
     module = (value.__name__ if isinstance(value, types.ModuleType) else value.__module__) or ""
     if module == "__main__":
         return True
-    filename = getattr(value if isinstance(value, types.ModuleType) else sys.modules.get(module), "__file__", None)
+    holder = value if isinstance(value, types.ModuleType) else sys.modules.get(module)
+    if holder is None:  # it came by value
+        return module.partition(".")[0] not in OURS
+    filename = getattr(holder, "__file__", None)
     return isinstance(filename, str) and bool(filename) and is_user_file(filename, module)
 
 
