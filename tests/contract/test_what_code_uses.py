@@ -13,6 +13,7 @@ import math
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from unittest import mock
 
@@ -80,6 +81,22 @@ def test_what_is_patched_while_a_call_is_made_is_patched_for_it():
 
 
 @env.task
+async def rounded() -> str:
+    return str(Fraction(1, 3).limit_denominator(2))
+
+
+def test_a_method_of_an_installed_class_may_be_patched():
+    """One that the code names."""
+
+    async def cell():
+        with mock.patch.object(Fraction, "limit_denominator", return_value="patched"):
+            patched = await rounded()
+        return patched, await rounded()
+
+    assert run_cell(cell) == ("patched", "1/2")
+
+
+@env.task
 async def total(frame: pd.DataFrame) -> list:
     return [frame.sums.total(), frame["a"].twice()]
 
@@ -101,6 +118,28 @@ def test_what_extends_pandas_goes_along(monkeypatch):
     finally:
         del pd.DataFrame.sums
         pd.DataFrame._accessors.discard("sums")
+
+
+class Kind:
+    pass
+
+
+@env.task
+async def kinds() -> list:
+    return sorted(cls.__name__ for cls in Kind.__subclasses__())
+
+
+def test_subclasses_are_those_of_the_call():
+    """Which nothing names: a registry that Python keeps."""
+
+    async def cell():
+        kept, seen = [], []
+        for name in "ab":
+            kept.append(type(name, (Kind,), {"__module__": __name__}))
+            seen.append(await kinds())
+        return seen
+
+    assert run_cell(cell) == [["a"], ["a", "b"]]
 
 
 @env.task

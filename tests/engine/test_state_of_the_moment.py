@@ -174,9 +174,6 @@ KINDS: dict[str, dict[str, str]] = {
     "a registered class": {
         "setup": "import abc\nclass A(abc.ABC): pass\nclass C: pass", "expression": "isinstance(C(), A)", "change": "A.register(C)",
     },
-    "subclasses": {
-        "setup": "class A: pass\nkept = []", "expression": "len(A.__subclasses__())", "change": "kept.append(type('B', (A,), {}))",
-    },
     "a weak dict": {
         "setup": "import weakref\nclass C: pass\nc = C()\nv = weakref.WeakKeyDictionary()", "expression": "v.get(c)",
         "change": "v[c] = e",

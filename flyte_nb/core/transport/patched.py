@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from flyte_nb.core.values.user_code import OURS, is_user_code
 
 #: Classes that programs and other packages extend, by module.
-_EXTENDED = {
-    "pandas": ("DataFrame", "Series", "Index"),
-    "pandas.core.groupby": ("DataFrameGroupBy", "SeriesGroupBy"),
-}
+_EXTENDED = (
+    ("pandas", "DataFrame"), ("pandas", "Series"), ("pandas", "Index"), ("pandas.core.groupby", "DataFrameGroupBy"),
+    ("pandas.core.groupby", "SeriesGroupBy"),
+)  # fmt: skip
 #: How deep modules are followed: ``scipy.stats.norm``.
 _DEEP = 3
 
@@ -37,7 +37,7 @@ class Patch(NamedTuple):
 def owners(
     functions: Iterable[types.FunctionType], names_of: Callable[[Any], frozenset[str]]
 ) -> Iterator[tuple[Any, list[str]]]:
-    """Installed modules, and classes of pandas, with the names of theirs that code uses.
+    """Installed modules and classes that code names, and classes of pandas, with the names of theirs that it uses.
 
     Args:
         functions: All that travel.
@@ -47,27 +47,27 @@ def owners(
     for function in functions:
         names = names_of(function.__code__)
         space = function.__globals__
-        modules = [
-            each for name in names if isinstance(each := space.get(name, sys.modules.get(name)), types.ModuleType)
-        ]
-        cells = [_content(cell) for cell in function.__closure__ or ()]
-        modules += [each for each in cells if isinstance(each, types.ModuleType)]
+        level = [space.get(name, sys.modules.get(name)) for name in names]
+        level += [_content(cell) for cell in function.__closure__ or ()]
+        level += [vars(sys.modules[module]).get(cls) for module, cls in _EXTENDED if module in sys.modules]
         for _ in range(_DEEP):
-            inner: list[types.ModuleType] = []
-            for module in modules:
-                if module.__name__.partition(".")[0] in OURS or is_user_code(module) or module.__name__ == "builtins":
-                    continue
-                used = [name for name in names if name in vars(module)]
-                found.setdefault(id(module), (module, {}))[1].update(dict.fromkeys(used))
-                inner += [each for name in used if isinstance(each := vars(module)[name], types.ModuleType)]
-            modules = [each for each in inner if id(each) not in found]
-        for module_name, classes in _EXTENDED.items():
-            for cls in (
-                (vars(sys.modules[module_name]).get(each) for each in classes) if module_name in sys.modules else ()
-            ):
-                if used := [name for name in names if name in vars(cls)]:
-                    found.setdefault(id(cls), (cls, {}))[1].update(dict.fromkeys(used))
-    return ((owner, list(used)) for owner, used in found.values() if used)
+            inner = []
+            for owner in filter(_is_installed, level):
+                if used := [name for name in names if name in vars(owner)]:
+                    found.setdefault(id(owner), (owner, {}))[1].update(dict.fromkeys(used))
+                    inner += [vars(owner)[name] for name in used]
+            level = inner
+    return ((owner, list(used)) for owner, used in found.values())
+
+
+def _is_installed(owner: Any) -> bool:
+    """Whether it is a module or class of Python code that is neither the program's nor ours."""
+    if not isinstance(owner, types.ModuleType | type):
+        return False
+    name: Any = owner.__name__ if isinstance(owner, types.ModuleType) else owner.__module__
+    if not isinstance(name, str) or name.partition(".")[0] in (*OURS, "builtins"):
+        return False
+    return not is_user_code(owner)
 
 
 def _content(cell: types.CellType) -> Any:
@@ -93,7 +93,7 @@ def _is_foreign(owner: Any, value: Any) -> bool:
     code = value if isinstance(value, types.FunctionType | type) else type(value)
     if code.__module__ == "unittest.mock" or is_user_code(code):
         return True
-    if not isinstance(owner, type):
+    if not isinstance(owner, type) or owner.__module__.partition(".")[0] != "pandas":
         return False
     inner = getattr(value, "_accessor", value)  # of pandas' accessors
     module = getattr(inner, "__module__", None)

@@ -91,7 +91,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
             return process_state.AnewMethod(self._own(value.__self__), value.__name__)
         if self.fresh or not process_state.is_made_anew(value):
             return value
-        return self._anew.setdefault(id(value), process_state.Anew(value))
+        return self._anew.setdefault(id(value), process_state.Anew(value, self._anew))
 
     def _type_name(self, value: Any) -> Any:
         return type_names.reduce(value)

@@ -210,10 +210,19 @@ def is_made_anew(value: object) -> bool:
 class Anew:
     """A lock or the like that belongs to the code of a value (a class's own lock), on its way."""
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, others: dict[int, Anew]) -> None:
         self._value = value
+        #: All of one pickle, by id: a condition has its lock in common with whoever names that.
+        self._others = others
 
     def __reduce__(self) -> Any:
+        made, arguments = self._made()
+        return made, tuple(map(self._own, arguments))
+
+    def _own(self, value: object) -> object:
+        return self._others.setdefault(id(value), Anew(value, self._others)) if is_made_anew(value) else value
+
+    def _made(self) -> Any:
         return _EMPTY.get(type(self._value), _FRESH.get(type(self._value)))(self._value)  # type: ignore[misc]
 
 
