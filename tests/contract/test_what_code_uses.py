@@ -228,6 +228,7 @@ PICKLES = """
 import dataclasses, pickle, sys
 import flyte_nb as flyte
 from beside_pickles import Point
+from beside_registry import Model
 env = flyte.TaskEnvironment("pickles")
 
 @dataclasses.dataclass
@@ -246,23 +247,51 @@ def read(data: bytes) -> list:
     value, own, function, point = pickle.loads(data)
     return [value, isinstance(point, Point), function(own.x), own]
 
+@env.task
+async def twice(model: Model) -> Model:
+    assert isinstance(model, Model)
+    return Model(model.x * 2)
+
+@env.task
+async def four_times(model: Model) -> Model:
+    return await twice(await twice(model))
+
 if __name__ == "__main__":
+    model = flyte.run(four_times, Model(3)).outputs()[0]
     data = flyte.run(write, Own(1)).outputs()[0]
     value, own, function, point = pickle.loads(data)
     there = flyte.run(read, data).outputs()[0]
-    print([value, own, function is triple, point], there, isinstance(there[0], Own))
+    print(type(model) is Model, model.x, [value, own, function is triple, point], there, isinstance(there[0], Own))
+"""
+
+
+REGISTRY = """
+import weakref
+
+class Base:
+    models = []
+
+class Model(Base):
+    base = weakref.ref(Base)
+
+    def __init__(self, x):
+        self.x = x
 """
 
 
 def test_pickles_in_tasks_name_the_programs_classes(tmp_path):
-    """As ``joblib.dump(model, path)`` does: written there and read here, and read there."""
+    """As ``joblib.dump(model, path)`` does: written there and read here, and read there.
+
+    A module whose classes no pickler takes, as SQLAlchemy's models, is imported from its file.
+    """
     (tmp_path / "program.py").write_text(PICKLES)
     (tmp_path / "beside_pickles.py").write_text(
         "import dataclasses\n@dataclasses.dataclass\nclass Point:\n    x: int\n"
     )
+    (tmp_path / "beside_registry.py").write_text(REGISTRY)
     done = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
         env={**os.environ, "PYTHONPATH": str(Path(flyte.__file__).parent.parent)},
     )  # fmt: skip
-    expected = "[Own(x=1), Own(x=2), True, Point(x=3)] [Own(x=1), True, 6, Own(x=2)] True"
+    expected = "True 12 [Own(x=1), Own(x=2), True, Point(x=3)] [Own(x=1), True, 6, Own(x=2)] True"
     assert done.stdout.strip().splitlines()[-1:] == [expected], done.stderr[-2000:]

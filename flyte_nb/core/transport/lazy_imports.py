@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_nb.core.values.by_value import classes
+from flyte_nb.core.values.by_value import classes, modules
 from flyte_nb.core.values.user_code import OURS, is_user_code, is_user_file, library_folders
 
 #: Files that are watched for one task: beyond, a program is a library.
@@ -125,7 +125,8 @@ class LazyImports:
         self.path: list[str] = sys_path()
         self._own, self._finders = list(sys.path), _FINDER.path
         self._folder = os.getcwd()  # noqa: PTH109
-        queue = sorted({name for function in functions for name in _imports_of(function)})
+        by_file |= modules.BY_FILE
+        queue = sorted({name for function in functions for name in _imports_of(function)} | by_file)
         seen = set(queue)
         while queue and len(self._stamps) < MAX_FILES:
             found = self._look_at(queue.pop(), by_file) - seen
@@ -279,6 +280,14 @@ class _Nowhere(importlib.abc.Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         """There is nothing to execute."""
+
+
+def look_in(path: tuple[str, ...], by_file: frozenset[str]) -> None:
+    """Find the user's modules there from now on; called by pickle, before code that names classes in them."""
+    modules.leave_to_files(by_file)
+    if path != _FINDER.path or _FINDER not in sys.meta_path:
+        _FINDER.install(Imports({}, path, {}, ()))
+        importlib.invalidate_caches()
 
 
 def look_for_programs(kind: type[types.ModuleType] | None, knows: Callable[[str], bool] | None) -> None:

@@ -30,6 +30,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
     #: Whether it is tried whether something can be pickled.
     trying = False
 
+    #: Modules of classes that were met.
+    met: set[str] | None = None
     #: Of lone objects.
     _names: identity.Names | None = None
 
@@ -74,6 +76,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         return Pickler._instance if classes.is_plain_object(kind) else None
 
     def _class(self, value: Any) -> Any:
+        if self.met is not None:
+            self.met.add(value.__module__)
         reduced = super().reducer_override(value)
         if not self.fresh and type(reduced) is tuple and len(reduced) == 6:
             made, arguments, (attributes, slots), *rest = reduced
