@@ -13,6 +13,7 @@ import importlib
 import os
 import select
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +82,8 @@ class Premises:
 
     def _take_over(self) -> None:
         undo = self._undo
+        undo.callback(vars(self._worker.loop).pop, "time", None)
+        self._worker.loop.time = time.time  # whatever a task puts there
         undo.callback(asyncio.set_event_loop_policy, asyncio.get_event_loop_policy())
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         self._breakpoint: Callable[..., Any] = sys.breakpointhook
