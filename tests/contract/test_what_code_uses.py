@@ -13,6 +13,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from unittest import mock
@@ -197,6 +198,29 @@ async def kept(x: int) -> int:
     return MODEL.apply(x)
 
 
+@env.task(cache="auto")
+def kept_root(x: float) -> float:
+    return math.sqrt(x)
+
+
+@env.task
+def roots() -> Iterator[float]:
+    for x in (1, 4):
+        yield math.sqrt(x)
+
+
+class Scale:
+    def __init__(self) -> None:
+        self.by = 1
+
+    async def __call__(self, x: int) -> int:
+        return x * self.by
+
+
+scale = Scale()
+scaled = env.task(scale)
+
+
 @env.task
 async def sweep() -> list:
     global FACTOR
@@ -222,6 +246,15 @@ def test_a_kept_result_is_that_of_the_state_of_the_call(tmp_path, monkeypatch):
     assert run_cell(cell) == ([7, 70, 14, 140, 7, 70], [7, 14])
     monkeypatch.setattr(Model, "apply", lambda self, x: -x)
     assert run_cell(lambda: kept(7)) == -7
+
+    async def others():
+        seen = [await kept_root.aio(4), await scaled(3)]
+        scale.by = 5
+        with mock.patch("math.sqrt", lambda _: -1.0):
+            seen += [await kept_root.aio(4), [each async for each in roots.aio()]]
+        return [*seen, await scaled(3), await kept_root.aio(4)]
+
+    assert run_cell(others) == [2.0, 3, -1.0, [-1.0, -1.0], 15, 2.0]
 
 
 PICKLES = """

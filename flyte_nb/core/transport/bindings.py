@@ -290,7 +290,8 @@ class Bindings:
     def _values(self) -> Iterator[Any]:
         for names in self._names:
             if names.names == _OF_TASK:
-                continue  # settings, which never change in place
+                yield names.values[0]  # a partial or an object; settings never change in place
+                continue
             whole = names.size >= 0  # a class or module
             for name, value in zip(names.names, names.values, strict=True):
                 if not (whole and is_pythons(name, value)):

@@ -9,10 +9,11 @@ attempts.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from flyte_nb.core.values.user_code import OURS, is_user_code
@@ -35,7 +36,7 @@ class Patch(NamedTuple):
 
 
 def owners(
-    functions: Iterable[types.FunctionType], names_of: Callable[[Any], frozenset[str]]
+    functions: Iterable[types.FunctionType], names_of: Callable[[Any], Collection[str]]
 ) -> Iterator[tuple[Any, list[str]]]:
     """Installed modules and classes that code names, and classes of pandas, with the names of theirs that it uses.
 
@@ -132,6 +133,15 @@ class InPlace:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that is called while they are set."""
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+                items, end = function(*args, **kwargs), object()
+                while (item := self.during(next, items, end)) is not end:
+                    yield item
+
+            return generate
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -109,14 +109,23 @@ def values_read(func: Callable[..., Any], *, of_classes: bool = False) -> Iterat
         func: The function.
         of_classes: Whether attributes of classes count, which `class_version` has as they were in the beginning.
     """
-    layers = _layers(func)
-    holders = [_with_code(each) for each in (*layers, *(helper for _, helper in _helpers(layers)))]
+    holders = _holders(func)
     functions = [each for holder in holders for each in _functions_of(holder)]
     assigned = set[str]().union(*(_assigned(each.__code__) for each in functions))
     for each in functions:
         yield from ((name, value) for name, value in _values(each) if name not in assigned and not is_own_code(value))
     for each in holders if of_classes else ():
         yield from attributes(each) if isinstance(each, type) else ()
+
+
+def _holders(func: Callable[..., Any]) -> list[Any]:
+    layers = _layers(func)
+    return [_with_code(each) for each in (*layers, *(helper for _, helper in _helpers(layers)))]
+
+
+def functions_used(func: Callable[..., Any]) -> list[types.FunctionType]:
+    """A function, and those of its helpers and of classes that it uses."""
+    return [each for holder in _holders(func) for each in _functions_of(holder)]
 
 
 def _helpers(layers: list[Any]) -> list[tuple[str, Any]]:
@@ -260,7 +269,7 @@ def _references(holder: Any) -> Iterator[tuple[str, Any]]:
 
 def _values(func: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function's code refers to by name: globals, variables of its closure, attributes of the user's own modules."""
-    names = _names(func.__code__).union(names_in_texts(func.__code__))
+    names = names_of(func.__code__).union(names_in_texts(func.__code__))
     values: dict[str, Any] = {name: func.__globals__[name] for name in names if name in func.__globals__}
     cells = zip(func.__code__.co_freevars, func.__closure__ or (), strict=False)
     # One that is not filled yet: of a function that refers to itself while it is being defined.
@@ -292,8 +301,9 @@ def _assigned(code: types.CodeType) -> set[str]:
 _ASSIGNING = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF"})
 
 
-def _names(code: types.CodeType) -> set[str]:
-    return set(code.co_names).union(*(_names(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+def names_of(code: types.CodeType) -> set[str]:
+    """Names that code refers to, in functions defined in it, too."""
+    return set(code.co_names).union(*(names_of(each) for each in code.co_consts if isinstance(each, types.CodeType)))
 
 
 def _helpers_in(value: object) -> Iterator[Any]:

@@ -14,7 +14,7 @@ import inspect
 import marshal
 import pickle
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cloudpickle
@@ -74,13 +74,25 @@ def content_hash(value: object) -> bytes:
     return _Feeder().digest(value)
 
 
-def state_hash(func: Callable[..., Any]) -> bytes:
-    """Hash of what a function and its helpers read now, beside code: what cannot be hashed (a lock) is left out."""
-    found = set()
+def state_hash(func: Callable[..., Any], patches: Iterable[tuple[Any, str, Any]] = ()) -> bytes:
+    """Hash of what a function and its helpers read now, beside code: what cannot be hashed (a lock) is left out.
+
+    Args:
+        func: The function.
+        patches: What the program has put into libraries that it uses.
+    """
+    found = {name.encode() + _hash_or_id(value) for _, name, value in patches}
     for name, value in code_hash.values_read(func, of_classes=True):
         with contextlib.suppress(Exception):
             found.add(name.encode() + content_hash(value))
     return hashlib.blake2b(b"".join(sorted(found)), digest_size=16).digest()
+
+
+def _hash_or_id(value: object) -> bytes:
+    try:
+        return content_hash(value)
+    except Exception:  # like no other
+        return b"%d" % id(value)
 
 
 class _Feeder:
