@@ -299,23 +299,17 @@ if __name__ == "__main__":
 
 
 REGISTRY = """
-import weakref
+import ctypes
 
-class Base:
-    models = []
-
-class Model(Base):
-    base = weakref.ref(Base)
-
-    def __init__(self, x):
-        self.x = x
+class Model(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_int)]
 """
 
 
 def test_pickles_in_tasks_name_the_programs_classes(tmp_path):
     """As ``joblib.dump(model, path)`` does: written there and read here, and read there.
 
-    A module whose classes no pickler takes, as SQLAlchemy's models, is imported from its file.
+    A module whose classes are kept by their library, as SQLAlchemy's models, is imported from its file.
     """
     (tmp_path / "program.py").write_text(PICKLES)
     (tmp_path / "beside_pickles.py").write_text(

@@ -23,6 +23,7 @@ from flyte_nb.core.values import pickler
 from flyte_nb.core.values.by_value import modules
 from flyte_nb.core.values.by_value.classes import loading_code
 from flyte_nb.core.values.describe import UNSENDABLE, unsendable
+from flyte_nb.core.values.user_code import is_user_code
 from flyte_nb.errors import SerializationError
 
 _T = TypeVar("_T")
@@ -113,7 +114,7 @@ def dumps(value: object, blobs: Blobs | Results | None = None, *, of_call: bool 
 
 
 def or_by_file(attempt: Callable[[], _T], met: Callable[[], set[str]]) -> _T:
-    """Pickle something; modules of the user's that cannot be pickled are left to their files, if that helps.
+    """Pickle something; modules of the user's with classes that no pickler takes are left to their files, if that helps.
 
     Args:
         attempt: Pickles it.
@@ -126,7 +127,7 @@ def or_by_file(attempt: Callable[[], _T], met: Callable[[], set[str]]) -> _T:
         return attempt()
     except Exception:
         names = met() & cloudpickle.list_registry_pickle_by_value()
-        stay = [name for name in names if not can_pickle(sys.modules[name], fresh=True)]
+        stay = [name for name in names if _keeps_registries(sys.modules[name])]
         if not stay:
             raise
         modules.leave_to_files(stay)
@@ -135,6 +136,12 @@ def or_by_file(attempt: Callable[[], _T], met: Callable[[], set[str]]) -> _T:
         except Exception:
             modules.take_by_value(stay)
             raise
+
+
+def _keeps_registries(module: ModuleType) -> bool:
+    """Whether a module has classes whose library keeps what it knows of them beside them: in C, or in weak references."""
+    own = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+    return any(type(cls) is not type and not is_user_code(type(cls)) and not can_pickle(cls, fresh=True) for cls in own)
 
 
 def pack(make_pickler: Callable[..., pickle.Pickler], value: object, blobs: Blobs | Results | None = None) -> Payload:
