@@ -93,10 +93,16 @@ def begin(*, here: bool) -> None:
         here: Whether they are started by it, on this machine.
     """
     _home.active, _home.here = True, here
-    _home.environ, _home.cwd, _home.path = dict(os.environ), current_folder(), list(sys.path)
+    _home.environ, _home.cwd, _home.path = _environ(), current_folder(), list(sys.path)
     _home.locale = locale.setlocale(locale.LC_ALL)
     _home.touched.clear()
     library_options.changed()
+
+
+def _environ() -> dict[str, str]:
+    """The environment, copied in one step: Dask sets variables for a moment while it starts workers, on another thread."""
+    key, value = os.environ.decodekey, os.environ.decodevalue
+    return {key(name): value(found) for name, found in dict(raw_environ()).items()}
 
 
 def is_home() -> bool:
@@ -167,7 +173,7 @@ def capture() -> bytes:
     if not _home.active:
         own = Record(decimal=_decimal(), numpy_errors=_numpy_errors(), numpy_print=_numpy_print())
         return b"" if own == Record() else pickle.dumps(own, 5)
-    now = dict(os.environ)
+    now = _environ()
     changed = {name for name in {*now, *_home.environ} if now.get(name) != _home.environ.get(name)}
     _home.touched |= set(sorted(changed)[:MAX_ITEMS])
     sent = [name for name in sorted(_home.touched) if _home.here or not _OF_THE_MACHINE.match(name)]

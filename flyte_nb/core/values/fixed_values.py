@@ -32,6 +32,8 @@ def constant_text(value: object) -> str:
     """A constant's type and ``repr``."""
     if isinstance(value, frozenset):  # its order differs from process to process
         return f"frozenset({sorted(repr(each) for each in value)})"
+    if type(value) is int:
+        return f"int:{value:x}"  # in decimals, Python writes out 4,300 digits
     return f"{type(value).__name__}:{value!r}"
 
 
