@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flyte_nb.core.values.bounded import BoundedBytes, BoundedText, FullError
-from flyte_nb.core.values.describe import brief, bytes_text, describe, preview, repr_with_type, strip_ansi
+from flyte_nb.core.values.describe import brief, bytes_text, describe, label_of, preview, repr_with_type, strip_ansi
 
 
 class Loud:
