@@ -31,11 +31,12 @@ from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import prepare, refuse_if_stopped
+from flyte_nb.core.transport import patched
 from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
-from flyte_nb.core.values.code_hash import code_version, function_version
-from flyte_nb.core.values.value_hash import content_hash
+from flyte_nb.core.values.code_hash import code_version, function_version, functions_used, names_of
+from flyte_nb.core.values.value_hash import content_hash, state_hash
 
 P = ParamSpec("P")
 #: Covariant: checkers call an ``async def`` function's result by different names (`Coroutine`, `CoroutineType`).
@@ -230,6 +231,12 @@ class Task(TaskTemplate[P, R_co]):
             return self._cache_version
         image = self.config.image
         return self.config.cache.get_version(VersionParameters(self.func, image, code_version=self._code_version))
+
+    def read_state(self) -> bytes:
+        """A hash of what its code reads now, where its results are kept under a version that is computed from its code."""
+        if not self.config.cache.follows_code():
+            return b""
+        return state_hash(self.func, patched.patches(patched.owners(functions_used(self.func), names_of)))
 
     def held_state(self) -> bytes:
         """A hash of what the function holds as of now, if it is a partial or an object; empty for a function.
