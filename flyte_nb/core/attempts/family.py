@@ -105,7 +105,7 @@ class Family:
 
 
 class Lane(Protocol):
-    """The thread that executes attempts: a worker's (`flyte_nb.worker.lane`)."""
+    """The thread that executes attempts: a worker's (`flyte_nb.worker.lanes.lane`)."""
 
     #: Of its slot.
     holder: Any

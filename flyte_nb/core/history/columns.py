@@ -100,7 +100,7 @@ class Columns:
 
     __slots__ = (
         "_busy", "_ended", "_ends", "_finds", "_index", "_reports", "_started", "call", "first", "group", "inputs", "objects",
-        "offset", "outputs", "previews",
+        "offset", "outputs", "owners", "previews",
     )  # fmt: skip
 
     def __init__(self, call: ev.CallsQueued, first: int, group: Group, offset: int) -> None:
@@ -122,6 +122,8 @@ class Columns:
         self.previews: dict[int, str] = {}
         #: Rows that are actions of their own.
         self.objects: dict[int, Action] = {}
+        #: Workers whose controllers drive them; none where this process does.
+        self.owners: set[str] = set()
         self._finds = 0
         self._index: dict[bytes, int] | None = None
 
@@ -214,6 +216,20 @@ class Columns:
                 self._started[row], self._ended[row], self._busy[row] = started[at], ended[at], busy[at]
                 self.outputs[row], self._ends[row] = event.outputs[at], report
         return others
+
+    def queued(self, row: int) -> ev.ActionQueued:
+        """The call of one row, as an event of its own."""
+        call = self.call
+        return ev.ActionQueued(
+            call.run, str(self.name(row)), call.parent, call.task, self.label(row), call.group, call.at, "task",
+            call.max_attempts, self.inputs[row],
+        )  # fmt: skip
+
+    def unended(self) -> Iterator[Action]:
+        """Rows that have not ended, as actions of their own."""
+        phases = self.group.phases[self.offset : self.offset + len(self)]
+        if going := set(phases).difference(TERMINAL_CODES):
+            yield from [self.own(row) for row, code in enumerate(phases) if code in going]
 
     def event_of(self, event: ev.CallsEnded, at: int) -> ev.ActionEnded:
         """The end of one row, as an event of its own."""
@@ -384,6 +400,4 @@ class Actions(Mapping[str, Action]):
         """Those that have not ended; they may change meanwhile."""
         yield from [action for action in self.objects.values() if not action.phase.is_terminal]
         for columns in list(self._columns):
-            phases = columns.group.phases[columns.offset : columns.offset + len(columns)]
-            if going := set(phases).difference(TERMINAL_CODES):
-                yield from [columns.own(row) for row, code in enumerate(phases) if code in going]
+            yield from columns.unended()
