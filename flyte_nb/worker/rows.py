@@ -194,10 +194,14 @@ class RowReports:
     def __bool__(self) -> bool:
         return bool(self.ends)
 
+    def printed(self, key: Key) -> None:
+        """A row that has ended has printed."""
+        self._printed.append(key)
+
     def note(self, row: tuple[int, int], work: Work, outcome: Outcome, printed: int) -> bool:
         """A row has ended; False if its outcome is to be reported as that of any other attempt."""
         if printed:
-            self._printed.append(work.key)
+            self.printed(work.key)
         if outcome.kind == "ok" and type(outcome.value) is bytes and len(outcome.value) <= SMALL_BYTES:
             self.ends.append((*row, outcome.started_at, outcome.ended_at, outcome.busy, outcome.value, outcome.preview))
             return True

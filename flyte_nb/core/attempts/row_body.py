@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.attempts import seeds
 from flyte_nb.core.attempts.body import NAMES_CLASS, NONE, Body
-from flyte_nb.core.attempts.output import Sink
+from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.columns import PREVIEW_CHARS
 from flyte_nb.core.tasks import context as ctx
@@ -46,7 +46,7 @@ class Bundle(Protocol):
 class RowBody(Body):
     """An attempt that is the row at a place of its bundle."""
 
-    __slots__ = ("_blank", "_work", "at", "is_seen", "of")
+    __slots__ = ("_blank", "_make_sink", "_work", "at", "is_seen", "of")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._work: Work | None = None
@@ -71,7 +71,7 @@ class RowBody(Body):
         self._work = work
 
     def _sink(self, make: Callable[[Work], Sink]) -> Callable[[], Sink]:
-        me = weakref.ref(self)
+        me, self._make_sink = weakref.ref(self), make
         return lambda: make(me().work)  # type: ignore[union-attr]  # what writes has it in its context
 
     def stand_for(self, at: int) -> contextvars.Context:
@@ -83,19 +83,31 @@ class RowBody(Body):
     def is_unseen(self, references: int) -> bool:
         """Whether the row has left nothing behind and nobody has it, so that the object may be the next one.
 
+        It may have printed, or asked for its context: `forget`.
+
         Args:
             references: What `sys.getrefcount` says of it, called in here, while nobody has it.
         """
         self.variables = self._blank
         return (
-            self._work is None
-            and not self.output.writes
-            and self._context is None
-            and self._family is None
+            self._family is None
             and self.progress is None
             and not self.generators
+            and (self._context is None or self._context.scope.is_untouched)
             and sys.getrefcount(self) == references
         )
+
+    def forget(self) -> bool:
+        """What the row printed is complete, its context closed; returns whether it has printed."""
+        if self._context is not None:
+            self._context.scope.attachments["closed"] = True
+            self._context = None
+        if not self.output.writes:
+            return False
+        self.output.close()
+        self.output = Output(self._sink(self._make_sink))
+        self._blank.run(OUTPUT.set, self.output)
+        return True
 
     def references(self) -> int:
         """What to compare with in `is_unseen`."""

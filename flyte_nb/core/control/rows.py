@@ -20,7 +20,7 @@ from flyte_nb.core.control.calls import Call, Settled, TaskSpec
 from flyte_nb.core.control.flight import ActionInFlight, Deliver
 from flyte_nb.core.control.work import NOWHERE, Location, Outcome, Work
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.columns import DIGEST, find_in, label_in
+from flyte_nb.core.history.columns import BATCH_BITS, DIGEST, find_in, label_in
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
 
@@ -154,7 +154,7 @@ class Batches:
         self.executor: RowExecutor | None = None
         self.by_number: dict[int, Rows] = {}
         # A run may have rows of several owners, and of earlier kernels.
-        self._numbers = itertools.count(int.from_bytes(os.urandom(6), "big") << 14)
+        self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big") << BATCH_BITS)
 
     def take(self, rows: Rows) -> None:
         """Take submitted rows."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.columns import Actions, Columns, Group, Names
+from flyte_nb.core.history.columns import BATCH_BITS, Actions, Columns, Group, Names
 from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Phase, RunState
 from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.reducer import fold
@@ -221,6 +221,9 @@ class RunRecord:
         found, before = self.actions.objects.get(parent), self._rows_of.get(parent, ())
         if found is not None and found.kind == "root" and self.state.kind != "run":
             return False  # a cell's
+        owner = columns.call.batch >> BATCH_BITS
+        if before and all(one.call.batch >> BATCH_BITS == owner for one in before):
+            return False  # none calls the same twice
         names = map(columns.name, range(len(columns)))
         return any(name in self._positions or any(one.find(name) >= 0 for one in before) for name in names)
 

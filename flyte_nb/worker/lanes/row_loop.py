@@ -105,7 +105,10 @@ class RowLoop:
             and pickle.loads is _loads
         ):
             self._drain()  # what it has written to file descriptors is its own: who hands that on looks for it
-            return self.lane.unseen.pop(0, None) is not None
+            if self.lane.unseen.pop(0, None) is not None:
+                if self.body.forget():
+                    self.lane.rows.printed(self.body.work.key)
+                return True
         return False
 
     def pause(self) -> None:
