@@ -63,6 +63,8 @@ def behave(x: int, does: str, folder: str) -> None:
         raise ValueError(f"row {x}")
     if does == "print":
         print("row", x)
+    if does == "fork" and (child := os.fork()):  # which goes on, and ends as it comes to our code
+        os.waitpid(child, 0)
     if does == "echo":  # by way of a file descriptor
         os.write(1, f"row {x}\n".encode())
     if does == "slow":
@@ -132,7 +134,7 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-KINDS = ["fail", "flaky", "print", "echo", "slow", "child", "globals", "variable", "environ", "path"]
+KINDS = ["fail", "flaky", "print", "echo", "slow", "child", "fork", "globals", "variable", "environ", "path"]
 special = st.dictionaries(st.integers(0, 299), st.sampled_from(KINDS), max_size=10)
 
 
@@ -141,7 +143,7 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
     rounds = iter(range(1_000))
 
     @settings(
-        max_examples=10,
+        max_examples=14,
         deadline=None,
         phases=[Step.generate],
         suppress_health_check=list(HealthCheck),
@@ -176,7 +178,8 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
             assert action.phase is (Phase.FAILED if kind == "fail" else Phase.SUCCEEDED)
             assert action.attempt is not None
             assert action.attempt.ok is (kind != "fail"), action
-            assert action.attempt.number == (kind in {"fail", "flaky"}), (action, action.earlier)
+            assert action.attempt.number == (kind in {"fail", "flaky"}) == len(action.earlier), (action, action.earlier)
+            assert all(action.queued_at <= (a.started_at or 0) <= (a.ended_at or 0) for a in action.earlier)
             assert (action.error.message if action.error else "") == (f"row {x}" if kind == "fail" else "")
             assert action.queued_at <= (action.started_at or 0) <= (action.ended_at or 0) + 0.01
             assert action.preview == ("" if kind == "fail" else str(2 * x if kind == "child" else x))

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts import output, seeds
 from flyte_nb.core.attempts.body import NAMES_CLASS, NONE, Body
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.control.work import Outcome, Work
@@ -91,6 +91,7 @@ class RowBody(Body):
         self.variables = self._blank
         return (
             self._family is None
+            and not output.in_child  # of a row that forked
             and self.progress is None
             and not self.generators
             and (self._context is None or self._context.scope.is_untouched)
@@ -127,6 +128,7 @@ class RowBody(Body):
             found = self._result(await self.task.func(*args, **kwargs))
             return self.settle(found) if self.is_seen else found
         except BaseException as exc:
+            self._see()
             return self._raised(exc)
         finally:
             if self.is_seen:
@@ -142,15 +144,21 @@ class RowBody(Body):
         return args, kwargs
 
     def _result(self, value: Any) -> Found:
-        if self.stop:
+        if self.stop:  # as somebody has seen it
             return self._ended(self.stop)
         value = self.task.interface.check_outputs(value)
         if value is None:
             return NONE
         payload = pickle.dumps(value, 5) if type(value) in PLAIN else self._serialized(value)
         if type(payload) is not bytes or len(payload) > SMALL_BYTES:
+            self._see()
             return self._sent(value, payload)
         return payload if NAMES_CLASS not in payload else Described(payload, brief(value, PREVIEW_CHARS))
+
+    def _see(self) -> None:
+        """Be one row for good, with its times."""
+        if self.lane is not None:
+            self.lane.see()
 
     def raised(self, error: BaseException) -> Outcome:
         """It ends with what it raised."""
