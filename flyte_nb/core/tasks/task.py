@@ -179,7 +179,8 @@ class Task(TaskTemplate[P, R_co]):
             raise inside_trace(self, context)
         if context.scope.stopped is not None:
             await refuse_if_stopped(context.scope)
-        if context.gateway.takes_rows and not kwargs:
+        # (A body may block its loop after its calls: these go at once.)
+        if context.gateway.takes_rows and not kwargs and not context.in_task:
             bursts, loop = context.scope.bursts, asyncio.get_running_loop()
             burst = bursts.get((self, context))
             if burst is None:

@@ -44,6 +44,10 @@ class RowDispatch:
         self.batches: Batches
         self.lanes: dict[str, Lane] = {}
 
+    def drives(self, batches: Batches) -> None:
+        """Execute these."""
+        self.batches, batches.executor = batches, self
+
     def start_rows(self, rows: Rows) -> None:
         """Queue them."""
         task: Any = rows.task
