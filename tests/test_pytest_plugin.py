@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.cluster
 
-TESTS = '''
+TESTS = """
 import os
 import flyte_nb as flyte
 
@@ -36,7 +36,7 @@ def test_the_cluster_is_that_of_all_tests(flyte_cluster):
 
 def test_a_task_is_a_function():
     assert process(1) == os.getpid()
-'''
+"""
 
 
 def run(project: Path, ini: str) -> subprocess.CompletedProcess[str]:
