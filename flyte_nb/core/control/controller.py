@@ -12,6 +12,7 @@ and that comes only when nothing of the action executes any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from flyte_nb.core.control.admission import Admission
@@ -392,7 +393,8 @@ class Controller:
                 flight.give_up_cache()
                 call.replace_task(task)
                 flight.cache = self.cache if call.cache_key else None
-            call.run = renewed or call.run
+            # What its block (`on_failure`) says of failures holds for the retry, too.
+            call.run = replace(renewed, on_failure=call.run.on_failure) if renewed is not None else call.run
             self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
             self.admission.admit(flight)
             return True
