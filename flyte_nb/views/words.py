@@ -71,7 +71,7 @@ _SEGMENT_CODES = tuple((segment, tuple(phase.code for phase in segment.phases)) 
 SIBLINGS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
     ("succeeded", (Phase.SUCCEEDED, Phase.RECOVERED)),
     ("still running", (Phase.RUNNING, Phase.INITIALIZING)),
-    ("parked", (Phase.PAUSED,)),
+    ("paused", (Phase.PAUSED,)),
     ("waiting", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
     ("being cancelled", (Phase.CANCELLING,)),
     ("cancelled", (Phase.ABORTED, Phase.ABANDONED)),
@@ -138,9 +138,9 @@ def first_line(text: str, limit: int = 200) -> str:
 
 
 def note_of(action: Action) -> str:
-    """A word on its phase: what its controller notes, else how far it is while it runs."""
+    """A word on its phase: what its controller notes, else how far it is while it runs, or who gave its result."""
     if action.note or action.progress is None or action.phase.is_terminal:
-        return action.note
+        return action.note or ("given by hand" if given_by_hand(action) else "")
     return progress_text(action.progress)
 
 

@@ -170,6 +170,8 @@ export interface Detail {
   id: number;
   task: string;
   label: string;
+  /** The label by what differs in its group, with its task's name. */
+  short?: string;
   kind: string;
   note: string;
   queued: number;

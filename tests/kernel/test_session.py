@@ -216,7 +216,7 @@ def refuses(address: tuple[str, int], context: ssl.SSLContext) -> bool:
         ("cancel r1", "r1 has ended already: succeeded."),
         ("cancel r1/a1", "r1/a1 square(1) has ended already: succeeded."),
         ("debug r1/a1", "square(1) has no failure record: it is succeeded."),
-        ("resume r1/a1 3", "r1/a1 square(1) is succeeded, not parked"),
+        ("resume r1/a1 3", "r1/a1 square(1) is succeeded and waits for no decision"),
     ],
 )
 def test_a_magic_used_wrongly_says_what_is_wrong(nb, line, answer):

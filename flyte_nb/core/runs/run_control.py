@@ -241,7 +241,7 @@ class RunControl:
         if not retry.is_parked(found):
             note = f" ({found.note})" if found.phase is Phase.PAUSED else ""
             raise RuntimeError(
-                f"{self.name}/{found.id} {found.label} is {found.phase.value}{note}, not parked: cannot {op} it."
+                f"{self.name}/{found.id} {found.label} is {found.phase.value}{note} and waits for no decision: cannot {op} it."
             )
         payload = dumps(value) if op == "resume" else None
         self.ask(self.engine.resolve, self.name, found.name, op, payload, None, self.info)

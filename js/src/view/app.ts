@@ -88,6 +88,7 @@ export class App {
       this.onKey(event);
       event.stopPropagation();
     });
+    this.root.addEventListener("fnb-say", (event) => notices.say(String((event as CustomEvent).detail), false));
     this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
     this.scrolls = new ScrollMemory(this.root);
     this.focus = new FocusMemory(this.root);

@@ -49,7 +49,11 @@ export class Body {
     const lookup = new RowLookup(view);
     const openNumber = (id: number): void => this.details.openNumber(id);
     const signal = (row: Row, value: string): void => host.command("signal", { action: row.name, value });
-    this.errors = new ErrorsView({ openNumber, list: (fold) => this.query.listFold(fold) });
+    this.errors = new ErrorsView({
+      openNumber,
+      list: (fold) => this.query.listFold(fold),
+      copy: (fold) => this.details.copyError(fold.name, fold.text),
+    });
     this.tree = new TreeView(
       model,
       {

@@ -75,13 +75,13 @@ export class ButtonsSection {
 const button = (label: string, run: () => void, extra = ""): HTMLElement =>
   h("button", { class: `fnb-btn ${extra}`.trim(), type: "button", onclick: run }, label);
 
-/** Which value a parked action shall succeed with: a literal, since nothing of the notebook runs where it is taken. */
+/** Which value a paused action shall succeed with: an expression, with the notebook's names. */
 function resumeForm(send: (value: string) => void): HTMLFormElement {
   const input = h("input", {
     class: "fnb-input",
     type: "text",
     "aria-label": "Value to resume with",
-    placeholder: "a Python literal: 0.5, 'text', [1, 2], None",
+    placeholder: "a value: 0.5, 'text', better[3], pd.DataFrame()",
     "data-testid": "fnb-resume",
   });
   const form = h(

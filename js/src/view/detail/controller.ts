@@ -4,7 +4,11 @@ import type { Detail, Row } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import type { RowLookup } from "../lookup.ts";
 import type { TreeView } from "../tree.ts";
+import { errorText } from "./failure.ts";
 import { type DetailHost, DetailView } from "./view.ts";
+
+/** Seconds that a line typed at the debugger may take: it is the user's. */
+const DEBUGS_WITHIN = 3_600;
 
 export interface ControllerHost extends Pick<DetailHost, "command" | "openLog" | "signal"> {
   /** Show the view's body, of which the panel is a part. */
@@ -32,6 +36,11 @@ export class DetailController {
       close: () => this.close(),
       ask: async (op, args) => (await transport.request(op, args)).reply.text ?? "done",
       report: async (action, tab) => String((await transport.request("report", { action, tab })).reply.html ?? ""),
+      debug: async (action, line) => {
+        const args = line === undefined ? { action } : { action, line };
+        const { reply } = await transport.request("debug", args, undefined, DEBUGS_WITHIN);
+        return { text: reply.text ?? "", state: String(reply.state ?? "left") };
+      },
       openNumber: (id) => this.openNumber(id),
       copy: (text) => notices.copy(text),
     });
@@ -85,6 +94,15 @@ export class DetailController {
       (error: Error) => {
         if (this.name === name && error.message !== "closed") this.panel.failed(error);
       },
+    );
+  }
+
+  /** Copy the whole error of an action, from wherever it is; `known`: its one line, if no more can be had. */
+  copyError(name: string, known: string): void {
+    const { notices, transport } = this.view;
+    transport.request("detail", { action: name }).then(
+      ({ reply }) => notices.copy(errorText(reply.detail as Detail) || known),
+      () => notices.copy(known),
     );
   }
 

@@ -10,12 +10,13 @@ import { icon, phaseIcon } from "../icons.ts";
 import { type ButtonsHost, ButtonsSection } from "./buttons.ts";
 import { failureSection } from "./failure.ts";
 import { logSection } from "./log.ts";
+import { type PromptHost, PromptSection } from "./prompt.ts";
 import { ReportSection } from "./report.ts";
 import { section } from "./section.ts";
 import { attemptsSection, TimesSection } from "./times.ts";
 import { inputsSection, isSmall, outputSection } from "./values.ts";
 
-export interface DetailHost extends ButtonsHost {
+export interface DetailHost extends ButtonsHost, PromptHost {
   close(): void;
   report(action: string, tab: string): Promise<string>;
   openLog(detail: Detail): void;
@@ -31,6 +32,7 @@ export class DetailView {
   private readonly buttons: ButtonsSection;
   private readonly times: TimesSection;
   private readonly report: ReportSection;
+  private readonly prompt: PromptSection;
   private shown: Detail | null = null;
 
   constructor(
@@ -39,6 +41,7 @@ export class DetailView {
   ) {
     this.buttons = new ButtonsSection(host);
     this.times = new TimesSection(model);
+    this.prompt = new PromptSection(host);
     this.report = new ReportSection((action, tab) => host.report(action, tab));
     this.el = h(
       "div",
@@ -78,7 +81,7 @@ export class DetailView {
     this.body.replaceChildren(h("div", { class: "fnb-pad fnb-error", role: "alert" }, error.message));
   }
 
-  private drawHead(row: Row | undefined, label: string, id: number | undefined): void {
+  private drawHead(row: Row | undefined, label: string, id: number | undefined, whole = label): void {
     const code = row ? this.model.phaseOf(row) : P.QUEUED;
     this.head.replaceChildren(
       h(
@@ -88,7 +91,7 @@ export class DetailView {
         h("span", { class: "fnb-word" }, phaseWord(code)),
       ),
       h("span", { class: "fnb-run" }, id === undefined ? "" : `a${id}`),
-      h("span", { class: "fnb-title fnb-ink", title: label }, label),
+      h("span", { class: "fnb-title fnb-ink", title: whole }, label),
       this.time,
       h(
         "button",
@@ -122,7 +125,7 @@ export class DetailView {
     keepFocus(
       this.el,
       () => {
-        this.drawHead(row, detail.label, detail.id);
+        this.drawHead(row, detail.short ?? detail.label, detail.id, detail.label);
         this.body.replaceChildren();
         append(this.body, this.sections(detail, row));
       },
@@ -151,6 +154,7 @@ export class DetailView {
       this.path(detail),
       model.lost ? null : this.buttons.draw(detail, code),
       this.condition(detail, row, code),
+      model.lost ? null : this.prompt.draw(detail, row, code),
       failureSection(detail, (text) => host.copy(text)),
       // A number is seen at once; what fills the panel comes below what it was made from.
       small ? outputSection(detail.output) : null,
