@@ -82,6 +82,8 @@ FIRST_LINE_CHARS = 4_000
 #: Characters beyond a limit in which the end of a secret is looked for before the text is cut.
 MORE_CHARS = 2_000
 
+#: Phases that the mark alone tells: the commonest.
+_UNSAID = (Phase.QUEUED, Phase.RUNNING, Phase.SUCCEEDED)
 _CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
 
 
@@ -204,16 +206,27 @@ def group_name(group: Group) -> str:
 
 
 def result_line(action: Action, limit: int = 120) -> str:
-    """What a row says of how an action ended: its error, or its result; "" while it goes on."""
+    """What a row says beside its call: its error; else its result and a note; else what its mark alone does not tell."""
     error = error_line(action, limit)
-    if error or not action.phase.is_terminal:
+    if error:
         return error
-    return cut(first_line(action.preview, limit), limit)
+    result = cut(first_line(action.preview, limit), limit) if action.phase.is_terminal else ""
+    said = " · ".join(filter(None, (result, shown(note_of(action), limit))))
+    return said or ("" if action.phase in _UNSAID else LOOKS[action.phase].word)
 
 
 def given_by_hand(action: Action) -> bool:
     """Whether a person has said what a failed action shall have returned."""
     return action.phase.is_success and action.attempt is not None and action.attempt.ok is False
+
+
+def attempt_text(action: Action) -> str:
+    """``"attempt 2 of 3"``; "" for the first. A retry by hand is not among those that the task allows."""
+    attempt = action.attempt
+    if attempt is None or not attempt.number:
+        return ""
+    number, most = attempt.number + 1, action.max_attempts
+    return f"attempt {number} of {most}" if number <= most else f"attempt {number}"
 
 
 def ran(action: Action, now: float) -> float | None:

@@ -10,11 +10,11 @@ from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied
 from flyte_nb.views.words import (
     LOOKS,
+    attempt_text,
     cut,
     duration,
     elapsed,
     group_name,
-    note_of,
     number,
     ran,
     result_line,
@@ -96,14 +96,9 @@ def action_text(model: RunModel, action: Action, now: float, *, alone: bool = Fa
     label = (model.labels.named if alone else model.labels.of)(action.name, action.label)
     look = LOOKS[action.phase]
     took = duration(ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now))
-    marks = " (cached)" if action.cached else ""
-    if action.attempt is not None and action.attempt.number:
-        marks += f" attempt {action.attempt.number + 1}/{action.max_attempts}"
-    said = note_of(action)
-    note = f"  {shown(said, 160)}" if said else ""
-    result = result_line(action, 80)
-    ended = f"  {result}" if result else ""
-    return f"{look.icon} {cut(label or action.task, 60)}{ended}  {took or look.word}{marks}{note}"
+    marks = [attempt_text(action), "cached" if action.cached else ""]
+    parts = [cut(label or action.task, 60), result_line(action, 80), took, *marks]
+    return f"{look.icon} {'  '.join(part for part in parts if part)}"
 
 
 def bar(counts: list[int], total: int, width: int = BAR) -> str:

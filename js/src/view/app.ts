@@ -10,7 +10,7 @@ import { h, show } from "./dom.ts";
 import { FocusMemory, SelectionMemory } from "./focus.ts";
 import { HeaderView } from "./header.ts";
 import { Interest } from "./interest.ts";
-import { LogTail } from "./logs.ts";
+import { LogTail } from "./logtail.ts";
 import { Notices } from "./notices.ts";
 import { ScrollMemory } from "./scrolls.ts";
 import { WaitsBar } from "./waits.ts";
@@ -74,7 +74,10 @@ export class App {
       show: (only) => (only ? this.body.details.openNumber(only.id) : this.body.filter("paused")),
       retry: () => this.command("retry_failed"),
     });
-    this.tail = new LogTail(() => this.body.show("logs"));
+    this.tail = new LogTail(
+      () => this.body.show("logs"),
+      (id) => this.body.details.openNumber(id, false),
+    );
     this.root = h(
       "div",
       { class: "fnb", "data-lm-suppress-shortcuts": "true", "data-testid": "fnb", "data-run": "" },

@@ -25,7 +25,9 @@ export function placed(text: string): Child {
     event.stopPropagation();
     const from = event.currentTarget as HTMLElement;
     if (!goTo(from, Number(prompt), Number(line)))
-      from.dispatchEvent(new CustomEvent("fnb-say", { bubbles: true, detail: `In [${prompt}] has been run again since.` }));
+      from.dispatchEvent(
+        new CustomEvent("fnb-say", { bubbles: true, detail: `In [${prompt}] has been run again since.` }),
+      );
   };
   const title = `Go to line ${line} of In [${prompt}]`;
   const button = h("button", { class: "fnb-link fnb-place", type: "button", title, onclick: go }, whole);

@@ -15,6 +15,8 @@ export interface ControllerHost extends Pick<DetailHost, "command" | "openLog" |
   unfold(): void;
   /** Bring a row into view, if the tree is on show. */
   reveal(row: Row): void;
+  /** The panel is open, or closed. */
+  beside(open: boolean): void;
 }
 
 export class DetailController {
@@ -55,9 +57,10 @@ export class DetailController {
     this.openName(row.name, row);
   }
 
-  openNumber(id: number): void {
+  /** `toggle`: close it if it is open. */
+  openNumber(id: number, toggle = true): void {
     const row = this.view.model.rowByNumber(id);
-    this.openName(row?.name ?? `a${id}`, row);
+    if (toggle || this.row?.id !== id) this.openName(row?.name ?? `a${id}`, row);
     if (row) this.host.reveal(row);
   }
 
@@ -72,6 +75,7 @@ export class DetailController {
       return;
     }
     this.host.unfold();
+    this.host.beside(true);
     this.name = name;
     this.tree.selected = name;
     this.panel.waiting(row, name);
@@ -126,6 +130,7 @@ export class DetailController {
 
   close(): void {
     this.panel.hide();
+    this.host.beside(false);
     this.name = "";
     this.drawn = "";
     this.tree.selected = "";

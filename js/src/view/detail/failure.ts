@@ -17,7 +17,12 @@ export function failureSection(detail: Detail, copy: (text: string) => void): Ch
     "Error",
     h(
       "button",
-      { class: "fnb-link fnb-copyerror", type: "button", "data-testid": "fnb-copy-error", onclick: () => copy(errorText(detail)) },
+      {
+        class: "fnb-link fnb-copyerror",
+        type: "button",
+        "data-testid": "fnb-copy-error",
+        onclick: () => copy(errorText(detail)),
+      },
       "Copy error",
     ),
     error && headOf(error),

@@ -25,7 +25,12 @@ export class PromptSection {
   /** Whether the debugger asks for a line. */
   private asks = false;
   private said = 0;
-  private readonly out = h("pre", { class: "fnb-pre fnb-debug", tabindex: 0, "data-testid": "fnb-debug", hidden: true });
+  private readonly out = h("pre", {
+    class: "fnb-pre fnb-debug",
+    tabindex: 0,
+    "data-testid": "fnb-debug",
+    hidden: true,
+  });
   private readonly input = h("input", {
     class: "fnb-input",
     type: "text",
@@ -46,7 +51,11 @@ export class PromptSection {
     { class: "fnb-btn fnb-primary", type: "button", "data-testid": "fnb-attach", onclick: () => this.send() },
     "Attach",
   );
-  private readonly goOn = h("button", { class: "fnb-btn", type: "button", onclick: () => this.send("continue") }, "Let it go on");
+  private readonly goOn = h(
+    "button",
+    { class: "fnb-btn", type: "button", onclick: () => this.send("continue") },
+    "Let it go on",
+  );
   private readonly el = h("div", {}, h("div", { class: "fnb-buttons" }, this.attach, this.goOn), this.out, this.form);
 
   constructor(private readonly host: PromptHost) {

@@ -3,7 +3,7 @@
 import { duration, growing } from "../../format.ts";
 import type { RunModel } from "../../model.ts";
 import { P, phaseWord } from "../../phases.ts";
-import type { Detail, Row } from "../../protocol.ts";
+import type { Detail, Row, WireLine } from "../../protocol.ts";
 import { answerForm } from "../answer.ts";
 import { append, type Child, h, keepFocus, setText, show } from "../dom.ts";
 import { icon, phaseIcon } from "../icons.ts";
@@ -19,7 +19,8 @@ import { inputsSection, isSmall, outputSection } from "./values.ts";
 export interface DetailHost extends ButtonsHost, PromptHost {
   close(): void;
   report(action: string, tab: string): Promise<string>;
-  openLog(detail: Detail): void;
+  /** Show an action's whole log, at a line. */
+  openLog(detail: Detail, at?: WireLine): void;
   openNumber(id: number): void;
   signal(row: Row, value: string): void;
 }
@@ -163,7 +164,7 @@ export class DetailView {
       this.times.draw(detail),
       attemptsSection(detail, model.elapsed()),
       this.report.draw(detail),
-      logSection(detail, model, () => host.openLog(detail)),
+      logSection(detail, model, (at) => host.openLog(detail, at)),
     ];
   }
 
