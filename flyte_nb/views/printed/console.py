@@ -113,7 +113,7 @@ class ConsoleTree(Surface):
             for line in lines:
                 table.add_row(*self._cells(line, now))
             parts.append(table)
-        errors = [f"  ✗ {fold_text(fold)}" for fold in folds]
+        errors = [f"  ✗ {fold_text(model, fold)}" for fold in folds]
         parts.extend(Text(line, style="red", no_wrap=True, overflow="ellipsis") for line in errors)
         return Group(*parts)
 

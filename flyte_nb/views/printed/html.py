@@ -218,14 +218,15 @@ def _errors(model: RunModel) -> str:
         )
         left = len(failed) - MAX_LISTED
         more = f'<div style="{_MUTED}">… {number(left)} more</div>' if left > 0 else ""
-        times = f"{number(len(failed))} × " if len(failed) > 1 else ""
+        times, of = (f"{number(len(failed))} × ", "first:") if len(failed) > 1 else ("", "in")
+        label = _safe(model.labels.named(first.name, first.label), 80)
         text = model.failure_texts.get(first.name) or (first.error.message if first.error else "")
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
         trace = f'<pre style="{block}">{_safe(text, TRACE_CHARS)}</pre>' if text else ""
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
             f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span> '
-            f'<span style="{_MUTED}">first: a{first.number} {_safe(model.labels.named(first.name, first.label), 80)}'
+            f'<span style="{_MUTED}">{of} a{first.number} {label}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
     if (others := len(model.errors) - MAX_FOLDS) > 0:

@@ -71,7 +71,11 @@ export class ErrorsView {
         "span",
         { class: "fnb-muted fnb-errfirst" },
         several ? "first:" : "in",
-        h("button", { class: "fnb-link", type: "button", onclick: () => this.host.openNumber(fold.id) }, fold.label),
+        h(
+          "button",
+          { class: "fnb-link", type: "button", onclick: () => this.host.openNumber(fold.id) },
+          `a${fold.id} ${fold.label}`,
+        ),
         fold.where ? h("span", { class: "fnb-errwhere" }, "at ", placed(fold.where)) : null,
       ),
       h("span", { class: "fnb-space" }),
