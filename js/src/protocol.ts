@@ -18,6 +18,8 @@ export interface Header {
   /** The notebook's id of its cell. */
   cell?: string;
   recovers?: string;
+  /** The run of the same cell before this one. */
+  before?: string;
   error?: string;
   rate?: number;
   eta?: number;

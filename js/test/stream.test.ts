@@ -68,7 +68,7 @@ describe("the recorded stream", () => {
     const said = (el: ParentNode, ...of: string[]): string[] =>
       of.map((one) => (el.querySelector(one)?.textContent ?? "").replace(/\s+/g, " ").trim());
 
-    const header = new HeaderView({ toggle: none, command: none, filter: none, menu: () => [] });
+    const header = new HeaderView({ toggle: none, command: none, filter: none, compare: none, menu: () => [] });
     header.draw(model, true, new Set());
     const chips = [...header.el.querySelectorAll(".fnb-chip")].map((one) => one.textContent?.trim()).join(", ");
     const [state, run, prompt, title, time] = said(

@@ -5,6 +5,7 @@ import { isFailure, P } from "../phases.ts";
 import { type Header, type Message, type Model, PROTOCOL } from "../protocol.ts";
 import { Transport, uuid } from "../transport.ts";
 import { Body } from "./body.ts";
+import { CompareView } from "./compare.ts";
 import type { Context } from "./context.ts";
 import { h, show } from "./dom.ts";
 import { FocusMemory, SelectionMemory } from "./focus.ts";
@@ -40,6 +41,7 @@ export class App {
   private readonly body: Body;
   private readonly tail: LogTail;
   private readonly waits: WaitsBar;
+  private readonly compare: CompareView;
   private readonly interest: Interest;
   private readonly scrolls: ScrollMemory;
   private readonly focus: FocusMemory;
@@ -61,6 +63,7 @@ export class App {
       toggle: () => this.toggle(),
       command: (op, args) => this.command(op, args),
       filter: (word) => this.body.filter(word),
+      compare: () => this.compare.toggle(),
       menu: () => this.menu(),
     });
     this.body = new Body(context, this.uid, {
@@ -70,6 +73,7 @@ export class App {
       },
       looked: () => this.interest.changed(),
     });
+    this.compare = new CompareView(context, (id) => this.body.details.openNumber(id));
     this.waits = new WaitsBar({
       show: (only) => (only ? this.body.details.openNumber(only.id) : this.body.filter("paused")),
       retry: () => this.command("retry_failed"),
@@ -83,6 +87,7 @@ export class App {
       { class: "fnb", "data-lm-suppress-shortcuts": "true", "data-testid": "fnb", "data-run": "" },
       this.header.el,
       this.waits.el,
+      this.compare.el,
       this.body.el,
       notices.el,
       notices.status,
@@ -170,6 +175,8 @@ export class App {
     const items = [{ label: `Copy name “${name}”`, run: () => notices.copy(name) }];
     const link = linkTo(header?.cell);
     if (link) items.push({ label: "Copy link to this cell", run: () => notices.copy(link) });
+    if (header?.before && header.ended !== undefined)
+      items.push({ label: `Compare with ${header.before}`, run: () => this.compare.toggle() });
     const download = (action: string | null) => () => body.fetcher.download(action);
     items.push({ label: "Download log", run: download(null) });
     if (selected) items.push({ label: `Download log of a${selected.id}`, run: download(selected.name) });
