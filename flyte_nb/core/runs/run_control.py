@@ -207,7 +207,7 @@ class RunControl:
         return (ask(page_of, record, ROOT) or ask(page_of, record)) if record else ""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.task.name if self.task else ''} {self.phase.name}"
+        return " ".join(filter(None, (self.name, self.task.name if self.task else "", self.phase.name)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}{', done' * self.done()}>"
