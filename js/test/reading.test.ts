@@ -1,14 +1,19 @@
 /** Ways from a text to what it is about: places in cells, a breakpoint's prompt, lines of the log. */
 
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { RunModel } from "../src/model.ts";
 import { P } from "../src/phases.ts";
-import type { Detail, Row, WireLine } from "../src/protocol.ts";
+import type { Detail, Header, Row, WireLine } from "../src/protocol.ts";
+import { compare } from "../src/view/compare.ts";
+import type { Context } from "../src/view/context.ts";
 import { PromptSection } from "../src/view/detail/prompt.ts";
+import { dock } from "../src/view/dock.ts";
 import { append, h } from "../src/view/dom.ts";
 import { LogView } from "../src/view/logs.ts";
 import { LogTail } from "../src/view/logtail.ts";
 import { placed } from "../src/view/places.ts";
+import { listRuns } from "../src/view/runs.ts";
+import { Sheet } from "../src/view/sheet.ts";
 
 beforeEach(() => document.body.replaceChildren());
 
@@ -112,6 +117,89 @@ describe("the panel's debugger", () => {
     ]);
     expect(find("fnb-debug").textContent).toBe("-> y = 1\n> p x\n42\n> c\nIt goes on.\n");
     expect(find("fnb-debug-line").closest("form")?.hidden).toBe(true);
+  });
+});
+
+describe("a run beside the notebook", () => {
+  afterEach(() => Reflect.deleteProperty(window, "flyteNbPanel"));
+
+  it("is in a panel of the front end's own where there is one, else over the page", async () => {
+    dock("u1", "r1 fit");
+    dock("u2", "r2 fit");
+    const placeIn = (el: Element | null): string | undefined =>
+      el?.querySelector<HTMLElement>(".flyte-nb-static")?.dataset.flyteView;
+    expect([...document.querySelectorAll(".fnb-dock")].map(placeIn)).toEqual(["u2"]);
+    document.querySelector<HTMLElement>(".fnb-dock button")?.click();
+    expect(document.querySelector(".fnb-dock")).toBeNull();
+
+    const made = vi.fn((_title: string, node: HTMLElement) => Promise.resolve(document.body.append(node)));
+    Object.assign(window, { flyteNbPanel: made });
+    dock("u3", "r3 fit");
+    expect(placeIn(document.querySelector(".fnb-panel"))).toBe("u3");
+    made.mockImplementation(() => Promise.reject(new Error("another version")));
+    dock("u4", "r4 fit");
+    await settle();
+    expect(placeIn(document.querySelector(".fnb-dock"))).toBe("u4");
+  });
+});
+
+describe("what is asked for below the header", () => {
+  it("compares with the run before, and a second press closes it", async () => {
+    const sheet = new Sheet();
+    const open = vi.fn();
+    const rows = [{ what: "slower", label: "fit(3)", ids: [2, 17], seconds: [0.5, 2], detail: "4.0 x" }];
+    const reply = { said: "r1 and r2: 9 calls in both, 1 slower", total: 3, rows };
+    const model = new RunModel(() => 0);
+    model.header = { run: "r2", before: "r1" } as Header;
+    const context = {
+      model,
+      transport: { request: () => Promise.resolve({ reply }) },
+      notices: {},
+    } as unknown as Context;
+    compare(context, sheet, open);
+    await settle();
+    expect(sheet.el.textContent).toContain("1 slower");
+    expect([...sheet.el.querySelectorAll("tbody td")].map((cell) => cell.textContent)).toEqual([
+      "slower",
+      "a17 fit(3)",
+      "0.50 s",
+      "2.00 s",
+      "4.0 x",
+    ]);
+    expect(sheet.el.textContent).toContain("and 2 more: %flyte compare r1 r2");
+    sheet.el.querySelector<HTMLElement>("tbody button")?.click();
+    expect(open).toHaveBeenCalledWith(17);
+    compare(context, sheet, open);
+    expect(sheet.el.hidden).toBe(true);
+  });
+
+  it("lists the runs of the kernel: one in the page is gone to, another is put beside the notebook", async () => {
+    const sheet = new Sheet();
+    const listed = (run: string, view: string) => ({
+      run,
+      title: "fit",
+      phase: P.SUCCEEDED,
+      prompt: 3,
+      counts: [],
+      took: 1,
+      view,
+    });
+    const reply = { runs: [listed("r2", "u2"), listed("r1", "u1"), listed("r0", "")] };
+    const say = vi.fn();
+    const context = {
+      transport: { request: () => Promise.resolve({ reply }) },
+      notices: { say },
+    } as unknown as Context;
+    const shown = h("div", { class: "fnb", "data-run": "r2" });
+    Object.defineProperty(shown, "offsetParent", { value: document.body });
+    shown.scrollIntoView = vi.fn();
+    document.body.append(shown);
+    listRuns(context, sheet);
+    await settle();
+    for (const button of sheet.el.querySelectorAll<HTMLElement>("tbody button")) button.click();
+    expect(shown.scrollIntoView).toHaveBeenCalled();
+    expect(document.querySelector<HTMLElement>(".fnb-dock .flyte-nb-static")?.dataset.flyteView).toBe("u1");
+    expect(say.mock.calls[0]?.[0]).toContain("%flyte show r0");
   });
 });
 
