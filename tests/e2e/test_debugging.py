@@ -79,6 +79,9 @@ def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> Non
     assert "flyte_nb/core" not in shown
     notebook.screenshot(f"debugging-{front}", cell=2)
 
+    view(notebook, 2).locator(".fnb-place").first.click()
+    expect(notebook.page.locator(".cm-line.fnb-marked")).to_contain_text('raise ValueError(f"no {doubled}")')
+
     assert re.search(r"\n(6|10|14)\n", ask(notebook, 3, "%debug", "p doubled", "q"))  # whichever failed first
     replayed = ask(notebook, 4, "%flyte replay a4 --step", "n", "p doubled * 100", "q")
     assert "600" in replayed
@@ -109,10 +112,20 @@ def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> Non
     standing.get_by_test_id("fnb-detail").get_by_role("button", name="Stack").click()
     expect(standing.get_by_test_id("fnb-detail")).to_contain_text("return y + 1")
     notebook.screenshot(f"breakpoint-{front}", cell=9)
+    standing.get_by_test_id("fnb-attach").click()
+    standing.get_by_test_id("fnb-debug-line").fill("p y * 7")
+    standing.get_by_test_id("fnb-debug-line").press("Enter")
+    expect(standing.get_by_test_id("fnb-debug")).to_contain_text("70")
     attached = ask(notebook, 10, "%flyte attach", "p y * 10", "c")
     assert "100" in attached
     assert "a0 goes on." in attached
     notebook.set_source(11, "await run").run(11).wait_idle(11)
     assert "11" == notebook.text(11)
+
+    standing.get_by_test_id("fnb-menu").click()
+    standing.get_by_role("menuitem", name="Keep beside the notebook").click()
+    beside = notebook.page.get_by_test_id("fnb-panel").get_by_test_id("fnb")
+    expect(beside).to_contain_text("halting(5)")
+    notebook.screenshot(f"beside-{front}")
     assert [] == [error for error in notebook.page_errors if "fnb" in error or "flyte" in error]
     notebook.save().close()

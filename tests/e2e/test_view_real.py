@@ -253,7 +253,7 @@ await ask()
 
 
 def test_a_parked_failure_is_resumed_or_retried(notebook: Notebook) -> None:
-    """Under on_failure="pause" the panel offers Retry, Resume with a value, and Raise; a bad literal is refused in words."""
+    """Under on_failure="pause" the panel offers Retry, Resume with a value, and Raise; what is no value is refused in words."""
     source = """
 broken = 1
 run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
@@ -265,12 +265,14 @@ run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
     expect(detail).to_contain_text("ValueError")
     detail.get_by_role("button", name="Resume with…").click()
     notebook.screenshot("real-paused", cell=12)
-    detail.get_by_test_id("fnb-resume").fill("no literal")
+    detail.get_by_test_id("fnb-resume").fill("no value")
     detail.get_by_test_id("fnb-resume").press("Enter")
-    expect(view.locator(".fnb-notice")).to_contain_text("is not a literal")
-    detail.get_by_test_id("fnb-resume").fill("42")
+    expect(view.locator(".fnb-notice")).to_contain_text("'no value' is no value: SyntaxError")
+    detail.get_by_test_id("fnb-resume").fill("42 * broken")
     detail.get_by_test_id("fnb-resume").press("Enter")
     expect(view.locator(".fnb-state").first).to_have_text("Succeeded")
+    expect(view.locator(".fnb-notice")).to_be_hidden()
+    expect(view.locator("[role=row]", has_text="flaky(1)")).to_contain_text("42 · given by hand")
     assert "42" in run(notebook, 10, "run.outputs()").page.evaluate("() => flyteTest.text(10)")
 
 

@@ -156,6 +156,7 @@ export class App {
   }
 
   private command(op: string, args: Record<string, unknown> = {}): void {
+    this.notices.clear();
     const all = { run: this.model.header?.run ?? "", ...args };
     this.transport.command(op, all, (text, error) => {
       if (error && op === "cancel_run") this.header.cancelFailed();
