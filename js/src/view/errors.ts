@@ -73,8 +73,14 @@ export class ErrorsView {
         several ? "first:" : "in",
         h(
           "button",
-          { class: "fnb-link", type: "button", onclick: () => this.host.openNumber(fold.id) },
-          `a${fold.id} ${fold.label}`,
+          {
+            class: "fnb-link",
+            type: "button",
+            title: `a${fold.id} ${fold.label}`,
+            onclick: () => this.host.openNumber(fold.id),
+          },
+          `a${fold.id}`,
+          h("span", { class: "fnb-errlabel" }, ` ${fold.label}`),
         ),
         fold.where ? h("span", { class: "fnb-errwhere" }, "at ", placed(fold.where)) : null,
       ),
