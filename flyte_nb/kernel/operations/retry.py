@@ -143,7 +143,7 @@ async def resume_action(session: Session, run: str, args: Mapping[str, Any]) -> 
         hint = action.id if action is not None else "a17"
         return {"error": f"With what? Run `%flyte resume {hint} expression` in a cell."}
     if not is_parked(action):  # nothing is evaluated for it
-        return _do(run, lambda found: found.resume(action, None))
+        return {"error": f"{run}/{action.id} {action.label} is {action.phase.value} and waits for no decision."}
     # Not on the engine's thread, and not on the notebook's, which may be in a cell that waits for this very action.
     value, amiss = await session.reader.read(lambda: _evaluated(session, typed), lambda why: (None, why))
     if amiss:

@@ -83,6 +83,10 @@ export class App {
     this.waits = new WaitsBar({
       show: (only) => (only ? this.body.details.openNumber(only.id) : this.body.filter("paused")),
       retry: () => this.command("retry_failed"),
+      attach: (row) => {
+        this.body.details.openNumber(row.id, false);
+        this.body.details.panel.attach(row);
+      },
     });
     this.tail = new LogTail(
       () => this.body.show("logs"),

@@ -79,6 +79,11 @@ export class PromptSection {
     return section("Debugger", this.el);
   }
 
+  attachTo(name: string): void {
+    if (this.of !== name) this.begin(name);
+    if (!this.asks) this.send();
+  }
+
   private begin(name: string): void {
     this.of = name;
     this.text = "";

@@ -73,6 +73,11 @@ export class DetailView {
       this.body.replaceChildren(h("div", { class: "fnb-muted fnb-pad" }, "Fetching…"));
   }
 
+  /** Attach to an action at a breakpoint, which is being opened. */
+  attach(row: Row): void {
+    this.prompt.attachTo(row.name);
+  }
+
   /** The kernel is gone: what is known stays, without buttons and forms. */
   lost(): void {
     if (this.shown) this.draw(this.shown);
