@@ -195,6 +195,12 @@ class RemotePdb(pdb.Pdb):
         super().set_continue()
         self._paused.left()
 
+    def print_stack_trace(self, *_count: Any) -> None:
+        """Print where it is paused, and what called that, of the user's."""
+        for frame, line in self.stack:
+            if not _is_machinery(frame):
+                self.print_stack_entry((frame, line))
+
     def do_here(self, _arg: str) -> None:
         """Print where it is paused."""
         self.lastcmd = ""

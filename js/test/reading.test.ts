@@ -26,7 +26,12 @@ function notebook(...prompts: number[]): HTMLElement {
       "div",
       { class: "jp-CodeCell" },
       h("div", { class: "jp-InputPrompt" }, `[${prompt}]:`),
-      h("div", { class: "cm-content" }, h("div", { class: "cm-line" }, "a"), h("div", { class: "cm-line" }, "b")),
+      // IPython takes empty lines at the top off, and counts from there.
+      h(
+        "div",
+        { class: "cm-content" },
+        ["", "a", "b"].map((line) => h("div", { class: "cm-line" }, line)),
+      ),
     ),
   );
   for (const cell of cells) cell.scrollIntoView = vi.fn();
@@ -60,7 +65,7 @@ describe("a place in a cell", () => {
   it("puts the cursor there where CodeMirror's view is found", () => {
     const own = notebook(5);
     const editor = {
-      state: { doc: { lines: 2, line: (n: number) => ({ from: 10 * n }) } },
+      state: { doc: { lines: 2, line: (n: number) => ({ from: 10 * n, text: "x" }) } },
       dispatch: vi.fn(),
       focus: vi.fn(),
       domAtPos: () => ({ node: own.querySelector(".cm-line") as Node }),

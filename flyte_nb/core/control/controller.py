@@ -25,6 +25,7 @@ from flyte_nb.core.control.retained import Retains
 from flyte_nb.core.control.rows import Batches, Rows
 from flyte_nb.core.control.work import Clock, Executor, Outcome, Records, Work
 from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.columns import preview_of
 from flyte_nb.core.history.facts import ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
@@ -401,7 +402,8 @@ class Controller:
         flight.give_up_cache()
         if op == "resume":
             assert payload is not None
-            self._end(flight, Phase.SUCCEEDED, Settled("ok", call, payload), output=payload)
+            preview = preview_of(payload) if isinstance(payload, bytes) else ""
+            self._end(flight, Phase.SUCCEEDED, Settled("ok", call, payload), output=payload, preview=preview)
         else:
             error = flight.attempted.error if flight.attempted else None
             self._end(flight, decision.phase, Settled("error", call, error=error, code=decision.code), error=error)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import linecache
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flyte_nb.core.failures import wording
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.transport.mailbox import OneShot
@@ -72,7 +73,7 @@ def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[st
     try:
         answer = _ask(session, address, "attach", (*key, sources))
         while answer is not None and answer["state"] == "prompt":
-            print(answer["text"], end="")  # noqa: T201
+            print(_named(answer["text"], sources), end="")  # noqa: T201
             try:
                 line = input(f"{action.id}> ")
             except EOFError:
@@ -84,7 +85,7 @@ def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[st
     if answer is None:
         return f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."
     if answer["text"].strip():
-        print(answer["text"], end="")  # noqa: T201
+        print(_named(answer["text"], sources), end="")  # noqa: T201
     return f"{action.id} {'has ended' if answer['state'] == 'ended' else 'goes on'}."
 
 
@@ -121,15 +122,22 @@ async def debug_in_view(session: Session, run: str, args: Mapping[str, Any]) -> 
         op, more = "attach", (await asyncio.to_thread(_sources, place["files"]), place["attached"])
     key, ask = (run, action.name), session.engine.switchboard.ask
     answer = await _answer(lambda then: ask(place["address"], op, (*key, *more), then))
-    return answer or {
-        "error": f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."
-    }
+    if not answer:
+        return {"error": f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."}
+    return {"state": answer["state"], "text": _named(answer["text"], place["files"])}
 
 
 async def _answer(ask: Callable[[Callable[[Any], None]], None]) -> Any:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     ask(lambda value: None if answer.done() else answer.set_result(value))
     return await answer
+
+
+def _named(text: str, files: Iterable[str]) -> str:
+    """What pdb printed, with cells by their prompts."""
+    for file in files:
+        text = text.replace(file, wording.current().file(file))
+    return text
 
 
 def _sources(files: list[str]) -> dict[str, str]:

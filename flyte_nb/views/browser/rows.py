@@ -61,6 +61,8 @@ def row(record: RunRecord, action: Action, workers: Workers, names: Labels | Non
         whole, executed = elapsed(action.started_at, action.ended_at, 0.0), ran(action, 0.0)
         if whole is not None and executed is not None and whole - executed > max(BETWEEN * whole, 0.01):
             out["ran"] = round(executed, 3)
+    elif action.phase is Phase.PAUSED and action.attempt is not None and action.attempt.ended_at is not None:
+        out["ran"] = round(ran(action, 0.0) or 0.0, 3)  # what a person takes to decide is none of its time
     if action.kind != "task":
         out["kind"] = action.kind
     attempt = action.attempt

@@ -10,7 +10,7 @@ const MARKED = 1_600;
 
 /** What is used of CodeMirror's view. */
 interface Editor {
-  state: { doc: { lines: number; line(n: number): { from: number } } };
+  state: { doc: { lines: number; line(n: number): { from: number; text: string } } };
   dispatch(change: { selection: { anchor: number }; scrollIntoView: boolean }): void;
   domAtPos(at: number): { node: Node };
   focus(): void;
@@ -59,10 +59,12 @@ function markLine(cell: Element, line: number): boolean {
   const content = cell.querySelector(".cm-content");
   if (!content) return false;
   const editor = editorOf(content);
-  let el: Element | null | undefined = content.querySelectorAll(".cm-line")[line - 1];
+  const lines = [...content.querySelectorAll(".cm-line")];
+  let el: Element | null | undefined = lines[line - 1 + blanks(lines.length, (n) => lines[n]?.textContent ?? "")];
   if (editor) {
     const { doc } = editor.state;
-    const anchor = doc.line(Math.max(1, Math.min(line, doc.lines))).from;
+    const at = line + blanks(doc.lines, (n) => doc.line(n + 1).text);
+    const anchor = doc.line(Math.max(1, Math.min(at, doc.lines))).from;
     editor.focus();
     editor.dispatch({ selection: { anchor }, scrollIntoView: true });
     const { node } = editor.domAtPos(anchor);
@@ -72,6 +74,13 @@ function markLine(cell: Element, line: number): boolean {
   el?.classList.add("fnb-marked");
   setTimeout(() => el?.classList.remove("fnb-marked"), MARKED);
   return true;
+}
+
+/** Lines at the top with nothing in them: IPython, which counts the lines of a cell, takes them off. */
+function blanks(n: number, textOf: (line: number) => string): number {
+  let blank = 0;
+  while (blank < n && !textOf(blank).trim()) blank++;
+  return blank < n ? blank : 0;
 }
 
 /** The view that CodeMirror keeps with its element, under a name that depends on its version. */

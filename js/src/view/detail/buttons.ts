@@ -42,6 +42,7 @@ export class ButtonsSection {
     if (!isTerminal(code)) buttons.push(button("Cancel action", command("cancel_action")));
     if (condition) return buttons;
     if (!isTerminal(code)) buttons.push(button("Stack", () => this.ask("stack", detail.name)));
+    if (detail.note.startsWith("breakpoint")) return buttons; // its debugger decides
     if (isFailure(code) || [P.PAUSED, P.ABORTED, P.ABANDONED].includes(code))
       buttons.push(button("Retry", command("retry_action"), "fnb-primary"));
     if (code === P.PAUSED) buttons.push(button("Resume with…", toggle), button("Raise", command("raise")));

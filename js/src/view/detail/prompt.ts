@@ -104,8 +104,8 @@ export class PromptSection {
   private take({ text, state }: Printed): void {
     this.input.removeAttribute("aria-busy");
     this.asks = state === "prompt";
-    this.print(this.asks ? text : `${text}${state === "ended" ? "It has ended." : text ? "" : "It goes on."}\n`);
     show(this.form, this.asks);
+    this.print(this.asks ? text : `${text}${state === "ended" ? "It has ended." : text ? "" : "It goes on."}\n`);
     show(this.attach, !this.asks);
     if (this.asks) this.input.focus({ preventScroll: true });
   }
@@ -115,5 +115,6 @@ export class PromptSection {
     setText(this.out, this.text);
     show(this.out, true);
     this.out.scrollTop = this.out.scrollHeight;
+    if (this.asks) this.form.scrollIntoView?.({ block: "nearest" });
   }
 }

@@ -7,6 +7,7 @@ import type { Detail, Row, WireLine } from "../../protocol.ts";
 import { answerForm } from "../answer.ts";
 import { append, type Child, h, keepFocus, setText, show } from "../dom.ts";
 import { icon, phaseIcon } from "../icons.ts";
+import { placed } from "../places.ts";
 import { type ButtonsHost, ButtonsSection } from "./buttons.ts";
 import { failureSection } from "./failure.ts";
 import { logSection } from "./log.ts";
@@ -24,6 +25,10 @@ export interface DetailHost extends ButtonsHost, PromptHost {
   openNumber(id: number): void;
   signal(row: Row, value: string): void;
 }
+
+/** Whether its note says what its error says below. */
+const isError = ({ note, error }: Detail): boolean =>
+  error !== undefined && note.startsWith(`${error.code}: `.slice(0, note.length));
 
 export class DetailView {
   readonly el: HTMLElement;
@@ -115,8 +120,8 @@ export class DetailView {
     else
       setText(
         this.time,
-        row.ended !== undefined
-          ? duration(row.ran ?? row.ended - row.started)
+        row.ended !== undefined || row.ran !== undefined
+          ? duration(row.ran ?? (row.ended ?? row.started) - row.started)
           : growing(this.model.elapsed() - row.started),
       );
   }
@@ -156,14 +161,18 @@ export class DetailView {
     const { host, model } = this;
     const code = model.phaseOf(row);
     const small = isSmall(detail.output);
+    const failure = failureSection(detail, (text) => host.copy(text));
+    // Its error is of the past where a person has said what its result shall be.
+    const given = code === P.SUCCEEDED;
     return [
       this.path(detail),
       model.lost ? null : this.buttons.draw(detail, code),
       this.condition(detail, row, code),
       model.lost ? null : this.prompt.draw(detail, row, code),
-      failureSection(detail, (text) => host.copy(text)),
+      given ? null : failure,
       // A number is seen at once; what fills the panel comes below what it was made from.
       small ? outputSection(detail.output) : null,
+      given ? failure : null,
       inputsSection(detail.inputs),
       small ? null : outputSection(detail.output),
       this.times.draw(detail),
@@ -184,7 +193,7 @@ export class DetailView {
 
   private condition(detail: Detail, row: Row, code: number): Child {
     if (detail.kind !== "condition" || code !== P.PAUSED || this.model.lost)
-      return detail.note ? h("div", { class: "fnb-note" }, detail.note) : null;
+      return detail.note && !isError(detail) ? h("div", { class: "fnb-note" }, placed(detail.note)) : null;
     return section(
       "Waits for you",
       h("div", { class: "fnb-prompt" }, row.asks?.prompt ?? detail.note),
