@@ -82,6 +82,7 @@ FIRST_LINE_CHARS = 4_000
 #: Characters beyond a limit in which the end of a secret is looked for before the text is cut.
 MORE_CHARS = 2_000
 
+_AT_BREAKPOINT = "breakpoint at "
 #: Phases that the mark alone tells: the commonest.
 _UNSAID = (Phase.QUEUED, Phase.RUNNING, Phase.SUCCEEDED)
 _CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
@@ -141,6 +142,8 @@ def first_line(text: str, limit: int = 200) -> str:
 
 def note_of(action: Action) -> str:
     """A word on its phase: what its controller notes, else how far it is while it runs, or who gave its result."""
+    if action.note.startswith(_AT_BREAKPOINT):
+        return _AT_BREAKPOINT + location(action.note.removeprefix(_AT_BREAKPOINT))
     if action.note or action.progress is None or action.phase.is_terminal:
         return action.note or ("given by hand" if given_by_hand(action) else "")
     return progress_text(action.progress)

@@ -198,7 +198,8 @@ class RemotePdb(pdb.Pdb):
     def print_stack_trace(self, *_count: Any) -> None:
         """Print where it is paused, and what called that, of the user's."""
         for frame, line in self.stack:
-            if not _is_machinery(frame):
+            file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
+            if file != "<string>" and source_lines.kind_of(file, module) == source_lines.USER:
                 self.print_stack_entry((frame, line))
 
     def do_here(self, _arg: str) -> None:

@@ -107,7 +107,7 @@ def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> Non
 
     notebook.set_source(9, HALTING + "run = flyte.run(halting, 5)").run(9).wait_idle(9)
     standing = view(notebook, 9)
-    expect(standing.get_by_test_id("fnb-tree")).to_contain_text("breakpoint at In [")
+    expect(standing.get_by_test_id("fnb-tree")).to_contain_text("breakpoint at Cell In[")
     standing.get_by_test_id("fnb-tree").get_by_text("halting(5)").first.click()
     standing.get_by_test_id("fnb-detail").get_by_role("button", name="Stack").click()
     expect(standing.get_by_test_id("fnb-detail")).to_contain_text("return y + 1")

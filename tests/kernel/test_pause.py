@@ -138,7 +138,7 @@ def test_what_fails_again_is_parked_again(nb: Kernel) -> None:
         "    await asyncio.sleep(0)\n"
         "await until(lambda: action('work(2)') and action('work(2)').phase == 'paused')"
     ).ok()
-    parked = "action('work(2)').phase == 'paused' and action('work(2)').attempts == 2"
+    parked = "action('work(2)').phase == 'paused' and action('work(2)').facts.attempt.number == 1"
     nb.run("action('work(2)').retry()").ok()
     nb.run(f"await until(lambda: {parked})", timeout=20).ok()
     nb.run("action('work(2)').resume(5)").ok()

@@ -48,12 +48,12 @@ export class PromptSection {
   );
   private readonly attach = h(
     "button",
-    { class: "fnb-btn fnb-primary", type: "button", "data-testid": "fnb-attach", onclick: () => this.send() },
+    { class: "fnb-btn fnb-primary", type: "button", "data-testid": "fnb-attach", onclick: () => this.enter() },
     "Attach",
   );
   private readonly goOn = h(
     "button",
-    { class: "fnb-btn", type: "button", onclick: () => this.send("continue") },
+    { class: "fnb-btn", type: "button", onclick: () => this.enter("continue") },
     "Let it go on",
   );
   private readonly el = h("div", {}, h("div", { class: "fnb-buttons" }, this.attach, this.goOn), this.out, this.form);
@@ -64,7 +64,7 @@ export class PromptSection {
       const line = this.input.value;
       this.input.value = "";
       this.print(`> ${line}\n`);
-      this.send(line);
+      this.enter(line);
     });
   }
 
@@ -81,7 +81,7 @@ export class PromptSection {
 
   attachTo(name: string): void {
     if (this.of !== name) this.begin(name);
-    if (!this.asks) this.send();
+    if (!this.asks) this.enter();
   }
 
   private begin(name: string): void {
@@ -92,7 +92,7 @@ export class PromptSection {
     show(this.out, false);
   }
 
-  private send(line?: string): void {
+  private enter(line?: string): void {
     const said = ++this.said;
     this.input.setAttribute("aria-busy", "true");
     this.host.debug(this.of, line).then(
