@@ -138,7 +138,7 @@ def test_a_panel_shows_inputs_output_picture_and_the_frame_that_failed(notebook:
     frame = detail.locator("details.fnb-frame[open]")
     expect(frame.locator(".fnb-failing")).to_contain_text("total += weights[region]")
     expect(frame.locator(".fnb-locals")).to_contain_text("'amer'")
-    expect(frame.locator("summary")).to_contain_text("Cell In[1]:")
+    expect(detail.locator(".fnb-framebox > .fnb-place").last).to_have_text("Cell In[1]:28")
     (saved,) = [output["data"]["text/html"] for output in notebook.outputs(1) if "text/html" in output.get("data", {})]
     assert "Cell In[1], line 28, in fit\n    total += weights[region]\nKeyError: " in unescape("".join(saved))
     name = re.search(r"a\d+", detail.locator(".fnb-run").inner_text())

@@ -120,7 +120,7 @@ export class HeaderView {
     const header = model.header;
     if (!header) return;
     const gone = model.lost && !isTerminal(header.phase);
-    const phase = gone ? P.ABANDONED : header.phase;
+    const phase = gone ? P.ABANDONED : model.running && allPaused(header.counts) ? P.PAUSED : header.phase;
     if (phase !== this.shownPhase) {
       this.shownPhase = phase;
       this.state.className = `fnb-state fnb-c-${phase}`;
@@ -271,6 +271,10 @@ export class HeaderView {
     event.stopPropagation();
   }
 }
+
+/** Whether nothing goes on before a person has decided. */
+const allPaused = (counts: number[]): boolean =>
+  Boolean(counts[P.PAUSED]) && counts.every((n, code) => !n || code === P.PAUSED || isTerminal(code));
 
 const capital = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
 

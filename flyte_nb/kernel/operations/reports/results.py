@@ -107,12 +107,12 @@ def _show(table: Any) -> None:
 
 
 def display_run(run: Run) -> None:
-    """Show a run that is a cell's last expression: its view; one line where that is under this cell already."""
+    """Show a run that is a cell's last expression: its view, and nothing where that is under this cell already."""
     session = Session.current
     is_known = session is not None and session.notebook is not None and run.name in session.store.runs
-    if session is None or not is_known or session.shown.cells.get(run.name, False) is session.cells.current:
+    if session is None or not is_known:
         print(repr(run))  # noqa: T201 - as IPython would
-    else:
+    elif session.shown.cells.get(run.name, False) is not session.cells.current:
         session.show_here(run.name)
 
 
