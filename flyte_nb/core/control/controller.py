@@ -142,7 +142,7 @@ class Controller:
                 self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, kind, error=error))
                 return flight
         elif record is not None:
-            self._end(flight, Phase.RECOVERED, Settled("ok", call, record), output=record)
+            self._end(flight, Phase.RECOVERED, Settled("ok", call, record), output=record, preview=_said(record))
             return flight
         if self.retained is not None:
             self.retained.began(call)
@@ -204,7 +204,8 @@ class Controller:
             if hit is None:
                 flight.give_up_cache()
         elif hit is not None:
-            self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, hit), cached=True, output=hit)
+            settled = Settled("ok", flight.call, hit)
+            self._end(flight, Phase.SUCCEEDED, settled, cached=True, output=hit, preview=_said(hit))
         elif flight.cancel_reason:
             self._cancelled(flight)
         else:
@@ -402,8 +403,7 @@ class Controller:
         flight.give_up_cache()
         if op == "resume":
             assert payload is not None
-            preview = preview_of(payload) if isinstance(payload, bytes) else ""
-            self._end(flight, Phase.SUCCEEDED, Settled("ok", call, payload), output=payload, preview=preview)
+            self._end(flight, Phase.SUCCEEDED, Settled("ok", call, payload), output=payload, preview=_said(payload))
         else:
             error = flight.attempted.error if flight.attempted else None
             self._end(flight, decision.phase, Settled("error", call, error=error, code=decision.code), error=error)
@@ -457,3 +457,8 @@ class Controller:
     def unfinished(self, run: str) -> list[ActionInFlight]:
         """Actions of a run that are in flight here, rows aside."""
         return [f for (name, _), f in self.flights.items() if name == run]
+
+
+def _said(payload: Payload) -> str:
+    """A bounded text of a result that no attempt has described: of plain values."""
+    return preview_of(payload) if isinstance(payload, bytes) else ""

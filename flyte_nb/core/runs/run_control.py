@@ -78,7 +78,7 @@ class RunControl:
         if isinstance(self.task, StreamTask):
             call.stream = self.stream = self.task.collector()
             call.stream.gateway = gateway
-        opened = ev.RunOpened(info.name, self.task.name, "run", info.started_at.timestamp(), recovers=info.recovers)
+        opened = ev.RunOpened(info.name, label, "run", info.started_at.timestamp(), recovers=info.recovers)
         gateway.run_soon(self.engine.controller.emit, opened)
         ticket = gateway.submit(call, self.settle)
         if call.stream is not None:
