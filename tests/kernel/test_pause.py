@@ -130,22 +130,6 @@ def test_inside_a_block_the_cells_own_calls_park_and_a_button_decides(nb: Kernel
     assert "[0, 10, 77, 30]" == cell.ok().result
 
 
-def test_what_fails_again_is_parked_again(nb: Kernel) -> None:
-    """A block's word on failures holds for the retry: a fix that mends nothing loses no sibling."""
-    nb.run(TASKS).ok()
-    nb.run(
-        "with flyte.on_failure('pause'):\n    waiting = asyncio.gather(*(work(x) for x in range(4)))\n"
-        "    await asyncio.sleep(0)\n"
-        "await until(lambda: action('work(2)') and action('work(2)').phase == 'paused')"
-    ).ok()
-    parked = "action('work(2)').phase == 'paused' and action('work(2)').facts.attempt.number == 1"
-    nb.run("action('work(2)').retry()").ok()
-    nb.run(f"await until(lambda: {parked})", timeout=20).ok()
-    nb.run("action('work(2)').resume(5)").ok()
-
-    assert "[0, 10, 5, 30]" == nb.run("await waiting").ok().result
-
-
 def test_parked_actions_do_not_count_as_running(nb: Kernel) -> None:
     """With room for two actions at a time, two that are parked do not keep the others from running."""
     nb.run(TASKS).ok()
