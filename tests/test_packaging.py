@@ -50,6 +50,7 @@ def test_there_is_one_version_and_one_list_of_dependencies(root: Path, wheel: Pa
 
     assert wheel.name.startswith(f"flyte_nb-{flyte_nb.__version__}-")
     assert f'version: "{flyte_nb.__version__}"' in recipe
+    assert f'"version": "{flyte_nb.__version__}"' in (root / "js" / "lab" / "package.json").read_text(encoding="utf-8")
     assert f"version: {flyte_nb.__version__}" in citation
     assert [d for d in project["dependencies"] if f"    - {d.replace('>=', ' >=')}\n" not in recipe] == []
     assert {"pandas", "lab", "docs", "test", "dev"} == set(project["optional-dependencies"])

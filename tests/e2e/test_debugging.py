@@ -122,6 +122,12 @@ def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> Non
     notebook.set_source(11, "await run").run(11).wait_idle(11)
     assert "11" == notebook.text(11)
 
+    for _ in range(2):
+        notebook.set_source(10, "await asyncio.gather(work(20), work(21))").run(10).wait_idle(10)
+    again = view(notebook, 10)
+    again.get_by_test_id("fnb-before").click()
+    expect(again.get_by_test_id("fnb-sheet")).to_contain_text("2 calls in both")
+
     standing.get_by_test_id("fnb-menu").click()
     standing.get_by_role("menuitem", name="Keep beside the notebook").click()
     beside = notebook.page.get_by_test_id("fnb-panel").get_by_test_id("fnb")
