@@ -81,14 +81,18 @@ def _tree_line(model: RunModel, line: Line, now: float) -> str:
 
 
 def group_text(model: RunModel, group: Group, now: float) -> str:
-    """``"map square [######....] 600 done, 3 failed  2.10 s"``."""
+    """``"square × 603 [######....] 600 done, 3 failed  2.10 s"``."""
     first = model.record.actions[group.members[0]]
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
+    filled = bar(group.counts, len(group.members))
+    return f"{group_label(model, group)} [{filled}] {summary(group.counts)}  {took}"
+
+
+def group_label(model: RunModel, group: Group) -> str:
+    """``"fit × 72 · X=<DataFrame 569x30>"``: its task, how many calls, and what they share."""
     shared = model.labels.shared(group).text
-    said = f" × {number(len(group.members))}" + (f" · {cut(shared, 60)}" if shared else "")
-    return (
-        f"{cut(group_name(group), 40)}{said} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
-    )
+    said = f" · {cut(shared, 60)}" if shared else ""
+    return f"{cut(group_name(group), 40)} × {number(len(group.members))}{said}"
 
 
 def action_text(model: RunModel, action: Action, now: float, *, alone: bool = False) -> str:
