@@ -1,7 +1,8 @@
 /** Buttons of the panel: commands for the action, their answers, and lines of code to copy. */
 
+import { number } from "../../format.ts";
 import { isFailure, isTerminal, P } from "../../phases.ts";
-import type { Detail } from "../../protocol.ts";
+import type { Detail, WireLine } from "../../protocol.ts";
 import { type Child, h, setText, show } from "../dom.ts";
 
 export interface ButtonsHost {
@@ -9,6 +10,8 @@ export interface ButtonsHost {
   /** A command whose answer is text shown in the panel. */
   ask(op: string, args: Record<string, unknown>): Promise<string>;
   copy(text: string): void;
+  /** Show an action's whole log, at a line. */
+  openLog(detail: Detail, at?: WireLine): void;
 }
 
 export class ButtonsSection {
@@ -25,6 +28,8 @@ export class ButtonsSection {
     this.out = out;
     const form = resumeForm((value) => this.host.command("resume", { ...args, value }));
     const buttons = this.buttons(detail, code, form);
+    const { total } = detail.log;
+    if (total) buttons.push(button(`Log ${number(total)}`, () => this.host.openLog(detail)));
     const hints = detail.hints ?? (isFailure(code) ? [{ label: "Debug", code: `%flyte debug a${detail.id}` }] : []);
     if (!buttons.length && !hints.length) return null;
     const lines = hints.map((one) => this.hint(one));

@@ -3,7 +3,7 @@
 import { duration, growing } from "../../format.ts";
 import type { RunModel } from "../../model.ts";
 import { P, phaseWord } from "../../phases.ts";
-import type { Detail, Row, WireLine } from "../../protocol.ts";
+import type { Detail, Row } from "../../protocol.ts";
 import { answerForm } from "../answer.ts";
 import { append, type Child, h, keepFocus, setText, show } from "../dom.ts";
 import { icon, phaseIcon } from "../icons.ts";
@@ -20,8 +20,6 @@ import { inputsSection, isSmall, outputSection } from "./values.ts";
 export interface DetailHost extends ButtonsHost, PromptHost {
   close(): void;
   report(action: string, tab: string): Promise<string>;
-  /** Show an action's whole log, at a line. */
-  openLog(detail: Detail, at?: WireLine): void;
   openNumber(id: number): void;
   signal(row: Row, value: string): void;
 }
