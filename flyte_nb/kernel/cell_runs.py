@@ -209,6 +209,10 @@ class CellRuns:
         if found is not None:
             found.context.scope.stopped = functools.partial(refuses, cell.serial)
 
+    def was_stopped(self, cell: Cell | None) -> bool:
+        """Whether a cell was stopped."""
+        return cell is not None and cell.serial == self._stopped
+
     def interrupt(self, cell: Cell) -> None:
         """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""
         found = self._by_cell.get(id(cell))
