@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import pickle
 import threading
@@ -40,7 +41,9 @@ from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, in
 from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
-_NONE = pickle.dumps(None, 5)
+NONE = pickle.dumps(None, 5)
+#: In the pickle of a value that is more than built-in ones (``STACK_GLOBAL``).
+NAMES_CLASS = b"\x93"
 _NO_ITEMS = pickle.dumps([], 5)
 
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
@@ -76,6 +79,16 @@ class Meter:
         if self._turn is not None:
             self._turn.busy += now - self._at
         self._turn, self._at = body, now
+
+    def leave(self) -> None:
+        """What follows is no attempt's, until the next turn."""
+        if self._turn is not None:
+            self._turn.busy += self._held() - self._at
+            self._turn = None
+
+    def began(self, body: Body, seconds: float) -> None:
+        """An attempt's turn began so many seconds ago."""
+        self._turn, self._at = body, self._held() - seconds
 
     def end(self, body: Body) -> float:
         """An attempt has ended; returns its slot time in seconds."""
@@ -163,9 +176,9 @@ class Body:
     )  # fmt: skip
 
     def __init__(
-        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[], Sink], location: Location,
-        previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
-        isolation: Isolation | None = None, lane: Lane | None = None,
+        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[Work], Sink],
+        location: Location, previews: PreviewStore | None = None, meter: Meter | None = None,
+        activate: Callable[[], None] | None = None, isolation: Isolation | None = None, lane: Lane | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -184,7 +197,7 @@ class Body:
         self.meter: Meter = meter if meter is not None else Meter(time.perf_counter)
         #: Slot time, up to its last turn.
         self.busy: float = 0.0
-        self.output: Output = Output(sink)
+        self.output: Output = Output(self._sink(sink))
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
         self.isolation: Isolation | None = isolation
         self.place: Place | None = None
@@ -235,6 +248,9 @@ class Body:
         if self._family is None:
             self._family = Family(keep=self.task.config.reusable is not None)
         return self._family
+
+    def _sink(self, make: Callable[[Work], Sink]) -> Callable[[], Sink]:
+        return functools.partial(make, self.work)
 
     def _enter(self) -> None:
         base = self.isolation.begin() if self.isolation is not None else None
@@ -347,20 +363,23 @@ class Body:
         if self.stop:
             return self._ended(self.stop)
         value = self.task.interface.check_outputs(value)
-        if value is None:
-            return self._ended("ok", _NONE)
+        return self._ended("ok", NONE) if value is None else self._sent(value, self._serialized(value))
+
+    def _serialized(self, value: Any) -> Payload:
         try:
-            payload = dumps(value, self._gateway.blobs.results)
+            return dumps(value, self._gateway.blobs.results)
         except UnpicklableError as exc:
             raise UnpicklableError(
                 f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."
             ) from exc.__cause__
+
+    def _sent(self, value: Any, payload: Payload) -> Outcome:
         limit = self.task.config.max_inline_io_bytes
         if limit != MAX_INLINE_IO_BYTES and inline_bytes(payload) > limit:
             raise too_large(self.task, f"the result of {self.task.name}", value, inline_bytes(payload))
         if self.previews is not None and small(payload) is None:
             self.previews.put((self.work.run, self.work.action), value, payload)
-        if self.work.row is not None and type(payload) is bytes and b"\x93" not in payload:
+        if self.work.row is not None and type(payload) is bytes and NAMES_CLASS not in payload:
             return self._ended("ok", payload)  # plain: who looks makes the text of it
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 

@@ -326,6 +326,20 @@ class Isolation:
             previous.place.state = self._applied = read(self._applied)
             return not body.place.is_plain or not previous.place.is_plain
 
+    def is_plain(self, body: Any) -> bool:
+        """Whether it is an attempt's turn which has changed nothing so far; whoever asks is the thread whose turn it is."""
+        base = body.place.base
+        return (
+            self.current is body
+            and self._applied is base
+            and not _noted
+            and not seeds.SEEDED
+            and not self._sharing
+            and sys.path == base.path
+            and warnings.filters == base.filters
+            and len(sys.modules) == self._modules
+        )
+
     def end(self, body: Any) -> None:
         """An attempt has ended: what it changed is undone."""
         with self._lock:

@@ -18,6 +18,7 @@ from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
 from flyte_nb.core.transport.payload import (
+    ATOMS,
     Packed,
     Payload,
     UnpicklableError,
@@ -181,6 +182,8 @@ def inputs_key(payload: Payload, bound: tuple[tuple[Any, ...], dict[str, Any]], 
     made = b"\x93" in data and any(maker in data for maker in _MAKERS)  # STACK_GLOBAL: a class or function is named
     if not made and b"\x8f" not in data and b"\x91" not in data:  # EMPTY_SET, FROZENSET
         return key_bytes(payload)
+    if type(payload) is bytes and not bound[1] and all(type(value) in ATOMS for value in bound[0]):
+        return payload  # a byte of a number, or of a text
     try:
         # Ignored inputs stand at their places as None, as in the payload.
         return content_hash(loads(payload) if ignored else bound)

@@ -41,6 +41,10 @@ class VersionedTask(Protocol):
     #: Those of the version that it came with; None where its program runs.
     classes: Classes | None
 
+    @property
+    def as_sent(self) -> Any:
+        """Itself, or a task that workers cannot tell from it: both share versions."""
+
 
 class CodeVersion:
     """A task as it was at some moment."""
@@ -145,6 +149,7 @@ class CodeVersions:
         Raises:
             UnpicklableError: It cannot be sent to a worker; the message names what is at fault.
         """
+        task = task.as_sent
         memo: _Memo | None = task.code_memo
         if (
             memo is not None

@@ -34,6 +34,8 @@ BLOB_BYTES = 256 * 1024
 SMALL_BYTES = 64 * 1024
 #: Types that the C pickler copies exactly, with nothing of the notebook inside.
 PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+#: Those whose pickles name no class.
+ATOMS = PLAIN - {complex}
 
 
 class Packed(NamedTuple):

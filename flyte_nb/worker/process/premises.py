@@ -34,7 +34,7 @@ from flyte_nb.engine.clusters import guest
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 from flyte_nb.worker.network import as_client
 from flyte_nb.worker.process import children, dask_inside, program_names
 from flyte_nb.worker.process.code import InForce

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import decimal
+import functools
 import locale
 import logging
 import os
@@ -22,8 +23,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_nb.core.attempts import library_options
 from flyte_nb.core.attempts.isolation import Logs, State, current_folder, raw_environ
+from flyte_nb.core.attempts.surroundings import library_options
 from flyte_nb.core.values.user_code import found_by_name
 
 #: Loggers whose levels are Dask's or Jupyter's matter, by the first part of their names.
@@ -296,6 +297,13 @@ def applied(data: bytes, base: State | None) -> Applied:
         if state is None or all(_category(*item[2]) is not None for item in record.filters):
             _applied[data, id(base)] = found
     return found
+
+
+@functools.lru_cache(maxsize=MAX_APPLIED)
+def is_changeable(data: bytes) -> bool:
+    """Whether a record sets what attempts can change in place, so that each needs its own."""
+    record: Record | None = pickle.loads(data) if data else None
+    return record is not None and record.decimal is not None
 
 
 def _overlay(base: State, record: Record) -> State:
