@@ -13,7 +13,7 @@ from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import FORGETS
 from flyte_nb.core.journal.history import is_past_name
 from flyte_nb.core.runs import run_registry
-from flyte_nb.core.runs.retry import is_parked, to_retry
+from flyte_nb.core.runs.retry import changed_tasks, is_parked, to_retry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.operations import FAILED, LOST, WAITS, button, subcommand
@@ -90,7 +90,9 @@ def recover(session: Session, *words: str) -> str:
     amiss = load_if_earlier(session, older)
     if amiss or older not in session.store.runs:
         return f"{amiss or session.store.missing(older)} The cell runs in full."
-    changed = session.past.ready(older) if session.past is not None else []
+    if session.past is not None:
+        session.past.ready(older)
+    changed = session.gateway.ask(changed_tasks, session.store, older)
     try:
         count = session.cell_runs.recover(cell, older)
     except RuntimeError as exc:
