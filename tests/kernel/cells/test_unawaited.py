@@ -48,7 +48,7 @@ def test_what_is_kept_in_a_variable_may_be_awaited_later(nb: Kernel) -> None:
 def test_what_came_to_nothing_has_no_number(nb: Kernel) -> None:
     """The next run has the number that the call's would have had."""
     name = "flyte.run(square, 2).name"
-    before = int(nb.run(name).ok().result.strip("'r"))
+    before = int((nb.run(name).ok().result or "").strip("'r"))
     nb.run("square(3); None").ok()
     assert nb.run(name).ok().result == f"'r{before + 1}'"
 
