@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
             soak(kernel, options.soak)
             return status()
         for number in range(options.runs):
-            if number == max(20, options.runs // 4):
+            if number == min(max(20, options.runs // 4), options.runs - 1):
                 first = census(kernel)
             kernel.run(SMALL).ok()
         last = census(kernel)
