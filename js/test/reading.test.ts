@@ -9,6 +9,7 @@ import type { Context } from "../src/view/context.ts";
 import { PromptSection } from "../src/view/detail/prompt.ts";
 import { dock } from "../src/view/dock.ts";
 import { append, h } from "../src/view/dom.ts";
+import { HeaderView } from "../src/view/header.ts";
 import { LogView } from "../src/view/logs.ts";
 import { LogTail } from "../src/view/logtail.ts";
 import { placed } from "../src/view/places.ts";
@@ -115,6 +116,16 @@ describe("the panel's debugger", () => {
         ?.dispatchEvent(new Event("submit", { cancelable: true }));
       await settle();
     }
+    for (const [key, line] of [
+      ["ArrowUp", "c"],
+      ["ArrowUp", "p x"],
+      ["ArrowUp", "p x"],
+      ["ArrowDown", "c"],
+      ["ArrowDown", ""],
+    ] as const) {
+      find("fnb-debug-line").dispatchEvent(new KeyboardEvent("keydown", { key }));
+      expect(find<HTMLInputElement>("fnb-debug-line").value).toBe(line);
+    }
     expect(debug.mock.calls).toEqual([
       ["n1", undefined],
       ["n1", "p x"],
@@ -122,6 +133,24 @@ describe("the panel's debugger", () => {
     ]);
     expect(find("fnb-debug").textContent).toBe("-> y = 1\n> p x\n42\n> c\nIt goes on.\n");
     expect(find("fnb-debug-line").closest("form")?.hidden).toBe(true);
+  });
+});
+
+describe("the header", () => {
+  it("says Paused where nothing goes on before a person has decided, and Running else", () => {
+    const none = vi.fn();
+    const header = new HeaderView({ toggle: none, command: none, filter: none, compare: none, menu: () => [] });
+    const model = new RunModel(() => 0);
+    const counts = new Array(12).fill(0);
+    const word = (...changes: [number, number][]): string | null | undefined => {
+      for (const [code, n] of changes) counts[code] = n;
+      model.header = { run: "r1", title: "t", phase: P.RUNNING, counts, total: 4, roots: [], epoch: 0, kind: "cell" };
+      header.draw(model, true, new Set());
+      return header.el.querySelector(".fnb-word")?.textContent;
+    };
+    expect(word([P.SUCCEEDED, 2], [P.PAUSED, 1], [P.QUEUED, 1])).toBe("Running");
+    expect(word([P.QUEUED, 0])).toBe("Paused");
+    expect(word([P.PAUSED, 0])).toBe("Running");
   });
 });
 

@@ -284,7 +284,7 @@ def test_axe_finds_nothing(server: JupyterServer, browser: Browser) -> None:
             width=width,
         )
         found = play(notebook, 1, "r8", "failed")
-        play(notebook, 2, "r9", "running")
+        play(notebook, 2, "r9", "paused")
         found.get_by_test_id("fnb-tree").get_by_text("render_report").click()
         expect(found.get_by_test_id("fnb-detail")).to_contain_text("Attempt")
         for dark in (False, True):
@@ -353,7 +353,7 @@ def test_condition_is_answered_in_the_view(server: JupyterServer, browser: Brows
         "until_told()",
         "stage.commands.clear(); until_told()",
     )
-    found = play(notebook, 1, "r12", "running")
+    found = play(notebook, 1, "r12", "paused")
     expect(found.locator("[role=row]").first).to_contain_text("Deploy which version?")
     notebook.run(2)
     found.get_by_test_id("fnb-signal").fill("v7")

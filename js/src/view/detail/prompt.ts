@@ -8,6 +8,9 @@ import { section } from "./section.ts";
 /** Characters that are kept of what the debugger printed. */
 const MAX_TEXT = 40_000;
 
+/** Lines that the arrow keys bring back. */
+const MAX_TYPED = 200;
+
 /** What the debugger printed, and whether it asks for a line ("prompt"), or the action goes on ("left") or has ended. */
 export interface Printed {
   text: string;
@@ -25,6 +28,9 @@ export class PromptSection {
   /** Whether the debugger asks for a line. */
   private asks = false;
   private said = 0;
+  /** Lines that were typed, and which of them the arrow keys have brought back. */
+  private readonly typed: string[] = [];
+  private at = 0;
   private readonly out = h("pre", {
     class: "fnb-pre fnb-debug",
     tabindex: 0,
@@ -59,13 +65,26 @@ export class PromptSection {
   private readonly el = h("div", {}, h("div", { class: "fnb-buttons" }, this.attach, this.goOn), this.out, this.form);
 
   constructor(private readonly host: PromptHost) {
+    this.input.addEventListener("keydown", (event) => this.onKey(event));
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       const line = this.input.value;
       this.input.value = "";
+      if (line) this.typed.push(line);
+      this.typed.splice(0, this.typed.length - MAX_TYPED);
+      this.at = this.typed.length;
       this.print(`> ${line}\n`);
       this.enter(line);
     });
+  }
+
+  /** As at every prompt: the arrow keys bring back what was typed. */
+  private onKey(event: KeyboardEvent): void {
+    const step = event.key === "ArrowUp" ? -1 : event.key === "ArrowDown" ? 1 : 0;
+    if (!step) return;
+    this.at = Math.max(0, Math.min(this.typed.length, this.at + step));
+    this.input.value = this.typed[this.at] ?? "";
+    event.preventDefault();
   }
 
   draw(detail: Detail, row: Row, code: number): Child {
