@@ -12,6 +12,8 @@ import pytest
 
 import flyte_nb
 
+__all__ = ["flyte_cluster"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what a project may set."""

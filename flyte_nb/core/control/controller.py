@@ -357,8 +357,9 @@ class Controller:
             self.admission.release(flight)
         call.code = None  # a call that is kept for a retry by hand must not keep the large globals of its moment
         flight.settle(settled)
-        if flight.on_end is not None:
-            flight.on_end()
+        on_end, flight.on_end = flight.on_end, None  # of a row, it leads back here
+        if on_end is not None:
+            on_end()
 
     # -- asked from outside ---------------------------------------------------------------------------------------
 

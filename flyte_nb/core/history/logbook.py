@@ -13,6 +13,8 @@ HEAD_LINES = 200
 TAIL_LINES = 1_000
 #: Characters kept per run, all actions together: about 16 MB, whatever is printed.
 RUN_CHARS = 16_000_000
+#: Lines that come at once, of which no log is made before there are more.
+FEW_LINES = 20
 #: Longest line kept, in characters; the rest is cut with a mark.
 LOGBOOK_LINE_CHARS = 2_000
 
@@ -78,21 +80,26 @@ class LogBook:
     """The lines of all actions of a run, by action name."""
 
     def __init__(self) -> None:
-        self._logs: dict[str, ActionLog] = {}
+        #: Of an action that has printed once, the lines as they came: half of what a log would take.
+        self._logs: dict[str, ActionLog | tuple[LogLine, ...]] = {}
         self._chars = 0
         #: Lines printed in all.
         self.total: int = 0
 
     def add(self, action: str, lines: tuple[LogLine, ...], hidden: int = 0) -> None:
         """Keep what `action` printed; shrinks the longest logs once the run's budget is reached."""
-        log = self._logs.get(action)
-        if log is None:
-            log = self._logs[action] = ActionLog()
-        self._chars += log.add(lines, hidden)
+        known = self._logs.get(action)
+        if known is None and not hidden and 0 < len(lines) <= FEW_LINES and not any(map(_is_long, lines)):
+            self._logs[action] = lines
+            self._chars += sum(len(line.text) for line in lines)
+        else:
+            log = known if isinstance(known, ActionLog) else _log_of(known or ())
+            self._logs[action] = log
+            self._chars += log.add(lines, hidden)
         self.total += hidden + len(lines)
         while self._chars > RUN_CHARS:
-            longest = max(self._logs.values(), key=lambda one: len(one.tail))
-            freed = longest.shrink()
+            longest = max((log for log in self._logs.values() if isinstance(log, ActionLog)), key=_tail, default=None)
+            freed = longest.shrink() if longest is not None else 0
             if not freed:
                 break
             self._chars += freed
@@ -104,7 +111,8 @@ class LogBook:
 
     def of(self, action: str) -> ActionLog:
         """The log of one action; empty if it printed nothing."""
-        return self._logs.get(action) or ActionLog()
+        log = self._logs.get(action, ())
+        return log if isinstance(log, ActionLog) else _log_of(log)
 
     def actions(self) -> list[str]:
         """Names of the actions that printed something, in order of their first line."""
@@ -117,4 +125,18 @@ class LogBook:
     @property
     def hidden(self) -> int:
         """Lines printed but not kept."""
-        return sum(log.hidden for log in self._logs.values())
+        return sum(log.hidden for log in self._logs.values() if isinstance(log, ActionLog))
+
+
+def _log_of(lines: tuple[LogLine, ...]) -> ActionLog:
+    log = ActionLog()
+    log.add(lines)
+    return log
+
+
+def _is_long(line: LogLine) -> bool:
+    return len(line.text) > LOGBOOK_LINE_CHARS
+
+
+def _tail(log: ActionLog) -> int:
+    return len(log.tail)
