@@ -170,8 +170,10 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
             ("RetriesExhaustedError", f"row {x}") for x, kind in enumerate(kinds) if kind == "fail"
         ]
         record, actions = looked_at(cluster)
-        rows, others = actions[nested : n + nested], actions[n + nested :]
-        assert all(type(name) is RowName for name in record.numbered[1 + nested : n + nested + 1])
+        rows = [action for action in actions if action.group]
+        others = [action for action in actions if action.task == double.name]
+        assert [name for name in record.numbered if type(name) is RowName] == [action.name for action in rows]
+        assert len(rows) == n
         labels = [f"{task.short_name}({x}, {kind!r}, '/" for x, kind in enumerate(kinds)]
         assert labels == [action.label[: len(label)] for action, label in zip(rows, labels, strict=True)]
         for x, (action, kind) in enumerate(zip(rows, kinds, strict=True)):
