@@ -292,7 +292,7 @@ class Host:
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
             premises.isolation, lane,
         )  # fmt: skip
-        body.code = copy
+        body.code, body.patches = copy, copy.patches
         dask_inside.enter(body.variables, self.network.worker)
         if body.task.is_stream:
             body.outlet = self._outlet(lane, body)

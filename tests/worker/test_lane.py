@@ -56,7 +56,7 @@ class FakeBody:
         self.started_at = 0.0
         self.outcome: Outcome | None = None
         self.variables = contextvars.Context()
-        self.activate = self.isolation = self.place = None
+        self.activate = self.isolation = self.place = self.patches = None
         self.family = Family()
         self.meter = Meter(time.perf_counter)
         self.busy = 0.0

@@ -36,6 +36,7 @@ from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.prepare import too_large
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.patched import InPlace
 from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, nbytes, rebuilt, small
 from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
@@ -103,7 +104,7 @@ class Steps(Coroutine[Any, Any, Any]):
     The thread's `Meter` is told of it, and the process is brought into the attempt's state.
     """
 
-    __slots__ = ("__name__", "__qualname__", "_activate", "_body", "_coroutine", "_isolation", "_turn")
+    __slots__ = ("__name__", "__qualname__", "_activate", "_body", "_coroutine", "_isolation", "_patches", "_turn")
 
     def __init__(self, body: Body, coroutine: Any = None) -> None:
         self._body = body
@@ -112,6 +113,7 @@ class Steps(Coroutine[Any, Any, Any]):
         self._turn = body.meter.turn
         self._activate = body.activate
         self._isolation = body.isolation
+        self._patches = body.patches
         if coroutine is not None:
             self.__name__, self.__qualname__ = made.__name__, made.__qualname__
 
@@ -122,7 +124,8 @@ class Steps(Coroutine[Any, Any, Any]):
             self._activate()
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
-        found = self._coroutine.send(value)
+        send = self._coroutine.send
+        found = send(value) if self._patches is None else self._patches.during(send, value)
         if seeds.SEEDED and self._isolation is not None:
             self._isolation.pause(self._body)
         return found
@@ -134,7 +137,8 @@ class Steps(Coroutine[Any, Any, Any]):
             self._activate()
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
-        return self._coroutine.throw(*error)
+        throw = self._coroutine.throw
+        return throw(*error) if self._patches is None else self._patches.during(throw, *error)
 
     def close(self) -> None:
         """As a coroutine's."""
@@ -167,8 +171,8 @@ class Body:
 
     __slots__ = (
         "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane",
-        "location", "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
-        "task", "variables", "work",
+        "location", "meter", "outcome", "outlet", "output", "patches", "place", "previews", "progress", "run", "started_at",
+        "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
@@ -204,6 +208,8 @@ class Body:
         self._family: Family | None = None
         #: Where its task was taken from, a worker's matter (`flyte_nb.worker.process.task_state`).
         self.code: Any = None
+        #: Of libraries, while it is at its turn (`flyte_nb.core.transport.patched`).
+        self.patches: InPlace | None = None
         self.outcome: Outcome | None = None
         self._gateway = gateway
         self._context: Context | None = None
@@ -256,7 +262,11 @@ class Body:
         if base is not None:
             self.place = Place(base, self.lane.computes_elsewhere) if self.lane is not None else Place(base)
         ctx.enter(self)
-        CLASSES.set(self.task.classes)
+        classes = self.task.classes
+        CLASSES.set(classes)
+        if classes is not None and classes.variables:
+            for variable, value in classes.variables.items():
+                variable.set(value)
         OUTPUT.set(self.output)
         OWNER.set(weakref.ref(self))
 

@@ -133,6 +133,9 @@ class RowExecutor(Protocol):
     def cancel_rows(self, rows: Rows) -> array[int]:
         """Return rows that are queued, and are forgotten; have workers give back others, or end them."""
 
+    def ended_early(self, rows: Rows) -> None:
+        """Rows that were forgotten have ended; perhaps no other is open."""
+
 
 class _Controller(Protocol):
     """What drives rows that are actions of their own."""
@@ -199,6 +202,8 @@ class Batches:
         if n:
             never = bytes(8 * n)
             self._end(rows, Phase.ABORTED, Ends(which, never, never, bytes(4 * n), [None] * n, {}, NOWHERE))
+            assert self.executor is not None
+            self.executor.ended_early(rows)
 
     def _end(self, rows: Rows, phase: Phase, ends: Ends) -> None:
         now = self._controller.now()

@@ -80,11 +80,11 @@ def prepare(
     inputs = payload if not task.ignored_inputs else _without_ignored(task, bound, context.gateway.blobs)
     key = inputs_key(inputs, bound, task.ignored_inputs)
     name = name_call(context, as_it_was(context, task.identity), key, group)
+    code = code if code is not None else code_of(context.gateway, task)
     label = label_of(task.short_name, (args, kwargs), task.input_names)
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
-        context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound),
-        code=code if code is not None else code_of(context.gateway, task),
+        context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound, code), code=code,
     )  # fmt: skip
 
 
@@ -153,7 +153,9 @@ def code_of(gateway: Gateway, task: CallableTask) -> CodeVersion | None:
     return versions.of(task) if versions is not None else None
 
 
-def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+def cache_key_of(
+    task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]], code: CodeVersion | None
+) -> bytes:
     """`flyte_nb.core.cache.key.key_of`, where the cache is on for the task and the run; else empty.
 
     Raises:
@@ -161,7 +163,7 @@ def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...],
     """
     if not task.config.cache.is_enabled() or run.disable_run_cache:
         return b""
-    return key_of(task, run, bound)
+    return key_of(task, run, bound, code)
 
 
 def as_it_was(context: Context, identity: str) -> str:
