@@ -90,6 +90,8 @@ def one(x: int, does: str, folder: str) -> int:
 async def another(x: int, does: str, folder: str) -> int:
     """An asynchronous row."""
     behave(x, does, folder)
+    if does == "uncancelled" and (task := asyncio.current_task()) is not None:
+        task.cancel()
     return await double(x) if does == "child" else x
 
 
@@ -142,7 +144,21 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-KINDS = ["fail", "flaky", "print", "echo", "slow", "child", "fork", "globals", "variable", "environ", "path", "stdout"]
+KINDS = [
+    "fail",
+    "flaky",
+    "print",
+    "echo",
+    "slow",
+    "child",
+    "fork",
+    "uncancelled",
+    "globals",
+    "variable",
+    "environ",
+    "path",
+    "stdout",
+]
 special = st.dictionaries(st.integers(0, 299), st.sampled_from(KINDS), max_size=10)
 
 
