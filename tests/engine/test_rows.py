@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import io
 import os
 import signal
 import sys
@@ -47,12 +48,15 @@ def leave(x: int, does: str) -> None:
     """Change what belongs to the process, to the task or to the context; first find nothing of another row's."""
     assert (LEFT, SET.get(), os.environ.get("ROW")) == ([], 0, None), (x, does)
     assert not any(entry.startswith("row-") for entry in sys.path)
+    assert not isinstance(sys.stdout, io.StringIO)
     if does == "globals":
         LEFT.append(x)
     if does == "variable":
         SET.set(x)
     if does == "environ":
         os.environ["ROW"] = str(x)
+    if does == "stdout":
+        sys.stdout = io.StringIO()
     if does == "path":
         sys.path.append(f"row-{x}")
 
@@ -86,6 +90,8 @@ def one(x: int, does: str, folder: str) -> int:
 async def another(x: int, does: str, folder: str) -> int:
     """An asynchronous row."""
     behave(x, does, folder)
+    if does == "uncancelled" and (task := asyncio.current_task()) is not None:
+        task.cancel()
     return await double(x) if does == "child" else x
 
 
@@ -138,7 +144,21 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-KINDS = ["fail", "flaky", "print", "echo", "slow", "child", "fork", "globals", "variable", "environ", "path"]
+KINDS = [
+    "fail",
+    "flaky",
+    "print",
+    "echo",
+    "slow",
+    "child",
+    "fork",
+    "uncancelled",
+    "globals",
+    "variable",
+    "environ",
+    "path",
+    "stdout",
+]
 special = st.dictionaries(st.integers(0, 299), st.sampled_from(KINDS), max_size=10)
 
 

@@ -46,7 +46,7 @@ class Bundle(Protocol):
 class RowBody(Body):
     """An attempt that is the row at a place of its bundle."""
 
-    __slots__ = ("_blank", "_make_sink", "_work", "at", "is_seen", "of")
+    __slots__ = ("_blank", "_make_sink", "_work", "at", "found", "is_seen", "of")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._work: Work | None = None
@@ -54,6 +54,8 @@ class RowBody(Body):
         self.is_seen: bool = False
         self.of: Bundle
         self.at: int = 0
+        #: What an ``async def`` row has returned.
+        self.found: Found | None = None
         super().__init__(*args, **options)
         #: What each row's variables begin with. The body itself is put in anew: who copies a row's context then holds it.
         self._blank = self.variables
@@ -76,7 +78,7 @@ class RowBody(Body):
 
     def stand_for(self, at: int) -> contextvars.Context:
         """Be another row, which begins now; returns its variables."""
-        self.at, self._work = at, None
+        self.at, self._work, self.found = at, None, None
         self.variables = variables = self._blank.copy()
         return variables
 
@@ -126,7 +128,10 @@ class RowBody(Body):
         try:
             args, kwargs = self._given(payload)
             found = self._result(await self.task.func(*args, **kwargs))
-            return self.settle(found) if self.is_seen else found
+            if self.is_seen:
+                return self.settle(found)
+            self.found = found  # its task may be cancelled all the same: by itself
+            return found
         except BaseException as exc:
             self._see()
             return self._raised(exc)

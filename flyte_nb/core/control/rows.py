@@ -20,7 +20,7 @@ from flyte_nb.core.control.calls import Call, Settled, TaskSpec
 from flyte_nb.core.control.flight import ActionInFlight, Deliver
 from flyte_nb.core.control.work import NOWHERE, Location, Outcome, Work
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.columns import BATCH_BITS, DIGEST, find_in, label_in
+from flyte_nb.core.history.columns import BATCH_BITS, DIGEST, Joined, find_in, label_in
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
 
@@ -53,7 +53,8 @@ class Rows:
         #: As of `CallsQueued`.
         self.names = b""
         self.suffix = suffix
-        self.payloads: list[bytes] = []
+        #: A list of bytes; `Joined` once all have ended.
+        self.payloads: Any = []
         self.labels: ev.Labels = []
         self.state = bytearray()
         self.results: list[bytes | None] = []
@@ -215,6 +216,7 @@ class Batches:
     def _left(self, rows: Rows, ended: int) -> None:
         rows.left -= ended
         if not rows.left:
+            rows.payloads = Joined(rows.payloads)  # until their results are taken
             self.by_number.pop(rows.number, None)
             if rows.on_end is not None:
                 rows.on_end()

@@ -137,6 +137,11 @@ class Interface:
             return self._checked(args, kwargs)
         return args, kwargs
 
+    @property
+    def exact(self) -> tuple[type, ...] | None:
+        """Types of positional arguments that `bind` gives back as they are; None if it does with none."""
+        return None if self._by_keyword or not self._has_checks else self._exact
+
     def _bind_slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if len(args) > self._count:
             # As in Flyte, where inputs have an order and a name each: what is keyword-only may be given by position.

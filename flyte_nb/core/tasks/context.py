@@ -24,6 +24,10 @@ from flyte_nb.core.values import redact
 _counting = threading.Lock()
 
 
+#: The bits of a call's digest that it is known by: an integer of more takes half as much memory again.
+_SHORT = (1 << 60) - 1
+
+
 class CallScope:
     """Mutable part of one attempt (or cell): counts of its calls by content, and what it shares with its code."""
 
@@ -59,7 +63,7 @@ class CallScope:
 
     def next(self, key: bytes) -> int:
         """How often this call was made so far, from 1."""
-        number = int.from_bytes(key, sys.byteorder)
+        number = int.from_bytes(key, sys.byteorder) & _SHORT
         with _counting:
             return self._next(number)
 
@@ -74,7 +78,7 @@ class CallScope:
 
     def next_of(self, keys: bytes) -> list[int] | None:
         """As `next`, of many keys of 8 bytes each; None if each was made for the first time."""
-        numbers = array("Q", keys)
+        numbers = [number & _SHORT for number in array("Q", keys)]
         new = set(numbers)
         with _counting:
             if len(new) == len(numbers) and (self._made is None or self._made.isdisjoint(new)):

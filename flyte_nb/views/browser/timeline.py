@@ -123,9 +123,9 @@ async def timeline(
     low, high = window or (0.0, max(end, 0.001))
     lanes = _Lanes(start, (high - low) / 3_000 if len(record.numbered) > MAX_SPANS else 0.0)
     spans: list[_Span] = []
-    names = record.numbered[:]
-    for at in range(0, len(names), SLICE):
-        for name in names[at : at + SLICE]:
+    many = False
+    for at in range(0, len(record.numbered), SLICE):
+        for name in record.numbered[at : at + SLICE]:
             action = record.actions[name]
             extra = PARENT if name in record.children else 0
             for attempt in _attempts(action):
@@ -135,13 +135,13 @@ async def timeline(
                 if stop - start >= low and attempt.started_at - start <= high:
                     spans.append((attempt, float(_attempt_phase(action, attempt).code + extra), action.number, stop))
         await asyncio.sleep(0)
-    if len(spans) <= MAX_PACKED:
-        lanes.pack(spans)
-    else:
-        for at in range(0, len(spans), SLICE):
-            for span in spans[at : at + SLICE]:
+        many = many or len(spans) > MAX_PACKED
+        while many and spans:
+            for span in spans[:SLICE]:
                 lanes.add(*span, span[0].slot)
+            del spans[:SLICE]
             await asyncio.sleep(0)
+    lanes.pack(spans)
     fitted = lanes.fit()
     workers = {worker: at for at, worker in enumerate(dict.fromkeys(worker for worker, _ in lanes.keys))}
     ordered = sorted(lanes.keys, key=lambda key: (workers[key[0]], len(key[1]), key[1]))

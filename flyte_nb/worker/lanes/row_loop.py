@@ -194,9 +194,9 @@ class AsyncRows(RowLoop):
             task = loop.begin(_RowSteps(body, execute(payloads[at])), variables)
             ended = _clock()
             del variables
-            if not task.done() or task.cancelled():
+            found = body.found if task.cancelled() else task.result() if task.done() else None
+            if found is None:
                 return task
-            found: Found = task.result()
             del task  # which leads to the body
             if isinstance(found, Outcome) or not self.ends_plainly(references):
                 return found
@@ -222,7 +222,8 @@ class _RowSteps(Steps):
         if self._has_begun:
             return super().send(value)
         self._has_begun = True
-        return self._coroutine.send(value)
+        send = self._coroutine.send
+        return send(value) if self._patches is None else self._patches.during(send, value)
 
 
 class LaneLoop(asyncio.SelectorEventLoop):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 from array import array
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.columns import BATCH_BITS, DIGEST
 from flyte_nb.core.history.facts import Attempt, Phase
 from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.core.journal.format import decoded, encoded
@@ -61,22 +63,24 @@ lists = st.lists(st.integers(0, N - 1), unique=True).map(sorted)
 
 
 @settings(max_examples=60, deadline=None)
-@given(lists, lists, lists, st.booleans())
-def test_rows_and_objects_are_the_same(first: list[int], alone: list[int], aborted: list[int], recorded: bool) -> None:
-    """Whichever end together, one by one, or after events of their own; also from the journal."""
+@given(lists, lists, lists, st.booleans(), st.booleans())
+def test_rows_and_objects_are_the_same(
+    first: list[int], alone: list[int], aborted: list[int], recorded: bool, early: bool
+) -> None:
+    """Whichever end together, one by one, or after events of their own, also ahead of their owner's; also from the journal."""
     others = [row for row in range(N) if row not in alone]
     done = [row for row in others if row in first]
     stopped = [row for row in others if row in aborted and row not in first]
-    own: list[ev.Event] = []
-    for row in alone:
-        own += [
-            ev.AttemptStarted("r1", NAMES[row], 0, 3.5, *PLACE),
-            ev.ActionNoted("r1", NAMES[row], 1, Phase.QUEUED, 5.0, "retrying", 1),
-        ]
-    together = queued_together() + ended_together(done, Phase.SUCCEEDED) + own + ended_together(stopped, Phase.ABORTED)
-    single = (
-        queued_one_by_one() + ended_one_by_one(done, Phase.SUCCEEDED) + own + ended_one_by_one(stopped, Phase.ABORTED)
+    began: list[ev.Event] = [ev.AttemptStarted("r1", NAMES[row], 0, 3.5, *PLACE) for row in alone]
+    noted: list[ev.Event] = [ev.ActionNoted("r1", NAMES[row], 1, Phase.QUEUED, 5.0, "retrying", 1) for row in alone]
+    before, after = (began, noted) if early else ([], began + noted)
+    together = (
+        queued_together() + ended_together(done, Phase.SUCCEEDED) + after + ended_together(stopped, Phase.ABORTED)
     )
+    single = (
+        queued_one_by_one() + ended_one_by_one(done, Phase.SUCCEEDED) + after + ended_one_by_one(stopped, Phase.ABORTED)
+    )
+    together, single = before + together, before + single
     if recorded:
         together = decoded(encoded(together), "r1")
     one, other = record_of([OPENED, *together]), record_of([OPENED, *single])
@@ -109,3 +113,21 @@ def test_a_row_that_was_looked_at_goes_on() -> None:
     assert seen is record.actions[NAMES[5]]
     assert replace(record.actions[NAMES[6]]) == record.actions[NAMES[6]]
     assert pickle.loads(pickle.dumps(record.actions[NAMES[6]].name)) == NAMES[6]
+
+
+def test_rows_that_another_owner_calls_again_are_there_once() -> None:
+    """Their parent was executed again elsewhere under the same number, as its first owner was lost."""
+    call: Any = queued_together()[0]
+    again = call._replace(batch=3 + (1 << BATCH_BITS), inputs=INPUTS[:30], names=call.names[: 30 * DIGEST])
+    ends: Any = ended_together(list(range(30)), Phase.SUCCEEDED)[0]
+    some = ended_together(list(range(10)), Phase.SUCCEEDED)[0]
+    parent = ev.ActionQueued("r1", "a0", "", "e.p", "p()", "", 1.5)
+    events = [OPENED, parent, call, some, again, ends._replace(batch=again.batch)]
+    record = record_of(events)
+
+    assert list(record.numbered) == ["a0", *NAMES]
+    assert len(record.actions) == N + 1
+    assert [record.actions[name].phase.is_success for name in NAMES] == [True] * 30 + [False] * 10
+    (group,) = (group for group in record.groups.values() if group.parent == "a0")
+    assert group.count(Phase.SUCCEEDED) == 30
+    assert len(group.members) == N
