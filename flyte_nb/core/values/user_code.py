@@ -21,6 +21,8 @@ import types
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
 #: Top-level packages of ours.
 OURS = frozenset({"flyte_nb", "flyte_nb_kernel"})
 
@@ -109,8 +111,8 @@ def is_user_code(value: Any) -> bool:
     if module == "__main__":
         return True
     holder = value if isinstance(value, types.ModuleType) else sys.modules.get(module)
-    if holder is None:  # it came by value
-        return module.partition(".")[0] not in OURS
+    if holder is None:  # it came by value, or is of a library in C that names no module of Python's
+        return value in cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS  # noqa: SLF001
     filename = getattr(holder, "__file__", None)
     return isinstance(filename, str) and bool(filename) and is_user_file(filename, module)
 
