@@ -272,7 +272,8 @@ class Host:
         body.of = queued
         config = body.task.config
         memory = config.resources is not None and config.resources.memory_bytes
-        if memory or config.env_vars or run.env_vars or is_changeable(run.surroundings):
+        own = memory or config.env_vars or run.env_vars or body.patches is not None
+        if own or is_changeable(run.surroundings):
             queued.is_alone = True
             body.code.state.give_back(body.code, bool)
             return None

@@ -44,6 +44,11 @@ def root(x: float) -> float:
 
 
 @env.task
+async def helped(x: float) -> float:
+    return await helper(x)
+
+
+@env.task
 async def late_root(x: float) -> float:
     await asyncio.sleep(0.05)
     return (await asyncio.gather(helper(x)))[0]
@@ -71,6 +76,7 @@ def test_what_is_patched_while_a_call_is_made_is_patched_for_it():
             await asyncio.sleep(0)
             values = [*await asyncio.gather(*(root.aio(4) for _ in range(3))), await parent(4)]
             mapped = {each async for each in flyte.map.aio(root, range(300))}
+            mapped |= {each async for each in flyte.map.aio(helped, range(300))}
         return await asyncio.gather(*plain), await asyncio.gather(*patched), values, mapped, await root.aio(4)
 
     plain, patched, values, mapped, after = run_cell(cell)

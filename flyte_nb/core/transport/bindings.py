@@ -33,8 +33,9 @@ import cloudpickle
 
 from flyte_nb.core.transport import patched
 from flyte_nb.core.transport.blobs import Blobs
-from flyte_nb.core.transport.payload import can_pickle, key_bytes, pack
+from flyte_nb.core.transport.payload import key_bytes, pack
 from flyte_nb.core.values import pickler
+from flyte_nb.core.values.bounded import BoundedBytes
 from flyte_nb.core.values.user_code import is_pythons, is_task, names_in_texts
 
 #: Content up to this size is kept to be compared; of more its hash is.
@@ -137,8 +138,10 @@ def _names_in(code: types.CodeType) -> frozenset[str]:
 
 
 #: What reads values whose classes and functions are given by name, and what it is called.
-_READERS = frozenset({"pickle", "cloudpickle", "dill", "joblib", "torch", "pd", "pandas"})
-_READING = frozenset({"load", "loads", "read_pickle", "Unpickler"})
+_READERS = frozenset({"pickle", "cloudpickle", "dill", "joblib", "torch"})
+_READING = frozenset({"load", "loads", "Unpickler"})
+#: Bytes of a class or function, with all that it refers to, that goes along for such code.
+MAX_ASKED = 256 * 1024
 
 
 def _asks_for_subclasses(reached: list[Any]) -> bool:
@@ -151,7 +154,7 @@ def _read_by(reached: list[Any]) -> list[dict[str, Any]]:
     for each in reached:
         if isinstance(each, types.FunctionType):
             names = _names_in(each.__code__)
-            if names & _READING and (names & _READERS or "read_pickle" in names):
+            if (names & _READING and names & _READERS) or "read_pickle" in names:
                 found[id(each.__globals__)] = each.__globals__
     return list(found.values())
 
@@ -164,6 +167,17 @@ def _program(space: dict[str, Any]) -> list[Any]:
         for key, value in list(space.items())
         if isinstance(value, types.FunctionType | type) and value.__module__ == name and value.__qualname__ == key
     ]
+
+
+def _is_small(value: object) -> bool:
+    with BoundedBytes(MAX_ASKED) as file:
+        made = pickler.Pickler(file, protocol=5)
+        made.fresh = made.trying = True
+        try:
+            made.dump(value)
+        except Exception:
+            return False
+    return True
 
 
 def asked_for(reached: list[Any], known: Iterable[Any] = ()) -> list[Any]:
@@ -179,7 +193,7 @@ def asked_for(reached: list[Any], known: Iterable[Any] = ()) -> list[Any]:
             queue += [each for each in children if each not in found]
             found.update(dict.fromkeys(children))
     for space in _read_by(reached):
-        found.update(dict.fromkeys(each for each in _program(space) if can_pickle(each, fresh=True)))
+        found.update(dict.fromkeys(each for each in _program(space) if _is_small(each)))
     here = {*map(id, reached), *map(id, known)}
     return [each for each in found if id(each) not in here and not by_reference(each)]
 

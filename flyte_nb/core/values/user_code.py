@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import collections
 import contextlib
+import dis
 import functools
 import os
 import re
@@ -19,6 +20,8 @@ import sysconfig
 import types
 from pathlib import Path
 from typing import Any
+
+import cloudpickle
 
 #: Top-level packages of ours.
 OURS = frozenset({"flyte_nb", "flyte_nb_kernel"})
@@ -108,8 +111,8 @@ def is_user_code(value: Any) -> bool:
     if module == "__main__":
         return True
     holder = value if isinstance(value, types.ModuleType) else sys.modules.get(module)
-    if holder is None:  # it came by value
-        return module.partition(".")[0] not in OURS
+    if holder is None:  # it came by value, or is of a library in C that names no module of Python's
+        return value in cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS  # noqa: SLF001
     filename = getattr(holder, "__file__", None)
     return isinstance(filename, str) and bool(filename) and is_user_file(filename, module)
 
@@ -133,15 +136,16 @@ def is_pythons(name: str, value: object) -> bool:
 def names_in_texts(code: types.CodeType) -> tuple[str, ...]:
     """Globals that code names in a text: ``df.query("x > @LIMIT")``, ``eval("LIMIT + 1")``, ``globals()["LIMIT"]``."""
     found: dict[str, None] = {}
-    used = set(code.co_names)
+    # Functions of Python, and not methods of that name (``model.eval()``).
+    called = {str(step.argval) for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for text in (each for each in code.co_consts if isinstance(each, str) and len(each) <= _LONGEST):
-        if used & {"query", "eval"}:
+        if not {"query", "eval"}.isdisjoint(code.co_names):
             found.update(dict.fromkeys(_AT_NAME.findall(text)))
-        if used & {"eval", "exec"}:
+        if called & {"eval", "exec"}:
             with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
                 tree = ast.parse(text.strip())
                 found.update(dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name)))
-        if "globals" in used and text.isidentifier():
+        if "globals" in called and text.isidentifier():
             found[text] = None
     for each in code.co_consts:
         if isinstance(each, types.CodeType):

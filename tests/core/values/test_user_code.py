@@ -8,13 +8,14 @@ import sys
 import sysconfig
 import types
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
 
 from flyte_nb.core.transport.task_code import dump_function
 from flyte_nb.core.values import code_hash, source_lines
-from flyte_nb.core.values.user_code import is_user_code, is_user_file, library_path
+from flyte_nb.core.values.user_code import is_user_code, is_user_file, library_path, names_in_texts
 
 STDLIB = sysconfig.get_path("stdlib")
 PURELIB = sysconfig.get_path("purelib")
@@ -97,3 +98,18 @@ def test_what_pip_has_put_into_a_folder_is_installed(monkeypatch: pytest.MonkeyP
     assert [False, False, True, True] == [
         is_user_file(str(tmp_path / name)) for name in ("thing/part.py", "single.py", "mine.py", "own/thing.py")
     ]
+
+
+def test_names_in_texts_are_those_that_python_looks_up() -> None:
+    """In ``eval`` and ``exec``, behind ``@`` in a query, in ``globals()``; a method of such a name looks up nothing."""
+
+    def uses(frame: Any, model: Any) -> Any:
+        model.eval()
+        return frame.query("a > @LIMIT"), "OTHER", frame["data"]
+
+    def evaluates() -> Any:
+        exec("x = FIRST + 1")
+        return [eval("SECOND.a") for _ in range(1)], globals()["THIRD"], "not a name"
+
+    assert names_in_texts(uses.__code__) == ("LIMIT",)
+    assert {"FIRST", "SECOND", "THIRD"} <= set(names_in_texts(evaluates.__code__))
