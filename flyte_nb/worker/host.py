@@ -148,9 +148,6 @@ class Host:
             | handlers_of(self.executor.rows, AboutRows)
             | handlers_of(self, ToHost)
             | handlers_of(deliveries, Delivery)
-            | handlers_of(self.executor.rows, AboutRows)
-            | handlers_of(self, ToHost)
-            | handlers_of(deliveries, Delivery)
         )
         network.questions.answers.update(answers_of(self))
         network.on_lost = self._peer_lost

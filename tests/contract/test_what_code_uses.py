@@ -54,6 +54,11 @@ async def helper(x: float) -> float:
 
 
 @env.task
+async def soon_root(x: float) -> float:
+    return math.sqrt(x)
+
+
+@env.task
 async def parent(x: float) -> list:
     with mock.patch("math.sqrt", lambda _: -2.0):
         inner = await late_root(x)
@@ -71,6 +76,7 @@ def test_what_is_patched_while_a_call_is_made_is_patched_for_it():
             await asyncio.sleep(0)
             values = [*await asyncio.gather(*(root.aio(4) for _ in range(3))), await parent(4)]
             mapped = {each async for each in flyte.map.aio(root, range(300))}
+            mapped |= {each async for each in flyte.map.aio(soon_root, range(300))}
         return await asyncio.gather(*plain), await asyncio.gather(*patched), values, mapped, await root.aio(4)
 
     plain, patched, values, mapped, after = run_cell(cell)

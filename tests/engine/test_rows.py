@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,7 @@ def leave(x: int, does: str) -> None:
     """Change what belongs to the process, to the task or to the context; first find nothing of another row's."""
     assert (LEFT, SET.get(), os.environ.get("ROW")) == ([], 0, None), (x, does)
     assert not any(entry.startswith("row-") for entry in sys.path)
+    assert not isinstance(sys.stdout, io.StringIO)
     if does == "globals":
         LEFT.append(x)
     if does == "variable":
@@ -55,6 +57,8 @@ def leave(x: int, does: str) -> None:
         os.environ["ROW"] = str(x)
     if does == "path":
         sys.path.append(f"row-{x}")
+    if does == "stream":
+        sys.stdout = io.StringIO()
 
 
 def behave(x: int, does: str, folder: str) -> None:
@@ -138,7 +142,7 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-KINDS = ["fail", "flaky", "print", "echo", "slow", "child", "fork", "globals", "variable", "environ", "path"]
+KINDS = ["fail", "flaky", "print", "echo", "slow", "child", "fork", "globals", "variable", "environ", "path", "stream"]
 special = st.dictionaries(st.integers(0, 299), st.sampled_from(KINDS), max_size=10)
 
 

@@ -337,6 +337,7 @@ class Isolation:
             and not self._sharing
             and sys.path == base.path
             and warnings.filters == base.filters
+            and _are(base.streams)
             and len(sys.modules) == self._modules
         )
 

@@ -222,7 +222,8 @@ class _RowSteps(Steps):
         if self._has_begun:
             return super().send(value)
         self._has_begun = True
-        return self._coroutine.send(value)
+        send = self._coroutine.send
+        return send(value) if self._patches is None else self._patches.during(send, value)
 
 
 class LaneLoop(asyncio.SelectorEventLoop):
