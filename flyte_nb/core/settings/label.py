@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from flyte_nb.core.settings.validate import MAX_NAME, nearest
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import LABEL_CHARS, brief, label_of, plain, repr_with_type
+from flyte_nb.core.values.user_code import attribute
 
 #: Longest text of one argument, in characters.
 PART_CHARS = 80
@@ -127,5 +128,5 @@ def _inside(value: Any, step: str) -> Any:
         fields: Any = vars(type(value)).get("_fields", ())
         at = fields.index(step) if step in fields else int(step) if step.isdigit() else kind.__len__(value)
         return kind.__getitem__(value, at) if at < kind.__len__(value) else inspect.Parameter.empty
-    stored = getattr(value, "__dict__", None)
+    stored = attribute(value, "__dict__")
     return stored.get(step, inspect.Parameter.empty) if type(stored) is dict else inspect.Parameter.empty

@@ -21,7 +21,7 @@ import cloudpickle
 
 from flyte_nb.core.values import code_hash
 from flyte_nb.core.values.by_value import identity
-from flyte_nb.core.values.user_code import found_by_name, is_task, is_user_code
+from flyte_nb.core.values.user_code import attribute, found_by_name, is_task, is_user_code
 
 #: Types that `marshal` writes canonically in its version 0, which shares no references.
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
@@ -212,8 +212,8 @@ class _Feeder:
             self._bytes(b"pickle", cloudpickle.dumps(value, protocol=5))  # what only cloudpickle knows about
             return
         if isinstance(parts, str):
-            self._text(b"global", f"{getattr(value, '__module__', None) or type(value).__module__}.{parts}")
-            self._feed(getattr(value, "__wrapped__", None))  # of `functools.lru_cache`
+            self._text(b"global", f"{attribute(value, '__module__') or type(value).__module__}.{parts}")
+            self._feed(attribute(value, "__wrapped__"))  # of `functools.lru_cache`
             return
         maker, args, *more = parts
         state, items, pairs = (*more, None, None, None)[:3]
