@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import marshal
 import pickle
+import secrets
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -81,18 +82,18 @@ def state_hash(func: Callable[..., Any], patches: Iterable[tuple[Any, str, Any]]
         func: The function.
         patches: What the program has put into libraries that it uses.
     """
-    found = {name.encode() + _hash_or_id(value) for _, name, value in patches}
+    found = {name.encode() + _hash_or_token(value) for _, name, value in patches}
     for name, value in code_hash.values_read(func, of_classes=True):
         with contextlib.suppress(Exception):
             found.add(name.encode() + content_hash(value))
     return hashlib.blake2b(b"".join(sorted(found)), digest_size=16).digest()
 
 
-def _hash_or_id(value: object) -> bytes:
+def _hash_or_token(value: object) -> bytes:
     try:
         return content_hash(value)
-    except Exception:  # like no other
-        return b"%d" % id(value)
+    except Exception:  # like no other, now or later: an address would be another's before long
+        return secrets.token_bytes(16)
 
 
 class _Feeder:
