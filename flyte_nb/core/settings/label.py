@@ -22,6 +22,7 @@ from flyte_nb.core.values.user_code import attribute
 #: Longest text of one argument, in characters.
 PART_CHARS = 80
 _FIELD = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*|\[[^\[\]]+\])*)")
+_TOO_WIDE = re.compile(r"\d{4}")
 _STEP = re.compile(r"\.(\w+)|\[([^\[\]]+)\]")
 
 
@@ -91,6 +92,8 @@ def _parts(label: str) -> tuple[_Part, ...]:
         found = _FIELD.fullmatch(field)
         if found is None or "{" in (spec or ""):
             raise ValueError(f"{{{field}{':' * bool(spec)}{spec}}} is no name of an input")
+        if _TOO_WIDE.search(spec or ""):
+            raise ValueError(f"{{{field}:{spec}}} is wider than any row")
         steps = tuple(by_name or by_key for by_name, by_key in _STEP.findall(found[2]))
         out.append(_Part(text, found[1], steps, spec or "", conversion == "r"))
     return tuple(out)
@@ -110,7 +113,7 @@ def _said(part: _Part, values: Mapping[str, Any]) -> str:
     if redact.hides(name, value) or redact.hides(part.name, value):
         return redact.MASK
     if type(value) in (int, float, bool, str, complex) and part.spec:
-        with contextlib.suppress(ValueError):  # it is for another type
+        with contextlib.suppress(ValueError, OverflowError):  # it is for another type, or for smaller numbers
             return format(redact.scrub_start(value, PART_CHARS) if type(value) is str else value, part.spec)[
                 :PART_CHARS
             ]

@@ -8,6 +8,7 @@ import pytest
 
 import flyte_nb as flyte
 from flyte_nb.core.settings.label import label_of_call
+from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.core.transport.payload import loads
 from flyte_nb.core.values.describe import brief, label_of
@@ -19,7 +20,7 @@ env = flyte.TaskEnvironment("own-getattr")
 class AttrDict(dict[str, Any]):
     """As programs have it: its error is a KeyError."""
 
-    __getattr__ = dict.__getitem__
+    __getattr__: Any = dict.__getitem__
 
 
 class Lazy:
@@ -41,13 +42,13 @@ SETTINGS, LAZY = AttrDict(depth=2), Lazy()
 @env.task(label="{given.depth}")
 def reads(given: Any) -> int:
     """Its code reads both."""
-    return int(SETTINGS.depth + LAZY.depth + given.depth)
+    return int(SETTINGS["depth"] + LAZY.depth + given.depth)
 
 
 @pytest.mark.parametrize("value", [SETTINGS, LAZY], ids=["AttrDict", "Lazy"])
 def test_such_values_are_read_described_hashed_and_sent(value: Any) -> None:
     """As globals of a task, and as its arguments; one of a wrong type is refused as any other."""
-    version = CodeVersions(None).of(reads)
+    version = CodeVersions(Blobs()).of(reads)
     assert loads(version.payload).func(value) == 5 + value.depth
     assert state_hash(reads.func) == state_hash(reads.func)
     assert content_hash(value) == content_hash(value)
