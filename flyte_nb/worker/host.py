@@ -290,6 +290,8 @@ class Host:
             premises.isolation, lane,
         )  # fmt: skip
         body.code, body.patches = copy, copy.patches
+        if body.place is not None and copy.is_patched:
+            body.place.patched = work.version
         dask_inside.enter(body.variables, self.network.worker)
         if body.task.is_stream:
             body.outlet = self._outlet(lane, body)
