@@ -25,7 +25,7 @@ from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.streams.inlet import arrived
-from flyte_nb.core.tasks.registry import version_of
+from flyte_nb.core.tasks.registry import version_sent
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
@@ -117,7 +117,7 @@ class KernelEngine:
         if type(event) is ev.ActionQueued or type(event) is ev.CallsQueued:
             record = self.store.runs.get(event.run)
             if record is not None and event.task not in record.versions:
-                record.versions[event.task] = version_of(event.task)
+                record.versions[event.task] = version_sent(event.task)
         self.store.append(event)
 
     def _say_why_it_waits(self, run: str, then: Callable[[Any], None], owner: str, why: str) -> None:

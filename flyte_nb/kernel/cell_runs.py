@@ -264,10 +264,10 @@ class CellRuns:
                 self._close(execution)
             elif record is not None and record.state.ended_at is None:
                 retry.close_cell(self._session, record)
-        else:
-            self._session.give_back(name)
-        execution.closed.set()
         self._by_name.pop(name, None)
+        if not execution.opened:
+            self._session.give_back(name)  # another cell may have it from now on
+        execution.closed.set()
 
     def _close(self, execution: CellExecution) -> None:
         engine, name, now = self._engine, execution.name, self._engine.controller.now()

@@ -135,12 +135,14 @@ class PausedAttempt:
 
     def type(self, then: Then, line: str) -> None:
         """Type a line for pdb: `then` gets what it printed, when it asks for the next one or goes on."""
+        self._deliver("prompt")  # to another page that waits for its answer
         self._then = then
         self._inbox.put(line + "\n")
 
     def detach(self) -> None:
         """Detach the debugger: the attempt goes on at once, or at its next prompt."""
-        self.attached, self._then, self.over = False, None, True
+        self.attached, self.over = False, True
+        self._deliver("left")
 
     def _deliver(self, state: str) -> None:
         then, self._then = self._then, None

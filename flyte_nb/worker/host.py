@@ -148,9 +148,6 @@ class Host:
             | handlers_of(self.executor.rows, AboutRows)
             | handlers_of(self, ToHost)
             | handlers_of(deliveries, Delivery)
-            | handlers_of(self.executor.rows, AboutRows)
-            | handlers_of(self, ToHost)
-            | handlers_of(deliveries, Delivery)
         )
         network.questions.answers.update(answers_of(self))
         network.on_lost = self._peer_lost
@@ -294,6 +291,8 @@ class Host:
             premises.isolation, lane,
         )  # fmt: skip
         body.code, body.patches = copy, copy.patches
+        if body.place is not None and copy.is_patched:
+            body.place.patched = work.version
         dask_inside.enter(body.variables, self.network.worker)
         if body.task.is_stream:
             body.outlet = self._outlet(lane, body)

@@ -13,6 +13,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -32,8 +33,8 @@ variable = contextvars.ContextVar("what-code-uses", default="by default")
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    """Two processes."""
-    flyte.init(n_workers=2)
+    """Two processes of two threads."""
+    flyte.init(n_workers=2, threads_per_worker=2)
     yield
     flyte.shutdown()
 
@@ -59,6 +60,11 @@ async def helper(x: float) -> float:
 
 
 @env.task
+async def soon_root(x: float) -> float:
+    return math.sqrt(x)
+
+
+@env.task
 async def parent(x: float) -> list:
     with mock.patch("math.sqrt", lambda _: -2.0):
         inner = await late_root(x)
@@ -77,6 +83,7 @@ def test_what_is_patched_while_a_call_is_made_is_patched_for_it():
             values = [*await asyncio.gather(*(root.aio(4) for _ in range(3))), await parent(4)]
             mapped = {each async for each in flyte.map.aio(root, range(300))}
             mapped |= {each async for each in flyte.map.aio(helped, range(300))}
+            mapped |= {each async for each in flyte.map.aio(soon_root, range(300))}
         return await asyncio.gather(*plain), await asyncio.gather(*patched), values, mapped, await root.aio(4)
 
     plain, patched, values, mapped, after = run_cell(cell)
@@ -85,6 +92,34 @@ def test_what_is_patched_while_a_call_is_made_is_patched_for_it():
     assert mapped == {-1.0}
     assert after == 2.0
     assert run_cell(lambda: parent(4)) == [2.0, -2.0, 2.0]
+
+
+@env.task
+def twice(x: float) -> tuple[float, float]:
+    first = math.sqrt(x)
+    end = time.monotonic() + 0.02
+    while time.monotonic() < end:
+        pass
+    return first, math.sqrt(x)
+
+
+def test_calls_that_compute_side_by_side_have_each_their_own_patches():
+    """In the threads of a process; those without find the library as it is."""
+
+    def answering(value: float):
+        return lambda _: value
+
+    async def cell():
+        made = []
+        for i in range(10):
+            with mock.patch("math.sqrt", answering(float(i))):
+                made.append(asyncio.ensure_future(twice(4)))
+                await asyncio.sleep(0)
+            made.append(asyncio.ensure_future(twice(100)))
+            await asyncio.sleep(0)
+        return await asyncio.gather(*made)
+
+    assert run_cell(cell) == [each for i in range(10) for each in ((float(i),) * 2, (10.0, 10.0))]
 
 
 @env.task

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flyte_nb.engine.clusters.black_box import ENTRIES, BlackBox
+from flyte_nb.core.history.columns import DIGEST
+from flyte_nb.engine.clusters.black_box import ENTRIES, ENTRY, BlackBox
 
 
 def test_what_computes_is_read_from_outside(tmp_path: Path) -> None:
@@ -31,6 +32,25 @@ def test_what_computes_is_read_from_outside(tmp_path: Path) -> None:
     assert repr(read) == "<BlackBox [0 computing]>"
     read.close()
     written.close()
+
+
+def test_rows_are_noted_by_their_place(tmp_path: Path) -> None:
+    """In the lane's own entry, however long the name of their run is."""
+    box = BlackBox(tmp_path / "box", make=True)
+    names = bytes(range(3 * DIGEST))
+    for run in ("r1", "r" * (ENTRY - 10), "r" * 2 * ENTRY):
+        last, before = box.entry(), box.entry()
+        assert last is not None
+        assert before is not None
+        box.turn(last, "r2", "other")
+        box.rows(before, run, names, "-v")(2)
+        assert ("r2", "other") in box.computing()
+        box.rows(last, run, names, "-v")(1)  # there is nothing behind it
+        if run == "r1":
+            assert box.computing() == {("r1", f"{names[place * DIGEST :][:DIGEST].hex()}-v") for place in (1, 2)}
+        box.give_back(before)
+        box.give_back(last)
+    box.close()
 
 
 def test_a_box_has_so_many_entries(tmp_path: Path) -> None:

@@ -75,6 +75,15 @@ def test_the_survivors_of_a_long_walk_and_many_more_calls_are_set_aside(
     assert gc.get_freeze_count() >= second + 1_000
 
 
+def test_a_program_that_clears_the_collectors_callbacks_is_not_failed(pacing: GcPacing) -> None:
+    before = list(gc.callbacks)
+    pacing.load("a", MANY)
+    gc.callbacks.clear()
+    pacing.load("a", 0)
+    assert gc.get_freeze_count() == 0
+    gc.callbacks[:] = before
+
+
 def test_nothing_is_set_aside_where_something_was(pacing: GcPacing) -> None:
     gc.freeze()
     count = gc.get_freeze_count()

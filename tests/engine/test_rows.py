@@ -59,6 +59,8 @@ def leave(x: int, does: str) -> None:
         sys.stdout = io.StringIO()
     if does == "path":
         sys.path.append(f"row-{x}")
+    if does == "stream":
+        sys.stdout = io.StringIO()
 
 
 def behave(x: int, does: str, folder: str) -> None:
@@ -158,6 +160,7 @@ KINDS = [
     "environ",
     "path",
     "stdout",
+    "stream",
 ]
 special = st.dictionaries(st.integers(0, 299), st.sampled_from(KINDS), max_size=10)
 

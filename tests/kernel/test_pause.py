@@ -107,7 +107,7 @@ def test_python_says_the_same(nb: Kernel) -> None:
 
 def test_inside_a_block_the_cells_own_calls_park_and_a_button_decides(nb: Kernel) -> None:
     """`with flyte.on_failure("pause")`: the cell waits; the view's buttons reach it through the control channel."""
-    nb.run(TASKS).ok()
+    nb.run(TASKS + "\nbetter = [70]").ok()
     cell = nb.begin(
         "with flyte.on_failure('pause'):\n    found = await asyncio.gather(*(work(x) for x in range(4)))\nfound"
     )
@@ -123,7 +123,7 @@ def test_inside_a_block_the_cells_own_calls_park_and_a_button_decides(nb: Kernel
 
     def decided() -> bool:
         for number in range(1, 5):  # Refused for those that are not parked.
-            press("resume", action=f"a{number}", value="77")
+            press("resume", action=f"a{number}", value="better[0] + 7")
         return cell.done
 
     cell.wait_for(decided, 20)

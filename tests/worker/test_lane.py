@@ -29,6 +29,7 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.links.wire import Key, RowBundle
 from flyte_nb.worker.lanes.async_lane import AsyncLane
 from flyte_nb.worker.lanes.lane import LaneThread
+from flyte_nb.worker.lanes.row_loop import LaneLoop
 from flyte_nb.worker.lanes.sync_lane import SyncLane
 from flyte_nb.worker.process.task_state import Copy, TaskState
 from flyte_nb.worker.rows import QueuedBundle, RowEnd
@@ -263,3 +264,29 @@ def test_an_attempt_that_cannot_begin_fails_alone() -> None:
         assert kinds == {"a0": "ok", "a1": "error", "a2": "ok"}
         close(lane, thread)
         assert f"<{kind.__name__} lane of owner [0 queued, 0 under way, 3 finished]>" == repr(lane)
+
+
+def test_what_is_called_back_while_a_task_is_made_is_no_step_of_it() -> None:
+    """As by a finalizer: the garbage collector runs whenever something is made."""
+    done: list[str] = []
+
+    class Loop(LaneLoop):
+        making = False
+
+        def get_debug(self) -> bool:  # asked by a task that is made
+            if self.making:
+                self.making = False
+                self.call_soon(done.append, "called back")
+            return False
+
+    async def body() -> str:
+        done.append("first step")
+        return "result"
+
+    loop = Loop()
+    loop.making = True
+    task = loop.begin(body(), contextvars.copy_context())
+    assert (task.result(), done) == ("result", ["first step"])
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert "called back" in done

@@ -57,7 +57,7 @@ class State(NamedTuple):
 class Place:
     """An attempt's share of the process."""
 
-    __slots__ = ("base", "computes", "random", "state")
+    __slots__ = ("base", "computes", "patched", "random", "state")
 
     def __init__(self, base: State, computes: Callable[[], bool] = bool) -> None:
         #: What it began with, and what is left behind at its end.
@@ -67,6 +67,8 @@ class Place:
         self.random: seeds.States | None = None
         #: Whether it computes right now, on another thread than the calling one.
         self.computes: Callable[[], bool] = computes
+        #: The code with which libraries are patched while it computes (`flyte_nb.core.transport.patched`); "" for none.
+        self.patched: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -324,7 +326,8 @@ class Isolation:
             if previous is None or previous is body or not previous.place.computes():
                 return False
             previous.place.state = self._applied = read(self._applied)
-            return not body.place.is_plain or not previous.place.is_plain
+            one, other = body.place, previous.place
+            return not one.is_plain or not other.is_plain or one.patched != other.patched
 
     def is_plain(self, body: Any) -> bool:
         """Whether it is an attempt's turn which has changed nothing so far; whoever asks is the thread whose turn it is."""

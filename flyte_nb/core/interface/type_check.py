@@ -138,11 +138,11 @@ def _union_check(args: tuple[Any, ...], depth: int) -> Check | None:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) or hasattr(value, "__index__")
+    return isinstance(value, numbers.Integral) or hasattr(type(value), "__index__")
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, numbers.Real) or (_from_array_library(value) and hasattr(value, "__float__"))
+    return isinstance(value, numbers.Real) or (_from_array_library(value) and hasattr(type(value), "__float__"))
 
 
 def _is_complex(value: Any) -> bool:
@@ -158,7 +158,7 @@ def _from_array_library(value: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    return hasattr(value, "__array__") and hasattr(value, "__len__")
+    return hasattr(type(value), "__array__") and hasattr(type(value), "__len__")
 
 
 def _is_list(value: Any) -> bool:

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 from flyte_nb.core.settings.validate import MAX_NAME, nearest
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import LABEL_CHARS, brief, label_of, plain, repr_with_type
+from flyte_nb.core.values.user_code import attribute
 
 #: Longest text of one argument, in characters.
 PART_CHARS = 80
 _FIELD = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*|\[[^\[\]]+\])*)")
+_TOO_WIDE = re.compile(r"\d{4}")
 _STEP = re.compile(r"\.(\w+)|\[([^\[\]]+)\]")
 
 
@@ -90,6 +92,8 @@ def _parts(label: str) -> tuple[_Part, ...]:
         found = _FIELD.fullmatch(field)
         if found is None or "{" in (spec or ""):
             raise ValueError(f"{{{field}{':' * bool(spec)}{spec}}} is no name of an input")
+        if _TOO_WIDE.search(spec or ""):
+            raise ValueError(f"{{{field}:{spec}}} is wider than any row")
         steps = tuple(by_name or by_key for by_name, by_key in _STEP.findall(found[2]))
         out.append(_Part(text, found[1], steps, spec or "", conversion == "r"))
     return tuple(out)
@@ -109,7 +113,7 @@ def _said(part: _Part, values: Mapping[str, Any]) -> str:
     if redact.hides(name, value) or redact.hides(part.name, value):
         return redact.MASK
     if type(value) in (int, float, bool, str, complex) and part.spec:
-        with contextlib.suppress(ValueError):  # it is for another type
+        with contextlib.suppress(ValueError, OverflowError):  # it is for another type, or for smaller numbers
             return format(redact.scrub_start(value, PART_CHARS) if type(value) is str else value, part.spec)[
                 :PART_CHARS
             ]
@@ -127,5 +131,5 @@ def _inside(value: Any, step: str) -> Any:
         fields: Any = vars(type(value)).get("_fields", ())
         at = fields.index(step) if step in fields else int(step) if step.isdigit() else kind.__len__(value)
         return kind.__getitem__(value, at) if at < kind.__len__(value) else inspect.Parameter.empty
-    stored = getattr(value, "__dict__", None)
+    stored = attribute(value, "__dict__")
     return stored.get(step, inspect.Parameter.empty) if type(stored) is dict else inspect.Parameter.empty

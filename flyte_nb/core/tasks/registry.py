@@ -7,6 +7,7 @@ is executed again must still find the results of its children, whose names were 
 from __future__ import annotations
 
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -124,3 +125,19 @@ def version_of(task: str) -> str:
         return code_version(found.func)
     except Exception:  # what the user's objects raise
         return ""
+
+
+#: By task: the code that was sent of it last (`flyte_nb.core.transport.code_versions.CodeVersion`), and its version.
+_sent: weakref.WeakKeyDictionary[Any, tuple[object, str]] = weakref.WeakKeyDictionary()
+
+
+def version_sent(task: str) -> str:
+    """`version_of`, as of the latest call; not computed again for the same code, since that may take 0.1 s."""
+    found: Any = REGISTRY.latest(task)
+    memo = found.code_memo if found is not None else None
+    if memo is None:
+        return version_of(task)
+    known = _sent.get(found)
+    if known is None or known[0] is not memo.version:
+        known = _sent[found] = (memo.version, version_of(task))
+    return known[1]

@@ -128,7 +128,7 @@ def or_by_file(attempt: Callable[[], _T], met: Callable[[], set[str]]) -> _T:
     try:
         return attempt()
     except Exception:
-        names = met() & cloudpickle.list_registry_pickle_by_value()
+        names = met() & cloudpickle.list_registry_pickle_by_value() & sys.modules.keys()
         stay = [name for name in names if _keeps_registries(sys.modules[name])]
         if not stay:
             raise

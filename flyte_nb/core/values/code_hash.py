@@ -29,7 +29,7 @@ from flyte_nb.core.values.fixed_values import (
     fixed_text,
     is_own_code,
 )
-from flyte_nb.core.values.user_code import is_task, is_user_code, names_in_texts
+from flyte_nb.core.values.user_code import attribute, is_task, is_user_code, names_in_texts
 
 #: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
 MAX_HASHES = 4_096
@@ -149,7 +149,7 @@ def _digest(kind: str, text: str) -> str:
 def _layers(func: Any) -> list[Any]:
     """The functions that a callable is made of, from the outermost decorator's wrapper to the user's own, at the end."""
     found = [_peeled(func)]
-    while len(found) < MAX_LAYERS and callable(inner := getattr(found[-1], "__wrapped__", None)):
+    while len(found) < MAX_LAYERS and callable(inner := attribute(found[-1], "__wrapped__")):
         if isinstance(found[-1], type):
             break
         found.append(_peeled(inner))
@@ -339,4 +339,4 @@ def _inside(value: Any) -> Iterator[Any]:
     elif isinstance(value, types.FunctionType):  # a library's wrapper, as of `functools.singledispatch`
         yield from (cell.cell_contents for cell in value.__closure__ or () if is_filled(cell))
     else:
-        yield from list(getattr(value, "__dict__", {}).values())
+        yield from list((attribute(value, "__dict__") or {}).values())

@@ -19,6 +19,7 @@ from typing import Any
 
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.bounded import TooLongError, call_within
+from flyte_nb.core.values.user_code import attribute
 
 #: Longest text of one argument in a label, in characters.
 MAX_BRIEF = 40
@@ -91,8 +92,8 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
     if kind in _BRACKETS:
         return _brief_items(value, limit, depth)
     if callable(value):
-        return str(getattr(value, "short_name", None) or getattr(value, "__name__", kind.__name__))[:limit]
-    shape = getattr(value, "shape", None)
+        return str(attribute(value, "short_name") or attribute(value, "__name__") or kind.__name__)[:limit]
+    shape = attribute(value, "shape")
     if type(shape) is tuple and all(type(n) is int for n in shape):
         return f"<{kind.__name__} {'x'.join(map(str, shape))}>"
     return (_brief_fields(value, kind, limit) if depth == MAX_DEPTH else "") or f"<{kind.__name__}>"
@@ -104,7 +105,7 @@ def _brief_fields(value: Any, kind: type, limit: int) -> str:
     if not names or not all(type(name) is str for name in names):
         return ""
     limit, parts, used = max(limit, PARTS_CHARS), [], len(kind.__name__)
-    stored = getattr(value, "__dict__", None)
+    stored = attribute(value, "__dict__")
     for place, name in enumerate(names):
         if isinstance(value, tuple):
             part = tuple.__getitem__(value, place)

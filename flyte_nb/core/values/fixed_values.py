@@ -15,7 +15,7 @@ import zoneinfo
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flyte_nb.core.values.user_code import found_by_name, is_task, is_user_code
+from flyte_nb.core.values.user_code import attribute, found_by_name, is_task, is_user_code
 
 #: Items of a container in a class that are looked at, and how deep.
 MAX_ITEMS, MAX_DEPTH = 500, 4
@@ -61,12 +61,12 @@ def fixed_text(value: Any) -> str | None:
         return None if None in parts else f"frozenset({sorted(map(str, parts))})"
     settings = vars(kind).get("__dataclass_params__")
     if settings is not None and settings.frozen:
-        return _texts(kind.__qualname__, [getattr(value, name, None) for name in kind.__dataclass_fields__])
+        return _texts(kind.__qualname__, [attribute(value, name) for name in kind.__dataclass_fields__])
     if is_own_code(value):
         return None
     if kind is types.ModuleType:
         return f"module:{value.__name__}"
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    module, name = attribute(value, "__module__"), attribute(value, "__qualname__")
     if isinstance(module, str) and isinstance(name, str) and found_by_name(module, name) is value:
         return f"{module}.{name}"
     return None

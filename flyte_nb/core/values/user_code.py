@@ -103,6 +103,18 @@ def found_by_name(module: str, qualname: str) -> Any:
     return found
 
 
+def attribute(value: object, name: str) -> Any:
+    """An attribute of any value; None if it has none. Nothing of the user's is called, which may load, ask, or raise anything.
+
+    (``__getattr__ = dict.__getitem__`` raises KeyError for a name that Python itself asks for.)
+    """
+    lookup: Any = type if issubclass(type(value), type) else object
+    try:
+        return lookup.__getattribute__(value, name)
+    except Exception:  # a property's
+        return None
+
+
 def is_user_code(value: Any) -> bool:
     """Whether a function, class or module is the user's own."""
     if isinstance(value, types.FunctionType):

@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import marshal
 import pickle
+import secrets
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,7 +22,7 @@ import cloudpickle
 
 from flyte_nb.core.values import code_hash
 from flyte_nb.core.values.by_value import identity
-from flyte_nb.core.values.user_code import found_by_name, is_task, is_user_code
+from flyte_nb.core.values.user_code import attribute, found_by_name, is_task, is_user_code
 
 #: Types that `marshal` writes canonically in its version 0, which shares no references.
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
@@ -81,18 +82,18 @@ def state_hash(func: Callable[..., Any], patches: Iterable[tuple[Any, str, Any]]
         func: The function.
         patches: What the program has put into libraries that it uses.
     """
-    found = {name.encode() + _hash_or_id(value) for _, name, value in patches}
+    found = {name.encode() + _hash_or_token(value) for _, name, value in patches}
     for name, value in code_hash.values_read(func, of_classes=True):
         with contextlib.suppress(Exception):
             found.add(name.encode() + content_hash(value))
     return hashlib.blake2b(b"".join(sorted(found)), digest_size=16).digest()
 
 
-def _hash_or_id(value: object) -> bytes:
+def _hash_or_token(value: object) -> bytes:
     try:
         return content_hash(value)
-    except Exception:  # like no other
-        return b"%d" % id(value)
+    except Exception:  # like no other, now or later: an address would be another's before long
+        return secrets.token_bytes(16)
 
 
 class _Feeder:
@@ -212,8 +213,8 @@ class _Feeder:
             self._bytes(b"pickle", cloudpickle.dumps(value, protocol=5))  # what only cloudpickle knows about
             return
         if isinstance(parts, str):
-            self._text(b"global", f"{getattr(value, '__module__', None) or type(value).__module__}.{parts}")
-            self._feed(getattr(value, "__wrapped__", None))  # of `functools.lru_cache`
+            self._text(b"global", f"{attribute(value, '__module__') or type(value).__module__}.{parts}")
+            self._feed(attribute(value, "__wrapped__"))  # of `functools.lru_cache`
             return
         maker, args, *more = parts
         state, items, pairs = (*more, None, None, None)[:3]

@@ -67,6 +67,8 @@ class BlackBox:
         digits, width, mapped = names.hex().encode(), 2 * DIGEST, self._map
         self.turn(entry, run, digits[:width].decode() + suffix)
         at = entry + len(run.encode()) + 1
+        if at + width > entry + ENTRY:  # a run with a long name leaves no room
+            return lambda _: None
 
         def note(place: int) -> None:
             mapped[at : at + width] = digits[width * place : width * (place + 1)]

@@ -12,6 +12,7 @@ use, is set aside (`gc.freeze`) until few are. A walk of all takes half a second
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
@@ -75,7 +76,8 @@ class GcPacing:
             gc.set_threshold(*usual)
         if self._sets_aside:
             self._sets_aside = False
-            gc.callbacks.remove(self._walked)
+            with contextlib.suppress(ValueError):  # a program has cleared them
+                gc.callbacks.remove(self._walked)
             gc.unfreeze()
 
 

@@ -6,6 +6,7 @@ Runs in: kernel.
 from __future__ import annotations
 
 import ast
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,7 +151,8 @@ async def resume_action(session: Session, run: str, args: Mapping[str, Any]) -> 
     value, amiss = await session.reader.read(lambda: _evaluated(session, typed), lambda why: (None, why))
     if amiss:
         return {"error": f"{typed[:80]!r} is no value: {amiss}."}
-    return _do(run, lambda found: found.resume(action, value))
+    # It is checked and pickled there, too.
+    return await asyncio.to_thread(_do, run, lambda found: found.resume(action, value))
 
 
 def _evaluated(session: Session, typed: str) -> tuple[Any, str]:

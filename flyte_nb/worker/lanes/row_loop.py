@@ -231,25 +231,28 @@ class LaneLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__(slots.SlotSelector())
-        self._first: list[Callable[[], object]] | None = None
+        #: Variables of the task that begins just now, and its first step.
+        self._begins: contextvars.Context | None = None
+        self._first: Callable[[], object] = bool
 
     def call_soon(  # type: ignore[override]  # its type variables
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> Any:
         """As of any loop, but for the first step of a task that is to begin at once."""
-        if self._first is None:
+        if context is None or context is not self._begins:  # a finalizer's, which may run meanwhile
             return super().call_soon(callback, *args, context=context)
-        self._first.append(callback)
+        self._first = callback
         return None
 
     def begin(self, coroutine: Any, context: contextvars.Context) -> asyncio.Task[Any]:
         """A task that has done its first step."""
-        first = self._first = []
+        self._begins = context
         try:
             task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=self, context=context)
         finally:
-            self._first = None
-        context.run(*first)
+            self._begins = None
+        first, self._first = self._first, bool
+        context.run(first)
         return task
 
     @property

@@ -32,8 +32,17 @@ class _Users(types.ModuleType):
     """A module from a file of the user's."""
 
     def __getattribute__(self, name: str) -> Any:
-        found = None if name.startswith("__") else _find(self.__name__, name)
-        return found if found is not None else super().__getattribute__(name)
+        try:
+            own = super().__getattribute__(name)
+        except AttributeError:
+            found = _find(self.__name__, name)
+            if found is None:
+                raise
+            return found
+        # What is looked up in loops, such as a number, costs no search.
+        is_code = type(own) is types.FunctionType or issubclass(type(own), type)
+        found = _find(self.__name__, name) if is_code else None
+        return own if found is None else found
 
 
 def _find(module: str, name: str) -> Any:

@@ -228,8 +228,9 @@ class Copy:
     ) -> None:
         self.task = task
         self.activate = activate
-        #: Set at its turns; None if there are none.
+        #: Set at its turns; None if there are none, or the function sets them.
         self.patches: InPlace | None = None
+        self.is_patched: bool = False
         #: Where it is given back.
         self.state: TaskState
         self.watched: _Watched = _Watched(task, modules)
@@ -242,6 +243,7 @@ class Copy:
 
     def patch(self, patches: InPlace) -> None:
         """Have it executed with these patches."""
+        self.is_patched = True
         if self.task.is_async:
             self.patches = patches  # at each step
         else:

@@ -35,6 +35,8 @@ def fit(params: Any = None, fold: Any = 2, url: str = "s3://b/k", token: str = "
     ("label", "given", "text"),
     [
         ("{fold}", {}, "2"),
+        ("{fold:e}", {"fold": 10**400}, f"1{'0' * 76}..."),
+        ("{fold:c}", {"fold": -1}, "-1"),
         ("{params[depth]}/{fold:03d}", {"params": {"depth": 6}}, "6/002"),
         ("depth {params.depth}", {"params": Config()}, "depth 4"),
         ("{params.x} {params[0]}", {"params": Point(3)}, "3 3"),
@@ -63,6 +65,7 @@ def test_it_is_filled(label: str, given: dict[str, Any], text: str) -> None:
         ("{flod}", ValueError, "Did you mean {fold}?"),
         ("{}", ValueError, "takes params, fold, url, token, lr"),
         ("{0}", ValueError, "no name of an input"),
+        ("{fold:>900000000}", ValueError, "wider than any row"),
         ("{fold", ValueError, "A brace itself is written twice"),
         ("{fold:{lr}}", ValueError, "no name of an input"),
         ("x" * 300, ValueError, "300 characters"),

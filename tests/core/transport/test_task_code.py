@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +16,9 @@ import pytest
 import flyte_nb as flyte
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
-from flyte_nb.core.transport.payload import UnpicklableError
+from flyte_nb.core.transport.payload import UnpicklableError, dumps
 from flyte_nb.core.transport.task_code import dump_function
+from flyte_nb.core.values.by_value.modules import register_user_modules
 
 env = flyte.TaskEnvironment("travel")
 
@@ -190,3 +194,17 @@ def test_the_variable_at_fault_is_named(send: Callable[[Any], Any], body: Callab
     text = str(caught.value)
     assert [] == [part for part in [f"task travel.{body.__name__}", *CASES[body]] if part not in text], text
     assert "task, or pass" in text or "subprocess" in text
+
+
+def test_what_cannot_be_pickled_is_named_though_its_module_has_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where a program reads its modules anew."""
+    (tmp_path / "gone_since.py").write_text("class Held:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    held = importlib.import_module("gone_since").Held()
+    held.lock = threading.Lock()
+    register_user_modules()
+    monkeypatch.delitem(sys.modules, "gone_since")
+    with pytest.raises(UnpicklableError, match="cannot pickle"):
+        dumps(held)

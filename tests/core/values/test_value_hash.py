@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import cmath
 import functools
+import json
 import math
 import operator
+import threading
 from typing import Any
 
 import pytest
 
-from flyte_nb.core.values.value_hash import content_hash
+from flyte_nb.core.values.value_hash import content_hash, state_hash
 
 FIRST, SECOND = object(), object()
 
@@ -60,3 +62,14 @@ def test_other_values_have_other_hashes(name: str) -> None:
     first, second = PAIRS[name]
 
     assert content_hash(first) == content_hash(first) != content_hash(second)
+
+
+def test_what_a_program_patched_and_cannot_be_hashed_is_like_no_other() -> None:
+    """Whatever is where it was before."""
+
+    class Stub:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    found = {state_hash(_keyword, [(json, "dumps", Stub())]) for _ in range(50)}
+    assert len(found) == 50

@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 from flyte_nb.core.values.by_value.classes import CLASSES, being_loaded
-from flyte_nb.core.values.user_code import found_by_name
+from flyte_nb.core.values.user_code import attribute, found_by_name
 
 #: Lone objects remembered: many more than programs name.
 MAX_KNOWN = 10_000
@@ -93,7 +93,7 @@ _slots: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictio
 
 def is_stateless(value: object) -> bool:
     """Whether an instance of a plain class has no attributes of its own."""
-    if getattr(value, "__dict__", None):
+    if attribute(value, "__dict__"):
         return False
     cls = type(value)
     slots = _slots.get(cls)
@@ -190,6 +190,6 @@ def _defaults(value: Any) -> list[tuple[str, object]]:
 
 
 def _function_of(value: object) -> types.FunctionType | None:
-    held = getattr(value, "__dict__", None)
+    held = attribute(value, "__dict__")
     function = held.get("func") if type(held) is dict else None
     return function if isinstance(function, types.FunctionType) else None
