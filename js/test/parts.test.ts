@@ -187,7 +187,7 @@ describe("the panel's controller", () => {
 describe("tabs", () => {
   it("are moved through with arrow keys, and one of them is selected", () => {
     const opened: Tab[] = [];
-    const tabs = new Tabs("v", { tree: [], logs: [], timeline: [] }, (tab) => opened.push(tab));
+    const tabs = new Tabs("v", { tree: [], table: [], logs: [], timeline: [] }, (tab) => opened.push(tab));
     tabs.select("tree");
     const press = (key: string) =>
       tabs.list.firstElementChild?.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
