@@ -230,6 +230,11 @@ class Body:
             self._family = Family(keep=self.task.config.reusable is not None)
         return self._family
 
+    @property
+    def drawing(self) -> Any:
+        """Its thread that draws a display, as rich's bars do; None if it has none."""
+        return self._family.drawing if self._family is not None else None
+
     def _enter(self) -> None:
         base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up

@@ -119,11 +119,11 @@ class PatchStream:
     def header(self) -> Json:
         """What the one line at the top shows now."""
         state, model = self.record.state, self.model
-        rate: tuple[float, float | None] = (0.0, None)
-        if state.ended_at is None:
-            now = model.clock()
-            rate = self._throughput.measure(model.counts, now, now - state.started_at)
-        return rows.header(self.record, model.counts, *rate)
+        if state.ended_at is not None:
+            return rows.header(self.record, model.counts, 0.0, None)
+        now = model.clock()
+        rate, left = self._throughput.measure(model.counts, now, now - state.started_at)
+        return rows.header(self.record, model.counts, rate, left, model.progress.share())
 
     def patch(self, *, force: bool = False, last: bool = False) -> Message | None:
         """What changed since the last message, for the views on screen; None if nothing (with `force`, the header alone).
@@ -221,7 +221,11 @@ class PatchStream:
             known = known[:MAX_GROUPS]
         if len(known) > 1:
             known.sort(key=lambda group: record.actions[group.members[0]].number)
-        return [rows.group_row(record, group, self.model.group_ended(group), self.model.labels) for group in known]
+        model = self.model
+        return [
+            rows.group_row(record, group, model.group_ended(group), model.labels, model.progress.text(group))
+            for group in known
+        ]
 
     def _add_phases(self, content: Json, buffers: list[bytes], budget: int) -> None:
         if not self._behind:

@@ -182,7 +182,7 @@ def _group(model: RunModel, group: Group, now: float) -> str:
         f'<b style="{_MONO};font-size:12px">{_safe(group_name(group), 80)}</b> '
         f'<span style="{_MUTED}">× {number(len(group.members))}{_shared(model, group)}</span> '
         f"{_bar(group.counts, len(group.members))} "
-        f'<span style="{_MUTED}">{summary(group.counts)} · {took}</span>{heat}'
+        f'<span style="{_MUTED}">{escape(model.progress.summary(group))} · {took}</span>{heat}'
     )
 
 

@@ -86,9 +86,8 @@ def group_text(model: RunModel, group: Group, now: float) -> str:
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
     shared = model.labels.shared(group).text
     said = f" · {cut(shared, 60)}" if shared else ""
-    return (
-        f"{cut(group_name(group), 40)}{said} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
-    )
+    marks = bar(group.counts, len(group.members))
+    return f"{cut(group_name(group), 40)}{said} [{marks}] {model.progress.summary(group)}  {took}"
 
 
 def action_text(model: RunModel, action: Action, now: float, *, alone: bool = False) -> str:

@@ -95,7 +95,7 @@ export class RowView {
       this.info.prepend(this.bar.el);
     }
     this.bar.set(group.counts, group.n, `Progress of ${group.label}`);
-    setText(this.infoText, summary(group.counts));
+    setText(this.infoText, [group.progress, summary(group.counts)].filter(Boolean).join(" · "));
     setText(this.word, "");
     const end = group.ended ?? model.elapsed();
     setText(this.time, group.ended !== undefined ? duration(end - group.queued) : growing(end - group.queued));
