@@ -100,6 +100,24 @@ def test_a_bar_is_in_the_row_and_one_line_of_it_in_the_log(nb: Kernel) -> None:
     assert log.strip() == "[('stdout', 'step:')]"
 
 
+def test_a_figure_is_shown_where_its_value_is(nb: Kernel) -> None:
+    """Not all that tasks return again under the cell, though they were made with pyplot."""
+    nb.run("@env.task\ndef drawn(n: int):\n    import matplotlib\n    matplotlib.use('agg')\n"
+           "    import matplotlib.pyplot as plt\n    figure, axis = plt.subplots()\n    axis.plot(range(n))\n    return figure").ok()  # fmt: skip
+    cell = nb.run("figures = await asyncio.gather(*(drawn.aio(n) for n in (3, 4, 5)))").ok()
+    assert not [m for m in cell.of("display_data") if "image/png" in m.content["data"]]
+    shown = nb.run("figures[1]").ok()
+    assert [bool(m.content["data"].get("image/png")) for m in shown.of("execute_result")] == [True]
+    assert (
+        nb.run(
+            "import matplotlib.pyplot as plt\nprint(plt.get_fignums(), len(figures[2].axes[0].lines[0].get_xdata()))"
+        )
+        .ok()
+        .stdout
+        == "[] 5\n"
+    )
+
+
 def test_results_are_tables_and_a_run_shows_itself(nb: Kernel) -> None:
     """``%flyte results`` and ``%flyte compare``; a run as the last expression of a later cell is its view."""
     nb.run("old = flyte.run(sweep, 1.0)\nnew = flyte.run(sweep, 9.0)\nold.wait(); new.wait()").ok()
