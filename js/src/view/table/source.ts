@@ -106,7 +106,7 @@ export class TableSource {
   }
 
   private ask(page: number, head: boolean, fresh: boolean): void {
-    if (this.asked.has(page)) return;
+    if (this.asked.has(page) || this.view.model.lost) return;
     this.asked.add(page);
     const { serial } = this;
     const args = { ...this.args, start: page * PAGE, stop: (page + 1) * PAGE, head, fresh };

@@ -207,8 +207,10 @@ export class TableView {
       leftOut ? `${number(leftOut)} more: run.to_pandas()` : "",
       going ? `${number(going)} not ended yet` : "",
     ];
-    setText(this.said, source.known ? parts.filter(Boolean).join(" · ") : "Reading…");
-    show(this.refresh, source.known && this.count !== this.counted);
+    const { lost } = this.view.model;
+    const unknown = lost ? "The kernel is gone." : "Reading…";
+    setText(this.said, source.known ? parts.filter(Boolean).join(" · ") : unknown);
+    show(this.refresh, source.known && !lost && this.count !== this.counted);
     this.grid.draw();
     this.plot.draw();
   }
