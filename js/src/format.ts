@@ -17,6 +17,10 @@ export function duration(seconds: number | null | undefined): string {
   return `${Math.floor(whole / 86400)} d ${two(Math.floor((whole % 86400) / 3600))} h`;
 }
 
+/** A duration in milliseconds where it is short: for axes and columns, whose values differ by little. */
+export const fine = (seconds: number): string =>
+  Math.abs(seconds) < 0.0999 && seconds !== 0 ? `${Number((1000 * seconds).toPrecision(3))} ms` : duration(seconds);
+
 /** A duration that is still growing: one decimal, so that it does not flicker. */
 export function growing(seconds: number): string {
   return seconds < 99.95 ? `${Math.max(0, seconds).toFixed(1)} s` : duration(seconds);

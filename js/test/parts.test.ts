@@ -194,11 +194,12 @@ describe("tabs", () => {
     press("ArrowRight");
     press("ArrowLeft");
     press("x");
-    expect(opened).toEqual(["logs", "timeline"]);
+    expect(opened).toEqual(["table", "timeline"]);
     tabs.setNote("logs", "12");
     const state = [...tabs.list.children].map((one) => [one.textContent, one.getAttribute("aria-selected")]);
     expect(state).toEqual([
       ["Tree", "true"],
+      ["Table", "false"],
       ["Logs 12", "false"],
       ["Timeline", "false"],
     ]);

@@ -132,6 +132,8 @@ describe("scales and cells", () => {
   it("have round ticks", () => {
     expect(new Scale(0, 97, false).ticks(5).map(({ text }) => text)).toEqual(["0", "20", "40", "60", "80"]);
     expect(new Scale(0.1, 0.7, false).ticks(4).map(({ text }) => text)).toEqual(["0.2", "0.4", "0.6"]);
+    expect(new Scale(0, 4e9, false).ticks(3).map(({ text }) => text)).toEqual(["0", "2e9", "4e9"]);
+    expect(new Scale(0, 0.004, false, [], "s").ticks(3).map(({ text }) => text)).toEqual(["0.00 s", "2 ms", "4 ms"]);
     expect(new Scale(0.001, 100, true).ticks(5).map(({ text }) => text)).toEqual(["0.001", "0.01", "0.1", "1", "10", "100"]);
     expect(new Scale(0, 2, false, ["adam", "sgd", "x"]).ticks(5).map(({ at }) => at)).toEqual([1 / 6, 0.5, 5 / 6]);
     expect(new Scale(3, 3, false).at(3)).toBe(0.5);

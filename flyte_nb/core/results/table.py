@@ -64,7 +64,7 @@ def row_of(action: Action, inputs: Payload | None, output: Payload | None) -> tu
         "phase": action.phase.value,
         "attempts": attempt.number + 1 if attempt is not None else 0,
         "queued": action.started_at - action.queued_at if action.started_at else None,
-        "running": round(running, 6) if took is not None else None,
+        "running": round(running, 9) if took is not None else None,
         "suspended": max(took - running, 0.0) if took is not None else None,
         "worker": attempt.worker if attempt is not None else "",
         "cached": action.cached,

@@ -31,6 +31,7 @@ export interface Ink {
   line: string;
   mark: string;
   low: string;
+  ground: string;
 }
 
 /** What a chart draws, and what it says of the place of a pointer. */
@@ -75,11 +76,12 @@ export class Chart {
     const { picture, canvas } = this;
     const width = (this.el.firstElementChild as HTMLElement).clientWidth;
     if (!picture || !width || !this.el.isConnected) return;
-    const [muted = "", line = "", mark = "", low = ""] = colorsOf(this.el, [
+    const [muted = "", line = "", mark = "", low = "", ground = ""] = colorsOf(this.el, [
       "--fnb-muted",
       "--fnb-line",
       "--fnb-h-3",
       "--fnb-h-4",
+      "--fnb-ground",
     ]);
     const ratio = Math.max(1, Math.min(3, window.devicePixelRatio || 1));
     const key = `${width} ${ratio} ${muted} ${line} ${mark}`;
@@ -93,7 +95,7 @@ export class Chart {
     context.scale(ratio, ratio);
     context.font = FONT;
     const box: Ink["box"] = [LEFT, TOP, Math.max(10, width - LEFT - RIGHT), HEIGHT - TOP - BOTTOM];
-    this.ink = { context, width, height: HEIGHT, box, muted, line, mark, low };
+    this.ink = { context, width, height: HEIGHT, box, muted, line, mark, low, ground };
     picture.draw(this.ink);
   }
 
@@ -141,9 +143,12 @@ export function drawY(ink: Ink, scale: Scale, x = ink.box[0], lines = true): voi
   context.fillStyle = ink.muted;
   context.textAlign = "right";
   context.textBaseline = "middle";
+  context.strokeStyle = ink.ground;
+  context.lineWidth = 3;
   for (const { at, text } of scale.ticks(height / 34)) {
     const y = Math.round(top + height - at * height) + 0.5;
     if (lines) rule(ink, x, y, x + width, y);
+    if (!lines) context.strokeText(cut(context, text, LEFT - 10), x - 6, y); // over what is drawn
     context.fillText(cut(context, text, LEFT - 10), x - 6, y);
   }
 }

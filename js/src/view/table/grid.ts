@@ -1,7 +1,7 @@
 /** Grid of the table: headings that sort, and the rows that are on screen. */
 
 import type { VirtualItem } from "@tanstack/virtual-core";
-import { duration } from "../../format.ts";
+import { fine } from "../../format.ts";
 import { h, setAttr, setText } from "../dom.ts";
 import { VirtualList } from "../list.ts";
 import type { Cell, Column, TableSource } from "./source.ts";
@@ -181,9 +181,10 @@ export function shownCell(cell: Cell, column: Column): string {
   if (cell === null) return "";
   if (typeof cell === "boolean") return cell ? "True" : "False";
   if (typeof cell === "string") return cell;
-  if (column.unit === "s") return duration(cell);
+  if (column.unit === "s") return fine(cell);
   return short(cell);
 }
 
-/** Six digits. */
-export const short = (n: number): string => (Number.isInteger(n) ? String(n) : String(Number(n.toPrecision(6))));
+/** So many digits of a number that is none of a whole. */
+export const short = (n: number, digits = 6): string =>
+  Number.isInteger(n) ? String(n) : String(Number(n.toPrecision(digits)));

@@ -1,6 +1,6 @@
 /** Plot above the table: how a column is distributed, one against another, or all arguments against a result. */
 
-import { duration, number } from "../../format.ts";
+import { fine, number } from "../../format.ts";
 import type { Context } from "../context.ts";
 import { h, setText, show } from "../dom.ts";
 import { type Bin, bins, Chart, histogram, type PlotAxis, parallel, scatter } from "./chart.ts";
@@ -138,14 +138,14 @@ export class PlotView {
     const y = plain.at(-1) as PlotAxis;
     const said = this.summary(y);
     if (kind === "histogram") return this.histogram(axes[0] as Axis, said);
-    if (kind === "parallel") return parallel(`${y.name} by its arguments`, said, ids, plain, open);
+    if (kind === "parallel") return parallel(`${y.name} by its arguments`, `${said}; orange: its upper half`, ids, plain, open);
     return scatter(`${y.name} against ${plain[0]?.name}`, said, ids, plain[0] as PlotAxis, y, open);
   }
 
   private axis({ name, values, texts }: Axis): PlotAxis {
     const [min, max] = range(values);
     const unit = this.column(name)?.unit ?? "";
-    return { name, values, scale: new Scale(min, max, !texts.length && spreads(values), texts, unit) };
+    return { name, values, scale: new Scale(min, max, !texts.length && spreads(values), texts, unit, 0.03) };
   }
 
   private histogram(axis: Axis, said: string) {
@@ -166,7 +166,7 @@ export class PlotView {
 
   private summary({ name, values, scale }: PlotAxis): string {
     const sorted = values.slice().sort();
-    const text = (n: number): string => (this.column(name)?.unit === "s" ? duration(n) : short(n));
+    const text = (n: number): string => (this.column(name)?.unit === "s" ? fine(n) : short(n, 4));
     if (scale.text(0) === "" && values.length === 0) return "";
     const parts = [
       ["least", sorted[0] as number],

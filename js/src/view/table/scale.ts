@@ -1,6 +1,6 @@
 /** Scale of an axis: from values to a share of its length, and its ticks. */
 
-import { duration } from "../../format.ts";
+import { fine } from "../../format.ts";
 import { short } from "./grid.ts";
 
 export interface Tick {
@@ -18,9 +18,11 @@ export class Scale {
     readonly log: boolean,
     private readonly texts: string[] = [],
     private readonly unit = "",
+    /** Share of its length that is left free at both ends. */
+    free = 0,
   ) {
     const [a, b] = log ? [Math.log10(min), Math.log10(max)] : [min, max];
-    const pad = texts.length ? 0.5 : a === b ? (log ? 0.5 : Math.max(1, Math.abs(a)) / 2) : 0;
+    const pad = texts.length ? 0.5 : a === b ? (log ? 0.5 : Math.max(1, Math.abs(a)) / 2) : free * (b - a);
     this.low = a - pad;
     this.high = b + pad;
   }
@@ -38,7 +40,7 @@ export class Scale {
 
   text(value: number): string {
     if (this.texts.length) return this.texts[Math.round(value)] ?? "";
-    return this.unit === "s" ? duration(value) : short(value);
+    return this.unit === "s" ? fine(value) : short(value);
   }
 
   /** About `wanted` ticks at round values. */
@@ -48,13 +50,13 @@ export class Scale {
       return this.texts.map((text, i) => ({ at: this.at(i), text })).filter((_, i) => i % step === 0);
     }
     const values = this.log ? this.decades(wanted) : this.round(wanted);
-    return values.map((value) => ({ at: this.at(value), text: this.tickText(value, values) }));
+    return values.map((value) => ({ at: this.at(value), text: this.tickText(value) }));
   }
 
-  private tickText(value: number, all: number[]): string {
-    if (this.unit === "s") return duration(value);
-    const step = Math.abs((all[1] ?? value) - value) || Math.abs(value - (all[0] ?? value));
-    return this.log || !step ? short(value) : short(Number(value.toPrecision(8)));
+  private tickText(value: number): string {
+    if (this.unit === "s") return fine(Number(value.toPrecision(8)));
+    if (Math.abs(value) >= 1e6) return value.toExponential(2).replace(/\.?0*e\+?/, "e");
+    return short(Number(value.toPrecision(8)));
   }
 
   private round(wanted: number): number[] {
@@ -71,7 +73,7 @@ export class Scale {
     const out: number[] = [];
     const first = Math.floor(this.low);
     const last = Math.ceil(this.high);
-    const parts = (last - first) * 3 <= wanted + 2 ? [1, 2, 5] : [1];
+    const parts = last - first <= 2 && (last - first) * 3 <= wanted + 2 ? [1, 2, 5] : [1];
     const step = Math.max(1, Math.ceil((last - first) / Math.max(1, wanted)));
     for (let power = first; power <= last; power += step) for (const part of parts) out.push(part * 10 ** power);
     return out.filter((value) => this.at(value) > -1e-9 && this.at(value) < 1 + 1e-9);

@@ -193,7 +193,9 @@ export class TableView {
 
   private isUsual(column: Column): boolean {
     if (ALWAYS.includes(column.name)) return true;
-    if (column.of !== "fact") return column.varies > 0;
+    // What all calls have in common is the same in every row.
+    if (column.of === "input") return column.varies > 1 || this.source.total === 1;
+    if (column.of === "result") return column.varies > 0;
     if (SELDOM.includes(column.name)) return false;
     return column.name === "error" ? column.varies > 0 : column.varies > 1;
   }
