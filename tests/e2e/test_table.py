@@ -79,6 +79,7 @@ def test_a_sweep_is_a_table(notebook: Notebook) -> None:
     view.get_by_test_id("fnb-tab-table").click()
     said = view.locator(".fnb-tabsaid")
     expect(said).to_have_text("61 rows")
+    expect(view.get_by_role("columnheader", name="error")).to_be_visible()
     heads = cells(view, 0)
     assert ["id", "lr", "depth", "kind", "loss", "result.kind"] == heads[:6]
     assert {"running", "phase", "error"} <= set(heads)
