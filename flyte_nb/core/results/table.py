@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flyte_nb.core.history.facts import Action
@@ -136,28 +136,49 @@ def to_pandas(run: Run, *, task: str = "", group: str = "") -> Any:
 
 
 def to_arrow(run: Run, *, task: str = "", group: str = "") -> Any:
-    """The actions as a `pyarrow.Table`; values that Arrow does not know are texts.
+    """The actions as a `pyarrow.Table`; values that Arrow does not know are texts, as are those of a column of several types.
 
     Raises:
         ImportError: pyarrow is not installed.
     """
     pyarrow = _need("pyarrow", "to_arrow")
-    rows = rows_of(run, task, group)
-    columns = {}
-    for name in rows[0] if rows else ():
-        values = [row[name] for row in rows]
-        try:
-            columns[name] = pyarrow.array(values)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError):
-            columns[name] = pyarrow.array([None if value is None else str(value) for value in values])
-    return pyarrow.table(columns)
+    wrong = (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, OverflowError)
+    return pyarrow.table(
+        {name: _typed(pyarrow.array, values, wrong) for name, values in _columns(run, task, group).items()}
+    )
 
 
 def to_polars(run: Run, *, task: str = "", group: str = "") -> Any:
-    """The actions as a `polars.DataFrame`.
+    """The actions as a `polars.DataFrame`; values as in `to_arrow`.
 
     Raises:
         ImportError: polars is not installed.
     """
     polars = _need("polars", "to_polars")
-    return polars.DataFrame(rows_of(run, task, group), infer_schema_length=None, strict=False)
+
+    def series(values: list[Any]) -> Any:
+        made = polars.Series(values, strict=True)
+        if made.dtype == polars.Object:  # nothing reads such a column
+            raise TypeError
+        return made
+
+    wrong = (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError)
+    return polars.DataFrame(
+        {name: _typed(series, values, wrong) for name, values in _columns(run, task, group).items()}
+    )
+
+
+def _columns(run: Run, task: str, group: str) -> dict[str, list[Any]]:
+    rows = rows_of(run, task, group)
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else (*_BEFORE, *_AFTER))}
+
+
+def _typed(make: Callable[[list[Any]], Any], values: list[Any], wrong: tuple[type[Exception], ...]) -> Any:
+    """A column of one type: of numbers, or of texts, where values are of several."""
+    try:
+        return make(values)
+    except wrong:
+        pass
+    numeric = all(value is None or type(value) in (int, float) for value in values)
+    to: Callable[[Any], Any] = float if numeric else str
+    return make([None if value is None else to(value) for value in values])
