@@ -54,7 +54,7 @@ class Replies:
         self._ops: dict[str, Callable[[Mapping[str, Any], str], Awaitable[None] | None]] = {
             "visible_rows": self._visible_rows, "query": self._query, "detail": self._detail, "logs": self._logs,
             "timeline": self._timeline, "report": self._report, "download": self._download, "peek": self._peek,
-            **TableReplies(patches.record, patches.workers, getattr(details, "sheets", None), self._reply).ops,
+            **TableReplies(patches, getattr(details, "sheets", None), self._reply).ops,
         }  # fmt: skip
 
     def answers(self, op: str) -> bool:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.results.sheet import Cell, Column, Order, Sheet
-from flyte_nb.views.browser.rows import Json, Workers
+from flyte_nb.views.browser.patches import PatchStream
+from flyte_nb.views.browser.rows import Json
 from flyte_nb.views.words import cut
 
 #: Rows of a page, and columns of a table on show.
@@ -37,15 +38,13 @@ class TableReplies:
     """Answers to what the table asks for.
 
     Args:
-        record: The run.
-        workers: Numbers of workers.
+        patches: The run, as the browser sees it.
         sheets: What makes sheets; None where nothing does.
         reply: Sends an answer: (nonce, content, buffers).
     """
 
-    def __init__(self, record: RunRecord, workers: Workers, sheets: Sheets | None, reply: Reply) -> None:
-        self._record = record
-        self._workers = workers
+    def __init__(self, patches: PatchStream, sheets: Sheets | None, reply: Reply) -> None:
+        self._patches = patches
         self._sheets = sheets
         self._reply = reply
         self.ops: Mapping[str, Callable[[Mapping[str, Any], str], Awaitable[None]]] = {
@@ -55,7 +54,7 @@ class TableReplies:
     async def _sheet(self, args: Mapping[str, Any], *, fresh: bool = False) -> Sheet:
         if self._sheets is None:
             raise LookupError("This view has no table.")
-        return await self._sheets.sheet(self._record, str(args.get("scope", ""))[:2_000], fresh=fresh)
+        return await self._sheets.sheet(self._patches.record, str(args.get("scope", ""))[:2_000], fresh=fresh)
 
     async def _page(self, args: Mapping[str, Any], nonce: str) -> None:
         """Rows from one place to another of the table as it is sorted and filtered; with ``head`` also its columns."""
@@ -85,7 +84,7 @@ class TableReplies:
         ]  # fmt: skip
 
     def _worker(self, cell: Cell) -> str:
-        return f"w{self._workers.number(str(cell))}" if cell else ""
+        return f"w{self._patches.workers.number(str(cell))}" if cell else ""
 
     async def _plot(self, args: Mapping[str, Any], nonce: str) -> None:
         """Values of some columns: doubles each, and the actions that they are of."""
@@ -102,7 +101,7 @@ class TableReplies:
         tabs = args.get("tabs") is True
         text = await asyncio.to_thread(sheet.text, _order(args), _names(args) or sheet.names, tabs=tabs)
         data = text.encode()
-        file = re.sub(r"[^\w.-]", "_", f"{self._record.state.run}.{'tsv' if tabs else 'csv'}")
+        file = re.sub(r"[^\w.-]", "_", f"{self._patches.record.state.run}.{'tsv' if tabs else 'csv'}")
         parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
         for number, part in enumerate(parts):
             self._reply(nonce, {"file": file, "part": number, "parts": len(parts)}, [part])
@@ -112,7 +111,7 @@ class TableReplies:
         tasks: dict[str, int] = {}
         groups: list[list[Any]] = []
         asked = str(args.get("scope", ""))
-        for group in self._record.groups.values():
+        for group in self._patches.record.groups.values():
             n = len(group.members)
             if not group.named:
                 tasks[group.task] = tasks.get(group.task, 0) + n

@@ -13,8 +13,9 @@ from bench import synthetic as syn
 from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.core.results.sheet import Sheet, cell_row
 from flyte_nb.core.results.table import row_of
-from flyte_nb.views.browser.rows import Workers
+from flyte_nb.views.browser.patches import PatchStream
 from flyte_nb.views.browser.tables import MAX_PAGE, TableReplies
+from flyte_nb.views.run_model import RunModel
 
 
 class Made:
@@ -34,7 +35,9 @@ class Replies:
 
     def __init__(self, store: RunStore) -> None:
         self.sent: list[tuple[dict[str, Any], list[bytes]]] = []
-        self.replies = TableReplies(store.runs["r1"], Workers(), Made(), lambda *sent: self.sent.append(sent[1:]))
+        self.replies = TableReplies(
+            PatchStream(RunModel(store.runs["r1"])), Made(), lambda *sent: self.sent.append(sent[1:])
+        )
 
     async def ask(self, op: str, **args: Any) -> tuple[Any, list[bytes]]:
         await self.replies.ops[op](args, "n1")
