@@ -22,6 +22,8 @@ export interface GridHost {
 
 export class Grid {
   readonly el: HTMLElement;
+  /** Empty until the columns are known. */
+  private readonly heads = h("div", { role: "rowgroup", class: "fnb-tabheads" });
   private readonly head = h("div", { class: "fnb-tabhead", role: "row", "aria-rowindex": 1 });
   private readonly inner = h("div", { class: "fnb-inner", role: "rowgroup" });
   private readonly list: VirtualList;
@@ -37,7 +39,7 @@ export class Grid {
     this.el = h(
       "div",
       { class: "fnb-scroll fnb-grid", role: "grid", tabindex: 0, "aria-label": "Table of calls", "data-testid": "fnb-table" },
-      h("div", { role: "rowgroup", class: "fnb-tabheads" }, this.head),
+      this.heads,
       this.inner,
     );
     this.list = new VirtualList({
@@ -65,6 +67,7 @@ export class Grid {
     });
     this.el.style.setProperty("--fnb-columns", widths.join(" "));
     setAttr(this.el, "aria-colcount", String(this.shown.length));
+    this.heads.replaceChildren(this.head);
     this.head.replaceChildren(...this.shown.map((column) => this.heading(column)));
     for (const el of this.rows.values()) el.remove();
     this.rows.clear();
