@@ -138,6 +138,13 @@ class Columns:
         name.columns, name.row = self, row
         return name
 
+    @property
+    def all_names(self) -> Names:
+        """The names of all rows, each made when it is asked for."""
+        names = Names()
+        names.add(self)
+        return names
+
     def find(self, name: str) -> int:
         """The row of this name; -1 if there is none."""
         names = self.call.names

@@ -8,8 +8,9 @@ Runs in: engine thread.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -85,10 +86,10 @@ class _Filling:
         self.record = record
         self.state = _state_of(record)
         self.lock = asyncio.Lock()
-        names = _names(record, scope)
+        names, total = _names(record, scope)
         #: Names of actions.
-        self.left: list[str] = names[:MAX_ROWS]
-        self.sheet = Sheet(len(self.left), len(names) - len(self.left))
+        self.left: list[str] = list(itertools.islice(names, MAX_ROWS))
+        self.sheet = Sheet(len(self.left), total - len(self.left))
 
 
 _of_session: WeakKeyDictionary[Session, Sheets] = WeakKeyDictionary()
@@ -103,25 +104,25 @@ def sheets_of(session: Session) -> Sheets:
     return found
 
 
-def _names(record: RunRecord, scope: str) -> list[str]:
-    """Names of the actions that belong to a scope, in order of arrival; a cell's implied root does not."""
+def _names(record: RunRecord, scope: str) -> tuple[Iterable[str], int]:
+    """Names of the actions that belong to a scope, and how many they are; a cell's implied root does not."""
     kind, _, what = scope.partition(":")
     if kind == "g":
         group = record.groups.get(what)
-        return list(group.members) if group is not None else []
+        return (group.members, len(group.members)) if group is not None else ((), 0)
     if kind == "t":
-        return [name for group in record.groups.values() for name in _of_task(record, group, what)]
-    first = [name for name in record.numbered[:8] if is_implied(record, record.actions[name])]
-    return [name for name in record.numbered if name not in first]
+        parts = [part for group in record.groups.values() for part in _of_task(record, group, what)]
+        return itertools.chain.from_iterable(parts), sum(map(len, parts))
+    implied = [name for name in record.numbered[:8] if is_implied(record, record.actions[name])]
+    return (name for name in record.numbered if name not in implied), len(record.numbered) - len(implied)
 
 
-def _of_task(record: RunRecord, group: Group, task: str) -> Iterable[str]:
+def _of_task(record: RunRecord, group: Group, task: str) -> list[Sequence[str]]:
     """Members of a group that are of a task: all or none, unless the user named it."""
     if not group.named:
-        return group.members if group.task == task else ()
-    rows = [columns for columns in group.members.columns() if columns.call.task == task]
+        return [group.members] if group.task == task else []
     alone = [name for name in group.members.lone() if record.actions[name].task == task]
-    return [*(columns.name(row) for columns in rows for row in range(len(columns))), *alone]
+    return [*(columns.all_names for columns in group.members.columns() if columns.call.task == task), alone]
 
 
 def _state_of(record: RunRecord) -> int:
