@@ -160,7 +160,9 @@ export class PlotView {
     const found = whole ? counted(values, min, max) : bins(values, scale, wanted);
     const most = Math.max(...found.map(({ n }) => n));
     return histogram(`Distribution of ${name}`, said, found, scale, new Scale(0, most, false), (bin) => {
-      if (COMPARABLE.test(name)) this.host.filter(`${name}>=${bin.low} ${name}<${bin.high * (1 + 1e-12)}`);
+      // Edges are computed: what lies on one must not fall out.
+      const [low, high] = [bin.low - 1e-12 * Math.abs(bin.low), bin.high + 1e-12 * Math.abs(bin.high)];
+      if (COMPARABLE.test(name)) this.host.filter(`${name}>=${low} ${name}<=${high}`);
     });
   }
 

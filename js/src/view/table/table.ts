@@ -14,7 +14,7 @@ const TYPED = 200;
 const MAX_SHOWN = 16;
 /** Facts that are of interest only where they differ, or not at first. */
 const ALWAYS = ["id", "running"];
-const SELDOM = ["queued", "suspended", "group"];
+const SELDOM = ["queued", "suspended", "group", "cpu", "memory", "bytes_in", "bytes_out"];
 const ALL = "all";
 
 export interface TableHost {
