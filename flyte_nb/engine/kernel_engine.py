@@ -93,7 +93,7 @@ class KernelEngine:
             self.executor, self.emit, LoopClock(loop), home=self.answers, retained=self.retained,
             cache=CacheClient(self.answers, network.me),
         )  # fmt: skip
-        self.executor.rows.batches, self.controller.batches.executor = self.controller.batches, self.executor.rows
+        self.executor.rows.drives(self.controller.batches)
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
         self.executor.on_items = functools.partial(arrived, self.controller)
@@ -129,7 +129,7 @@ class KernelEngine:
     def _on_events(self, peer: str, events: list[ev.Event]) -> None:
         for event in events:
             self.emit(event)
-            if type(event) is ev.ActionQueued:
+            if type(event) is ev.ActionQueued or type(event) is ev.CallsQueued:
                 orphans.own(self.store, event, peer)
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:

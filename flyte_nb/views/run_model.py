@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import repeat
 from typing import NamedTuple
 
@@ -77,7 +77,7 @@ class RunUpdate(NamedTuple):
 
     #: Names of actions that are no rows; rows.
     actions: set[str]
-    rows: dict[Columns, set[int]]
+    rows: dict[Columns, list[Collection[int]]]
     #: Keys of groups.
     groups: set[str]
     #: The latest new log lines, and how many others there are.

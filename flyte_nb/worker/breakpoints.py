@@ -27,7 +27,7 @@ from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.values import source_lines
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker import slots
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 
 logger: logging.Logger = logging.getLogger("flyte")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import pickle
 import threading
@@ -35,11 +36,14 @@ from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.prepare import too_large
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.patched import InPlace
 from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, nbytes, rebuilt, small
 from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
-_NONE = pickle.dumps(None, 5)
+NONE = pickle.dumps(None, 5)
+#: In the pickle of a value that is more than built-in ones (``STACK_GLOBAL``).
+NAMES_CLASS = b"\x93"
 _NO_ITEMS = pickle.dumps([], 5)
 
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
@@ -76,6 +80,16 @@ class Meter:
             self._turn.busy += now - self._at
         self._turn, self._at = body, now
 
+    def leave(self) -> None:
+        """What follows is no attempt's, until the next turn."""
+        if self._turn is not None:
+            self._turn.busy += self._held() - self._at
+            self._turn = None
+
+    def began(self, body: Body, seconds: float) -> None:
+        """An attempt's turn began so many seconds ago."""
+        self._turn, self._at = body, self._held() - seconds
+
     def end(self, body: Body) -> float:
         """An attempt has ended; returns its slot time in seconds."""
         if self._turn is body:
@@ -90,7 +104,7 @@ class Steps(Coroutine[Any, Any, Any]):
     The thread's `Meter` is told of it, and the process is brought into the attempt's state.
     """
 
-    __slots__ = ("__name__", "__qualname__", "_activate", "_body", "_coroutine", "_isolation", "_turn")
+    __slots__ = ("__name__", "__qualname__", "_activate", "_body", "_coroutine", "_isolation", "_patches", "_turn")
 
     def __init__(self, body: Body, coroutine: Any = None) -> None:
         self._body = body
@@ -99,6 +113,7 @@ class Steps(Coroutine[Any, Any, Any]):
         self._turn = body.meter.turn
         self._activate = body.activate
         self._isolation = body.isolation
+        self._patches = body.patches
         if coroutine is not None:
             self.__name__, self.__qualname__ = made.__name__, made.__qualname__
 
@@ -109,7 +124,8 @@ class Steps(Coroutine[Any, Any, Any]):
             self._activate()
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
-        found = self._coroutine.send(value)
+        send = self._coroutine.send
+        found = send(value) if self._patches is None else self._patches.during(send, value)
         if seeds.SEEDED and self._isolation is not None:
             self._isolation.pause(self._body)
         return found
@@ -121,7 +137,8 @@ class Steps(Coroutine[Any, Any, Any]):
             self._activate()
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
-        return self._coroutine.throw(*error)
+        throw = self._coroutine.throw
+        return throw(*error) if self._patches is None else self._patches.during(throw, *error)
 
     def close(self) -> None:
         """As a coroutine's."""
@@ -154,14 +171,14 @@ class Body:
 
     __slots__ = (
         "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane",
-        "location", "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
-        "task", "variables", "work",
+        "location", "meter", "outcome", "outlet", "output", "patches", "place", "previews", "progress", "run", "started_at",
+        "stop", "task", "variables", "work",
     )  # fmt: skip
 
     def __init__(
-        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[], Sink], location: Location,
-        previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
-        isolation: Isolation | None = None, lane: Lane | None = None,
+        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[Work], Sink],
+        location: Location, previews: PreviewStore | None = None, meter: Meter | None = None,
+        activate: Callable[[], None] | None = None, isolation: Isolation | None = None, lane: Lane | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -180,7 +197,7 @@ class Body:
         self.meter: Meter = meter if meter is not None else Meter(time.perf_counter)
         #: Slot time, up to its last turn.
         self.busy: float = 0.0
-        self.output: Output = Output(sink)
+        self.output: Output = Output(self._sink(sink))
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
         self.isolation: Isolation | None = isolation
         self.place: Place | None = None
@@ -191,6 +208,8 @@ class Body:
         self._family: Family | None = None
         #: Where its task was taken from, a worker's matter (`flyte_nb.worker.process.task_state`).
         self.code: Any = None
+        #: Of libraries, while it is at its turn (`flyte_nb.core.transport.patched`).
+        self.patches: InPlace | None = None
         self.outcome: Outcome | None = None
         self._gateway = gateway
         self._context: Context | None = None
@@ -235,6 +254,9 @@ class Body:
         """Its thread that draws a display, as rich's bars do; None if it has none."""
         return self._family.drawing if self._family is not None else None
 
+    def _sink(self, make: Callable[[Work], Sink]) -> Callable[[], Sink]:
+        return functools.partial(make, self.work)
+
     def _enter(self) -> None:
         base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
@@ -245,7 +267,11 @@ class Body:
         if base is not None:
             self.place = Place(base, self.lane.computes_elsewhere) if self.lane is not None else Place(base)
         ctx.enter(self)
-        CLASSES.set(self.task.classes)
+        classes = self.task.classes
+        CLASSES.set(classes)
+        if classes is not None and classes.variables:
+            for variable, value in classes.variables.items():
+                variable.set(value)
         OUTPUT.set(self.output)
         OWNER.set(weakref.ref(self))
 
@@ -342,20 +368,23 @@ class Body:
         if self.stop:
             return self._ended(self.stop)
         value = self.task.interface.check_outputs(value)
-        if value is None:
-            return self._ended("ok", _NONE)
+        return self._ended("ok", NONE) if value is None else self._sent(value, self._serialized(value))
+
+    def _serialized(self, value: Any) -> Payload:
         try:
-            payload = dumps(value, self._gateway.blobs.results)
+            return dumps(value, self._gateway.blobs.results)
         except UnpicklableError as exc:
             raise UnpicklableError(
                 f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."
             ) from exc.__cause__
+
+    def _sent(self, value: Any, payload: Payload) -> Outcome:
         limit = self.task.config.max_inline_io_bytes
         if limit != MAX_INLINE_IO_BYTES and inline_bytes(payload) > limit:
             raise too_large(self.task, f"the result of {self.task.name}", value, inline_bytes(payload))
         if self.previews is not None and small(payload) is None:
             self.previews.put((self.work.run, self.work.action), value, payload)
-        if self.work.row is not None and type(payload) is bytes and b"\x93" not in payload:
+        if self.work.row is not None and type(payload) is bytes and NAMES_CLASS not in payload:
             return self._ended("ok", payload)  # plain: who looks makes the text of it
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 

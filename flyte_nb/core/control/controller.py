@@ -21,7 +21,7 @@ from flyte_nb.core.control.flight import ActionInFlight, Cache, Deliver, Ticket
 from flyte_nb.core.control.questions import Home
 from flyte_nb.core.control.reporter import Reporter
 from flyte_nb.core.control.retained import Retains
-from flyte_nb.core.control.rows import Batches, Rows
+from flyte_nb.core.control.rows import NAMED, Batches, Rows
 from flyte_nb.core.control.work import Clock, Executor, Outcome, Records, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import ErrorNote, Phase
@@ -427,18 +427,23 @@ class Controller:
         self.cancel(flight, reason)
         return True
 
-    def close_parent(self, run: str, parent: str, reason: str) -> list[ActionInFlight]:
-        """Cancel the unfinished children of an action that has ended; returns those that were not being cancelled."""
+    def close_parent(self, run: str, parent: str, reason: str) -> tuple[int, list[str]]:
+        """Cancel the unfinished children of an action that has ended.
+
+        Returns:
+            How many were not being cancelled, and the labels of some.
+        """
         # (A stream that its consumer has left ends by itself.)
         orphans = [
             f
             for f in self.children.get((run, parent), {}).values()
             if not (f.cancel_reason or (f.call.stream is not None and f.call.stream.closed))
         ]
+        count, labels = self.batches.unfinished(run, parent)
         for flight in orphans:
             self.cancel(flight, reason)
         self.batches.cancel_run(run, reason, parent=parent)
-        return orphans
+        return count + len(orphans), [flight.call.label for flight in orphans[:NAMED]] + labels
 
     def cancel_run(self, run: str, reason: str) -> None:
         """Cancel every action of a run that is in flight here."""

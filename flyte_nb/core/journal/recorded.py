@@ -38,7 +38,8 @@ class Recorded:
 def write(db: Any, found: Recorded, events: list[ev.Event]) -> int:
     """Add a batch of its events to a run, whose row is there. Returns its bytes."""
     events = _worth(found, events)
-    data = encoded([without_secrets(event) for event in events])
+    secrets = redact.secret_values()
+    data = encoded([without_secrets(event, secrets) for event in events])
     db.execute("INSERT INTO batches (run, data) VALUES (?, ?)", (found.id, data))
     queued = done = 0
     for event in events:

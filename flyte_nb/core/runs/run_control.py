@@ -71,9 +71,10 @@ class RunControl:
         info, gateway = self.info, self.engine.gateway
         payload = call_payload(self.task, self.bound, gateway.blobs)
         label = label_of(self.task.short_name, self.bound, self.task.input_names)
+        code = code_of(gateway, self.task)
         call = Call(
             self.task, info, ROOT, "", payload, label, "", self.custom, kind="root",
-            cache_key=cache_key_of(self.task, info, self.bound), code=code_of(gateway, self.task),
+            cache_key=cache_key_of(self.task, info, self.bound, code), code=code,
         )  # fmt: skip
         if isinstance(self.task, StreamTask):
             call.stream = self.stream = self.task.collector()

@@ -28,7 +28,7 @@ from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.prepare import CODE_DIGITS, STOPPED, as_it_was, code_of, inputs_key
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import mailbox_of
-from flyte_nb.core.transport.payload import PLAIN, SMALL_BYTES, dumps_call
+from flyte_nb.core.transport.payload import ATOMS, SMALL_BYTES, dumps_call
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import label_of
 
@@ -36,8 +36,6 @@ from flyte_nb.core.values.describe import label_of
 LEAST = 256
 #: Calls in one batch of rows: their lists and arrays cost little more than the rows.
 MOST = 2_048
-#: Types of values whose pickles name no class.
-_ATOMS = PLAIN - {complex}
 
 
 def may_be_rows(context: Context, task: Any) -> bool:
@@ -131,7 +129,7 @@ class RowMaker:
     @staticmethod
     def _are_plain(args: tuple[Any, ...]) -> bool:
         for value in args:  # noqa: SIM110 - `all` takes three times as long
-            if type(value) not in _ATOMS:
+            if type(value) not in ATOMS:
                 return False
         return True
 

@@ -154,7 +154,9 @@ class PatchStream:
         if self.small:
             return changes.actions
         names = self.interests.names(self.record)
-        rows = {n for n in names if type(n) is RowName and n.row in changes.rows.get(n.columns, ())}
+        rows = {
+            n for n in names if type(n) is RowName and any(n.row in part for part in changes.rows.get(n.columns, ()))
+        }
         return rows | (changes.actions & names)
 
     def snapshot(self) -> Message:

@@ -165,9 +165,10 @@ def test_children_of_an_ended_parent_are_cancelled(world):
     flights = [world.submit(work, n) for n in range(3)]
     world.executor.end(value=dumps(0))
 
-    orphans = world.controller.close_parent("r1", "a0", "its parent ended")
+    found = world.controller.close_parent("r1", "a0", "its parent ended")
 
-    assert flights[1:] == orphans
+    assert (2, [flight.call.label for flight in flights[1:]]) == found
+    assert all(flight.cancel_reason for flight in flights[1:])
 
 
 def test_names_are_deterministic_and_count_equal_calls(world):
