@@ -19,7 +19,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 
-from flyte_nb.core.results.table import FACTS, SECONDS
+from flyte_nb.core.results.table import FACTS, UNITS
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import brief, plain
 
@@ -51,7 +51,7 @@ class Column(NamedTuple):
     name: str
     #: "fact", "input" or "result".
     of: str
-    #: "s" for seconds, "" for none.
+    #: "s" for seconds, "B" for bytes, "" for none.
     unit: str
     #: Whether all its values are numbers.
     is_numeric: bool
@@ -176,14 +176,19 @@ class Sheet:
         cells = self._cells[name]
         kinds = set(map(type, cells)) - {type(None)}
         of = "fact" if name in FACTS else "result" if name in self._results else "input"
-        unit = "s" if name in SECONDS else ""
         different: set[Cell] = set()
         for cell in cells:
             if cell is not None:
                 different.add(cell)
             if len(different) > MAX_CATEGORIES:
                 break
-        return Column(name, of, unit, bool(kinds) and kinds <= {int, float, bool}, len(different))
+        return Column(
+            name,
+            of,
+            UNITS.get(name, "") if of == "fact" else "",
+            bool(kinds) and kinds <= {int, float, bool},
+            len(different),
+        )
 
     def _cell(self, name: str, row: int) -> Cell:
         cells = self._cells[name]

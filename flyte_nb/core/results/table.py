@@ -19,8 +19,8 @@ _BEFORE = ("id", "task", "group")
 _AFTER = ("phase", "attempts", "queued", "running", "suspended", "worker", "cached", "error")
 #: Columns that are no values of the user's.
 FACTS = frozenset((*_BEFORE, *_AFTER))
-#: Facts in seconds.
-SECONDS = frozenset(("queued", "running", "suspended"))
+#: What facts are counted in: seconds, bytes.
+UNITS = {"queued": "s", "running": "s", "suspended": "s", "cpu": "s", "memory": "B", "bytes_in": "B", "bytes_out": "B"}
 
 
 def rows_of(run: Run, task: str = "", group: str = "") -> list[dict[str, Any]]:

@@ -84,7 +84,8 @@ class TableReplies:
         ]  # fmt: skip
 
     def _worker(self, cell: Cell) -> str:
-        return f"w{self._patches.workers.number(str(cell))}" if cell else ""
+        address = str(cell or "")
+        return f"w{self._patches.workers.number(address)}" if ":" in address else address
 
     async def _plot(self, args: Mapping[str, Any], nonce: str) -> None:
         """Values of some columns: doubles each, and the actions that they are of."""

@@ -184,8 +184,15 @@ export function shownCell(cell: Cell, column: Column): string {
   if (cell === null) return "";
   if (typeof cell === "boolean") return cell ? "True" : "False";
   if (typeof cell === "string") return cell;
-  if (column.unit === "s") return fine(cell);
+  if (column.unit) return inUnit(cell, column.unit);
   return short(cell);
+}
+
+/** A time or a number of bytes, with its unit. */
+export function inUnit(n: number, unit: string): string {
+  if (unit === "s") return fine(n);
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.abs(n) || 1) / 3)));
+  return `${Number((n / 1000 ** power).toPrecision(3))} ${["B", "kB", "MB", "GB", "TB"][power]}`;
 }
 
 /** So many digits of a number that is none of a whole. */

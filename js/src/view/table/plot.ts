@@ -1,10 +1,10 @@
 /** Plot above the table: how a column is distributed, one against another, or all arguments against a result. */
 
-import { fine, number } from "../../format.ts";
+import { number } from "../../format.ts";
 import type { Context } from "../context.ts";
 import { h, setText, show } from "../dom.ts";
 import { type Bin, bins, Chart, histogram, type PlotAxis, parallel, scatter } from "./chart.ts";
-import { short } from "./grid.ts";
+import { inUnit, short } from "./grid.ts";
 import { quantile, range, Scale, spreads } from "./scale.ts";
 import type { Axis, Column, Plotted, TableSource } from "./source.ts";
 
@@ -168,7 +168,8 @@ export class PlotView {
 
   private summary({ name, values, scale }: PlotAxis): string {
     const sorted = values.slice().sort();
-    const text = (n: number): string => (this.column(name)?.unit === "s" ? fine(n) : short(n, 4));
+    const unit = this.column(name)?.unit;
+    const text = (n: number): string => (unit ? inUnit(n, unit) : short(n, 4));
     if (scale.text(0) === "" && values.length === 0) return "";
     const parts = [
       ["least", sorted[0] as number],

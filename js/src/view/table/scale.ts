@@ -1,7 +1,6 @@
 /** Scale of an axis: from values to a share of its length, and its ticks. */
 
-import { fine } from "../../format.ts";
-import { short } from "./grid.ts";
+import { inUnit, short } from "./grid.ts";
 
 export interface Tick {
   at: number;
@@ -40,7 +39,7 @@ export class Scale {
 
   text(value: number): string {
     if (this.texts.length) return this.texts[Math.round(value)] ?? "";
-    return this.unit === "s" ? fine(value) : short(value);
+    return this.unit ? inUnit(value, this.unit) : short(value);
   }
 
   /** About `wanted` ticks at round values. */
@@ -54,7 +53,7 @@ export class Scale {
   }
 
   private tickText(value: number): string {
-    if (this.unit === "s") return fine(Number(value.toPrecision(8)));
+    if (this.unit) return inUnit(Number(value.toPrecision(8)), this.unit);
     if (Math.abs(value) >= 1e6) return value.toExponential(2).replace(/\.?0*e\+?/, "e");
     return short(Number(value.toPrecision(8)));
   }

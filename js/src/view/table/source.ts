@@ -15,7 +15,7 @@ export type Cell = string | number | boolean | null;
 export interface Column {
   name: string;
   of: "fact" | "input" | "result";
-  /** "s" for seconds. */
+  /** "s" for seconds, "B" for bytes. */
   unit: string;
   numeric: boolean;
   /** Different values: 0, 1, or more. */
