@@ -96,6 +96,8 @@ class RunModel:
     def __init__(self, record: RunRecord, clock: Callable[[], float] = time.time) -> None:
         self.record = record
         self.clock = clock
+        #: The run of the same cell before this one; "" for none.
+        self.before: str = ""
         #: What its actions are called.
         self.labels: Labels = Labels(record)
         self.errors: ErrorFolds = ErrorFolds()

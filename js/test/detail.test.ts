@@ -56,6 +56,9 @@ const makeHost = () => ({
   openNumber: vi.fn(),
   signal: vi.fn(),
   copy: vi.fn(),
+  debug: vi.fn((_action: string, line?: string) =>
+    Promise.resolve({ text: line === undefined ? "-> y = 1" : "", state: line === "c" ? "left" : "prompt" }),
+  ),
 });
 
 beforeEach(() => {

@@ -69,6 +69,8 @@ class RunRecord:
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
         self.subscribers: list[Changes] = []
+        #: Versions of its tasks' code, by name, as of their first call in it.
+        self.versions: dict[str, str] = {}
         #: Tasks whose code has changed since: what they returned is not used again.
         self.changed_tasks: frozenset[str] = frozenset()
         self._positions: dict[str, tuple[Group, int]] = {}

@@ -13,6 +13,7 @@ from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
+from flyte_nb.core.settings.label import label_of_call
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.blobs import Blobs
@@ -32,7 +33,7 @@ from flyte_nb.core.transport.payload import (
     loads,
     opened,
 )
-from flyte_nb.core.values.describe import describe, forgotten_await, label_of
+from flyte_nb.core.values.describe import describe, forgotten_await
 from flyte_nb.core.values.value_hash import content_hash
 
 #: What a call gets that a stopped cell makes, or has made and not begun.
@@ -81,7 +82,7 @@ def prepare(
     key = inputs_key(inputs, bound, task.ignored_inputs)
     name = name_call(context, as_it_was(context, task.identity), key, group)
     code = code if code is not None else code_of(context.gateway, task)
-    label = label_of(task.short_name, (args, kwargs), task.input_names)
+    label = label_of_call(task, args, kwargs)
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
         context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound, code), code=code,

@@ -24,6 +24,7 @@ from flyte_nb.core.interface.missing_annotations import are_missing
 from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.copies import Copies
+from flyte_nb.core.settings.label import check_label
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.alike import Burst, hand_over_before
@@ -74,6 +75,7 @@ class Task(TaskTemplate[P, R_co]):
         self.config = config
         self.is_async: bool = callables.is_async(func)
         self.interface: Interface = Interface.of(func, task=name)
+        check_label(config.label, name, tuple(self.interface.inputs))
         if are_missing(func, name, self.interface.signature):
             self.unannotated = True
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
@@ -291,7 +293,7 @@ class Task(TaskTemplate[P, R_co]):
 
         Args:
             **changes: Any of ``short_name resources cache retries timeout reusable env_vars secrets service_account
-                max_inline_io_bytes pod_template queue interruptible entrypoint produces_artifacts links plugin_config``.
+                max_inline_io_bytes pod_template queue interruptible entrypoint produces_artifacts links plugin_config label``.
 
         Raises:
             ValueError: ``name``, ``image``, ``docs`` or ``interface`` cannot be overridden.
@@ -306,6 +308,7 @@ class Task(TaskTemplate[P, R_co]):
         other: Task[P, R_co] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.config = self.config.overridden(**changes)
+        check_label(other.config.label, self.name, self.input_names)
         other.overrides = {**self.overrides, **changes}
         other.code_memo = None
         other.copies, other.copied, other._sent = Copies(self.copies), self.copied or self, None

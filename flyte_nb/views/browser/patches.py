@@ -119,11 +119,14 @@ class PatchStream:
     def header(self) -> Json:
         """What the one line at the top shows now."""
         state, model = self.record.state, self.model
-        if state.ended_at is not None:
-            return rows.header(self.record, model.counts, 0.0, None)
-        now = model.clock()
-        rate, left = self._throughput.measure(model.counts, now, now - state.started_at)
-        return rows.header(self.record, model.counts, rate, left, model.progress.share())
+        rate: tuple[float, float | None] = (0.0, None)
+        share = None
+        if state.ended_at is None:
+            now = model.clock()
+            rate = self._throughput.measure(model.counts, now, now - state.started_at)
+            share = model.progress.share()
+        out = rows.header(self.record, model.counts, *rate, share)
+        return {**out, "before": model.before} if model.before else out
 
     def patch(self, *, force: bool = False, last: bool = False) -> Message | None:
         """What changed since the last message, for the views on screen; None if nothing (with `force`, the header alone).

@@ -113,7 +113,7 @@ class Replies:
     async def _detail(self, args: Mapping[str, Any], nonce: str) -> None:
         record, texts = self._patches.record, self._patches.model.failure_texts
         action = self._find(args)
-        out = base_detail(record, action)
+        out = base_detail(record, action, self._patches.model.labels)
         out["workers"] = list(self._patches.workers.numbers)[:1_000]
         more = self._details.detail(record.state.run, action.name) if self._details is not None else {}
         if inspect.isawaitable(more):

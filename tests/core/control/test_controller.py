@@ -188,9 +188,13 @@ def test_a_paused_failure_waits_for_a_decision(world):
     assert Phase.PAUSED is world.action(flight).phase
     assert [] == world.settled
 
+    # Retried, as the run is known to others, who know nothing of a block's `on_failure`: it waits again.
+    assert world.controller.resolve("r1", flight.call.name, "retry", renewed=RunInfo(name="r1"))
+    world.executor.end(**failing())
+    assert Phase.PAUSED is world.action(flight).phase
     assert world.controller.resolve("r1", flight.call.name, "resume", dumps(5))
 
-    assert Phase.SUCCEEDED is world.action(flight).phase
+    assert (Phase.SUCCEEDED, "5") == (world.action(flight).phase, world.action(flight).preview)
     assert ["ok"] == [s.kind for s in world.settled]
 
 
