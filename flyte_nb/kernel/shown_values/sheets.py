@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from weakref import WeakKeyDictionary
 
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action
@@ -92,15 +92,20 @@ class _Filling:
         self.sheet = Sheet(len(self.left), total - len(self.left))
 
 
-_of_session: WeakKeyDictionary[Session, Sheets] = WeakKeyDictionary()
+_of_session: weakref.WeakKeyDictionary[Session, Sheets] = weakref.WeakKeyDictionary()
 
 
 def sheets_of(session: Session) -> Sheets:
     """Those of a session: all views of it share them."""
     found = _of_session.get(session)
     if found is None:
-        reads: Kept = lambda run, actions: payloads_of(session, run, actions)  # noqa: E731
-        found = _of_session[session] = Sheets(session.reader, reads)
+        of = weakref.ref(session)  # what is remembered of a session must not keep it
+
+        def kept(run: str, actions: list[Action]) -> list[Payloads]:
+            engine = of()
+            return payloads_of(engine, run, actions) if engine is not None else [Payloads(None, None)] * len(actions)
+
+        found = _of_session[session] = Sheets(session.reader, kept)
     return found
 
 
