@@ -76,7 +76,7 @@ class ProgressSums:
         n = len(group.members)
         if found is None or n < 2 or _ended(group) == n:
             return ""
-        share = f"{self._done(group) / n:.0%}"
+        share = f"{int(100 * self._done(group) / n + 1e-9)}%"  # not 100 before the end
         if len(found.units) > 1 or "%" in found.units or not (found.total or found.done):
             return share
         whole = Progress(0, 0.0, found.done, found.total or None, found.rate, "", *found.units)

@@ -143,7 +143,7 @@ export class HeaderView {
       header.rate && !model.lost
         ? `${number(Math.round(header.rate * (header.rate < 10 ? 10 : 1)) / (header.rate < 10 ? 10 : 1))}/s`
         : "";
-    const share = header.share !== undefined && model.running ? `${Math.floor(100 * header.share)}%` : "";
+    const share = header.share !== undefined && model.running ? `${Math.floor(100 * header.share + 1e-9)}%` : "";
     setText(this.rate, [share, rate, eta].filter(Boolean).join(" · "));
     show(this.rate, Boolean(share || rate || eta));
     this.tick(model);
