@@ -151,6 +151,7 @@ describe("scales and cells", () => {
     const cells = [null, true, "x", 3, 0.1 + 0.2, 1e-9].map((cell) => shownCell(cell, column("c")));
     expect(cells).toEqual(["", "True", "x", "3", "0.3", "1e-9"]);
     expect(shownCell(75, column("c", { unit: "s" }))).toBe("75.0 s");
+    expect([0.00000345, 0.0123, 0.2].map((n) => shownCell(n, column("c", { unit: "s" })))).toEqual(["3.45 µs", "12.3 ms", "0.20 s"]);
     expect([0, 999, 1e6, 2.345e9].map((n) => shownCell(n, column("c", { unit: "B" })))).toEqual(["0 B", "999 B", "1 MB", "2.35 GB"]);
   });
 });
