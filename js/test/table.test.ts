@@ -176,6 +176,35 @@ describe("attention", () => {
     attention.destroy();
   });
 
+  it("tells who asked for it, and looks elsewhere, that a run waits and that it has ended", () => {
+    const told: string[] = [];
+    class Told {
+      static permission = "granted";
+      constructor(title: string) {
+        told.push(title);
+      }
+    }
+    vi.stubGlobal("Notification", Told);
+    const hidden = vi.spyOn(document, "hidden", "get").mockReturnValue(true);
+    const attend = (notify: string): void => {
+      localStorage.setItem("flyte-nb-notify", notify);
+      const model = new RunModel(() => 0);
+      const attention = new Attention(document.body, vi.fn());
+      const counts = [0, 0, 0, 1, 1, 0, 2];
+      for (const [seq, more] of [{}, { counts }, { counts }, { ended: 40, phase: 7 }].entries()) {
+        apply(model, seq, 40, more);
+        attention.look(model);
+      }
+      attention.destroy();
+    };
+    attend("off");
+    expect(told).toEqual([]);
+    attend("on");
+    expect(told).toEqual(["r1 waits for you", "r1 failed"]);
+    hidden.mockRestore();
+    vi.unstubAllGlobals();
+  });
+
   it("says nothing of a run that had ended when the page was opened", () => {
     document.title = "book.ipynb";
     const model = new RunModel(() => 0);
