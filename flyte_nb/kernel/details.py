@@ -26,8 +26,9 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.core.values.source_lines import Source
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.operations.runs import error_of
-from flyte_nb.kernel.previews import Shown, show, text_of
 from flyte_nb.kernel.session import Session
+from flyte_nb.kernel.shown_values.previews import Shown, show, text_of
+from flyte_nb.kernel.shown_values.sheets import Sheets, sheets_of
 from flyte_nb.views.browser.details import log_text
 from flyte_nb.views.run_model import is_implied
 
@@ -51,6 +52,7 @@ class KernelDetails:
     def __init__(self, session: Session, record: RunRecord) -> None:
         self._session = session
         self._record = record
+        self.sheets: Sheets = sheets_of(session)
 
     async def detail(self, run: str, action: str) -> Mapping[str, Any]:
         """Inputs, output, failure and hints of an action."""

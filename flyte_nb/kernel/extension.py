@@ -25,6 +25,7 @@ from flyte_nb.kernel.operations.reports.results import display_run
 from flyte_nb.kernel.past import say_cut_off
 from flyte_nb.kernel.run_status_lines import run_status, short_name, was_stopped
 from flyte_nb.kernel.session import Session, ensure
+from flyte_nb.kernel.shown_values.previews import show_figures
 from flyte_nb.kernel.shutdown import Shutdown
 
 _undo: list[Callable[[], None]] = []
@@ -68,6 +69,7 @@ def load(ip: Any) -> None:
     shutdown.install()
     ip.register_magics(FlyteMagics(ip))
     ip.display_formatter.ipython_display_formatter.for_type(Run, display_run)
+    show_figures(ip)
     if cells.current is not None:  # loaded from a cell, which a person looks at
         _on_session(lambda session: say_cut_off(session.past, ip.user_ns))()
     _undo[:] = [

@@ -39,7 +39,7 @@ from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
-from flyte_nb.kernel.previews import Reader
+from flyte_nb.kernel.shown_values.previews import Reader
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.worker import entry
 

@@ -18,6 +18,7 @@ from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, LogLine
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.equal_errors import ErrorFolds
 from flyte_nb.views.labels import Labels
+from flyte_nb.views.progress_sums import ProgressSums
 
 #: Groups from this size on are drawn as a heat strip, a cell per action.
 HEAT_MIN = 40
@@ -100,6 +101,7 @@ class RunModel:
         #: What its actions are called.
         self.labels: Labels = Labels(record)
         self.errors: ErrorFolds = ErrorFolds()
+        self.progress: ProgressSums = ProgressSums(record)
         #: Actions in each phase, by code.
         self.counts: list[int] = [0] * len(PHASES)
         self.log: LatestLines = LatestLines(record)
@@ -143,6 +145,7 @@ class RunModel:
         news.run = False
         self.reports |= news.reports
         news.reports.clear()
+        groups |= self.progress.note(actions)
         self._tally(groups)
         self._fold_errors(actions)
         while last and self._backlog:

@@ -388,8 +388,10 @@ class Host:
                 lane.report_waiting(self.controller.children)
             self.emitter.announce(lane)
             for body in list(lane.bodies.values()):
-                tells = body.progress is not None or body.outlet is not None or body.output.partial
-                if tells and (event := progress.look(body)) is not None:
+                tells = (
+                    body.progress is not None or body.outlet is not None or body.output.partial or body.output.latest
+                )
+                if (tells or body.drawing is not None) and (event := progress.look(body)) is not None:
                     self.emitter.emit(event)
         self.emitter.flush()
         self.stopping.memory.check()

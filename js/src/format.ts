@@ -17,6 +17,13 @@ export function duration(seconds: number | null | undefined): string {
   return `${Math.floor(whole / 86400)} d ${two(Math.floor((whole % 86400) / 3600))} h`;
 }
 
+/** A duration in smaller units where it is short: for axes and columns, whose values differ by little. */
+export function fine(seconds: number): string {
+  if (seconds === 0 || Math.abs(seconds) >= 0.0999) return duration(seconds);
+  const short = (n: number): number => Number(n.toPrecision(3));
+  return Math.abs(seconds) < 0.000999 ? `${short(1e6 * seconds)} µs` : `${short(1e3 * seconds)} ms`;
+}
+
 /** A duration that is still growing: one decimal, so that it does not flicker. */
 export function growing(seconds: number): string {
   return seconds < 99.95 ? `${Math.max(0, seconds).toFixed(1)} s` : duration(seconds);

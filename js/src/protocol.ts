@@ -23,6 +23,8 @@ export interface Header {
   error?: string;
   rate?: number;
   eta?: number;
+  /** How much of it is done, from 0 to 1, where that is known. */
+  share?: number;
 }
 
 /** What a condition wants to know. */
@@ -68,6 +70,8 @@ export interface GroupRow {
   /** Arguments that all its calls share: "X=<DataFrame 569x30>". */
   shared?: string;
   ended?: number;
+  /** How far its members are together, while some go on. */
+  progress?: string;
 }
 
 export interface ErrorFold {

@@ -186,7 +186,7 @@ describe("a view", () => {
 
 describe("a row", () => {
   const draw = (one: Row) => {
-    const host = { toggle: vi.fn(), select: vi.fn(), signal: vi.fn() };
+    const host = { toggle: vi.fn(), select: vi.fn(), signal: vi.fn(), tabulate: vi.fn() };
     const view = new RowView(host);
     view.draw(
       { kind: "action", id: "a:x", depth: 0, group: "g", index: 0, row: one, open: false },

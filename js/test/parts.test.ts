@@ -194,18 +194,19 @@ describe("the panel's controller", () => {
 describe("tabs", () => {
   it("are moved through with arrow keys, and one of them is selected", () => {
     const opened: Tab[] = [];
-    const tabs = new Tabs("v", { tree: [], logs: [], timeline: [] }, (tab) => opened.push(tab));
+    const tabs = new Tabs("v", { tree: [], table: [], logs: [], timeline: [] }, (tab) => opened.push(tab));
     tabs.select("tree");
     const press = (key: string) =>
       tabs.list.firstElementChild?.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
     press("ArrowRight");
     press("ArrowLeft");
     press("x");
-    expect(opened).toEqual(["logs", "timeline"]);
+    expect(opened).toEqual(["table", "timeline"]);
     tabs.setNote("logs", "12");
     const state = [...tabs.list.children].map((one) => [one.textContent, one.getAttribute("aria-selected")]);
     expect(state).toEqual([
       ["Tree", "true"],
+      ["Table", "false"],
       ["Logs 12", "false"],
       ["Timeline", "false"],
     ]);

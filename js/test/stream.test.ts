@@ -85,7 +85,7 @@ describe("the recorded stream", () => {
     tree.build();
     const rows = Array.from({ length: tree.length }, (_, at) => tree.at(at)).flatMap((line) => {
       if (!line || line.kind === "heat") return [];
-      const view = new RowView({ toggle: none, select: none, signal: none });
+      const view = new RowView({ toggle: none, select: none, signal: none, tabulate: none });
       view.draw(line, model, line.depth);
       const group = line.kind === "group";
       const word = view.el.querySelector(".fnb-stateword")?.textContent ?? "";

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.slow]
 #: Overflow to the right, of the view itself and of what it does not scroll by design.
 OVERFLOW = """el => {
     const right = el.getBoundingClientRect().right + 0.5;
-    const scrolls = e => e.closest(".fnb-tablebox, .fnb-source, .fnb-scroll .fnb-heat") || getComputedStyle(e).position === "fixed";
+    const scrolls = e => e.closest(".fnb-tablebox, .fnb-source, .fnb-grid, .fnb-scroll .fnb-heat") || getComputedStyle(e).position === "fixed";
     return [...el.querySelectorAll("*")]
         .filter(e => e.offsetParent && !scrolls(e) && e.getBoundingClientRect().right > right
                      && !(e.closest(".fnb-sr") || getComputedStyle(e).clipPath !== "none"))

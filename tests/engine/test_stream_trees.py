@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,6 +40,8 @@ class Node(NamedTuple):
     #: Items of each child that are taken before it is left; None: all.
     take: int | None
     buffer: int
+    #: Whether its own items are arrays, which cross in shared memory.
+    large: bool = False
     children: tuple[Node, ...] = ()
 
 
@@ -49,6 +52,16 @@ def model(node: Node) -> tuple[list[int], bool]:
         given, _ = model(child)
         found += given if node.take is None else given[: node.take]
     return found, node.end != "fail"
+
+
+def item_of(node: Node, i: int) -> Any:
+    """Its item of a number."""
+    return np.full(40_000, i) if node.large else i
+
+
+def number_of(item: Any) -> int:
+    """The number of an item."""
+    return int(item[-1]) if isinstance(item, np.ndarray) else item
 
 
 def behave(node: Node) -> None:
@@ -64,10 +77,10 @@ def call(node: Node) -> Any:
 
 
 @env.task(retries=1)
-async def async_stream(node: Node) -> AsyncIterator[int]:
+async def async_stream(node: Node) -> AsyncIterator[Any]:
     """Its own items, then its children's, awaited."""
     for i in range(node.items):
-        yield i
+        yield item_of(node, i)
         if i % 3 == 2:
             await asyncio.sleep(0.001)
     for child in node.children:
@@ -76,7 +89,7 @@ async def async_stream(node: Node) -> AsyncIterator[int]:
     behave(node)
 
 
-async def some(child: Node, take: int | None) -> AsyncIterator[int]:
+async def some(child: Node, take: int | None) -> AsyncIterator[Any]:
     """As many of a child's items as are wanted; its failure is passed over."""
     if take == 0:
         return
@@ -92,9 +105,9 @@ async def some(child: Node, take: int | None) -> AsyncIterator[int]:
 
 
 @env.task(retries=1)
-def sync_stream(node: Node) -> Iterator[int]:
+def sync_stream(node: Node) -> Iterator[Any]:
     """The same, ``def``: it blocks."""
-    yield from range(node.items)
+    yield from (item_of(node, i) for i in range(node.items))
     for child in node.children:
         if node.take == 0:
             continue
@@ -106,7 +119,7 @@ def sync_stream(node: Node) -> Iterator[int]:
 
 
 @env.task
-async def listed(numbers: AsyncIterator[int]) -> list[int]:
+async def listed(numbers: AsyncIterator[Any]) -> list[Any]:
     """A stream that it was given, as a list; None for its failure."""
     found = []
     try:
@@ -118,10 +131,10 @@ async def listed(numbers: AsyncIterator[int]) -> list[int]:
 
 
 @env.task(retries=1)
-async def chain_stream(node: Node) -> AsyncIterator[int]:
+async def chain_stream(node: Node) -> AsyncIterator[Any]:
     """Its children's items come through a task that takes the stream as an argument."""
     for i in range(node.items):
-        yield i
+        yield item_of(node, i)
     for child in node.children:
         if node.take != 0:
             for item in (await listed(call(child)))[: node.take]:
@@ -133,7 +146,7 @@ def nodes(depth: int, width: int) -> st.SearchStrategy[Node]:
     """Trees of at most this depth and width."""
     own = (
         st.sampled_from(["async", "sync", "chain"]), st.integers(0, 40), st.sampled_from(["ok", "ok", "flaky", "fail"]),
-        st.sampled_from([None, None, 0, 1, 7]), st.sampled_from([1, 2, 5, 100]),
+        st.sampled_from([None, None, 0, 1, 7]), st.sampled_from([1, 2, 5, 100]), st.sampled_from([False, False, True]),
     )  # fmt: skip
     found = st.builds(Node, *own)
     for _ in range(depth):
@@ -145,7 +158,7 @@ def random_node(rng: random.Random, depth: int) -> Node:
     """A tree that works, with streams long enough to be cut in the middle."""
     children = tuple(random_node(rng, depth - 1) for _ in range(2)) if depth else ()
     kind, end = rng.choice(["async", "sync", "chain"]), rng.choice(["ok", "flaky"])
-    return Node(kind, rng.randint(50, 200), end, None, rng.choice([1, 8, 64]), children)
+    return Node(kind, rng.randint(50, 200), end, None, rng.choice([1, 8, 64]), rng.random() < 0.3, children)
 
 
 async def taken(node: Node, slow: bool) -> tuple[list[int], bool]:
@@ -153,8 +166,8 @@ async def taken(node: Node, slow: bool) -> tuple[list[int], bool]:
     found: list[int] = []
     try:
         async for item in call(node):
-            found.append(item)
-            if slow and item % 5 == 0:
+            found.append(number_of(item))
+            if slow and found[-1] % 5 == 0:
                 await asyncio.sleep(0.002)
     except ValueError:
         return found, False

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.kernel import previews
 from flyte_nb.kernel.details import _failure
 from flyte_nb.kernel.operations import buttons
-from flyte_nb.kernel.previews import MAX_TEXT, Reader, show, text_of
+from flyte_nb.kernel.shown_values import previews
+from flyte_nb.kernel.shown_values.previews import MAX_TEXT, Reader, show, text_of
 from flyte_nb.views.browser.replies import Replies
 from tests.kernel.kernelclient import ROOT, Kernel
 

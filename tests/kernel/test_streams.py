@@ -41,6 +41,18 @@ def steps(n: int):
     sys.stderr.write("\\n")
 
 @env.task
+def drawn_bar(n: int):
+    from rich.progress import track
+    for i in track(range(n), description="Fit"):
+        time.sleep(0.02)
+
+@env.task
+def line_by_line(n: int):
+    for i in range(n):
+        print(f"{i}/{n} [====>.....] - loss: 0.5")
+        time.sleep(0.02)
+
+@env.task
 async def sweep(limit: float) -> int:
     return len(await asyncio.gather(*(fit(lr, 2.0) for lr in (0.1, 0.2, limit)), return_exceptions=True))
 
@@ -98,6 +110,37 @@ def test_a_bar_is_in_the_row_and_one_line_of_it_in_the_log(nb: Kernel) -> None:
                  "record = list(Session.current.store.runs.values())[-1]\n"
                  "print([(line.stream, line.text[:5]) for _, line in record.logs.merged()])").ok().stdout  # fmt: skip
     assert log.strip() == "[('stdout', 'step:')]"
+
+
+def test_bars_that_are_drawn_or_printed_line_by_line_are_in_the_row(nb: Kernel) -> None:
+    """rich prints nothing before its end where it has no terminal."""
+    cell = nb.begin("from flyte_nb.views.words import note_of\nseen = {}\n"
+                    "call = asyncio.gather(drawn_bar.aio(60), line_by_line.aio(60))\n"
+                    "while not call.done():\n    await asyncio.sleep(0.05)\n"
+                    "    seen |= {a.task: note for run in flyte.runs().values() for a in run.actions if (note := note_of(a.facts))}\n"
+                    "print(seen)").wait().ok()  # fmt: skip
+    assert "'streaming.drawn_bar': '▰" in cell.stdout
+    assert "/ 60 · " in cell.stdout
+    assert "Fit'" in cell.stdout
+    assert "loss: 0.5'" in cell.stdout
+
+
+def test_a_figure_is_shown_where_its_value_is(nb: Kernel) -> None:
+    """Not all that tasks return again under the cell, though they were made with pyplot."""
+    nb.run("@env.task\ndef drawn(n: int):\n    import matplotlib\n    matplotlib.use('agg')\n"
+           "    import matplotlib.pyplot as plt\n    figure, axis = plt.subplots()\n    axis.plot(range(n))\n    return figure").ok()  # fmt: skip
+    cell = nb.run("figures = await asyncio.gather(*(drawn.aio(n) for n in (3, 4, 5)))").ok()
+    assert not [m for m in cell.of("display_data") if "image/png" in m.content["data"]]
+    shown = nb.run("figures[1]").ok()
+    assert [bool(m.content["data"].get("image/png")) for m in shown.of("execute_result")] == [True]
+    assert (
+        nb.run(
+            "import matplotlib.pyplot as plt\nprint(plt.get_fignums(), len(figures[2].axes[0].lines[0].get_xdata()))"
+        )
+        .ok()
+        .stdout
+        == "[] 5\n"
+    )
 
 
 def test_results_are_tables_and_a_run_shows_itself(nb: Kernel) -> None:

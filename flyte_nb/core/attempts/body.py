@@ -249,6 +249,11 @@ class Body:
             self._family = Family(keep=self.task.config.reusable is not None)
         return self._family
 
+    @property
+    def drawing(self) -> Any:
+        """Its thread that draws a display, as rich's bars do; None if it has none."""
+        return self._family.drawing if self._family is not None else None
+
     def _sink(self, make: Callable[[Work], Sink]) -> Callable[[], Sink]:
         return functools.partial(make, self.work)
 

@@ -34,6 +34,10 @@ from flyte_nb.core.values.user_code import is_user_code
 END_WITHIN = 1.0
 
 
+#: Modules whose threads draw: where output is no terminal, nothing of it is printed before its end.
+DRAWS = frozenset({"rich.live"})
+
+
 def _checkpoint() -> None:
     """Where Python raises an interrupt that was on its way to this thread."""
 
@@ -45,7 +49,7 @@ class Family:
         keep: Whether processes and threads outlive it: those of a warm environment (`ReusePolicy`).
     """
 
-    __slots__ = ("_keep", "_lock", "_processes", "_threads", "stopped")
+    __slots__ = ("_keep", "_lock", "_processes", "_threads", "drawing", "stopped")
 
     def __init__(self, *, keep: bool = False) -> None:
         self._keep = keep
@@ -54,6 +58,8 @@ class Family:
         self._threads: dict[int, bool] = {}
         self._processes: list[Any] = []
         self.stopped: bool = False
+        #: The latest of its threads that draws a display again and again (`DRAWS`).
+        self.drawing: threading.Thread | None = None
 
     def within(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function as a part of the attempt, in another thread than its own."""
@@ -203,6 +209,8 @@ def _thread_start(self: threading.Thread) -> None:
     family = _family()
     if family is None:
         return _start_thread(self)
+    if type(self).__module__ in DRAWS:
+        family.drawing = self
     target = getattr(self, "_target", None)
     if getattr(target, "__module__", "") == "concurrent.futures.thread":
         return _start_thread(self)  # a pool's: its work items bring their contexts

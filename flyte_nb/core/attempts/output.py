@@ -20,6 +20,8 @@ from flyte_nb.core.history.facts import LogLine
 
 #: Longest unfinished line that is held back for its end, in characters.
 MAX_PARTIAL = 8_192
+#: Longest line that may be a bar of progress, in characters.
+MAX_BAR = 400
 
 
 class Sink(Protocol):
@@ -36,7 +38,7 @@ _making = threading.Lock()
 class Output:
     """The open lines of one attempt, per stream. Its sink is made when something is written: most bodies print nothing."""
 
-    __slots__ = ("_make", "_sink", "_stands_since", "partial", "writes")
+    __slots__ = ("_make", "_sink", "_stands_since", "latest", "partial", "writes")
 
     def __init__(self, make_sink: Callable[[], Sink]) -> None:
         self._make = make_sink
@@ -45,6 +47,8 @@ class Output:
         self.partial: dict[str, str] | None = None
         #: When an unfinished line was begun, or written over.
         self._stands_since = 0.0
+        #: The latest whole line: some bars are printed line by line.
+        self.latest: str = ""
         #: How often something was written.
         self.writes: int = 0
 
@@ -88,6 +92,7 @@ class Output:
             line = _last(line)
             if "%" in line or "/" in line:  # the end of a progress bar, which is no error
                 stream = "stdout"
+        self.latest = line if len(line) <= MAX_BAR else ""
         self.sink.line(LogLine(now, stream, line))
 
     def standing(self, since: float) -> str:

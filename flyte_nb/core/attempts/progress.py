@@ -1,4 +1,4 @@
-"""Progress of an attempt: ``flyte.progress``, ``flyte.track``, bars that it prints (tqdm), items that it yields.
+"""Progress of an attempt: ``flyte.progress``, ``flyte.track``, bars of tqdm, rich and the like, items that it yields.
 
 Runs in: worker.
 
@@ -23,11 +23,16 @@ EVERY_S, STANDS_S = 0.25, 0.3
 #: Longest text that travels, in characters.
 MAX_TEXT = 120
 
+
+#: Done, of how much, the text beside it, the unit.
+State = tuple[float, float | None, str, str]
+
+_MARKUP = re.compile(r"\[/?[a-z0-9_ #]*\]")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%")
 _COUNTS = re.compile(
     r"(?<![\w.:/-])(\d[\d,]*(?:\.\d+)?) ?([kKMGT]?i?B?) ?/ ?(\d[\d,]*(?:\.\d+)?) ?([kKMGT]?i?B?)(?![\w/])"
 )
-_BAR = re.compile(r"[\u2500-\u259f\u25a0-\u25ff\u2800-\u28ff]{3,}|\|[#=>.\- ]{3,}\||\[[#=>.\- ]{3,}\]")
+_BAR = re.compile(r"[\u2500-\u259f\u25a0-\u25ff\u2800-\u28ff]{3,}|\|[\u2580-\u259f#=>.\- ]{2,}\||\[[#=>.\- ]{3,}\]")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f]")
 _SCALE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
@@ -35,7 +40,7 @@ _SCALE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 class Progress:
     """How far one attempt is, as it said itself, and what was sent of it."""
 
-    __slots__ = ("_at", "_rate", "_sent", "done", "is_tracked", "text", "total", "unit")
+    __slots__ = ("_at", "_line", "_rate", "_sent", "done", "is_tracked", "text", "total", "unit")
 
     def __init__(self) -> None:
         self.done: float | None = None
@@ -44,6 +49,8 @@ class Progress:
         #: Whether a `track` is under way: those within it are not the row's.
         self.is_tracked = False
         self._sent: tuple[Any, ...] | None = None
+        #: The whole line that was looked at last, and what it said.
+        self._line: tuple[str, State | None] = ("", None)
         self._at = 0.0
         self._rate = 0.0
 
@@ -63,20 +70,37 @@ class Progress:
         self._sent, self._at = state, now
         return ev.Progressed(*body.work[:3], now, *state[:2], self._rate, *state[2:])
 
-    def _state(self, body: Body, now: float) -> tuple[float, float | None, str, str] | None:
-        """Done, of how much, text, unit."""
+    def _state(self, body: Body, now: float) -> State | None:
         if self.done is not None:
             return self.done, self.total, self.text[:MAX_TEXT], self.unit
         outlet = body.outlet
         if outlet is not None and outlet.count:
             return outlet.count, None, f"last {outlet.shown}{outlet.waits}", "items"
+        if body.drawing is not None and (drawn := read_drawing(body.drawing)) is not None:
+            return drawn
         standing = body.output.standing(now - STANDS_S)
         if standing:
             return read_bar(standing) or (0.0, None, standing[-MAX_TEXT:], "")
+        latest = body.output.latest
+        if latest is not self._line[0]:
+            self._line = (latest, read_bar(latest))
+        return self._line[1]
+
+
+def read_drawing(thread: Any) -> State | None:
+    """What a bar of rich's says, of which its first unfinished task counts; None where it draws something else, or no more."""
+    shown = getattr(getattr(getattr(thread, "live", None), "_get_renderable", None), "__self__", None)
+    tasks = getattr(shown, "_tasks", None)
+    if type(tasks) is not dict or not thread.is_alive():
         return None
+    visible = [task for task in list(tasks.values()) if task.visible]
+    if not visible:
+        return None
+    task = next((task for task in visible if not task.finished), visible[-1])
+    return float(task.completed), task.total, _MARKUP.sub("", str(task.description))[:MAX_TEXT], ""
 
 
-def read_bar(line: str) -> tuple[float, float, str, str] | None:
+def read_bar(line: str) -> State | None:
     """What a line of tqdm, Keras, pip and the like says: done, of how much, the text beside its bar, the unit; None: no bar."""
     line = _ANSI.sub("", line)
     percent, counts, bar = _PERCENT.search(line), _COUNTS.search(line), _BAR.search(line)

@@ -172,6 +172,13 @@ class Columns:
         name.columns, name.row = self, row
         return name
 
+    @property
+    def all_names(self) -> Names:
+        """The names of all rows, each made when it is asked for."""
+        names = Names()
+        names.add(self)
+        return names
+
     def find(self, name: str) -> int:
         """The row of this name; -1 if there is none."""
         names = self.call.names
@@ -282,6 +289,12 @@ class Columns:
             attempt if started else None,
         )  # fmt: skip
 
+    def durations(self, step: int = 1) -> list[float]:
+        """Seconds that every so many of the rows took, of those that have ended and are not actions of their own."""
+        return [
+            ended - started for started, ended in zip(self._started[::step], self._ended[::step], strict=True) if ended
+        ]
+
     def nbytes(self) -> int:
         """What the rows take in memory, as estimated."""
         outputs = self.outputs if isinstance(self.outputs, Joined) else Joined(self.outputs)
@@ -380,6 +393,16 @@ class Group:
     def count(self, *phases: Phase) -> int:
         """How many members are in one of these phases."""
         return sum(self.counts[phase.code] for phase in phases)
+
+    def durations(self, actions: Mapping[str, Action], limit: int) -> list[float]:
+        """Seconds that the latest attempts of members took which have ended; of about `limit` members, evenly chosen."""
+        step = max(1, len(self.members) // limit)
+        parts = self.members.columns()
+        alone = [actions[name] for name in itertools.islice(self.members.lone(), 0, None, step)]
+        alone += [action for columns in parts for action in columns.objects.values()]
+        attempts = [action.attempt for action in alone if action.attempt is not None]
+        took = [a.ended_at - a.started_at for a in attempts if a.ended_at is not None and a.started_at is not None]
+        return [*took, *(each for columns in parts for each in columns.durations(step))]
 
 
 class Actions(Mapping[str, Action]):

@@ -11,7 +11,7 @@ import cloudpickle
 
 from flyte_nb.core.values import process_state
 from flyte_nb.core.values.bounded import BoundedBytes
-from flyte_nb.core.values.by_value import buffers, classes, exceptions, identity, modules, type_names
+from flyte_nb.core.values.by_value import buffers, classes, exceptions, figures, identity, modules, type_names
 from flyte_nb.core.values.user_code import names_in_texts
 
 
@@ -73,6 +73,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
             return Pickler._buffer
         if kind in type_names.KINDS:
             return Pickler._type_name
+        if figures.is_figure(kind):
+            return Pickler._figure
         return Pickler._instance if classes.is_plain_object(kind) else None
 
     def _class(self, value: Any) -> Any:
@@ -99,6 +101,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     def _type_name(self, value: Any) -> Any:
         return type_names.reduce(value)
+
+    def _figure(self, value: Any) -> Any:
+        return figures.reduce(value)
 
     def _object(self, value: object) -> Any:
         if self._names is None:

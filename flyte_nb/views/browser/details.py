@@ -33,7 +33,7 @@ class Details(Protocol):
     "png" (base64), "html"}`` where a table is ``{"head": [text], "rows": [[text]], "said", "index": bool}``;
     ``failure``: ``{"frames": [{"file", "line", "function", "source", "locals": {name: text}, "user": bool}], "text"}``;
     ``hints``: ``[{"label", "code"}]`` (lines to paste into a cell). All are bounded by the caller; the view escapes everything
-    and shows ``html`` in a frame without script.
+    and shows ``html`` in a frame without script. ``sheets``, where there is one, makes its table (`tables.Sheets`).
     """
 
     def detail(self, run: str, action: str) -> Mapping[str, Any] | Awaitable[Mapping[str, Any]]:

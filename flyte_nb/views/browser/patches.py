@@ -120,10 +120,12 @@ class PatchStream:
         """What the one line at the top shows now."""
         state, model = self.record.state, self.model
         rate: tuple[float, float | None] = (0.0, None)
+        share = None
         if state.ended_at is None:
             now = model.clock()
             rate = self._throughput.measure(model.counts, now, now - state.started_at)
-        out = rows.header(self.record, model.counts, *rate)
+            share = model.progress.share()
+        out = rows.header(self.record, model.counts, *rate, share)
         return {**out, "before": model.before} if model.before else out
 
     def patch(self, *, force: bool = False, last: bool = False) -> Message | None:
@@ -224,7 +226,11 @@ class PatchStream:
             known = known[:MAX_GROUPS]
         if len(known) > 1:
             known.sort(key=lambda group: record.actions[group.members[0]].number)
-        return [rows.group_row(record, group, self.model.group_ended(group), self.model.labels) for group in known]
+        model = self.model
+        return [
+            rows.group_row(record, group, model.group_ended(group), model.labels, model.progress.text(group))
+            for group in known
+        ]
 
     def _add_phases(self, content: Json, buffers: list[bytes], budget: int) -> None:
         if not self._behind:

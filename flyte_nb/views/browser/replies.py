@@ -14,6 +14,7 @@ from flyte_nb.views.browser.details import REPORT_CHARS, Details, action_log, ba
 from flyte_nb.views.browser.interest import parse_interest
 from flyte_nb.views.browser.patches import SNAPSHOT_LINES, PatchStream
 from flyte_nb.views.browser.rows import Json, labels, log_line, row
+from flyte_nb.views.browser.tables import TableReplies
 from flyte_nb.views.run_model import LOG_CHARS, NamedLine
 from flyte_nb.views.words import cut
 
@@ -53,6 +54,7 @@ class Replies:
         self._ops: dict[str, Callable[[Mapping[str, Any], str], Awaitable[None] | None]] = {
             "visible_rows": self._visible_rows, "query": self._query, "detail": self._detail, "logs": self._logs,
             "timeline": self._timeline, "report": self._report, "download": self._download, "peek": self._peek,
+            **TableReplies(patches, getattr(details, "sheets", None), self._reply).ops,
         }  # fmt: skip
 
     def answers(self, op: str) -> bool:

@@ -101,7 +101,9 @@ def asks(action: Action) -> Json:
     return out
 
 
-def group_row(record: RunRecord, group: Group, ended: float | None, names: Labels | None = None) -> Json:
+def group_row(
+    record: RunRecord, group: Group, ended: float | None, names: Labels | None = None, progress: str = ""
+) -> Json:  # fmt: skip
     """What a row of the tree shows of a group. `ended`: when its last member ended, epoch seconds; None while any is open."""
     start = record.state.started_at
     first = record.actions[group.members[0]]
@@ -115,11 +117,15 @@ def group_row(record: RunRecord, group: Group, ended: float | None, names: Label
         out["shared"] = cut(shared, LABEL_CHARS)
     if ended is not None:
         out["ended"] = since(start, ended)
+    if progress:
+        out["progress"] = progress
     return out
 
 
-def header(record: RunRecord, counts: list[int], rate: float, eta: float | None) -> Json:
-    """What the one line at the top shows. `rate` in actions a second; 0 and None: not worth showing."""
+def header(
+    record: RunRecord, counts: list[int], rate: float, eta: float | None, share: float | None = None
+) -> Json:  # fmt: skip
+    """What the one line at the top shows. `rate` in actions a second, `share` that is done; 0, None: not worth showing."""
     state = record.state
     out: Json = {
         "run": state.run, "title": shown(state.headline, LABEL_CHARS), "kind": state.kind, "phase": state.phase.code,
@@ -139,6 +145,8 @@ def header(record: RunRecord, counts: list[int], rate: float, eta: float | None)
         out["rate"] = round(rate, 1)
     if eta is not None:
         out["eta"] = round(eta, 1)
+    if share is not None:
+        out["share"] = round(share, 3)
     return out
 
 

@@ -135,7 +135,8 @@ class ConsoleTree(Surface):
             first = self.model.record.actions[group.members[0]]
             took = duration(elapsed(first.queued_at, self.model.group_ended(group), now))
             label = Text(f"{pad}{plain(group_label(self.model, group))}", style="bold")
-            return label, _bar(group.counts, len(group.members)), Text(f"{summary(group.counts)}  {took}", style="dim")
+            said = Text(f"{self.model.progress.summary(group)}  {took}", style="dim")
+            return label, _bar(group.counts, len(group.members)), said
         if line.action is not None:
             action = line.action
             look = LOOKS[action.phase]

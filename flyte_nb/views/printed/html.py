@@ -7,16 +7,14 @@ goes through `html.escape`.
 
 from __future__ import annotations
 
-import base64
-import struct
 import time
-import zlib
 from html import escape
 
 from flyte_nb.core.history.columns import Group
-from flyte_nb.core.history.facts import PHASES, Action, Phase
+from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.values import redact
 from flyte_nb.views.printed.outline import Line, outline
+from flyte_nb.views.printed.pictures import heat_png, histogram_png
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
 from flyte_nb.views.words import (
     LOOKS,
@@ -47,6 +45,8 @@ MAX_FOLDS = 10
 MAX_LISTED = 20
 #: Bytes of user reports included; larger ones are left to `run.get_report()`.
 REPORT_BYTES = 60_000
+#: Members of a group whose times are looked at; times below which nobody asks, in seconds.
+MAX_TIMES, SHORTEST = 20_000, 0.001
 #: Longest traceback, in characters.
 TRACE_CHARS = 4_000
 #: First in each frame of a report: nothing is fetched over the network, so that a report tells nobody who reads it, and when.
@@ -177,13 +177,27 @@ def _group(model: RunModel, group: Group, now: float) -> str:
             f'<div><img alt="{escape(summary(group.counts))}: one cell per action" '
             f'style="display:block;margin:3px 0 5px;max-width:100%;image-rendering:pixelated" '
             f'src="{heat_png(group.phases)}"></div>'
-        )
+        ) + _times(model, group)
     return (
         f'<b style="{_MONO};font-size:12px">{_safe(group_name(group), 80)}</b> '
         f'<span style="{_MUTED}">× {number(len(group.members))}{_shared(model, group)}</span> '
         f"{_bar(group.counts, len(group.members))} "
-        f'<span style="{_MUTED}">{summary(group.counts)} · {took}</span>{heat}'
+        f'<span style="{_MUTED}">{escape(model.progress.summary(group))} · {took}</span>{heat}'
     )
+
+
+def _times(model: RunModel, group: Group) -> str:
+    """How the times of a group that has ended are distributed."""
+    if model.group_ended(group) is None:
+        return ""
+    took = sorted(group.durations(model.record.actions, MAX_TIMES))
+    if len(took) < HEAT_MIN or took[-1] < SHORTEST:
+        return ""
+    median, late = (took[int(share * len(took))] for share in (0.5, 0.95))
+    words = f"{duration(took[0])} to {duration(took[-1])}, median {duration(median)}, 95 % below {duration(late)}"
+    look = "vertical-align:bottom;margin-right:8px"
+    picture = f'<img alt="How many took how long" style="{look}" src="{histogram_png(took)}">'
+    return f'<div style="{_MUTED};font-size:12px">{picture}{words}</div>'
 
 
 def _shared(model: RunModel, group: Group) -> str:
@@ -279,35 +293,3 @@ def _reports(model: RunModel) -> str:
             f'style="width:100%;height:320px;border:0;background:#fff"></iframe></details>'
         )
     return "".join(out)
-
-
-_PALETTE = b"".join(bytes.fromhex(LOOKS[phase].colour[1:]) for phase in PHASES)
-_ALPHA = bytes(90 if phase is Phase.QUEUED else 255 for phase in PHASES) + b"\0"
-
-
-def heat_png(phases: bytes | bytearray, width: int = 640) -> str:
-    """A heat strip, one cell per action, as a data URI: a PNG of a few kB even for 100,000 actions."""
-    n = len(phases)
-    cell = next((c for c in (12, 10, 8, 6, 5, 4, 3, 2) if -(-n // (width // c)) * c <= 96), 1)
-    cols = min(n, width // cell)
-    lines = -(-n // cols)
-    blank = len(PHASES)
-    padded = bytes(phases) + bytes([blank]) * (cols * lines - n)
-    raw = bytearray()
-    gap = 1 if cell >= 4 else 0
-    for at in range(lines):
-        cells = padded[at * cols : (at + 1) * cols]
-        if cell > 1:
-            cells = b"".join(bytes([c]) * (cell - gap) + bytes([blank]) * gap for c in cells)
-        raw += (b"\0" + cells) * (cell - gap)
-        if gap:
-            raw += b"\0" + bytes([blank]) * (cols * cell)
-    head = struct.pack(">IIBBBBB", cols * cell, lines * cell, 8, 3, 0, 0, 0)
-    data = zlib.compress(bytes(raw), 6)
-    chunks = {b"IHDR": head, b"PLTE": _PALETTE + b"\0\0\0", b"tRNS": _ALPHA, b"IDAT": data, b"IEND": b""}
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks.items())
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

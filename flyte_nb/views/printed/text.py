@@ -85,7 +85,7 @@ def group_text(model: RunModel, group: Group, now: float) -> str:
     first = model.record.actions[group.members[0]]
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
     filled = bar(group.counts, len(group.members))
-    return f"{group_label(model, group)} [{filled}] {summary(group.counts)}  {took}"
+    return f"{group_label(model, group)} [{filled}] {model.progress.summary(group)}  {took}"
 
 
 def group_label(model: RunModel, group: Group) -> str:

@@ -4,6 +4,7 @@ import { RunModel } from "../model.ts";
 import { isFailure, P } from "../phases.ts";
 import { type Header, type Message, type Model, PROTOCOL } from "../protocol.ts";
 import { Transport, uuid } from "../transport.ts";
+import { Attention } from "./attention.ts";
 import { Body } from "./body.ts";
 import { compare } from "./compare.ts";
 import type { Context } from "./context.ts";
@@ -49,6 +50,7 @@ export class App {
   private readonly scrolls: ScrollMemory;
   private readonly focus: FocusMemory;
   private readonly selection: SelectionMemory;
+  private readonly attention: Attention;
   private readonly observer: ResizeObserver;
   private readonly timers: ReturnType<typeof setInterval>[];
   private readonly compare: () => void;
@@ -111,6 +113,7 @@ export class App {
     this.scrolls = new ScrollMemory(this.root);
     this.focus = new FocusMemory(this.root);
     this.selection = new SelectionMemory(this.root);
+    this.attention = new Attention(this.root, (text, error) => notices.say(text, error));
     const first = widget.get("first") as Record<string, unknown> | null;
     if (first?.run) this.first(first);
     this.timers = [setInterval(() => this.tick(), TICK_EVERY), setInterval(() => this.refresh(), REFRESH_EVERY)];
@@ -142,6 +145,7 @@ export class App {
       if (applied === "gap") this.askAgain();
       else if (applied === "ok") {
         this.asking = false;
+        this.attention.look(this.model);
         for (const [name, tab] of message.reports ?? []) this.body.details.panel.reported(name, tab);
         if (message.v !== PROTOCOL)
           this.notices.say("This page was loaded by another version of flyte_nb: reload it.", true);
@@ -199,6 +203,7 @@ export class App {
       { label: "Expand all", run: () => body.expandAll(true) },
       { label: "Collapse all", run: () => body.expandAll(false) },
     );
+    items.push(...this.attention.items());
     return items;
   }
 
@@ -286,6 +291,7 @@ export class App {
     for (const timer of this.timers) clearInterval(timer);
     const { running } = this.model;
     this.model.lose();
+    this.attention.look(this.model);
     this.notices.say(running ? "The kernel is gone: this is the last that was known." : "The kernel is gone.", running);
     this.root.classList.add("fnb-orphan");
     this.body.details.lost();
@@ -297,6 +303,7 @@ export class App {
     this.widget.widget_manager?.kernel?.statusChanged?.disconnect(this.onKernel);
     for (const timer of this.timers) clearInterval(timer);
     this.interest.destroy();
+    this.attention.destroy();
     this.selection.destroy();
     cancelAnimationFrame(this.frame);
     this.observer.disconnect();

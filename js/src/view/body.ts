@@ -1,4 +1,4 @@
-/** Body of a view: tabs with tree, log and time axis, the query bar above them, the panel of an action beside them. */
+/** Body of a view: tabs with tree, table, log and time axis, the query bar above them, the panel of an action beside them. */
 
 import { number } from "../format.ts";
 import type { SegmentWord } from "../phases.ts";
@@ -14,6 +14,7 @@ import { LogView } from "./logs.ts";
 import { RowLookup } from "./lookup.ts";
 import { Palette } from "./palette.ts";
 import { QueryBar } from "./query.ts";
+import { TableView } from "./table/table.ts";
 import { type Tab, Tabs } from "./tabs.ts";
 import { parseTimeline, TimelineView } from "./timeline.ts";
 import { TreeView } from "./tree.ts";
@@ -36,6 +37,7 @@ export class Body {
   private readonly errors: ErrorsView;
   private readonly logs: LogView;
   private readonly timeline: TimelineView;
+  private readonly table: TableView;
   private readonly palette: Palette;
   private readonly columns: Columns;
   private readonly left = h("div", { class: "fnb-left" });
@@ -67,6 +69,7 @@ export class Body {
           else if (group !== undefined && index !== undefined) this.details.openPlace(group, index);
         },
         signal,
+        tabulate: (key) => this.tabulate(key),
         looked: () => host.looked(),
       },
       uid,
@@ -96,8 +99,10 @@ export class Body {
     });
     this.query = new QueryBar(view, this.tree);
     this.columns = new Columns((by) => this.query.sortBy(by));
+    this.table = new TableView(view, { openNumber, selected: () => this.details.row?.id ?? -1 }, uid);
     const panes = {
       tree: [this.errors.el, this.columns.el, this.tree.el],
+      table: [this.table.el],
       logs: [this.logs.el],
       timeline: [this.timeline.el],
     };
@@ -130,8 +135,17 @@ export class Body {
   show(tab: Tab): void {
     this.host.unfold();
     this.select(tab);
+    if (tab === "table") this.table.open();
     if (tab === "logs") this.fetcher.load();
     if (tab === "timeline") this.fetchTimeline();
+    this.view.schedule();
+  }
+
+  /** Show the calls of a group as a table. */
+  private tabulate(key: string): void {
+    this.host.unfold();
+    this.select("table");
+    this.table.openGroup(key);
     this.view.schedule();
   }
 
@@ -181,6 +195,7 @@ export class Body {
     this.columns.draw(this.query.sorted);
     this.tabs.setNote("logs", model.logTotal ? number(model.logTotal) : "");
     if (tab === "tree") this.tree.draw();
+    else if (tab === "table") this.table.draw();
     else if (tab === "logs") this.logs.draw();
     else this.timeline.draw();
   }
@@ -199,6 +214,7 @@ export class Body {
     this.wasRunning = running;
     if (!(running || last) || !open) return;
     const tab = this.tabs.current;
+    if (tab === "table" && last) this.table.ended();
     if (tab === "timeline") this.fetchTimeline();
     if (tab === "logs" && this.logs.wanted) this.searchLogs(this.logs.wanted);
     if (tab === "tree" && this.query.active) this.query.run();
@@ -224,5 +240,6 @@ export class Body {
     this.palette.destroy();
     this.tree.destroy();
     this.logs.destroy();
+    this.table.destroy();
   }
 }

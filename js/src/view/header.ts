@@ -143,8 +143,9 @@ export class HeaderView {
       header.rate && !model.lost
         ? `${number(Math.round(header.rate * (header.rate < 10 ? 10 : 1)) / (header.rate < 10 ? 10 : 1))}/s`
         : "";
-    setText(this.rate, [rate, eta].filter(Boolean).join(" · "));
-    show(this.rate, Boolean(rate || eta));
+    const share = header.share !== undefined && model.running ? `${Math.floor(100 * header.share + 1e-9)}%` : "";
+    setText(this.rate, [share, rate, eta].filter(Boolean).join(" · "));
+    show(this.rate, Boolean(share || rate || eta));
     this.tick(model);
     const ended = header.ended !== undefined || model.lost;
     const { before } = header;

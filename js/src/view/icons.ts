@@ -31,6 +31,7 @@ const SHAPES = {
   closed: [{ d: "M6.2 4.2L10 8l-3.8 3.8" }],
   menu: [{ d: "M3.5 8h.01M8 8h.01M12.5 8h.01", "stroke-width": 2.4 }],
   close: [{ d: "M4.5 4.5l7 7M11.5 4.5l-7 7" }],
+  table: [{ d: "M2.5 3.5h11v9h-11ZM2.5 6.5h11M6.5 6.5v6", "stroke-width": 1.3 }],
   cache: [{ d: "M8.8 2L4 9h3.6L7.2 14 12 7H8.4Z", fill: "currentColor", stroke: "none" }],
 } satisfies Record<string, Shape[]>;
 

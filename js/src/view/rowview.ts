@@ -13,6 +13,8 @@ import { icon, phaseIcon } from "./icons.ts";
 export interface RowHost {
   toggle(line: Line): void;
   select(line: Line): void;
+  /** Show the calls of a group as a table. */
+  tabulate(key: string): void;
   signal(row: Row, value: string): void;
 }
 
@@ -33,13 +35,30 @@ export class RowView {
   private readonly word = h("div", { class: "fnb-stateword", role: "gridcell" });
   private readonly time = h("div", { class: "fnb-dur", role: "gridcell" });
   private readonly worker = h("div", { class: "fnb-worker", role: "gridcell" });
+  private readonly table: HTMLButtonElement;
   private bar: Bar | null = null;
   private form: HTMLFormElement | null = null;
   private phase = -1;
   private tagKey = "";
 
   constructor(private readonly host: RowHost) {
-    this.main.append(this.twist, this.mark, this.label, this.count, this.tags);
+    this.table = h(
+      "button",
+      {
+        class: "fnb-link fnb-totable",
+        type: "button",
+        tabindex: -1,
+        hidden: true,
+        title: "Table of these calls, and how their times and results are distributed",
+        "aria-label": "Table of these calls",
+        onclick: (event: Event) => {
+          event.stopPropagation();
+          if (this.line?.kind === "group") host.tabulate(this.line.group.key);
+        },
+      },
+      icon("table"),
+    );
+    this.main.append(this.twist, this.mark, this.label, this.count, this.table, this.tags);
     this.info.append(this.infoText);
     this.el = h("div", { class: "fnb-row", role: "row" }, this.main, this.info, this.word, this.time, this.worker);
     this.twist.addEventListener("click", (event) => {
@@ -65,6 +84,7 @@ export class RowView {
     this.el.classList.add("fnb-group");
     setAttr(this.el, "aria-expanded", String(open));
     show(this.twist, true);
+    show(this.table, true);
     setText(this.label, group.named ? group.label : shortTask(group.label));
     setAttr(this.label, "title", group.label);
     setText(this.count, `× ${number(group.n)}${group.shared ? ` · ${group.shared}` : ""}`);
@@ -75,7 +95,7 @@ export class RowView {
       this.info.prepend(this.bar.el);
     }
     this.bar.set(group.counts, group.n, `Progress of ${group.label}`);
-    setText(this.infoText, summary(group.counts));
+    setText(this.infoText, [group.progress, summary(group.counts)].filter(Boolean).join(" · "));
     setText(this.word, "");
     const end = group.ended ?? model.elapsed();
     setText(this.time, group.ended !== undefined ? duration(end - group.queued) : growing(end - group.queued));

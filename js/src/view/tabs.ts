@@ -1,10 +1,10 @@
-/** Tabs of a view, and the pane below each: tree, logs, timeline. */
+/** Tabs of a view, and the pane below each: tree, table, logs, timeline. */
 
 import { h, setAttr, setText, show } from "./dom.ts";
 
-export type Tab = "tree" | "logs" | "timeline";
+export type Tab = "tree" | "table" | "logs" | "timeline";
 
-const LABELS: Record<Tab, string> = { tree: "Tree", logs: "Logs", timeline: "Timeline" };
+const LABELS: Record<Tab, string> = { tree: "Tree", table: "Table", logs: "Logs", timeline: "Timeline" };
 const ORDER = Object.keys(LABELS) as Tab[];
 
 export class Tabs {

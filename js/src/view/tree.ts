@@ -15,6 +15,7 @@ const HEAT_PADDING = 10;
 export interface TreeHost extends HeatHost {
   select(row: Row | undefined, group?: string, index?: number): void;
   signal(row: Row, value: string): void;
+  tabulate(key: string): void;
   /** What is on screen changed. */
   looked(): void;
 }
@@ -146,6 +147,7 @@ export class TreeView {
         toggle: (one) => this.toggle(one),
         select: (one) => this.onSelect(one),
         signal: (row, value) => this.host.signal(row, value),
+        tabulate: (key) => this.host.tabulate(key),
       });
       this.views.set(line.id, view);
     }

@@ -97,6 +97,14 @@ def _png(value: Any) -> bytes | None:
     return made if isinstance(made, bytes) and made.startswith(b"\x89PNG") and len(made) <= MAX_MEDIA else None
 
 
+def show_figures(ip: Any) -> None:
+    """Show a figure that is a cell's last expression as a picture, also where pyplot, which sees to it, was not imported."""
+    formatter = ip.display_formatter.formatters["image/png"]
+    known = any(getattr(kind, "__name__", "") == "Figure" for kind in formatter.type_printers)
+    if not known and ("matplotlib.figure", "Figure") not in formatter.deferred_printers:
+        formatter.for_type_by_name("matplotlib.figure", "Figure", _png)
+
+
 def _page(value: Any) -> str | None:
     offer = getattr(type(value), "_repr_html_", None)
     if offer is None or isinstance(value, type):
