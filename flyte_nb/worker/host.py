@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from array import array
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -48,6 +49,7 @@ from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
+from flyte_nb.worker.process.memory import MemoryWatch, limit_of
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.rows import RowEnd, ends_of
 from flyte_nb.worker.stopping import Stopping
@@ -93,6 +95,7 @@ class Host:
         self.runs: dict[str, RunInfo] = {}
         logs = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
         self.emitter: Emitter = Emitter(loop, self.runs, self.send, logs)
+        self.memory: MemoryWatch = MemoryWatch(self.address, limit_of(worker), self.emitter.emit)
         self.breakpoints: Breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews: PreviewStore = PreviewStore()
@@ -235,12 +238,14 @@ class Host:
         if not premises.everywhere.idle.is_set():
             premises.everywhere.idle.wait()
         run, sink = self.runs[work.run], functools.partial(LineBuffer, self.emitter, work)
+        before = time.perf_counter() if work.row is None else 0.0
         copy = self.code.copy(work.version)
+        loading = time.perf_counter() - before if work.row is None else 0.0
         body = Body(
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
             premises.isolation, lane,
         )  # fmt: skip
-        body.code = copy
+        body.code, body.loading = copy, loading
         dask_inside.enter(body.variables, self.network.worker)
         if body.task.is_stream:
             body.outlet = self._outlet(lane, body)
@@ -288,9 +293,9 @@ class Host:
         """An attempt has used a copy of a generator of random numbers: its run's home knows whether another has, too."""
         self.gateway.ask_home(body.run, "drew", (body.task.name, seed, f"{body.work.run}/{body.work.action}"))
 
-    def meter(self, held: Callable[[], float]) -> slots.RecordingMeter:
+    def meter(self, holder: slots.SlotHolder) -> slots.RecordingMeter:
         """A meter for a lane. On the lane's thread."""
-        return slots.RecordingMeter(held, self.premises.words.box)
+        return slots.RecordingMeter(holder, self.premises.words.box)
 
     def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
@@ -339,6 +344,7 @@ class Host:
                 tells = body.progress is not None or body.outlet is not None or body.output.partial
                 if tells and (event := progress.look(body)) is not None:
                     self.emitter.emit(event)
+        self.memory.look(self.lanes.values())
         self.emitter.flush()
         self.stopping.memory.check()
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.core.attempts.body import Meter
 from flyte_nb.core.attempts.family import Family
+from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.output import Output
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import LogLine
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lane import AsyncLane, LaneThread, SyncLane
 from flyte_nb.worker.rows import RowEnd
-from flyte_nb.worker.slots import RecordingMeter, SlotGate
+from flyte_nb.worker.slots import RecordingMeter, SlotGate, SlotHolder
 
 #: Seconds after which something counts as never happening.
 NEVER = 60.0
@@ -47,7 +47,7 @@ class FakeBody:
         self.activate = self.isolation = self.place = None
         self.family = Family()
         self.meter = Meter(time.perf_counter)
-        self.busy = 0.0
+        self.busy = self.cpu = 0.0
         self.output = Output(LineSink)
 
     def run_sync(self) -> None:
@@ -99,9 +99,9 @@ class FakeHost:
         self.row_ends += ends
         self.news.set()
 
-    def meter(self, held: Any) -> RecordingMeter:
+    def meter(self, holder: SlotHolder) -> RecordingMeter:
         """Without a black box."""
-        return RecordingMeter(held, None)
+        return RecordingMeter(holder, None)
 
     def nothing(self, *_args: Any) -> None:
         """Nobody listens."""

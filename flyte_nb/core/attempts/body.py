@@ -22,12 +22,13 @@ from flyte_nb import errors
 from flyte_nb.core.attempts import output, seeds
 from flyte_nb.core.attempts.family import OWNER, Family, Lane, leave_child, running
 from flyte_nb.core.attempts.isolation import Isolation, Place
+from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.attempts.surroundings import applied
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.columns import PREVIEW_CHARS
-from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
+from flyte_nb.core.history.facts import MAX_MESSAGE, NOTHING_USED, ErrorNote, Used
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.streams.outlet import Outlet
@@ -41,6 +42,7 @@ from flyte_nb.core.values.describe import brief
 
 _NONE = pickle.dumps(None, 5)
 _NO_ITEMS = pickle.dumps([], 5)
+_ARGUMENTS = "{} was not started: its arguments"
 
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
@@ -55,33 +57,6 @@ class PreviewStore(Protocol):
 
     def put(self, key: tuple[str, str], value: object, payload: Payload) -> None:
         """Take the result of (run, action)."""
-
-
-class Meter:
-    """Slot time of one thread, by attempt: of several on a loop, the one that began a step last is using it."""
-
-    __slots__ = ("_at", "_held", "_turn")
-
-    def __init__(self, held: Callable[[], float]) -> None:
-        #: Seconds that the thread has held a slot so far.
-        self._held = held
-        #: Whose turn it is, and what `_held` was when it began.
-        self._turn: Body | None = None
-        self._at = 0.0
-
-    def turn(self, body: Body) -> None:
-        """An attempt begins a step."""
-        now = self._held()
-        if self._turn is not None:
-            self._turn.busy += now - self._at
-        self._turn, self._at = body, now
-
-    def end(self, body: Body) -> float:
-        """An attempt has ended; returns its slot time in seconds."""
-        if self._turn is body:
-            body.busy += self._held() - self._at
-            self._turn = None
-        return body.busy
 
 
 class Steps(Coroutine[Any, Any, Any]):
@@ -153,9 +128,9 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane",
-        "location", "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run", "started_at", "stop",
-        "task", "variables", "work",
+        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "cpu", "generators", "isolation", "lane",
+        "loading", "location", "memory", "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run",
+        "started_at", "stop", "task", "unpacking", "variables", "work",
     )  # fmt: skip
 
     def __init__(
@@ -178,8 +153,13 @@ class Body:
         self.started_at: float = 0.0
         #: Of the thread it runs on; without one, all of its time counts.
         self.meter: Meter = meter if meter is not None else Meter(time.perf_counter)
-        #: Slot time, up to its last turn.
+        #: Slot time and CPU time, up to its last turn.
         self.busy: float = 0.0
+        self.cpu: float = 0.0
+        #: The other parts of a `flyte_nb.core.history.facts.Usage`.
+        self.memory: int = 0
+        self.loading: float = 0.0
+        self.unpacking: float = 0.0
         self.output: Output = Output(sink)
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
         self.isolation: Isolation | None = isolation
@@ -325,7 +305,12 @@ class Body:
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # In the body's context, by which its classes are found.
         payload = self.work.payload
-        args, kwargs = rebuilt(payload, "{} was not started: its arguments", self.task.name)
+        if self.work.row is None:
+            before = time.perf_counter()
+            args, kwargs = rebuilt(payload, _ARGUMENTS, self.task.name)
+            self.unpacking = time.perf_counter() - before
+        else:
+            args, kwargs = rebuilt(payload, _ARGUMENTS, self.task.name)
         if nbytes(payload) > seeds.SMALLEST:
             self.generators = seeds.generators((*args, *kwargs.values()))
         if self.previews is not None and small(payload) is None:
@@ -386,11 +371,20 @@ class Body:
 
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
+        busy = self.meter.end(self)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location,
-            self.meter.end(self),
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy,
+            self._used(value),
         )  # fmt: skip
         return self.outcome
+
+    def _used(self, value: Payload | None) -> Used:
+        """What it has used; nothing, for a row that was too quick to be looked at."""
+        if self.work.row is not None and not self.memory:
+            return NOTHING_USED
+        memory = max(self.memory, self.meter.memory()) if self.memory else 0
+        given = nbytes(value) if value is not None else 0
+        return self.cpu, memory, nbytes(self.work.payload), given, self.loading, self.unpacking
 
 
 def broken(exc: BaseException) -> ErrorNote:

@@ -24,7 +24,7 @@ from flyte_nb.core.control.retained import Retains
 from flyte_nb.core.control.rows import Batches, Rows
 from flyte_nb.core.control.work import Clock, Executor, Outcome, Records, Work
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.facts import BY_HAND, ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
 
@@ -169,7 +169,7 @@ class Controller:
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
         self._register(flight)
-        self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
+        self.reporter.noted(flight, Phase.QUEUED, BY_HAND)
         self._begin(flight)
         return flight
 
@@ -393,7 +393,7 @@ class Controller:
                 call.replace_task(task)
                 flight.cache = self.cache if call.cache_key else None
             call.run = renewed or call.run
-            self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
+            self.reporter.noted(flight, Phase.QUEUED, BY_HAND)
             self.admission.admit(flight)
             return True
         flight.give_up_cache()

@@ -11,6 +11,7 @@ from typing import Any
 
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
 from flyte_nb.kernel.operations import FAILED, WAITS, subcommand
@@ -60,7 +61,7 @@ def attach(session: Session, *words: str) -> str | None:
     if place["attached"]:
         return f"{name} is attached to already."
     sources = {file: text for file in place["files"] if (text := "".join(linecache.getlines(file)))}
-    print(f"{name} on {place['address']}. `c` or `q` lets it go on.")  # noqa: T201 - the answer to a command
+    print(f"{name} on {name_of(place['address'])}. `c` or `q` lets it go on.")  # noqa: T201 - the answer to a command
     return _talk(session, place["address"], (run, action.name), sources, action)
 
 

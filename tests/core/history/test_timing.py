@@ -37,7 +37,7 @@ def test_of_a_gather_the_last_to_end_is_the_path() -> None:
     record = record_of([("x", "a0", 1.0, 1.5, 3.0), ("y", "a0", 1.0, 3.0, 6.0)], 7.0)
     assert [
         ("", "running", 0.0, 1.0),
-        ("y", "waiting", 1.0, 3.0),
+        ("y", "slot", 1.0, 3.0),
         ("y", "running", 3.0, 6.0),
         ("", "running", 6.0, 7.0),
     ] == parts(record)
@@ -53,9 +53,9 @@ def test_nested_calls_are_followed() -> None:
     """A parent's own code is its own; what it waited for is its child's."""
     record = record_of([("p", "", 0.0, 1.0, 9.0), ("c", "p", 2.0, 3.0, 8.0)], 9.0, kind="run")
     assert [
-        ("p", "waiting", 0.0, 1.0),
+        ("p", "slot", 0.0, 1.0),
         ("p", "running", 1.0, 2.0),
-        ("c", "waiting", 2.0, 3.0),
+        ("c", "slot", 2.0, 3.0),
         ("c", "running", 3.0, 8.0),
         ("p", "running", 8.0, 9.0),
     ] == parts(record)
