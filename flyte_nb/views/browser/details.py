@@ -59,6 +59,7 @@ def base_detail(record: RunRecord, action: Action, workers: Workers, now: float)
     }  # fmt: skip
     if not is_implied(record, action):
         out["parts"] = [[part, PARTS[part], round(seconds, 3)] for part, seconds in found.items()]
+        out["at"] = since(start, now)
         if not action.phase.is_terminal:
             out["grows"] = growing(record, action)
     if action.preview:

@@ -5,6 +5,7 @@ import { isFailure, P } from "../phases.ts";
 import { type Header, type Message, type Model, PROTOCOL } from "../protocol.ts";
 import { Transport, uuid } from "../transport.ts";
 import { Body } from "./body.ts";
+import { type ClusterNow, ClusterStrip } from "./cluster.ts";
 import type { Context } from "./context.ts";
 import { h, show } from "./dom.ts";
 import { FocusMemory, SelectionMemory } from "./focus.ts";
@@ -40,6 +41,7 @@ export class App {
   private readonly body: Body;
   private readonly tail: LogTail;
   private readonly waits: WaitsBar;
+  private readonly cluster: ClusterStrip;
   private readonly interest: Interest;
   private readonly scrolls: ScrollMemory;
   private readonly focus: FocusMemory;
@@ -74,12 +76,22 @@ export class App {
       show: (only) => (only ? this.body.details.openNumber(only.id) : this.body.filter("paused")),
       retry: () => this.command("retry_failed"),
     });
+    this.cluster = new ClusterStrip({
+      look: async () => (await this.transport.request("cluster")).reply as unknown as ClusterNow,
+      open: (name) => {
+        const row = model.rows.get(name);
+        if (row) this.body.details.open(row);
+      },
+      run: () => model.header?.run ?? "",
+      close: () => this.cluster.stop(),
+    });
     this.tail = new LogTail(() => this.body.show("logs"));
     this.root = h(
       "div",
       { class: "fnb", "data-lm-suppress-shortcuts": "true", "data-testid": "fnb", "data-run": "" },
       this.header.el,
       this.waits.el,
+      this.cluster.el,
       this.body.el,
       notices.el,
       notices.status,
@@ -173,6 +185,12 @@ export class App {
       { label: "Expand all", run: () => body.expandAll(true) },
       { label: "Collapse all", run: () => body.expandAll(false) },
     );
+    if (!this.model.lost)
+      items.push(
+        this.cluster.open
+          ? { label: "Hide the cluster", run: () => this.cluster.stop() }
+          : { label: "Show the cluster", run: () => this.cluster.start() },
+      );
     return items;
   }
 
@@ -263,6 +281,7 @@ export class App {
     this.notices.say(running ? "The kernel is gone: this is the last that was known." : "The kernel is gone.", running);
     this.root.classList.add("fnb-orphan");
     this.body.details.lost();
+    this.cluster.lost();
     this.schedule();
   }
 
@@ -274,6 +293,7 @@ export class App {
     this.selection.destroy();
     cancelAnimationFrame(this.frame);
     this.observer.disconnect();
+    this.cluster.stop();
     this.body.destroy();
     this.root.remove();
   }

@@ -2,7 +2,7 @@
 
 import { number } from "../format.ts";
 import type { SegmentWord } from "../phases.ts";
-import type { Row } from "../protocol.ts";
+import type { Row, Timing } from "../protocol.ts";
 import { Columns } from "./columns.ts";
 import type { Context } from "./context.ts";
 import { DetailController } from "./detail/controller.ts";
@@ -16,6 +16,8 @@ import { Palette } from "./palette.ts";
 import { QueryBar } from "./query.ts";
 import { type Tab, Tabs } from "./tabs.ts";
 import { parseTimeline, TimelineView } from "./timeline.ts";
+import { TimingLine } from "./timing.ts";
+import { waitingTips } from "./tips.ts";
 import { TreeView } from "./tree.ts";
 
 export interface BodyHost {
@@ -38,6 +40,7 @@ export class Body {
   private readonly timeline: TimelineView;
   private readonly palette: Palette;
   private readonly columns: Columns;
+  private readonly timing: TimingLine;
   private wasRunning = false;
 
   constructor(
@@ -88,6 +91,14 @@ export class Body {
       reveal: (row) => this.tabs.current === "tree" && this.tree.reveal(row),
     });
     this.query = new QueryBar(view, this.tree);
+    waitingTips(view, this.tree);
+    this.timing = new TimingLine({
+      fetch: async () => (await view.transport.request("timing")).reply as unknown as Timing,
+      list: (numbers) => {
+        this.show("tree");
+        this.query.listOnly(numbers);
+      },
+    });
     this.columns = new Columns((by) => this.query.sortBy(by));
     const panes = {
       tree: [this.errors.el, this.columns.el, this.tree.el],
@@ -105,6 +116,7 @@ export class Body {
         h("div", { class: "fnb-left" }, Object.values(this.tabs.panes)),
         this.details.panel.el,
       ),
+      this.timing.el,
     );
     this.palette = new Palette(this.el, () => view.schedule());
     this.select("tree");
@@ -166,6 +178,7 @@ export class Body {
     const { model } = this.view;
     const tab = this.tabs.current;
     this.errors.draw(model);
+    this.timing.draw(model);
     this.columns.draw(this.query.sorted);
     this.tabs.setNote("logs", model.logTotal ? number(model.logTotal) : "");
     if (tab === "tree") this.tree.draw();

@@ -31,6 +31,7 @@ export class DetailController {
       ...host,
       close: () => this.close(),
       ask: async (op, args) => (await transport.request(op, args)).reply.text ?? "done",
+      why: async (action) => String((await transport.request("why", { action })).reply.why ?? ""),
       report: async (action, tab) => String((await transport.request("report", { action, tab })).reply.html ?? ""),
       openNumber: (id) => this.openNumber(id),
       copy: (text) => notices.copy(text),

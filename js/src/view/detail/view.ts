@@ -21,6 +21,8 @@ export interface DetailHost extends ButtonsHost {
   openLog(detail: Detail): void;
   openNumber(id: number): void;
   signal(row: Row, value: string): void;
+  /** Why an action waits. */
+  why(action: string): Promise<string>;
 }
 
 export class DetailView {
@@ -38,7 +40,7 @@ export class DetailView {
     private readonly host: DetailHost,
   ) {
     this.buttons = new ButtonsSection(host);
-    this.times = new TimesSection(model);
+    this.times = new TimesSection(model, (action) => host.why(action));
     this.report = new ReportSection((action, tab) => host.report(action, tab));
     this.el = h(
       "div",
@@ -151,12 +153,14 @@ export class DetailView {
       this.path(detail),
       model.lost ? null : this.buttons.draw(detail, code),
       this.condition(detail, row, code),
+      // What waits has nothing else to say.
+      detail.why ? this.times.draw(detail) : null,
       failureSection(detail, (text) => host.copy(text)),
       // A number is seen at once; what fills the panel comes below what it was made from.
       small ? outputSection(detail.output) : null,
       inputsSection(detail.inputs),
       small ? null : outputSection(detail.output),
-      this.times.draw(detail),
+      detail.why ? null : this.times.draw(detail),
       attemptsSection(detail, model.elapsed()),
       this.report.draw(detail),
       logSection(detail, model, () => host.openLog(detail)),
