@@ -49,6 +49,7 @@ from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
+from flyte_nb.worker.process.imports import ImportNotes
 from flyte_nb.worker.process.memory import MemoryWatch, limit_of
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.rows import RowEnd, ends_of
@@ -96,6 +97,7 @@ class Host:
         logs = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
         self.emitter: Emitter = Emitter(loop, self.runs, self.send, logs)
         self.memory: MemoryWatch = MemoryWatch(self.address, limit_of(worker), self.emitter.emit)
+        self.imports: ImportNotes = ImportNotes(self.address, self.send)
         self.breakpoints: Breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews: PreviewStore = PreviewStore()
@@ -238,9 +240,17 @@ class Host:
         if not premises.everywhere.idle.is_set():
             premises.everywhere.idle.wait()
         run, sink = self.runs[work.run], functools.partial(LineBuffer, self.emitter, work)
-        before = time.perf_counter() if work.row is None else 0.0
-        copy = self.code.copy(work.version)
-        loading = time.perf_counter() - before if work.row is None else 0.0
+        loading = 0.0
+        if work.row is None:
+            before = time.perf_counter()
+            self.imports.loading[lane.thread_id] = work.key
+            try:
+                copy = self.code.copy(work.version)
+            finally:
+                del self.imports.loading[lane.thread_id]
+            loading = time.perf_counter() - before
+        else:
+            copy = self.code.copy(work.version)
         body = Body(
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
             premises.isolation, lane,
@@ -345,6 +355,7 @@ class Host:
                 if tells and (event := progress.look(body)) is not None:
                     self.emitter.emit(event)
         self.memory.look(self.lanes.values())
+        self.imports.look(self.lanes.values())
         self.emitter.flush()
         self.stopping.memory.check()
 

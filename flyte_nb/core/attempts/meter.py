@@ -42,6 +42,11 @@ class Meter:
         self._at = now
         self._cpu_at = self._cpu() if body.work.row is None else None
 
+    @property
+    def current(self) -> Metered | None:
+        """The attempt whose turn it is."""
+        return self._turn
+
     def look(self) -> None:
         """An attempt goes on for long enough to be measured. From another thread."""
         if self._cpu_at is None and self._turn is not None:

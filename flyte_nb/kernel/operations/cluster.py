@@ -33,14 +33,18 @@ NEARLY_FULL = 0.8
     "which cluster, how busy and full its workers are, what runs there; restart replaces it",
     when=SLOW,
 )
-def cluster(session: Session, *words: str) -> str:
-    """Describe the cluster, or replace it by a fresh one of the same kind."""
+def cluster(session: Session, *words: str) -> str | None:
+    """Describe the cluster, live where a browser can show it; or replace it by a fresh one of the same kind."""
     if words and words != ("restart",):
         return f"%flyte cluster {' '.join(words)}: the only word here is restart. %flyte cluster restart replaces the cluster."
     if words:
         session = replace(**session.options)
         session.wait_ready(60)
-    return cluster_text(session)
+    text, notebook = cluster_text(session), session.notebook
+    if words or notebook is None or not notebook.output.in_kernel or not notebook.is_attended():
+        return text
+    session.gateway.ask(session.shown.show_cluster, session.cells.current, lambda: workers_now(session), text)
+    return None
 
 
 def cluster_text(session: Session) -> str:
@@ -171,14 +175,17 @@ def running_on(session: Session, load: WorkerLoad) -> list[tuple[str, str, str]]
 @button("cluster")
 def cluster_button(session: Session, _run: str, _args: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
     """What the strip of a view shows, which asks once a second while somebody looks."""
+    return workers_now(session)
 
-    async def answer() -> dict[str, Any]:
-        network = session.engine.network
-        if not network.ready.done():
-            return {"workers": [], "said": network.starting_text}
-        return {"workers": [_worker(session, load) for load in await session.engine.machine.look()], "said": ""}
 
-    return answer()
+async def workers_now(session: Session) -> dict[str, Any]:
+    """All workers as a view shows them, or why there are none."""
+    network = session.engine.network
+    if not network.ready.done():
+        return {"workers": [], "said": network.starting_text}
+    if network.is_lost:
+        return {"workers": [], "said": network.lost_text()}
+    return {"workers": [_worker(session, load) for load in await session.engine.machine.look()], "said": ""}
 
 
 def _worker(session: Session, load: WorkerLoad) -> dict[str, Any]:
