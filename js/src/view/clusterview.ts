@@ -23,7 +23,8 @@ export function clusterView(model: Model, el: HTMLElement): () => void {
   };
   model.on("msg:custom", onMessage as never);
   model.on("comm:close", lost as never);
-  el.append(h("div", { class: "fnb", "data-lm-suppress-shortcuts": "true" }, strip.el));
+  const props = { class: "fnb", "data-lm-suppress-shortcuts": "true", "data-testid": "fnb-cluster-view" };
+  el.append(h("div", props, strip.el));
   strip.start();
   return () => {
     model.off("msg:custom", onMessage as never);

@@ -1,0 +1,164 @@
+"""What attempts use, what queued actions wait for, and what the machine does: on a cluster of two processes of 600 MB."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import flyte_nb as flyte
+from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.parts import parts_of
+from flyte_nb.kernel.operations.cluster import cluster_text
+from flyte_nb.kernel.operations.why import reason
+from flyte_nb.kernel.session import Session
+from tests.contract.journal import until_sync
+from tests.engine.session import started
+
+pytestmark = pytest.mark.cluster
+
+env = flyte.TaskEnvironment("usage")
+LIMIT = 600_000_000
+
+
+def compute(seconds: float) -> None:
+    """Compute for so much time of this thread's."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+@env.task
+def computes(seconds: float) -> bytes:
+    compute(seconds)
+    return b"x" * 5_000
+
+
+@env.task
+def sleeps(seconds: float, ballast: bytes = b"") -> int:
+    time.sleep(seconds)
+    return len(ballast)
+
+
+@env.task
+async def steps(seconds: float) -> None:
+    for _ in range(10):
+        compute(seconds / 10)
+        await asyncio.sleep(0.02)
+
+
+@env.task
+def one_long(x: int) -> int:
+    if x == 100:
+        compute(0.3)
+    return x
+
+
+@env.task
+async def all_kinds() -> None:
+    await asyncio.gather(computes.aio(0.3), sleeps.aio(0.3, b"y" * 20_000), steps(0.2))
+    assert 300 == len([x async for x in flyte.map.aio(one_long, range(300))])
+
+
+@env.task
+def fills(share: float) -> int:
+    """Make this process so large, for a moment."""
+    ballast = b"z" * max(0, int(share * LIMIT) - psutil.Process().memory_info().rss)
+    time.sleep(0.3)
+    return len(ballast)
+
+
+@env.task
+def waits_for(mark: str, number: int) -> int:
+    while not Path(mark).exists():
+        time.sleep(0.02)
+    return number
+
+
+@env.task
+async def many(mark: str) -> list[int]:
+    return list(await asyncio.gather(*(waits_for.aio(mark, n) for n in range(6))))
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with started(n_workers=2, memory_limit=LIMIT) as session:
+        yield session
+
+
+def actions(session: Session, run: Any, task: str) -> list[Action]:
+    record = session.store.runs[run.name]
+    return session.gateway.ask(lambda: [a for a in record.actions.values() if a.task.endswith(task)])
+
+
+def test_an_attempt_tells_what_it_used(session: Session) -> None:
+    """CPU of what computes and not of what sleeps; memory; bytes; of a map what went on for long; where it ran."""
+    run = flyte.run(all_kinds)
+    rows = {name: run.to_rows(task=name) for name in ("computes", "sleeps", "steps", "one_long")}
+    busy, idle, stepping = (rows[name][0] for name in ("computes", "sleeps", "steps"))
+    assert 0.29 < busy["cpu"] < 0.45
+    assert (idle["cpu"] or 0.0) < 0.15
+    assert 0.19 < stepping["cpu"] < 0.35
+    assert all(30_000_000 < row["memory"] < LIMIT for row in (busy, idle, stepping))
+    assert 5_000 < busy["bytes_out"] < 5_200
+    assert 20_000 < idle["bytes_in"] < 20_300
+    measured = {row["x"]: row["cpu"] for row in rows["one_long"] if row["cpu"]}
+    assert 100 in measured
+    assert 0.25 < measured[100] < 0.45
+    assert 250 < sum(row["cpu"] is None for row in rows["one_long"])
+    assert {row["bytes_in"] for row in rows["one_long"]} < set(range(1, 200))
+    assert {row["worker"] for each in rows.values() for row in each} <= {"w0", "w1"}
+
+
+def test_parts_of_a_real_action_are_its_time(session: Session) -> None:
+    """What was slept is not running; what was awaited is its children's."""
+    run = flyte.run(all_kinds)
+    run.wait()
+    record = session.store.runs[run.name]
+    for action in (*actions(session, run, "all_kinds"), *actions(session, run, "steps")):
+        found = session.gateway.ask(parts_of, record, action, 0.0)
+        assert (action.ended_at or 0.0) - action.queued_at == pytest.approx(sum(found.values()))
+        assert found["running"] < 0.8
+        assert found["idle" if action.task.endswith("steps") else "children"] > 0.15
+
+
+def test_a_queued_action_says_what_it_waits_for(session: Session, tmp_path: Path) -> None:
+    """Slots, how many are before it, a limit of its run; and nothing once it runs."""
+    mark = tmp_path / "mark"
+    run = flyte.run(many, str(mark))
+
+    def why(number: int) -> str:
+        found = [a for a in actions(session, run, "waits_for") if a.label.endswith(f", {number})")]
+        return str(session.engine.call(reason, session, found[0])) if found else ""
+
+    until_sync(lambda: "2 of 2 slots busy, 3 before it" in why(5))
+    assert "2 of 2 slots busy" in why(2)
+    until_sync(lambda: why(0) == "")
+    text = cluster_text(session)
+    assert "w0   " in text
+    assert "1 of 1 slot busy: " + run.name in text
+    assert "of 600 MB (" in text
+    mark.touch()
+    run.wait()
+    mark.unlink()
+    limited = flyte.with_runcontext(max_action_concurrency=1).run(many, str(mark))
+    run = limited
+    until_sync(lambda: why(4) == "the limit max_action_concurrency=1, 3 before it")
+    mark.touch()
+    limited.wait()
+    assert why(4) == ""
+
+
+def test_what_grows_says_so_before_its_process_is_ended(session: Session) -> None:
+    """At 80 % of the worker's memory, in the log of the action under which it grew."""
+    run = flyte.run(fills, 0.86)
+    run.wait()
+    record = session.store.runs[run.name]
+    lines = [line.text for line in record.logs.of("a0")]
+    assert any("more than when this action began; its process is ended at 95%" in line for line in lines)
+    assert lines[0].startswith(("w0 uses", "w1 uses"))
