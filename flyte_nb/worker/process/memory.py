@@ -21,6 +21,8 @@ from flyte_nb.engine.links.wire import Key
 
 #: Share of its limit from which on it is said that a process is large; it is said again once it has been below the second.
 WARN_AT, CALM_AT = 0.8, 0.7
+#: Seconds after which a row is worth telling of by itself, with what it used.
+ROW_AFTER_S = 0.1
 #: Share of its limit at which its nanny ends a worker, where Dask's configuration says nothing.
 ENDED_AT = 0.95
 
@@ -78,10 +80,11 @@ class MemoryWatch:
         if not bodies:
             self._first.clear()
             return
-        size = process_size()
+        size, since = process_size(), time.time() - ROW_AFTER_S
         self._first = {body.work.key: self._first.get(body.work.key, size) for body in bodies}
         for body in bodies:
-            body.memory = max(body.memory, size)
+            if body.work.row is None or body.started_at < since:
+                body.memory = max(body.memory, size)
         for lane in lanes:
             lane.meter.look()
         if self._limit and size > WARN_AT * self._limit and not self._warned:
