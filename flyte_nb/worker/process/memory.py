@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import dask
@@ -55,6 +55,8 @@ class _Lane(Protocol):
     def bodies(self) -> Mapping[Key, Any]: ...
     @property
     def meter(self) -> Meter: ...
+    @property
+    def holder(self) -> Any: ...
 
 
 class MemoryWatch:
@@ -70,18 +72,20 @@ class MemoryWatch:
         self._address = address
         self._limit = limit
         self._emit = emit
-        #: How large the process was when each attempt was first looked at.
+        #: How large the process was before each attempt, and when last looked at.
         self._first: dict[Key, int] = {}
+        self._last = process_size()
         self._warned = False
 
-    def look(self, lanes: Iterable[_Lane]) -> None:
+    def look(self, lanes: Collection[_Lane]) -> None:
         """Note how large the process is at the attempts under way."""
         bodies = [body for lane in lanes for body in list(lane.bodies.values()) if body.started_at]
         if not bodies:
             self._first.clear()
             return
         size, since = process_size(), time.time() - ROW_AFTER_S
-        self._first = {body.work.key: self._first.get(body.work.key, size) for body in bodies}
+        before, self._last = min(self._last, size), size
+        self._first = {body.work.key: self._first.get(body.work.key, before) for body in bodies}
         for body in bodies:
             if body.work.row is None or body.started_at < since:
                 body.memory = max(body.memory, size)
@@ -89,13 +93,14 @@ class MemoryWatch:
             lane.meter.look()
         if self._limit and size > WARN_AT * self._limit and not self._warned:
             self._warned = True
-            self._warn(size)
+            self._warn(size, [lane.meter.current for lane in lanes if lane.holder.held] or bodies)
         elif size < CALM_AT * self._limit:
             self._warned = False
 
-    def _warn(self, size: int) -> None:
-        """Say it in the log of the action under which the process has grown most."""
-        key = max(self._first, key=lambda key: size - self._first[key])
+    def _warn(self, size: int, bodies: Iterable[Any]) -> None:
+        """Say it in the log of the action under which the process has grown most: of those that compute."""
+        keys = [body.work.key for body in bodies if body is not None and body.work.key in self._first]
+        key: Key = max(keys or self._first, key=lambda key: size - self._first[key])
         ends: Any = dask.config.get("distributed.worker.memory.terminate", ENDED_AT)
         end = f"; its process is ended at {ends:.0%}" if ends else ""
         text = (

@@ -58,8 +58,8 @@ export class TimesSection {
     };
     draw();
     if (detail.grows) this.clock = draw;
-    const row = this.model.rows.get(detail.name);
-    const queued = !isTerminal(row ? this.model.phaseOf(row) : P.SUCCEEDED) && detail.started === null;
+    const row = this.model.rows.get(detail.name) ?? detail.row;
+    const queued = detail.started === null && !isTerminal(this.model.phaseOf(row));
     if (queued && detail.why !== undefined && !this.model.lost) this.waits = detail.name;
     this.say(queued ? (detail.why ?? "") : "");
     return section("Time", this.why, box);
