@@ -143,9 +143,13 @@ describe("where the time of a run went", () => {
     await settled();
     expect(fetch).toHaveBeenCalledTimes(1);
     expect(line.el.hidden).toBe(false);
-    expect(line.el.querySelector("summary")?.textContent).toBe("3 of 81 actions made 74 % of the time");
+    const [toggle, link] = [...line.el.querySelectorAll<HTMLElement>("button")];
+    expect(link?.textContent).toBe("3 of 81 actions made 74 % of the time");
     expect(line.el.querySelector(".fnb-times")?.getAttribute("aria-label")).toContain("running 3.00 s");
-    line.el.querySelector<HTMLElement>("summary button")?.click();
+    expect(toggle?.getAttribute("aria-expanded")).toBe("false");
+    toggle?.click();
+    expect(toggle?.getAttribute("aria-expanded")).toBe("true");
+    link?.click();
     expect(list).toHaveBeenCalledWith([7, 9, 1]);
     model.header.ended = 6;
     line.draw(model);

@@ -74,19 +74,20 @@ def test_what_waits_where_it_runs_and_what_took_the_time(
 
     mark.touch()
     notebook.run(3).wait_idle(3)
+    own.scroll_into_view_if_needed()
     expect(own).to_contain_text("0 of 2 slots busy")
     timing = view.get_by_test_id("fnb-timing")
     expect(timing).to_contain_text(re.compile(r"\d of 7 actions made \d+ % of the time"))
     expect(detail.locator(".fnb-times")).to_have_attribute("aria-label", re.compile("running"))
     expect(detail.locator(".fnb-attempt")).to_contain_text(re.compile("w[01].*process up to"))
-    timing.locator("summary").click(position={"x": 3, "y": 8})
+    timing.get_by_role("button", name="Where the time went").click()
     expect(timing).to_contain_text("waited for a slot")
     assert [] == page.evaluate(AXE_RULES)
-    for width in (360, 1200):
-        page.set_viewport_size({"width": width + 100, "height": 900})
+    for width in (740, 1300):  # about 300 pixels for the view, and 860
+        page.set_viewport_size({"width": width, "height": 900})
         assert [] == view.evaluate(OVERFLOW)
         assert [] == own.evaluate(OVERFLOW)
-    timing.get_by_role("button").click()
+    timing.get_by_role("button", name="actions made").click()
     expect(view.get_by_text(re.compile(r"^\d found$"))).to_be_visible()
     assert [] == [error for error in notebook.page_errors if "fnb" in error or "flyte" in error]
     notebook.close()

@@ -52,7 +52,7 @@ class Timing(NamedTuple):
     seconds: float
     #: Actions of the run.
     actions: int
-    #: Actions by their seconds on the path, longest first.
+    #: Actions by their seconds on the path, longest first. Who waited for a slot waited for those that held it.
     longest: list[tuple[Action, float]]
 
     def spent(self, what: str) -> float:
@@ -91,11 +91,51 @@ def timing_of(record: RunRecord, now: float) -> Timing | None:
     _walk(record, None, children, state.started_at, end, path, 0)
     path.reverse()
     spent: dict[str, float] = {}
+    slots = _Slots(record, end) if any(stretch.what == SLOT for stretch in path) else None
     for stretch in path:
-        if stretch.action is not None:
-            spent[stretch.action.name] = spent.get(stretch.action.name, 0.0) + stretch.seconds
+        for action, seconds in slots.holders(stretch) if slots is not None else [(stretch.action, stretch.seconds)]:
+            if action is not None:
+                spent[action.name] = spent.get(action.name, 0.0) + seconds
     longest = sorted(((record.actions[name], seconds) for name, seconds in spent.items()), key=lambda pair: -pair[1])
     return Timing(path, end - state.started_at, len(record.numbered) - len(implied), longest)
+
+
+class _Slots:
+    """Which attempts held the slots of each worker: those of actions that called no others."""
+
+    def __init__(self, record: RunRecord, now: float) -> None:
+        self._held: dict[str, list[tuple[float, float, int, Action]]] = {}
+        for name in record.numbered:
+            action = record.actions[name]
+            if name not in record.children:
+                for attempt in (*action.earlier, *((action.attempt,) if action.attempt is not None else ())):
+                    if attempt.started_at is not None:
+                        held = (attempt.ended_at or now, attempt.started_at, action.number, action)
+                        self._held.setdefault(attempt.worker, []).append(held)
+        for each in self._held.values():
+            each.sort(key=lambda one: one[:3])
+
+    def holders(self, stretch: Stretch) -> list[tuple[Action | None, float]]:
+        """Whose time a stretch was: of one that waited for a slot, of those that ran before it where it ran then."""
+        action = stretch.action
+        if stretch.what != SLOT or action is None or action.attempt is None:
+            return [(action, stretch.seconds)]
+        first = action.earlier[0] if action.earlier else action.attempt
+        held = self._held.get(first.worker, [])
+        found: list[tuple[Action | None, float]] = []
+        at, index = stretch.end, bisect_right(held, stretch.end + NOTHING, key=lambda one: one[0])
+        while at > stretch.begin + NOTHING and index > 0:
+            index -= 1
+            ended, started, _, holder = held[index]
+            if ended <= stretch.begin:
+                break
+            begin, last = max(started, stretch.begin), min(ended, at)
+            if holder is not action and last > begin:
+                found.append((action, at - last))  # nobody held it
+                found.append((holder, last - begin))
+                at = begin
+        found.append((action, max(at - stretch.begin, 0.0)))
+        return found
 
 
 def _walk(

@@ -146,6 +146,6 @@ function gauge(text: string, share: number, look: string, title: string, full = 
     "div",
     { class: "fnb-gauge", title },
     h("span", { class: full ? "fnb-full" : null }, text),
-    share ? h("div", { class: "fnb-bar" }, h("span", { class: look, style: { flexBasis: width } })) : null,
+    h("div", { class: "fnb-bar" }, h("span", { class: look, style: { flexBasis: width } })),
   );
 }

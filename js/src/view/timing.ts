@@ -4,7 +4,8 @@ import { number, percent } from "../format.ts";
 import type { RunModel } from "../model.ts";
 import type { Timing } from "../protocol.ts";
 import { partsBar } from "./detail/times.ts";
-import { h, setText, show } from "./dom.ts";
+import { h, setAttr, setText, show } from "./dom.ts";
+import { icon } from "./icons.ts";
 
 /** Seconds from which on a run's time is worth a line. */
 const WORTH_S = 0.5;
@@ -16,33 +17,44 @@ export interface TimingHost {
 }
 
 export class TimingLine {
-  readonly el: HTMLDetailsElement;
-  private readonly said = h("span", {});
-  private readonly body = h("div", {});
+  readonly el: HTMLElement;
+  private readonly toggle: HTMLButtonElement;
+  private readonly link: HTMLButtonElement;
+  private readonly body = h("div", { hidden: true });
   private timing: Timing | null = null;
   /** The end of the run for which it was fetched. */
   private fetched = -1;
 
   constructor(private readonly host: TimingHost) {
-    const link = h(
+    this.toggle = h(
       "button",
       {
-        class: "fnb-link",
+        class: "fnb-btn fnb-toggle",
         type: "button",
-        onclick: (event: Event) => {
-          event.preventDefault();
-          const { timing } = this;
-          if (timing) host.list(timing.path.slice(0, timing.count).map(([id]) => id));
-        },
+        "aria-expanded": "false",
+        "aria-label": "Where the time went",
+        onclick: () => this.unfold(this.body.hidden),
       },
-      this.said,
+      icon("closed"),
     );
+    this.link = h("button", { class: "fnb-link", type: "button", title: "List them", onclick: () => this.list() });
     this.el = h(
-      "details",
+      "div",
       { class: "fnb-timing", hidden: true, "data-testid": "fnb-timing" },
-      h("summary", {}, link),
+      h("div", { class: "fnb-timingline" }, this.toggle, this.link),
       this.body,
     );
+  }
+
+  private unfold(open: boolean): void {
+    show(this.body, open);
+    setAttr(this.toggle, "aria-expanded", String(open));
+  }
+
+  private list(): void {
+    const { timing } = this;
+    if (timing?.count) this.host.list(timing.path.slice(0, timing.count).map(([id]) => id));
+    else this.unfold(true);
   }
 
   /** Fetch it once the run has ended. */
@@ -66,7 +78,7 @@ export class TimingLine {
     this.timing = timing;
     show(this.el, parts.length > 0);
     const actionsSaid = `${number(count)} of ${number(actions)} actions made ${percent(share)} of the time`;
-    setText(this.said, count ? actionsSaid : "no action made it last");
+    setText(this.link, count ? actionsSaid : "no action made it last");
     this.body.replaceChildren(...partsBar(parts), ...(more ? [h("div", {}, more)] : []));
   }
 }

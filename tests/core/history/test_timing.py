@@ -43,6 +43,16 @@ def test_of_a_gather_the_last_to_end_is_the_path() -> None:
     ] == parts(record)
 
 
+def test_who_waited_for_a_slot_waited_for_those_that_held_it() -> None:
+    """The last of three on one slot was called with the others: each has its share, and most of it has the longest."""
+    record = record_of([("x", "a0", 0.0, 0.0, 7.0), ("y", "a0", 0.0, 7.0, 8.0), ("z", "a0", 0.0, 8.5, 10.0)], 10.0)
+    timing = timing_of(record, 0.0)
+    assert timing is not None
+    assert {"slot": 8.5, "running": 1.5} == timing.parts
+    assert [("x", 7.0), ("z", 2.0), ("y", 1.0)] == [(action.name, seconds) for action, seconds in timing.longest]
+    assert (2, 0.9) == timing.most()
+
+
 def test_one_after_another_both_are_on_it() -> None:
     """A loop of awaits."""
     record = record_of([("x", "a0", 0.0, 0.0, 2.0), ("y", "a0", 2.0, 2.0, 5.0)], 5.0)
