@@ -178,7 +178,7 @@ class RowReports:
         """A row has ended; False if its outcome is to be reported as that of any other attempt."""
         if printed:
             self._printed.append(work.key)
-        value, quick = outcome.value, outcome.used == NOTHING_USED  # else it was measured, which is told
+        value, quick = outcome.value, outcome.used is NOTHING_USED  # else it was measured, which is told
         if outcome.kind == "ok" and quick and type(value) is bytes and len(value) <= SMALL_BYTES:
             self._ends.append((*row, outcome.started_at, outcome.ended_at, outcome.busy, value, outcome.preview))
             return True

@@ -372,16 +372,15 @@ class Body:
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
         busy = self.meter.end(self)
+        # A row that was too quick to be looked at has not been measured.
+        used = NOTHING_USED if not self.memory and self.work.row is not None else self._used(value)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy,
-            self._used(value),
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used
         )  # fmt: skip
         return self.outcome
 
     def _used(self, value: Payload | None) -> Used:
-        """What it has used; nothing, for a row that was too quick to be looked at."""
-        if self.work.row is not None and not self.memory:
-            return NOTHING_USED
+        """What it has used."""
         memory = max(self.memory, self.meter.memory()) if self.memory else 0
         given = nbytes(value) if value is not None else 0
         return self.cpu, memory, nbytes(self.work.payload), given, self.loading, self.unpacking

@@ -34,13 +34,16 @@ class Meter:
 
     def turn(self, body: Metered) -> None:
         """An attempt begins a step."""
-        now = self._held()
-        before, self._turn = self._turn, body
+        before = self._turn
+        if before is body:
+            return
+        now, measured = self._held(), body.work.row is None
+        cpu = self._cpu() if measured or self._cpu_at is not None else 0.0
         if before is not None:
             before.busy += now - self._at
-            self._measure(before)
-        self._at = now
-        self._cpu_at = self._cpu() if body.work.row is None else None
+            if self._cpu_at is not None:
+                before.cpu += cpu - self._cpu_at
+        self._turn, self._at, self._cpu_at = body, now, cpu if measured else None
 
     @property
     def current(self) -> Metered | None:
@@ -56,14 +59,10 @@ class Meter:
         """An attempt has ended; returns its slot time in seconds."""
         if self._turn is body:
             body.busy += self._held() - self._at
-            self._measure(body)
-            self._turn = None
+            if self._cpu_at is not None:
+                body.cpu += self._cpu() - self._cpu_at
+            self._turn = self._cpu_at = None
         return body.busy
-
-    def _measure(self, body: Metered) -> None:
-        if self._cpu_at is not None:
-            body.cpu += self._cpu() - self._cpu_at
-            self._cpu_at = None
 
     def memory(self) -> int:
         """Bytes of this process, where somebody looks at them; else 0."""
