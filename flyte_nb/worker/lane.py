@@ -20,7 +20,6 @@ from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
-from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.process.code import CodeNotLoadedError
@@ -270,9 +269,7 @@ class LaneThread:
             body = self.host.body(self, work)
         except CodeNotLoadedError as exc:
             why = type(exc.__cause__ or exc).__name__
-            note = ErrorNote(
-                "system", why, f"{work.label}: {exc} (worker {name_of(self.host.address)})", recoverable=False
-            )
+            note = ErrorNote("system", why, f"{work.label}: {exc} (worker {self.host.address})", recoverable=False)
             self.ended(Outcome(*work[:3], "error", error=note), work)
             return None
         except Exception as exc:
