@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,14 @@ def waits_for(mark: str, number: int) -> int:
 @env.task
 async def many(mark: str) -> list[int]:
     return list(await asyncio.gather(*(waits_for.aio(mark, n) for n in range(6))))
+
+
+@env.task
+def imports(folder: str, end: str) -> None:
+    sys.path.insert(0, folder)
+    importlib.import_module("slow_package")
+    while not Path(end).exists():
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +176,24 @@ def test_a_queued_action_says_what_it_waits_for(session: Session, tmp_path: Path
     mark.touch()
     limited.wait()
     assert why(4) == ""
+
+
+def test_what_is_imported_for_long_is_said_meanwhile(session: Session, tmp_path: Path) -> None:
+    """By the name of the outermost package; and not any more once it is there."""
+    mark = tmp_path / "mark"
+    inner = f"import time, pathlib\nwhile not pathlib.Path({str(mark)!r}).exists():\n    time.sleep(0.01)\n"
+    (tmp_path / "slow_inside.py").write_text(inner)
+    (tmp_path / "slow_package.py").write_text("import slow_inside\n")
+    run = flyte.run(imports, str(tmp_path), str(tmp_path / "end"))
+
+    def notes() -> list[str]:
+        return [action.note for action in actions(session, run, "imports")]
+
+    until_sync(lambda: notes() in (["importing slow_package on w0"], ["importing slow_package on w1"]))
+    mark.touch()
+    until_sync(lambda: notes() == [""])
+    (tmp_path / "end").touch()
+    run.wait()
 
 
 def test_what_grows_says_so_before_its_process_is_ended(session: Session) -> None:
