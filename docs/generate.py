@@ -32,6 +32,7 @@ MODULES = {
     "flyte_nb.syncify": "Functions in two forms",
     "flyte_nb.types": "Types of values",
     "flyte_nb.testing": "Helpers for tests",
+    "flyte_nb.pytest_plugin": "A cluster for tests",
     "flyte_nb.config": "Flyte's configuration files",
     "flyte_nb.notify": "Notifications, accepted",
     "flyte_nb.artifacts": "Artifacts, accepted",

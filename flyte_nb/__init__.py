@@ -300,5 +300,15 @@ __all__ = [
 ]  # fmt: skip
 
 
+#: Names of Flyte's that programs import and that do nothing here: Tab does not offer them.
+_SILENT = frozenset(
+    {
+        "ConditionWebhook", "Cron", "FixedRate", "ImageBuild", "OnArtifact", "PodTemplate", "Trigger", "TriggerTime",
+        "TriggeredArtifact", "build", "build_images", "deploy", "init_from_api_key", "init_in_cluster", "init_passthrough",
+        "is_control_plane_available", "load_interactive_ctx", "prefetch", "run_python_script", "serve", "with_servecontext",
+    }
+)  # fmt: skip
+
+
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted(set(__all__) - _SILENT)

@@ -50,6 +50,7 @@ def test_there_is_one_version_and_one_list_of_dependencies(root: Path, wheel: Pa
 
     assert wheel.name.startswith(f"flyte_nb-{flyte_nb.__version__}-")
     assert f'version: "{flyte_nb.__version__}"' in recipe
+    assert f'"version": "{flyte_nb.__version__}"' in (root / "js" / "lab" / "package.json").read_text(encoding="utf-8")
     assert f"version: {flyte_nb.__version__}" in citation
     assert [d for d in project["dependencies"] if f"    - {d.replace('>=', ' >=')}\n" not in recipe] == []
     assert {"pandas", "lab", "docs", "test", "dev"} == set(project["optional-dependencies"])
@@ -58,7 +59,8 @@ def test_there_is_one_version_and_one_list_of_dependencies(root: Path, wheel: Pa
 def test_wheel_holds_the_package_the_widget_the_types_and_the_kernel(wheel: Path) -> None:
     """Each file that is looked up at run time is there."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    kernel = "flyte_nb-0.1.0.data/data/share/jupyter/kernels/flyte_nb"
+    jupyter = "flyte_nb-0.1.0.data/data/share/jupyter"
+    kernel, extension = f"{jupyter}/kernels/flyte_nb", f"{jupyter}/labextensions/flyte-nb"
 
     assert {
         "flyte_nb/__init__.py",
@@ -71,6 +73,8 @@ def test_wheel_holds_the_package_the_widget_the_types_and_the_kernel(wheel: Path
         f"{kernel}/logo-32x32.png",
         f"{kernel}/logo-64x64.png",
         f"{kernel}/logo-svg.svg",
+        f"{extension}/package.json",
+        f"{extension}/static/remoteEntry.js",
     } <= names
 
 

@@ -39,7 +39,7 @@ MIXED = [
     ),
     ("flyte.run(square, 4).outputs()[0]", "16"),
 ]
-KILL = "[p.kill() for p in psutil.Process().children() if 'spawn_main' in ' '.join(p.cmdline())][:1]"
+KILL = "[p.kill() for p in psutil.Process().children(recursive=True) if 'spawn_main' in ' '.join(p.cmdline())][:1]"
 STOPPED = (
     "print('begun'); await asyncio.gather(*(asyncio.sleep(60) for _ in range(9)), *(square(i) for i in range(2_000)))"
 )

@@ -25,6 +25,7 @@ from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.streams.inlet import arrived
+from flyte_nb.core.tasks.registry import version_of
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
@@ -96,7 +97,7 @@ class KernelEngine:
             self.executor, self.emit, LoopClock(loop), home=self.answers, retained=self.retained,
             cache=CacheClient(self.answers, network.me),
         )  # fmt: skip
-        self.executor.rows.batches, self.controller.batches.executor = self.controller.batches, self.executor.rows
+        self.executor.rows.drives(self.controller.batches)
         self.executor.on_began = self.controller.started
         self.executor.on_noted = self.controller.note
         self.executor.on_items = functools.partial(arrived, self.controller)
@@ -116,7 +117,12 @@ class KernelEngine:
 
     def emit(self, event: ev.Event) -> None:
         """Fold an event."""
-        self.store.append(self.before(event))
+        event = self.before(event)
+        if type(event) is ev.ActionQueued or type(event) is ev.CallsQueued:
+            record = self.store.runs.get(event.run)
+            if record is not None and event.task not in record.versions:
+                record.versions[event.task] = version_of(event.task)
+        self.store.append(event)
 
     def _say_why_it_waits(self, run: str, then: Callable[[Any], None], owner: str, why: str) -> None:
         """Note at a run what keeps actions of an owner from starting; "" for nothing any more."""
@@ -133,7 +139,7 @@ class KernelEngine:
     def _on_events(self, peer: str, events: list[ev.Event]) -> None:
         for event in events:
             self.emit(event)
-            if type(event) is ev.ActionQueued:
+            if type(event) is ev.ActionQueued or type(event) is ev.CallsQueued:
                 orphans.own(self.store, event, peer)
 
     def _settle_exit(self, lost: WorkerExit) -> WorkerExit:

@@ -8,6 +8,7 @@ import functools
 import itertools
 import threading
 import time
+from typing import Protocol
 
 from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.attempts.body import GRACE
@@ -65,6 +66,11 @@ class CellExecution:
         return self.info.name
 
 
+class _Session(Engine, Protocol):
+    def give_back(self, name: str) -> None:
+        """Nothing came of a run."""
+
+
 class CellRuns:
     """The runs of cells that execute, or whose actions have not all ended.
 
@@ -73,7 +79,7 @@ class CellRuns:
         engine: Controller and store.
     """
 
-    def __init__(self, session: Engine, engine: KernelEngine) -> None:
+    def __init__(self, session: _Session, engine: KernelEngine) -> None:
         #: None outside a notebook: there are no cells.
         self.notebook: Notebook | None = None
         self._session = session
@@ -203,6 +209,10 @@ class CellRuns:
         if found is not None:
             found.context.scope.stopped = functools.partial(refuses, cell.serial)
 
+    def was_stopped(self, cell: Cell | None) -> bool:
+        """Whether a cell was stopped."""
+        return cell is not None and cell.serial == self._stopped
+
     def interrupt(self, cell: Cell) -> None:
         """Cancel everything of a cell that was stopped, whatever asyncio would leave running."""
         found = self._by_cell.get(id(cell))
@@ -254,6 +264,8 @@ class CellRuns:
                 self._close(execution)
             elif record is not None and record.state.ended_at is None:
                 retry.close_cell(self._session, record)
+        else:
+            self._session.give_back(name)
         execution.closed.set()
         self._by_name.pop(name, None)
 

@@ -25,6 +25,10 @@ _HANDLED = (
 )  # fmt: skip
 
 
+#: What the error of a cell that was stopped says.
+STOPPED = "the cell was stopped, and with it what it had under way"
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """An exception, and those behind it."""
     seen: set[int] = set()
@@ -54,6 +58,7 @@ class ErrorDisplay:
         shell: IPython's shell.
         name_of: Gives the short name ("a17") of an action's full name; "" if it has none.
         standing: Gives the status of the run of an action, by its full name.
+        stopped: Whether the cell that executes was stopped.
     """
 
     def __init__(
@@ -61,10 +66,12 @@ class ErrorDisplay:
         shell: Any,
         name_of: Callable[[str], str],
         standing: Callable[[str], Standing] = lambda _action: Standing(),
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._shell = shell
         self._name_of = name_of
         self._standing = standing
+        self._stopped = stopped
         self._before: wording.Presentation | None = None
         self._handles = False
 
@@ -100,6 +107,8 @@ class ErrorDisplay:
         if isinstance(value, TimeoutError) and not any(_is_ours(each.__traceback__) for each in _chain(value)):
             shell.showtraceback((etype, value, tb), tb_offset=tb_offset)  # not of a task
             return None
+        if isinstance(value, asyncio.CancelledError) and not value.args and self._stopped():
+            value.args = (STOPPED,)
         for each in _chain(value):
             each.__traceback__ = rebuild.without_machinery(each.__traceback__)
         shell.showtraceback((etype, value, rebuild.without_machinery(tb) or tb), tb_offset=0)

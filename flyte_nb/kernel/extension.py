@@ -23,7 +23,7 @@ from flyte_nb.kernel.magics import FlyteMagics, install_completion
 from flyte_nb.kernel.operations.nest import NestAdvisor
 from flyte_nb.kernel.operations.reports.results import display_run
 from flyte_nb.kernel.past import say_cut_off
-from flyte_nb.kernel.run_status_lines import run_status, short_name
+from flyte_nb.kernel.run_status_lines import run_status, short_name, was_stopped
 from flyte_nb.kernel.session import Session, ensure
 from flyte_nb.kernel.shutdown import Shutdown
 
@@ -38,7 +38,7 @@ def load(ip: Any) -> None:
     notebook = Notebook(ip, router.on_widget_message, KernelDetails, operations.buttons)
     cells = notebook.cells
     interrupts = Interrupts(cells, notebook.waits.stopped_again)
-    error_display = ErrorDisplay(ip, short_name, run_status)
+    error_display = ErrorDisplay(ip, short_name, run_status, was_stopped)
     advisor = NestAdvisor(cells)
     magics = AwaitInMagics(cells)
     shutdown = Shutdown(cells, lambda: Session.current.engine.begin_close() if Session.current is not None else None)

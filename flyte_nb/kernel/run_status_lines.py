@@ -28,6 +28,12 @@ def short_name(action: str) -> str:
     return next((found.id for record in records if (found := record.actions.get(action)) is not None), "")
 
 
+def was_stopped() -> bool:
+    """Whether the cell that executes was stopped."""
+    session = Session.current
+    return session is not None and session.notebook is not None and session.cell_runs.was_stopped(session.cells.current)
+
+
 def run_status(action: str) -> Standing:
     """Where an action's run and siblings stand; empty if the action is unknown, or the engine is busy."""
     session = Session.current

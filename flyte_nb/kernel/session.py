@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -76,7 +75,9 @@ class Session:
         self.home: str = self.engine.network.me
         #: Runs of earlier kernels, and the recording of this one's; None where that is off.
         self.past = past_of(self)
-        self._names = itertools.count(1)
+        self._numbering = threading.Lock()
+        #: Number of the latest run.
+        self._latest = 0
         defaults = {"n_workers": None, "threads_per_worker": 1, "dashboard": False}
         surroundings.begin(here=options.get("target") is None)
         #: For users of Dask itself.
@@ -131,7 +132,15 @@ class Session:
 
     def new_run_name(self) -> str:
         """The next of r1, r2, and so on."""
-        return f"r{next(self._names)}"
+        with self._numbering:
+            self._latest += 1
+            return f"r{self._latest}"
+
+    def give_back(self, name: str) -> None:
+        """Nothing came of a run, as of calls that a cell made and never awaited: the next one has its name."""
+        with self._numbering:
+            if name == f"r{self._latest}":
+                self._latest -= 1
 
     def info_of(self, run: str) -> RunInfo | None:
         """What a run's actions know of it; None if it is forgotten."""

@@ -64,6 +64,7 @@ class ShownViews:
             control=lambda op, args, _nonce: self._command(run, op, args), details=self._details(record),
             stream=sys.stderr,
         )  # fmt: skip
+        view.model.before = self._before(record)
         view.start()
         if record.state.ended_at is not None:
             view.finish()
@@ -77,6 +78,14 @@ class ShownViews:
         self._clusters.append(shown)
         while len(self._clusters) > MAX_CLUSTER_VIEWS:
             self._clusters.pop(0).close()
+
+    def _before(self, record: RunRecord) -> str:
+        """The latest run of the same cell before a run; "" for none."""
+        cell, names = record.state.cell, list(self._store.runs)
+        if not cell:
+            return ""
+        earlier = names[: names.index(record.state.run)]
+        return next((name for name in reversed(earlier) if self._store.runs[name].state.cell == cell), "")
 
     def reopen(self, run: str) -> None:
         """A run goes on that had ended: show it where it was, or under the cell that executes now."""

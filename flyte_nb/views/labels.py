@@ -162,13 +162,11 @@ class Labels:
         if shared is None:
             while len(self._shared) >= MAX_GROUPS:
                 del self._shared[next(iter(self._shared))]
-            shared = self._shared[group.key] = Shared(_parameters(group.task))
+            task = REGISTRY.latest(group.task)
+            shared = self._shared[group.key] = Shared(task.input_names if task is not None else ())
+            if task is not None and task.config.label:
+                shared.seen = -1  # its author has said what differs
         if 0 <= shared.seen < SAMPLE and shared.seen < len(group.members):
             actions = self._record.actions
             shared.look(actions[member].label for member in group.members[shared.seen : SAMPLE])
         return shared
-
-
-def _parameters(task: str) -> Sequence[str]:
-    found = REGISTRY.latest(task)
-    return found.input_names if found is not None else ()

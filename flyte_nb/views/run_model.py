@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import repeat
 from typing import NamedTuple
 
@@ -76,7 +76,7 @@ class RunUpdate(NamedTuple):
 
     #: Names of actions that are no rows; rows.
     actions: set[str]
-    rows: dict[Columns, set[int]]
+    rows: dict[Columns, list[Collection[int]]]
     #: Keys of groups.
     groups: set[str]
     #: The latest new log lines, and how many others there are.
@@ -95,6 +95,8 @@ class RunModel:
     def __init__(self, record: RunRecord, clock: Callable[[], float] = time.time) -> None:
         self.record = record
         self.clock = clock
+        #: The run of the same cell before this one; "" for none.
+        self.before: str = ""
         #: What its actions are called.
         self.labels: Labels = Labels(record)
         self.errors: ErrorFolds = ErrorFolds()

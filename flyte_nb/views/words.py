@@ -76,7 +76,7 @@ _SEGMENT_CODES = tuple((segment, tuple(phase.code for phase in segment.phases)) 
 SIBLINGS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
     ("succeeded", (Phase.SUCCEEDED, Phase.RECOVERED)),
     ("still running", (Phase.RUNNING, Phase.INITIALIZING)),
-    ("parked", (Phase.PAUSED,)),
+    ("paused", (Phase.PAUSED,)),
     ("waiting", (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES)),
     ("being cancelled", (Phase.CANCELLING,)),
     ("cancelled", (Phase.ABORTED, Phase.ABANDONED)),
@@ -97,6 +97,9 @@ FIRST_LINE_CHARS = 4_000
 #: Characters beyond a limit in which the end of a secret is looked for before the text is cut.
 MORE_CHARS = 2_000
 
+_AT_BREAKPOINT = "breakpoint at "
+#: Phases that the mark alone tells: the commonest.
+_UNSAID = (Phase.QUEUED, Phase.RUNNING, Phase.SUCCEEDED)
 _CELL_FILE = re.compile(r"(\d+\.py)(?=:)")
 
 
@@ -153,9 +156,11 @@ def first_line(text: str, limit: int = 200) -> str:
 
 
 def note_of(action: Action) -> str:
-    """A word on its phase: what its controller notes, else how far it is while it runs."""
+    """A word on its phase: what its controller notes, else how far it is while it runs, or who gave its result."""
+    if action.note.startswith(_AT_BREAKPOINT):
+        return _AT_BREAKPOINT + location(action.note.removeprefix(_AT_BREAKPOINT))
     if action.note or action.progress is None or action.phase.is_terminal:
-        return action.note
+        return action.note or ("given by hand" if given_by_hand(action) else "")
     return progress_text(action.progress)
 
 
@@ -219,11 +224,13 @@ def group_name(group: Group) -> str:
 
 
 def result_line(action: Action, limit: int = 120) -> str:
-    """What a row says of how an action ended: its error, or its result; "" while it goes on."""
+    """What a row says beside its call: its error; else its result and a note; else what its mark alone does not tell."""
     error = error_line(action, limit)
-    if error or not action.phase.is_terminal:
+    if error:
         return error
-    return cut(first_line(action.preview, limit), limit)
+    result = cut(first_line(action.preview, limit), limit) if action.phase.is_terminal else ""
+    said = " · ".join(filter(None, (result, shown(note_of(action), limit))))
+    return said or ("" if action.phase in _UNSAID else LOOKS[action.phase].word)
 
 
 def worth_saying(found: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -269,6 +276,15 @@ def time_text(record: RunRecord, action: Action, now: float) -> str:
 def given_by_hand(action: Action) -> bool:
     """Whether a person has said what a failed action shall have returned."""
     return action.phase.is_success and action.attempt is not None and action.attempt.ok is False
+
+
+def attempt_text(action: Action) -> str:
+    """``"attempt 2 of 3"``; "" for the first. A retry by hand is not among those that the task allows."""
+    attempt = action.attempt
+    if attempt is None or not attempt.number:
+        return ""
+    number, most = attempt.number + 1, action.max_attempts
+    return f"attempt {number} of {most}" if number <= most else f"attempt {number}"
 
 
 def ran(action: Action, now: float) -> float | None:

@@ -14,7 +14,7 @@ from flyte_nb.core.transport.payload import Payload, loads_code
 from flyte_nb.engine.dispatch.reasons import why_queued
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.host import Host
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 
 #: Stacks that are taken in one worker: more than fit on a screen.
 MAX_STACKS = 200

@@ -27,7 +27,7 @@ from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.values import source_lines
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker import slots
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 
 logger: logging.Logger = logging.getLogger("flyte")
 
@@ -123,12 +123,13 @@ class PausedAttempt:
 
     # -- the kernel's side: the worker's loop ---------------------------------------------------------------------
 
-    def attach(self, then: Then, sources: dict[str, str]) -> None:
-        """Attach a debugger: `then` gets where the attempt is paused."""
+    def attach(self, then: Then, sources: dict[str, str], hold: bool) -> None:
+        """Attach a debugger: `then` gets where the attempt is paused. `hold`: it waits for its lines however long."""
         for filename, text in sources.items():
             source_lines.register_source(filename, text)
-        self.attached = True
-        self._note(Phase.PAUSED, f"breakpoint at {self.where}, attached")
+        if hold:
+            self.attached = True
+            self._note(Phase.PAUSED, f"breakpoint at {self.where}, attached")
         self._text, self._size = [], 0
         self.type(then, "here")
 
@@ -161,6 +162,7 @@ class RemotePdb(pdb.Pdb):
         self.use_rawinput = False
         self.prompt = ""
         self._paused = paused
+        self._stopped = False
 
     def trace_dispatch(self, frame: FrameType, event: str, arg: Any) -> Any:
         """As the base class, until the attempt has ended: its thread then executes others."""
@@ -183,14 +185,22 @@ class RemotePdb(pdb.Pdb):
         if frame is None or _is_machinery(frame):
             self.set_continue()
             return
-        code = frame.f_code
-        self._paused.where = f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}"
+        if self._stopped:  # else where ``breakpoint()`` stands, and not the line after it
+            self._paused.where = _place(frame)
+        self._stopped = True
         super().interaction(frame, traceback)
 
     def set_continue(self) -> None:
         """Go on."""
         super().set_continue()
         self._paused.left()
+
+    def print_stack_trace(self, *_count: Any) -> None:
+        """Print where it is paused, and what called that, of the user's."""
+        for frame, line in self.stack:
+            file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
+            if file != "<string>" and source_lines.kind_of(file, module) == source_lines.USER:
+                self.print_stack_entry((frame, line))
 
     def do_here(self, _arg: str) -> None:
         """Print where it is paused."""
@@ -210,6 +220,10 @@ class RemotePdb(pdb.Pdb):
     def do_interact(self, _arg: str) -> None:
         """Not at a distance."""
         self.message("interact is not available on a worker; type statements at this prompt, one line each")
+
+
+def _place(frame: FrameType) -> str:
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
 def _is_machinery(frame: FrameType) -> bool:
@@ -253,6 +267,7 @@ class Breakpoints:
         if paused is None:
             paused = self.paused[key] = PausedAttempt(lane, body, wait)
         if not paused.over:
+            paused.where = _place(frame)
             logger.warning("stopped at breakpoint, %s: `%%flyte attach` opens it, within %g s", where, wait)
             RemotePdb(paused).set_trace(frame)
 
@@ -261,12 +276,15 @@ class Breakpoints:
         found = (paused for key, paused in self.paused.items() if key[:2] == (run, action) and paused.waiting)
         return next(found, None)
 
-    def attach(self, then: Then, run: str, action: str, sources: dict[str, str]) -> None:
-        """Attach to an action: `then` gets what pdb shows, or None if it has gone on."""
+    def attach(self, then: Then, run: str, action: str, sources: dict[str, str], hold: bool = True) -> None:
+        """Attach to an action: `then` gets what pdb shows, or None if it has gone on.
+
+        Without `hold` it goes on by itself as if nobody had attached: a page may be closed at any time.
+        """
         if (paused := self.find(run, action)) is None:
             then(None)
         else:
-            paused.attach(then, sources)
+            paused.attach(then, sources, hold)
 
     def type_line(self, then: Then, run: str, action: str, line: str) -> None:
         """Type a line for pdb: `then` gets what it printed once it asks for the next, or has gone on."""

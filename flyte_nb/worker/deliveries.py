@@ -8,7 +8,7 @@ from flyte_nb.core.control.work import Work
 from flyte_nb.core.transport.payload import Packed, Payload
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.wire import Message, ReturnedRows, RowBundle
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 from flyte_nb.worker.process.code import CodeStore, when_here
 from flyte_nb.worker.rows import QueuedBundle
 from flyte_nb.worker.stopping import Stopping

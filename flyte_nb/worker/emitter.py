@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,13 +14,15 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.engine.links.wire import Message
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 from flyte_nb.worker.process.logfile import EARLY, LogFile, LogFiles
 
 #: Lines of one attempt that travel per second; what is printed faster is counted as hidden.
 LINES_PER_SECOND = 500
 #: Lines of a flooding attempt that travel with each flush: one screen.
 FLOOD_LINES = 50
+#: Seconds below which a row that goes on is not worth to be told of.
+QUICK_S = 0.01
 #: Longest line that travels, in characters.
 SENT_LINE_CHARS = 2_000
 
@@ -106,10 +109,10 @@ class Emitter:
 
     def announce(self, lane: LaneThread) -> None:
         """Send the start of attempts that have begun and go on."""
-        bodies = dict(lane.bodies)
+        bodies, now = dict(lane.bodies), time.time()
         lane.announced &= bodies.keys()
         for key, body in bodies.items():
-            if key not in lane.announced and body.started_at:
+            if key not in lane.announced and body.started_at and (now - body.started_at > QUICK_S or not body.work.row):
                 lane.announced.add(key)
                 self.emit(ev.AttemptStarted(*key, body.started_at, *lane.location))
 

@@ -14,7 +14,7 @@ import time
 from array import array
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import distributed
 
@@ -22,6 +22,8 @@ from flyte_nb import import_alias
 from flyte_nb.core.attempts import progress, seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
+from flyte_nb.core.attempts.row_body import RowBody
+from flyte_nb.core.attempts.surroundings import is_changeable
 from flyte_nb.core.attempts.threads import LoopClock
 from flyte_nb.core.cache.service import CacheClient
 from flyte_nb.core.control.controller import Controller
@@ -39,20 +41,32 @@ from flyte_nb.engine.clusters.devices import VISIBLE
 from flyte_nb.engine.dispatch.executor import DaskExecutor
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.peers import is_worker
-from flyte_nb.engine.links.wire import Delivery, Key, LaneSpec, ReturnedRows, ToHost, ToOwner, WorkerInfo, handlers_of
+from flyte_nb.engine.links.wire import (
+    AboutRows,
+    Delivery,
+    Key,
+    LaneSpec,
+    ReturnedRows,
+    ToHost,
+    ToOwner,
+    WorkerInfo,
+    handlers_of,
+)
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.deliveries import Deliveries
 from flyte_nb.worker.emitter import Emitter, LineBuffer
-from flyte_nb.worker.lane import HAND_BACK_AFTER_S, AsyncLane, LaneThread, Progress, SyncLane
+from flyte_nb.worker.lanes.async_lane import AsyncLane
+from flyte_nb.worker.lanes.imports import ImportNotes
+from flyte_nb.worker.lanes.lane import HAND_BACK_AFTER_S, LaneThread, Progress
+from flyte_nb.worker.lanes.sync_lane import SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
-from flyte_nb.worker.process.imports import ImportNotes
 from flyte_nb.worker.process.memory import MemoryWatch, limit_of
 from flyte_nb.worker.process.premises import Premises
-from flyte_nb.worker.rows import RowEnd, ends_of
+from flyte_nb.worker.rows import QueuedBundle, RowEnd, ends_of
 from flyte_nb.worker.stopping import Stopping
 
 #: Seconds that a kernel whose link was cut has to connect anew; then it is taken for ended, and its host closes.
@@ -61,6 +75,9 @@ KERNEL_RETURNS_S = 5.0
 REST_S = 1.0
 #: Seconds for which a host that closes waits for its lanes: what a cancelled body has, and a moment.
 LANES_END_S = GRACE + 1.0
+
+
+_Body = TypeVar("_Body", bound=Body)
 
 
 class Host:
@@ -125,13 +142,20 @@ class Host:
         self.stopping = Stopping(
             premises.words.replace_process, lambda: premises.others_compute(self.lanes), self.lanes, controller, loop
         )
+        self.executor.rows.drives(controller.batches)
         self.executor.on_began = controller.started
         self.executor.on_noted = controller.note
         self.executor.on_items = functools.partial(arrived, controller)
         self.gateway = Gateway(loop, controller, blobs, slots.suspended, versions)
         deliveries = Deliveries(self.code, fetcher, self.stopping, self.lanes, network.reply, self._busy.set)
         network.handlers.update(
-            handlers_of(self.executor, ToOwner) | handlers_of(self, ToHost) | handlers_of(deliveries, Delivery)
+            handlers_of(self.executor, ToOwner)
+            | handlers_of(self.executor.rows, AboutRows)
+            | handlers_of(self, ToHost)
+            | handlers_of(deliveries, Delivery)
+            | handlers_of(self.executor.rows, AboutRows)
+            | handlers_of(self, ToHost)
+            | handlers_of(deliveries, Delivery)
         )
         network.questions.answers.update(answers_of(self))
         network.on_lost = self._peer_lost
@@ -234,28 +258,52 @@ class Host:
         for number, found in ends_of(ends, lane.location):
             self.send(lane.owner, ("rows_ended", lane.id, number, found))
 
+    @property
+    def early(self) -> dict[Key, str]:
+        """Attempts that were stopped before they began."""
+        return self.stopping.early
+
+    def row_body(self, lane: LaneThread, queued: QueuedBundle) -> RowBody | None:
+        """What stands for rows of a lane; None if each must be an attempt of its own. On the lane's thread."""
+        run = self.runs.get(queued.bundle.run)
+        if self.premises.isolation is None or run is None or lane.environment:
+            queued.is_alone = True
+            return None
+        try:
+            body = self._body(RowBody, lane, queued.work(queued.left[0]))
+        except Exception:  # as an attempt of its own it says so
+            queued.is_alone = True
+            return None
+        body.of = queued
+        config = body.task.config
+        memory = config.resources is not None and config.resources.memory_bytes
+        if memory or config.env_vars or run.env_vars or is_changeable(run.surroundings):
+            queued.is_alone = True
+            body.code.state.give_back(body.code, bool)
+            return None
+        return body
+
     def body(self, lane: LaneThread, work: Work) -> Body:
         """An attempt of a lane. On the lane's thread."""
+        return self._body(Body, lane, work)
+
+    def _body(self, kind: type[_Body], lane: LaneThread, work: Work) -> _Body:
         premises = self.premises
         if not premises.everywhere.idle.is_set():
             premises.everywhere.idle.wait()
-        run, sink = self.runs[work.run], functools.partial(LineBuffer, self.emitter, work)
-        loading = 0.0
-        if work.row is None:
-            before = time.perf_counter()
-            self.imports.loading[lane.thread_id] = work.key
-            try:
-                copy = self.code.copy(work.version)
-            finally:
-                del self.imports.loading[lane.thread_id]
-            loading = time.perf_counter() - before
-        else:
+        run, sink = self.runs[work.run], functools.partial(LineBuffer, self.emitter)
+        before = time.perf_counter()
+        self.imports.loading[lane.thread_id] = work.key
+        try:
             copy = self.code.copy(work.version)
-        body = Body(
+        finally:
+            del self.imports.loading[lane.thread_id]
+        body = kind(
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
             premises.isolation, lane,
         )  # fmt: skip
-        body.code, body.loading = copy, loading
+        body.code, body.patches = copy, copy.patches
+        body.loading = time.perf_counter() - before
         dask_inside.enter(body.variables, self.network.worker)
         if body.task.is_stream:
             body.outlet = self._outlet(lane, body)

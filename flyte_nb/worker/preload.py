@@ -11,7 +11,7 @@ import click
 from flyte_nb.engine.clusters.caretaker import lead_group
 from flyte_nb.engine.clusters.dask_logs import no_gc_diagnosis, quiet_loggers
 from flyte_nb.worker.entry import open_host  # what the first lane needs is loaded by then
-from flyte_nb.worker.lane import is_no_fork
+from flyte_nb.worker.lanes.lane import is_no_fork
 
 
 def ignore_interrupts() -> None:

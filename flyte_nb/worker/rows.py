@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import operator
+import threading
 from array import array
 from collections import deque
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from flyte_nb.core.control.rows import Ends
@@ -34,22 +36,20 @@ _new = tuple.__new__
 class QueuedBundle:
     """A bundle of rows, of which some have not begun."""
 
-    __slots__ = ("_facts", "bundle", "left")
+    __slots__ = ("_facts", "bundle", "is_alone", "left")
 
     def __init__(self, bundle: RowBundle) -> None:
         self.bundle = bundle
+        #: Whether each row must be an attempt of its own.
+        self.is_alone: bool = False
         #: Places of those that have not begun. The lane takes from it, and the host's loop.
         self.left = deque(range(len(bundle.payloads)))
         # The fields of `Work` behind the label.
         self._facts = (bundle.group, (), 0.0, (), bundle.parent, bundle.on_failure, bundle.version)
 
-    def next(self) -> RowWork:
-        """The next attempt.
-
-        Raises:
-            IndexError: There is none.
-        """
-        at, bundle = self.left.popleft(), self.bundle
+    def work(self, at: int) -> RowWork:
+        """The attempt at a place."""
+        bundle = self.bundle
         labels = bundle.labels
         if isinstance(labels, list):
             labels = [labels[at]]
@@ -64,6 +64,10 @@ class QueuedBundle:
         )
         return _new(RowWork, work)
 
+    def key(self, at: int) -> Key:
+        """Of the attempt at a place."""
+        return self.bundle.run, self._name(at), 0
+
     def _name(self, at: int) -> str:
         return self.bundle.names[DIGEST * at : DIGEST * (at + 1)].hex() + self.bundle.suffix
 
@@ -77,12 +81,12 @@ class QueuedBundle:
 
     def has(self, key: Key) -> bool:
         """Whether an attempt waits here."""
-        return any(key == (self.bundle.run, self._name(at), 0) for at in list(self.left))
+        return any(key == self.key(at) for at in list(self.left))
 
     def take_out(self, key: Key) -> bool:
         """Take one attempt off; False if it does not wait here."""
         for at in list(self.left):
-            if key == (self.bundle.run, self._name(at), 0):
+            if key == self.key(at):
                 with contextlib.suppress(ValueError):
                     self.left.remove(at)
                     return True
@@ -103,10 +107,23 @@ class LaneQueue(deque[Work | QueuedBundle]):
             if not isinstance(item, QueuedBundle):
                 return item
             with contextlib.suppress(IndexError):
-                work = item.next()
+                work = item.work(item.left.popleft())
                 if item.left:
                     self.appendleft(item)
                 return work
+
+    def first_rows(self) -> QueuedBundle | None:
+        """The bundle whose rows are next; None if an attempt is, or nothing. It stays here until all of it have begun."""
+        try:
+            first = self[0]
+        except IndexError:
+            return None
+        return first if isinstance(first, QueuedBundle) and first.left and not first.is_alone else None
+
+    def drop(self, bundle: QueuedBundle) -> None:
+        """All of a bundle have begun."""
+        with contextlib.suppress(ValueError):
+            self.remove(bundle)
 
     def take_back(self) -> tuple[list[Key], list[tuple[int, array[int]]]]:
         """Take all off: keys, and rows by their number."""
@@ -114,7 +131,8 @@ class LaneQueue(deque[Work | QueuedBundle]):
         rows: list[tuple[int, array[int]]] = []
         for item in taken(self):
             if isinstance(item, QueuedBundle):
-                rows.append((item.bundle.number, item.take_back()))
+                if found := item.take_back():
+                    rows.append((item.bundle.number, found))
             else:
                 keys.append(item.key)
         return keys, rows
@@ -160,44 +178,52 @@ def taken(items: deque[_Item]) -> list[_Item]:
 
 #: How a row ended: number of the rows, row, began, ended, slot time, result, text of it if it is not plain.
 RowEnd = tuple[int, int, float, float, float, bytes, str]
+_order = operator.itemgetter(0, 1)
 
 
 class RowReports:
     """What rows of a lane did since it reported. Its thread adds; it and the host's loop take."""
 
     def __init__(self) -> None:
-        self._ends: deque[RowEnd] = deque()
+        #: Appended to without a lock.
+        self.ends: list[RowEnd] = []
+        self._taking = threading.Lock()
         #: Those that ended otherwise than well, with a large result, or after long: their outcomes are reported.
         self._alone: deque[tuple[int, int]] = deque()
         self._printed: deque[Key] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._ends)
+        return bool(self.ends)
+
+    def printed(self, key: Key) -> None:
+        """A row that has ended has printed."""
+        self._printed.append(key)
 
     def note(self, row: tuple[int, int], work: Work, outcome: Outcome, printed: int) -> bool:
         """A row has ended; False if its outcome is to be reported as that of any other attempt."""
         if printed:
-            self._printed.append(work.key)
+            self.printed(work.key)
         value, quick = outcome.value, outcome.used is NOTHING_USED  # else it was measured, which is told
         if outcome.kind == "ok" and quick and type(value) is bytes and len(value) <= SMALL_BYTES:
-            self._ends.append((*row, outcome.started_at, outcome.ended_at, outcome.busy, value, outcome.preview))
+            self.ends.append((*row, outcome.started_at, outcome.ended_at, outcome.busy, value, outcome.preview))
             return True
         self._alone.append(row)
         return False
 
     def take(self) -> tuple[list[tuple[int, int]], list[RowEnd], list[Key]]:
         """Those that are attempts of their own from now on; how others ended; which have printed."""
-        return taken(self._alone), taken(self._ends), taken(self._printed)
+        alone, printed = taken(self._alone), taken(self._printed)
+        with self._taking:
+            ends = self.ends[:]
+            del self.ends[: len(ends)]
+        return alone, ends, printed
 
 
-def ends_of(found: Iterable[RowEnd], location: Location) -> list[tuple[int, Ends]]:
+def ends_of(found: list[RowEnd], location: Location) -> list[tuple[int, Ends]]:
     """As columns, by number of the rows, in order."""
-    by_number: dict[int, list[RowEnd]] = {}
-    for end in found:
-        by_number.setdefault(end[0], []).append(end)
+    found.sort(key=_order)
     made = []
-    for number, ends in by_number.items():
-        ends.sort(key=lambda end: end[1])
+    for number, ends in itertools.groupby(found, operator.itemgetter(0)):
         _, rows, started, ended, busy, outputs, texts = zip(*ends, strict=True)
         previews = {at: text for at, text in enumerate(texts) if text}
         columns = [array("d", started).tobytes(), array("d", ended).tobytes(), array("f", busy).tobytes()]

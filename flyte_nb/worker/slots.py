@@ -1,6 +1,6 @@
 """Compute slots: the right of a thread to compute in this process. Runs in: worker process.
 
-Theory of operation. A worker has as many slots as Dask gave it threads. Every lane (`flyte_nb.worker.lane`) owns one
+Theory of operation. A worker has as many slots as Dask gave it threads. Every lane (`flyte_nb.worker.lanes.lane`) owns one
 thread; it must hold a slot while it runs user code, and gives it back whenever it waits: a sync lane that blocks on a child
 action, an async lane whose loop has nothing to do. The latter is seen where every loop waits, in its selector: so one
 `select` call that would block releases the slot, and takes one again when it returns. No coroutine has to be wrapped, and
@@ -326,6 +326,10 @@ class SlotPolicy(asyncio.DefaultEventLoopPolicy):
         return new_loop() if aware else super().new_event_loop()
 
 
+def _ignore(_place: int) -> None:
+    pass
+
+
 class RecordingMeter(Meter):
     """A lane's meter, which notes the action whose turn it is in the black box."""
 
@@ -344,6 +348,12 @@ class RecordingMeter(Meter):
     def memory(self) -> int:
         """As of the base class."""
         return process_size()
+
+    def rows(self, run: str, names: bytes, suffix: str) -> Callable[[int], None]:
+        """What notes that one of some rows begins, by its place: `BlackBox.rows`."""
+        if self._entry is None or self._box is None:
+            return _ignore
+        return self._box.rows(self._entry, run, names, suffix)
 
     def paused(self) -> None:
         """The thread gives its slot back."""

@@ -18,7 +18,7 @@ from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.streams.outlet import LEAVE_S
 from flyte_nb.engine.links.wire import Key
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 from flyte_nb.worker.process.memory import process_size
 
 logger: logging.Logger = logging.getLogger("flyte")

@@ -18,6 +18,8 @@ export interface Header {
   /** The notebook's id of its cell. */
   cell?: string;
   recovers?: string;
+  /** The run of the same cell before this one. */
+  before?: string;
   error?: string;
   rate?: number;
   eta?: number;
@@ -210,6 +212,8 @@ export interface Detail {
   id: number;
   task: string;
   label: string;
+  /** The label by what differs in its group, with its task's name. */
+  short?: string;
   kind: string;
   note: string;
   queued: number;

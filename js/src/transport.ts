@@ -7,7 +7,7 @@ const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(1
 export const uuid = (): string => crypto.randomUUID?.() ?? hex(crypto.getRandomValues(new Uint8Array(16)));
 
 /** Seconds after which a request without an answer fails: a kernel that is gone never answers. */
-const ANSWER_WITHIN = 15;
+export const ANSWER_WITHIN = 15;
 
 interface Pending {
   resolve(value: { reply: Reply; buffers: DataView[] }): void;
@@ -51,13 +51,14 @@ export class Transport {
     op: string,
     args: Record<string, unknown> = {},
     onPart?: (reply: Reply, buffers: DataView[]) => void,
+    within = ANSWER_WITHIN,
   ): Promise<{ reply: Reply; buffers: DataView[] }> {
     return new Promise((resolve, reject) => {
       const nonce = this.send(op, args);
       const timer = setTimeout(() => {
         this.pending.delete(nonce);
         reject(new Error("The kernel did not answer. Is it still running?"));
-      }, ANSWER_WITHIN * 1000);
+      }, within * 1000);
       this.pending.set(nonce, { resolve, reject, onPart, timer });
     });
   }

@@ -57,6 +57,9 @@ const makeHost = () => ({
   signal: vi.fn(),
   why: vi.fn(() => Promise.resolve("1 before it")),
   copy: vi.fn(),
+  debug: vi.fn((_action: string, line?: string) =>
+    Promise.resolve({ text: line === undefined ? "-> y = 1" : "", state: line === "c" ? "left" : "prompt" }),
+  ),
 });
 
 beforeEach(() => {

@@ -151,7 +151,14 @@ describe("screen interest", () => {
 });
 
 describe("the panel's controller", () => {
-  const host = { command: vi.fn(), openLog: vi.fn(), signal: vi.fn(), unfold: vi.fn(), reveal: vi.fn() };
+  const host = {
+    command: vi.fn(),
+    openLog: vi.fn(),
+    signal: vi.fn(),
+    unfold: vi.fn(),
+    reveal: vi.fn(),
+    beside: vi.fn(),
+  };
   const detail = (one: Row) => ({
     ...{ name: one.name, id: one.id, task: "", label: one.label, kind: "task", note: "", queued: 0, started: null },
     ...{ ended: null, max_attempts: 1, cached: false, attempts: [], reports: [], path: [], row: one },

@@ -106,7 +106,15 @@ SUBMODULES = [
 def test_every_top_level_name_is_an_attribute(name):
     """Without a further import."""
     assert hasattr(flyte, name)
-    assert name in dir(flyte)
+    assert name in flyte.__all__
+
+
+def test_tab_offers_what_has_an_effect():
+    """What is there for Flyte's programs only can be imported, and is not in the way."""
+    offered = set(dir(flyte))
+    assert offered >= {"TaskEnvironment", "run", "map", "last_run", "Resources", "progress"}
+    assert offered.isdisjoint({"deploy", "serve", "Cron", "build", "init_in_cluster"})
+    assert offered < set(flyte.__all__)
 
 
 def test_lazy_names_are_those_that_type_checkers_see():

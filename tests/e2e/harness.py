@@ -74,6 +74,7 @@ class JupyterServer:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(settings), encoding="utf-8")
         shutil.copytree(ROOT / "kernel-ext" / "kernelspec", home / "data" / "kernels" / "flyte_nb", dirs_exist_ok=True)
+        shutil.copytree(ROOT / "js" / "lab", home / "data" / "labextensions" / "flyte-nb", dirs_exist_ok=True)
         environment = {
             **os.environ,
             **kernel_environment(home),

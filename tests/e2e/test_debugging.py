@@ -79,6 +79,9 @@ def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> Non
     assert "flyte_nb/core" not in shown
     notebook.screenshot(f"debugging-{front}", cell=2)
 
+    view(notebook, 2).locator(".fnb-place").first.click()
+    expect(notebook.page.locator(".cm-line.fnb-marked")).to_contain_text('raise ValueError(f"no {doubled}")')
+
     assert re.search(r"\n(6|10|14)\n", ask(notebook, 3, "%debug", "p doubled", "q"))  # whichever failed first
     replayed = ask(notebook, 4, "%flyte replay a4 --step", "n", "p doubled * 100", "q")
     assert "600" in replayed
@@ -104,15 +107,31 @@ def test_the_story(server: JupyterServer, browser: Browser, front: Front) -> Non
 
     notebook.set_source(9, HALTING + "run = flyte.run(halting, 5)").run(9).wait_idle(9)
     standing = view(notebook, 9)
-    expect(standing.get_by_test_id("fnb-tree")).to_contain_text("breakpoint at In [")
+    expect(standing.get_by_test_id("fnb-tree")).to_contain_text("breakpoint at Cell In[")
     standing.get_by_test_id("fnb-tree").get_by_text("halting(5)").first.click()
     standing.get_by_test_id("fnb-detail").get_by_role("button", name="Stack").click()
     expect(standing.get_by_test_id("fnb-detail")).to_contain_text("return y + 1")
     notebook.screenshot(f"breakpoint-{front}", cell=9)
+    standing.get_by_test_id("fnb-attach").click()
+    standing.get_by_test_id("fnb-debug-line").fill("p y * 7")
+    standing.get_by_test_id("fnb-debug-line").press("Enter")
+    expect(standing.get_by_test_id("fnb-debug")).to_contain_text("70")
     attached = ask(notebook, 10, "%flyte attach", "p y * 10", "c")
     assert "100" in attached
     assert "a0 goes on." in attached
     notebook.set_source(11, "await run").run(11).wait_idle(11)
     assert "11" == notebook.text(11)
+
+    for _ in range(2):
+        notebook.set_source(10, "await asyncio.gather(work(20), work(21))").run(10).wait_idle(10)
+    again = view(notebook, 10)
+    again.get_by_test_id("fnb-before").click()
+    expect(again.get_by_test_id("fnb-sheet")).to_contain_text("2 calls in both")
+
+    standing.get_by_test_id("fnb-menu").click()
+    standing.get_by_role("menuitem", name="Keep beside the notebook").click()
+    beside = notebook.page.get_by_test_id("fnb-panel").get_by_test_id("fnb")
+    expect(beside).to_contain_text("halting(5)")
+    notebook.screenshot(f"beside-{front}")
     assert [] == [error for error in notebook.page_errors if "fnb" in error or "flyte" in error]
     notebook.save().close()

@@ -138,7 +138,7 @@ def test_a_panel_shows_inputs_output_picture_and_the_frame_that_failed(notebook:
     frame = detail.locator("details.fnb-frame[open]")
     expect(frame.locator(".fnb-failing")).to_contain_text("total += weights[region]")
     expect(frame.locator(".fnb-locals")).to_contain_text("'amer'")
-    expect(frame.locator("summary")).to_contain_text("Cell In[1]:")
+    expect(detail.locator(".fnb-framebox > .fnb-place").last).to_have_text("Cell In[1]:28")
     (saved,) = [output["data"]["text/html"] for output in notebook.outputs(1) if "text/html" in output.get("data", {})]
     assert "Cell In[1], line 28, in fit\n    total += weights[region]\nKeyError: " in unescape("".join(saved))
     name = re.search(r"a\d+", detail.locator(".fnb-run").inner_text())
@@ -253,7 +253,7 @@ await ask()
 
 
 def test_a_parked_failure_is_resumed_or_retried(notebook: Notebook) -> None:
-    """Under on_failure="pause" the panel offers Retry, Resume with a value, and Raise; a bad literal is refused in words."""
+    """Under on_failure="pause" the panel offers Retry, Resume with a value, and Raise; what is no value is refused in words."""
     source = """
 broken = 1
 run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
@@ -265,12 +265,14 @@ run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
     expect(detail).to_contain_text("ValueError")
     detail.get_by_role("button", name="Resume with…").click()
     notebook.screenshot("real-paused", cell=12)
-    detail.get_by_test_id("fnb-resume").fill("no literal")
+    detail.get_by_test_id("fnb-resume").fill("no value")
     detail.get_by_test_id("fnb-resume").press("Enter")
-    expect(view.locator(".fnb-notice")).to_contain_text("is not a literal")
-    detail.get_by_test_id("fnb-resume").fill("42")
+    expect(view.locator(".fnb-notice")).to_contain_text("'no value' is no value: SyntaxError")
+    detail.get_by_test_id("fnb-resume").fill("42 * broken")
     detail.get_by_test_id("fnb-resume").press("Enter")
     expect(view.locator(".fnb-state").first).to_have_text("Succeeded")
+    expect(view.locator(".fnb-notice")).to_be_hidden()
+    expect(view.locator("[role=row]", has_text="flaky(1)")).to_contain_text("42 · given by hand")
     assert "42" in run(notebook, 10, "run.outputs()").page.evaluate("() => flyteTest.text(10)")
 
 

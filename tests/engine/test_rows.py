@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -35,13 +38,36 @@ async def double(x: int) -> int:
     return 2 * x
 
 
+#: What rows leave behind, each for itself.
+LEFT: list[int] = []
+SET = contextvars.ContextVar("rows", default=0)
+
+
+def leave(x: int, does: str) -> None:
+    """Change what belongs to the process, to the task or to the context; first find nothing of another row's."""
+    assert (LEFT, SET.get(), os.environ.get("ROW")) == ([], 0, None), (x, does)
+    assert not any(entry.startswith("row-") for entry in sys.path)
+    if does == "globals":
+        LEFT.append(x)
+    if does == "variable":
+        SET.set(x)
+    if does == "environ":
+        os.environ["ROW"] = str(x)
+    if does == "path":
+        sys.path.append(f"row-{x}")
+
+
 def behave(x: int, does: str, folder: str) -> None:
     """What a row does beside returning."""
-    first = flyte.ctx().attempt_number == 0
-    if does == "fail" or (does == "flaky" and first):
+    leave(x, does)
+    if does == "fail" or (does == "flaky" and flyte.ctx().attempt_number == 0):
         raise ValueError(f"row {x}")
     if does == "print":
         print("row", x)
+    if does == "fork" and (child := os.fork()):  # which goes on, and ends as it comes to our code
+        os.waitpid(child, 0)
+    if does == "echo":  # by way of a file descriptor
+        os.write(1, f"row {x}\n".encode())
     if does == "slow":
         time.sleep(0.06)
     if does == "kill" and not (flag := Path(folder, f"{x}")).exists():
@@ -63,6 +89,13 @@ async def another(x: int, does: str, folder: str) -> int:
     return await double(x) if does == "child" else x
 
 
+@env.task(retries=1)
+async def inside(kinds: list[str], folder: str, is_async: bool) -> list[Any]:
+    """A map whose owner is a worker."""
+    n = len(kinds)
+    return [v async for v in flyte.map.aio(another if is_async else one, range(n), kinds, [folder] * n)]
+
+
 @env.task
 def waits(x: int) -> int:
     """Those from 300 on never end by themselves."""
@@ -76,6 +109,9 @@ def cluster() -> Iterator[Session]:
     """Two workers with one slot."""
     with started(n_workers=2, threads_per_worker=1) as session:
         yield session
+        # Whatever became of them, their arguments are not kept, and the garbage collector is as it was.
+        until(lambda: repr(session.engine.executor.rows) == "<RowDispatch [0 on their way]>")
+        until(lambda: not gc.get_freeze_count())
 
 
 def looked_at(session: Session) -> tuple[RunRecord, list[Action]]:
@@ -102,7 +138,8 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-special = st.dictionaries(st.integers(0, 299), st.sampled_from(["fail", "flaky", "print", "slow", "child"]), max_size=8)
+KINDS = ["fail", "flaky", "print", "echo", "slow", "child", "fork", "globals", "variable", "environ", "path"]
+special = st.dictionaries(st.integers(0, 299), st.sampled_from(KINDS), max_size=10)
 
 
 def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None:
@@ -110,19 +147,23 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
     rounds = iter(range(1_000))
 
     @settings(
-        max_examples=10,
+        max_examples=14,
         deadline=None,
         phases=[Step.generate],
         suppress_health_check=list(HealthCheck),
         database=None,
         derandomize=True,
     )
-    @given(special, st.sampled_from([one, another]), st.integers(300, 700))
-    def check(does: dict[int, str], task: Any, n: int) -> None:
+    @given(special, st.sampled_from([one, another]), st.integers(300, 700), st.booleans())
+    def check(does: dict[int, str], task: Any, n: int, nested: bool) -> None:
         folder = tmp_path / str(next(rounds))
         kinds = [does.get(x, "ok") for x in range(n)]
+        if nested or "child" in kinds:  # what is written by way of a descriptor is then nobody's
+            kinds = ["ok" if kind == "echo" else kind for kind in kinds]
 
         async def cell() -> list[Any]:
+            if nested:
+                return await inside(kinds, str(folder), task is another)
             return [v async for v in flyte.map.aio(task, range(n), kinds, [str(folder)] * n)]
 
         found = run_cell(cell)
@@ -133,38 +174,44 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
             ("RetriesExhaustedError", f"row {x}") for x, kind in enumerate(kinds) if kind == "fail"
         ]
         record, actions = looked_at(cluster)
-        rows, others = actions[:n], actions[n:]
-        assert all(type(name) is RowName for name in record.numbered[1 : n + 1])
+        are_rows = [type(name) is RowName for name in record.numbered[1:]]
+        # What a row calls may be heard of before the last of its siblings.
+        rows = [action for action, is_row in zip(actions, are_rows, strict=True) if is_row]
+        others = [action for action, is_row in zip(actions, are_rows, strict=True) if not is_row][nested:]
+        assert len(rows) == n
         labels = [f"{task.short_name}({x}, {kind!r}, '/" for x, kind in enumerate(kinds)]
         assert labels == [action.label[: len(label)] for action, label in zip(rows, labels, strict=True)]
         for x, (action, kind) in enumerate(zip(rows, kinds, strict=True)):
             assert action.phase is (Phase.FAILED if kind == "fail" else Phase.SUCCEEDED)
             assert action.attempt is not None
             assert action.attempt.ok is (kind != "fail"), action
-            assert action.attempt.number == (kind in {"fail", "flaky"}), (action, action.earlier)
+            assert action.attempt.number == (kind in {"fail", "flaky"}) == len(action.earlier), (action, action.earlier)
+            assert all(action.queued_at <= (a.started_at or 0) <= (a.ended_at or 0) for a in action.earlier)
             assert (action.error.message if action.error else "") == (f"row {x}" if kind == "fail" else "")
             assert action.queued_at <= (action.started_at or 0) <= (action.ended_at or 0) + 0.01
             assert action.preview == ("" if kind == "fail" else str(2 * x if kind == "child" else x))
         assert len(others) == kinds.count("child")
-        printed = {rows[x].name: [f"row {x}"] for x in range(n) if kinds[x] == "print"}
+        printed = {rows[x].name: [f"row {x}"] for x in range(n) if kinds[x] in {"print", "echo"}}
         until(lambda: record.logs.total >= len(printed))
         assert {name: [line.text for line in record.logs.of(name)] for name in record.logs.actions()} == printed
 
     check()
 
 
-@pytest.mark.parametrize("task", [one, another], ids=lambda task: task.short_name)
+@pytest.mark.parametrize("task", [one, another, inside], ids=lambda task: task.short_name)
 def test_a_worker_killed_in_the_middle_costs_no_result(cluster: Session, tmp_path: Path, task: Any) -> None:
-    """What it had not begun runs elsewhere, once; what it had is tried again."""
+    """What it had not begun runs elsewhere, once; what it had is tried again. It may be the owner, too."""
 
     async def cell() -> list[Any]:
         kinds = ["kill" if x == 400 else "fail" if x == 7 else "ok" for x in range(600)]
+        if task is inside:
+            return await inside(kinds, str(tmp_path), False)
         return [v async for v in flyte.map.aio(task, range(600), kinds, [str(tmp_path)] * 600)]
 
     found = run_cell(cell)
     assert [v for v in found if isinstance(v, int)] == [x for x in range(600) if x != 7]
     _, actions = looked_at(cluster)
-    assert Counter(action.phase for action in actions) == {Phase.SUCCEEDED: 599, Phase.FAILED: 1}
+    assert Counter(action.phase for action in actions) == {Phase.SUCCEEDED: 599 + (task is inside), Phase.FAILED: 1}
 
 
 def test_what_a_map_leaves_is_cancelled_and_one_can_be_aborted(cluster: Session) -> None:
@@ -212,6 +259,28 @@ def test_what_a_map_leaves_is_cancelled_and_one_can_be_aborted(cluster: Session)
     assert 0 < len(ended) <= 300
 
 
+def test_rows_that_are_cancelled_before_any_was_sent_are_let_go(cluster: Session) -> None:
+    """Both slots are held by others all the time."""
+    rows = cluster.engine.executor.rows
+
+    async def cell() -> None:
+        holders = [asyncio.ensure_future(waits.aio(1_000 + i)) for i in range(2)]
+        running: list[Action] = []
+        while len(running) < 2:
+            await asyncio.sleep(0.02)
+            latest = list(cluster.store.runs.values())[-1:]
+            running = [a for record in latest for a in record.actions.unended() if a.phase is Phase.RUNNING]
+        waiting = [asyncio.ensure_future(one.aio(i, "slow", "")) for i in range(600)]
+        while repr(rows) == "<RowDispatch [0 on their way]>":  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        for each in (*waiting, *holders):
+            each.cancel()
+        await asyncio.gather(*waiting, *holders, return_exceptions=True)
+
+    run_cell(cell)
+    until(lambda: repr(rows) == "<RowDispatch [0 on their way]>")
+
+
 def test_forms_of_a_large_map(cluster: Session) -> None:
     """Equal calls, generators, a bound on concurrency, large and odd inputs among plain ones; names are those of single calls."""
 
@@ -233,6 +302,19 @@ def test_forms_of_a_large_map(cluster: Session) -> None:
     again = [action for action in actions if action.label == "double(3)"]
     assert len(again) == 603  # the equal ones, and one in each of three maps
     assert record.find("a600") == again[599]
+
+    async def together() -> list[int]:
+        return await asyncio.gather(*map(double, range(600)))
+
+    async def alone() -> list[int]:
+        return [await double(n) for n in (142, 143, 145)]  # with bytes that mean sets elsewhere in a pickle
+
+    names = []
+    for each in (together, alone):
+        run_cell(each)
+        names.append({action.label: action.name for action in looked_at(cluster)[1]})
+    assert len(names[1]) == 3
+    assert names[1].items() <= names[0].items()
 
 
 @env.task

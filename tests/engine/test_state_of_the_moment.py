@@ -166,6 +166,25 @@ KINDS: dict[str, dict[str, str]] = {
         "uses": "import {beside} as m\nfrom {beside} import get", "expression": "get()", "change": "m.V += 1",
     },
     "a module's class": {"uses": "import {beside} as m", "expression": "m.Settings.level", "change": "m.Settings.level += 1"},
+    "a queue": {"setup": "import queue\nv = queue.Queue()", "expression": "v.qsize()", "change": "v.put(e)"},
+    "an event": {"setup": "import threading\nv = threading.Event()", "expression": "v.is_set()", "change": "v.set()"},
+    "a list of a name of two underscores": {
+        "setup": "class C:\n    __known__ = []", "expression": "len(C.__known__)", "change": "C.__known__.append(e)",
+    },
+    "a registered class": {
+        "setup": "import abc\nclass A(abc.ABC): pass\nclass C: pass", "expression": "isinstance(C(), A)", "change": "A.register(C)",
+    },
+    "a weak dict": {
+        "setup": "import weakref\nclass C: pass\nc = C()\nv = weakref.WeakKeyDictionary()", "expression": "v.get(c)",
+        "change": "v[c] = e",
+    },
+    "a name in a query": {
+        "setup": "K = 0\nv = pd.DataFrame({'a': [0, 1, 2]})", "globals": "global K", "expression": "len(v.query('a > @K'))",
+        "change": "K += 1",
+    },
+    "a name in a text": {
+        "setup": "K = 0", "globals": "global K", "expression": "eval('K + 1') + globals()['K']", "change": "K += 1",
+    },
     "a module that is imported late": {
         "uses": "import {beside} as m", "reading": "import {beside}", "expression": "{beside}.V", "change": "m.V += 1",
     },

@@ -67,6 +67,20 @@ def test_awaiting_in_a_cell_runs_in_other_processes(nb):
     cell.wait_for(lambda: "succeeded" in cell.views)
 
 
+def test_calls_are_called_what_their_task_says(nb):
+    """`label=`: of one call, of many that travel as rows, and in what is said of an error."""
+    nb.run(
+        "@env.task(label='{config[depth]}/{fold}')\nasync def fit(config: dict, fold: int = 3) -> int:\n"
+        "    return config['depth'] // fold\n"
+        "run = flyte.run(fit, {'depth': 6})\n"
+        "found = await asyncio.gather(*(fit({'depth': 8}, fold) for fold in range(1, 301)))\n"
+        "labels = {action.label for action in flyte.last_run().actions}"
+    ).ok()
+    labels = nb.run("await run, len(labels & {f'8/{fold}' for fold in range(1, 301)}), [a.label for a in run.actions]")
+    assert "(2, 300, ['6/3'])" == labels.ok().result
+    assert "8/0 on" in nb.run("await fit({'depth': 8}, 0)").error.traceback
+
+
 def test_what_a_task_prints_shows_under_its_cell(nb):
     """print, logging and warnings are lines of the action."""
     nb.run(
@@ -217,7 +231,7 @@ def refuses(address: tuple[str, int], context: ssl.SSLContext) -> bool:
         ("cancel r1", "r1 has ended already: succeeded."),
         ("cancel r1/a1", "r1/a1 square(1) has ended already: succeeded."),
         ("debug r1/a1", "square(1) has no failure record: it is succeeded."),
-        ("resume r1/a1 3", "r1/a1 square(1) is succeeded, not parked"),
+        ("resume r1/a1 3", "r1/a1 square(1) is succeeded and waits for no decision"),
     ],
 )
 def test_a_magic_used_wrongly_says_what_is_wrong(nb, line, answer):

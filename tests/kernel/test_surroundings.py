@@ -43,6 +43,15 @@ CELLS = {
     "pd.set_option('display.max_rows', 7)": ("pd.get_option('display.max_rows')", "7"),
     "pd.reset_option('display.max_rows')": ("pd.get_option('display.max_rows')", "60"),
     "logging.getLogger('mine').setLevel(11)": ("log.level", "11"),
+    "sys.setrecursionlimit(4321)": ("sys.getrecursionlimit()", "4321"),
+    "import sklearn; sklearn.set_config(transform_output='pandas')": (
+        "__import__('sklearn').get_config()['transform_output']",
+        "'pandas'",
+    ),
+    "import matplotlib.pyplot as plt; plt.rcParams['lines.linewidth'] = 7": (
+        "__import__('matplotlib').rcParams['lines.linewidth']",
+        "7.0",
+    ),
     "logging.disable(5)": ("logging.root.manager.disable", "5"),
 }
 

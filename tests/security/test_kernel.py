@@ -34,7 +34,7 @@ assert await asyncio.gather(*(say(i) for i in range(5))) == [1, 2, 3, 4, 5]
 #: What the browser may ask for, and what it never does.
 OPS = (
     "ready", "snapshot", "visible_rows", "query", "detail", "logs", "timeline", "report", "download", "peek", "cancel_run",
-    "cancel_action", "retry_run", "retry_action", "resume", "raise", "signal", "stack", "attach", "eval", "__class__", "",
+    "cancel_action", "retry_run", "retry_action", "resume", "raise", "signal", "stack", "attach", "debug", "compare", "runs", "eval", "__class__", "",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_forged_messages_are_data(nb: Kernel, tmp_path: Path) -> None:
     uid = str(nb.run("view.uid").ok().result).strip("'")
     for number, (op, text) in enumerate(itertools.product(OPS, texts)):
         args = dict.fromkeys(
-            ("action", "value", "text", "answer", "run", "tab", "group", "name", "task", "error", "sort"), text
+            ("action", "value", "text", "answer", "run", "tab", "group", "name", "task", "error", "sort", "line"), text
         )
         content = {"op": op, "args": args, "nonce": f"n{number}", "comm_id": uid}
         nb.control("flyte_ui", content)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import flyte_nb as flyte
+from flyte_nb.core.values import pickler
 from flyte_nb.worker.process import task_state
 from flyte_nb.worker.process.task_state import Copy, TaskState, fingerprint
 
@@ -81,7 +82,8 @@ def module(source: str, **settings: Any) -> TaskState:
     """The state of the task ``f`` of a program, as a worker has it."""
     space: dict[str, Any] = {"__name__": "__main__", "flyte": flyte, "env": flyte.TaskEnvironment("state", **settings)}
     exec(source, space)
-    blob = cloudpickle.dumps(space["f"])
+    # (cloudpickle writes over classes in the process where they were made: as good as new ones.)
+    blob = cloudpickle.dumps(space["f"]) if "class C" in source else pickler.dumps(space["f"], fresh=True)
     return TaskState(lambda: Copy(cloudpickle.loads(blob)), len(blob))
 
 
@@ -119,6 +121,18 @@ COUNTERS = {
         "@env.task\ndef f() -> int:\n    m.seen.append(1)\n    return len(m.seen)"
     ),
     "array": "import numpy as np\na = np.zeros(3)\n@env.task\ndef f() -> int:\n    a[0] += 1\n    return int(a[0])",
+    "partial": "import functools\np = functools.partial(list.append, [])\n@env.task\ndef f() -> int:\n    p(1)\n    return len(p.args[0])",
+    "event": (
+        "import threading\ne = threading.Event()\n"
+        "@env.task\ndef f() -> int:\n    n = 2 if e.is_set() else 1\n    e.set()\n    return n"
+    ),
+    "queue": "import asyncio\nq = asyncio.Queue()\n@env.task\ndef f() -> int:\n    q.put_nowait(1)\n    return q.qsize()",
+    "queue of threads": "import queue\nq = queue.LifoQueue()\n@env.task\ndef f() -> int:\n    q.put(1)\n    return q.qsize()",
+    "simple queue": "import queue\nq = queue.SimpleQueue()\n@env.task\ndef f() -> int:\n    q.put(1)\n    return q.qsize()",
+    "a name of two underscores": (
+        "class C:\n    __known__ = []\n    def add(self):\n        self.__known__.append(1)\n        return len(self.__known__)\n"
+        "@env.task\ndef f() -> int:\n    return C().add()"
+    ),
     "in a tuple": "t = ([],)\n@env.task\ndef f() -> int:\n    t[0].append(1)\n    return len(t[0])",
 }
 

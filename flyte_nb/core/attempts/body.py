@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import pickle
 import threading
@@ -36,13 +37,15 @@ from flyte_nb.core.tasks import context as ctx
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.prepare import too_large
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.core.transport.patched import InPlace
 from flyte_nb.core.transport.payload import Payload, UnpicklableError, dumps, inline_bytes, nbytes, rebuilt, small
 from flyte_nb.core.values.by_value.classes import CLASSES
 from flyte_nb.core.values.describe import brief
 
-_NONE = pickle.dumps(None, 5)
+NONE = pickle.dumps(None, 5)
+#: In the pickle of a value that is more than built-in ones (``STACK_GLOBAL``).
+NAMES_CLASS = b"\x93"
 _NO_ITEMS = pickle.dumps([], 5)
-_ARGUMENTS = "{} was not started: its arguments"
 
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
@@ -65,7 +68,7 @@ class Steps(Coroutine[Any, Any, Any]):
     The thread's `Meter` is told of it, and the process is brought into the attempt's state.
     """
 
-    __slots__ = ("__name__", "__qualname__", "_activate", "_body", "_coroutine", "_isolation", "_turn")
+    __slots__ = ("__name__", "__qualname__", "_activate", "_body", "_coroutine", "_isolation", "_patches", "_turn")
 
     def __init__(self, body: Body, coroutine: Any = None) -> None:
         self._body = body
@@ -74,6 +77,7 @@ class Steps(Coroutine[Any, Any, Any]):
         self._turn = body.meter.turn
         self._activate = body.activate
         self._isolation = body.isolation
+        self._patches = body.patches
         if coroutine is not None:
             self.__name__, self.__qualname__ = made.__name__, made.__qualname__
 
@@ -84,7 +88,8 @@ class Steps(Coroutine[Any, Any, Any]):
             self._activate()
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
-        found = self._coroutine.send(value)
+        send = self._coroutine.send
+        found = send(value) if self._patches is None else self._patches.during(send, value)
         if seeds.SEEDED and self._isolation is not None:
             self._isolation.pause(self._body)
         return found
@@ -96,7 +101,8 @@ class Steps(Coroutine[Any, Any, Any]):
             self._activate()
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
-        return self._coroutine.throw(*error)
+        throw = self._coroutine.throw
+        return throw(*error) if self._patches is None else self._patches.during(throw, *error)
 
     def close(self) -> None:
         """As a coroutine's."""
@@ -129,14 +135,14 @@ class Body:
 
     __slots__ = (
         "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "cpu", "generators", "isolation", "lane",
-        "loading", "location", "memory", "meter", "outcome", "outlet", "output", "place", "previews", "progress", "run",
-        "started_at", "stop", "task", "unpacking", "variables", "work",
+        "loading", "location", "memory", "meter", "outcome", "outlet", "output", "patches", "place", "previews", "progress",
+        "run", "started_at", "stop", "task", "unpacking", "variables", "work",
     )  # fmt: skip
 
     def __init__(
-        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[], Sink], location: Location,
-        previews: PreviewStore | None = None, meter: Meter | None = None, activate: Callable[[], None] | None = None,
-        isolation: Isolation | None = None, lane: Lane | None = None,
+        self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[Work], Sink],
+        location: Location, previews: PreviewStore | None = None, meter: Meter | None = None,
+        activate: Callable[[], None] | None = None, isolation: Isolation | None = None, lane: Lane | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -160,7 +166,7 @@ class Body:
         self.memory: int = 0
         self.loading: float = 0.0
         self.unpacking: float = 0.0
-        self.output: Output = Output(sink)
+        self.output: Output = Output(self._sink(sink))
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
         self.isolation: Isolation | None = isolation
         self.place: Place | None = None
@@ -171,6 +177,8 @@ class Body:
         self._family: Family | None = None
         #: Where its task was taken from, a worker's matter (`flyte_nb.worker.process.task_state`).
         self.code: Any = None
+        #: Of libraries, while it is at its turn (`flyte_nb.core.transport.patched`).
+        self.patches: InPlace | None = None
         self.outcome: Outcome | None = None
         self._gateway = gateway
         self._context: Context | None = None
@@ -210,6 +218,9 @@ class Body:
             self._family = Family(keep=self.task.config.reusable is not None)
         return self._family
 
+    def _sink(self, make: Callable[[Work], Sink]) -> Callable[[], Sink]:
+        return functools.partial(make, self.work)
+
     def _enter(self) -> None:
         base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
@@ -220,7 +231,11 @@ class Body:
         if base is not None:
             self.place = Place(base, self.lane.computes_elsewhere) if self.lane is not None else Place(base)
         ctx.enter(self)
-        CLASSES.set(self.task.classes)
+        classes = self.task.classes
+        CLASSES.set(classes)
+        if classes is not None and classes.variables:
+            for variable, value in classes.variables.items():
+                variable.set(value)
         OUTPUT.set(self.output)
         OWNER.set(weakref.ref(self))
 
@@ -305,12 +320,9 @@ class Body:
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # In the body's context, by which its classes are found.
         payload = self.work.payload
-        if self.work.row is None:
-            before = time.perf_counter()
-            args, kwargs = rebuilt(payload, _ARGUMENTS, self.task.name)
-            self.unpacking = time.perf_counter() - before
-        else:
-            args, kwargs = rebuilt(payload, _ARGUMENTS, self.task.name)
+        before = time.perf_counter()
+        args, kwargs = rebuilt(payload, "{} was not started: its arguments", self.task.name)
+        self.unpacking = time.perf_counter() - before
         if nbytes(payload) > seeds.SMALLEST:
             self.generators = seeds.generators((*args, *kwargs.values()))
         if self.previews is not None and small(payload) is None:
@@ -322,20 +334,23 @@ class Body:
         if self.stop:
             return self._ended(self.stop)
         value = self.task.interface.check_outputs(value)
-        if value is None:
-            return self._ended("ok", _NONE)
+        return self._ended("ok", NONE) if value is None else self._sent(value, self._serialized(value))
+
+    def _serialized(self, value: Any) -> Payload:
         try:
-            payload = dumps(value, self._gateway.blobs.results)
+            return dumps(value, self._gateway.blobs.results)
         except UnpicklableError as exc:
             raise UnpicklableError(
                 f"the result of {self.task.name} cannot be sent back: {exc}. Return what it is made from instead."
             ) from exc.__cause__
+
+    def _sent(self, value: Any, payload: Payload) -> Outcome:
         limit = self.task.config.max_inline_io_bytes
         if limit != MAX_INLINE_IO_BYTES and inline_bytes(payload) > limit:
             raise too_large(self.task, f"the result of {self.task.name}", value, inline_bytes(payload))
         if self.previews is not None and small(payload) is None:
             self.previews.put((self.work.run, self.work.action), value, payload)
-        if self.work.row is not None and type(payload) is bytes and b"\x93" not in payload:
+        if self.work.row is not None and type(payload) is bytes and NAMES_CLASS not in payload:
             return self._ended("ok", payload)  # plain: who looks makes the text of it
         return self._ended("ok", payload, preview=brief(value, PREVIEW_CHARS))
 

@@ -105,7 +105,7 @@ class Family:
 
 
 class Lane(Protocol):
-    """The thread that executes attempts: a worker's (`flyte_nb.worker.lane`)."""
+    """The thread that executes attempts: a worker's (`flyte_nb.worker.lanes.lane`)."""
 
     #: Of its slot.
     holder: Any
@@ -114,6 +114,9 @@ class Lane(Protocol):
 
     def before_threads(self) -> None:
         """An attempt is about to start a thread, or to give one work."""
+
+    def see(self) -> None:
+        """The row that is under way, if one is, is an attempt like any other from now on."""
 
     def computes_elsewhere(self) -> bool:
         """Whether it has its slot, and is not the calling thread."""

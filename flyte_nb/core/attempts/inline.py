@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.threads import WAITS, drain, interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway
+from flyte_nb.core.control.rows import NAMED
 from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import LogLine
@@ -59,7 +61,7 @@ class InlineExecutor:
         family.install(processes=False)
         output.install(tee=True)  # test runners replace the streams for each test
         body = Body(
-            task, run, work, self.gateway, lambda: _EventSink(self.gateway, work), ("local", os.getpid(), ""),
+            task, run, work, self.gateway, functools.partial(_EventSink, self.gateway), ("local", os.getpid(), ""),
             # A loop's waits are not seen: of an async body the computing time is taken.
             meter=Meter(time.thread_time if task.is_async else WAITS.time_outside),
         )  # fmt: skip
@@ -169,10 +171,10 @@ class InlineExecutor:
 
 def warn_of_orphans(controller: Controller, emit: Callable[[ev.Event], None], work: Work) -> None:
     """Cancel the unfinished children of an attempt that has ended, and log a warning that names them."""
-    orphans = controller.close_parent(work.run, work.action, "its parent ended")
-    if orphans:
-        names = ", ".join(flight.call.label for flight in orphans[:5]) + (", ..." if len(orphans) > 5 else "")
-        text = f"{work.label} ended while {len(orphans)} of its actions were unfinished; they were cancelled: {names}"
+    count, labels = controller.close_parent(work.run, work.action, "its parent ended")
+    if count:
+        names = ", ".join(labels[:NAMED]) + (", ..." if count > NAMED else "")
+        text = f"{work.label} ended while {count} of its actions were unfinished; they were cancelled: {names}"
         emit(ev.Logged(*work[:3], (LogLine(time.time(), "warning", text),)))
 
 

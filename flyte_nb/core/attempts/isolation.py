@@ -50,6 +50,8 @@ class State(NamedTuple):
     logs: Logs
     path: list[str]
     filters: list[Any]
+    #: ``sys.stdout`` and ``sys.stderr``.
+    streams: tuple[Any, Any]
 
 
 class Place:
@@ -147,7 +149,7 @@ def read(last: State | None = None) -> State:
     """The state of this process now; `last` itself if it is the same."""
     if last is None:
         noted = {"process", "logging", "locale"}
-    elif not _noted and sys.path == last.path and warnings.filters == last.filters:
+    elif not _noted and sys.path == last.path and warnings.filters == last.filters and _are(last.streams):
         return last
     else:
         noted = set(_noted)
@@ -155,9 +157,13 @@ def read(last: State | None = None) -> State:
     cwd, environ, mask = _read_process() if last is None or "process" in noted else last[:3]
     names = locale.setlocale(locale.LC_ALL) if last is None or "locale" in noted else last.locale
     logs = _read_logs() if last is None or "logging" in noted else last.logs
-    now = State(cwd, environ, mask, names, logs, list(sys.path), list(warnings.filters))
+    now = State(cwd, environ, mask, names, logs, list(sys.path), list(warnings.filters), (sys.stdout, sys.stderr))
     _noted.discard("locale")
     return last if last is not None and now == last else now
+
+
+def _are(streams: tuple[Any, Any]) -> bool:
+    return sys.stdout is streams[0] and sys.stderr is streams[1]
 
 
 def current_folder() -> str:
@@ -192,6 +198,8 @@ def apply(now: State, then: State) -> None:
         set_filters(then.filters)
     if now.logs != then.logs:
         _apply_logs(now.logs, then.logs)
+    if now.streams != then.streams:
+        sys.stdout, sys.stderr = then.streams
     _noted.clear()
 
 
@@ -318,6 +326,20 @@ class Isolation:
             previous.place.state = self._applied = read(self._applied)
             return not body.place.is_plain or not previous.place.is_plain
 
+    def is_plain(self, body: Any) -> bool:
+        """Whether it is an attempt's turn which has changed nothing so far; whoever asks is the thread whose turn it is."""
+        base = body.place.base
+        return (
+            self.current is body
+            and self._applied is base
+            and not _noted
+            and not seeds.SEEDED
+            and not self._sharing
+            and sys.path == base.path
+            and warnings.filters == base.filters
+            and len(sys.modules) == self._modules
+        )
+
     def end(self, body: Any) -> None:
         """An attempt has ended: what it changed is undone."""
         with self._lock:
@@ -336,6 +358,7 @@ class Isolation:
                 and not seeds.SEEDED
                 and sys.path == now.path
                 and warnings.filters == now.filters
+                and _are(now.streams)
                 and len(sys.modules) == self._modules
             ):
                 return  # nothing was changed

@@ -12,14 +12,14 @@ class Metered(Protocol):
 
     busy: float
     cpu: float
-    work: Any
+
+    @property
+    def work(self) -> Any:
+        """What it executes."""
 
 
 class Meter:
-    """Slot time and CPU time of one thread, by attempt: of several on a loop, the one that began a step last is using it.
-
-    A row's CPU time is measured from when the row is first looked at: a clock costs a quick one too much.
-    """
+    """Slot time and CPU time of one thread: of several attempts on a loop, the one that began a step last is using it."""
 
     __slots__ = ("_at", "_cpu", "_cpu_at", "_held", "_turn")
 
@@ -27,42 +27,42 @@ class Meter:
         #: Seconds that the thread has held a slot so far, and CPU seconds meanwhile.
         self._held = held
         self._cpu = cpu
-        #: Whose turn it is, and what the two were when it began; None: its CPU time is not measured.
+        #: Whose turn it is, and what the two were when it began.
         self._turn: Metered | None = None
-        self._at = 0.0
-        self._cpu_at: float | None = None
+        self._at = self._cpu_at = 0.0
 
     def turn(self, body: Metered) -> None:
         """An attempt begins a step."""
         before = self._turn
         if before is body:
             return
-        now, measured = self._held(), body.work.row is None
-        cpu = self._cpu() if measured or self._cpu_at is not None else 0.0
+        now, cpu = self._held(), self._cpu()
         if before is not None:
             before.busy += now - self._at
-            if self._cpu_at is not None:
-                before.cpu += cpu - self._cpu_at
-        self._turn, self._at, self._cpu_at = body, now, cpu if measured else None
+            before.cpu += cpu - self._cpu_at
+        self._turn, self._at, self._cpu_at = body, now, cpu
+
+    def leave(self) -> None:
+        """What follows is no attempt's, until the next turn."""
+        before, self._turn = self._turn, None
+        if before is not None:
+            before.busy += self._held() - self._at
+            before.cpu += self._cpu() - self._cpu_at
+
+    def began(self, body: Metered, seconds: float) -> None:
+        """An attempt's turn began so many seconds ago; its CPU time is measured from now on. From any thread."""
+        self._turn, self._at, self._cpu_at = body, self._held() - seconds, self._cpu()
+
+    def end(self, body: Metered) -> float:
+        """An attempt has ended; returns its slot time in seconds."""
+        if self._turn is body:
+            self.leave()
+        return body.busy
 
     @property
     def current(self) -> Metered | None:
         """The attempt whose turn it is."""
         return self._turn
-
-    def look(self) -> None:
-        """An attempt goes on for long enough to be measured. From another thread."""
-        if self._cpu_at is None and self._turn is not None:
-            self._cpu_at = self._cpu()
-
-    def end(self, body: Metered) -> float:
-        """An attempt has ended; returns its slot time in seconds."""
-        if self._turn is body:
-            body.busy += self._held() - self._at
-            if self._cpu_at is not None:
-                body.cpu += self._cpu() - self._cpu_at
-            self._turn = self._cpu_at = None
-        return body.busy
 
     def memory(self) -> int:
         """Bytes of this process, where somebody looks at them; else 0."""

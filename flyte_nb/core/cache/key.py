@@ -14,12 +14,12 @@ from flyte_nb.core.settings.notices import notice_once
 from flyte_nb.core.values.value_hash import content_hash
 
 #: Names the layout of keys; a change makes all earlier entries unreachable, never wrong.
-KEY_FORMAT = "2"
+KEY_FORMAT = "3"
 #: Versions remembered, so that a map computes its task's once: the tasks of a run, and their overrides.
 MAX_PREFIXES = 256
 #: A result made by one Python may be pickled in a way that another cannot read.
 _PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-_Prefix = tuple[Any, tuple[str, Any], "hashlib.blake2b"]
+_Prefix = tuple[Any, tuple[str, Any, Any], "hashlib.blake2b"]
 _prefixes: OrderedDict[int, _Prefix] = OrderedDict()
 
 
@@ -29,6 +29,9 @@ class CachedTask(TaskSpec, Protocol):
     interface: Interface
     ignored_inputs: tuple[str, ...] | str
 
+    def read_state(self) -> bytes:
+        """A hash of what its code reads now, if that counts."""
+
     def held_state(self) -> bytes:
         """A hash of what its function holds, if that is a partial or an object."""
 
@@ -36,8 +39,14 @@ class CachedTask(TaskSpec, Protocol):
         """The version under which its results are kept, as of now."""
 
 
-def key_of(task: CachedTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
-    """What identifies a call for the cache: inputs, task, interface, version. Within a run, versions are computed once.
+def key_of(task: CachedTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]], code: object = None) -> bytes:
+    """What identifies a call for the cache: inputs, task, interface, version, and what its code reads.
+
+    Args:
+        task: The task.
+        run: The run of the call.
+        bound: The arguments.
+        code: The task's `CodeVersion`, for which the version is computed once within a run; None where code does not travel.
 
     Returns:
         20 bytes; none if an input cannot be hashed, and then the call takes no part in the cache.
@@ -45,7 +54,7 @@ def key_of(task: CachedTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[st
     Raises:
         Exception: What a cache policy or a hash function of the user's raises.
     """
-    found = _prefix(task, run).copy()
+    found = _prefix(task, run, code).copy()
     named = task.interface.named(*bound)
     for name in task.ignored_inputs:
         named.pop(name, None)
@@ -72,16 +81,18 @@ def _hash_method(hint: Any) -> Any:
     return None
 
 
-def _prefix(task: CachedTask, run: RunInfo) -> hashlib.blake2b:
+def _prefix(task: CachedTask, run: RunInfo, code: object) -> hashlib.blake2b:
     """Everything of a key but the inputs."""
     known = _prefixes.get(id(task))
-    now = (run.name, run.started_at)
-    if known is not None and known[0] is task and known[1] == now:
+    now = (run.name, run.started_at, code)
+    if code is not None and known is not None and known[0] is task and known[1] == now:
         return known[2]
     # Local mode is for unit tests, which mock parts of the program: their results are of no use elsewhere.
     place = "local" if run.mode == "local" else "cluster"
     parts = (KEY_FORMAT, _PYTHON, place, task.name, task.interface.signature_text(), task.cache_version())
     made = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=20)
+    if place != "local":  # there tasks themselves change what they read
+        made.update(task.read_state())
     _prefixes[id(task)] = (task, now, made)
     while len(_prefixes) > MAX_PREFIXES:
         _prefixes.popitem(last=False)

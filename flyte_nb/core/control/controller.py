@@ -12,6 +12,7 @@ and that comes only when nothing of the action executes any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from flyte_nb.core.control.admission import Admission
@@ -21,9 +22,10 @@ from flyte_nb.core.control.flight import ActionInFlight, Cache, Deliver, Ticket
 from flyte_nb.core.control.questions import Home
 from flyte_nb.core.control.reporter import Reporter
 from flyte_nb.core.control.retained import Retains
-from flyte_nb.core.control.rows import Batches, Rows
+from flyte_nb.core.control.rows import NAMED, Batches, Rows
 from flyte_nb.core.control.work import Clock, Executor, Outcome, Records, Work
 from flyte_nb.core.history import events as ev
+from flyte_nb.core.history.columns import preview_of
 from flyte_nb.core.history.facts import BY_HAND, ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
@@ -140,7 +142,7 @@ class Controller:
                 self._attempt_ended(flight, Outcome(call.run.name, call.name, flight.attempt - 1, kind, error=error))
                 return flight
         elif record is not None:
-            self._end(flight, Phase.RECOVERED, Settled("ok", call, record), output=record)
+            self._end(flight, Phase.RECOVERED, Settled("ok", call, record), output=record, preview=_said(record))
             return flight
         if self.retained is not None:
             self.retained.began(call)
@@ -202,7 +204,8 @@ class Controller:
             if hit is None:
                 flight.give_up_cache()
         elif hit is not None:
-            self._end(flight, Phase.SUCCEEDED, Settled("ok", flight.call, hit), cached=True, output=hit)
+            settled = Settled("ok", flight.call, hit)
+            self._end(flight, Phase.SUCCEEDED, settled, cached=True, output=hit, preview=_said(hit))
         elif flight.cancel_reason:
             self._cancelled(flight)
         else:
@@ -392,14 +395,15 @@ class Controller:
                 flight.give_up_cache()
                 call.replace_task(task)
                 flight.cache = self.cache if call.cache_key else None
-            call.run = renewed or call.run
+            # What its block (`on_failure`) says of failures holds for the retry, too.
+            call.run = replace(renewed, on_failure=call.run.on_failure) if renewed is not None else call.run
             self.reporter.noted(flight, Phase.QUEUED, BY_HAND)
             self.admission.admit(flight)
             return True
         flight.give_up_cache()
         if op == "resume":
             assert payload is not None
-            self._end(flight, Phase.SUCCEEDED, Settled("ok", call, payload), output=payload)
+            self._end(flight, Phase.SUCCEEDED, Settled("ok", call, payload), output=payload, preview=_said(payload))
         else:
             error = flight.attempted.error if flight.attempted else None
             self._end(flight, decision.phase, Settled("error", call, error=error, code=decision.code), error=error)
@@ -427,18 +431,23 @@ class Controller:
         self.cancel(flight, reason)
         return True
 
-    def close_parent(self, run: str, parent: str, reason: str) -> list[ActionInFlight]:
-        """Cancel the unfinished children of an action that has ended; returns those that were not being cancelled."""
+    def close_parent(self, run: str, parent: str, reason: str) -> tuple[int, list[str]]:
+        """Cancel the unfinished children of an action that has ended.
+
+        Returns:
+            How many were not being cancelled, and the labels of some.
+        """
         # (A stream that its consumer has left ends by itself.)
         orphans = [
             f
             for f in self.children.get((run, parent), {}).values()
             if not (f.cancel_reason or (f.call.stream is not None and f.call.stream.closed))
         ]
+        count, labels = self.batches.unfinished(run, parent)
         for flight in orphans:
             self.cancel(flight, reason)
         self.batches.cancel_run(run, reason, parent=parent)
-        return orphans
+        return count + len(orphans), [flight.call.label for flight in orphans[:NAMED]] + labels
 
     def cancel_run(self, run: str, reason: str) -> None:
         """Cancel every action of a run that is in flight here."""
@@ -453,3 +462,8 @@ class Controller:
     def unfinished(self, run: str) -> list[ActionInFlight]:
         """Actions of a run that are in flight here, rows aside."""
         return [f for (name, _), f in self.flights.items() if name == run]
+
+
+def _said(payload: Payload) -> str:
+    """A bounded text of a result that no attempt has described: of plain values."""
+    return preview_of(payload) if isinstance(payload, bytes) else ""

@@ -31,9 +31,13 @@ def computing(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
     ]
 
 
-def own(store: RunStore, event: ev.ActionQueued, worker: str) -> None:
-    """Note that a worker's controller drives an action: it has announced it."""
+def own(store: RunStore, event: ev.ActionQueued | ev.CallsQueued, worker: str) -> None:
+    """Note that a worker's controller drives an action, or some: it has announced them."""
     record = store.runs.get(event.run)
+    if isinstance(event, ev.CallsQueued):
+        if record is not None:
+            record.owned(event, worker)
+        return
     action = record.actions.get(event.action) if record is not None else None
     if action is not None and worker not in action.owners:
         action.owners = (*action.owners, worker)
@@ -77,6 +81,10 @@ def orphans(store: RunStore, worker: str) -> list[tuple[RunRecord, Action]]:
             action.owners = tuple(owner for owner in action.owners if owner != worker)
             if not (action.owners or action.phase.is_terminal or action.number < 0):
                 found.append((record, action))
+        for columns in record.columns.values():
+            if worker in columns.owners:
+                columns.owners.remove(worker)
+                found += [(record, action) for action in columns.unended() if not (columns.owners or action.owners)]
     return found
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from array import array
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -19,13 +20,14 @@ from flyte_nb.core.control.calls import Call, Settled, TaskSpec
 from flyte_nb.core.control.flight import ActionInFlight, Deliver
 from flyte_nb.core.control.work import NOWHERE, Location, Outcome, Work
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.columns import DIGEST, find_in, label_in
+from flyte_nb.core.history.columns import BATCH_BITS, DIGEST, find_in, label_in
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.history.run_info import RunInfo
 
+#: Actions that a sentence names.
+NAMED = 5
 #: States of a row.
 OPEN, ENDED, ALONE = 0, 1, 2
-_numbers = itertools.count(1)
 
 
 class Rows:
@@ -40,7 +42,8 @@ class Rows:
         self, task: TaskSpec, run: RunInfo, parent: str, group: str, code: Any, suffix: str,
         deliver: Callable[[Collection[int]], None], settle_one: Callable[[Rows, int, Settled], None],
     ) -> None:  # fmt: skip
-        self.number = next(_numbers)
+        #: Given as they are taken; unique.
+        self.number = 0
         self.task = task
         self.run = run
         self.parent = parent
@@ -130,6 +133,9 @@ class RowExecutor(Protocol):
     def cancel_rows(self, rows: Rows) -> array[int]:
         """Return rows that are queued, and are forgotten; have workers give back others, or end them."""
 
+    def ended_early(self, rows: Rows) -> None:
+        """Rows that were forgotten have ended; perhaps no other is open."""
+
 
 class _Controller(Protocol):
     """What drives rows that are actions of their own."""
@@ -150,12 +156,14 @@ class Batches:
         #: Executes them; None where each call is to be an action of its own.
         self.executor: RowExecutor | None = None
         self.by_number: dict[int, Rows] = {}
+        # A run may have rows of several owners, and of earlier kernels.
+        self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big") << BATCH_BITS)
 
     def take(self, rows: Rows) -> None:
         """Take submitted rows."""
         if rows.taken:
             return
-        rows.taken = True
+        rows.taken, rows.number = True, next(self._numbers)
         self._controller.emit(
             ev.CallsQueued(
                 rows.run.name, rows.number, rows.parent, rows.task.name, rows.group, self._controller.now(),
@@ -194,6 +202,8 @@ class Batches:
         if n:
             never = bytes(8 * n)
             self._end(rows, Phase.ABORTED, Ends(which, never, never, bytes(4 * n), [None] * n, {}, NOWHERE))
+            assert self.executor is not None
+            self.executor.ended_early(rows)
 
     def _end(self, rows: Rows, phase: Phase, ends: Ends) -> None:
         now = self._controller.now()
@@ -296,9 +306,19 @@ class Batches:
             for row in rows.open(range(len(rows))):
                 self.go_alone(rows, row)
 
-    def is_busy(self, run: str, parent: str = "") -> bool:
-        """Whether rows of a run, or of one parent in it, are on their way."""
-        return any(rows.run.name == run and parent in ("", rows.parent) for rows in self.by_number.values())
+    def is_busy(self, run: str) -> bool:
+        """Whether rows of a run are on their way."""
+        return any(rows.run.name == run for rows in self.by_number.values())
+
+    def unfinished(self, run: str, parent: str) -> tuple[int, list[str]]:
+        """How many rows of a parent have not ended and are not being cancelled, and the labels of some."""
+        count, labels = 0, list[str]()
+        for rows in self.by_number.values():
+            if rows.run.name == run and rows.parent == parent and not rows.reason:
+                still = rows.open(range(len(rows)))
+                count += len(still)
+                labels += [rows.call(row).label for row in still[: max(NAMED - len(labels), 0)]]
+        return count, labels
 
     def __repr__(self) -> str:
         return f"<Batches [{sum(rows.left for rows in self.by_number.values())} rows]>"

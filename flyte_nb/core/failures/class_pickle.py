@@ -12,8 +12,9 @@ import threading
 import weakref
 from typing import Any, NamedTuple
 
-from flyte_nb.core.values import dual_class, exception_parts
+from flyte_nb.core.values import dual_class
 from flyte_nb.core.values.bounded import BoundedBytes
+from flyte_nb.core.values.by_value import exception_parts
 from flyte_nb.core.values.user_code import found_by_name
 
 #: Largest pickled class, in bytes: one whose methods use a large global travels by name only.

@@ -23,7 +23,8 @@ from typing import Any
 from flyte_nb.core.failures import reraise, snapshot, wording
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop
 from flyte_nb.core.history import worker_names
-from flyte_nb.core.values import exception_parts, redact, source_lines
+from flyte_nb.core.values import redact, source_lines
+from flyte_nb.core.values.by_value import exception_parts
 from flyte_nb.errors import BaseRuntimeError
 
 #: Files whose remote source is kept in `linecache`. Older ones are dropped: a long session sees many cells.

@@ -6,15 +6,15 @@ import builtins
 from collections.abc import Iterable
 
 from flyte_nb import errors
-from flyte_nb.core.values import exception_parts
-from flyte_nb.core.values.dual_class import dual, original_of
+from flyte_nb.core.values.by_value import exception_parts
+from flyte_nb.core.values.dual_class import dual, flytes, original_of, set_flytes
 from flyte_nb.errors import BaseRuntimeError, ErrorKind
 
 
 def code_of(exception: BaseException) -> str:
     """The code under which an exception of a task is known: Flyte's own code, else the name of its class."""
     if isinstance(exception, errors.BaseRuntimeError):
-        return str(getattr(exception, "code", None) or type(exception).__name__)
+        return str(flytes(exception, "code") or type(exception).__name__)
     if isinstance(exception, errors.ArgumentError):
         return "TypeError"
     return type(exception).__name__
@@ -23,7 +23,7 @@ def code_of(exception: BaseException) -> str:
 def kind_of(exception: BaseException) -> ErrorKind:
     """Kind of an exception, "user", "system" or "unknown": that of Flyte's own errors, "user" for every other."""
     if isinstance(exception, errors.BaseRuntimeError):
-        return getattr(exception, "kind", None) or "user"
+        return flytes(exception, "kind") or "user"
     return "user"
 
 
@@ -69,7 +69,7 @@ def raise_as(
         error.__dict__["_flyte_message"] = message
     elif str(error) != message:
         error.args = (message,)
-    error.code, error.kind, error.worker = code, kind, worker or getattr(error, "worker", None)
+    set_flytes(error, code, kind, worker or flytes(error, "worker"))
     if original is not None:
         # Through several levels the cause stays the exception that the origin raised; a copy needs no cause of its own.
         copied = type(original) is made or (original_of(type(original)) is not None and original.__cause__ is not None)

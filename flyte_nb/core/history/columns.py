@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import io
+import itertools
 import pickle
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from flyte_nb.core.values.describe import brief, label_of
 
 #: Bytes of a row's name; the rest, the version of its code, all rows have in common.
 DIGEST = 8
+#: Bits of the number of a batch that count; the others are its owner's (`flyte_nb.core.control.rows.Batches`).
+BATCH_BITS = 28
 #: Longest text of a result kept with its action, in characters.
 PREVIEW_CHARS = 300
 #: Rows looked for one by one before an index is made.
@@ -95,29 +98,59 @@ def preview_of(output: bytes | None) -> str:
     return "" if value is None else brief(value, PREVIEW_CHARS)
 
 
-def _used(inputs: bytes, output: bytes | None) -> Used:
+def _used(inputs: bytes | None, output: bytes | None) -> Used:
     """What is known of what a row used: it was too quick to be measured."""
-    return 0.0, 0, len(inputs), len(output or b""), 0.0, 0.0
+    return 0.0, 0, len(inputs or b""), len(output or b""), 0.0, 0.0
+
+
+class Joined(Sequence[bytes | None]):
+    """Many short texts of bytes in one: each of its own takes 50 bytes more."""
+
+    __slots__ = ("_data", "_ends")
+
+    def __init__(self, parts: Sequence[bytes | None]) -> None:
+        self._data = b"".join([part or b"" for part in parts])
+        self._ends = array("I", itertools.accumulate([len(part or b"") for part in parts]))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, at: int) -> bytes | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[bytes | None]: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        return self._data[self._ends[at - 1] if at else 0 : self._ends[at]] or None
+
+    @property
+    def nbytes(self) -> int:
+        """What all have together."""
+        return len(self._data)
 
 
 class Columns:
     """The calls of one `flyte_nb.core.history.events.CallsQueued`."""
 
     __slots__ = (
-        "_busy", "_ended", "_ends", "_finds", "_index", "_reports", "_started", "call", "first", "group", "inputs", "objects",
-        "offset", "outputs", "previews",
+        "_busy", "_ended", "_ends", "_finds", "_index", "_open", "_reports", "_started", "call", "first", "group", "inputs",
+        "objects", "offset", "outputs", "owners", "previews",
     )  # fmt: skip
 
     def __init__(self, call: ev.CallsQueued, first: int, group: Group, offset: int) -> None:
-        self.call = call
+        #: Its inputs are in `inputs`.
+        self.call = call._replace(inputs=[])
         #: Number of the first row's action.
         self.first = first
         self.group = group
         #: Index of the first row among the group's members.
         self.offset = offset
         n = len(call.inputs)
-        self.inputs: list[bytes] = call.inputs
-        self.outputs: list[bytes | None] = [None] * n
+        self.inputs: Joined = Joined(call.inputs)
+        #: Joined once all are there.
+        self.outputs: list[bytes | None] | Joined = [None] * n
+        self._open = n
         self._started, self._ended = array("d", bytes(8 * n)), array("d", bytes(8 * n))
         self._busy = array("f", bytes(4 * n))
         #: By row: which of `_reports` told its end, counted from 1.
@@ -127,6 +160,8 @@ class Columns:
         self.previews: dict[int, str] = {}
         #: Rows that are actions of their own.
         self.objects: dict[int, Action] = {}
+        #: Workers whose controllers drive them; none where this process does.
+        self.owners: set[str] = set()
         self._finds = 0
         self._index: dict[bytes, int] | None = None
 
@@ -155,7 +190,7 @@ class Columns:
 
     def label(self, row: int) -> str:
         """As of `flyte_nb.core.values.describe.label_of`."""
-        return label_in(self.call.labels, self.inputs[row], row)
+        return label_in(self.call.labels, self.inputs[row] or b"", row)
 
     def phase(self, row: int) -> Phase:
         """The phase of a row."""
@@ -210,16 +245,37 @@ class Columns:
         low, n = (rows[0] if rows else 0), len(rows)
         if not self.objects and n and rows[-1] - low + 1 == n:
             self._started[low : low + n], self._ended[low : low + n], self._busy[low : low + n] = started, ended, busy
-            self.outputs[low : low + n] = event.outputs
+            self.outputs[low : low + n] = event.outputs  # type: ignore[index]  # not joined: some are open
             self._ends[low : low + n] = array("H", [report]) * n
+            self._has_ended(n)
             return rows
         others = array("I")
         for at, row in enumerate(rows):
             if row not in self.objects:
                 others.append(row)
                 self._started[row], self._ended[row], self._busy[row] = started[at], ended[at], busy[at]
-                self.outputs[row], self._ends[row] = event.outputs[at], report
+                self.outputs[row], self._ends[row] = event.outputs[at], report  # type: ignore[index]
+        self._has_ended(len(others))
         return others
+
+    def _has_ended(self, count: int) -> None:
+        self._open -= count
+        if count and not self._open:
+            self.outputs = Joined(self.outputs)
+
+    def queued(self, row: int) -> ev.ActionQueued:
+        """The call of one row, as an event of its own."""
+        call = self.call
+        return ev.ActionQueued(
+            call.run, str(self.name(row)), call.parent, call.task, self.label(row), call.group, call.at, "task",
+            call.max_attempts, self.inputs[row],
+        )  # fmt: skip
+
+    def unended(self) -> Iterator[Action]:
+        """Rows that have not ended, as actions of their own."""
+        phases = self.group.phases[self.offset : self.offset + len(self)]
+        if going := set(phases).difference(TERMINAL_CODES):
+            yield from [self.own(row) for row, code in enumerate(phases) if code in going]
 
     def event_of(self, event: ev.CallsEnded, at: int) -> ev.ActionEnded:
         """The end of one row, as an event of its own."""
@@ -236,8 +292,8 @@ class Columns:
 
     def nbytes(self) -> int:
         """What the rows take in memory, as estimated."""
-        held = sum(map(len, self.inputs)) + sum([len(output) for output in self.outputs if output])
-        return held + 110 * len(self)
+        outputs = self.outputs if isinstance(self.outputs, Joined) else Joined(self.outputs)
+        return self.inputs.nbytes + outputs.nbytes + 50 * len(self)
 
 
 class Names(Sequence[str]):
@@ -392,6 +448,4 @@ class Actions(Mapping[str, Action]):
         """Those that have not ended; they may change meanwhile."""
         yield from [action for action in self.objects.values() if not action.phase.is_terminal]
         for columns in list(self._columns):
-            phases = columns.group.phases[columns.offset : columns.offset + len(columns)]
-            if going := set(phases).difference(TERMINAL_CODES):
-                yield from [columns.own(row) for row, code in enumerate(phases) if code in going]
+            yield from columns.unended()

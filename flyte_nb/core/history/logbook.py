@@ -80,6 +80,8 @@ class LogBook:
     def __init__(self) -> None:
         self._logs: dict[str, ActionLog] = {}
         self._chars = 0
+        #: Lines printed in all.
+        self.total: int = 0
 
     def add(self, action: str, lines: tuple[LogLine, ...], hidden: int = 0) -> None:
         """Keep what `action` printed; shrinks the longest logs once the run's budget is reached."""
@@ -87,6 +89,7 @@ class LogBook:
         if log is None:
             log = self._logs[action] = ActionLog()
         self._chars += log.add(lines, hidden)
+        self.total += hidden + len(lines)
         while self._chars > RUN_CHARS:
             longest = max(self._logs.values(), key=lambda one: len(one.tail))
             freed = longest.shrink()
@@ -110,11 +113,6 @@ class LogBook:
     def merged(self) -> list[tuple[str, LogLine]]:
         """All kept lines with their action's name, by time."""
         return sorted(((name, line) for name, log in self._logs.items() for line in log), key=lambda pair: pair[1].at)
-
-    @property
-    def total(self) -> int:
-        """Lines printed in all."""
-        return sum(log.total for log in self._logs.values())
 
     @property
     def hidden(self) -> int:

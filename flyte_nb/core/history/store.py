@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.columns import Actions, Columns, Group, Names
+from flyte_nb.core.history.columns import BATCH_BITS, Actions, Columns, Group, Names
 from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Phase, RunState
 from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.reducer import fold
@@ -40,8 +40,8 @@ class Changes:
         self.run: bool = True
         #: Names of changed actions.
         self.actions: set[str] = set()
-        #: Changed actions that are rows.
-        self.rows: dict[Columns, set[int]] = {}
+        #: Changed actions that are rows, each part as it came.
+        self.rows: dict[Columns, list[Collection[int]]] = {}
         #: Keys of groups whose tally changed.
         self.groups: set[str] = set()
         #: Lines printed since then.
@@ -69,9 +69,17 @@ class RunRecord:
         #: HTML by (action name, tab).
         self.reports: dict[tuple[str, str], str] = {}
         self.subscribers: list[Changes] = []
+        #: Versions of its tasks' code, by name, as of their first call in it.
+        self.versions: dict[str, str] = {}
         #: Tasks whose code has changed since: what they returned is not used again.
         self.changed_tasks: frozenset[str] = frozenset()
         self._positions: dict[str, tuple[Group, int]] = {}
+        #: Names of actions that were not announced yet.
+        self._early: set[str] = set()
+        #: By parent: its rows. A parent that is executed again may call them again.
+        self._rows_of: dict[str, list[Columns]] = {}
+        #: By `CallsQueued.batch`: those of which some were known: all are actions of their own.
+        self._again: dict[int, Columns] = {}
         #: What it takes in memory, once it has closed.
         self.nbytes: int = 0
 
@@ -142,10 +150,12 @@ class RunRecord:
         name: str = event.action  # type: ignore[union-attr]
         objects = self.actions.objects
         action = objects.get(name)
-        if action is None and self.columns and type(event) is not ev.ActionQueued:
+        if action is None and self.columns and (type(event) is not ev.ActionQueued or event.parent in self._rows_of):
             action = self._promote(name)
         if action is None:
             action = objects[name] = fold(None, event)
+            if type(event) is not ev.ActionQueued:
+                self._early.add(name)
         else:
             fold(action, event)
         self._changed(action, event)
@@ -173,6 +183,7 @@ class RunRecord:
         elif type(event) is ev.ActionQueued and action.number < 0:
             action.number = len(self.numbered)
             self.numbered.append(name)
+            self._early.discard(name)
             # The root of a cell is implied; that of a `flyte.run` is an action like any other.
             if event.kind != "root" or self.state.kind == "run":
                 position = self._join(action)
@@ -183,23 +194,70 @@ class RunRecord:
 
     def queue_calls(self, event: ev.CallsQueued) -> None:
         """Take in alike calls, as columns."""
+        may_be_known = event.parent in self.children
         group = self._group(event.parent, event.group, event.task)
         columns = Columns(event, len(self.numbered), group, len(group.members))
         n = len(columns)
+        if may_be_known and self._has_some(columns):
+            self._again[event.batch] = columns
+            for row in range(n):
+                self.apply(columns.queued(row))
+            return
         self.columns[event.batch] = columns
+        self._rows_of.setdefault(event.parent, []).append(columns)
         for names in (self.numbered, group.members):
             names.add(columns)
         self.actions.add(columns)
         group.phases.extend(bytes([Phase.QUEUED.code]) * n)
         group.counts[Phase.QUEUED.code] += n
         for changes in self.subscribers:
-            changes.rows.setdefault(columns, set()).update(range(n))
+            changes.rows.setdefault(columns, []).append(range(n))
             changes.groups.add(group.key)
+        for name in list(self._early):
+            if (row := columns.find(name)) >= 0:
+                self._announce_row(columns, row, name)
+
+    def _has_some(self, columns: Columns) -> bool:
+        """Whether some of these are known: their parent is executed again, or a part of what is called goes alone."""
+        parent = columns.call.parent
+        found, before = self.actions.objects.get(parent), self._rows_of.get(parent, ())
+        if found is not None and found.kind == "root" and self.state.kind != "run":
+            return False  # a cell's
+        owner = columns.call.batch >> BATCH_BITS
+        if before and all(one.call.batch >> BATCH_BITS == owner for one in before):
+            return False  # none calls the same twice
+        names = map(columns.name, range(len(columns)))
+        return any(name in self._positions or any(one.find(name) >= 0 for one in before) for name in names)
+
+    def _announce_row(self, columns: Columns, row: int, name: str) -> None:
+        """A worker was heard of a row before its owner."""
+        action = columns.objects[row] = self.actions.objects.pop(name)
+        fold(action, columns.queued(row))
+        action.number = columns.first + row
+        group, at = self._positions[name] = columns.group, columns.offset + row
+        group.counts[group.phases[at]] -= 1
+        group.phases[at] = action.phase.code
+        group.counts[action.phase.code] += 1
+        self._early.discard(name)
+        for changes in self.subscribers:
+            changes.actions.add(name)
+
+    def owned(self, event: ev.CallsQueued, worker: str) -> None:
+        """A worker's controller drives these."""
+        if event.batch in self.columns:
+            self.columns[event.batch].owners.add(worker)
+        elif (again := self._again.get(event.batch)) is not None:
+            for action in map(self.actions.own, map(again.name, range(len(again)))):
+                if worker not in action.owners:
+                    action.owners = (*action.owners, worker)
 
     def end_calls(self, event: ev.CallsEnded) -> None:
         """Take in how some of them ended."""
         columns = self.columns.get(event.batch)
         if columns is None:
+            again = self._again.get(event.batch)
+            for at in range(len(event.rows) // 4 if again is not None else 0):
+                self.apply(again.event_of(event, at))  # type: ignore[union-attr]
             return
         rows, group, code = columns.end(event), columns.group, event.phase.code
         if 4 * len(rows) != len(event.rows):
@@ -209,15 +267,17 @@ class RunRecord:
         if not rows:
             return
         low, n = columns.offset + rows[0], len(rows)
+        changed: Collection[int] = range(rows[0], rows[0] + n)
         if rows[-1] - rows[0] + 1 == n:
             group.phases[low : low + n] = bytes([code]) * n
         else:
+            changed = frozenset(rows)
             for row in rows:
                 group.phases[columns.offset + row] = code
         group.counts[Phase.QUEUED.code] -= n
         group.counts[code] += n
         for changes in self.subscribers:
-            changes.rows.setdefault(columns, set()).update(rows)
+            changes.rows.setdefault(columns, []).append(changed)
             changes.groups.add(group.key)
 
     def last_end(self, group: Group) -> float:

@@ -12,10 +12,9 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.journal.format import encoded
 from flyte_nb.core.journal.secrecy import without_secrets
 from flyte_nb.core.runs.engine import ROOT
-from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.tasks.registry import version_of
 from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.code_hash import code_version
 
 #: Characters of logs and reports recorded of one run: as many as the store keeps.
 MAX_TEXT = 16_000_000
@@ -38,7 +37,8 @@ class Recorded:
 def write(db: Any, found: Recorded, events: list[ev.Event]) -> int:
     """Add a batch of its events to a run, whose row is there. Returns its bytes."""
     events = _worth(found, events)
-    data = encoded([without_secrets(event) for event in events])
+    secrets = redact.secret_values()
+    data = encoded([without_secrets(event, secrets) for event in events])
     db.execute("INSERT INTO batches (run, data) VALUES (?, ?)", (found.id, data))
     queued = done = 0
     for event in events:
@@ -90,17 +90,6 @@ def _worth(found: Recorded, events: list[ev.Event]) -> list[ev.Event]:
 
 def _characters(event: ev.Logged | ev.Reported) -> int:
     return len(event.html) if isinstance(event, ev.Reported) else sum(len(line.text) for line in event.lines)
-
-
-def version_of(task: str) -> str:
-    """A version of a task's code as it is now, helpers included; "" if it is not known here."""
-    found = REGISTRY.latest(task)
-    if found is None:
-        return ""
-    try:
-        return code_version(found.func)
-    except Exception:  # what the user's objects raise
-        return ""
 
 
 def plain_info(info: RunInfo | None) -> bytes | None:

@@ -22,10 +22,9 @@ from flyte_nb.core.journal.follower import Follower
 from flyte_nb.core.journal.format import plain
 from flyte_nb.core.journal.history import History, PastRun, is_past_name
 from flyte_nb.core.journal.journal import Journal
-from flyte_nb.core.journal.recorded import version_of
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.engine import ROOT, Engine
-from flyte_nb.core.runs.retry import call_of
+from flyte_nb.core.runs.retry import call_of, changed_tasks
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.runs.run_control import CellRunControl, RunControl
 from flyte_nb.core.tasks.registry import REGISTRY
@@ -190,15 +189,11 @@ class Past:
         Returns:
             Names of its tasks whose code has changed since: what they returned is not used.
         """
-        changed: list[str] = []
-        store = self._engine.store
+        store, first = self._engine.store, name
         while (record := store.runs.get(name)) is not None:
             run = self._read.get(name)
             if run is not None:
-                then = self.history.versions(run)
-                now = {task: version_of(task) for task in then}
-                record.changed_tasks = frozenset(task for task in then if now[task] and now[task] != then[task])
-                changed += record.changed_tasks
+                record.versions = self.history.versions(run)
                 for action in list(record.actions.values()):
                     if any(data is not None and rebind.has_globals(data) for data in (action.inputs, action.output)):
                         action = record.actions.own(action.name)  # noqa: PLW2901 - what it holds changes
@@ -208,7 +203,7 @@ class Past:
                         renewed = rebind.renewed(action.inputs)
                         action.inputs = renewed if isinstance(renewed, bytes) else action.inputs
             name = record.state.recovers
-        return sorted(set(changed))
+        return changed_tasks(store, first)
 
     def _rebind(self, run: str, action: Action) -> None:
         """Have what an action returned hold the notebook's classes of now; without it where it cannot be opened here."""

@@ -15,13 +15,13 @@ def hides_inputs(task: str, label: str) -> bool:
     return found is not None and any(redact.hides(name, "x") for name in found.input_names)
 
 
-def without_secrets(event: ev.Event) -> ev.Event:
-    """The event as it may be kept; failure records and labels are masked where they are made."""
+def without_secrets(event: ev.Event, secrets: tuple[str, ...]) -> ev.Event:
+    """The event as it may be kept, without these; failure records and labels are masked where they are made."""
     if type(event) is ev.ActionQueued:
         if event.inputs is not None and hides_inputs(event.task, event.label):
             return event._replace(inputs=None)
     elif type(event) is ev.Logged:
-        return event._replace(lines=tuple(line._replace(text=redact.scrub(line.text)) for line in event.lines))
+        return event._replace(lines=tuple(line._replace(text=redact.scrub(line.text, secrets)) for line in event.lines))
     elif type(event) is ev.Reported:
-        return event._replace(html=redact.scrub(event.html))
+        return event._replace(html=redact.scrub(event.html, secrets))
     return event

@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
         for each in self.differences:
             counts[each.what] = counts.get(each.what, 0) + 1
         summary = ", ".join(f"{n:,} {what}" for what, n in counts.items()) or "no difference"
-        return f"{self.before} and {self.after}: {self.matched:,} calls in both, {summary}"
+        return f"{self.before} and {self.after}: {self.matched:,} call{'s' * (self.matched != 1)} in both, {summary}"
 
 
 def compare(before: Run, after: Run) -> Comparison:

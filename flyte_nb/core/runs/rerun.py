@@ -52,6 +52,7 @@ def rerun_with(
     custom = tuple((options.get("custom_context") or dict(call.custom)).items())
     control = RunControl(engine, _info(source, options, run_name if recover else ""), task, bound, custom)
     if recover:
+        engine.gateway.ask(retry.changed_tasks, engine.store, run_name)
         names = [found.name for each in force_rerun_actions or () if (found := record.find(each)) is not None]
         engine.gateway.run_soon(engine.replay.force, control.name, names)
     return run_registry.launch(control)
@@ -87,7 +88,7 @@ def rerun(
         action_name: The action to begin with, by name or number ("a17"): its task runs with the inputs it had. "a0", the
             root, by default.
         recover: Whether actions that succeeded there are reused; only the rest is executed, and every parent of it. An action
-            is the same if its task's own code and inputs, and its place among the calls, are.
+            is the same if its task's code and inputs, and its place among the calls, are.
         force_rerun_actions: With ``recover``, actions that are executed although they succeeded; unknown ones are ignored.
         allow_missing_source_outputs: Accepted; a result that is not kept any more is computed again.
         **inputs: Inputs to change; those left out are as they were.

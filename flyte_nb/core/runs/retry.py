@@ -16,9 +16,9 @@ from flyte_nb.core.control.replay import resume_point
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import BY_HAND, Action, Phase
 from flyte_nb.core.history.run_info import RunInfo
-from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.core.runs.engine import ROOT, Engine
-from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.core.tasks.registry import REGISTRY, version_of
 from flyte_nb.core.tasks.task import Task
 
 
@@ -156,3 +156,18 @@ def close_cell(engine: Engine, record: RunRecord) -> None:
     root = record.actions[ROOT]
     controller.emit(ev.ActionEnded(record.state.run, ROOT, root.next_seq, phase, now, note))
     controller.emit(ev.RunClosed(record.state.run, phase, now, note))
+
+
+def changed_tasks(store: RunStore, name: str) -> list[str]:
+    """Tasks of a run, and of those it recovered, whose code has changed since: what they returned there is not used again.
+
+    On the engine thread.
+    """
+    changed, newer = set[str](), set[str]()
+    while (record := store.runs.get(name)) is not None:
+        then = {task: version for task, version in record.versions.items() if version}
+        record.changed_tasks = frozenset(task for task in then if (now := version_of(task)) and now != then[task])
+        changed |= record.changed_tasks - newer
+        newer |= then.keys()
+        name = record.state.recovers
+    return sorted(changed)

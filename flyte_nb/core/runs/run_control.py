@@ -19,6 +19,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.runs import retry
 from flyte_nb.core.runs.engine import ROOT, WATCH_EVERY, Engine
 from flyte_nb.core.runs.outputs import open_results, results_of
+from flyte_nb.core.settings.label import label_of_call
 from flyte_nb.core.streams.inlet import Inlet, read_all
 from flyte_nb.core.streams.stream import Reading
 from flyte_nb.core.streams.stream_task import StreamTask
@@ -27,7 +28,6 @@ from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
-from flyte_nb.core.values.describe import label_of
 
 #: Looks (20 ms apart) at a run whose root has ended after which a step that still seems to run was lost with its process.
 LOST_STEPS_AFTER = 15
@@ -70,15 +70,16 @@ class RunControl:
         announce_defined(self.task.config)
         info, gateway = self.info, self.engine.gateway
         payload = call_payload(self.task, self.bound, gateway.blobs)
-        label = label_of(self.task.short_name, self.bound, self.task.input_names)
+        label = label_of_call(self.task, *self.bound)
+        code = code_of(gateway, self.task)
         call = Call(
             self.task, info, ROOT, "", payload, label, "", self.custom, kind="root",
-            cache_key=cache_key_of(self.task, info, self.bound), code=code_of(gateway, self.task),
+            cache_key=cache_key_of(self.task, info, self.bound, code), code=code,
         )  # fmt: skip
         if isinstance(self.task, StreamTask):
             call.stream = self.stream = self.task.collector()
             call.stream.gateway = gateway
-        opened = ev.RunOpened(info.name, self.task.name, "run", info.started_at.timestamp(), recovers=info.recovers)
+        opened = ev.RunOpened(info.name, label, "run", info.started_at.timestamp(), recovers=info.recovers)
         gateway.run_soon(self.engine.controller.emit, opened)
         ticket = gateway.submit(call, self.settle)
         if call.stream is not None:
@@ -207,7 +208,7 @@ class RunControl:
         return (ask(page_of, record, ROOT) or ask(page_of, record)) if record else ""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.task.name if self.task else ''} {self.phase.name}"
+        return " ".join(filter(None, (self.name, self.task.name if self.task else "", self.phase.name)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}{', done' * self.done()}>"
@@ -241,7 +242,7 @@ class RunControl:
         if not retry.is_parked(found):
             note = f" ({found.note})" if found.phase is Phase.PAUSED else ""
             raise RuntimeError(
-                f"{self.name}/{found.id} {found.label} is {found.phase.value}{note}, not parked: cannot {op} it."
+                f"{self.name}/{found.id} {found.label} is {found.phase.value}{note} and waits for no decision: cannot {op} it."
             )
         payload = dumps(value) if op == "resume" else None
         self.ask(self.engine.resolve, self.name, found.name, op, payload, None, self.info)

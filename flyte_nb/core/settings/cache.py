@@ -153,6 +153,10 @@ class Cache:
         """Whether results are looked up and kept at all."""
         return self.behavior != "disable"
 
+    def follows_code(self) -> bool:
+        """Whether the version is computed from the code, and by nothing of the user's."""
+        return self.version_override is None and all(type(each) is FunctionBodyPolicy for each in self.policies)  # type: ignore[union-attr]
+
     def get_ignored_inputs(self) -> tuple[str, ...]:
         """Names of the inputs that do not count."""
         return tuple(self.ignored_inputs)

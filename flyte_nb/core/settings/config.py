@@ -45,7 +45,7 @@ NEVER_OVERRIDDEN = ("name", "image", "docs", "interface")
 OVERRIDABLE = (
     "short_name", "resources", "cache", "retries", "timeout", "reusable", "env_vars", "secrets", "service_account",
     "max_inline_io_bytes", "pod_template", "queue", "interruptible", "entrypoint", "produces_artifacts", "links",
-    "plugin_config", "buffer",
+    "plugin_config", "buffer", "label",
 )  # fmt: skip
 
 
@@ -125,6 +125,8 @@ class TaskConfig:
     image: str | Image | None = "auto"
     #: Items that a task which yields may be ahead of its consumer; 0 = a default.
     buffer: int = 0
+    #: What views call its calls, with names of inputs in braces (`label.label_of_call`); "": its name and arguments.
+    label: str = ""
     #: Whether `notices.announce` has logged what is due.
     announced: bool = dataclasses.field(default=False, repr=False, compare=False)
 

@@ -60,8 +60,8 @@ def way_of(given: str | None, interactive: bool) -> str:
     if way == "pause" and not interactive:
         notice_once(
             "pause",
-            "on_failure='pause' raises here: nobody can decide over a parked action (a script, nbclient, papermill, or local "
-            "mode). interactive_mode=True parks all the same.",
+            "on_failure='pause' raises here: nobody can decide over a paused action (a script, nbclient, papermill, or local "
+            "mode). interactive_mode=True pauses all the same.",
         )
         return "raise"
     return way

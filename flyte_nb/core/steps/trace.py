@@ -23,6 +23,7 @@ from flyte_nb.core.tasks.prepare import inputs_key, name_call
 from flyte_nb.core.transport.payload import Payload, dumps, loads, small
 from flyte_nb.core.values import code_hash
 from flyte_nb.core.values.describe import brief, label_of
+from flyte_nb.core.values.user_code import is_task
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Largest result that is recorded, in bytes; a call with a larger one is executed again.
@@ -148,7 +149,7 @@ def trace(func: Any = None) -> Any:
     """
     if func is None:
         return trace
-    if code_hash.is_task(func):
+    if is_task(func):
         raise TypeError(f"@flyte.trace is for plain functions: {func.name} is a task, whose calls are recorded anyway.")
     if not callable(func):
         raise TypeError(f"@flyte.trace takes a function, not {func!r}.")

@@ -24,20 +24,18 @@ from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.rows import Rows
 from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
+from flyte_nb.core.settings.label import label_of_call
 from flyte_nb.core.tasks.context import Context
 from flyte_nb.core.tasks.prepare import CODE_DIGITS, STOPPED, as_it_was, code_of, inputs_key
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import mailbox_of
-from flyte_nb.core.transport.payload import PLAIN, SMALL_BYTES, dumps_call
+from flyte_nb.core.transport.payload import ATOMS, SMALL_BYTES, dumps_call
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import label_of
 
 #: Fewer calls than this are actions of their own: what is small is shown whole.
 LEAST = 256
 #: Calls in one batch of rows: their lists and arrays cost little more than the rows.
 MOST = 2_048
-#: Types of values whose pickles name no class.
-_ATOMS = PLAIN - {complex}
 
 
 def may_be_rows(context: Context, task: Any) -> bool:
@@ -131,7 +129,7 @@ class RowMaker:
     @staticmethod
     def _are_plain(args: tuple[Any, ...]) -> bool:
         for value in args:  # noqa: SIM110 - `all` takes three times as long
-            if type(value) not in _ATOMS:
+            if type(value) not in ATOMS:
                 return False
         return True
 
@@ -147,8 +145,8 @@ class RowMaker:
         """The rows of all calls so far, one at least."""
         task, given = self._task, self._given
         labels: Any = (task.short_name, task.input_names, len(given[0]))
-        if not self._plain:
-            labels = [label_of(task.short_name, (args, {}), task.input_names) for args in given]
+        if not self._plain or task.config.label:
+            labels = [label_of_call(task, args, {}) for args in given]
         self.rows.seal(bytes(self._names), self._payloads, labels)
         return self.rows
 

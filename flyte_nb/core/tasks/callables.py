@@ -8,7 +8,7 @@ from typing import Any
 
 from flyte_nb.core.interface.annotations import underlying, unwrapped
 from flyte_nb.core.settings.validate import name
-from flyte_nb.core.values.code_hash import is_task
+from flyte_nb.core.values.user_code import is_task
 from flyte_nb.core.values.value_hash import content_hash
 
 

@@ -52,6 +52,11 @@ class CallScope:
         """Whether anything was called so far."""
         return bool(self._made)
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was called or left here."""
+        return self._made is None and not self.attachments
+
     def next(self, key: bytes) -> int:
         """How often this call was made so far, from 1."""
         number = int.from_bytes(key, sys.byteorder)

@@ -36,6 +36,9 @@ class MapResults(Generator[T, None, None]):
         self._results = results
         self._aio = aio
 
+    def __iter__(self) -> Generator[T, None, None]:  # noqa: PYI058 - as its base has it
+        return self._results
+
     def __next__(self) -> T:
         return next(self._results)
 
@@ -187,8 +190,9 @@ async def _aio(
                 await arrived.wait()
                 arrived.clear()
             elif isinstance(settled, list):
-                for payload in settled:
-                    yield window.value(payload)
+                for values in window.values(settled):
+                    for value in values:
+                        yield value
             else:
                 yield window.open(settled)
     finally:
@@ -222,8 +226,8 @@ def _results(
                     arrived.wait()
                 arrived.clear()
             elif isinstance(settled, list):
-                for payload in settled:
-                    yield window.value(payload)
+                for some in window.values(settled):
+                    yield from some
             else:
                 yield window.open(settled)
     finally:

@@ -47,6 +47,9 @@ FILL_SECONDS = 0.05
 #: Calls prepared before they are handed over: large enough to spare wake-ups, small enough to start workers early.
 SUBMIT_BATCH = 256
 
+#: Results of rows that are made into values at once.
+OPENED = 64
+
 #: Iterables that run no code of the user's.
 _PLAIN = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
@@ -274,7 +277,7 @@ class Window:
     def arrivals(self) -> Iterator[Settled | list[bytes] | None]:
         """The results in order; None where the next one is not there, and is to be waited for until `wake` is called.
 
-        Those of rows come as payloads, for `value`, several at a time.
+        Those of rows come as payloads, for `values`, several at a time.
         """
         index = 0
         while self.has(index):
@@ -311,7 +314,18 @@ class Window:
             self._rows.popleft()
         return found  # type: ignore[no-any-return]
 
-    def value(self, payload: bytes) -> Any:
+    def values(self, payloads: list[bytes]) -> Iterator[Iterable[Any]]:
+        """The values of rows, some at a time."""
+        for at in range(0, len(payloads), OPENED):
+            some: list[bytes] = payloads[at : at + OPENED]
+            values: Iterable[Any]
+            try:
+                values = list(map(pickle.loads, some))
+            except Exception:
+                values = map(self._value, some)
+            yield values
+
+    def _value(self, payload: bytes) -> Any:
         """A value of a row; or the error that it cannot be made, raised or as a value."""
         try:
             return pickle.loads(payload)

@@ -13,11 +13,13 @@ from flyte_nb.core.control.calls import CALL_SITE_DIGITS, Call, call_site_of
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
+from flyte_nb.core.settings.label import label_of_call
 from flyte_nb.core.tasks.context import CallScope, Context
 from flyte_nb.core.tasks.registry import NamedTask, announce_defined
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
 from flyte_nb.core.transport.payload import (
+    ATOMS,
     Packed,
     Payload,
     UnpicklableError,
@@ -31,7 +33,7 @@ from flyte_nb.core.transport.payload import (
     loads,
     opened,
 )
-from flyte_nb.core.values.describe import describe, forgotten_await, label_of
+from flyte_nb.core.values.describe import describe, forgotten_await
 from flyte_nb.core.values.value_hash import content_hash
 
 #: What a call gets that a stopped cell makes, or has made and not begun.
@@ -79,11 +81,11 @@ def prepare(
     inputs = payload if not task.ignored_inputs else _without_ignored(task, bound, context.gateway.blobs)
     key = inputs_key(inputs, bound, task.ignored_inputs)
     name = name_call(context, as_it_was(context, task.identity), key, group)
-    label = label_of(task.short_name, (args, kwargs), task.input_names)
+    code = code if code is not None else code_of(context.gateway, task)
+    label = label_of_call(task, args, kwargs)
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
-        context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound),
-        code=code if code is not None else code_of(context.gateway, task),
+        context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound, code), code=code,
     )  # fmt: skip
 
 
@@ -152,7 +154,9 @@ def code_of(gateway: Gateway, task: CallableTask) -> CodeVersion | None:
     return versions.of(task) if versions is not None else None
 
 
-def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+def cache_key_of(
+    task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...], dict[str, Any]], code: CodeVersion | None
+) -> bytes:
     """`flyte_nb.core.cache.key.key_of`, where the cache is on for the task and the run; else empty.
 
     Raises:
@@ -160,7 +164,7 @@ def cache_key_of(task: CallableTask, run: RunInfo, bound: tuple[tuple[Any, ...],
     """
     if not task.config.cache.is_enabled() or run.disable_run_cache:
         return b""
-    return key_of(task, run, bound)
+    return key_of(task, run, bound, code)
 
 
 def as_it_was(context: Context, identity: str) -> str:
@@ -179,6 +183,8 @@ def inputs_key(payload: Payload, bound: tuple[tuple[Any, ...], dict[str, Any]], 
     made = b"\x93" in data and any(maker in data for maker in _MAKERS)  # STACK_GLOBAL: a class or function is named
     if not made and b"\x8f" not in data and b"\x91" not in data:  # EMPTY_SET, FROZENSET
         return key_bytes(payload)
+    if type(payload) is bytes and not bound[1] and all(type(value) in ATOMS for value in bound[0]):
+        return payload  # a byte of a number, or of a text
     try:
         # Ignored inputs stand at their places as None, as in the payload.
         return content_hash(loads(payload) if ignored else bound)

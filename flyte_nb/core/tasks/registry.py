@@ -16,6 +16,7 @@ from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import TaskConfig
 from flyte_nb.core.settings.notices import announce
+from flyte_nb.core.values.code_hash import code_version
 
 #: Task names remembered; a notebook defines dozens. The name defined longest ago goes first.
 MAX_TASK_NAMES = 2_000
@@ -112,3 +113,14 @@ def announce_defined(config: TaskConfig) -> None:
     announce(config)
     for task in REGISTRY:
         announce(task.config)
+
+
+def version_of(task: str) -> str:
+    """A version of a task's code as it is now, helpers included; "" if it is not known here."""
+    found: Any = REGISTRY.latest(task)
+    if found is None:
+        return ""
+    try:
+        return code_version(found.func)
+    except Exception:  # what the user's objects raise
+        return ""

@@ -23,6 +23,8 @@ from flyte_nb.core.interface.interface import Interface
 from flyte_nb.core.interface.missing_annotations import are_missing
 from flyte_nb.core.settings.cache import Cache, VersionParameters
 from flyte_nb.core.settings.config import TaskConfig
+from flyte_nb.core.settings.copies import Copies
+from flyte_nb.core.settings.label import check_label
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
 from flyte_nb.core.tasks.alike import Burst, hand_over_before
@@ -30,11 +32,12 @@ from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
 from flyte_nb.core.tasks.prepare import prepare, refuse_if_stopped
+from flyte_nb.core.transport import patched
 from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
-from flyte_nb.core.values.code_hash import code_version, function_version
-from flyte_nb.core.values.value_hash import content_hash
+from flyte_nb.core.values.code_hash import code_version, function_version, functions_used, names_of
+from flyte_nb.core.values.value_hash import content_hash, state_hash
 
 P = ParamSpec("P")
 #: Covariant: checkers call an ``async def`` function's result by different names (`Coroutine`, `CoroutineType`).
@@ -72,6 +75,7 @@ class Task(TaskTemplate[P, R_co]):
         self.config = config
         self.is_async: bool = callables.is_async(func)
         self.interface: Interface = Interface.of(func, task=name)
+        check_label(config.label, name, tuple(self.interface.inputs))
         if are_missing(func, name, self.interface.signature):
             self.unannotated = True
         #: What a call's deterministic name is derived from: full name, interface and code; not resources or overrides.
@@ -88,7 +92,10 @@ class Task(TaskTemplate[P, R_co]):
         #: The reading of its module that made it: an `importlib.reload` makes another.
         self._reading = getattr(sys.modules.get(getattr(func, "__module__", "")), "__spec__", None)
         #: What `override` made of it: they follow when it is made anew.
-        self.copies: weakref.WeakSet[Task[P, R_co]] = weakref.WeakSet()
+        self.copies: Copies[Task[P, R_co]] = Copies()
+        #: What it is a copy of; None of a task as it was defined.
+        self.copied: Task[P, R_co] | None = None
+        self._sent: Task[P, R_co] | None = None
         self._env = env
         #: Computed where the function is at hand, and carried along: a worker has no notebook to read the source from.
         self._code_version = ""
@@ -174,7 +181,8 @@ class Task(TaskTemplate[P, R_co]):
             raise inside_trace(self, context)
         if context.scope.stopped is not None:
             await refuse_if_stopped(context.scope)
-        if context.gateway.takes_rows and not kwargs:
+        # (A body may block its loop after its calls: these go at once.)
+        if context.gateway.takes_rows and not kwargs and not context.in_task:
             bursts, loop = context.scope.bursts, asyncio.get_running_loop()
             burst = bursts.get((self, context))
             if burst is None:
@@ -226,6 +234,12 @@ class Task(TaskTemplate[P, R_co]):
             return self._cache_version
         image = self.config.image
         return self.config.cache.get_version(VersionParameters(self.func, image, code_version=self._code_version))
+
+    def read_state(self) -> bytes:
+        """A hash of what its code reads now, where its results are kept under a version that is computed from its code."""
+        if not self.config.cache.follows_code():
+            return b""
+        return state_hash(self.func, patched.patches(patched.owners(functions_used(self.func), names_of)))
 
     def held_state(self) -> bytes:
         """A hash of what the function holds as of now, if it is a partial or an object; empty for a function.
@@ -279,7 +293,7 @@ class Task(TaskTemplate[P, R_co]):
 
         Args:
             **changes: Any of ``short_name resources cache retries timeout reusable env_vars secrets service_account
-                max_inline_io_bytes pod_template queue interruptible entrypoint produces_artifacts links plugin_config``.
+                max_inline_io_bytes pod_template queue interruptible entrypoint produces_artifacts links plugin_config label``.
 
         Raises:
             ValueError: ``name``, ``image``, ``docs`` or ``interface`` cannot be overridden.
@@ -288,12 +302,17 @@ class Task(TaskTemplate[P, R_co]):
         Example:
             >>> await train.override(retries=3)(data)
         """
+        made = self.copies.made(changes)
+        if made is not None:
+            return made
         other: Task[P, R_co] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.config = self.config.overridden(**changes)
+        check_label(other.config.label, self.name, self.input_names)
         other.overrides = {**self.overrides, **changes}
         other.code_memo = None
-        self.copies.add(other)
+        other.copies, other.copied, other._sent = Copies(self.copies), self.copied or self, None
+        self.copies.add(other, changes)
         other.ignored_inputs = other.config.cache.ignored_inputs
         if other.config.cache is not self.config.cache:
             other._cache_version = ""
@@ -313,12 +332,19 @@ class Task(TaskTemplate[P, R_co]):
             return
         for each in (self, *self.copies):
             changed = new.override(**each.overrides) if each.overrides else new
-            copies = each.copies
-            each.__dict__.update(changed.__dict__)
-            each.code_memo, each.copies = None, copies
-            new.copies.add(each)  # it follows the next reading, too
+            each.__dict__.update({**changed.__dict__, "copies": each.copies, "code_memo": None, "_sent": None})
+            new.copies.add(each, {})  # it follows the next reading, too
 
     # -- travelling -----------------------------------------------------------------------------------------------
+
+    @property
+    def as_sent(self) -> Task[P, R_co]:
+        """The task that workers are sent for it: itself, or one that they cannot tell from it, whose code they may have."""
+        if self.copied is None:
+            return self
+        if self._sent is None:
+            self._sent = self.copied.copies.as_sent(self, self.copied)
+        return self._sent
 
     def __get__(self, instance: object, owner: type | None = None) -> Task[P, R_co]:
         # What has it counts as a function where functions are described: `help(task)` shows signature and docstring.
@@ -337,8 +363,8 @@ class Task(TaskTemplate[P, R_co]):
         self.__dict__.update(state)
         self.overrides = {}
         self.classes = being_loaded()
-        self.code_memo = self._reading = None
-        self.copies = weakref.WeakSet()
+        self.code_memo = self._reading = self.copied = self._sent = None
+        self.copies = Copies()
         self._dress()
 
     def __repr__(self) -> str:

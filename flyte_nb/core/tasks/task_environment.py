@@ -82,7 +82,7 @@ class TaskEnvironment(Environment):
         pod_template: str | PodTemplate | None = None, report: bool = False, interruptible: bool | None = None,
         max_inline_io_bytes: int = MAX_INLINE_IO_BYTES, queue: str | None = None, service_account: str | None = None,
         triggers: tuple[Trigger, ...] | Trigger = (), links: tuple[Link, ...] | Link = (), task_resolver: Any = None,
-        entrypoint: bool = False, produces_artifacts: bool = False, buffer: int | None = None,
+        entrypoint: bool = False, produces_artifacts: bool = False, buffer: int | None = None, label: str | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...  # fmt: skip
 
     def task(self, _func: Callable[..., Any] | None = None, /, **given: Any) -> Any:
@@ -108,6 +108,8 @@ class TaskEnvironment(Environment):
             entrypoint: No effect here.
             produces_artifacts: No effect here.
             buffer: Of a task that yields: how many items it may be ahead of its consumer.
+            label: What views call its calls, with names of inputs in braces: "{depth}/{fold}", "{params[lr]:.0e}"; its name
+                and arguments by default.
 
         Returns:
             The task, or (without a function) what makes one of the function it decorates.
@@ -182,6 +184,7 @@ class TaskEnvironment(Environment):
             entrypoint=bool(given.get("entrypoint")),
             produces_artifacts=bool(given.get("produces_artifacts")),
             buffer=checked_buffer(given.get("buffer")),
+            label=choose("label", ""),
             resources=self.resources,
             reusable=reusable,
             env_vars=self.env_vars,
@@ -232,6 +235,7 @@ _KEYWORDS = frozenset(
     {
         "short_name", "cache", "retries", "timeout", "docs", "pod_template", "report", "interruptible", "max_inline_io_bytes",
         "queue", "service_account", "triggers", "links", "task_resolver", "entrypoint", "produces_artifacts", "buffer",
+        "label",
     }
 )  # fmt: skip
 

@@ -9,7 +9,9 @@ looked at already; large buffers are compared where they lie, as those of argume
 
 from __future__ import annotations
 
+import abc
 import builtins
+import copyreg
 import datetime as dt
 import decimal
 import fractions
@@ -29,10 +31,11 @@ from typing import Any
 
 import cloudpickle
 
+from flyte_nb.core.transport import patched
 from flyte_nb.core.transport.blobs import Blobs
-from flyte_nb.core.transport.payload import key_bytes, pack
+from flyte_nb.core.transport.payload import can_pickle, key_bytes, pack
 from flyte_nb.core.values import pickler
-from flyte_nb.core.values.code_hash import is_task
+from flyte_nb.core.values.user_code import is_pythons, is_task, names_in_texts
 
 #: Content up to this size is kept to be compared; of more its hash is.
 KEPT_BYTES = 4_096
@@ -122,7 +125,84 @@ def by_reference(value: Any) -> bool:
 
 def globals_of(function: types.FunctionType) -> tuple[str, ...]:
     """Names of globals that a function's code refers to, functions defined in it included."""
-    return tuple(_cloudpickle._extract_code_globals(function.__code__))  # noqa: SLF001 - its own answer
+    names = _cloudpickle._extract_code_globals(function.__code__)  # noqa: SLF001 - its own answer
+    return tuple(dict.fromkeys((*names, *names_in_texts(function.__code__))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    return frozenset(code.co_names).union(
+        *(_names_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    )
+
+
+#: What reads values whose classes and functions are given by name, and what it is called.
+_READERS = frozenset({"pickle", "cloudpickle", "dill", "joblib", "torch", "pd", "pandas"})
+_READING = frozenset({"load", "loads", "read_pickle", "Unpickler"})
+
+
+def _asks_for_subclasses(reached: list[Any]) -> bool:
+    return any("__subclasses__" in _names_in(each.__code__) for each in reached if isinstance(each, types.FunctionType))
+
+
+def _read_by(reached: list[Any]) -> list[dict[str, Any]]:
+    """Namespaces of functions that read pickles."""
+    found = {}
+    for each in reached:
+        if isinstance(each, types.FunctionType):
+            names = _names_in(each.__code__)
+            if names & _READING and (names & _READERS or "read_pickle" in names):
+                found[id(each.__globals__)] = each.__globals__
+    return list(found.values())
+
+
+def _program(space: dict[str, Any]) -> list[Any]:
+    """Classes and functions that a program defines, by their names."""
+    name = space.get("__name__")
+    return [
+        value
+        for key, value in list(space.items())
+        if isinstance(value, types.FunctionType | type) and value.__module__ == name and value.__qualname__ == key
+    ]
+
+
+def asked_for(reached: list[Any], known: Iterable[Any] = ()) -> list[Any]:
+    """Classes and functions that code finds without naming them, and that go along with it.
+
+    Subclasses of what it reaches, where it asks for them (``Base.__subclasses__()``), and what a pickle that it reads may name.
+    """
+    found: dict[Any, None] = {}
+    if _asks_for_subclasses(reached):
+        queue: list[type] = [each for each in reached if isinstance(each, type)]
+        for cls in queue:
+            children: list[type] = type.__subclasses__(cls)
+            queue += [each for each in children if each not in found]
+            found.update(dict.fromkeys(children))
+    for space in _read_by(reached):
+        found.update(dict.fromkeys(each for each in _program(space) if can_pickle(each, fresh=True)))
+    here = {*map(id, reached), *map(id, known)}
+    return [each for each in found if id(each) not in here and not by_reference(each)]
+
+
+def installed_names(reached: list[Any]) -> list[tuple[Any, list[str]]]:
+    """What code names of installed modules: programs patch them."""
+    return list(patched.owners((each for each in reached if isinstance(each, types.FunctionType)), _names_in))
+
+
+def _registered(cls: Any) -> Any:
+    return abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to see them
+
+
+def _registries(reached: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """What can be asked of classes and programs: functions that tell it, of what, and what they tell now."""
+    asks = _asks_for_subclasses(reached)
+    for space in _read_by(reached):
+        yield _program, space, _program(space)
+    for cls in (each for each in reached if isinstance(each, type)):
+        if asks:
+            yield type.__subclasses__, cls, type.__subclasses__(cls)
+        if isinstance(cls, abc.ABCMeta):
+            yield _registered, cls, _registered(cls)
 
 
 class _Names:
@@ -154,7 +234,17 @@ class Bindings:
         modules: Names of modules that its code imports while it runs.
     """
 
-    __slots__ = ("_blobs", "_cells", "_content", "_functions", "_mutable", "_names")
+    __slots__ = (
+        "_blobs",
+        "_cells",
+        "_content",
+        "_functions",
+        "_installed",
+        "_mutable",
+        "_names",
+        "_reducers",
+        "_registries",
+    )
 
     def __init__(self, reached: list[Any], blobs: Blobs | None, modules: Sequence[str] = ()) -> None:
         self._blobs = blobs
@@ -162,6 +252,11 @@ class Bindings:
         self._functions = [(each, _parts(each)) for each in functions]
         cells = {id(cell): cell for each in functions for cell in each.__closure__ or ()}
         self._cells = [(cell, _content(cell)) for cell in cells.values()]
+        self._reducers = len(copyreg.dispatch_table)
+        self._registries = list(_registries(reached))
+        used = [(vars(owner).get, name) for owner, names in installed_names(reached) for name in names]
+        #: How to find each name of an installed module's that code uses; the names; what they were bound to.
+        self._installed = (*zip(*used, strict=True), tuple(get(name) for get, name in used)) if used else None
         self._names = list(_namespaces(reached))
         if modules:
             self._names.append(_Names(sys.modules, tuple(modules)))
@@ -175,22 +270,31 @@ class Bindings:
         for names in self._names:
             if not names.same():
                 return False
+        if len(copyreg.dispatch_table) != self._reducers:
+            return False
+        if self._installed is not None:
+            find, called, values = self._installed
+            if not all(map(operator.is_, map(operator.call, find, called), values)):
+                return False
         for function, parts in self._functions:
             if not all(map(operator.is_, parts, _parts(function))):
                 return False
         for cell, value in self._cells:
             if _content(cell) is not value:
                 return False
+        for tell, cls, told in self._registries:
+            if tell(cls) != told:
+                return False
         return not self._mutable or (self._content is not None and self._read() == self._content)
 
     def _values(self) -> Iterator[Any]:
         for names in self._names:
             if names.names == _OF_TASK:
-                continue  # settings, which never change in place
-            # Of classes and modules: what Python itself keeps there is not the program's state.
-            whole = names.size >= 0
+                yield names.values[0]  # a partial or an object; settings never change in place
+                continue
+            whole = names.size >= 0  # a class or module
             for name, value in zip(names.names, names.values, strict=True):
-                if not (whole and (name.startswith("__") or name == "_abc_impl")):
+                if not (whole and is_pythons(name, value)):
                     yield value
         for function, (_, defaults, keywords, *_) in self._functions:
             yield from defaults or ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import functools
 import mmap
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ MAP_BYTES = 8 * 1024 * 1024
 SPARE_BYTES = 256 * 1024 * 1024
 #: Bytes of one read.
 READ_BYTES = 16 * 1024 * 1024
+#: From this size on a thread frees a file's pages: 70 ms a gigabyte, which a loop does not have.
+SLOW_BYTES = 64 * 1024 * 1024
 #: Descriptors that stay free for everything else: from there on large buffers are read, not mapped.
 SPARE_FILES = 96
 #: Whether files of other processes are looked for; without, all content goes over links (``FLYTE_NB_SHARED_FILES=0``).
@@ -159,13 +163,42 @@ class Arriving:
 
     def drop(self) -> None:
         """It will not be complete."""
-        os.close(self.open())
+        nbytes = os.fstat(self._file).st_size
+        close(self.open(), nbytes)
 
 
-def unlink(path: str) -> None:
-    """Delete a file, if it is there."""
+def unlink(path: str, mapped_s: float = 0.0) -> None:
+    """Delete a file, if it is there.
+
+    Args:
+        path: The file.
+        mapped_s: Seconds for which parts of it may still be mapped: whoever lets go of it last has its pages to free.
+    """
+    held = None
     with contextlib.suppress(OSError):
-        os.unlink(path)  # noqa: PTH108 - at interpreter exit too
+        if os.stat(path).st_size >= SLOW_BYTES:  # noqa: PTH116 - at interpreter exit too
+            held = os.open(path, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # noqa: PTH108
+    if held is not None:
+        close(held, SLOW_BYTES, mapped_s)
+
+
+def close(file: int, nbytes: int, mapped_s: float = 0.0) -> None:
+    """Close the descriptor of a file of so many bytes whose name may have gone: its pages go with it."""
+    if nbytes >= SLOW_BYTES:
+        try:  # plainly: finalizers come here, in the middle of anything, where no lock of `threading` may be taken
+            _thread.start_new_thread(_close_after, (mapped_s, file))
+        except RuntimeError:  # no thread can be had, as at interpreter exit
+            pass
+        else:
+            return
+    os.close(file)
+
+
+def _close_after(seconds: float, file: int) -> None:
+    time.sleep(seconds)
+    os.close(file)
 
 
 def _folders_for(nbytes: int) -> tuple[str, ...]:

@@ -133,7 +133,7 @@ class Received:
 
     def __del__(self) -> None:
         if self._file is not None:
-            os.close(self._file)
+            blob_files.close(self._file, self.nbytes)
 
 
 def receive(name: str, nbytes: int, path: str, holder: str) -> Received:

@@ -7,21 +7,26 @@ pickle is a version, named by its content; actions say which one they were calle
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
+import os
 import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from flyte_nb.core.transport.bindings import Bindings, Recorder, spaces_of
+from flyte_nb.core.transport.bindings import Bindings, Recorder, asked_for, installed_names, spaces_of
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.companions import COMPANIONS
-from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, sys_path
-from flyte_nb.core.transport.payload import Payload, can_pickle, key_bytes, pack
+from flyte_nb.core.transport.lazy_imports import Imports, LazyImports, look_in, sys_path
+from flyte_nb.core.transport.patched import Patch, patches
+from flyte_nb.core.transport.payload import Payload, can_pickle, key_bytes, or_by_file, pack
 from flyte_nb.core.transport.task_code import why_not
+from flyte_nb.core.values.by_value import modules
 from flyte_nb.core.values.by_value.classes import Classes
 from flyte_nb.core.values.source_lines import cells_of, take_cells
+from flyte_nb.core.values.user_code import is_user_code
 
 #: How often a task is pickled anew whose globals are changed meanwhile by another thread.
 TRIES = 3
@@ -35,6 +40,10 @@ class VersionedTask(Protocol):
     code_memo: Any
     #: Those of the version that it came with; None where its program runs.
     classes: Classes | None
+
+    @property
+    def as_sent(self) -> Any:
+        """Itself, or a task that workers cannot tell from it: both share versions."""
 
 
 class CodeVersion:
@@ -61,6 +70,12 @@ class TravellingCode(NamedTuple):
     companions: tuple[Callable[[], object], ...] = ()
     #: Names of the modules that came along for the task itself.
     own_modules: frozenset[str] = frozenset()
+    #: Classes and functions that its code finds without naming them.
+    asked_for: tuple[Any, ...] = ()
+    #: What the program has put into installed modules that it uses.
+    patches: tuple[Patch, ...] = ()
+    #: How the program has types pickled, by `copyreg`.
+    reducers: tuple[tuple[type, Any], ...] = ()
 
 
 class _Memo(NamedTuple):
@@ -70,8 +85,9 @@ class _Memo(NamedTuple):
     version: CodeVersion
     bindings: Bindings
     imports: LazyImports
-    #: `Companions.version` then.
+    #: `Companions.version`, and how many modules were left to their files, then.
     companions: int
+    by_file: int
 
 
 def _functions(reached: list[Any]) -> list[types.FunctionType]:
@@ -85,7 +101,15 @@ class _WithCells:
         self._value, self._reached = value, reached
 
     def __reduce__(self) -> Any:
-        return _arrived, (self._value, _CellsOf(self._reached))
+        return _arrived, (_Beforehand() if modules.BY_FILE else None, self._value, _CellsOf(self._reached))
+
+
+class _Beforehand:
+    """What has to be known of modules before code that names classes in them."""
+
+    def __reduce__(self) -> Any:
+        path = tuple(entry or os.getcwd() for entry in sys_path())  # noqa: PTH109
+        return look_in, (path, frozenset(modules.BY_FILE))
 
 
 class _CellsOf:
@@ -98,7 +122,7 @@ class _CellsOf:
         return dict, (cells_of(each.__code__.co_filename for each in _functions(self._reached)),)
 
 
-def _arrived(value: Any, cells: dict[str, str]) -> Any:
+def _arrived(_before: None, value: Any, cells: dict[str, str]) -> Any:
     take_cells(cells)
     return value
 
@@ -114,6 +138,8 @@ class CodeVersions:
         self._blobs = blobs
         self._by_id: weakref.WeakValueDictionary[str, CodeVersion] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
+        #: What was reached when something was pickled last.
+        self._reached: list[Any] = []
         #: ``sys.path`` as workers of this machine have it from their start.
         self._path = sys_path()
 
@@ -123,6 +149,7 @@ class CodeVersions:
         Raises:
             UnpicklableError: It cannot be sent to a worker; the message names what is at fault.
         """
+        task = task.as_sent
         memo: _Memo | None = task.code_memo
         if (
             memo is not None
@@ -130,6 +157,7 @@ class CodeVersions:
             and memo.bindings.same()
             and memo.imports.same()
             and memo.companions == COMPANIONS.version
+            and memo.by_file == len(modules.BY_FILE)
         ):
             return memo.version
         with self._lock:
@@ -139,7 +167,7 @@ class CodeVersions:
         for left in reversed(range(TRIES)):
             companions = COMPANIONS.version
             try:
-                payload, reached, imports = self._pickle(task)
+                payload, reached, imports = or_by_file(lambda: self._pickle(task), self._met)
                 bindings = Bindings(reached, self._blobs, imports.watched)
                 break
             except RuntimeError as exc:  # "dictionary changed size during iteration": another thread's
@@ -151,8 +179,11 @@ class CodeVersions:
         version = self._by_id.get(name)
         if version is None:
             version = self._by_id[name] = CodeVersion(name, payload)
-        task.code_memo = _Memo(self, version, bindings, imports, companions)
+        task.code_memo = _Memo(self, version, bindings, imports, companions, len(modules.BY_FILE))
         return version
+
+    def _met(self) -> set[str]:
+        return {each.__name__ if type(each) is types.ModuleType else each.__module__ for each in self._reached}
 
     def _pickle(self, task: VersionedTask) -> tuple[Payload, list[Any], LazyImports]:
         """The task, pickled with what it needs; what was reached in doing so; what its code imports while it runs."""
@@ -168,16 +199,24 @@ class CodeVersions:
     ) -> tuple[Payload, list[Any], LazyImports]:
         payload, reached = self._dump(task)
         imports, by_file = LazyImports(_functions(reached)), frozenset[str]()
+        asked: dict[Any, None] = dict.fromkeys(asked_for(reached))
+        own_patches = patches(installed_names(reached))
+        reducers = tuple((kind, how) for kind, how in copyreg.dispatch_table.items() if is_user_code(how))
         while (
             imports
+            or own_patches
+            or reducers
             or along
+            or asked
             or imports.path != self._path
             or any(isinstance(each, types.ModuleType) for each in reached)
         ):
             try:
-                modules = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
+                along_with = [*imports.loaded.values(), *(each for each in reached if type(each) is types.ModuleType)]
                 kept = frozenset(imports.loaded) if own is None else own
-                payload, reached = self._dump(TravellingCode(task, imports.packed(), along, kept), modules)
+                payload, reached = self._dump(
+                    TravellingCode(task, imports.packed(), along, kept, tuple(asked), own_patches, reducers), along_with
+                )
             except Exception:
                 stay = frozenset(n for n, module in imports.loaded.items() if not can_pickle(module, fresh=True))
                 if not stay:
@@ -187,17 +226,18 @@ class CodeVersions:
                 continue
             # Modules that came along have functions, which import modules.
             more = LazyImports(_functions(reached), by_file)
-            if more.loaded.keys() <= imports.loaded.keys():
+            asked.update(dict.fromkeys(late := asked_for(reached, asked)))
+            if more.loaded.keys() <= imports.loaded.keys() and not late:
                 return payload, reached, more
             imports = more
         return payload, reached, imports
 
-    def _dump(self, value: object, modules: Iterable[types.ModuleType] = ()) -> tuple[Payload, list[Any]]:
-        reached: list[Any] = []
+    def _dump(self, value: object, along: Iterable[types.ModuleType] = ()) -> tuple[Payload, list[Any]]:
+        reached = self._reached = []
 
         def recorder(*args: Any, **kwargs: Any) -> Recorder:
             made = Recorder(*args, **kwargs)
-            made.reached, made.modules = reached, spaces_of(modules)
+            made.reached, made.modules = reached, spaces_of(along)
             return made
 
         return pack(recorder, _WithCells(value, reached), self._blobs), reached

@@ -13,15 +13,17 @@ from __future__ import annotations
 import ast
 import dis
 import functools
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flyte_nb.core.values.by_value import classes, modules
 from flyte_nb.core.values.user_code import OURS, is_user_code, is_user_file, library_folders
 
 #: Files that are watched for one task: beyond, a program is a library.
@@ -123,7 +125,8 @@ class LazyImports:
         self.path: list[str] = sys_path()
         self._own, self._finders = list(sys.path), _FINDER.path
         self._folder = os.getcwd()  # noqa: PTH109
-        queue = sorted({name for function in functions for name in _imports_of(function)})
+        by_file |= modules.BY_FILE
+        queue = sorted({name for function in functions for name in _imports_of(function)} | by_file)
         seen = set(queue)
         while queue and len(self._stamps) < MAX_FILES:
             found = self._look_at(queue.pop(), by_file) - seen
@@ -206,6 +209,9 @@ class _Finder:
         self.path: tuple[str, ...] = ()
         #: What was imported from the user's files, and how they were: by name.
         self.imported: dict[str, tuple[str, _Stamp]] = {}
+        #: What modules from the user's files are here, and whether a module that is not found has classes that came by value.
+        self.kind: type[types.ModuleType] | None = None
+        self.knows: Callable[[str], bool] | None = None
         #: What came from callers, by name.
         self.brought: dict[str, types.ModuleType] = {}
 
@@ -238,7 +244,9 @@ class _Finder:
         """As of any finder on ``sys.meta_path``."""
         if name.partition(".")[0] in _NOT_THEIRS:
             return None
-        spec = importlib.machinery.PathFinder.find_spec(name, list(self.path) if path is None else path, target)
+        spec: Any = importlib.machinery.PathFinder.find_spec(name, list(self.path) if path is None else path, target)
+        if spec is None and self.knows is not None and self.knows(name):
+            return importlib.machinery.ModuleSpec(name, _Nowhere())
         # A folder without ``__init__.py`` has no file of its own.
         origin = spec and (
             spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None)
@@ -246,10 +254,49 @@ class _Finder:
         if not origin or not is_user_file(origin, name):
             return None
         self.imported[name] = (origin, _stamp(origin))
+        if self.kind is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = _FromFile(spec.loader.name, spec.loader.path)
         return spec
 
 
 _FINDER = _Finder()
+classes.from_files = _FINDER.imported
+
+
+class _FromFile(importlib.machinery.SourceFileLoader):
+    """Loads a module of the user's."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        """As a loader's."""
+        return _FINDER.kind(spec.name) if _FINDER.kind is not None else None
+
+
+class _Nowhere(importlib.abc.Loader):
+    """Loads a module that this process cannot import: it has only what came by value."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        """As a loader's."""
+        return _FINDER.kind(spec.name) if _FINDER.kind is not None else None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """There is nothing to execute."""
+
+
+def look_in(path: tuple[str, ...], by_file: frozenset[str]) -> None:
+    """Find the user's modules there from now on; called by pickle, before code that names classes in them."""
+    modules.leave_to_files(by_file)
+    if path != _FINDER.path or _FINDER not in sys.meta_path:
+        _FINDER.install(Imports({}, path, {}, ()))
+        importlib.invalidate_caches()
+
+
+def look_for_programs(kind: type[types.ModuleType] | None, knows: Callable[[str], bool] | None) -> None:
+    """Have this process find the user's modules from now on, all of them, as modules of a class; None: no more."""
+    _FINDER.kind, _FINDER.knows = kind, knows
+    if kind is not None and _FINDER not in sys.meta_path:
+        library_folders()
+        _FINDER.path = tuple(sys.path)
+        sys.meta_path.insert(0, _FINDER)
 
 
 def withdraw() -> None:

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import cloudpickle
 
 from flyte_nb.core.transport.blob_files import BlobGoneError
 from flyte_nb.core.transport.blobs import Blob, Blobs, Borrowed, Received, Results, content_of
 from flyte_nb.core.values import pickler
+from flyte_nb.core.values.by_value import modules
 from flyte_nb.core.values.by_value.classes import loading_code
 from flyte_nb.core.values.describe import UNSENDABLE, unsendable
+from flyte_nb.core.values.user_code import is_user_code
 from flyte_nb.errors import SerializationError
+
+_T = TypeVar("_T")
 
 #: A buffer of this many bytes or more travels apart from its pickle, once per worker.
 BLOB_BYTES = 256 * 1024
@@ -27,6 +34,8 @@ BLOB_BYTES = 256 * 1024
 SMALL_BYTES = 64 * 1024
 #: Types that the C pickler copies exactly, with nothing of the notebook inside.
 PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+#: Those whose pickles name no class.
+ATOMS = PLAIN - {complex}
 
 
 class Packed(NamedTuple):
@@ -92,16 +101,49 @@ def dumps(value: object, blobs: Blobs | Results | None = None, *, of_call: bool 
     if UNSENDABLE and (why := unsendable(value)):
         raise UnpicklableError(why)
 
+    met: set[str] = set()
+
     def make(*args: Any, **kwargs: Any) -> pickler.Pickler:
         made = pickler.Pickler(*args, **kwargs)
-        made.of_call = of_call
+        made.of_call, made.met = of_call, met
         return made
 
     try:
-        return pack(make, value, blobs)
+        return or_by_file(lambda: pack(make, value, blobs), lambda: met)
     except Exception as exc:
         what = f"{describe_culprit(value)} cannot be pickled"
         raise UnpicklableError(f"{what}: {type(exc).__name__}: {exc}") from exc
+
+
+def or_by_file(attempt: Callable[[], _T], met: Callable[[], set[str]]) -> _T:
+    """Pickle something; modules of the user's with classes that no pickler takes are left to their files, if that helps.
+
+    Args:
+        attempt: Pickles it.
+        met: Names of modules whose classes were met in doing so.
+
+    Raises:
+        Exception: What `attempt` raises.
+    """
+    try:
+        return attempt()
+    except Exception:
+        names = met() & cloudpickle.list_registry_pickle_by_value()
+        stay = [name for name in names if _keeps_registries(sys.modules[name])]
+        if not stay:
+            raise
+        modules.leave_to_files(stay)
+        try:
+            return attempt()
+        except Exception:
+            modules.take_by_value(stay)
+            raise
+
+
+def _keeps_registries(module: ModuleType) -> bool:
+    """Whether a module has classes whose library keeps what it knows of them beside them: in C, or in weak references."""
+    own = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+    return any(type(cls) is not type and not is_user_code(type(cls)) and not can_pickle(cls, fresh=True) for cls in own)
 
 
 def pack(make_pickler: Callable[..., pickle.Pickler], value: object, blobs: Blobs | Results | None = None) -> Payload:

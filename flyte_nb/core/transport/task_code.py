@@ -10,8 +10,7 @@ from typing import Any
 from flyte_nb.core.transport.bindings import globals_of
 from flyte_nb.core.transport.payload import UnpicklableError, can_pickle, describe_culprit
 from flyte_nb.core.values import pickler
-from flyte_nb.core.values.code_hash import is_task
-from flyte_nb.core.values.user_code import is_user_code
+from flyte_nb.core.values.user_code import is_task, is_user_code
 
 
 def dump_function(task: object) -> bytes:

@@ -12,13 +12,24 @@ import dis
 import functools
 import hashlib
 import inspect
+import itertools
 import textwrap
 import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flyte_nb.core.values.user_code import is_user_code
+from flyte_nb.core.values.fixed_values import (
+    BY_REPR,
+    MAX_DEPTH,
+    MAX_ITEMS,
+    attributes,
+    constant_text,
+    data_text,
+    fixed_text,
+    is_own_code,
+)
+from flyte_nb.core.values.user_code import is_task, is_user_code, names_in_texts
 
 #: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
 MAX_HASHES = 4_096
@@ -79,23 +90,42 @@ def helpers_version(func: Callable[..., Any]) -> str:
 
 
 def code_version(func: Callable[..., Any]) -> str:
-    """Hash of all that decides what a function does: `helpers_version`, and the plain values that the code reads.
+    """Hash of all that decides what a function does: `helpers_version`, and the fixed values that the code reads.
 
-    A plain value is a number, a text, None, or a tuple of such: a global or a closure's variable that is read by name
-    (``THRESHOLD``). Left out are variables that the code itself assigns (a counter must not look like an edit), and lists,
-    dictionaries and other objects, which may change while they are used.
+    A fixed value is a number, a text, a date, a path, the member of an enum and the like, a tuple of such, or what an installed
+    package is asked for (``math.sqrt``): a global, a default, or a closure's variable (``THRESHOLD``). Left out are variables
+    that the code itself assigns (a counter must not look like an edit), and what can change in place (`values_read`).
     """
-    layers = _layers(func)
-    holders = [*layers, *(helper for _, helper in _helpers(layers))]
+    values = {f"{name}={text}" for name, value in values_read(func) if (text := fixed_text(value)) is not None}
+    return _digest("code", "\n".join([helpers_version(func), *sorted(values)]))
+
+
+def values_read(func: Callable[..., Any], *, of_classes: bool = False) -> Iterator[tuple[str, Any]]:
+    """What a function and its helpers read now, by name: globals, defaults, variables of a closure.
+
+    Without what is code of the user's own, and variables that the code itself assigns.
+
+    Args:
+        func: The function.
+        of_classes: Whether attributes of classes count, which `class_version` has as they were in the beginning.
+    """
+    holders = _holders(func)
     functions = [each for holder in holders for each in _functions_of(holder)]
     assigned = set[str]().union(*(_assigned(each.__code__) for each in functions))
-    values = {
-        f"{name}={_constant_text(value)}"
-        for each in functions
-        for name, value in _values(each)
-        if name not in assigned and _is_plain_value(value)
-    }
-    return _digest("code", "\n".join([helpers_version(func), *sorted(values)]))
+    for each in functions:
+        yield from ((name, value) for name, value in _values(each) if name not in assigned and not is_own_code(value))
+    for each in holders if of_classes else ():
+        yield from attributes(each) if isinstance(each, type) else ()
+
+
+def _holders(func: Callable[..., Any]) -> list[Any]:
+    layers = _layers(func)
+    return [_with_code(each) for each in (*layers, *(helper for _, helper in _helpers(layers)))]
+
+
+def functions_used(func: Callable[..., Any]) -> list[types.FunctionType]:
+    """A function, and those of its helpers and of classes that it uses."""
+    return [each for holder in _holders(func) for each in _functions_of(holder)]
 
 
 def _helpers(layers: list[Any]) -> list[tuple[str, Any]]:
@@ -142,13 +172,6 @@ def _peeled(func: Any) -> Any:
     return func
 
 
-def is_task(value: object) -> bool:
-    """Whether a value is a task. By shape: this module is below the task's."""
-    return not isinstance(value, type | types.FunctionType | types.ModuleType) and all(
-        hasattr(type(value), name) for name in ("override", "forward", "aio")
-    )
-
-
 def _source_version(code: types.CodeType) -> str | None:
     """Hash of the parsed source; None if there is none, or it is not that of the function."""
     if code.co_name == "<lambda>":
@@ -165,17 +188,11 @@ def _source_version(code: types.CodeType) -> str | None:
 
 
 def _code_text(code: types.CodeType) -> str:
-    consts = [_code_text(c) if isinstance(c, types.CodeType) else _constant_text(c) for c in code.co_consts]
+    consts = [_code_text(c) if isinstance(c, types.CodeType) else constant_text(c) for c in code.co_consts]
     return repr((
         code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_posonlyargcount,
         code.co_kwonlyargcount, code.co_flags, consts,
     ))  # fmt: skip
-
-
-def _constant_text(value: object) -> str:
-    if isinstance(value, frozenset):  # its order differs from process to process
-        return f"frozenset({sorted(repr(each) for each in value)})"
-    return f"{type(value).__name__}:{value!r}"
 
 
 def class_version(cls: type) -> str:
@@ -192,10 +209,19 @@ def _hash_of_class(cls: type) -> str:
     except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         # inspect looks for a class by its module's file, which a notebook has not: its methods have their own source.
         methods = sorted((name, _own_version(method)) for name, method in _methods(cls))
-        plain = sorted((name, repr(value)) for name, value in vars(cls).items() if _is_plain(name, value))
+        plain = sorted((name, text) for name, value in attributes(cls) if (text := data_text(value)) is not None)
         hints = sorted((name, str(hint)) for name, hint in vars(cls).get("__annotations__", {}).items())
         return _digest("class", repr((cls.__qualname__, methods, plain, hints)))
     return _digest("source", ast.dump(tree))
+
+
+def is_filled(cell: types.CellType) -> bool:
+    """Whether a variable of a closure has a value."""
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def _methods(cls: type) -> Iterator[tuple[str, Any]]:
@@ -217,11 +243,6 @@ def _functions_of(holder: Any) -> list[types.FunctionType]:
     return [holder] if isinstance(holder, types.FunctionType) else []
 
 
-def _is_plain(name: str, value: object) -> bool:
-    # Python's own notes on a class differ from cell to cell: ``__firstlineno__`` since 3.13.
-    return not name.startswith("__") and (value is None or isinstance(value, bool | int | float | str | bytes))
-
-
 def _references(holder: Any) -> Iterator[tuple[str, Any]]:
     """Names, and what they stand for, that a function or class of the user's uses, and that are the user's own."""
     holder = _with_code(holder)
@@ -229,9 +250,16 @@ def _references(holder: Any) -> Iterator[tuple[str, Any]]:
         for base in holder.__mro__[1:]:
             if is_user_code(base):
                 yield base.__qualname__, base
+        if is_user_code(type(holder)):
+            yield "metaclass", type(holder)
         for name, method in _methods(holder):
             for inner, helper in _references(method):
                 yield f"{name}.{inner}", helper
+        for name, value in vars(holder).items():
+            if not (name.startswith("__") or isinstance(value, types.FunctionType)):
+                yield from ((name, helper) for helper in _helpers_in(value))
+        for name, field in (vars(holder).get("__dataclass_fields__") or {}).items():
+            yield from ((name, helper) for helper in _helpers_in(field.default_factory))
         return
     if not isinstance(holder, types.FunctionType):
         return
@@ -241,20 +269,25 @@ def _references(holder: Any) -> Iterator[tuple[str, Any]]:
 
 def _values(func: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function's code refers to by name: globals, variables of its closure, attributes of the user's own modules."""
-    names = _names(func.__code__)
+    names = names_of(func.__code__).union(names_in_texts(func.__code__))
     values: dict[str, Any] = {name: func.__globals__[name] for name in names if name in func.__globals__}
-    for name, cell in zip(func.__code__.co_freevars, func.__closure__ or (), strict=False):
-        try:
-            values[name] = cell.cell_contents
-        except ValueError:
-            continue  # not filled yet: a function that refers to itself while it is being defined
+    cells = zip(func.__code__.co_freevars, func.__closure__ or (), strict=False)
+    # One that is not filled yet: of a function that refers to itself while it is being defined.
+    values.update({name: cell.cell_contents for name, cell in cells if is_filled(cell)})
+    code, defaults = func.__code__, func.__defaults__ or ()
+    positional = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+    for name, value in (*zip(positional, defaults, strict=False), *(func.__kwdefaults__ or {}).items()):
+        values[f"{name}="] = value
     for name, value in values.items():
         if not isinstance(value, types.ModuleType):
             yield name, value
         elif is_user_code(value):
             yield from ((f"{name}.{inner}", vars(value)[inner]) for inner in names & vars(value).keys())
+        else:
+            yield name, value
 
 
+@functools.lru_cache(maxsize=MAX_HASHES)
 def _assigned(code: types.CodeType) -> set[str]:
     """Globals, and variables of an enclosing function, that code assigns."""
     found = {
@@ -266,19 +299,44 @@ def _assigned(code: types.CodeType) -> set[str]:
 
 
 _ASSIGNING = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF"})
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
-def _is_plain_value(value: object) -> bool:
-    return type(value) in _PLAIN or (
-        type(value) in (tuple, frozenset) and all(_is_plain_value(each) for each in value)  # type: ignore[attr-defined]
-    )
+def names_of(code: types.CodeType) -> set[str]:
+    """Names that code refers to, in functions defined in it, too."""
+    return set(code.co_names).union(*(names_of(each) for each in code.co_consts if isinstance(each, types.CodeType)))
 
 
-def _names(code: types.CodeType) -> set[str]:
-    return set(code.co_names).union(*(_names(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+def _helpers_in(value: object) -> Iterator[Any]:
+    """The user's functions and classes that a value is made of: in a decorator's wrapper, in containers and objects."""
+    queue, seen = [(value, 0)], set[int]()
+    while queue and len(seen) < MAX_ITEMS:
+        each, depth = queue.pop()
+        if type(each) in BY_REPR or id(each) in seen:
+            continue
+        seen.add(id(each))
+        found = [
+            layer for layer in _layers(each) if isinstance(layer, types.FunctionType | type) and is_user_code(layer)
+        ]
+        yield from found
+        is_whole = is_task(each) or isinstance(each, type | types.ModuleType) or (found and found[0] is each)
+        if depth < MAX_DEPTH and not is_whole:
+            queue += [(inner, depth + 1) for inner in itertools.islice(_inside(each), MAX_ITEMS)]
 
 
-def _helpers_in(value: object) -> list[Any]:
-    """The user's functions and classes that a value is made of: both the wrapper of a decorator and what it wraps."""
-    return [each for each in _layers(value) if isinstance(each, types.FunctionType | type) and is_user_code(each)]
+def _inside(value: Any) -> Iterator[Any]:
+    """What may be code in a value: its class, its items, its attributes."""
+    yield type(value)
+    if isinstance(value, dict):
+        yield from list(value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from value
+    elif isinstance(value, functools.partial):
+        yield from (*value.args, *value.keywords.values())
+    elif isinstance(value, types.MethodType):
+        yield value.__self__
+    elif isinstance(value, property):
+        yield from (value.fget, value.fset, value.fdel)
+    elif isinstance(value, types.FunctionType):  # a library's wrapper, as of `functools.singledispatch`
+        yield from (cell.cell_contents for cell in value.__closure__ or () if is_filled(cell))
+    else:
+        yield from list(getattr(value, "__dict__", {}).values())

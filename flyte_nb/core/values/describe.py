@@ -41,6 +41,9 @@ REPR_SECONDS = 1.0
 SIZED = (list, tuple, dict, set, frozenset, str, bytes, bytearray, range, memoryview)
 ATOMS = (int, float, complex, bool, type(None))
 
+#: Integers of more bits are told by their size: Python refuses to write out those of more than 4,300 digits.
+LARGE_BITS = 4_096
+
 #: ``repr`` of any value, bounded: 120 characters of a text, six items of a container.
 SHORT_REPR = reprlib.Repr()
 SHORT_REPR.maxstring = SHORT_REPR.maxother = 120
@@ -71,6 +74,8 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
     """A short text of a value: its repr for plain values, else type and size; never calls a user's repr."""
     kind = type(value)
     if kind is int or kind is float or kind is bool or value is None or kind is complex:
+        if kind is int and value.bit_length() > LARGE_BITS:  # type: ignore[attr-defined]
+            return f"<int of {value.bit_length():,} bits>"  # type: ignore[attr-defined]
         text = repr(value)
         return text if len(text) <= limit else text[: limit - 3] + "..."
     if kind is str:
@@ -148,7 +153,7 @@ def label_of(name: str, bound: tuple[tuple[Any, ...], dict[str, Any]], names: tu
     `names` are those of positional arguments: what goes by a secret's name is masked, since labels are kept in notebooks.
     """
     args, kwargs = bound
-    if len(args) == 1 and not kwargs and type(args[0]) is int:
+    if len(args) == 1 and not kwargs and type(args[0]) is int and args[0].bit_length() <= LARGE_BITS:
         return f"{name}({args[0]})"  # the commonest call, a map over numbers
     parts = [_shown(names[i] if i < len(names) else "", value) for i, value in enumerate(args[:6])]
     parts += [f"{key}={_shown(key, value)}" for key, value in list(kwargs.items())[: 6 - len(parts)]]

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from typing import Any, TypeVar
 
-from flyte_nb.core.values import exception_parts
+from flyte_nb.core.values.by_value import exception_parts
 
 E = TypeVar("E", bound=BaseException)
 
@@ -17,20 +17,41 @@ NEVER_A_BASE = (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledE
 MAX_DUAL_CLASSES = 256
 
 
-class _Own:
-    """An attribute in the instance's ``__dict__``, whatever the original class has under that name.
+#: Attributes of Flyte's errors that exceptions of a program have, too: their instances keep them under another name.
+FLYTES = ("code", "kind", "worker")
 
-    ``code`` of `SystemExit` is a slot in C, ``code`` of a user's exception may be a property without a setter.
-    """
+
+class _Shared:
+    """Such an attribute: the program's own where its exception has one (``error.code == 404``), else Flyte's."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __get__(self, instance: BaseException | None, owner: type) -> Any:
-        return self if instance is None else instance.__dict__.get(self.name)
+        if instance is None:
+            return self
+        if self.name in instance.__dict__:
+            return instance.__dict__[self.name]
+        for base in (original_of(owner) or BaseException).__mro__:
+            found = vars(base).get(self.name)
+            if found is not None:
+                return found.__get__(instance, owner) if hasattr(type(found), "__get__") else found
+        return instance.__dict__.get(f"_flyte_{self.name}")
 
     def __set__(self, instance: BaseException, value: object) -> None:
         instance.__dict__[self.name] = value
+
+
+def set_flytes(error: BaseException, *values: object) -> None:
+    """Give an error its code, kind and worker; those of an exception of the program's stay as they are."""
+    prefix = "_flyte_" if original_of(type(error)) is not None else ""
+    error.__dict__.update({f"{prefix}{name}": value for name, value in zip(FLYTES, values, strict=True)})
+
+
+def flytes(error: BaseException, name: str) -> Any:
+    """Flyte's code, kind or worker of an error; None if it has none."""
+    held = error.__dict__
+    return held.get(f"_flyte_{name}") if original_of(type(error)) is not None else getattr(error, name, None)
 
 
 def _dual_str(self: BaseException) -> str:
@@ -63,9 +84,7 @@ def _make_dual(error_class: type[BaseException], original_type: type[BaseExcepti
         # Programs print ``type(e).__name__``, which is the tree's class in Flyte; tracebacks show the qualified name.
         "__qualname__": f"{error_class.__name__}[{original_type.__name__}]",
         "__str__": _dual_str,
-        "code": _Own("code"),
-        "kind": _Own("kind"),
-        "worker": _Own("worker"),
+        **{name: _Shared(name) for name in FLYTES},
         "_flyte_error_class": error_class,
         "_flyte_original_type": original_type,
     }

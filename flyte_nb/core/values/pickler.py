@@ -12,6 +12,7 @@ import cloudpickle
 from flyte_nb.core.values import process_state
 from flyte_nb.core.values.bounded import BoundedBytes
 from flyte_nb.core.values.by_value import buffers, classes, exceptions, identity, modules, type_names
+from flyte_nb.core.values.user_code import names_in_texts
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
@@ -29,6 +30,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
     #: Whether it is tried whether something can be pickled.
     trying = False
 
+    #: Modules of classes that were met.
+    met: set[str] | None = None
     #: Of lone objects.
     _names: identity.Names | None = None
 
@@ -42,10 +45,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     def reducer_override(self, value: object) -> Any:
         """How to pickle a value; NotImplemented for the usual way."""
+        kind = type(value)
+        if self.fresh and (with_content := process_state.WITH_CONTENT.get(kind)) is not None:
+            return with_content(value, (lambda _: True) if self.trying else self._can_pickle)
         found = process_state.reduce(value, fresh=self.fresh)
         if found is not NotImplemented:
             return found
-        kind = type(value)
         try:
             way = _ways[kind]
         except KeyError:
@@ -71,6 +76,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         return Pickler._instance if classes.is_plain_object(kind) else None
 
     def _class(self, value: Any) -> Any:
+        if self.met is not None:
+            self.met.add(value.__module__)
         reduced = super().reducer_override(value)
         if not self.fresh and type(reduced) is tuple and len(reduced) == 6:
             made, arguments, (attributes, slots), *rest = reduced
@@ -88,7 +95,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
             return process_state.AnewMethod(self._own(value.__self__), value.__name__)
         if self.fresh or not process_state.is_made_anew(value):
             return value
-        return self._anew.setdefault(id(value), process_state.Anew(value))
+        return self._anew.setdefault(id(value), process_state.Anew(value, self._anew))
 
     def _type_name(self, value: Any) -> Any:
         return type_names.reduce(value)
@@ -123,7 +130,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
         if closure:
             closure = tuple(self._cells.setdefault(id(cell), _Cell(cell)) for cell in function.__closure__ or ())
             slots["__closure__"] = tuple(map(self._content_of, function.__closure__ or ()))
-        slots["__globals__"] = self._of_code(slots["__globals__"])
+        space = function.__globals__
+        named = {name: space[name] for name in names_in_texts(function.__code__) if name in space}
+        slots["__globals__"] = self._of_code({**slots["__globals__"], **named} if named else slots["__globals__"])
         return made, (*arguments, closure), (self._of_code(attributes), slots), *rest
 
     def _content_of(self, cell: CellType) -> Any:

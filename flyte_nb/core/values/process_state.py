@@ -1,8 +1,9 @@
 """Pickle what belongs to one process: locks, queues, pools, caches, context variables. Runs in: everywhere.
 
 A task travels with the globals that it uses. In Flyte each process imports the module anew and so has locks of its own; here a
-lock, queue or pool that a task's code refers to arrives as a new one. Caches (`functools.lru_cache`) arrive empty, context
-variables by name with their default. As *arguments* locks are refused all the same: a copy would lock nothing.
+lock or pool that a task's code refers to arrives as a new one, and queues, events and weak collections with what they hold.
+Caches (`functools.lru_cache`) arrive empty, context variables by name, with the value that they have where the task is called.
+As *arguments* locks are refused all the same: a copy would lock nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import cloudpickle
 
+from flyte_nb.core.values.by_value.classes import being_loaded
 from flyte_nb.core.values.user_code import found_by_name
 
 #: Context variables made here, by name: the same one for every task that refers to it. Bounded by the program's own.
@@ -70,6 +72,25 @@ def _of_variable(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
     return _variable, (variable.name, defaults)
 
 
+_UNSET = object()
+
+
+def of_variable_set(variable: contextvars.ContextVar[Any], can_pickle: Callable[[object], bool]) -> tuple[Any, ...]:
+    """How to pickle a context variable of a task's code: with its value where the task is called, if that can be pickled."""
+    made, arguments = _of_variable(variable)
+    value = variable.get(_UNSET)
+    if value is _UNSET or (arguments[1] and arguments[1][0] is value) or not can_pickle(value):
+        return made, arguments
+    return _variable_set, (*arguments, value)
+
+
+def _variable_set(name: str, defaults: tuple[Any, ...], value: Any) -> contextvars.ContextVar[Any]:
+    variable, classes = _variable(name, defaults), being_loaded()
+    if classes is not None:
+        classes.variables[variable] = value
+    return variable
+
+
 def _of_lru_cache(cached: Any) -> Any:
     if found_by_name(cached.__module__, cached.__qualname__) is cached and not _by_value(cached.__module__):
         return NotImplemented  # an installed module's: by name, as any function
@@ -110,42 +131,99 @@ def _anew(kind: Callable[..., Any], *attributes: str) -> Callable[[Any], tuple[A
     return lambda found: (kind, tuple(getattr(found, name) for name in attributes))
 
 
-def _event(is_set: bool) -> asyncio.Event:
-    made = asyncio.Event()
+def _of_event(found: Any) -> tuple[Any, ...]:
+    return _event, (type(found), found.is_set())
+
+
+def _event(kind: Any, is_set: bool) -> Any:
+    made = kind()
     if is_set:
         made.set()
     return made
 
 
-#: In the code of a task only: made anew, with what they were made with.
+def _of_queue(found: asyncio.Queue[Any]) -> tuple[Any, ...]:
+    return _queue, (type(found), found.maxsize, list(found._queue))  # type: ignore[attr-defined]  # noqa: SLF001 - no other way
+
+
+def _queue(kind: Any, size: int, items: list[Any]) -> Any:
+    made = kind(size)
+    for item in items:
+        made.put_nowait(item)
+    return made
+
+
+#: In the code of a task only: made anew, with what they were made with. (Queues of threads are plain objects with locks.)
 _FRESH: dict[type, Callable[[Any], Any]] = {
     type(threading.Lock()): _anew(threading.Lock), type(threading.RLock()): _anew(threading.RLock),
-    asyncio.Event: lambda found: (_event, (found.is_set(),)),
-    **{kind: _anew(kind) for kind in (
-        threading.Event, threading.Condition, threading.local, queue.SimpleQueue, asyncio.Lock, asyncio.Condition,
-        weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet,
-    )},
+    threading.Event: _of_event, asyncio.Event: _of_event,
+    asyncio.Queue: _of_queue, asyncio.LifoQueue: _of_queue, asyncio.PriorityQueue: _of_queue,
+    **{kind: _anew(kind) for kind in (threading.local, queue.SimpleQueue, asyncio.Lock)},
     **{kind: _anew(kind, size) for kind, size in (
-        (threading.Semaphore, "_value"), (threading.BoundedSemaphore, "_initial_value"), (queue.Queue, "maxsize"),
-        (concurrent.futures.ThreadPoolExecutor, "_max_workers"), (asyncio.Semaphore, "_value"),
-        (asyncio.BoundedSemaphore, "_bound_value"), (asyncio.Queue, "maxsize"),
+        (threading.Semaphore, "_value"), (threading.BoundedSemaphore, "_initial_value"), (threading.Condition, "_lock"),
+        (asyncio.Semaphore, "_value"), (asyncio.BoundedSemaphore, "_bound_value"), (asyncio.Condition, "_lock"),
     )},
+    concurrent.futures.ThreadPoolExecutor: _anew(
+        concurrent.futures.ThreadPoolExecutor, "_max_workers", "_thread_name_prefix", "_initializer", "_initargs"
+    ),
 }  # fmt: skip
+
+
+#: In the code that came along with a value: empty. What they hold may be all instances that there are of its class.
+_EMPTY: dict[type, Callable[[Any], Any]] = {
+    **{kind: _anew(kind, "maxsize") for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue)},
+    **{kind: _anew(kind) for kind in (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)},
+}
+
+
+def of_weak(found: Any, can_pickle: Callable[[object], bool]) -> tuple[Any, ...]:
+    """How to pickle a weak collection: with what it holds just now, as far as that can be pickled.
+
+    Args:
+        found: The collection.
+        can_pickle: Tells what can be. (Classes as keys are left out: those of `functools.singledispatch` are a cache.)
+    """
+    items = list(found) if isinstance(found, weakref.WeakSet) else list(found.items())
+    keys = [item[0] if type(item) is tuple else item for item in items]
+    kept = [item for key, item in zip(keys, items, strict=True) if not isinstance(key, type) and can_pickle(item)]
+    return _weak, (type(found), kept)
+
+
+def _weak(kind: Any, items: list[Any]) -> Any:
+    made = kind(items)
+    made.kept = items  # whoever holds them may not have come along
+    return made
+
+
+#: In the code of a task: with what they hold, as far as it can be pickled.
+WITH_CONTENT: dict[type, Callable[[Any, Callable[[object], bool]], tuple[Any, ...]]] = {
+    **dict.fromkeys((weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet), of_weak),
+    contextvars.ContextVar: of_variable_set,
+}
 
 
 def is_made_anew(value: object) -> bool:
     """Whether it is made anew where it is part of code."""
-    return type(value) in _FRESH
+    return type(value) in _FRESH or type(value) in _EMPTY
 
 
 class Anew:
     """A lock or the like that belongs to the code of a value (a class's own lock), on its way."""
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, others: dict[int, Anew]) -> None:
         self._value = value
+        #: All of one pickle, by id: a condition has its lock in common with whoever names that.
+        self._others = others
 
     def __reduce__(self) -> Any:
-        return reduce(self._value, fresh=True)
+        made, arguments = self._made()
+        return made, tuple(map(self._own, arguments))
+
+    def _own(self, value: object) -> object:
+        return self._others.setdefault(id(value), Anew(value, self._others)) if is_made_anew(value) else value
+
+    def _made(self) -> Any:
+        return _EMPTY.get(type(self._value), _FRESH.get(type(self._value)))(self._value)  # type: ignore[misc]
 
 
 class AnewMethod:

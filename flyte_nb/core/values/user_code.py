@@ -7,9 +7,12 @@ the project's root, a system's Python with ``/usr/src/app``), and it may contain
 
 from __future__ import annotations
 
+import ast
+import collections
 import contextlib
 import functools
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -104,5 +107,55 @@ def is_user_code(value: Any) -> bool:
     module = (value.__name__ if isinstance(value, types.ModuleType) else value.__module__) or ""
     if module == "__main__":
         return True
-    filename = getattr(value if isinstance(value, types.ModuleType) else sys.modules.get(module), "__file__", None)
+    holder = value if isinstance(value, types.ModuleType) else sys.modules.get(module)
+    if holder is None:  # it came by value
+        return module.partition(".")[0] not in OURS
+    filename = getattr(holder, "__file__", None)
     return isinstance(filename, str) and bool(filename) and is_user_file(filename, module)
+
+
+#: What Python and libraries keep in a class or module, and is none of the program's state.
+_KEPT = frozenset({
+    "__annotations__", "__dataclass_fields__", "__builtins__", "__warningregistry__", "__path__", "__slots__", "__class_vars__",
+    "__private_attributes__", "__protocol_attrs__", "__parameters__", "__orig_bases__", "__all__",
+})  # fmt: skip
+_CONTAINERS = (list, dict, set, bytearray, collections.deque)
+
+
+def is_pythons(name: str, value: object) -> bool:
+    """Whether an attribute of a class or module is kept there by Python or a library, instead of being the program's."""
+    if not name.startswith("__"):
+        return name == "_abc_impl"
+    return name in _KEPT or name.startswith("__pydantic") or not isinstance(value, _CONTAINERS)
+
+
+@functools.lru_cache(maxsize=4096)
+def names_in_texts(code: types.CodeType) -> tuple[str, ...]:
+    """Globals that code names in a text: ``df.query("x > @LIMIT")``, ``eval("LIMIT + 1")``, ``globals()["LIMIT"]``."""
+    found: dict[str, None] = {}
+    used = set(code.co_names)
+    for text in (each for each in code.co_consts if isinstance(each, str) and len(each) <= _LONGEST):
+        if used & {"query", "eval"}:
+            found.update(dict.fromkeys(_AT_NAME.findall(text)))
+        if used & {"eval", "exec"}:
+            with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+                tree = ast.parse(text.strip())
+                found.update(dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name)))
+        if "globals" in used and text.isidentifier():
+            found[text] = None
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            found.update(dict.fromkeys(names_in_texts(each)))
+    return tuple(found)
+
+
+#: Characters of a text that is searched for names.
+_LONGEST = 10_000
+_AT_NAME = re.compile(r"@([^\W\d]\w*)")
+
+
+def is_task(value: object) -> bool:
+    """Whether a value is a task. By shape: this room is below the task's."""
+    return not isinstance(value, type | types.FunctionType | types.ModuleType) and all(
+        hasattr(type(value), name) for name in ("override", "forward", "aio")
+    )

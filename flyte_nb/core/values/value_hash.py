@@ -6,19 +6,22 @@ from process to process. Here every value is taken apart, as pickle would, and i
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import hashlib
+import inspect
 import marshal
 import pickle
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cloudpickle
 
 from flyte_nb.core.values import code_hash
-from flyte_nb.core.values.user_code import is_user_code
+from flyte_nb.core.values.by_value import identity
+from flyte_nb.core.values.user_code import found_by_name, is_task, is_user_code
 
 #: Types that `marshal` writes canonically in its version 0, which shares no references.
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
@@ -71,6 +74,27 @@ def content_hash(value: object) -> bytes:
     return _Feeder().digest(value)
 
 
+def state_hash(func: Callable[..., Any], patches: Iterable[tuple[Any, str, Any]] = ()) -> bytes:
+    """Hash of what a function and its helpers read now, beside code: what cannot be hashed (a lock) is left out.
+
+    Args:
+        func: The function.
+        patches: What the program has put into libraries that it uses.
+    """
+    found = {name.encode() + _hash_or_id(value) for _, name, value in patches}
+    for name, value in code_hash.values_read(func, of_classes=True):
+        with contextlib.suppress(Exception):
+            found.add(name.encode() + content_hash(value))
+    return hashlib.blake2b(b"".join(sorted(found)), digest_size=16).digest()
+
+
+def _hash_or_id(value: object) -> bytes:
+    try:
+        return content_hash(value)
+    except Exception:  # like no other
+        return b"%d" % id(value)
+
+
 class _Feeder:
     """Feeds one value into one hash."""
 
@@ -99,7 +123,7 @@ class _Feeder:
         elif kind is dict:
             self._inside(value, self._pairs)
         elif kind is set or kind is frozenset:
-            self._tag(b"set", len(value))
+            self._tag(b"set" if kind is set else b"frozenset", len(value))
             for each in sorted(content_hash(item) for item in value):
                 self._hash.update(each)
         else:
@@ -150,11 +174,13 @@ class _Feeder:
             self._text(b"module", value.__name__)
         elif isinstance(value, enum.Enum):
             self._text(b"enum", f"{_class_text(type(value))}.{value.name}")
+        elif type(value) is object:  # a sentinel, which is told by its name
+            self._text(b"lone", identity.Names().reduce(value)[1][0])
         elif isinstance(value, bytearray):
             self._bytes(b"bytearray", value)
         elif isinstance(value, pickle.PickleBuffer):
             self._bytes(b"buffer", value.raw())
-        elif code_hash.is_task(value):
+        elif is_task(value):
             self._text(b"task", f"{value.name}:{value.code_version()}")
         elif isinstance(value, functools.partial):
             self._tag(b"partial")
@@ -163,12 +189,20 @@ class _Feeder:
             self._reduced(value)
 
     def _function(self, func: types.FunctionType) -> None:
-        if not is_user_code(func):
-            self._text(b"function", f"{func.__module__}.{func.__qualname__}")
+        own = is_user_code(func)
+        self._text(b"function", code_hash.code_version(func) if own else f"{func.__module__}.{func.__qualname__}")
+        if not own and found_by_name(func.__module__, func.__qualname__) is func and func is inspect.unwrap(func):
             return
-        self._text(b"function", code_hash.code_version(func))
-        self._feed(func.__defaults__)
-        self._feed([cell.cell_contents for cell in func.__closure__ or () if _is_filled(cell)])
+        self._feed((func.__defaults__, func.__kwdefaults__))
+        with contextlib.suppress(Exception):
+            self._hash.update(content_hash(vars(func)))
+        for cell in func.__closure__ or ():
+            content = cell.cell_contents if code_hash.is_filled(cell) else None
+            if own:
+                self._feed(content)
+            else:  # what a library's wrapper keeps
+                with contextlib.suppress(Exception):
+                    self._hash.update(content_hash(content))
 
     def _reduced(self, value: Any) -> None:
         """Take an object apart as pickle does."""
@@ -178,7 +212,8 @@ class _Feeder:
             self._bytes(b"pickle", cloudpickle.dumps(value, protocol=5))  # what only cloudpickle knows about
             return
         if isinstance(parts, str):
-            self._text(b"global", f"{type(value).__module__}.{parts}")
+            self._text(b"global", f"{getattr(value, '__module__', None) or type(value).__module__}.{parts}")
+            self._feed(getattr(value, "__wrapped__", None))  # of `functools.lru_cache`
             return
         maker, args, *more = parts
         state, items, pairs = (*more, None, None, None)[:3]
@@ -190,13 +225,6 @@ class _Feeder:
             self._feed(list(items))
         if pairs is not None:
             self._feed(list(pairs))
-
-
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
 
 
 def _class_text(cls: type) -> str:

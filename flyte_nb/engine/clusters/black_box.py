@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+from flyte_nb.core.history.columns import DIGEST
 
 #: Bytes of one lane's entry; entries, of as many lanes as have threads with a slot at once, and more.
 ENTRY, ENTRIES = 192, 128
@@ -58,6 +61,17 @@ class BlackBox:
         """An action of this lane computes from now on."""
         data = f"{run}\0{action}\0".encode()[:ENTRY]
         self._map[entry : entry + len(data)] = data
+
+    def rows(self, entry: int, run: str, names: bytes, suffix: str) -> Callable[[int], None]:
+        """What notes that one of some rows (`flyte_nb.core.history.columns`) computes from now on, by its place."""
+        digits, width, mapped = names.hex().encode(), 2 * DIGEST, self._map
+        self.turn(entry, run, digits[:width].decode() + suffix)
+        at = entry + len(run.encode()) + 1
+
+        def note(place: int) -> None:
+            mapped[at : at + width] = digits[width * place : width * (place + 1)]
+
+        return note
 
     def clear(self, entry: int) -> None:
         """Nothing of this lane computes."""

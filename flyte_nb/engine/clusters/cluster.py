@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import distributed
 from distributed.versions import VersionMismatchWarning
+from tornado.ioloop import IOLoop
 
 from flyte_nb.core.settings import notices
 from flyte_nb.engine.clusters.dask_logs import quiet_loggers
@@ -22,6 +24,9 @@ from flyte_nb.engine.clusters.embedded import open_embedded
 from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
+
+#: Python's own: programs freeze time (`mock.patch("time.time")`), and callbacks that are due in fifty years never come.
+_now = time.time
 
 #: Seconds to reach a scheduler; then `NoClusterError`.
 CONNECT_TIMEOUT = 8.0
@@ -76,6 +81,7 @@ async def open_cluster(
         NoClusterError: The scheduler cannot be reached within `CONNECT_TIMEOUT` seconds.
     """
     quiet_loggers()
+    IOLoop.current().time = _now  # type: ignore[method-assign]
     if target is None:
         cluster, client = await open_embedded(
             exits, n_workers, threads_per_worker, dashboard, memory_limit, preload, kernel

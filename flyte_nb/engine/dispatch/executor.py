@@ -207,7 +207,7 @@ class DaskExecutor:
 
     async def close(self) -> None:
         """Close all lanes and stop; lanes that still execute attempts are given up."""
-        self._unsettled.collector.release()
+        self._unsettled.close()
         self.watch.close()
         await self.pool.close()
 

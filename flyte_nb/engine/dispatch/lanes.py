@@ -42,7 +42,7 @@ AHEAD = 1.5
 #: How fast bundles may grow.
 GROWTH = 8
 #: Most attempts handed to one lane and not yet begun.
-MAX_BUNDLE = 2_000
+MAX_BUNDLE = 16_000
 #: Weight of new evidence.
 ALPHA = 0.3
 

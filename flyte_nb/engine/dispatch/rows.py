@@ -44,14 +44,17 @@ class RowDispatch:
         self.batches: Batches
         self.lanes: dict[str, Lane] = {}
 
+    def drives(self, batches: Batches) -> None:
+        """Execute these."""
+        self.batches, batches.executor = batches, self
+
     def start_rows(self, rows: Rows) -> None:
         """Queue them."""
         task: Any = rows.task
         group = self._groups.recent.get(task) or self._groups.of(task)
         shipment = self._shipments.of(rows.task.name, rows.code)
-        shipment.unsettled += 1
         queued = QueuedRows(rows, group, shipment, array("H", bytes(2 * len(rows))))
-        self._unsettled.rows[rows.number] = queued
+        self._unsettled.add_rows(queued)
         group.queue.append(Slice(queued, 0, len(rows)))
         self.touch(group)
 
@@ -86,14 +89,20 @@ class RowDispatch:
         queued = self._unsettled.rows.get(rows.number)
         return self._take_off(queued, which) if queued is not None else array("I")
 
+    def ended_early(self, rows: Rows) -> None:
+        """Let go of them if none is open any more."""
+        queued = self._unsettled.rows.get(rows.number)
+        if queued is not None:
+            self._settled(queued)
+
     def _cancel(self, queued: QueuedRows, which: list[int]) -> None:
         for row in which:
             self.batches.cancel_one(queued.rows, row)
 
     def _settled(self, queued: QueuedRows) -> None:
         """Let go of rows once none is open."""
-        if OPEN not in queued.rows.state and self._unsettled.rows.pop(queued.rows.number, None) is not None:
-            self._shipments.settled(queued.shipment)
+        if OPEN not in queued.rows.state:
+            self._unsettled.rows_settled(queued)
 
     # -- reports of hosts -----------------------------------------------------------------------------------------
 
@@ -174,7 +183,6 @@ class RowDispatch:
         again = slices_of(queued, sorted(rows))
         if queued.rows.reason:
             self.batches.aborted(queued.rows, array("I", rows))
-            self._settled(queued)
         else:
             queued.group.queue.prepend(again)
             self.touch(queued.group)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from flyte_nb.core.control.work import Outcome
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
-from flyte_nb.engine.dispatch.gc_pacing import MANY, GcPacing
+from flyte_nb.engine.dispatch.gc_pacing import MANY, PACING
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, QueuedRows
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.dispatch.shipments import Shipments
@@ -30,14 +30,35 @@ class Unsettled:
         self.by_key: dict[Key, QueuedAttempt] = {}
         #: Rows that have not all ended, by their number.
         self.rows: dict[int, QueuedRows] = {}
-        self.collector: GcPacing = GcPacing()
+
+    def __len__(self) -> int:
+        return len(self.by_key) + sum(len(queued.rows) for queued in self.rows.values())
 
     def add(self, attempt: QueuedAttempt) -> None:
         """Take an attempt in."""
         self.by_key[attempt.work.key] = attempt
         attempt.shipment.unsettled += 1
         if len(self.by_key) == MANY:
-            self.collector.load(MANY)
+            self._pace()
+
+    def add_rows(self, queued: QueuedRows) -> None:
+        """Take rows in."""
+        self.rows[queued.rows.number] = queued
+        queued.shipment.unsettled += 1
+        self._pace()
+
+    def rows_settled(self, queued: QueuedRows) -> None:
+        """Let go of rows of which none is open."""
+        if self.rows.pop(queued.rows.number, None) is not None:
+            self._shipments.settled(queued.shipment)
+            self._pace()
+
+    def _pace(self) -> None:
+        PACING.load(id(self), len(self))
+
+    def close(self) -> None:
+        """None of them is settled any more."""
+        PACING.load(id(self), 0)
 
     def take(self, key: Key) -> QueuedAttempt | None:
         """Take an attempt out, to be settled by the caller."""
@@ -59,7 +80,7 @@ class Unsettled:
                 self._fetcher.result(outcome, attempt.done)
             else:
                 attempt.done(outcome)
-        self.collector.load(len(self.by_key))
+        self._pace()
 
     def end(self, attempts: Iterable[QueuedAttempt], kind: str, error: ErrorNote | None, worker: str = "") -> None:
         """Settle attempts that no lane will report: they are "lost" with a worker, or end with an error."""

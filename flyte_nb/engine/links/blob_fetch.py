@@ -172,7 +172,7 @@ def _serve(then: Callable[[Any], None], path: str, at: int, nbytes: int, last: b
     """Answer with a piece of a file; the last one of a result takes the file along, since pieces are asked for in order."""
     part = blob_files.piece(path, at, nbytes)
     if last:
-        blob_files.unlink(path)
+        blob_files.unlink(path, mapped_s=1.0)
     then(pickle.PickleBuffer(part) if part is not None else None)
 
 

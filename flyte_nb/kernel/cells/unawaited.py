@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 from flyte_nb.core.failures import wording
 from flyte_nb.core.failures.record import record_of, summary_of
 from flyte_nb.core.tasks.task import Task
+from flyte_nb.engine.dispatch.gc_pacing import PACING
 from flyte_nb.kernel.cells.names import CellNames
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.interrupts import cell_first
 
 #: Calls that may be pending between cells, as coroutines in the user's variables; older ones are not watched any more.
 MAX_PENDING = 10_000
+#: The garbage collector is told of how many there are once in so many calls.
+PACED = 1_000
 #: Failed background calls that are remembered; older ones go unreported.
 MAX_FAILED = 200
 #: Warnings under one cell; the others are counted.
@@ -84,6 +87,8 @@ class UnawaitedCalls:
     def made(self, task: Task[..., Any], coroutine: Coroutine[Any, Any, Any], token: int, frame: FrameType) -> None:
         """A call was made: its coroutine must begin some time."""
         self._made[token] = (weakref.ref(coroutine), task, frame.f_code, frame.f_lineno)
+        if not token % PACED:
+            PACING.load(id(self), len(self._made))
 
     def token(self) -> int:
         """A name for the next call."""
@@ -91,6 +96,8 @@ class UnawaitedCalls:
 
     def begun(self, token: int) -> Made | None:
         """A call has begun: its coroutine was awaited."""
+        if not token % PACED:
+            PACING.load(id(self), len(self._made))
         return self._made.pop(token, None)
 
     def failed(self, error: BaseException, made: Made | None) -> None:
@@ -113,6 +120,7 @@ class UnawaitedCalls:
         """Print the warnings. What a cell that failed has left unawaited is no mistake."""
         if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self._made.clear()  # thousands, perhaps; some of them begin to end after the cell
+        PACING.load(id(self), len(self._made))
         lines = [*self._unawaited(error is not None), *self._unseen(), *self._awaited_value(error)]
         if len(lines) > MAX_WARNINGS:
             lines = [*lines[:MAX_WARNINGS], f"flyte_nb: and {len(lines) - MAX_WARNINGS} more of the kind"]

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 from flyte_nb.core.attempts.threads import drain
+from flyte_nb.core.failures import wording
 from flyte_nb.worker.breakpoints import STEPPED_OVER
 
 T = TypeVar("T")
@@ -66,6 +67,11 @@ def debugger(shell: Any) -> Any:
             if self.is_skipped_module(frame.f_globals.get("__name__", "")):
                 return False  # IPython prints a line for each: ``next`` over an ``await`` would print forty.
             return bool(super().stop_here(frame))
+
+        def format_stack_entry(self, frame_lineno: Any, *args: Any) -> str:
+            """As the base class, with cells by their prompts."""
+            file = self.canonic(frame_lineno[0].f_code.co_filename)
+            return str(super().format_stack_entry(frame_lineno, *args).replace(file, wording.current().file(file)))
 
         def default(self, line: str) -> None:
             code = _awaiting(line.removeprefix("!").strip())

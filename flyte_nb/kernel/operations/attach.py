@@ -6,20 +6,25 @@ text is printed and its lines are asked for, with the notebook's own input.
 
 from __future__ import annotations
 
+import asyncio
 import linecache
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flyte_nb.core.failures import wording
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
-from flyte_nb.kernel.operations import FAILED, WAITS, subcommand
+from flyte_nb.kernel.operations import FAILED, WAITS, button, subcommand
 from flyte_nb.kernel.operations.runs import error_of, latest, named
 from flyte_nb.kernel.session import Session
 
 #: Seconds to wait for the workers' answers, which of them holds an action at a breakpoint.
 ANSWER_WITHIN = 5.0
+#: Longest line that the panel may type, in characters.
+MAX_LINE = 10_000
 
 
 @subcommand("debug", "a17", "debugger at the remote frame of a failed action", when=FAILED)
@@ -60,9 +65,8 @@ def attach(session: Session, *words: str) -> str | None:
         return f"{name} stands at no breakpoint: it is {action.phase.value}."
     if place["attached"]:
         return f"{name} is attached to already."
-    sources = {file: text for file in place["files"] if (text := "".join(linecache.getlines(file)))}
     print(f"{name} on {name_of(place['address'])}. `c` or `q` lets it go on.")  # noqa: T201 - the answer to a command
-    return _talk(session, place["address"], (run, action.name), sources, action)
+    return _talk(session, place["address"], (run, action.name), _sources(place["files"]), action)
 
 
 def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[str, str], action: Action) -> str:
@@ -70,7 +74,7 @@ def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[st
     try:
         answer = _ask(session, address, "attach", (*key, sources))
         while answer is not None and answer["state"] == "prompt":
-            print(answer["text"], end="")  # noqa: T201
+            print(_named(answer["text"], sources), end="")  # noqa: T201
             try:
                 line = input(f"{action.id}> ")
             except EOFError:
@@ -82,7 +86,7 @@ def _talk(session: Session, address: str, key: tuple[str, str], sources: dict[st
     if answer is None:
         return f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."
     if answer["text"].strip():
-        print(answer["text"], end="")  # noqa: T201
+        print(_named(answer["text"], sources), end="")  # noqa: T201
     return f"{action.id} {'has ended' if answer['state'] == 'ended' else 'goes on'}."
 
 
@@ -97,6 +101,48 @@ def _place(session: Session, run: str, action: str) -> Any:
     session.gateway.run_soon(session.engine.ask_all, "standing", (run, action), slot.put)
     answers = slot.get(ANSWER_WITHIN)
     return answers[0] if answers else None
+
+
+@button("debug")
+async def debug_in_view(session: Session, run: str, args: Mapping[str, Any]) -> Any:
+    """The panel's debugger: attach to an action at a breakpoint, or type a line for it. On the engine thread.
+
+    The cell that awaits it may go on waiting: nothing is asked of the kernel's main thread.
+    """
+    action = session.store.runs[run].find(str(args.get("action", "")))
+    if action is None:
+        return {"error": f"{run} has no such action."}
+    more: tuple[Any, ...]
+    standing = await _answer(lambda then: session.engine.ask_all("standing", (run, action.name), then, ANSWER_WITHIN))
+    if not standing:
+        return {"error": f"{action.id} stands at no breakpoint: it is {action.phase.value}."}
+    place, line = standing[0], args.get("line")
+    if isinstance(line, str):
+        op, more = "type", (line[:MAX_LINE],)
+    else:
+        op, more = "attach", (await asyncio.to_thread(_sources, place["files"]), place["attached"])
+    key, ask = (run, action.name), session.engine.switchboard.ask
+    answer = await _answer(lambda then: ask(place["address"], op, (*key, *more), then))
+    if not answer:
+        return {"error": f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."}
+    return {"state": answer["state"], "text": _named(answer["text"], place["files"])}
+
+
+async def _answer(ask: Callable[[Callable[[Any], None]], None]) -> Any:
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    ask(lambda value: None if answer.done() else answer.set_result(value))
+    return await answer
+
+
+def _named(text: str, files: Iterable[str]) -> str:
+    """What pdb printed, with cells by their prompts."""
+    for file in files:
+        text = text.replace(file, wording.current().file(file))
+    return text
+
+
+def _sources(files: list[str]) -> dict[str, str]:
+    return {file: text for file in files if (text := "".join(linecache.getlines(file)))}
 
 
 def _first(session: Session) -> tuple[RunRecord, Action] | None:

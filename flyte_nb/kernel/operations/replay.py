@@ -86,7 +86,7 @@ def _run(session: Session, call: Call, action: Action, title: str) -> Iterator[B
     )  # fmt: skip
     attempt = action.attempt.number if action.attempt is not None else 0
     work = Work(info.name, ROOT, attempt, call.payload, call.label, call.group, call.custom)
-    body = Body(retry.current_version(call.task), info, work, session.gateway, _Silent, ("kernel", 0, ""))
+    body = Body(retry.current_version(call.task), info, work, session.gateway, lambda _: _Silent(), ("kernel", 0, ""))
     session.gateway.ask(_open, session, info, work, body, title)
     restore = body.begin()
     try:

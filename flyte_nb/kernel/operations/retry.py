@@ -13,7 +13,7 @@ from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import FORGETS
 from flyte_nb.core.journal.history import is_past_name
 from flyte_nb.core.runs import run_registry
-from flyte_nb.core.runs.retry import is_parked, to_retry
+from flyte_nb.core.runs.retry import changed_tasks, is_parked, to_retry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.operations import FAILED, LOST, WAITS, button, subcommand
@@ -24,7 +24,7 @@ from flyte_nb.kernel.session import Session
 MAX_NAMED = 5
 
 
-@subcommand("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a parked action", when=FAILED)
+@subcommand("retry", "[r3 | a17]", "run what failed again, with the code of now; or retry a paused action", when=FAILED)
 def retry(session: Session, *words: str) -> str:
     """Retry a run's failed actions, or one action; the latest run without a name."""
     name = words[0] if words else next(reversed(run_registry.runs()), "")
@@ -46,7 +46,7 @@ def retry(session: Session, *words: str) -> str:
     )
 
 
-@subcommand("resume", "a17 expression", "let a parked action succeed with a value", raw=True, when=WAITS)
+@subcommand("resume", "a17 expression", "let a paused action succeed with a value", raw=True, when=WAITS)
 def resume(session: Session, line: str) -> str:
     """Give a parked action a result: an expression, evaluated in the notebook."""
     name, _, expression = line.partition(" ")
@@ -64,7 +64,7 @@ def resume(session: Session, line: str) -> str:
     return f"{run.name}/{action.id} {action.label} succeeds with {str(value)[:200]}."
 
 
-@subcommand("raise", "a17", "let a parked action fail with its error", when=WAITS)
+@subcommand("raise", "a17", "let a paused action fail with its error", when=WAITS)
 def let_raise(session: Session, *words: str) -> str:
     """Raise a parked action's error where the action is awaited."""
     if not words:
@@ -90,7 +90,9 @@ def recover(session: Session, *words: str) -> str:
     amiss = load_if_earlier(session, older)
     if amiss or older not in session.store.runs:
         return f"{amiss or session.store.missing(older)} The cell runs in full."
-    changed = session.past.ready(older) if session.past is not None else []
+    if session.past is not None:
+        session.past.ready(older)
+    changed = session.gateway.ask(changed_tasks, session.store, older)
     try:
         count = session.cell_runs.recover(cell, older)
     except RuntimeError as exc:
@@ -135,18 +137,32 @@ def retry_action(_session: Session, run: str, args: Mapping[str, Any]) -> Any:
 
 
 @button("resume")
-def resume_action(session: Session, run: str, args: Mapping[str, Any]) -> Any:
-    """An action's Resume button: its value is a literal, since nothing of the notebook runs on the engine's thread."""
+async def resume_action(session: Session, run: str, args: Mapping[str, Any]) -> Any:
+    """An action's Resume button: its value is an expression, with the notebook's names."""
     action = session.store.runs[run].find(str(args.get("action", "")))
     typed = args.get("value")
     if action is None or not isinstance(typed, str):
         hint = action.id if action is not None else "a17"
         return {"error": f"With what? Run `%flyte resume {hint} expression` in a cell."}
-    try:
-        value = ast.literal_eval(typed)
-    except (ValueError, SyntaxError):
-        return {"error": f"{typed[:80]!r} is not a literal. Run `%flyte resume {action.id} expression` in a cell."}
+    if not is_parked(action):  # nothing is evaluated for it
+        return {"error": f"{run}/{action.id} {action.label} is {action.phase.value} and waits for no decision."}
+    # Not on the engine's thread, and not on the notebook's, which may be in a cell that waits for this very action.
+    value, amiss = await session.reader.read(lambda: _evaluated(session, typed), lambda why: (None, why))
+    if amiss:
+        return {"error": f"{typed[:80]!r} is no value: {amiss}."}
     return _do(run, lambda found: found.resume(action, value))
+
+
+def _evaluated(session: Session, typed: str) -> tuple[Any, str]:
+    """The value of an expression, and what is wrong with it. On the reader's thread."""
+    try:
+        return ast.literal_eval(typed), ""
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        names = session.cells.ip.user_ns if session.notebook is not None else {}
+    try:
+        return eval(typed, names), ""  # noqa: S307 - typed by the notebook's own user
+    except BaseException as exc:
+        return None, f"{type(exc).__name__}: {exc}"[:300]
 
 
 @button("raise")

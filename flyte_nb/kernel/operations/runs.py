@@ -5,19 +5,21 @@ Those of earlier kernels, ``k41.r7``, are read from the history when they are na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
-from flyte_nb.core.history.facts import Action, ErrorNote
+from flyte_nb.core.history.facts import PHASES, Action, ErrorNote
 from flyte_nb.core.history.store import FORGETS, RunRecord
 from flyte_nb.core.journal.history import PastRun, is_past_name
 from flyte_nb.core.journal.restore import when
 from flyte_nb.core.tasks.registry import links_of
 from flyte_nb.core.values.describe import plain
 from flyte_nb.errors import ActionNotFoundError
-from flyte_nb.kernel.operations import LOOK, subcommand
+from flyte_nb.kernel.operations import LOOK, button, subcommand
 from flyte_nb.kernel.operations.cluster import cluster_text
 from flyte_nb.kernel.session import Session
+from flyte_nb.views.words import shown
 
 #: Runs of earlier kernels that are listed: the latest.
 MAX_LISTED = 30
@@ -64,6 +66,24 @@ def runs(session: Session, *words: str) -> str:
     gone = list(session.store.forgotten)
     said = [f"{gone[0]} to {gone[-1]} ({len(gone):,} runs) are not kept any more: {FORGETS}."] if gone else []
     return "\n".join([*_earlier_lines(session, "--all" in words), *said, *_lines(session)]) or "No runs yet."
+
+
+@button("runs")
+def runs_in_view(session: Session, _run: str, _args: Mapping[str, Any]) -> Any:
+    """The runs of this kernel, the latest first, for the view's list. On the engine thread."""
+    now = session.engine.controller.now()
+    names = [name for name in reversed(session.store.runs) if not is_past_name(name)][:MAX_LISTED]
+    return {"runs": [_listed(session, name, now) for name in names]}
+
+
+def _listed(session: Session, name: str, now: float) -> dict[str, Any]:
+    record, view = session.store.runs[name], session.shown.views.get(name)
+    state = record.state
+    return {
+        "run": name, "title": shown(state.title, 80), "phase": state.phase.code, "prompt": state.prompt,
+        "counts": [record.count(phase) for phase in PHASES], "took": round((state.ended_at or now) - state.started_at, 3),
+        "view": view.uid if view is not None else "",
+    }  # fmt: skip
 
 
 def _lines(session: Session) -> list[str]:

@@ -12,7 +12,8 @@ from flyte_nb.core.history.facts import Action, Attempt, ErrorNote, LogLine
 from flyte_nb.core.history.parts import growing, parts_of
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.values.describe import plain
-from flyte_nb.views.browser.rows import Json, Workers, log_line, since
+from flyte_nb.views.browser.rows import LABEL_CHARS, Json, Workers, log_line, since
+from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import is_implied
 from flyte_nb.views.words import PARTS, cut, location, note_of
 
@@ -43,19 +44,20 @@ class Details(Protocol):
         ...
 
 
-def base_detail(record: RunRecord, action: Action, workers: Workers, now: float) -> Json:
+def base_detail(record: RunRecord, action: Action, names: Labels, workers: Workers, now: float) -> Json:
     """What the store knows of an action: identity, times, attempts, error, reports, preview; `now` in seconds of the epoch."""
     start = record.state.started_at
     attempts = (*action.earlier, *([action.attempt] if action.attempt else []))
     found = parts_of(record, action, now)
     out: Json = {
         "name": action.name, "id": action.number, "task": action.task, "label": cut(action.label, 2_000),
+        "short": cut(names.named(action.name, action.label), LABEL_CHARS),
         "kind": action.kind, "note": note_of(action), "queued": since(start, action.queued_at),
         "started": since(start, action.started_at), "ended": since(start, action.ended_at),
         "max_attempts": action.max_attempts, "cached": action.cached,
         "attempts": [_attempt(start, a, workers) for a in attempts],
         "reports": [tab for name, tab in record.reports if name == action.name],
-        "path": [[a.number, cut(a.label or a.task, 80)] for a in _ancestors(record, action)],
+        "path": [[a.number, cut(names.named(a.name, a.label) or a.task, 80)] for a in _ancestors(record, action)],
     }  # fmt: skip
     if not is_implied(record, action):
         out["parts"] = [[part, PARTS[part], round(seconds, 3)] for part, seconds in found.items()]

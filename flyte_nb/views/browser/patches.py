@@ -123,7 +123,8 @@ class PatchStream:
         if state.ended_at is None:
             now = model.clock()
             rate = self._throughput.measure(model.counts, now, now - state.started_at)
-        return rows.header(self.record, model.counts, *rate)
+        out = rows.header(self.record, model.counts, *rate)
+        return {**out, "before": model.before} if model.before else out
 
     def patch(self, *, force: bool = False, last: bool = False) -> Message | None:
         """What changed since the last message, for the views on screen; None if nothing (with `force`, the header alone).
@@ -154,7 +155,9 @@ class PatchStream:
         if self.small:
             return changes.actions
         names = self.interests.names(self.record)
-        rows = {n for n in names if type(n) is RowName and n.row in changes.rows.get(n.columns, ())}
+        rows = {
+            n for n in names if type(n) is RowName and any(n.row in part for part in changes.rows.get(n.columns, ()))
+        }
         return rows | (changes.actions & names)
 
     def snapshot(self) -> Message:

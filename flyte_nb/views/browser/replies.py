@@ -111,7 +111,8 @@ class Replies:
     async def _detail(self, args: Mapping[str, Any], nonce: str) -> None:
         record, texts = self._patches.record, self._patches.model.failure_texts
         action = self._find(args)
-        out = base_detail(record, action, self._patches.workers, self._patches.model.clock())
+        model = self._patches.model
+        out = base_detail(record, action, model.labels, self._patches.workers, model.clock())
         more = self._details.detail(record.state.run, action.name) if self._details is not None else {}
         if inspect.isawaitable(more):
             more = await more

@@ -17,7 +17,7 @@ from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
-from flyte_nb.views.words import cut, elapsed, error_line, given_by_hand, note_of, ran, shown
+from flyte_nb.views.words import cut, elapsed, error_line, note_of, ran, shown
 
 #: Version of the protocol: a browser built for another shows a notice.
 PROTOCOL = 1
@@ -65,6 +65,8 @@ def row(record: RunRecord, action: Action, workers: Workers, names: Labels | Non
         whole, executed = elapsed(action.started_at, action.ended_at, 0.0), ran(action, 0.0)
         if whole is not None and executed is not None and whole - executed > max(BETWEEN * whole, 0.01):
             out["ran"] = round(executed, 3)
+    elif action.phase is Phase.PAUSED and action.attempt is not None and action.attempt.ended_at is not None:
+        out["ran"] = round(ran(action, 0.0) or 0.0, 3)  # what a person takes to decide is none of its time
     if action.kind != "task":
         out["kind"] = action.kind
     attempt = action.attempt
@@ -77,9 +79,8 @@ def row(record: RunRecord, action: Action, workers: Workers, names: Labels | Non
         out["of"] = action.max_attempts
     if action.cached:
         out["cached"] = True
-    note = note_of(action)
-    if note or given_by_hand(action):
-        out["note"] = shown(note, 500) or "given by hand"
+    if note := note_of(action):
+        out["note"] = shown(note, 500)
     error = error_line(action)
     if error:
         out["error"] = error

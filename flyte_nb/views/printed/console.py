@@ -13,7 +13,7 @@ from rich.text import Text
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.printed.outline import Line, outline
-from flyte_nb.views.printed.text import action_text, fold_text, log_line
+from flyte_nb.views.printed.text import action_text, fold_text, group_label, log_line
 from flyte_nb.views.run_model import RunModel
 from flyte_nb.views.surface import Mode, Surface
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, number, summary, tally
@@ -113,7 +113,7 @@ class ConsoleTree(Surface):
             for line in lines:
                 table.add_row(*self._cells(line, now))
             parts.append(table)
-        errors = [f"  ✗ {fold_text(fold)}" for fold in folds]
+        errors = [f"  ✗ {fold_text(model, fold)}" for fold in folds]
         parts.extend(Text(line, style="red", no_wrap=True, overflow="ellipsis") for line in errors)
         return Group(*parts)
 
@@ -134,7 +134,7 @@ class ConsoleTree(Surface):
             group = line.group
             first = self.model.record.actions[group.members[0]]
             took = duration(elapsed(first.queued_at, self.model.group_ended(group), now))
-            label = Text(f"{pad}{plain(cut(group.label, 50))} × {number(len(group.members))}", style="bold")
+            label = Text(f"{pad}{plain(group_label(self.model, group))}", style="bold")
             return label, _bar(group.counts, len(group.members)), Text(f"{summary(group.counts)}  {took}", style="dim")
         if line.action is not None:
             action = line.action

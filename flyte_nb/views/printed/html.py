@@ -20,11 +20,11 @@ from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
 from flyte_nb.views.words import (
     LOOKS,
+    attempt_text,
     duration,
     elapsed,
     error_line,
     group_name,
-    note_of,
     number,
     ran,
     result_line,
@@ -197,14 +197,8 @@ def _shared(model: RunModel, group: Group) -> str:
 def _action(model: RunModel, action: Action, now: float) -> str:
     """Call, result and time in the columns of the live view; side by side where a host takes the styles away."""
     spent = ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now)
-    took = duration(spent) or LOOKS[action.phase].word
-    marks = " · cached" if action.cached else ""
-    if action.attempt is not None and action.attempt.number:
-        marks += f" · attempt {action.attempt.number + 1}/{action.max_attempts}"
-    if action.phase not in (Phase.SUCCEEDED, Phase.FAILED):
-        marks += f" · {LOOKS[action.phase].word}"
-    if note := note_of(action):
-        marks += f" · {shown(note, 120)}"
+    took = duration(spent)
+    marks = "".join(f" · {mark}" for mark in (attempt_text(action), "cached" if action.cached else "") if mark)
     # Of a slow one, what it was spent on.
     spent_on = time_text(model.record, action, now) if (spent or 0.0) >= SLOW_S and action.ended_at is not None else ""
     failed = f"color:{LOOKS[Phase.FAILED].colour}" if error_line(action) else f"{_MUTED};{_MONO}"
@@ -213,7 +207,7 @@ def _action(model: RunModel, action: Action, now: float) -> str:
         f'<div style="display:flex;gap:10px;align-items:baseline"><span style="flex:11 1 0;{cell}">{_mark(action.phase)} '
         f'<span style="{_MONO};font-size:12px">{_safe(model.labels.of(action.name, action.label) or action.task, 120)}</span>'
         f'<span style="{_MUTED}">{escape(marks)}</span></span> '
-        f'<span style="flex:9 1 0;font-size:12px;{failed};{cell}">{_safe(result_line(action, 160), 160)}</span> '
+        f'<span style="flex:9 1 0;font-size:12px;{failed};{cell}">{_safe(result_line(action, 160), 320)}</span> '
         f'<span title="{_safe(spent_on, 300)}" style="flex:0 0 68px;text-align:right;{_MUTED};white-space:nowrap">'
         f"{escape(took)}</span></div>"
     )
@@ -230,7 +224,8 @@ def _errors(model: RunModel) -> str:
         )
         left = len(failed) - MAX_LISTED
         more = f'<div style="{_MUTED}">… {number(left)} more</div>' if left > 0 else ""
-        times = f"{number(len(failed))} × " if len(failed) > 1 else ""
+        times, of = (f"{number(len(failed))} × ", "first:") if len(failed) > 1 else ("", "in")
+        label = _safe(model.labels.named(first.name, first.label), 80)
         text = model.failure_texts.get(first.name) or (first.error.message if first.error else "")
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
         spent = _safe(time_text(model.record, first, model.clock()), 300)
@@ -239,7 +234,7 @@ def _errors(model: RunModel) -> str:
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
             f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span> '
-            f'<span style="{_MUTED}">first: a{first.number} {_safe(model.labels.named(first.name, first.label), 80)}'
+            f'<span style="{_MUTED}">{of} a{first.number} {label}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
     if (others := len(model.errors) - MAX_FOLDS) > 0:
@@ -271,7 +266,7 @@ def _logs(model: RunModel, limit: int) -> str:
     opened = " open" if len(tail) <= 12 else ""
     return (
         f'<details{opened} style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer;{_MUTED}">'
-        f"Log · {number(record.logs.total)} lines</summary>"
+        f"Log · {number(record.logs.total)} line{'s' * (record.logs.total != 1)}</summary>"
         f'<pre style="{_MONO};font-size:12px;line-height:1.4;white-space:pre-wrap;margin:2px 0;max-height:260px;overflow:auto">'
         f"{'<br>'.join(rows)}</pre></details>"
     )

@@ -85,7 +85,7 @@ class PlainLines(Surface):
             self._closed = True
             for fold in model.errors.most()[:10]:
                 if len(fold.names) > 1:
-                    yield f"{run} ✗ {fold_text(fold)}"
+                    yield f"{run} ✗ {fold_text(model, fold)}"
             yield headline(model, now)
 
     def _changes(self, names: set[str], now: float) -> Iterator[str]:

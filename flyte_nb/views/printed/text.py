@@ -10,11 +10,11 @@ from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.run_model import RunModel, is_implied
 from flyte_nb.views.words import (
     LOOKS,
+    attempt_text,
     cut,
     duration,
     elapsed,
     group_name,
-    note_of,
     number,
     ran,
     result_line,
@@ -40,7 +40,7 @@ def screen(model: RunModel) -> str:
     lines = outline(record, 14 if errors or model.log else 20)
     if len(lines) > 1 or any(line.group for line in lines):
         out.extend(_tree_line(model, line, now) for line in lines)
-    out.extend(f"  ✗ {fold_text(fold)}" for fold in errors[:4])
+    out.extend(f"  ✗ {fold_text(model, fold)}" for fold in errors[:4])
     if (others := len(errors) - 4) > 0:
         out.append(f"  ✗ and {others} other error{'s' * (others > 1)}")
     room = max(0, SCREEN_LINES - len(out) - 1)
@@ -52,11 +52,11 @@ def screen(model: RunModel) -> str:
     return cut("\n".join(shown(line, WIDTH) for line in out), MAX_CHARS)
 
 
-def fold_text(fold: Fold) -> str:
+def fold_text(model: RunModel, fold: Fold) -> str:
     """``"397 × KeyError: 'a'  (first: a17 square(17))"``."""
-    first = f"{fold.first.id} {shown(fold.first.label, 80)}"
+    first = f"{fold.first.id} {shown(model.labels.named(fold.first.name, fold.first.label), 80)}"
     if len(fold.names) == 1:
-        return f"{fold.text}  ({first})"
+        return f"{fold.text}  (in {first})"
     return f"{number(len(fold.names))} × {fold.text}  (first: {first})"
 
 
@@ -81,14 +81,18 @@ def _tree_line(model: RunModel, line: Line, now: float) -> str:
 
 
 def group_text(model: RunModel, group: Group, now: float) -> str:
-    """``"map square [######....] 600 done, 3 failed  2.10 s"``."""
+    """``"square × 603 [######....] 600 done, 3 failed  2.10 s"``."""
     first = model.record.actions[group.members[0]]
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
+    filled = bar(group.counts, len(group.members))
+    return f"{group_label(model, group)} [{filled}] {summary(group.counts)}  {took}"
+
+
+def group_label(model: RunModel, group: Group) -> str:
+    """``"fit × 72 · X=<DataFrame 569x30>"``: its task, how many calls, and what they share."""
     shared = model.labels.shared(group).text
     said = f" · {cut(shared, 60)}" if shared else ""
-    return (
-        f"{cut(group_name(group), 40)}{said} [{bar(group.counts, len(group.members))}] {summary(group.counts)}  {took}"
-    )
+    return f"{cut(group_name(group), 40)} × {number(len(group.members))}{said}"
 
 
 def action_text(model: RunModel, action: Action, now: float, *, alone: bool = False) -> str:
@@ -96,14 +100,9 @@ def action_text(model: RunModel, action: Action, now: float, *, alone: bool = Fa
     label = (model.labels.named if alone else model.labels.of)(action.name, action.label)
     look = LOOKS[action.phase]
     took = duration(ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now))
-    marks = " (cached)" if action.cached else ""
-    if action.attempt is not None and action.attempt.number:
-        marks += f" attempt {action.attempt.number + 1}/{action.max_attempts}"
-    said = note_of(action)
-    note = f"  {shown(said, 160)}" if said else ""
-    result = result_line(action, 80)
-    ended = f"  {result}" if result else ""
-    return f"{look.icon} {cut(label or action.task, 60)}{ended}  {took or look.word}{marks}{note}"
+    marks = [attempt_text(action), "cached" if action.cached else ""]
+    parts = [cut(label or action.task, 60), *marks, result_line(action, 80), took]
+    return f"{look.icon} {'  '.join(part for part in parts if part)}"
 
 
 def bar(counts: list[int], total: int, width: int = BAR) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import gc
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from flyte_nb.core.transport.code_versions import TravellingCode
 from flyte_nb.core.transport.companions import COMPANIONS
+from flyte_nb.core.transport.patched import InPlace
 from flyte_nb.core.transport.payload import Payload, loads_code, nbytes
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.worker.process.task_state import Copy, TaskState
@@ -142,10 +144,15 @@ class CodeStore:
             if not isinstance(found, TravellingCode):
                 return Copy(found)
             # Before they are installed: then they could not be told from what the process has by itself.
+            if found.task.classes is not None:
+                found.task.classes.program.update({each.__qualname__: each for each in found.asked_for})
             modules = [module for name, module in found.imports.modules.items() if name in found.own_modules]
             if not self._owns_process:
                 return Copy(found.task, None, modules)
             copy = Copy(found.task, functools.partial(self._activate, found), modules)
+            copyreg.dispatch_table.update(found.reducers)
+            if found.patches:
+                copy.patch(InPlace(found.patches))
             self._in_force.version = None
             found.imports.install(first=True)
             COMPANIONS.arrived(found.task.classes, found.companions)

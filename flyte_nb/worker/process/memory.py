@@ -48,7 +48,7 @@ def limit_of(worker: Any) -> int:
 
 
 class _Lane(Protocol):
-    """A lane (`flyte_nb.worker.lane.LaneThread`)."""
+    """A lane (`flyte_nb.worker.lanes.lane.LaneThread`)."""
 
     #: Attempts under way.
     @property
@@ -89,8 +89,6 @@ class MemoryWatch:
         for body in bodies:
             if body.work.row is None or body.started_at < since:
                 body.memory = max(body.memory, size)
-        for lane in lanes:
-            lane.meter.look()
         if self._limit and size > WARN_AT * self._limit and not self._warned:
             self._warned = True
             self._warn(size, [lane.meter.current for lane in lanes if lane.holder.held] or bodies)

@@ -13,6 +13,7 @@ import importlib
 import os
 import select
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,9 +34,9 @@ from flyte_nb.engine.clusters import guest
 from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.worker import slots
 from flyte_nb.worker.breakpoints import Breakpoints
-from flyte_nb.worker.lane import LaneThread
+from flyte_nb.worker.lanes.lane import LaneThread
 from flyte_nb.worker.network import as_client
-from flyte_nb.worker.process import children, dask_inside
+from flyte_nb.worker.process import children, dask_inside, program_names
 from flyte_nb.worker.process.code import InForce
 from flyte_nb.worker.process.descriptors import Descriptors
 from flyte_nb.worker.process.devices import Devices
@@ -81,6 +82,8 @@ class Premises:
 
     def _take_over(self) -> None:
         undo = self._undo
+        undo.callback(vars(self._worker.loop).pop, "time", None)
+        self._worker.loop.time = time.time  # whatever a task puts there
         undo.callback(asyncio.set_event_loop_policy, asyncio.get_event_loop_policy())
         asyncio.set_event_loop_policy(slots.SlotPolicy())
         self._breakpoint: Callable[..., Any] = sys.breakpointhook
@@ -100,6 +103,7 @@ class Premises:
             undo.callback(import_alias.uninstall)
             undo.callback(output.uninstall)
             undo.callback(family.uninstall)
+            undo.callback(program_names.install())
             undo.callback(setattr, PeerLink, "on_fault", vars(PeerLink)["on_fault"])
             PeerLink.on_fault = self.words.fail
 

@@ -9,11 +9,13 @@ keeps globals on purpose.
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import functools
 import io
 import operator
 import pickle
+import queue
 import sys
 import threading
 import types
@@ -23,7 +25,8 @@ from typing import Any
 
 from flyte_nb.core.attempts import seeds
 from flyte_nb.core.tasks.task import Task
-from flyte_nb.core.values.user_code import found_by_name
+from flyte_nb.core.transport.patched import InPlace
+from flyte_nb.core.values.user_code import found_by_name, is_pythons
 
 #: Unchanged copies of a task that are kept for attempts to come.
 MAX_COPIES = 64
@@ -112,7 +115,7 @@ class _Watched:
         self._seen.add(id(space))
         self.spaces.append(space)
         for name, item in list(space.items()):
-            if not (name.startswith("__") and name.endswith("__")):
+            if not is_pythons(name, item):
                 self._walk(item)
 
     def _class(self, cls: type) -> None:
@@ -120,7 +123,7 @@ class _Watched:
             return  # an installed module's
         self.spaces.append(vars(cls))
         for name, item in list(vars(cls).items()):
-            if not (name.startswith("__") and name.endswith("__")):
+            if isinstance(item, types.FunctionType) or not is_pythons(name, item):
                 self._walk(item)
         for base in cls.__bases__:
             self._walk(base)
@@ -149,12 +152,21 @@ def _is_own_cell(code: types.CodeType, step: dis.Instruction) -> bool:
 _OF_PROCESS = frozenset(
     {"_thread", "threading", "logging", "_contextvars", "concurrent", "asyncio", "flyte_nb", "functools", "weakref"}
 )
+#: What of those packages' holds something of an action's all the same.
+_HOLDS = (functools.partial, threading.Event, asyncio.Event, asyncio.Queue)
 #: What counts by identity.
 _BY_IDENTITY = (type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType, Task)
 
 
 def _is_of_process(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] in _OF_PROCESS
+    return type(value).__module__.partition(".")[0] in _OF_PROCESS and not isinstance(value, _HOLDS)
+
+
+def _held(value: Any) -> Any:
+    """What an event or a queue holds, as far as it can be seen."""
+    if isinstance(value, threading.Event | asyncio.Event):
+        return value.is_set()
+    return list(value._queue) if isinstance(value, asyncio.Queue) else value.qsize()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class _Fingerprinter(pickle.Pickler):
@@ -166,6 +178,8 @@ class _Fingerprinter(pickle.Pickler):
             return NotImplemented
         if isinstance(value, _BY_IDENTITY) or _is_of_process(value):
             return int, (id(value),)
+        if isinstance(value, threading.Event | asyncio.Event | asyncio.Queue | queue.SimpleQueue):
+            return list, (_held(value),)
         try:
             value.__reduce_ex__(5)
         except Exception:
@@ -214,6 +228,8 @@ class Copy:
     ) -> None:
         self.task = task
         self.activate = activate
+        #: Set at its turns; None if there are none.
+        self.patches: InPlace | None = None
         #: Where it is given back.
         self.state: TaskState
         self.watched: _Watched = _Watched(task, modules)
@@ -223,6 +239,13 @@ class Copy:
         self._prints = [(value, fingerprint(value)) for value in self.watched.values]
         #: Generators of random numbers among its globals, with their states.
         self.generators: list[tuple[Any, bytes]] = seeds.generators(self.watched.values)
+
+    def patch(self, patches: InPlace) -> None:
+        """Have it executed with these patches."""
+        if self.task.is_async:
+            self.patches = patches  # at each step
+        else:
+            self.task.func = patches.wrap(self.task.func)
 
     @property
     def is_exclusive(self) -> bool:

@@ -6,14 +6,18 @@ import { type Header, type Message, type Model, PROTOCOL } from "../protocol.ts"
 import { Transport, uuid } from "../transport.ts";
 import { Body } from "./body.ts";
 import { type ClusterNow, ClusterStrip } from "./cluster.ts";
+import { compare } from "./compare.ts";
 import type { Context } from "./context.ts";
+import { dock } from "./dock.ts";
 import { h, show } from "./dom.ts";
 import { FocusMemory, SelectionMemory } from "./focus.ts";
 import { HeaderView } from "./header.ts";
 import { Interest } from "./interest.ts";
-import { LogTail } from "./logs.ts";
+import { LogTail } from "./logtail.ts";
 import { Notices } from "./notices.ts";
+import { listRuns } from "./runs.ts";
 import { ScrollMemory } from "./scrolls.ts";
+import { Sheet } from "./sheet.ts";
 import { WaitsBar } from "./waits.ts";
 
 /** Milliseconds between two redraws of growing durations. */
@@ -42,12 +46,15 @@ export class App {
   private readonly tail: LogTail;
   private readonly waits: WaitsBar;
   private readonly cluster: ClusterStrip;
+  private readonly sheet = new Sheet();
   private readonly interest: Interest;
   private readonly scrolls: ScrollMemory;
   private readonly focus: FocusMemory;
   private readonly selection: SelectionMemory;
   private readonly observer: ResizeObserver;
   private readonly timers: ReturnType<typeof setInterval>[];
+  private readonly compare: () => void;
+  private readonly listRuns: () => void;
   /** Whether the reader unfolded or folded the body; null: neither yet. */
   private opened: boolean | null = null;
   private frame = 0;
@@ -63,6 +70,7 @@ export class App {
       toggle: () => this.toggle(),
       command: (op, args) => this.command(op, args),
       filter: (word) => this.body.filter(word),
+      compare: () => this.compare(),
       menu: () => this.menu(),
     });
     this.body = new Body(context, this.uid, {
@@ -72,9 +80,15 @@ export class App {
       },
       looked: () => this.interest.changed(),
     });
+    this.compare = () => compare(context, this.sheet, (id) => this.body.details.openNumber(id));
+    this.listRuns = () => listRuns(context, this.sheet);
     this.waits = new WaitsBar({
       show: (only) => (only ? this.body.details.openNumber(only.id) : this.body.filter("paused")),
       retry: () => this.command("retry_failed"),
+      attach: (row) => {
+        this.body.details.openNumber(row.id, false);
+        this.body.details.panel.attach(row);
+      },
     });
     this.cluster = new ClusterStrip({
       look: async () => (await this.transport.request("cluster")).reply as unknown as ClusterNow,
@@ -85,13 +99,17 @@ export class App {
       run: () => model.header?.run ?? "",
       close: () => this.cluster.stop(),
     });
-    this.tail = new LogTail(() => this.body.show("logs"));
+    this.tail = new LogTail(
+      () => this.body.show("logs"),
+      (id) => this.body.details.openNumber(id, false),
+    );
     this.root = h(
       "div",
       { class: "fnb", "data-lm-suppress-shortcuts": "true", "data-testid": "fnb", "data-run": "" },
       this.header.el,
       this.waits.el,
       this.cluster.el,
+      this.sheet.el,
       this.body.el,
       notices.el,
       notices.status,
@@ -100,6 +118,7 @@ export class App {
       this.onKey(event);
       event.stopPropagation();
     });
+    this.root.addEventListener("fnb-say", (event) => notices.say(String((event as CustomEvent).detail), false));
     this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
     this.scrolls = new ScrollMemory(this.root);
     this.focus = new FocusMemory(this.root);
@@ -119,10 +138,11 @@ export class App {
 
   /** Call once the view is in the page. */
   start(): void {
-    // Colab has a document for each output: there a view cannot go over the picture that takes its place.
-    const page = !("google" in window);
-    this.transport.send("ready", { view: this.uid, protocol: PROTOCOL, page });
+    this.transport.send("ready", { view: this.uid, protocol: PROTOCOL, page: this.page });
   }
+
+  /** Whether outputs share the page. Colab has a document for each: there a view cannot go over a picture elsewhere. */
+  private readonly page = !("google" in window);
 
   // -- messages ---------------------------------------------------------------------------------------------------
 
@@ -152,6 +172,7 @@ export class App {
   }
 
   private command(op: string, args: Record<string, unknown> = {}): void {
+    this.notices.clear();
     const all = { run: this.model.header?.run ?? "", ...args };
     this.transport.command(op, all, (text, error) => {
       if (error && op === "cancel_run") this.header.cancelFailed();
@@ -178,9 +199,14 @@ export class App {
     const items = [{ label: `Copy name “${name}”`, run: () => notices.copy(name) }];
     const link = linkTo(header?.cell);
     if (link) items.push({ label: "Copy link to this cell", run: () => notices.copy(link) });
+    if (header?.before && header.ended !== undefined)
+      items.push({ label: `Compare with ${header.before}`, run: this.compare });
     const download = (action: string | null) => () => body.fetcher.download(action);
     items.push({ label: "Download log", run: download(null) });
     if (selected) items.push({ label: `Download log of a${selected.id}`, run: download(selected.name) });
+    if (this.page)
+      items.push({ label: "Keep beside the notebook", run: () => dock(String(this.widget.get("uid")), run) });
+    items.push({ label: "Runs of this kernel", run: this.listRuns });
     items.push(
       { label: "Expand all", run: () => body.expandAll(true) },
       { label: "Collapse all", run: () => body.expandAll(false) },

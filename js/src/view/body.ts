@@ -41,6 +41,8 @@ export class Body {
   private readonly palette: Palette;
   private readonly columns: Columns;
   private readonly timing: TimingLine;
+  private readonly left = h("div", { class: "fnb-left" });
+  private readonly split: HTMLElement;
   private wasRunning = false;
 
   constructor(
@@ -52,7 +54,11 @@ export class Body {
     const lookup = new RowLookup(view);
     const openNumber = (id: number): void => this.details.openNumber(id);
     const signal = (row: Row, value: string): void => host.command("signal", { action: row.name, value });
-    this.errors = new ErrorsView({ openNumber, list: (fold) => this.query.listFold(fold) });
+    this.errors = new ErrorsView({
+      openNumber,
+      list: (fold) => this.query.listFold(fold),
+      copy: (fold) => this.details.copyError(fold.name, fold.text),
+    });
     this.tree = new TreeView(
       model,
       {
@@ -73,7 +79,7 @@ export class Body {
       search: (text) => this.searchLogs(text),
       download: (action) => this.fetcher.download(action),
       reload: () => this.fetcher.load(),
-      openNumber,
+      openNumber: (id) => this.details.openNumber(id, false),
     });
     this.timeline = new TimelineView(model, {
       fetch: () => this.fetchTimeline(),
@@ -82,13 +88,14 @@ export class Body {
     });
     this.details = new DetailController(view, this.tree, lookup, {
       command: (op, args) => host.command(op, args),
-      openLog: (detail) => {
+      openLog: (detail, at) => {
         this.show("logs");
-        this.logs.showAction(detail.name, detail.label, detail.log);
+        this.logs.showAction(detail.name, detail.short ?? detail.label, detail.log, at);
       },
       signal,
       unfold: () => host.unfold(),
       reveal: (row) => this.tabs.current === "tree" && this.tree.reveal(row),
+      beside: (open) => this.makeRoom(open),
     });
     this.query = new QueryBar(view, this.tree);
     waitingTips(view, this.tree);
@@ -106,20 +113,25 @@ export class Body {
       timeline: [this.timeline.el],
     };
     this.tabs = new Tabs(uid, panes, (tab) => this.show(tab));
+    this.left.append(...Object.values(this.tabs.panes));
+    this.split = h("div", { class: "fnb-split" }, this.left, this.details.panel.el);
     this.el = h(
       "div",
       { class: "fnb-body", hidden: true },
       h("div", { class: "fnb-tabs" }, this.tabs.list, h("span", { class: "fnb-space" }), this.query.els),
-      h(
-        "div",
-        { class: "fnb-split" },
-        h("div", { class: "fnb-left" }, Object.values(this.tabs.panes)),
-        this.details.panel.el,
-      ),
+      this.split,
       this.timing.el,
     );
     this.palette = new Palette(this.el, () => view.schedule());
     this.select("tree");
+  }
+
+  /** The panel opens, or closes: the list beside it takes its height, and is never less tall than it was. */
+  private makeRoom(open: boolean): void {
+    const height = this.left.offsetHeight;
+    if (open === this.split.classList.contains("fnb-beside")) return;
+    this.split.classList.toggle("fnb-beside", open);
+    this.split.style.minHeight = open ? `${height}px` : "";
   }
 
   get treePane(): HTMLElement {

@@ -6,6 +6,7 @@ import { P } from "../phases.ts";
 import type { ErrorFold } from "../protocol.ts";
 import { h, keepFocus, show } from "./dom.ts";
 import { phaseIcon } from "./icons.ts";
+import { placed } from "./places.ts";
 
 /** Folds shown before "and n other errors". */
 const SHOWN = 3;
@@ -13,6 +14,8 @@ const SHOWN = 3;
 export interface ErrorsHost {
   openNumber(id: number): void;
   list(fold: ErrorFold): void;
+  /** Copy the traceback of the fold's first action. */
+  copy(fold: ErrorFold): void;
 }
 
 export class ErrorsView {
@@ -68,8 +71,31 @@ export class ErrorsView {
         "span",
         { class: "fnb-muted fnb-errfirst" },
         several ? "first:" : "in",
-        h("button", { class: "fnb-link", type: "button", onclick: () => this.host.openNumber(fold.id) }, fold.label),
-        fold.where ? h("span", { class: "fnb-errwhere" }, `at ${fold.where}`) : null,
+        h(
+          "button",
+          {
+            class: "fnb-link",
+            type: "button",
+            title: `a${fold.id} ${fold.label}`,
+            onclick: () => this.host.openNumber(fold.id),
+          },
+          `a${fold.id}`,
+          h("span", { class: "fnb-errlabel" }, ` ${fold.label}`),
+        ),
+        fold.where ? h("span", { class: "fnb-errwhere" }, "at ", placed(fold.where)) : null,
+      ),
+      h("span", { class: "fnb-space" }),
+      h(
+        "button",
+        {
+          class: "fnb-link fnb-errcopy",
+          type: "button",
+          "aria-label": `Copy error of ${fold.label}`,
+          title: "Copy the error with its traceback",
+          "data-testid": "fnb-copy-fold",
+          onclick: () => this.host.copy(fold),
+        },
+        "copy",
       ),
     );
   }

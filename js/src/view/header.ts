@@ -11,6 +11,7 @@ export interface HeaderHost {
   toggle(): void;
   command(op: string, args?: Record<string, unknown>): void;
   filter(word: SegmentWord): void;
+  compare(): void;
   menu(): { label: string; run(): void }[];
 }
 
@@ -26,6 +27,7 @@ export class HeaderView {
   private readonly time = h("span", { class: "fnb-time" });
   private readonly cancel: HTMLButtonElement;
   private readonly retry: HTMLButtonElement;
+  private readonly before: HTMLButtonElement;
   private readonly more: HTMLButtonElement;
   private readonly menu = h("div", { class: "fnb-menu", role: "menu", popover: "auto" });
   private menuOpen = false;
@@ -55,6 +57,12 @@ export class HeaderView {
       },
       "Retry failed",
     );
+    this.before = h("button", {
+      class: "fnb-btn fnb-before",
+      type: "button",
+      "data-testid": "fnb-before",
+      onclick: () => host.compare(),
+    });
     this.more = h(
       "button",
       {
@@ -85,6 +93,7 @@ export class HeaderView {
         this.chips,
         this.rate,
         this.time,
+        this.before,
         this.retry,
         this.cancel,
         this.more,
@@ -111,7 +120,7 @@ export class HeaderView {
     const header = model.header;
     if (!header) return;
     const gone = model.lost && !isTerminal(header.phase);
-    const phase = gone ? P.ABANDONED : header.phase;
+    const phase = gone ? P.ABANDONED : model.running && allPaused(header.counts) ? P.PAUSED : header.phase;
     if (phase !== this.shownPhase) {
       this.shownPhase = phase;
       this.state.className = `fnb-state fnb-c-${phase}`;
@@ -138,6 +147,14 @@ export class HeaderView {
     show(this.rate, Boolean(rate || eta));
     this.tick(model);
     const ended = header.ended !== undefined || model.lost;
+    const { before } = header;
+    show(this.before, ended && Boolean(before) && !model.lost);
+    setText(this.before, `vs ${before}`);
+    setAttr(
+      this.before,
+      "title",
+      `Compare with ${before}, the run of this cell before: slower, faster, failed, other results`,
+    );
     const failed = !model.lost && header.counts.some((n, code) => n > 0 && isFailure(code));
     for (const [button, wanted] of [
       [this.retry, failed],
@@ -254,6 +271,10 @@ export class HeaderView {
     event.stopPropagation();
   }
 }
+
+/** Whether nothing goes on before a person has decided. */
+const allPaused = (counts: number[]): boolean =>
+  Boolean(counts[P.PAUSED]) && counts.every((n, code) => !n || code === P.PAUSED || isTerminal(code));
 
 const capital = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
 

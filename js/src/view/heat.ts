@@ -3,6 +3,7 @@
 import { number, summary } from "../format.ts";
 import { isFailure, P, PHASE_NAMES, type PhaseName, phaseWord } from "../phases.ts";
 import { h, setAttr } from "./dom.ts";
+import { Tip } from "./tip.ts";
 
 /** Tallest strip of up to 2,000 cells, and of more, in CSS pixels. */
 const LOW = 64;
@@ -60,7 +61,7 @@ export class HeatStrip {
   readonly el: HTMLElement;
   private readonly canvas: HTMLCanvasElement;
   private readonly small: HTMLCanvasElement;
-  private readonly tip: HTMLElement;
+  private readonly tip = new Tip();
   private readonly cursor: HTMLElement;
   private layout: HeatLayout = heatLayout(1, 1);
   private n = 0;
@@ -73,14 +74,13 @@ export class HeatStrip {
   constructor(private readonly host: HeatHost) {
     this.canvas = h("canvas", {});
     this.small = document.createElement("canvas");
-    this.tip = h("div", { class: "fnb-tip", hidden: true });
     this.cursor = h("div", { class: "fnb-heat-cursor", hidden: true });
     this.el = h(
       "div",
       { class: "fnb-heat", role: "slider", tabindex: 0, "aria-valuemin": 1 },
       this.canvas,
       this.cursor,
-      this.tip,
+      this.tip.el,
     );
     this.el.addEventListener("pointermove", (event) => this.hover(this.indexAt(event)));
     this.el.addEventListener("pointerleave", () => this.hover(-1));
@@ -193,8 +193,11 @@ export class HeatStrip {
   private hover(index: number): void {
     if (index === this.at) return;
     this.at = index;
-    this.tip.hidden = this.cursor.hidden = index < 0;
-    if (index < 0) return;
+    this.cursor.hidden = index < 0;
+    if (index < 0) {
+      this.tip.hide();
+      return;
+    }
     const { cell, cols, per } = this.layout;
     const x = (Math.floor(index / per) % cols) * cell;
     const y = Math.floor(index / per / cols) * cell;
@@ -208,16 +211,12 @@ export class HeatStrip {
     const said = (label: string): void => {
       if (this.at !== index) return;
       const phase = phaseWord(this.phases?.[index] ?? 0);
-      this.tip.textContent = `${label || `#${number(index)}`} · ${phase}`;
+      const text = `${label || `#${number(index)}`} · ${phase}`;
+      const box = this.canvas.getBoundingClientRect();
+      this.tip.say(text, box.left + x, box.top + y + cell);
       setAttr(this.el, "aria-valuenow", String(index + 1));
-      setAttr(this.el, "aria-valuetext", this.tip.textContent);
+      setAttr(this.el, "aria-valuetext", text);
     };
-    const right = x > (cols * cell) / 2;
-    Object.assign(this.tip.style, {
-      left: right ? "auto" : `${x + 12}px`,
-      right: right ? `calc(100% - ${x - 8}px)` : "auto",
-      top: `${y + cell + 4}px`,
-    });
     said("");
     this.host.peek(this.key, index, said);
   }

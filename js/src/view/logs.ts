@@ -40,7 +40,6 @@ export function drawLine(
         {
           class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`,
           title: model.labelOf(name),
-          "data-action": name,
           style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
         },
         model.labelOf(name) || "…",
@@ -63,49 +62,21 @@ export function drawLine(
   }
   parts.push(body);
   el.replaceChildren(...parts);
+  el.dataset.action = name;
   setAttr(el, "title", `${clock} ${stream}`);
+}
+
+/** Have a click on a line open its action; not one that has selected text. */
+export function openOnClick(box: HTMLElement, model: () => RunModel | null, open: (id: number) => void): void {
+  box.addEventListener("click", (event) => {
+    const line = (event.target as Element).closest<HTMLElement>(".fnb-logline[data-action]");
+    const [id] = model()?.labels.get(line?.dataset.action ?? "") ?? [];
+    if (id !== undefined && !window.getSelection()?.toString()) open(id);
+  });
 }
 
 /** A colour of its own for each action, from its name, which is a hash. */
 const hueOf = (name: string): number => (Number.parseInt(name.slice(0, 6), 16) || name.length * 67) % 360;
-
-/** The last few lines, below the tree. */
-export class LogTail {
-  readonly el: HTMLElement;
-  private readonly lines = h("div", { class: "fnb-taillines" });
-  private readonly more: HTMLButtonElement;
-  private shown = -1;
-
-  constructor(open: () => void) {
-    this.more = h("button", { class: "fnb-link", type: "button", onclick: open });
-    this.el = h("div", { class: "fnb-tail", "data-testid": "fnb-tail" }, this.lines, this.more);
-  }
-
-  draw(model: RunModel, count: number): void {
-    show(this.el, model.logTotal > 0);
-    if (!model.logTotal || this.shown === model.logSerial) return;
-    this.shown = model.logSerial;
-    // A few more rather than "1 line above".
-    if (model.logTotal <= count + 2) count += 2;
-    const last: WireLine[] = [];
-    for (let i = model.logs.length - 1; i >= 0 && last.length < count; i--) {
-      const entry = model.logs[i] as LogEntry;
-      if ("line" in entry) last.unshift(entry.line);
-    }
-    const several = new Set(last.map((line) => line[0])).size > 1 || (model.header?.total ?? 0) > 1;
-    this.lines.replaceChildren(
-      ...last.map((line, i) => {
-        const el = h("div", { class: "fnb-logline" });
-        const columns = { labelled: several, time: false, level: false };
-        drawLine(el, line, model, columns, i > 0 && last[i - 1]?.[0] === line[0]);
-        return el;
-      }),
-    );
-    const others = model.logTotal - last.length;
-    setText(this.more, others > 0 ? `${number(others)} lines above` : "");
-    show(this.more, others > 0);
-  }
-}
 
 export interface LogHost {
   download(action: string | null): void;
@@ -153,6 +124,9 @@ export class LogView {
   private action: { name: string; label: string; entries: LogEntry[] } | null = null;
   private results: { lines: LogEntry[]; total: number } | null = null;
   private following = true;
+  /** A line to bring into view, and the one that was. */
+  private sought: WireLine | null = null;
+  private marked: WireLine | null = null;
   private serial = -1;
 
   constructor(
@@ -195,11 +169,7 @@ export class LogView {
       else this.results = null;
       this.again();
     });
-    this.inner.addEventListener("click", (event) => {
-      const label = (event.target as Element).closest<HTMLElement>("[data-action]");
-      const [id] = this.model.labels.get(label?.dataset.action ?? "") ?? [];
-      if (id !== undefined && !window.getSelection()?.toString()) host.openNumber(id);
-    });
+    openOnClick(this.inner, () => this.model, host.openNumber);
     this.list = new VirtualList({
       scroller: this.scroller,
       inner: this.inner,
@@ -276,20 +246,40 @@ export class LogView {
     if (this.following) this.toEnd();
   }
 
-  /** Show one action's log, as fetched. */
-  showAction(name: string, label: string, log: Log): void {
+  /** Show one action's log, as fetched, at one of its lines. */
+  showAction(name: string, label: string, log: Log, at?: WireLine): void {
     const entries: LogEntry[] = log.head.map((line) => ({ line }));
     if (log.hidden > 0) entries.push({ hidden: log.hidden });
     entries.push(...log.tail.map((line) => ({ line })));
     this.action = { name, label, entries };
-    this.serial = -1;
-    this.draw();
+    if (at) this.seek(at);
+    this.again();
   }
 
+  private seek(line: WireLine): void {
+    this.sought = line;
+    this.setFollow(false);
+    this.search.value = "";
+    this.level.value = "";
+    this.results = null;
+  }
+
+  /** All actions' lines, and the one that was looked at among them. */
   private showAll(): void {
     this.action = null;
-    this.serial = -1;
-    this.draw();
+    if (this.marked) this.seek(this.marked);
+    this.again();
+  }
+
+  /** Bring the line that is sought into view. */
+  private reveal(): void {
+    const wanted = this.sought;
+    if (!wanted) return;
+    const at = this.entries.findIndex((one) => "line" in one && one.line.every((part, i) => part === wanted[i]));
+    if (at < 0) return;
+    this.sought = null;
+    this.marked = wanted;
+    this.list.reveal(at, "center");
   }
 
   draw(): void {
@@ -311,12 +301,16 @@ export class LogView {
     if (this.results && this.wanted) this.entries = this.results.lines.filter((one) => "line" in one && loud(one.line));
     const n = this.results && this.wanted && least < 0 ? this.results.total : this.entries.length;
     const found = wanted || least >= 0 ? `${number(n)} of ` : "";
-    setText(this.said, `${found}${number(total)} lines${hidden > 0 ? ` · ${number(hidden)} lines hidden` : ""}`);
+    setText(
+      this.said,
+      `${found}${number(total)} line${total === 1 ? "" : "s"}${hidden > 0 ? ` · ${number(hidden)} lines hidden` : ""}`,
+    );
     show(this.scope, this.action !== null);
     if (this.action) setText(this.scope, `${this.action.label} ✕`);
     for (const { el } of this.pool.values()) if (fresh) el.remove();
     if (fresh) this.pool.clear();
     this.list.set(this.entries.length, fresh);
+    this.reveal();
     if (this.following) this.toEnd();
   }
 
@@ -345,6 +339,9 @@ export class LogView {
         this.inner.append(known.el);
         this.list.measure(known.el);
       }
+      const isMarked =
+        "line" in entry && this.marked !== null && entry.line.every((part, i) => part === this.marked?.[i]);
+      known.el.classList.toggle("fnb-marked", isMarked);
       const top = `translateY(${start}px)`;
       if (known.el.style.transform !== top) known.el.style.transform = top;
     }

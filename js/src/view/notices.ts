@@ -26,6 +26,11 @@ export class Notices {
       }, STAYS);
   }
 
+  /** What was said is over. */
+  clear(): void {
+    show(this.el, false);
+  }
+
   /** A request failed. That the view itself closed it is no news. */
   readonly failed = (error: Error): void => {
     if (error.message !== "closed") this.say(error.message, true);

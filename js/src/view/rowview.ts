@@ -106,7 +106,7 @@ export class RowView {
     setText(this.infoText, info);
     setAttr(this.infoText, "title", info || null);
     this.infoText.classList.toggle("fnb-error", Boolean(row.error));
-    this.infoText.classList.toggle("fnb-preview", !row.error && !row.note);
+    this.infoText.classList.toggle("fnb-preview", Boolean(row.preview) && !row.error && !row.note);
     this.drawForm(row, code, model.lost);
     this.tick(model);
     setText(this.worker, row.worker === undefined ? "" : `w${row.worker}`);
@@ -120,7 +120,8 @@ export class RowView {
     if (line?.kind !== "action" || !line.row) return;
     const { started, ended, ran } = line.row;
     if (started === undefined) setText(this.time, "");
-    else if (ended !== undefined) setText(this.time, duration(ran ?? ended - started));
+    else if (ended !== undefined || ran !== undefined)
+      setText(this.time, duration(ran ?? (ended ?? started) - started));
     else if (!isTerminal(model.phaseOf(line.row))) setText(this.time, growing(model.elapsed() - started));
     else setText(this.time, "");
   }

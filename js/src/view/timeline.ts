@@ -3,14 +3,13 @@
 import { duration, number } from "../format.ts";
 import { bytes, type RunModel } from "../model.ts";
 import { isFailure, phaseWord } from "../phases.ts";
-import { colorsOf, h, setAttr, setText, show } from "./dom.ts";
+import { colorsOf, h, setAttr, setText } from "./dom.ts";
 import { phaseColors } from "./palette.ts";
+import { Tip } from "./tip.ts";
 
 const GUTTER = 86;
 /** Narrowest a failure is drawn, in pixels: 20 ms between two long spans must be seen. */
 const LEAST_FAILURE = 3;
-/** Height of a tip and what is between it and the pointer, in pixels. */
-const TIP = 40;
 const AXIS = 20;
 const FIELDS = 7;
 /** Added to the phase code of actions that have children. */
@@ -53,7 +52,7 @@ export class TimelineView {
   readonly el: HTMLElement;
   private readonly canvas = h("canvas", { class: "fnb-tl-canvas" });
   private readonly box: HTMLElement;
-  private readonly tip = h("div", { class: "fnb-tip", hidden: true });
+  private readonly tip = new Tip();
   private readonly said = h("span", { class: "fnb-muted" });
   private data: TimelineData | null = null;
   private window: [number, number] | null = null;
@@ -86,7 +85,7 @@ export class TimelineView {
         "data-testid": "fnb-timeline",
       },
       this.canvas,
-      this.tip,
+      this.tip.el,
     );
     this.el = h("div", { class: "fnb-timeline" }, tools, this.box);
     this.box.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
@@ -317,7 +316,7 @@ export class TimelineView {
   private hover(index: number, x: number, y: number): void {
     const changed = index !== this.hovered;
     this.hovered = index;
-    show(this.tip, index >= 0);
+    if (index < 0) this.tip.hide();
     if (index >= 0 && this.data) {
       const [, a = 0, b = 0, code = 0, id = 0, merged = 1] = this.data.spans.subarray(
         index * FIELDS,
@@ -326,17 +325,12 @@ export class TimelineView {
       const said = (label: string): void => {
         if (this.hovered !== index) return;
         const what = merged > 1 ? `${number(merged)} actions from ${label}` : label;
-        setText(this.tip, `${what} · ${phaseWord(code % PARENT)} · ${duration(b - a)} · at ${duration(a)}`);
+        const text = `${what} · ${phaseWord(code % PARENT)} · ${duration(b - a)} · at ${duration(a)}`;
+        const box = this.canvas.getBoundingClientRect();
+        this.tip.say(text, box.left + x, box.top + y);
       };
       if (changed) said(`a${id}`);
       if (changed) this.host.labelOfNumber(id, said);
-      const right = x > this.box.clientWidth / 2;
-      Object.assign(this.tip.style, {
-        left: right ? "auto" : `${x + 12}px`,
-        right: right ? `${this.box.clientWidth - x + 8}px` : "auto",
-        // Inside of the chart, however low it is: what is outside is cut off.
-        top: `${Math.max(0, Math.min(y + 14, this.box.scrollTop + this.box.clientHeight - TIP))}px`,
-      });
     }
     if (changed) this.draw();
   }

@@ -11,22 +11,31 @@ export interface WaitsHost {
   /** List what waits, or open it where there is one. */
   show(only: Row | undefined): void;
   retry(): void;
+  /** Open what stands at a breakpoint, with the debugger's prompt. */
+  attach(row: Row): void;
 }
 
 export class WaitsBar {
   readonly el: HTMLElement;
   private readonly said = h("span", { class: "fnb-waitsaid" });
   private readonly retry: HTMLButtonElement;
+  private readonly attach: HTMLButtonElement;
   private only: Row | undefined;
+  private stopped: Row | undefined;
 
   constructor(host: WaitsHost) {
     this.retry = h("button", { class: "fnb-btn", type: "button", onclick: () => host.retry() }, "Retry all");
+    const attach = (): void => {
+      if (this.stopped) host.attach(this.stopped);
+    };
+    this.attach = h("button", { class: "fnb-btn", type: "button", onclick: attach }, "Attach");
     this.el = h(
       "div",
       { class: "fnb-waits", role: "status", hidden: true, "data-testid": "fnb-waits" },
       h("span", { class: `fnb-mark fnb-c-${P.PAUSED}` }, phaseIcon(P.PAUSED)),
       this.said,
       h("button", { class: "fnb-btn", type: "button", onclick: () => host.show(this.only) }, "Show"),
+      this.attach,
       this.retry,
     );
   }
@@ -37,7 +46,10 @@ export class WaitsBar {
     if (!n) return;
     const rows = [...model.rows.values()].filter((row) => model.phaseOf(row) === P.PAUSED);
     const asks = rows.filter((row) => row.kind === "condition").length;
-    const stops = rows.filter((row) => row.note?.startsWith("breakpoint")).length;
+    const stopped = rows.filter((row) => row.note?.startsWith("breakpoint"));
+    const stops = stopped.length;
+    [this.stopped] = stopped;
+    show(this.attach, stops > 0);
     // Rows that the page was not sent are of the commonest kind: failed, and parked.
     const failed = n - asks - stops;
     const parts = [

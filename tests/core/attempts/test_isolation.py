@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import locale
 import logging
 import os
@@ -84,6 +85,7 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], Any]]] = {
         lambda: logging.basicConfig(level=3, force=True),
         lambda: (logging.getLogger().level, list(logging.getLogger().handlers)),
     ),
+    "output redirected": (lambda: setattr(sys, "stdout", io.StringIO()), lambda: sys.stdout),
     "logging disabled": (lambda: logging.disable(50), lambda: logging.getLogger().manager.disable),
 }
 

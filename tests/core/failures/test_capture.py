@@ -580,4 +580,4 @@ def test_a_record_whose_exception_does_not_load_still_gives_an_error() -> None:
     assert isinstance(original, IndexError)
     assert tb is not None
     assert {IndexError, errors.RuntimeUserError} <= set(type(error).__mro__)
-    assert (str(error), vars(error)["code"]) == ("list index out of range", "IndexError")
+    assert (str(error), error.code) == ("list index out of range", "IndexError")

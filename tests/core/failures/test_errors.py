@@ -113,8 +113,8 @@ def test_crossed_exception_is_both_types_with_text_code_cause_and_note(make: Cal
     assert isinstance(error, RuntimeUserError)
     assert isinstance(error, type(original))
     assert str(original) == str(error)
-    assert type(original).__name__ == error.code
-    assert error.kind == "user"
+    assert (type(original).__name__, "user") == (reraise.code_of(error), reraise.kind_of(error))
+    assert error.code == getattr(original, "code", type(original).__name__)
     assert type(original) is type(error.__cause__)
     assert error.__notes__ == ["action a3"]
     assert type(error).__name__ == "RuntimeUserError"
@@ -133,6 +133,31 @@ def test_attributes_and_arguments_of_the_original_are_there() -> None:
     assert (1, "b") == (odd.ticket, odd.reason)  # type: ignore[attr-defined]
     assert cross(Holder()).row == 7  # type: ignore[attr-defined]
     assert not hasattr(cross(Holder()), "lock")
+
+
+class Refused(Exception):
+    """Has names that Flyte's errors have, too."""
+
+    worker = "mine"
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    @property
+    def kind(self) -> int:
+        return self.code + 1
+
+
+def test_attributes_of_ones_own_are_kept_under_names_of_flytes() -> None:
+    """``error.code == 404`` holds where the error is caught; over two levels, and copied."""
+    for error in (
+        cross(Refused(404)),
+        raise_as(cross(Refused(404)), code="", message=""),
+        copy.copy(cross(Refused(404))),
+    ):
+        assert (error.code, error.kind, error.worker) == (404, 405, "mine")  # type: ignore[comparison-overlap]
+        assert reraise.code_of(error) == "Refused"
+        assert reraise.kind_of(error) == "user"
 
 
 def test_group_keeps_its_exceptions_and_splits() -> None:

@@ -100,7 +100,7 @@ def test_a_parked_action_is_decided_over_from_another_thread() -> None:
     )
     run = run_registry.last_run()
     leaf2 = next(a for a in run.actions if a.phase is Phase.PAUSED)
-    with pytest.raises(RuntimeError, match="not parked"):
+    with pytest.raises(RuntimeError, match="waits for no decision"):
         run.resume("a0", 1)
     with pytest.raises(flyte.errors.RuntimeDataValidationError, match="int"):
         run.resume(leaf2, "text")

@@ -79,7 +79,7 @@ def test_a_cells_run_cannot_be_waited_for_in_its_own_cell(cell: CellRunControl) 
             with pytest.raises(RuntimeError, match="cannot wait for itself"):
                 wait()
     assert {} == run.inputs()
-    assert f"<CellRunControl {cell.name}  {cell.phase.name}>" == repr(cell)
+    assert f"<CellRunControl {cell.name} {cell.phase.name}>" == repr(cell)
 
 
 def test_aborting_a_cells_run_ends_its_actions(cell: CellRunControl) -> None:

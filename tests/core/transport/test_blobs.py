@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -63,6 +65,33 @@ def test_the_file_goes_with_the_last_reference() -> None:
     del blob
     gc.collect()
     assert not path.exists()
+
+
+def test_pages_of_a_large_file_are_freed_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name goes at once; where no thread can be had, its pages do, too."""
+    monkeypatch.setattr(blob_files, "SLOW_BYTES", BIG)
+    asked: list[tuple[Any, tuple[Any, ...]]] = []
+    monkeypatch.setattr(_thread, "start_new_thread", lambda *args: asked.append(args))
+    path = blob_files.write(memoryview(buffer(b"a")))
+    blob_files.unlink(path)
+    assert not Path(path).exists()
+    (function, args), file = asked[0], asked[0][1][-1]
+    assert os.fstat(file).st_size == BIG
+    function(*args)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)
+
+    def none_left(*_args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", none_left)
+    path = blob_files.write(memoryview(buffer(b"a")))
+    kept = os.open(path, os.O_RDONLY)
+    blob_files.unlink(path)
+    assert not Path(path).exists()
+    blob_files.close(kept, BIG)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(kept)
 
 
 def test_the_store_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.core.values.code_hash import function_version, helpers_version
+from flyte_nb.core.values.code_hash import code_version, function_version, helpers_version
 
 _cells = iter(range(10_000))
 
@@ -307,3 +307,65 @@ def test_helper_in_a_users_module_counts(monkeypatch: pytest.MonkeyPatch) -> Non
         return helpers_version(run_cell("import my_utils\ndef f(x):\n    return my_utils.clean(x)")["f"])
 
     assert of("+") == of("+") != of("-")
+
+
+#: By name: a program, and two texts that stand in it for VALUE.
+EDITS: dict[str, tuple[str, str, str]] = {
+    "a default from a variable": ("K = VALUE\ndef f(x, k=K): return x * k", "1", "2"),
+    "a keyword's default": ("K = VALUE\ndef f(x, *, k=K): return x * k", "1", "2"),
+    "a helper's default": ("K = VALUE\ndef g(k=K): return k\ndef f(x): return g()", "1", "2"),
+    "a lambda's default": ("g = lambda *, k=VALUE: k\ndef f(x): return g()", "1", "2"),
+    "a list in a class": ("class C:\n    layers = VALUE\ndef f(x): return C.layers", "[1]", "[2]"),
+    "a dict in a class": ("class C:\n    t = VALUE\ndef f(x): return C.t", "{'a': [1]}", "{'a': [2]}"),
+    "an enum's value": ("import enum\nclass C(enum.Enum):\n    A = VALUE\ndef f(x): return C.A.value", "1", "2"),
+    "a field's factory": (
+        ("import dataclasses as d\n@d.dataclass\nclass C:\n    a: list = d.field(default_factory=lambda: VALUE)\n"
+        "def f(x): return C().a"), "[1]", "[2]",
+    ),
+    "a tuple's default": ("import typing\nclass C(typing.NamedTuple):\n    a: int = VALUE\ndef f(x): return C().a", "1", "2"),
+    "a model's default": ("import pydantic\nclass C(pydantic.BaseModel):\n    a: int = VALUE\ndef f(x): return C().a", "1", "2"),
+    "a partial's argument": ("import functools\ndef g(x, y): pass\np = functools.partial(g, VALUE)\ndef f(x): return p(x)", "1", "2"),
+    "a function in a dict": ("T = {'a': lambda x: x * VALUE}\ndef f(x): return T['a'](x)", "1", "2"),
+    "a function in a list": ("def a(x): return x * VALUE\nT = [(a,)]\ndef f(x): return T[0][0](x)", "1", "2"),
+    "a method of an object": ("class C:\n    def m(self): return VALUE\nc = C()\ndef f(x): return c.m()", "1", "2"),
+    "a property": ("class C:\n    m = property(lambda self: VALUE)\nc = C()\ndef f(x): return c.m", "1", "2"),
+    "a metaclass": ("class M(type):\n    def k(cls): return VALUE\nclass C(metaclass=M): pass\ndef f(x): return C.k()", "1", "2"),
+    "a class in a class": ("class C:\n    class D:\n        k = VALUE\ndef f(x): return C.D.k", "1", "2"),
+    "a registered function": (
+        "import functools\ng = functools.singledispatch(lambda x: 0)\ng.register(int, lambda x: VALUE)\ndef f(x): return g(x)",
+        "1", "2",
+    ),
+    "a descriptor's method": (
+        "class D:\n    def __get__(self, o, t): return VALUE\nclass C:\n    d = D()\ndef f(x): return C.d", "1", "2",
+    ),
+    "an object's function": (
+        "import types\no = types.SimpleNamespace(steps=[lambda x: VALUE])\ndef f(x): return o.steps[0](x)", "1", "2",
+    ),
+    "a decimal": ("import decimal\nD = decimal.Decimal(VALUE)\ndef f(x): return D", "'1'", "'2'"),
+    "a date": ("import datetime\nD = datetime.date(2020, 1, VALUE)\ndef f(x): return D", "1", "2"),
+    "a path": ("import pathlib\nD = pathlib.Path(VALUE)\ndef f(x): return D", "'a'", "'b'"),
+    "a pattern": ("import re\nD = re.compile(VALUE)\ndef f(x): return D", "'a'", "'b'"),
+    "a range": ("D = range(VALUE)\ndef f(x): return len(D)", "1", "2"),
+    "a member": ("import enum\nC = enum.Enum('C', 'A B')\nD = C(VALUE)\ndef f(x): return D", "1", "2"),
+    "a frozen object": (
+        "import dataclasses as d\n@d.dataclass(frozen=True, slots=True)\nclass C:\n    a: int\nD = C(VALUE)\ndef f(x): return D",
+        "1", "2",
+    ),
+    "a named tuple": ("import collections\nC = collections.namedtuple('C', 'a')\nD = C(VALUE)\ndef f(x): return D", "1", "2"),
+    "a number of NumPy's": ("import numpy as np\nD = np.float64(VALUE)\ndef f(x): return D", "1", "2"),
+    "a time of pandas'": ("import pandas as pd\nD = pd.Timestamp(VALUE)\ndef f(x): return D", "1", "2"),
+    "a type": ("T = VALUE\ndef f(x): return isinstance(x, T)", "int", "str"),
+    "an installed function": ("import math, cmath\nF = VALUE.sqrt\ndef f(x): return F(x)", "math", "cmath"),
+    "an installed module": ("import VALUE as m\ndef f(x): return m.sqrt(x)", "math", "cmath"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_whatever_decides_what_the_code_does_counts(name: str) -> None:
+    """An edit is another version, and running a cell again unchanged is not."""
+    program, before, after = EDITS[name]
+
+    def of(text: str) -> str:
+        return code_version(run_cell(program.replace("VALUE", text))["f"])
+
+    assert of(before) == of(before) != of(after)

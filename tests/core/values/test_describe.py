@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flyte_nb.core.values.bounded import BoundedBytes, BoundedText, FullError
-from flyte_nb.core.values.describe import brief, bytes_text, describe, preview, repr_with_type, strip_ansi
+from flyte_nb.core.values.describe import brief, bytes_text, describe, label_of, preview, repr_with_type, strip_ansi
 
 
 class Loud:
@@ -53,3 +53,12 @@ def test_a_bounded_stream_keeps_what_fits() -> None:
         text.write("defgh")
 
     assert (data.getvalue(), text.getvalue()) == (b"abcde", "abcde")
+
+
+def test_an_integer_that_python_does_not_write_out_is_told_by_its_size() -> None:
+    """Beyond 4,300 digits ``repr`` raises: the result of a computation must not be lost to its label."""
+    large = 10**5000
+
+    assert brief(large) == "<int of 16,610 bits>"
+    assert "16,610 bits" in brief([large])
+    assert label_of("f", ((large,), {})) == "f(<int of 16,610 bits>)"

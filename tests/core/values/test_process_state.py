@@ -83,6 +83,45 @@ def test_locks_arrive_anew_in_code_and_not_as_data(made: Any) -> None:
             dumps(made)
 
 
+def _put(made: Any) -> Any:
+    made.put(1)
+    return made
+
+
+@pytest.mark.parametrize("kind", [queue.Queue, queue.LifoQueue, queue.PriorityQueue])
+def test_queues_arrive_in_code_with_what_they_hold(kind: Any) -> None:
+    """A list of work that a cell has filled. They are usable: their conditions share one lock."""
+    again = loads(pickler.dumps(_put(kind()), fresh=True))
+
+    again.put(2)
+    assert sorted(again.get() for _ in range(2)) == [1, 2]
+
+
+class Key:
+    """Held by whoever refers to it weakly."""
+
+
+KEY = Key()
+
+
+def test_other_state_arrives_in_code() -> None:
+    """Events that are set, a condition's own lock, a pool's initializer, weak collections."""
+    event, lock, pool = threading.Event(), threading.Lock(), ThreadPoolExecutor(1, initializer=print, initargs=("a",))
+    event.set()
+    weak = [weakref.WeakSet([KEY]), weakref.WeakKeyDictionary({KEY: 5}), weakref.WeakValueDictionary({"a": KEY})]
+    turns: Any = asyncio.PriorityQueue()
+    turns.put_nowait(3)
+    state = [event, lock, threading.Condition(lock), pool, KEY, weak, turns]
+    event, lock, condition, pool, key, weak, turns = loads(pickler.dumps(state, fresh=True))
+
+    assert event.is_set()
+    with lock:
+        condition.notify()
+    assert (pool._initializer, pool._initargs) == (print, ("a",))
+    assert (list(weak[0]), weak[1][key], weak[2]["a"]) == ([key], 5, key)
+    assert turns.get_nowait() == 3
+
+
 def test_a_context_variable_is_the_same_for_all_that_name_it() -> None:
     """One per name and process; without a default it has none."""
     bare: contextvars.ContextVar[int] = contextvars.ContextVar("modulestate-bare")

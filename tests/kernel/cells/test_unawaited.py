@@ -45,6 +45,14 @@ def test_what_is_kept_in_a_variable_may_be_awaited_later(nb: Kernel) -> None:
     assert 1 == gone.stderr.count("was never awaited, so it did not run")
 
 
+def test_what_came_to_nothing_has_no_number(nb: Kernel) -> None:
+    """The next run has the number that the call's would have had."""
+    name = "flyte.run(square, 2).name"
+    before = int((nb.run(name).ok().result or "").strip("'r"))
+    nb.run("square(3); None").ok()
+    assert nb.run(name).ok().result == f"'r{before + 1}'"
+
+
 def test_a_cell_that_failed_owes_nothing(nb: Kernel) -> None:
     """Its calls were on their way."""
     assert "did not run" not in nb.run("waiting = [square(1), 1 / 0]").stderr

@@ -78,6 +78,40 @@ def test_recover_of_nested_children(nb):
     assert 3 == len(nb.run(EXECUTED).stdout.split())
 
 
+HELPERS = """
+class Helper:
+    def go(self, x):
+        return x * FACTOR
+helper = Helper()
+@env.task
+async def helped(x: int) -> int:
+    return helper.go(x)
+@env.task
+async def alone(x: int) -> int:
+    with open(path, "a") as file:
+        file.write("alone ")
+    return x
+"""
+
+
+def test_what_an_edited_helper_has_computed_is_computed_again(nb):
+    """Also in the kernel that computed it, and where the helper is a method of an object; what does not use it is kept."""
+    nb.run(DEFINE.replace("BODY", "0")).ok()
+    nb.run(HELPERS.replace("FACTOR", "2")).ok()
+    nb.run("pathlib.Path(path).write_text('')").ok()
+    cell = "print([await helped(3), await alone(4)])"
+    assert "[6, 4]" in run(nb, cell, "cell-helped").ok().stdout
+    nb.run(HELPERS.replace("FACTOR", "5")).ok()
+
+    again = run(nb, f"%%flyte recover\n{cell}", "cell-helped").ok().stdout
+    assert "[15, 4]" in again
+    assert "The code of recovering.helped has changed since" in again
+    last = run(nb, f"%%flyte recover\n{cell}", "cell-helped").ok().stdout
+    assert "[15, 4]" in last
+    assert "has changed" not in last
+    assert nb.run(EXECUTED).ok().stdout.split() == ["alone"]
+
+
 def test_without_a_previous_run_the_cell_runs_in_full(nb):
     """And says so; an unknown run likewise."""
     cell = run(nb, "%%flyte recover\nawait step(7)", "cell-new").ok()

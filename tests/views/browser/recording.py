@@ -11,7 +11,9 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import PHASES, Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.browser.patches import Message, PatchStream
+from flyte_nb.views.printed import html
 from flyte_nb.views.run_model import RunModel
+from tests.views.printed import reading as printed
 
 
 def story() -> list[ev.Event]:
@@ -53,6 +55,7 @@ def record() -> dict[str, Any]:
         "errors": [[len(fold.names), fold.text] for fold in model.errors.most()],
         "log_lines": run.logs.total,
         "ended": 2.5,
+        "shown": printed.read(html.render(model)),
     }
     return {"messages": messages, "expected": expected}
 

@@ -15,6 +15,7 @@ from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.views.browser.details import base_detail
 from flyte_nb.views.browser.replies import answer_of, bounded_detail
 from flyte_nb.views.browser.rows import Workers, asks
+from flyte_nb.views.labels import Labels
 from flyte_nb.views.printed.page import failure_text
 from flyte_nb.views.words import location
 
@@ -37,7 +38,7 @@ def test_time_that_an_action_awaits_its_own_is_told(nested: RunRecord) -> None:
 def test_path_leads_from_the_top_to_the_parent(nested: RunRecord) -> None:
     """The implied root of a cell is no step of it."""
     assert [[1, "pipeline('2026-Q3')"], [6, "clean('apac')"]] == base_detail(
-        nested, nested.actions["c10"], Workers(), syn.T0
+        nested, nested.actions["c10"], Labels(nested), Workers(), syn.T0
     )["path"]
 
 

@@ -17,6 +17,8 @@ from flyte_nb.views.printed import html, text
 from flyte_nb.views.printed.console import ConsoleTree
 from flyte_nb.views.printed.lines import PlainLines
 from flyte_nb.views.run_model import RunModel
+from tests.views.browser import recording
+from tests.views.printed import reading
 
 EVIL = "<img src=x onerror=alert(1)>\"'&\x1b[31m"
 ModelOf = Callable[[object], RunModel]
@@ -119,6 +121,28 @@ def test_snapshot_says_what_matters(model_of: ModelOf) -> None:
 
     for words in ("Failed", "997 done, 3 failed", "3 × KeyError: &#x27;a&#x27;", "first: a", "scored batch"):
         assert words in page
+
+
+def test_text_says_what_the_page_says(model_of: ModelOf) -> None:
+    """The same columns, words, numbers and order; the live view's are compared with the page's by its own tests."""
+    model = model_of(recording.story())
+    page, lines = reading.read(html.render(model)), text.screen(model).splitlines()
+
+    state, run, _prompt, title, counts, took = page["header"]
+    assert lines[0] == f"✗ {run} {state.lower()} in {took}: {counts} · {title}"
+    rows = [
+        "  " * (depth + 1) + "  ".join(filter(None, (f"{mark} {call}".strip(), marks, result, time)))
+        for depth, mark, call, marks, result, time in page["rows"]
+    ]
+    assert rows == [re.sub(r" \[[#x/=>.]+\] ", "  ", line) for line in lines[1 : len(rows) + 1]]
+    errors = [
+        f"  ✗ {n} × {said}  (first: {first})" if n != "1" else f"  ✗ {said}  (in {first})"
+        for n, said, first, _ in page["errors"]
+    ]
+    assert errors == lines[len(rows) + 1 : len(rows) + 1 + len(errors)]
+    tail = [line.removeprefix("  │ ") for line in lines if line.startswith("  │ ")]
+    assert tail
+    assert tail == [": ".join(line) for line in page["log"][-len(tail) :]]
 
 
 def test_quick_cell_is_one_line_of_text(model_of: ModelOf) -> None:

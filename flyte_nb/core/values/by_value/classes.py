@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import importlib
 import operator
 import struct
 import sys
@@ -23,13 +24,17 @@ import threading
 import types
 import typing
 import weakref
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 from cloudpickle import cloudpickle as inner
 
-from flyte_nb.core.values.exception_parts import HEAP_TYPE
+from flyte_nb.core.values.by_value.exception_parts import HEAP_TYPE
+from flyte_nb.core.values.user_code import found_by_name
+
+#: Modules that this process, a worker's, has imported from the user's files (`flyte_nb.core.transport.lazy_imports`).
+from_files: Container[str] = frozenset()
 
 #: Classes that were made from a pickle in this process, and whether they have got their attributes yet.
 _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
@@ -38,13 +43,17 @@ _made: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 class Classes:
     """Classes of one version of a task, by cloudpickle's number."""
 
-    __slots__ = ("__weakref__", "lone", "met", "named")
+    __slots__ = ("__weakref__", "lone", "met", "named", "program", "variables")
 
     def __init__(self) -> None:
         #: What its code refers to.
         self.named: dict[str, type] = {}
         #: What values have brought since.
         self.met: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+        #: Context variables that were set where its task was called.
+        self.variables: dict[ContextVar[Any], Any] = {}
+        #: What its code may find by name in a pickle.
+        self.program: dict[str, Any] = {}
         #: Of `flyte_nb.core.values.by_value.identity`.
         self.lone: Any = None
 
@@ -118,7 +127,9 @@ def reduce(cls: type, reduced: Any, *, of_call: bool = False) -> Any:
         kind, name, bases, given, number, _extra = args
         if kind.__name__ == "_TypedDictMeta" and bases == (dict,):  # ``TypedDict("Row", {...})``, which lacks its base
             bases = (sys.modules[kind.__module__].TypedDict,)
-        extra = {"quiet": True} if _has_subclass_hook(cls) else None
+        extra: dict[str, Any] | None = {"quiet": True} if _has_subclass_hook(cls) else None
+        if cls.__module__ in from_files and found_by_name(cls.__module__, cls.__qualname__) is cls:
+            extra = {**(extra or {}), "at": (cls.__module__, cls.__qualname__)}
         setter = set_class_at_call if of_call else set_class
         return make_class, (kind, name, bases, _with_slots(cls, given), number, extra), state, None, None, setter
     if maker is inner._make_skeleton_enum:  # noqa: SLF001
@@ -132,6 +143,16 @@ def _has_subclass_hook(cls: type) -> bool:
         "__init_subclass__" in vars(base) and not inner._should_pickle_by_reference(base)  # noqa: SLF001
         for base in cls.__mro__[1:-1]
     )
+
+
+def _at_home(module: str, name: str) -> type | None:
+    """A class that a worker has imported from the user's files: where the program runs it is that of the module there."""
+    if CLASSES.get() is not None or _loading.code is not None:
+        return None
+    with contextlib.suppress(Exception):
+        importlib.import_module(module)
+    found = found_by_name(module, name)
+    return found if isinstance(found, type) else None
 
 
 def _ignore(_cls: type, /, **_given: Any) -> None:
@@ -193,7 +214,7 @@ _OF_EVERY_MEMBER = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_
 
 def make_class(kind: Any, name: str, bases: Any, given: dict[str, Any], number: str, extra: Any) -> type:
     """The class of this number; called by pickle. Made, without its attributes, where it is not known."""
-    found = known(number)
+    found = known(number) or (_at_home(*extra["at"]) if extra and "at" in extra else None)
     if found is None:
         with _without_hooks(bases) if extra is not None and extra.get("quiet") else contextlib.nullcontext():
             made = inner._make_skeleton_class(kind, name, bases, given, None, extra)  # noqa: SLF001

@@ -10,7 +10,7 @@ import io
 import pickle
 from typing import Any
 
-from flyte_nb.core.values.exception_parts import members, put_together
+from flyte_nb.core.values.by_value.exception_parts import members, put_together
 from flyte_nb.core.values.pickler import Pickler
 
 #: Longest pickled exception, in bytes. One that drags a data frame along travels as its text.

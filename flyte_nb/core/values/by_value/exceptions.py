@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flyte_nb.core.values import exception_parts
+from flyte_nb.core.values.by_value import exception_parts
 
 
 def is_ours(cls: type) -> bool:

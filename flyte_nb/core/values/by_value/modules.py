@@ -1,8 +1,12 @@
-"""Modules of the user's travel by value: workers cannot import them, and they are edited. Runs in: everywhere."""
+"""Modules of the user's travel by value: workers cannot import them, and they are edited. Runs in: everywhere.
+
+A module whose classes no pickler takes (SQLAlchemy keeps its models in registries) is imported from its file instead.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 import cloudpickle
 
@@ -10,8 +14,26 @@ from flyte_nb.core.values.user_code import is_user_code
 
 #: Names of modules that were looked at.
 _checked: set[str] = set()
+#: Names of those that are imported from their files.
+BY_FILE: set[str] = set()
 #: What `sys.modules` looked like then: its size, and the module that came last.
 _seen: tuple[int, str] = (0, "")
+
+
+def leave_to_files(names: Iterable[str]) -> None:
+    """Have modules imported from their files."""
+    for name in names:
+        BY_FILE.add(name)
+        _checked.add(name)
+        if name in cloudpickle.list_registry_pickle_by_value() and name in sys.modules:
+            cloudpickle.unregister_pickle_by_value(sys.modules[name])
+
+
+def take_by_value(names: Iterable[str]) -> None:
+    """Have modules travel by value again."""
+    for name in names:
+        BY_FILE.discard(name)
+        cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
 def register_user_modules() -> None:

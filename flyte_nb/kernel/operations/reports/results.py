@@ -6,14 +6,16 @@ Also a run that is the last expression of a cell. Runs in: kernel main thread.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
+from flyte_nb.core.results.compare import Comparison, Difference
 from flyte_nb.core.results.compare import compare as compared
 from flyte_nb.core.results.table import rows_of, to_pandas
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.values.describe import plain
-from flyte_nb.kernel.operations import LOOK, subcommand
+from flyte_nb.kernel.operations import LOOK, button, subcommand
 from flyte_nb.kernel.operations.runs import latest, load_if_earlier
 from flyte_nb.kernel.session import Session
 
@@ -63,6 +65,41 @@ def compare(session: Session, *words: str) -> str | None:
     )
 
 
+@button("compare")
+async def compare_in_view(session: Session, run: str, _args: Mapping[str, Any]) -> Any:
+    """The differences between a run and the one of the same cell before, for the view."""
+    view = session.shown.views.get(run)
+    names = (view.model.before if view is not None else "", run)
+    runs = [run_registry.known(name) for name in names]
+    if None in runs:
+        return {"error": f"{names[0] or 'The run before'} is not kept any more."}
+    # Results are fetched and compared, which takes a while and is the user's code.
+    found: Comparison | str = await session.reader.read(lambda: _compared(*runs), str)  # type: ignore[arg-type]
+    if isinstance(found, str):
+        return {
+            "error": f"{names[0]} and {run} cannot be compared: {found}. `%flyte compare {names[0]} {run}` takes its time."
+        }
+    return {
+        "said": str(found),
+        "total": len(found.differences),
+        "rows": [_row(one) for one in found.differences[:MAX_ROWS]],
+    }
+
+
+def _compared(before: Run, after: Run) -> Comparison | str:
+    try:
+        return compared(before, after)
+    except Exception as exc:
+        return f"{type(exc).__name__}: {exc}"[:300]
+
+
+def _row(one: Difference) -> dict[str, Any]:
+    return {
+        "what": one.what, "label": one.label[:200], "ids": [int(one.before[1:] or 0), int(one.after[1:] or 0)],
+        "seconds": [one.seconds_before, one.seconds_after], "detail": one.detail,
+    }  # fmt: skip
+
+
 def _show(table: Any) -> None:
     from IPython.display import display
 
@@ -70,12 +107,12 @@ def _show(table: Any) -> None:
 
 
 def display_run(run: Run) -> None:
-    """Show a run that is a cell's last expression: its view; one line where that is under this cell already."""
+    """Show a run that is a cell's last expression: its view, and nothing where that is under this cell already."""
     session = Session.current
     is_known = session is not None and session.notebook is not None and run.name in session.store.runs
-    if session is None or not is_known or session.shown.cells.get(run.name, False) is session.cells.current:
+    if session is None or not is_known:
         print(repr(run))  # noqa: T201 - as IPython would
-    else:
+    elif session.shown.cells.get(run.name, False) is not session.cells.current:
         session.show_here(run.name)
 
 

@@ -1,7 +1,8 @@
 /** Buttons of the panel: commands for the action, their answers, and lines of code to copy. */
 
+import { number } from "../../format.ts";
 import { isFailure, isTerminal, P } from "../../phases.ts";
-import type { Detail } from "../../protocol.ts";
+import type { Detail, WireLine } from "../../protocol.ts";
 import { type Child, h, setText, show } from "../dom.ts";
 
 export interface ButtonsHost {
@@ -9,6 +10,8 @@ export interface ButtonsHost {
   /** A command whose answer is text shown in the panel. */
   ask(op: string, args: Record<string, unknown>): Promise<string>;
   copy(text: string): void;
+  /** Show an action's whole log, at a line. */
+  openLog(detail: Detail, at?: WireLine): void;
 }
 
 export class ButtonsSection {
@@ -25,6 +28,8 @@ export class ButtonsSection {
     this.out = out;
     const form = resumeForm((value) => this.host.command("resume", { ...args, value }));
     const buttons = this.buttons(detail, code, form);
+    const { total } = detail.log;
+    if (total) buttons.push(button(`Log ${number(total)}`, () => this.host.openLog(detail)));
     const hints = detail.hints ?? (isFailure(code) ? [{ label: "Debug", code: `%flyte debug a${detail.id}` }] : []);
     if (!buttons.length && !hints.length) return null;
     const lines = hints.map((one) => this.hint(one));
@@ -42,6 +47,7 @@ export class ButtonsSection {
     if (!isTerminal(code)) buttons.push(button("Cancel action", command("cancel_action")));
     if (condition) return buttons;
     if (!isTerminal(code)) buttons.push(button("Stack", () => this.ask("stack", detail.name)));
+    if (detail.note.startsWith("breakpoint")) return buttons; // its debugger decides
     if (isFailure(code) || [P.PAUSED, P.ABORTED, P.ABANDONED].includes(code))
       buttons.push(button("Retry", command("retry_action"), "fnb-primary"));
     if (code === P.PAUSED) buttons.push(button("Resume with…", toggle), button("Raise", command("raise")));
@@ -75,13 +81,13 @@ export class ButtonsSection {
 const button = (label: string, run: () => void, extra = ""): HTMLElement =>
   h("button", { class: `fnb-btn ${extra}`.trim(), type: "button", onclick: run }, label);
 
-/** Which value a parked action shall succeed with: a literal, since nothing of the notebook runs where it is taken. */
+/** Which value a paused action shall succeed with: an expression, with the notebook's names. */
 function resumeForm(send: (value: string) => void): HTMLFormElement {
   const input = h("input", {
     class: "fnb-input",
     type: "text",
     "aria-label": "Value to resume with",
-    placeholder: "a Python literal: 0.5, 'text', [1, 2], None",
+    placeholder: "a value: 0.5, 'text', better[3], pd.DataFrame()",
     "data-testid": "fnb-resume",
   });
   const form = h(

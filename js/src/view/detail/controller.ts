@@ -4,13 +4,19 @@ import type { Detail, Row } from "../../protocol.ts";
 import type { Context } from "../context.ts";
 import type { RowLookup } from "../lookup.ts";
 import type { TreeView } from "../tree.ts";
+import { errorText } from "./failure.ts";
 import { type DetailHost, DetailView } from "./view.ts";
+
+/** Seconds that a line typed at the debugger may take: it is the user's. */
+const DEBUGS_WITHIN = 3_600;
 
 export interface ControllerHost extends Pick<DetailHost, "command" | "openLog" | "signal"> {
   /** Show the view's body, of which the panel is a part. */
   unfold(): void;
   /** Bring a row into view, if the tree is on show. */
   reveal(row: Row): void;
+  /** The panel is open, or closed. */
+  beside(open: boolean): void;
 }
 
 export class DetailController {
@@ -33,6 +39,11 @@ export class DetailController {
       ask: async (op, args) => (await transport.request(op, args)).reply.text ?? "done",
       why: async (action) => String((await transport.request("why", { action })).reply.why ?? ""),
       report: async (action, tab) => String((await transport.request("report", { action, tab })).reply.html ?? ""),
+      debug: async (action, line) => {
+        const args = line === undefined ? { action } : { action, line };
+        const { reply } = await transport.request("debug", args, undefined, DEBUGS_WITHIN);
+        return { text: reply.text ?? "", state: String(reply.state ?? "left") };
+      },
       openNumber: (id) => this.openNumber(id),
       copy: (text) => notices.copy(text),
     });
@@ -47,9 +58,10 @@ export class DetailController {
     this.openName(row.name, row);
   }
 
-  openNumber(id: number): void {
+  /** `toggle`: close it if it is open. */
+  openNumber(id: number, toggle = true): void {
     const row = this.view.model.rowByNumber(id);
-    this.openName(row?.name ?? `a${id}`, row);
+    if (toggle || this.row?.id !== id) this.openName(row?.name ?? `a${id}`, row);
     if (row) this.host.reveal(row);
   }
 
@@ -64,6 +76,7 @@ export class DetailController {
       return;
     }
     this.host.unfold();
+    this.host.beside(true);
     this.name = name;
     this.tree.selected = name;
     this.panel.waiting(row, name);
@@ -89,6 +102,15 @@ export class DetailController {
     );
   }
 
+  /** Copy the whole error of an action, from wherever it is; `known`: its one line, if no more can be had. */
+  copyError(name: string, known: string): void {
+    const { notices, transport } = this.view;
+    transport.request("detail", { action: name }).then(
+      ({ reply }) => notices.copy(errorText(reply.detail as Detail) || known),
+      () => notices.copy(known),
+    );
+  }
+
   private get phase(): string {
     const { row } = this;
     return row ? `${row.phase}/${row.attempt}` : "";
@@ -109,6 +131,7 @@ export class DetailController {
 
   close(): void {
     this.panel.hide();
+    this.host.beside(false);
     this.name = "";
     this.drawn = "";
     this.tree.selected = "";

@@ -3,16 +3,26 @@
 import { number } from "../../format.ts";
 import type { Detail, ErrorNote, Frame } from "../../protocol.ts";
 import { type Child, h } from "../dom.ts";
+import { placed } from "../places.ts";
 import { pairs, section } from "./section.ts";
 
-export function failureSection({ error, failure }: Detail, copy: (text: string) => void): Child {
+/** An error with its traceback, or in one line where it has none. */
+export const errorText = ({ error, failure }: Detail): string =>
+  failure?.text || (error ? `${error.code}: ${error.message}` : "");
+
+export function failureSection(detail: Detail, copy: (text: string) => void): Child {
+  const { error, failure } = detail;
   if (!error && !failure) return null;
-  const whole = failure?.text ?? (error ? `${error.code}: ${error.message}` : "");
   return section(
     "Error",
     h(
       "button",
-      { class: "fnb-link fnb-copyerror", type: "button", "data-testid": "fnb-copy-error", onclick: () => copy(whole) },
+      {
+        class: "fnb-link fnb-copyerror",
+        type: "button",
+        "data-testid": "fnb-copy-error",
+        onclick: () => copy(errorText(detail)),
+      },
       "Copy error",
     ),
     error && headOf(error),
@@ -27,7 +37,7 @@ const headOf = (error: ErrorNote): HTMLElement =>
     { class: "fnb-errhead" },
     h("strong", {}, error.code),
     messageOf(error.message),
-    error.where ? h("div", { class: "fnb-muted" }, error.where) : null,
+    error.where ? h("div", { class: "fnb-muted" }, placed(error.where)) : null,
   );
 
 /** Lines of a message that are shown; the rest is unfolded, so that frames and variables stay in sight. */
@@ -87,18 +97,22 @@ const foldOf = (frames: Frame[]): HTMLElement =>
 function frameOf(frame: Frame, open: boolean): HTMLElement {
   const file = frame.file.slice(frame.file.lastIndexOf("/") + 1);
   const variables = Object.entries(frame.locals);
-  return h(
+  const place = placed(`${file}:${frame.line}`);
+  const linked = typeof place !== "string";
+  const details = h(
     "details",
     { class: "fnb-frame", open },
     h(
       "summary",
       { title: frame.file },
       h("code", {}, frame.function || "?"),
-      h("span", { class: "fnb-muted" }, ` ${file}:${frame.line}`),
+      linked ? null : h("span", { class: "fnb-muted" }, ` ${file}:${frame.line}`),
     ),
     frame.source ? sourceOf(frame.source) : null,
     variables.length ? pairs("fnb-locals", variables) : null,
   );
+  // Beside the summary, which is a button itself.
+  return linked ? h("div", { class: "fnb-framebox" }, details, place) : details;
 }
 
 /** Lines of source, the failing one (marked by Python with a ">") in colour. */

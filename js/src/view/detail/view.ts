@@ -7,23 +7,28 @@ import type { Detail, Row } from "../../protocol.ts";
 import { answerForm } from "../answer.ts";
 import { append, type Child, h, keepFocus, setText, show } from "../dom.ts";
 import { icon, phaseIcon } from "../icons.ts";
+import { placed } from "../places.ts";
 import { type ButtonsHost, ButtonsSection } from "./buttons.ts";
 import { failureSection } from "./failure.ts";
 import { logSection } from "./log.ts";
+import { type PromptHost, PromptSection } from "./prompt.ts";
 import { ReportSection } from "./report.ts";
 import { section } from "./section.ts";
 import { attemptsSection, TimesSection } from "./times.ts";
 import { inputsSection, isSmall, outputSection } from "./values.ts";
 
-export interface DetailHost extends ButtonsHost {
+export interface DetailHost extends ButtonsHost, PromptHost {
   close(): void;
   report(action: string, tab: string): Promise<string>;
-  openLog(detail: Detail): void;
   openNumber(id: number): void;
   signal(row: Row, value: string): void;
   /** Why an action waits. */
   why(action: string): Promise<string>;
 }
+
+/** Whether its note says what its error says below. */
+const isError = ({ note, error }: Detail): boolean =>
+  error !== undefined && note.startsWith(`${error.code}: `.slice(0, note.length));
 
 export class DetailView {
   readonly el: HTMLElement;
@@ -33,6 +38,7 @@ export class DetailView {
   private readonly buttons: ButtonsSection;
   private readonly times: TimesSection;
   private readonly report: ReportSection;
+  private readonly prompt: PromptSection;
   private shown: Detail | null = null;
 
   constructor(
@@ -41,6 +47,7 @@ export class DetailView {
   ) {
     this.buttons = new ButtonsSection(host);
     this.times = new TimesSection(model, (action) => host.why(action));
+    this.prompt = new PromptSection(host);
     this.report = new ReportSection((action, tab) => host.report(action, tab));
     this.el = h(
       "div",
@@ -71,6 +78,11 @@ export class DetailView {
       this.body.replaceChildren(h("div", { class: "fnb-muted fnb-pad" }, "Fetching…"));
   }
 
+  /** Attach to an action at a breakpoint, which is being opened. */
+  attach(row: Row): void {
+    this.prompt.attachTo(row.name);
+  }
+
   /** The kernel is gone: what is known stays, without buttons and forms. */
   lost(): void {
     if (this.shown) this.draw(this.shown);
@@ -80,7 +92,7 @@ export class DetailView {
     this.body.replaceChildren(h("div", { class: "fnb-pad fnb-error", role: "alert" }, error.message));
   }
 
-  private drawHead(row: Row | undefined, label: string, id: number | undefined): void {
+  private drawHead(row: Row | undefined, label: string, id: number | undefined, whole = label): void {
     const code = row ? this.model.phaseOf(row) : P.QUEUED;
     this.head.replaceChildren(
       h(
@@ -90,7 +102,7 @@ export class DetailView {
         h("span", { class: "fnb-word" }, phaseWord(code)),
       ),
       h("span", { class: "fnb-run" }, id === undefined ? "" : `a${id}`),
-      h("span", { class: "fnb-title fnb-ink", title: label }, label),
+      h("span", { class: "fnb-title fnb-ink", title: whole }, label),
       this.time,
       h(
         "button",
@@ -108,8 +120,8 @@ export class DetailView {
     else
       setText(
         this.time,
-        row.ended !== undefined
-          ? duration(row.ran ?? row.ended - row.started)
+        row.ended !== undefined || row.ran !== undefined
+          ? duration(row.ran ?? (row.ended ?? row.started) - row.started)
           : growing(this.model.elapsed() - row.started),
       );
   }
@@ -124,7 +136,7 @@ export class DetailView {
     keepFocus(
       this.el,
       () => {
-        this.drawHead(row, detail.label, detail.id);
+        this.drawHead(row, detail.short ?? detail.label, detail.id, detail.label);
         this.body.replaceChildren();
         append(this.body, this.sections(detail, row));
       },
@@ -149,21 +161,26 @@ export class DetailView {
     const { host, model } = this;
     const code = model.phaseOf(row);
     const small = isSmall(detail.output);
+    const failure = failureSection(detail, (text) => host.copy(text));
+    // Its error is of the past where a person has said what its result shall be.
+    const given = code === P.SUCCEEDED;
     return [
       this.path(detail),
       model.lost ? null : this.buttons.draw(detail, code),
       this.condition(detail, row, code),
       // What waits has nothing else to say.
       detail.why ? this.times.draw(detail) : null,
-      failureSection(detail, (text) => host.copy(text)),
+      model.lost ? null : this.prompt.draw(detail, row, code),
+      given ? null : failure,
       // A number is seen at once; what fills the panel comes below what it was made from.
       small ? outputSection(detail.output) : null,
+      given ? failure : null,
       inputsSection(detail.inputs),
       small ? null : outputSection(detail.output),
       detail.why ? null : this.times.draw(detail),
       attemptsSection(detail, model.elapsed()),
       this.report.draw(detail),
-      logSection(detail, model, () => host.openLog(detail)),
+      logSection(detail, model, (at) => host.openLog(detail, at)),
     ];
   }
 
@@ -178,7 +195,7 @@ export class DetailView {
 
   private condition(detail: Detail, row: Row, code: number): Child {
     if (detail.kind !== "condition" || code !== P.PAUSED || this.model.lost)
-      return detail.note ? h("div", { class: "fnb-note" }, detail.note) : null;
+      return detail.note && !isError(detail) ? h("div", { class: "fnb-note" }, placed(detail.note)) : null;
     return section(
       "Waits for you",
       h("div", { class: "fnb-prompt" }, row.asks?.prompt ?? detail.note),

@@ -21,7 +21,7 @@ LOOK_AFTER_S, LOOK_UNTIL_S = 0.25, 20.0
 
 
 class _Lane(Protocol):
-    """A lane (`flyte_nb.worker.lane.LaneThread`)."""
+    """A lane (`flyte_nb.worker.lanes.lane.LaneThread`)."""
 
     thread_id: int
     owner: str

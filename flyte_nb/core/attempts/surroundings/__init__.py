@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import decimal
+import functools
+import locale
 import logging
 import os
 import pickle
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flyte_nb.core.attempts.isolation import Logs, State, current_folder, raw_environ
+from flyte_nb.core.attempts.surroundings import library_options
 from flyte_nb.core.values.user_code import found_by_name
 
 #: Loggers whose levels are Dask's or Jupyter's matter, by the first part of their names.
@@ -57,6 +60,10 @@ class Record(NamedTuple):
     numpy_errors: tuple[tuple[str, str], ...] = ()
     numpy_print: tuple[tuple[str, Any], ...] = ()
     pandas: tuple[tuple[str, Any], ...] = ()
+    #: Of `library_options`.
+    options: tuple[tuple[str, Any], ...] = ()
+    #: All categories, if a cell has changed it.
+    locale: str = ""
 
 
 # -- at home ----------------------------------------------------------------------------------------------------------
@@ -72,6 +79,7 @@ class _Home:
         self.environ: dict[str, str] = {}
         self.cwd = ""
         self.path: list[str] = []
+        self.locale = ""
         #: Variables that were changed once: one that is as it was in the beginning again is sent as well.
         self.touched: set[str] = set()
 
@@ -86,8 +94,16 @@ def begin(*, here: bool) -> None:
         here: Whether they are started by it, on this machine.
     """
     _home.active, _home.here = True, here
-    _home.environ, _home.cwd, _home.path = dict(os.environ), current_folder(), list(sys.path)
+    _home.environ, _home.cwd, _home.path = _environ(), current_folder(), list(sys.path)
+    _home.locale = locale.setlocale(locale.LC_ALL)
     _home.touched.clear()
+    library_options.changed()
+
+
+def _environ() -> dict[str, str]:
+    """The environment, copied in one step: Dask sets variables for a moment while it starts workers, on another thread."""
+    key, value = os.environ.decodekey, os.environ.decodevalue
+    return {key(name): value(found) for name, found in dict(raw_environ()).items()}
 
 
 def is_home() -> bool:
@@ -104,6 +120,7 @@ class Seen:
         self._disable, self._numbers = logging.root.manager.disable, _numbers()
         self._pandas = _copied(_pandas_options())
         self._levels = _version_of_levels()
+        self._options, self._locale = library_options.look(), locale.setlocale(locale.LC_ALL)
 
     def same(self) -> bool:
         """Whether `capture` would give the same record."""
@@ -116,6 +133,8 @@ class Seen:
             and logging.root.manager.disable == self._disable
             and _numbers() == self._numbers
             and _pandas_options() == self._pandas
+            and library_options.look() == self._options
+            and locale.setlocale(locale.LC_ALL) == self._locale
         )
 
 
@@ -155,7 +174,7 @@ def capture() -> bytes:
     if not _home.active:
         own = Record(decimal=_decimal(), numpy_errors=_numpy_errors(), numpy_print=_numpy_print())
         return b"" if own == Record() else pickle.dumps(own, 5)
-    now = dict(os.environ)
+    now = _environ()
     changed = {name for name in {*now, *_home.environ} if now.get(name) != _home.environ.get(name)}
     _home.touched |= set(sorted(changed)[:MAX_ITEMS])
     sent = [name for name in sorted(_home.touched) if _home.here or not _OF_THE_MACHINE.match(name)]
@@ -172,11 +191,13 @@ def capture() -> bytes:
         numpy_errors=_numpy_errors(),
         numpy_print=_numpy_print(),
         pandas=_pandas(),
+        options=library_options.changed(),
+        locale=found if (found := locale.setlocale(locale.LC_ALL)) != _home.locale else "",
     )
     try:
         return pickle.dumps(record, 5)
     except Exception:  # an option of a library that cannot travel
-        return pickle.dumps(record._replace(numpy_print=(), pandas=()), 5)
+        return pickle.dumps(record._replace(numpy_print=(), pandas=(), options=()), 5)
 
 
 def _as_text(item: Any) -> tuple[Any, ...]:
@@ -278,6 +299,13 @@ def applied(data: bytes, base: State | None) -> Applied:
     return found
 
 
+@functools.lru_cache(maxsize=MAX_APPLIED)
+def is_changeable(data: bytes) -> bool:
+    """Whether a record sets what attempts can change in place, so that each needs its own."""
+    record: Record | None = pickle.loads(data) if data else None
+    return record is not None and record.decimal is not None
+
+
 def _overlay(base: State, record: Record) -> State:
     environ = dict(base.environ)
     for name, value in record.environ:
@@ -304,6 +332,7 @@ def _overlay(base: State, record: Record) -> State:
         path=path,
         filters=filters,
         logs=Logs(record.disable, loggers),
+        locale=record.locale or base.locale,
     )
 
 
@@ -329,6 +358,8 @@ def _entering(record: Record, whole: bool) -> Callable[[], None] | None:
                     np.set_printoptions(**dict[str, Any](record.numpy_print))
         if whole and (record.pandas or _set_pandas):
             _enter_pandas(dict(record.pandas))
+        if whole:
+            library_options.enter(dict(record.options))
 
     return enter
 

@@ -1,13 +1,11 @@
 """Lane threads: execute attempts of one task, holding a slot only while computing. Runs in: worker process, task thread.
 
-A sync lane runs its attempts one after another. An async lane has a loop on which its attempts overlap; the next one is
-begun only after the one before has had its first step, so that what waits behind a long step can still be handed back.
+What both kinds share: `flyte_nb.worker.lanes.sync_lane`, `flyte_nb.worker.lanes.async_lane`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import os
 import threading
@@ -16,14 +14,15 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable
 from typing import Any, Protocol
 
-from flyte_nb.core.attempts.body import Body, Steps, broken, task_factory
-from flyte_nb.core.attempts.threads import interrupt_thread
+from flyte_nb.core.attempts.body import Body, broken
+from flyte_nb.core.attempts.row_body import RowBody
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
+from flyte_nb.worker.lanes.row_loop import RowLoop
 from flyte_nb.worker.process.code import CodeNotLoadedError
-from flyte_nb.worker.process.soundness import escaped_from, intact
+from flyte_nb.worker.process.soundness import intact
 from flyte_nb.worker.rows import LaneQueue, QueuedBundle, RowEnd, RowReports, taken
 
 #: Seconds that attempts wait behind one that computes before they are handed back to their owner, to be run elsewhere.
@@ -52,6 +51,8 @@ class _Host(Protocol):
 
     address: str
     gate: slots.SlotGate
+    #: Attempts that were stopped before they began.
+    early: dict[Key, str]
 
     # From any thread: have the worker's loop call a function.
     def post(self, function: Callable[..., object], *args: Any) -> None: ...
@@ -70,15 +71,9 @@ class _Host(Protocol):
     def failed(self, error: BaseException, where: str) -> None: ...
     def secede(self) -> None: ...
     def body(self, lane: LaneThread, work: Work) -> Body: ...
+    def row_body(self, lane: LaneThread, queued: QueuedBundle) -> RowBody | None: ...
     def begin(self, lane: LaneThread, body: Body) -> None: ...
     def finish(self, body: Body) -> None: ...
-
-
-def _checkpoint() -> None:
-    """Where Python raises an interrupt that was on its way to this thread: it looks for one as a function begins.
-
-    (``time.sleep(0)`` would do as well, and gives the GIL away: 0.2 ms for each action beside a busy loop.)
-    """
 
 
 class LaneThread:
@@ -102,8 +97,11 @@ class LaneThread:
         self.started: int = 0
         self.finished: int = 0
         self.closed = False
-        #: Attempts under way, by key.
-        self.bodies: dict[Key, Body] = {}
+        self._bodies: dict[Key, Body] = {}
+        #: The row that is under way, at 0, as long as nobody has looked for attempts.
+        self.unseen: dict[int, RowBody] = {}
+        self._loop_of_rows: RowLoop | None = None
+        self._guard = threading.Lock()
         #: Those whose start has been sent home.
         self.announced: set[Key] = set()
         #: Their asyncio tasks; none where a body is what the thread does.
@@ -125,6 +123,32 @@ class LaneThread:
         #: Whether work was handed back, and the owner sends nothing until the lane reports that it is ready again.
         self.handed_back: bool = False
         self._dask = contextvars.Context()
+
+    @property
+    def bodies(self) -> dict[Key, Body]:
+        """Attempts under way, by key. From any thread."""
+        if self.unseen:
+            self.see()
+        return self._bodies
+
+    def see(self) -> None:
+        """Make the row that is under way an attempt like any other. From any thread."""
+        with self._guard:
+            self._see()
+
+    def _see(self) -> RowBody | None:
+        """Returns the row that it was; None if there is none, or it is an attempt like any other already."""
+        body = self.unseen.pop(0, None)
+        if body is not None and self._loop_of_rows is not None:
+            self._loop_of_rows.seen()
+            self._bodies[body.work.key] = body
+        return body
+
+    def begin_seen(self) -> None:
+        """The row that is under way is an attempt like any other, which may have been stopped already. On its thread."""
+        self.see()
+        if self._loop_of_rows is not None:
+            self.host.begin(self, self._loop_of_rows.body)
 
     # -- from the host's loop -------------------------------------------------------------------------------------
 
@@ -179,8 +203,7 @@ class LaneThread:
     @property
     def stuck(self) -> bool:
         """Whether what waits here waits for one long computation, or for a slot that does not come."""
-        holder = self.holder
-        return bool(self.queue) and (self.blocked or max(holder.held_for, holder.waited_for) > self.patience)
+        raise NotImplementedError
 
     # -- on the lane's thread -------------------------------------------------------------------------------------
 
@@ -208,6 +231,7 @@ class LaneThread:
 
     def _released(self) -> None:
         """The slot was released: let Dask start other work, and report how far the lane is."""
+        self.see()
         self.meter.paused()
         self.before_threads()
         self.report()
@@ -247,6 +271,10 @@ class LaneThread:
         self.finished += 1
         if work.row is None or not self.rows.note(work.row, work, outcome, printed):
             self.outcomes.append(outcome)
+        self.report_in_time()
+
+    def report_in_time(self) -> None:
+        """Report, unless that was just done and more will follow."""
         if not self.queue or time.perf_counter() - self._reported_at > REPORT_EVERY:
             self.report()
 
@@ -275,206 +303,10 @@ class LaneThread:
         except Exception as exc:
             self.ended(Outcome(*work[:3], "error", error=broken(exc)), work)
             return None
-        self.bodies[work.key] = body
+        self._bodies[work.key] = body
         self.host.begin(self, body)
         return body
 
     def __repr__(self) -> str:
         counts = f"{len(self.queue)} queued, {len(self.bodies)} under way, {self.finished} finished"
         return f"<{type(self).__name__} {self.id} of {self.owner} [{counts}]>"
-
-
-class SyncLane(LaneThread):
-    """One attempt at a time."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._ready = threading.Event()
-        self._guard = threading.Lock()
-        self._current: Key | None = None
-        self._began = 0.0
-
-    @property
-    def blocked(self) -> bool:
-        """A body that waits in any way, ``asyncio.run`` of a child included."""
-        return self._current is not None and not self.holder.held and not self.holder.waiting
-
-    @property
-    def stuck(self) -> bool:
-        """Whether the running body has taken long, computing or waiting, or the next one waits long for its slot."""
-        if self._current is None:
-            return bool(self.queue) and self.holder.waited_for > self.patience
-        return bool(self.queue) and time.perf_counter() - self._began > self.patience
-
-    def wake(self) -> None:
-        """Have the thread check its queue."""
-        self._ready.set()
-
-    def _taken(self) -> None:
-        super()._taken()
-        body = self.bodies.get(self._current) if self._current is not None else None
-        if body is not None and body.isolation is not None and body.outcome is None:
-            body.isolation.turn(body)
-
-    def interrupt(self, key: Key, why: str) -> None:
-        """Raise CancelledError in the body, if it is the one that runs."""
-        with self._guard:
-            if self._current == key:
-                self.bodies[key].stop = why
-                self.bodies[key].family.interrupt()
-                interrupt_thread(self.thread_id, asyncio.CancelledError)
-
-    def _work(self) -> None:
-        while True:
-            self.holder.take()
-            self.holder.share()  # first: what is in the queue meanwhile can be handed back, or cancelled
-            try:
-                work = self.queue.next_work()
-            except IndexError:
-                if not self._wait():
-                    return
-                continue
-            try:
-                self._execute(work)
-            except asyncio.CancelledError:  # an interrupt that came as its body was ending
-                continue
-
-    def _wait(self) -> bool:
-        self._ready.clear()
-        if self.queue:
-            return True
-        if self.closed:
-            return False
-        self.holder.give()
-        self._ready.wait()
-        self.holder.take()
-        return True
-
-    def _execute(self, work: Work) -> None:
-        body = self.new_body(work)
-        if body is None:
-            return
-        try:
-            with self._guard:
-                self._current = work.key
-                self._began = time.perf_counter()
-            if not body.stop:
-                body.run_sync()
-        finally:
-            while True:
-                try:
-                    with self._guard:
-                        self._current = None
-                    _checkpoint()
-                    break
-                except asyncio.CancelledError:
-                    continue
-            del self.bodies[work.key]
-            self.host.finish(body)
-            self.ended(body.outcome or self.stopped(body), work, body.output.writes)
-
-
-class AsyncLane(LaneThread):
-    """Attempts that overlap on one loop."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.loop: asyncio.AbstractEventLoop = slots.new_loop()
-        self.loop.set_task_factory(task_factory)
-        self._pumping = False
-
-    def wake(self) -> None:
-        """Have the loop check its queue."""
-        with contextlib.suppress(RuntimeError):  # closed meanwhile
-            self.loop.call_soon_threadsafe(self._start_pump)
-
-    def interrupt(self, key: Key, why: str) -> None:
-        """Cancel the body's asyncio task."""
-        if (body := self.bodies.get(key)) is not None:
-            body.stop = why
-            body.family.interrupt()
-            with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._cancel, key)
-
-    def _cancel(self, key: Key) -> None:
-        if (task := self.tasks.get(key)) is not None:
-            task.cancel()
-
-    def _work(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.call_soon(self._start_pump)
-            while True:
-                try:
-                    self.loop.run_forever()
-                    break
-                except (SystemExit, KeyboardInterrupt) as exc:
-                    self._escaped(exc)
-            left = list(self.tasks.values())
-            for task in left:
-                task.cancel()
-            if left:
-                self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
-        finally:
-            asyncio.set_event_loop(None)
-            self.loop.close()
-
-    def _escaped(self, error: BaseException) -> None:
-        """End the attempt whose code raised what ends a loop, and go on with the others.
-
-        A callback, or an asyncio task that a body made: asyncio lets these two exceptions through.
-        """
-        variables = escaped_from(error)
-        body = next((body for body in self.bodies.values() if variables is not None and body.made(variables)), None)
-        if body is None:
-            self.host.failed(error, "the loop of a lane")
-        elif body.outcome is None:
-            body.fails_with(error)
-            self._cancel(body.work.key)
-        self._pumping = False
-        self.loop.call_soon(self._start_pump)
-
-    def _start_pump(self) -> None:
-        if not self._pumping:
-            self._pumping = True
-            self._pump()
-
-    def _pump(self) -> None:
-        """Begin one attempt, then come back after its first step."""
-        try:
-            work = self.queue.next_work()
-        except IndexError:
-            self._pumping = False
-            if self.closed and not self.tasks:
-                self.loop.stop()
-            return
-        try:
-            body = self.new_body(work)
-        except Exception as exc:
-            self.host.failed(exc, "the start of an action")
-            raise
-        if body is None:
-            self.loop.call_soon(self._pump)
-            return
-        task = asyncio.Task(Steps(body), loop=self.loop, context=body.variables)
-        self.tasks[work.key] = task
-        task.add_done_callback(lambda task: self._done(body, task))
-        self.loop.call_soon(self._pump)
-
-    def _done(self, body: Body, task: asyncio.Task[Outcome]) -> None:
-        key = body.work.key
-        try:
-            del self.tasks[key]
-            self.bodies.pop(key, None)
-            if not task.cancelled():
-                task.exception()
-            self.host.finish(body)
-            # Without an outcome it was cancelled before its first step.
-            outcome = body.outcome or Outcome(*body.work[:3], body.stop or "cancelled")
-            self.ended(outcome, body.work, body.output.writes)
-        except Exception as exc:
-            self.host.failed(exc, "the end of an action")
-            raise
-        if self.closed and not self.tasks and not self.queue:
-            self.loop.stop()

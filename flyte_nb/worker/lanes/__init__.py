@@ -1,0 +1,1 @@
+"""Lanes as a worker executes them: attempts, and rows. Runs in: worker process, task thread."""
