@@ -134,6 +134,7 @@ def test_of_a_map_what_takes_long_is_measured(session: Session) -> None:
     usages = {action.label: action.attempt.usage for action in found}
     measured = [label for label, usage in usages.items() if usage.memory]
     assert "one_long(100)" in measured
+    assert [action.label.partition("(")[2][:-1] for action in found] == [action.preview for action in found]
     assert 10 > len(measured)
     assert 0.25 < usages["one_long(100)"].cpu < 0.45
     assert {usage.taken for usage in usages.values()} < set(range(1, 200))

@@ -28,7 +28,7 @@ from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.attempts.surroundings import applied
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
-from flyte_nb.core.history.columns import PREVIEW_CHARS
+from flyte_nb.core.history.columns import PREVIEW_CHARS, preview_of
 from flyte_nb.core.history.facts import MAX_MESSAGE, NOTHING_USED, ErrorNote, Used
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
@@ -387,8 +387,10 @@ class Body:
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
         busy = self.meter.end(self)
-        # A row that was too quick to be looked at has not been measured.
+        # A row that was too quick to be looked at has not been measured; one that was is told of by itself, with its text.
         used = NOTHING_USED if not self.memory and self.work.row is not None else self._used(value)
+        if used is not NOTHING_USED and self.work.row is not None and type(value) is bytes:
+            preview = preview or preview_of(value)
         self.outcome = Outcome(
             run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used
         )  # fmt: skip
