@@ -33,9 +33,11 @@ from flyte_nb.engine.clusters.caretaker import CARETAKER
 from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
 from flyte_nb.engine.dispatch.executor import DaskExecutor
+from flyte_nb.engine.dispatch.reasons import why_queued
 from flyte_nb.engine.links.blob_fetch import Fetcher
 from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.engine.links.wire import AboutRows, Key, ToHome, ToOwner, handlers_of
+from flyte_nb.engine.machine import Machine
 from flyte_nb.engine.roster import KernelNetwork
 
 logger: logging.Logger = logging.getLogger("flyte")
@@ -66,6 +68,7 @@ class KernelEngine:
         self.network: KernelNetwork
         self.executor: DaskExecutor
         self.controller: Controller
+        self.machine: Machine
         self._starting: concurrent.futures.Future[None]
         self._start_task: asyncio.Task[Any] | None = None
         self._closing: concurrent.futures.Future[None] | None = None
@@ -99,6 +102,7 @@ class KernelEngine:
         self.executor.on_noted = self.controller.note
         self.executor.on_items = functools.partial(arrived, self.controller)
         self.gateway = Gateway(loop, self.controller, self.blobs, code=versions)
+        self.machine = Machine(network)
         network.handlers.update(
             handlers_of(self.executor, ToOwner) | handlers_of(self.executor.rows, AboutRows) | handlers_of(self, ToHome)
         )
@@ -196,6 +200,16 @@ class KernelEngine:
         With the answers come large results of the parent's children that the workers keep.
         """
         self.ask_all("sync", (run, parent), lambda found: then(tuple(itertools.chain(*found))), SETTLE_S)
+
+    def why_queued(self, action: Action, then: Callable[[str], None]) -> None:
+        """Call `then` with why an action does not run yet, as a clause; "" if nothing is known. Its owner is asked."""
+        owner = next((each for each in reversed(action.owners) if each in self.network.links), None)
+        if not self.network.ready.done():
+            then(self.network.starting_text)
+        elif owner is not None:
+            self.switchboard.ask(owner, "why", (action.run, action.name), lambda found: then(found or ""))
+        else:
+            then(why_queued(self.controller, self.network, self.executor.groups.values(), action.run, action.name))
 
     def ask_workers(self, op: str, *args: Any) -> None:
         """Ask every worker, and ignore the answers: have those that it concerns do something."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from flyte_nb.core.history.worker_names import Numbers, learn
 from flyte_nb.engine.clusters.devices import PRETENDED
 from flyte_nb.engine.links.wire import WorkerInfo
 
@@ -21,16 +22,19 @@ class Listing(NamedTuple):
     scheduler: str = ""
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Listing:
-        """From what Dask tells of the scheduler and each worker."""
+    def of(cls, told: Mapping[str, Any], numbers: Numbers) -> Listing:
+        """From what Dask tells of the scheduler and each worker; `numbers` name them."""
         workers = told["workers"]
         return cls(
-            {address: _info(address, w, w.get("resources") or {}) for address, w in workers.items()},
+            {address: _info(address, w, numbers) for address, w in workers.items()},
             {address for address, w in workers.items() if w.get("status", "running") != "running"},
             {address: w.get("nanny") or "" for address, w in workers.items()},
             told.get("id", ""),
         )
 
 
-def _info(address: str, worker: Mapping[str, Any], resources: dict[str, float]) -> WorkerInfo:
-    return WorkerInfo(address, int(worker["nthreads"]), PRETENDED in resources, tuple(resources.items()))
+def _info(address: str, worker: Mapping[str, Any], numbers: Numbers) -> WorkerInfo:
+    resources: dict[str, float] = worker.get("resources") or {}
+    name = numbers.name(worker.get("name", address))
+    learn(address, name)
+    return WorkerInfo(address, int(worker["nthreads"]), PRETENDED in resources, tuple(resources.items()), name)

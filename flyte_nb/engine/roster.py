@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from distributed.comm.core import Comm
 
+from flyte_nb.core.history.facts import CLUSTER_STARTS
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.worker_names import Numbers, name_of
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
@@ -62,7 +65,8 @@ class KernelNetwork(Network):
         self.on_scheduler_lost: Callable[[], None] = lambda: None
         self.on_roster: Callable[[], None] = lambda: None
         self.exits = WorkerExits()
-        self.listing = Listing.of({"workers": {}})
+        self._numbers = Numbers()
+        self.listing = Listing.of({"workers": {}}, self._numbers)
         #: Links whose workers have been told the roster.
         self._told: dict[str, PeerLink] = {}
         self._updating: asyncio.Handle | None = None
@@ -71,6 +75,8 @@ class KernelNetwork(Network):
         self.newcomers = Newcomers(self, entry)
         self.unreachable, self.unfit = self.newcomers.unreachable, self.newcomers.unfit
         self.routes: Routes
+        #: Processes of the embedded cluster, while it starts; None where there is another one, or nothing is started yet.
+        self._starts: int | None = None
         #: How often the scheduler was asked in vain since it last answered.
         self._misses = 0
         #: Whether that was for the last time.
@@ -87,6 +93,7 @@ class KernelNetwork(Network):
     ) -> None:
         """Open the cluster and link to its workers."""
         self.placement_timeout = placement_timeout
+        self._starts = (options.get("n_workers") or os.cpu_count() or 1) if target is None else None
         try:
             self.handle = await open_cluster(target, self.exits, kernel=self.me, **options)
             self.grows: bool = not self.handle.embedded
@@ -142,7 +149,7 @@ class KernelNetwork(Network):
         assert self.handle is not None
         told = await self.handle.client.scheduler.identity(n_workers=-1)
         workers = told["workers"]
-        self.listing = Listing.of(told)
+        self.listing = Listing.of(told, self._numbers)
         self._first_scheduler = self._first_scheduler or self.listing.scheduler
         self.resting = self.listing.resting
         for address, w in workers.items():
@@ -161,6 +168,13 @@ class KernelNetwork(Network):
         """Anything is queued or under way, or nothing is any more."""
         if self.handle is not None and self.handle.embedded:
             self.handle.cluster.set_busy(busy)
+
+    @property
+    def starting_text(self) -> str:
+        """What happens until the cluster is there, as a clause."""
+        if self._starts is not None:
+            return f"{CLUSTER_STARTS}: {self._starts} worker process{'es' * (self._starts != 1)}"
+        return f"{CLUSTER_STARTS}: {self.stage}"
 
     @property
     def stage(self) -> str:
@@ -240,7 +254,7 @@ class KernelNetwork(Network):
     def _ran(self, peer: str, found: tuple[str, str] | None) -> None:
         """A worker that came later has run the cells that run everywhere."""
         if found is not None and found[1]:
-            logger.warning("a cell that runs everywhere failed on the new worker %s:\n%s", peer, found[1])
+            logger.warning("a cell that runs everywhere failed on the new worker %s:\n%s", name_of(peer), found[1])
 
     def _lost(self, peer: str) -> None:
         super()._lost(peer)
@@ -257,6 +271,11 @@ class KernelNetwork(Network):
             await end_worker(self.handle, address, "")
 
     # -- the executor's network -----------------------------------------------------------------------------------
+
+    @property
+    def computing(self) -> int:
+        """As of the base class: of the workers on this machine."""
+        return sum(len(found) for address, found in self.exits.computing().items() if address in self.roster)
 
     def why_waiting(self, resources: dict[str, float]) -> str:
         """As `Network.why_waiting`; and why there are no workers."""

@@ -26,6 +26,7 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.core.values.source_lines import Source
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.operations.runs import error_of
+from flyte_nb.kernel.operations.why import reason
 from flyte_nb.kernel.session import Session
 from flyte_nb.kernel.shown_values.previews import Shown, show, text_of
 from flyte_nb.kernel.shown_values.sheets import Sheets, sheets_of
@@ -57,7 +58,7 @@ class KernelDetails:
     async def detail(self, run: str, action: str) -> Mapping[str, Any]:
         """Inputs, output, failure and hints of an action."""
         found = self._record.actions[action]
-        out: dict[str, Any] = {"hints": self._hints(found)}
+        out: dict[str, Any] = {"hints": self._hints(found), "why": await reason(self._session, found)}
         if is_implied(self._record, found):
             return out
         inputs: Payload | None = found.inputs

@@ -241,12 +241,12 @@ class Session:
     def _started(self) -> None:
         for run, record in self.store.runs.items():
             if record.state.note:
-                self.store.append(ev.RunNoted(run, ""))
+                self.store.append(ev.RunNoted(run, "", self.controller.now()))
 
     def _run_changed(self, event: ev.Event) -> None:
         if type(event) is ev.RunOpened:
             if not self.starting.done():
-                self.store.append(ev.RunNoted(event.run, "the cluster is starting"))
+                self.store.append(ev.RunNoted(event.run, self.engine.network.starting_text))
             self.shown.show(event.run, self.cell_runs.cell_of(event.run))
         elif type(event) is ev.RunReopened:
             self.shown.reopen(event.run)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.kernel.cells.notebook import CellDisplay, Notebook
 from flyte_nb.kernel.cells.tracker import Cell
 from flyte_nb.kernel.clicks import Command
+from flyte_nb.views.browser.cluster_view import ClusterView
 from flyte_nb.views.browser.details import Details
 from flyte_nb.views.view import View
 
 #: Runs that have ended and keep a live view (a widget of 100 kB, and what the picture remembers); older ones keep their static
 #: picture, and `%flyte show` brings them back.
 MAX_ENDED_VIEWS = 30
+#: Outputs of `%flyte cluster` that are kept up to date.
+MAX_CLUSTER_VIEWS = 3
 
 
 class ShownViews:
@@ -37,6 +40,8 @@ class ShownViews:
         self.views: dict[str, View] = {}
         #: The cell that each was shown under last.
         self.cells: dict[str, Cell | None] = {}
+        #: What shows the cluster: the latest few.
+        self._clusters: list[ClusterView] = []
         self._store = store
         self._command = command
         self._details = details
@@ -66,6 +71,14 @@ class ShownViews:
         self.close_old()
         return view
 
+    def show_cluster(self, cell: Cell | None, look: Callable[[], Awaitable[dict[str, Any]]], text: str) -> None:
+        """Show the workers under a cell, live; `text` is what is saved of it."""
+        assert self.notebook is not None
+        shown = ClusterView(CellDisplay(self.notebook, cell), self.notebook.on_widget_message, look, text)
+        self._clusters.append(shown)
+        while len(self._clusters) > MAX_CLUSTER_VIEWS:
+            self._clusters.pop(0).close()
+
     def _before(self, record: RunRecord) -> str:
         """The latest run of the same cell before a run; "" for none."""
         cell, names = record.state.cell, list(self._store.runs)
@@ -92,6 +105,10 @@ class ShownViews:
 
     def click(self, command: Command) -> None:
         """Give a click to the view that it was made in."""
+        for shown in self._clusters:
+            if shown.uid and shown.uid == command.widget:
+                shown.handle(command.op, command.nonce)
+                return
         for view in list(self.views.values()):
             if view.uid and view.uid == command.widget:
                 view.handle(command.op, command.args, command.nonce)
@@ -110,3 +127,5 @@ class ShownViews:
         """Close all views."""
         for view in self.views.values():
             view.close()
+        for shown in self._clusters:
+            shown.close()

@@ -10,6 +10,7 @@ from flyte_nb.core.attempts.stacks import Stack, format_stack
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Phase
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.runs.engine import ROOT
 
 #: Lines of a tree: one screen.
@@ -112,7 +113,9 @@ def _going(record: RunRecord, group: Group) -> Iterator[Action]:
 def _line(action: Action, stack: Stack | None, now: float) -> str:
     since = action.started_at if action.phase is Phase.RUNNING else action.queued_at
     took = f" for {now - since:.1f} s" if since and not action.phase.is_terminal else ""
-    place = f" on {action.attempt.worker}" if action.attempt is not None and action.phase is Phase.RUNNING else ""
+    place = ""
+    if action.attempt is not None and action.phase is Phase.RUNNING:
+        place = f" on {name_of(action.attempt.worker)}"
     text = f"{action.id} {action.label}: {action.phase.value.replace('_', ' ')}{took}{place}"
     if action.note and not action.phase.is_terminal:
         text += f", {action.note}"

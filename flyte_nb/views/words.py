@@ -6,13 +6,18 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from flyte_nb.core.failures import wording
+from flyte_nb.core.history import parts
 from flyte_nb.core.history.columns import Group
-from flyte_nb.core.history.facts import Action, Phase, Progress, RunState
+from flyte_nb.core.history.facts import Action, Attempt, Phase, Progress, RunState
+from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.timing import OWN_CODE
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.values import redact
-from flyte_nb.core.values.describe import plain
+from flyte_nb.core.values.describe import bytes_text, plain
 
 
 class Look(NamedTuple):
@@ -76,6 +81,16 @@ SIBLINGS: tuple[tuple[str, tuple[Phase, ...]], ...] = (
     ("being cancelled", (Phase.CANCELLING,)),
     ("cancelled", (Phase.ABORTED, Phase.ABANDONED)),
 )
+
+#: Parts of an action's time (`flyte_nb.core.history.parts`), and of a run's, as they are called.
+PARTS = {
+    parts.CLUSTER: "the cluster started", parts.CACHE: "looked for in the cache", parts.SLOT: "waited for a slot",
+    parts.LOADING: "loading code and arguments", parts.RUNNING: "running", parts.CHILDREN: "awaiting its actions",
+    parts.IDLE: "waiting for anything else", parts.PERSON: "waiting for a person", parts.BETWEEN: "between attempts",
+    parts.RESULT: "its result's way back", OWN_CODE: "the cell's own code, and between calls",
+}  # fmt: skip
+#: Share of the whole from which on a part is worth a word, and seconds.
+WORTH, WORTH_S = 0.004, 0.005
 
 #: Characters in which the first line of a text that says something is looked for.
 FIRST_LINE_CHARS = 4_000
@@ -216,6 +231,46 @@ def result_line(action: Action, limit: int = 120) -> str:
     result = cut(first_line(action.preview, limit), limit) if action.phase.is_terminal else ""
     said = " · ".join(filter(None, (result, shown(note_of(action), limit))))
     return said or ("" if action.phase in _UNSAID else LOOKS[action.phase].word)
+
+
+def worth_saying(found: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Parts of a time that are worth a word, in order; the largest in any case."""
+    whole, largest = sum(found.values()), max(found.values(), default=0.0)
+    said = ((part, s) for part, s in found.items() if s == largest or (s > WORTH * whole and s >= WORTH_S))
+    return [(part, seconds) for part, seconds in said if seconds > 0]
+
+
+def parts_text(found: Mapping[str, float], attempts: Iterable[Attempt] = ()) -> str:
+    """``"waited for a slot 2.00 s, running 8.00 s (CPU 98 %)"``."""
+    cpu = sum(attempt.usage.cpu for attempt in attempts)
+    share = cpu / found[parts.RUNNING] if cpu and found.get(parts.RUNNING) else 0.0
+    return ", ".join(
+        f"{PARTS[part]} {duration(seconds)}{f' (CPU {share:.0%})' if share and part == parts.RUNNING else ''}"
+        for part, seconds in worth_saying(found)
+    )
+
+
+def usage_text(attempt: Attempt) -> str:
+    """``"on w0, CPU 7.90 s, process up to 310 MiB, 1.2 kB in, 8 B out"``: what was measured of an attempt."""
+    usage = attempt.usage
+    said = [f"on {name_of(attempt.worker)}"] if attempt.worker else []
+    if usage.cpu:
+        said.append(f"CPU {duration(usage.cpu)}")
+    if usage.memory:
+        said.append(f"process up to {bytes_text(usage.memory)}")
+    if usage.taken:
+        said.append(f"{bytes_text(usage.taken)} in")
+    if usage.given:
+        said.append(f"{bytes_text(usage.given)} out")
+    return ", ".join(said)
+
+
+def time_text(record: RunRecord, action: Action, now: float) -> str:
+    """``"waited for a slot 2.00 s, running 8.00 s (CPU 98 %); on w0, process up to 310 MB"``: where an action's time went."""
+    if action.attempt is None:
+        return ""
+    spent = parts_text(parts.parts_of(record, action, now), (*action.earlier, action.attempt))
+    return "; ".join(text for text in (spent, usage_text(action.attempt)) if text)
 
 
 def given_by_hand(action: Action) -> bool:

@@ -11,6 +11,7 @@ from flyte_nb.core.control.questions import Answer, Then
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.core.transport.payload import Payload, loads_code
+from flyte_nb.engine.dispatch.reasons import why_queued
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.host import Host
 from flyte_nb.worker.lanes.lane import LaneThread
@@ -47,12 +48,14 @@ def answers_of(host: Host) -> dict[str, Answer]:
         "log_file": lambda then, *args: then(host.emitter.files.read(*args)),
         "sync": sync,
         # Actions that this worker's controller owns.
+        "why": lambda then, *args: then(why_queued(controller, host.network, host.executor.groups.values(), *args)),
         "abort": lambda then, *args: then(controller.abort(*args) or None),
         "cancel_run": cancel_run,
         "decide": lambda then, *args: then(decide(host, *args) or None),
         "close_idle": close_idle,
         # Attempts that are executed here.
         "black_box": lambda then: then(str(words.path) if words.box is not None else None),
+        "computing": lambda then: then(words.box.computing() if words.box is not None else None),
         "overdue": lambda then, keys: then([host.stopping.overdue(key) for key in keys]),
         "stacks": lambda then, *args: look(host, then, *args),
         "standing": lambda then, *args: then(standing(host, *args)),

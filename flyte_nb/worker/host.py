@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from array import array
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -56,12 +57,14 @@ from flyte_nb.worker.breakpoints import Breakpoints
 from flyte_nb.worker.deliveries import Deliveries
 from flyte_nb.worker.emitter import Emitter, LineBuffer
 from flyte_nb.worker.lanes.async_lane import AsyncLane
+from flyte_nb.worker.lanes.imports import ImportNotes
 from flyte_nb.worker.lanes.lane import HAND_BACK_AFTER_S, LaneThread, Progress
 from flyte_nb.worker.lanes.sync_lane import SyncLane
 from flyte_nb.worker.network import WorkerNetwork
 from flyte_nb.worker.preview_store import PreviewStore
 from flyte_nb.worker.process import dask_inside
 from flyte_nb.worker.process.code import CodeStore
+from flyte_nb.worker.process.memory import MemoryWatch, limit_of
 from flyte_nb.worker.process.premises import Premises
 from flyte_nb.worker.rows import QueuedBundle, RowEnd, ends_of
 from flyte_nb.worker.stopping import Stopping
@@ -110,6 +113,8 @@ class Host:
         self.runs: dict[str, RunInfo] = {}
         logs = Path(worker.local_directory) / f"flyte-nb-logs-{kernel}"
         self.emitter: Emitter = Emitter(loop, self.runs, self.send, logs)
+        self.memory: MemoryWatch = MemoryWatch(self.address, limit_of(worker), self.emitter.emit)
+        self.imports: ImportNotes = ImportNotes(self.address, self.send)
         self.breakpoints: Breakpoints = Breakpoints(self.lane_of)
         #: Large values that a view may be asked to show.
         self.previews: PreviewStore = PreviewStore()
@@ -285,7 +290,12 @@ class Host:
         if not premises.everywhere.idle.is_set():
             premises.everywhere.idle.wait()
         run, sink = self.runs[work.run], functools.partial(LineBuffer, self.emitter)
-        copy = self.code.copy(work.version)
+        before = time.perf_counter()
+        self.imports.loading[lane.thread_id] = work.key
+        try:
+            copy = self.code.copy(work.version)
+        finally:
+            del self.imports.loading[lane.thread_id]
         body = kind(
             copy.task, run, work, self.gateway, sink, lane.location, self.previews, lane.meter, copy.activate,
             premises.isolation, lane,
@@ -293,6 +303,7 @@ class Host:
         body.code, body.patches = copy, copy.patches
         if body.place is not None and copy.is_patched:
             body.place.patched = work.version
+        body.loading = time.perf_counter() - before
         dask_inside.enter(body.variables, self.network.worker)
         if body.task.is_stream:
             body.outlet = self._outlet(lane, body)
@@ -340,9 +351,9 @@ class Host:
         """An attempt has used a copy of a generator of random numbers: its run's home knows whether another has, too."""
         self.gateway.ask_home(body.run, "drew", (body.task.name, seed, f"{body.work.run}/{body.work.action}"))
 
-    def meter(self, held: Callable[[], float]) -> slots.RecordingMeter:
+    def meter(self, holder: slots.SlotHolder) -> slots.RecordingMeter:
         """A meter for a lane. On the lane's thread."""
-        return slots.RecordingMeter(held, self.premises.words.box)
+        return slots.RecordingMeter(holder, self.premises.words.box)
 
     def lane_of(self, run: str, action: str) -> tuple[LaneThread, Body] | None:
         """The lane and the attempt of an action that is under way here. From any thread."""
@@ -393,6 +404,8 @@ class Host:
                 )
                 if (tells or body.drawing is not None) and (event := progress.look(body)) is not None:
                     self.emitter.emit(event)
+        self.memory.look(self.lanes.values())
+        self.imports.look(self.lanes.values())
         self.emitter.flush()
         self.stopping.memory.check()
 

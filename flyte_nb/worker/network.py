@@ -13,6 +13,7 @@ from distributed.comm.core import Comm, connect
 
 from flyte_nb.core.control.questions import Then
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.worker_names import learn
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import LocalLink, PeerLink, op_of
@@ -97,6 +98,9 @@ class WorkerNetwork(Network):
         self.silent: frozenset[str] = silent - {self.me}
         self.resting: set[str] = ((self.resting | self.roster.keys()) - roster.keys()) & self.links.keys()
         self.roster = roster or self._alone
+        for info in workers.values():
+            if info is not None:
+                learn(info.address, info.name or info.address)
 
     # -- the home of the controller, the network of the executor --------------------------------------------------
 

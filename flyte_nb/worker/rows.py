@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from flyte_nb.core.control.rows import Ends
 from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.columns import DIGEST, label_in
+from flyte_nb.core.history.facts import NOTHING_USED
 from flyte_nb.core.transport.payload import SMALL_BYTES
 from flyte_nb.engine.links.wire import Key, RowBundle
 
@@ -187,7 +188,7 @@ class RowReports:
         #: Appended to without a lock.
         self.ends: list[RowEnd] = []
         self._taking = threading.Lock()
-        #: Those that ended otherwise than well, or with a large result: their outcomes are reported.
+        #: Those that ended otherwise than well, with a large result, or after long: their outcomes are reported.
         self._alone: deque[tuple[int, int]] = deque()
         self._printed: deque[Key] = deque()
 
@@ -202,8 +203,9 @@ class RowReports:
         """A row has ended; False if its outcome is to be reported as that of any other attempt."""
         if printed:
             self.printed(work.key)
-        if outcome.kind == "ok" and type(outcome.value) is bytes and len(outcome.value) <= SMALL_BYTES:
-            self.ends.append((*row, outcome.started_at, outcome.ended_at, outcome.busy, outcome.value, outcome.preview))
+        value, quick = outcome.value, outcome.used is NOTHING_USED  # else it was measured, which is told
+        if outcome.kind == "ok" and quick and type(value) is bytes and len(value) <= SMALL_BYTES:
+            self.ends.append((*row, outcome.started_at, outcome.ended_at, outcome.busy, value, outcome.preview))
             return True
         self._alone.append(row)
         return False

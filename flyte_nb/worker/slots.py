@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import selectors
 import threading
 import time
@@ -22,9 +23,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flyte_nb.core.attempts.body import Body, Meter
 from flyte_nb.core.attempts.family import running
+from flyte_nb.core.attempts.meter import Meter, Metered
 from flyte_nb.engine.clusters.black_box import BlackBox
+from flyte_nb.worker.process.memory import process_size
 
 #: Seconds a loop that always has work may keep its slot while others wait for one.
 QUANTUM = 0.02
@@ -147,8 +149,11 @@ class SlotHolder:
         self.held = False
         #: When it last took the slot (`time.perf_counter`).
         self.since: float = 0.0
-        #: Seconds held, up to the last release.
+        #: Seconds held, up to the last release; the same in CPU seconds, and when it last took the slot.
         self._busy = 0.0
+        self._cpu = self._cpu_since = 0.0
+        #: CPU seconds: of the process, where nobody else holds a slot in it, with all threads that the body's libraries use.
+        self.cpu_clock: Callable[[], float] = time.process_time
         #: Whether it waits for a slot right now, and since when.
         self.waiting: bool = False
         self._waiting_since = 0.0
@@ -190,13 +195,14 @@ class SlotHolder:
         finally:
             self.waiting = False
             if self.held:
-                self.since = time.perf_counter()
+                self.since, self._cpu_since = time.perf_counter(), self.cpu_clock()
                 self.gate.holders.add(self)
 
     def give(self) -> None:
         """Give the slot back."""
         if self.held:
             self._busy += time.perf_counter() - self.since
+            self._cpu += self.cpu_clock() - self._cpu_since
             self.gate.holders.discard(self)
             self.gate.release(self)
             self._on_release()
@@ -210,6 +216,10 @@ class SlotHolder:
     def busy(self) -> float:
         """Seconds it has held a slot so far."""
         return self._busy + (time.perf_counter() - self.since if self.held else 0.0)
+
+    def cpu(self) -> float:
+        """CPU seconds while it has held a slot so far."""
+        return self._cpu + (self.cpu_clock() - self._cpu_since if self.held else 0.0)
 
     @property
     def waited_for(self) -> float:
@@ -225,6 +235,15 @@ class SlotHolder:
 def adopt(holder: SlotHolder | None) -> None:
     """Make `holder` the one of this thread (None: this thread needs no slot)."""
     _mine.holder = holder
+    if holder is not None and holder.gate.slots > 1:
+        holder.cpu_clock = thread_clock()
+
+
+def thread_clock() -> Callable[[], float]:
+    """CPU seconds of the calling thread, to be read from any; 0 where a thread's clock can be read by itself only."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return lambda: 0.0
+    return functools.partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
 
 
 def of_this_thread() -> SlotHolder | None:
@@ -316,15 +335,19 @@ class RecordingMeter(Meter):
 
     __slots__ = ("_box", "_entry")
 
-    def __init__(self, held: Callable[[], float], box: BlackBox | None) -> None:
-        super().__init__(held)
+    def __init__(self, holder: SlotHolder, box: BlackBox | None) -> None:
+        super().__init__(holder.busy, holder.cpu)
         self._box = box
         self._entry = box.entry() if box is not None else None
 
-    def turn(self, body: Body) -> None:
+    def turn(self, body: Metered) -> None:
         """An attempt begins a step."""
         super().turn(body)
         self.resumed(body)
+
+    def memory(self) -> int:
+        """As of the base class."""
+        return process_size()
 
     def rows(self, run: str, names: bytes, suffix: str) -> Callable[[int], None]:
         """What notes that one of some rows begins, by its place: `BlackBox.rows`."""
@@ -337,7 +360,7 @@ class RecordingMeter(Meter):
         if self._entry is not None:
             self._box.clear(self._entry)  # type: ignore[union-attr]
 
-    def resumed(self, body: Body) -> None:
+    def resumed(self, body: Metered) -> None:
         """A body that was blocked goes on, without a new turn."""
         if self._entry is not None:
             self._box.turn(self._entry, body.work.run, body.work.action)  # type: ignore[union-attr]

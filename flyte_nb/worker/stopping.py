@@ -12,8 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-import psutil
-
 from flyte_nb.core.attempts.body import GRACE
 from flyte_nb.core.attempts.threads import interrupt_thread
 from flyte_nb.core.control.controller import Controller
@@ -21,6 +19,7 @@ from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.streams.outlet import LEAVE_S
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lanes.lane import LaneThread
+from flyte_nb.worker.process.memory import process_size
 
 logger: logging.Logger = logging.getLogger("flyte")
 
@@ -194,25 +193,21 @@ class MemoryLimits:
 
     def __init__(self, stop: Callable[[LaneThread, Key, str, float], None]) -> None:
         self._stop = stop
-        self._process = psutil.Process()
         #: By attempt: its lane, and the size of this process, in bytes, at which it is stopped.
         self._limits: dict[Key, tuple[LaneThread, int]] = {}
 
     def add(self, lane: LaneThread, key: Key, nbytes: int) -> None:
         """An attempt begins that may use so many bytes. From any thread."""
-        self._limits[key] = (lane, self._used() + nbytes)
+        self._limits[key] = (lane, process_size() + nbytes)
 
     def check(self) -> None:
         """Stop what uses more than it may."""
         if not self._limits:
             return
-        used = self._used()
+        used = process_size()
         for key, (lane, limit) in list(self._limits.items()):
             if key not in lane.bodies:
                 self._limits.pop(key, None)
             elif used > limit:
                 del self._limits[key]
                 self._stop(lane, key, "oom", OOM_GRACE)
-
-    def _used(self) -> int:
-        return int(self._process.memory_info().rss)

@@ -29,6 +29,20 @@ export function growing(seconds: number): string {
   return seconds < 99.95 ? `${Math.max(0, seconds).toFixed(1)} s` : duration(seconds);
 }
 
+/** "310 MB", as Python's `bytes_text`. */
+export function bytesText(size: number): string {
+  const units = ["bytes", "kB", "MB", "GB"];
+  let at = 0;
+  let left = size;
+  while (left >= 1000 && at < units.length - 1) {
+    left /= 1000;
+    at += 1;
+  }
+  return `${at && left < 10 ? left.toFixed(1) : Math.round(left)} ${units[at]}`;
+}
+
+export const percent = (share: number): string => `${Math.round(100 * share)} %`;
+
 export function segments(counts: number[]): { word: string; look: number; n: number }[] {
   return SEGMENTS.map(({ word, look, codes }) => ({
     word,

@@ -153,13 +153,53 @@ export interface Attempt {
   number: number;
   started: number | null;
   ended: number | null;
+  /** "w0". */
   worker: string;
+  address: string;
   pid: number;
   slot: string;
   /** Seconds in which it held its slot; 0 while it runs. */
   busy: number;
+  /** What it used, 0 where it was not measured: CPU seconds, largest size of its process, bytes of arguments and result. */
+  cpu: number;
+  memory: number;
+  taken: number;
+  given: number;
   ok: boolean | null;
   error: ErrorNote | null;
+}
+
+/** A part of a time: its key, what it is called, its seconds. */
+export type Part = [string, string, number];
+
+/** Where the time of a run went, by the chain of actions that made it last. */
+export interface Timing {
+  parts: Part[];
+  actions: number;
+  /** So few of them made this share of the time. */
+  count: number;
+  share: number;
+  /** What more slots would bring. */
+  more: string;
+  /** Numbers of the actions of the chain, and their seconds on it; longest first. */
+  path: [number, number][];
+}
+
+export interface WorkerLoad {
+  name: string;
+  address: string;
+  slots: number;
+  state: string;
+  /** 1: all of one core. */
+  cpu: number;
+  memory: number;
+  /** 0: none. */
+  limit: number;
+  spilled: number;
+  amiss: string;
+  busy: number;
+  /** "r3/a17", label, name of the action in its run. */
+  runs: [string, string, string][];
 }
 
 export interface Frame {
@@ -185,11 +225,13 @@ export interface Detail {
   ended: number | null;
   max_attempts: number;
   cached: boolean;
-  /** Seconds in which actions of its own were under way. */
-  waited?: number;
+  /** Where its time went up to `at`, and the key of the part that has grown since. */
+  parts?: Part[];
+  at?: number;
+  grows?: string;
+  /** What it waits for. */
+  why?: string;
   attempts: Attempt[];
-  /** Addresses of workers; the first is called w0, and so on. */
-  workers?: string[];
   reports: string[];
   path: [number, string][];
   inputs?: ({ name: string } & Value)[];

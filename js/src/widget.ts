@@ -3,6 +3,7 @@
 import type { Message, Model } from "./protocol.ts";
 import "./style/index.css";
 import { App } from "./view/app.ts";
+import { clusterView } from "./view/clusterview.ts";
 
 /** Milliseconds between two looks for the static snapshot that took the place of a view. */
 const LOOK_FOR_ANCHOR = 400;
@@ -34,6 +35,7 @@ export default () => {
     places?.stop();
     for (const mount of mounts) mount.orphan(said);
   };
+  const ofCluster = (model: Model): boolean => Boolean((model.get("first") as { cluster?: boolean } | null)?.cluster);
   const mounted = (model: Model): Mount => {
     const mount = new Mount(new App(model), () => mounts.delete(mount));
     mount.app.gone = () => end(GONE);
@@ -42,6 +44,7 @@ export default () => {
   };
   return {
     initialize({ model }: { model: Model }): void {
+      if (ofCluster(model)) return;
       places = new Places(model, mounts, () => mounted(model));
       // anywidget takes a view's listeners away with the view: so the model listens once, and hands on to the apps.
       const onMessage = (message: Message, buffers: DataView[]): void => {
@@ -54,6 +57,7 @@ export default () => {
       model.on("comm:close", (() => end(lives() ? CLOSED : GONE)) as never);
     },
     render({ model, el }: Context): () => void {
+      if (ofCluster(model)) return clusterView(model, el);
       const mount = mounted(model);
       el.append(mount.app.root);
       mount.app.start();

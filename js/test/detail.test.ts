@@ -2,7 +2,7 @@
 
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { RunModel } from "../src/model.ts";
-import type { Detail, Row } from "../src/protocol.ts";
+import type { Detail, Part, Row } from "../src/protocol.ts";
 import { Transport } from "../src/transport.ts";
 import { answerForm } from "../src/view/answer.ts";
 import { DetailView } from "../src/view/detail/view.ts";
@@ -55,6 +55,7 @@ const makeHost = () => ({
   openLog: vi.fn(),
   openNumber: vi.fn(),
   signal: vi.fn(),
+  why: vi.fn(() => Promise.resolve("1 before it")),
   copy: vi.fn(),
   debug: vi.fn((_action: string, line?: string) =>
     Promise.resolve({ text: line === undefined ? "-> y = 1" : "", state: line === "c" ? "left" : "prompt" }),
@@ -72,34 +73,72 @@ beforeEach(() => {
 const query = <T extends Element = HTMLElement>(selector: string): T => view.el.querySelector(selector) as T;
 
 describe("the panel of an action", () => {
-  it("tells slot time from the time that its actions took, and from the rest", () => {
-    const attempt = (busy: number, ok: boolean | null) => ({
+  it("shows the parts of a time, and lets the one grow that goes on", () => {
+    const attempt = (cpu: number) => ({
       number: 0,
       started: 1,
-      ended: ok === null ? null : 11,
-      worker: "w",
+      ended: 11,
+      worker: "w0",
+      address: "tls://127.0.0.1:1",
       pid: 1,
       slot: "0",
-      busy,
-      ok,
+      busy: 3,
+      cpu,
+      memory: 310_000_000,
+      taken: 1_200,
+      given: 0,
+      ok: true,
       error: null,
     });
     const words = (more: Partial<Detail>): string | null => {
       view.draw(detail({ queued: 0, started: 1, ...more }));
       return query(".fnb-times").getAttribute("aria-label");
     };
+    const parts: Part[] = [
+      ["slot", "waited for a slot", 1],
+      ["running", "running", 3],
+      ["children", "awaiting its actions", 6],
+      ["result", "its result's way back", 0.001],
+    ];
 
-    expect(words({ ended: 11, waited: 6, attempts: [attempt(3, true)] })).toBe(
-      "queued 1.00 s, running 3.00 s, awaiting its actions 6.00 s, suspended 1.00 s",
+    expect(words({ ended: 11, parts, attempts: [attempt(2.4)] })).toBe(
+      "waited for a slot 1.00 s, running 3.00 s (CPU 80 %), awaiting its actions 6.00 s",
     );
-    // Its actions overlapped with its own work: what is left of the time.
-    expect(words({ ended: 11, waited: 9, attempts: [attempt(3, true)] })).toBe(
-      "queued 1.00 s, running 3.00 s, awaiting its actions 7.00 s",
+    expect(query(".fnb-attempt").textContent).toContain("CPU 2.40 s · process up to 310 MB · 1.2 kB in");
+    const clock = vi.spyOn(RunModel.prototype, "elapsed").mockReturnValue(15);
+    expect(words({ ended: null, parts: parts.slice(0, 2), at: 13, grows: "running" })).toBe(
+      "waited for a slot 1.00 s, running 5.00 s",
     );
-    const clock = vi.spyOn(RunModel.prototype, "elapsed").mockReturnValue(11);
-    expect(words({ ended: null, waited: 6, attempts: [attempt(0, null)] })).toBe(
-      "queued 1.00 s, running 4.00 s, awaiting its actions 6.00 s",
+    expect(words({ ended: null, parts: parts.slice(0, 1), at: 13, grows: "person" })).toBe(
+      "waited for a slot 1.00 s, waiting for a person 2.00 s",
     );
+    clock.mockRestore();
+  });
+
+  it("says what an action waits for, and asks again once a second until it runs", async () => {
+    const clock = vi.spyOn(RunModel.prototype, "elapsed").mockReturnValue(1);
+    const queued = row({ phase: 0 });
+    delete queued.started;
+    delete queued.ended;
+    view.draw(
+      detail({
+        row: queued,
+        started: null,
+        ended: null,
+        parts: [["slot", "waited for a slot", 1]],
+        why: "2 of 2 slots busy",
+      }),
+    );
+    expect(query("[data-testid=fnb-why]").textContent).toBe("Waits: 2 of 2 slots busy");
+    clock.mockReturnValue(2);
+    view.tick();
+    await Promise.resolve();
+    expect(host.why).toHaveBeenCalledTimes(1);
+    expect(query("[data-testid=fnb-why]").textContent).toBe("Waits: 1 before it");
+    view.draw(detail({ parts: [["slot", "waited for a slot", 1]] }));
+    clock.mockReturnValue(3);
+    view.tick();
+    expect(host.why).toHaveBeenCalledTimes(1);
     clock.mockRestore();
   });
 

@@ -2,8 +2,8 @@
 
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { RunModel } from "../src/model.ts";
-import type { Context } from "../src/view/context.ts";
 import { Attention } from "../src/view/attention.ts";
+import type { Context } from "../src/view/context.ts";
 import { bins } from "../src/view/table/chart.ts";
 import { shownCell } from "../src/view/table/grid.ts";
 import { quantile, Scale, spreads } from "../src/view/table/scale.ts";
@@ -39,7 +39,10 @@ function transport(total = 250) {
     const rows = Array.from({ length: 3 }, (_, i) => names.map((name) => (name === "id" ? `${EVIL}${i}` : i / 2)));
     if (op === "plot") {
       const axes = names.map((name) => ({ name, texts: [] }));
-      const buffers = [new DataView(new Uint32Array([7, 8]).buffer), ...axes.map(() => new DataView(new Float64Array([1, 2]).buffer))];
+      const buffers = [
+        new DataView(new Uint32Array([7, 8]).buffer),
+        ...axes.map(() => new DataView(new Float64Array([1, 2]).buffer)),
+      ];
       return { reply: { axes, total: 2 }, buffers };
     }
     return {
@@ -75,7 +78,8 @@ beforeEach(() => {
   document.body.append(table.el);
 });
 
-const headings = (): string[] => [...table.el.querySelectorAll("[role=columnheader]")].map((el) => el.textContent ?? "");
+const headings = (): string[] =>
+  [...table.el.querySelectorAll("[role=columnheader]")].map((el) => el.textContent ?? "");
 
 describe("a table", () => {
   it("shows arguments and results, and of the facts what differs and is asked for", async () => {
@@ -134,7 +138,14 @@ describe("scales and cells", () => {
     expect(new Scale(0.1, 0.7, false).ticks(4).map(({ text }) => text)).toEqual(["0.2", "0.4", "0.6"]);
     expect(new Scale(0, 4e9, false).ticks(3).map(({ text }) => text)).toEqual(["0", "2e9", "4e9"]);
     expect(new Scale(0, 0.004, false, [], "s").ticks(3).map(({ text }) => text)).toEqual(["0.00 s", "2 ms", "4 ms"]);
-    expect(new Scale(0.001, 100, true).ticks(5).map(({ text }) => text)).toEqual(["0.001", "0.01", "0.1", "1", "10", "100"]);
+    expect(new Scale(0.001, 100, true).ticks(5).map(({ text }) => text)).toEqual([
+      "0.001",
+      "0.01",
+      "0.1",
+      "1",
+      "10",
+      "100",
+    ]);
     expect(new Scale(0, 2, false, ["adam", "sgd", "x"]).ticks(5).map(({ at }) => at)).toEqual([1 / 6, 0.5, 5 / 6]);
     expect(new Scale(3, 3, false).at(3)).toBe(0.5);
   });
@@ -151,13 +162,31 @@ describe("scales and cells", () => {
     const cells = [null, true, "x", 3, 0.1 + 0.2, 1e-9].map((cell) => shownCell(cell, column("c")));
     expect(cells).toEqual(["", "True", "x", "3", "0.3", "1e-9"]);
     expect(shownCell(75, column("c", { unit: "s" }))).toBe("75.0 s");
-    expect([0.00000345, 0.0123, 0.2].map((n) => shownCell(n, column("c", { unit: "s" })))).toEqual(["3.45 µs", "12.3 ms", "0.20 s"]);
-    expect([0, 999, 1e6, 2.345e9].map((n) => shownCell(n, column("c", { unit: "B" })))).toEqual(["0 B", "999 B", "1 MB", "2.35 GB"]);
+    expect([0.00000345, 0.0123, 0.2].map((n) => shownCell(n, column("c", { unit: "s" })))).toEqual([
+      "3.45 µs",
+      "12.3 ms",
+      "0.20 s",
+    ]);
+    expect([0, 999, 1e6, 2.345e9].map((n) => shownCell(n, column("c", { unit: "B" })))).toEqual([
+      "0 B",
+      "999 B",
+      "1 MB",
+      "2.35 GB",
+    ]);
   });
 });
 
 describe("attention", () => {
-  const header = { run: "r1", title: "fit()", kind: "cell", phase: 3, epoch: 0, counts: [0, 0, 0, 2, 0, 0, 2], total: 4, roots: [""] };
+  const header = {
+    run: "r1",
+    title: "fit()",
+    kind: "cell",
+    phase: 3,
+    epoch: 0,
+    counts: [0, 0, 0, 2, 0, 0, 2],
+    total: 4,
+    roots: [""],
+  };
   const apply = (model: RunModel, seq: number, now: number, more: object): void => {
     const picture = { kind: "replay", v: 1, seq, now, small: true, rows: [], groups: [], run: { ...header, ...more } };
     model.apply(picture as never, []);

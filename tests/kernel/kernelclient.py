@@ -31,6 +31,8 @@ from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Code whose value is the addresses of all workers: the same as long as none of their processes was replaced.
+WORKERS = "from flyte_nb.kernel.session import Session\nsorted(Session.current.engine.network.roster)"
 
 #: Seconds a test waits for anything, unless it says otherwise: far more than any of it takes on a busy machine.
 PATIENCE = 60.0

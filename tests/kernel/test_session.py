@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kernel.kernelclient import Kernel, wait_gone
+from tests.kernel.kernelclient import WORKERS, Kernel, wait_gone
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
@@ -120,7 +120,7 @@ def test_both_types_catch_it(nb):
 
 def test_stop_ends_the_cell_and_cancels_its_actions(nb):
     """One press ends an awaiting cell; its actions are cancelled; no worker dies; the next cell works."""
-    before = nb.run("%flyte cluster").ok().stdout
+    before = nb.run(WORKERS).ok().result
     cell = nb.begin("await asyncio.gather(*(nap(60.0) for _ in range(4)))")
     cell.wait_for(lambda: "running" in cell.views)
     nb.interrupt()
@@ -129,7 +129,7 @@ def test_stop_ends_the_cell_and_cancels_its_actions(nb):
     assert "error" == cell.status
     cell.wait_for(lambda: "cancelled in" in cell.views)
     assert "4" == nb.run("await square(2)").ok().result
-    assert before == nb.run("%flyte cluster").ok().stdout
+    assert before == nb.run(WORKERS).ok().result
 
 
 def test_stop_interrupts_a_sync_body(nb):
@@ -205,7 +205,8 @@ def test_magics_tell_of_runs_and_cluster(nb):
 
     assert "await square(7)" in nb.run("%flyte runs").ok().stdout
     assert "squaring 7" in nb.run("%flyte logs a1").ok().stdout
-    assert "slot" in nb.run("%flyte cluster").ok().stdout
+    assert "1 slot busy" in nb.run("%flyte cluster").ok().views
+    assert "1 slot busy" in nb.run("%flyte status").ok().stdout
     assert "no such subcommand" in nb.run("%flyte nonsense").ok().stdout
 
 
@@ -309,4 +310,4 @@ def test_after_shutdown_the_next_call_starts_a_cluster_anew():
         assert [m.content["data"]["text/plain"][:4] for m in cell.of("display_data")] == ["▶ r1"]
         kernel.run("flyte_nb.shutdown()").ok()
         kernel.run("flyte_nb.init(n_workers=1)").ok()
-        assert "1 workers" in kernel.run("where()\n%flyte cluster").ok().stdout
+        assert "1 workers" in kernel.run("where()\n%flyte status").ok().stdout

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.core.attempts.body import Body, Meter
+from flyte_nb.core.attempts.body import Body
 from flyte_nb.core.attempts.family import Family
 from flyte_nb.core.attempts.isolation import Isolation
+from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.output import Output
 from flyte_nb.core.attempts.row_body import RowBody
 from flyte_nb.core.control.work import Outcome, Work
@@ -33,7 +34,7 @@ from flyte_nb.worker.lanes.row_loop import LaneLoop
 from flyte_nb.worker.lanes.sync_lane import SyncLane
 from flyte_nb.worker.process.task_state import Copy, TaskState
 from flyte_nb.worker.rows import QueuedBundle, RowEnd
-from flyte_nb.worker.slots import RecordingMeter, SlotGate
+from flyte_nb.worker.slots import RecordingMeter, SlotGate, SlotHolder
 
 env = flyte.TaskEnvironment("lane")
 
@@ -60,7 +61,7 @@ class FakeBody:
         self.activate = self.isolation = self.place = self.patches = None
         self.family = Family()
         self.meter = Meter(time.perf_counter)
-        self.busy = 0.0
+        self.busy = self.cpu = 0.0
         self.output = Output(LineSink)
 
     def run_sync(self) -> None:
@@ -113,9 +114,9 @@ class FakeHost:
         self.row_ends += ends
         self.news.set()
 
-    def meter(self, held: Any) -> RecordingMeter:
+    def meter(self, holder: SlotHolder) -> RecordingMeter:
         """Without a black box."""
-        return RecordingMeter(held, None)
+        return RecordingMeter(holder, None)
 
     def nothing(self, *_args: Any) -> None:
         """Nobody listens."""
@@ -224,11 +225,11 @@ def test_every_row_ends_once_whenever_it_is_interrupted() -> None:
     """Rows that nobody sees, those that somebody does, and those that are interrupted, at any moment."""
     dice, host, n = random.Random(7), RowHost(), 6_000
     lane = SyncLane(host, "lane", "owner")
-    thread = run(lane)
     payloads = [pickle.dumps(((x,), {}), 5) for x in range(n)]
     names = b"".join(x.to_bytes(8, "big") for x in range(n))
     bundle = RowBundle(1, "r", "a0", "", "", "", "c", ("moment", ("x",), 1), 0, names, payloads)
-    lane.add([QueuedBundle(bundle)])
+    lane.add([QueuedBundle(bundle)])  # first: what comes between two looks at the queue begins as an attempt of its own
+    thread = run(lane)
     stopped: set[Key] = set()
     end = time.monotonic() + NEVER
     while len(host.outcomes) + len(host.row_ends) < n:

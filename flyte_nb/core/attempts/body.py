@@ -23,12 +23,13 @@ from flyte_nb import errors
 from flyte_nb.core.attempts import output, seeds
 from flyte_nb.core.attempts.family import OWNER, Family, Lane, leave_child, running
 from flyte_nb.core.attempts.isolation import Isolation, Place
+from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
 from flyte_nb.core.attempts.surroundings import applied
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
-from flyte_nb.core.history.columns import PREVIEW_CHARS
-from flyte_nb.core.history.facts import MAX_MESSAGE, ErrorNote
+from flyte_nb.core.history.columns import PREVIEW_CHARS, preview_of
+from flyte_nb.core.history.facts import MAX_MESSAGE, NOTHING_USED, ErrorNote, Used
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.streams.outlet import Outlet
@@ -59,43 +60,6 @@ class PreviewStore(Protocol):
 
     def put(self, key: tuple[str, str], value: object, payload: Payload) -> None:
         """Take the result of (run, action)."""
-
-
-class Meter:
-    """Slot time of one thread, by attempt: of several on a loop, the one that began a step last is using it."""
-
-    __slots__ = ("_at", "_held", "_turn")
-
-    def __init__(self, held: Callable[[], float]) -> None:
-        #: Seconds that the thread has held a slot so far.
-        self._held = held
-        #: Whose turn it is, and what `_held` was when it began.
-        self._turn: Body | None = None
-        self._at = 0.0
-
-    def turn(self, body: Body) -> None:
-        """An attempt begins a step."""
-        now = self._held()
-        if self._turn is not None:
-            self._turn.busy += now - self._at
-        self._turn, self._at = body, now
-
-    def leave(self) -> None:
-        """What follows is no attempt's, until the next turn."""
-        if self._turn is not None:
-            self._turn.busy += self._held() - self._at
-            self._turn = None
-
-    def began(self, body: Body, seconds: float) -> None:
-        """An attempt's turn began so many seconds ago."""
-        self._turn, self._at = body, self._held() - seconds
-
-    def end(self, body: Body) -> float:
-        """An attempt has ended; returns its slot time in seconds."""
-        if self._turn is body:
-            body.busy += self._held() - self._at
-            self._turn = None
-        return body.busy
 
 
 class Steps(Coroutine[Any, Any, Any]):
@@ -170,9 +134,9 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "generators", "isolation", "lane",
-        "location", "meter", "outcome", "outlet", "output", "patches", "place", "previews", "progress", "run", "started_at",
-        "stop", "task", "variables", "work",
+        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "cpu", "generators", "isolation", "lane",
+        "loading", "location", "memory", "meter", "outcome", "outlet", "output", "patches", "place", "previews", "progress",
+        "run", "started_at", "stop", "task", "unpacking", "variables", "work",
     )  # fmt: skip
 
     def __init__(
@@ -195,8 +159,13 @@ class Body:
         self.started_at: float = 0.0
         #: Of the thread it runs on; without one, all of its time counts.
         self.meter: Meter = meter if meter is not None else Meter(time.perf_counter)
-        #: Slot time, up to its last turn.
+        #: Slot time and CPU time, up to its last turn.
         self.busy: float = 0.0
+        self.cpu: float = 0.0
+        #: The other parts of a `flyte_nb.core.history.facts.Usage`.
+        self.memory: int = 0
+        self.loading: float = 0.0
+        self.unpacking: float = 0.0
         self.output: Output = Output(self._sink(sink))
         #: Of the process; None where the attempts are not kept apart: in the user's own process.
         self.isolation: Isolation | None = isolation
@@ -356,7 +325,9 @@ class Body:
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # In the body's context, by which its classes are found.
         payload = self.work.payload
+        before = time.perf_counter()
         args, kwargs = rebuilt(payload, "{} was not started: its arguments", self.task.name)
+        self.unpacking = time.perf_counter() - before
         if nbytes(payload) > seeds.SMALLEST:
             self.generators = seeds.generators((*args, *kwargs.values()))
         if self.previews is not None and small(payload) is None:
@@ -420,11 +391,21 @@ class Body:
 
     def _ended(self, kind: str, value: Any = None, error: ErrorNote | None = None, preview: str = "") -> Outcome:
         run, action, attempt = self.work[:3]
+        busy = self.meter.end(self)
+        # A row that was too quick to be looked at has not been measured; one that was is told of by itself, with its text.
+        used = NOTHING_USED if not self.memory and self.work.row is not None else self._used(value)
+        if used is not NOTHING_USED and self.work.row is not None and type(value) is bytes:
+            preview = preview or preview_of(value)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location,
-            self.meter.end(self),
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used
         )  # fmt: skip
         return self.outcome
+
+    def _used(self, value: Payload | None) -> Used:
+        """What it has used."""
+        memory = max(self.memory, self.meter.memory()) if self.memory else 0
+        given = nbytes(value) if value is not None else 0
+        return self.cpu, memory, nbytes(self.work.payload), given, self.loading, self.unpacking
 
 
 def broken(exc: BaseException) -> ErrorNote:

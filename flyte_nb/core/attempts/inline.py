@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.attempts import family, output
-from flyte_nb.core.attempts.body import GRACE, Body, Meter, Steps
+from flyte_nb.core.attempts.body import GRACE, Body, Steps
+from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.threads import WAITS, drain, interrupt_thread
 from flyte_nb.core.control.controller import Controller
 from flyte_nb.core.control.gateway import Gateway

@@ -71,6 +71,18 @@ def thread_stack(thread: int) -> Stack:
     return _stack(chain, "running", next((words for item, _ in reversed(chain) if (words := _awaited_call(item))), ""))
 
 
+def importing(thread: int) -> str:
+    """The package that a thread imports just now, the outermost of those that import each other; "" for none."""
+    frame, found = sys._current_frames().get(thread), ""  # noqa: SLF001 - its documented name
+    for _ in range(MAX_STACK_FRAMES):
+        if frame is None:
+            break
+        if frame.f_code.co_name == "_find_and_load" and "importlib" in frame.f_code.co_filename:
+            found = str(frame.f_locals.get("name", ""))
+        frame = frame.f_back
+    return found.partition(".")[0]
+
+
 def coroutine_stack(target: Any) -> Stack:
     """The stack of a coroutine or an asyncio task, running or suspended, down to what it waits for.
 

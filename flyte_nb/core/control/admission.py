@@ -54,5 +54,13 @@ class Admission:
         """Whether an action is held back."""
         return flight in self._held.get((flight.call.run.name, flight.call.parent), ())
 
+    def why(self, flight: ActionInFlight) -> str:
+        """Why an action is held back, as a clause; "" if it is not."""
+        if not self.holds(flight):
+            return ""
+        held = self._held[flight.call.run.name, flight.call.parent]
+        before, limit = held.index(flight), flight.call.run.max_action_concurrency
+        return f"the limit max_action_concurrency={limit}" + (f", {before:,} before it" if before else "")
+
     def __len__(self) -> int:
         return sum(map(len, self._held.values()))

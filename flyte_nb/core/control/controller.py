@@ -26,7 +26,7 @@ from flyte_nb.core.control.rows import NAMED, Batches, Rows
 from flyte_nb.core.control.work import Clock, Executor, Outcome, Records, Work
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.columns import preview_of
-from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.history.facts import BY_HAND, ErrorNote, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload, small
 
@@ -171,7 +171,7 @@ class Controller:
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
         self._register(flight)
-        self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
+        self.reporter.noted(flight, Phase.QUEUED, BY_HAND)
         self._begin(flight)
         return flight
 
@@ -398,7 +398,7 @@ class Controller:
                 flight.cache = self.cache if call.cache_key else None
             # What its block (`on_failure`) says of failures holds for the retry, too.
             call.run = replace(renewed, on_failure=call.run.on_failure) if renewed is not None else call.run
-            self.reporter.noted(flight, Phase.QUEUED, "retried by hand")
+            self.reporter.noted(flight, Phase.QUEUED, BY_HAND)
             self.admission.admit(flight)
             return True
         flight.give_up_cache()

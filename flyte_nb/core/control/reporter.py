@@ -33,10 +33,10 @@ class Reporter:
         flight.seq += 1
         run, name = flight.call.run.name, flight.call.name
         if flight.unreported is not None:
-            number, started, ended, worker, pid, slot, busy, ok, error = flight.unreported
+            number, started, ended, worker, pid, slot, busy, ok, error, used = flight.unreported
             flight.unreported = None
             times = (started or 0.0, ended or 0.0)
-            self.emit(ev.AttemptEnded(run, name, number, *times, bool(ok), worker, pid, slot, busy, error))
+            self.emit(ev.AttemptEnded(run, name, number, *times, bool(ok), worker, pid, slot, busy, error, used))
         number = flight.attempt if attempt is None else attempt
         self.emit(ev.ActionNoted(run, name, flight.seq, phase, self._clock.time(), note, number))
 
@@ -45,7 +45,7 @@ class Reporter:
         if outcome.started_at:
             flight.unreported = Attempt(
                 outcome.attempt, outcome.started_at, outcome.ended_at, *outcome.location,
-                outcome.busy, outcome.kind == "ok", outcome.error,
+                outcome.busy, outcome.kind == "ok", outcome.error, outcome.used,
             )  # fmt: skip
 
     def ended(

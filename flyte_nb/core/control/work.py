@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.control.calls import ResumePoint
-from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.history.facts import NOTHING_USED, ErrorNote, Used
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.transport.payload import Payload
 
@@ -69,6 +69,8 @@ class Outcome(NamedTuple):
     location: Location = NOWHERE
     #: Seconds that it held a compute slot: what it waited for in between does not count.
     busy: float = 0.0
+    #: What it used; `NOTHING_USED` for a quick row.
+    used: Used = NOTHING_USED
 
 
 class Executor(Protocol):

@@ -22,6 +22,7 @@ from typing import Any
 
 from flyte_nb.core.failures import reraise, snapshot, wording
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop
+from flyte_nb.core.history import worker_names
 from flyte_nb.core.values import redact, source_lines
 from flyte_nb.core.values.by_value import exception_parts
 from flyte_nb.errors import BaseRuntimeError
@@ -140,7 +141,7 @@ def notes_of(record: FailureRecord, name_of: Callable[[str], str] | None = None)
         return ()
     first, *others = record.path
     tried = f", attempt {first.attempt + 1}" if first.attempt else ""
-    where = f" on {first.worker}" if first.worker else ""
+    where = f" on {worker_names.name_of(first.worker)}" if first.worker else ""
     lines = [f"in action {_named(first, name_of)}{where}{tried}"]
     if others:
         shown = [_named(hop, name_of) for hop in others[:8]]

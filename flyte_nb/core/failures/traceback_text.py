@@ -15,6 +15,7 @@ from typing import NamedTuple
 from flyte_nb.core.failures import wording
 from flyte_nb.core.failures.rebuild import remote_record, shown_frames
 from flyte_nb.core.failures.record import FailureRecord, FrameRecord, Hop, record_of, safe_str, summary_of
+from flyte_nb.core.history import worker_names
 from flyte_nb.core.values import dual_class, source_lines
 from flyte_nb.core.values.describe import plain
 
@@ -153,7 +154,7 @@ def _remote_frame(known: FrameRecord, filename: str, record: FailureRecord | Non
 
 def _hop_text(hop: Hop) -> str:
     short = wording.current().name_of(hop.action)
-    where = f" on {hop.worker}" if hop.worker else ""
+    where = f" on {worker_names.name_of(hop.worker)}" if hop.worker else ""
     return plain(f"{short} {hop.label or hop.task}".strip() + where)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, Attempt, Phase
+from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, Attempt, Phase, Used
 from flyte_nb.core.values.describe import brief, label_of
 
 #: Bytes of a row's name; the rest, the version of its code, all rows have in common.
@@ -96,6 +96,11 @@ def preview_of(output: bytes | None) -> str:
     except Exception:  # a file that was changed
         return ""
     return "" if value is None else brief(value, PREVIEW_CHARS)
+
+
+def _used(inputs: bytes | None, output: bytes | None) -> Used:
+    """What is known of what a row used: it was too quick to be measured."""
+    return 0.0, 0, len(inputs or b""), len(output or b""), 0.0, 0.0
 
 
 class Joined(Sequence[bytes | None]):
@@ -220,8 +225,9 @@ class Columns:
         if self._ends[row]:
             report = self._reports[self._ends[row] - 1]
             if self._started[row]:
-                started, ended, ok = self._started[row], self._ended[row], phase.is_success
-                action.attempt = Attempt(0, started, ended, *report.location, self._busy[row], ok)
+                started, ended, used = self._started[row], self._ended[row], _used(self.inputs[row], self.outputs[row])
+                place = (*report.location, self._busy[row])
+                action.attempt = Attempt(0, started, ended, *place, phase.is_success, None, used)
                 action.started_at = started
             action.ended_at, action.controller_state = report.at, (1, phase, 0)
             action.output, action.preview = self.outputs[row], self.preview(row)
@@ -282,7 +288,9 @@ class Columns:
         """The end of one row, as an event of its own."""
         row, output = array("I", event.rows)[at], event.outputs[at]
         started, ended = (array("d", data)[at] for data in (event.started, event.ended))
-        attempt = Attempt(0, started, ended, *event.location, array("f", event.busy)[at], event.phase.is_success)
+        place = (*event.location, array("f", event.busy)[at])
+        used = _used(self.inputs[row], output)
+        attempt = Attempt(0, started, ended, *place, event.phase.is_success, None, used)
         preview = event.previews.get(at) or preview_of(output)
         return ev.ActionEnded(
             event.run, str(self.name(row)), 1, event.phase, event.at, None, False, output, preview,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flyte_nb.core.history.facts import Attempt, ErrorNote, LogLine, Phase
+from flyte_nb.core.history.facts import NOTHING_USED, Attempt, ErrorNote, LogLine, Phase, Used
 
 
 class RunOpened(NamedTuple):
@@ -46,6 +46,8 @@ class RunNoted(NamedTuple):
 
     run: str
     note: str
+    #: When the cluster was there, if that is the news.
+    ready_at: float | None = None
 
 
 class ActionQueued(NamedTuple):
@@ -160,6 +162,7 @@ class AttemptEnded(NamedTuple):
     slot: str = ""
     busy: float = 0.0
     error: ErrorNote | None = None
+    used: Used = NOTHING_USED
 
 
 class Logged(NamedTuple):

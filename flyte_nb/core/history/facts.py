@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+from flyte_nb.core.history.worker_names import name_of
+
 
 class Phase(enum.StrEnum):
     """Where an action or a run stands. Flyte 2's phases, and two of ours (`CANCELLING`, `ABANDONED`).
@@ -67,6 +69,12 @@ class Phase(enum.StrEnum):
     ABANDONED = "abandoned", 11, 7, "stopped"
 
 
+#: How the note of a run begins that waits for its cluster.
+CLUSTER_STARTS = "the cluster starts"
+#: The note of an action that a person has started again.
+BY_HAND = "retried by hand"
+#: States of an action that are remembered beside the last (`Action.notes`).
+MAX_NOTES = 40
 #: Phases by code.
 PHASES = tuple(sorted(Phase, key=lambda phase: phase.code))
 TERMINAL = frozenset(phase for phase in Phase if phase.is_terminal)
@@ -97,6 +105,26 @@ class ErrorNote(NamedTuple):
 MAX_MESSAGE = 4_000
 
 
+class Usage(NamedTuple):
+    """What an attempt has used, as its worker measured; 0 for what was too short to be, or cannot be there."""
+
+    #: Seconds of CPU, while it held a slot: of its whole process where that has one slot, else of its own thread.
+    cpu: float = 0.0
+    #: Largest size of its process in bytes, as looked at while the attempt was under way.
+    memory: int = 0
+    #: Bytes of its arguments, and of its result.
+    taken: int = 0
+    given: int = 0
+    #: Seconds in which its code was loaded before it began, and its arguments after that: imports, most of it.
+    loading: float = 0.0
+    unpacking: float = 0.0
+
+
+#: A `Usage` as it travels and is kept: a plain tuple, which costs the garbage collector nothing.
+Used = tuple[float, int, int, int, float, float]
+NOTHING_USED: Used = tuple(Usage())  # type: ignore[assignment]  # of its fields
+
+
 class Attempt(NamedTuple):
     """One execution of an action on a worker. All times are seconds since the epoch."""
 
@@ -114,6 +142,13 @@ class Attempt(NamedTuple):
     #: None while it runs; then whether it returned.
     ok: bool | None = None
     error: ErrorNote | None = None
+    #: As of `usage`.
+    used: Used = NOTHING_USED
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used; known once it has ended."""
+        return Usage(*self.used)
 
 
 class Progress(NamedTuple):
@@ -177,6 +212,8 @@ class Action:
     owners: tuple[str, ...] = ()
     #: How far its latest attempt is; None where nothing tells.
     progress: Progress | None = None
+    #: The latest states that its controller published, ends aside: sequence number, when, phase, whether a person retried it.
+    notes: tuple[tuple[int, float, Phase, bool], ...] = ()
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -207,7 +244,7 @@ class Action:
     def __repr__(self) -> str:
         latest = self.attempt
         tries = f" attempt {latest.number + 1}/{self.max_attempts}" if latest and self.max_attempts > 1 else ""
-        place = f" on {latest.worker}" if latest and latest.worker else ""
+        place = f" on {name_of(latest.worker)}" if latest and latest.worker else ""
         return f"<Action {self.run}/{self.id} {self.label} {self.phase.name}{tries}{place}>"
 
 
@@ -242,8 +279,10 @@ class RunState(NamedTuple):
     error: ErrorNote | None = None
     #: Name of the run this one recovers; "" for none.
     recovers: str = ""
-    #: What all of it waits for: "the cluster is starting"; "" for nothing.
+    #: What all of it waits for: "the cluster starts: 2 worker processes"; "" for nothing.
     note: str = ""
+    #: When the cluster was there, if it was not when the run began.
+    ready_at: float | None = None
 
     @property
     def headline(self) -> str:

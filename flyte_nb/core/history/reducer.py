@@ -12,7 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import CONTROLLER_DECIDES, Action, Attempt, Phase, Progress
+from flyte_nb.core.history.facts import (
+    BY_HAND,
+    CONTROLLER_DECIDES,
+    MAX_NOTES,
+    Action,
+    Attempt,
+    Phase,
+    Progress,
+)
 
 _QUEUED = (0, Phase.QUEUED, 0)
 
@@ -37,6 +45,8 @@ def _queued(action: Action, event: ev.ActionQueued) -> None:
 
 
 def _noted(action: Action, event: ev.ActionNoted) -> None:
+    note = (event.seq, event.at, event.phase, event.note == BY_HAND)
+    action.notes = tuple(sorted((*action.notes, note))[-MAX_NOTES:])
     if event.seq > action.controller_state[0]:
         action.controller_state = (event.seq, event.phase, event.attempt)
         action.note = event.note
@@ -62,8 +72,8 @@ def _started(action: Action, event: ev.AttemptStarted) -> None:
 
 
 def _attempt_ended(action: Action, event: ev.AttemptEnded) -> None:
-    _, _, number, started_at, at, ok, worker, pid, slot, busy, error = event
-    _with_attempt(action, Attempt(number, started_at, at, worker, pid, slot, busy, ok, error))
+    _, _, number, started_at, at, ok, worker, pid, slot, busy, error, used = event
+    _with_attempt(action, Attempt(number, started_at, at, worker, pid, slot, busy, ok, error, used))
 
 
 def _progressed(action: Action, event: ev.Progressed) -> None:

@@ -352,7 +352,8 @@ class RunStore:
         elif kind is ev.CallsEnded:
             record.end_calls(event)  # type: ignore[arg-type]
         elif kind is ev.RunNoted:
-            record.update(note=event.note)  # type: ignore[union-attr]
+            ready_at = record.state.ready_at or event.ready_at  # type: ignore[union-attr]
+            record.update(note=event.note, ready_at=ready_at)  # type: ignore[union-attr]
         elif kind is ev.RunClosed:
             record.update(note="", phase=event.phase, ended_at=event.at, error=event.error)  # type: ignore[union-attr]
             record.measure()

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.parts import ORDER, RUNNING, SLOT, spans_of
 from flyte_nb.core.history.store import RunRecord
 
 #: Most actions that are looked at: a second's work.
@@ -20,6 +21,10 @@ MAX_ACTIONS = 200_000
 MAX_DEPTH = 200
 #: Seconds that are nothing.
 NOTHING = 0.0005
+#: Share of a run's time that is worth a word.
+WORTH = 0.02
+#: The part of a run's time that is none of an action's.
+OWN_CODE = "own"
 
 
 class Stretch(NamedTuple):
@@ -27,7 +32,7 @@ class Stretch(NamedTuple):
 
     #: What it was spent on; None for the code of the cell, between its calls.
     action: Action | None
-    #: "running", or "waiting" for a worker, a slot, or its turn.
+    #: Which part of its time (`flyte_nb.core.history.parts`).
     what: str
     begin: float
     end: float
@@ -47,12 +52,28 @@ class Timing(NamedTuple):
     seconds: float
     #: Actions of the run.
     actions: int
-    #: Actions by their seconds on the path, longest first.
+    #: Actions by their seconds on the path, longest first. Who waited for a slot waited for those that held it.
     longest: list[tuple[Action, float]]
 
     def spent(self, what: str) -> float:
         """Seconds of the path that were spent so."""
         return sum(stretch.seconds for stretch in self.path if stretch.what == what and stretch.action is not None)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Seconds of the path by part; `OWN_CODE`: that of the cell, and between its calls. The sum is `seconds`."""
+        found = {OWN_CODE: sum(stretch.seconds for stretch in self.path if stretch.action is None)}
+        found |= {part: self.spent(part) for part in ORDER}
+        return {part: seconds for part, seconds in found.items() if seconds > 0}
+
+    def most(self, share: float = 0.74) -> tuple[int, float]:
+        """How few actions made how much of the time: at least that share, unless all of them together made less."""
+        count, sum_ = 0, 0.0
+        for _, seconds in self.longest:
+            if sum_ >= share * self.seconds:
+                break
+            count, sum_ = count + 1, sum_ + seconds
+        return count, sum_ / max(self.seconds, 1e-9)
 
 
 def timing_of(record: RunRecord, now: float) -> Timing | None:
@@ -70,11 +91,51 @@ def timing_of(record: RunRecord, now: float) -> Timing | None:
     _walk(record, None, children, state.started_at, end, path, 0)
     path.reverse()
     spent: dict[str, float] = {}
+    slots = _Slots(record, end) if any(stretch.what == SLOT for stretch in path) else None
     for stretch in path:
-        if stretch.action is not None:
-            spent[stretch.action.name] = spent.get(stretch.action.name, 0.0) + stretch.seconds
+        for action, seconds in slots.holders(stretch) if slots is not None else [(stretch.action, stretch.seconds)]:
+            if action is not None:
+                spent[action.name] = spent.get(action.name, 0.0) + seconds
     longest = sorted(((record.actions[name], seconds) for name, seconds in spent.items()), key=lambda pair: -pair[1])
     return Timing(path, end - state.started_at, len(record.numbered) - len(implied), longest)
+
+
+class _Slots:
+    """Which attempts held the slots of each worker: those of actions that called no others."""
+
+    def __init__(self, record: RunRecord, now: float) -> None:
+        self._held: dict[str, list[tuple[float, float, int, Action]]] = {}
+        for name in record.numbered:
+            action = record.actions[name]
+            if name not in record.children:
+                for attempt in (*action.earlier, *((action.attempt,) if action.attempt is not None else ())):
+                    if attempt.started_at is not None:
+                        held = (attempt.ended_at or now, attempt.started_at, action.number, action)
+                        self._held.setdefault(attempt.worker, []).append(held)
+        for each in self._held.values():
+            each.sort(key=lambda one: one[:3])
+
+    def holders(self, stretch: Stretch) -> list[tuple[Action | None, float]]:
+        """Whose time a stretch was: of one that waited for a slot, of those that ran before it where it ran then."""
+        action = stretch.action
+        if stretch.what != SLOT or action is None or action.attempt is None:
+            return [(action, stretch.seconds)]
+        first = action.earlier[0] if action.earlier else action.attempt
+        held = self._held.get(first.worker, [])
+        found: list[tuple[Action | None, float]] = []
+        at, index = stretch.end, bisect_right(held, stretch.end + NOTHING, key=lambda one: one[0])
+        while at > stretch.begin + NOTHING and index > 0:
+            index -= 1
+            ended, started, _, holder = held[index]
+            if ended <= stretch.begin:
+                break
+            begin, last = max(started, stretch.begin), min(ended, at)
+            if holder is not action and last > begin:
+                found.append((action, at - last))  # nobody held it
+                found.append((holder, last - begin))
+                at = begin
+        found.append((action, max(at - stretch.begin, 0.0)))
+        return found
 
 
 def _walk(
@@ -89,19 +150,20 @@ def _walk(
         if index < 0 or ends[index] <= begin + NOTHING:
             break
         last, _, child = timed[index]
-        _add(path, action, "running", max(begin, min(last, at)), at)
+        _add(path, action, RUNNING, max(begin, min(last, at)), at)
         at = min(at, last)
         since = max(begin, child.queued_at)
         started = min(at, max(since, child.started_at if child.started_at is not None else at))
         inner = record.children_of(child.name)
+        spans = spans_of(child, end, record.state.ready_at)
         if inner:
             _walk(record, child, inner, started, at, path, depth + 1)
-        else:
-            _add(path, child, "running", started, at)
-        _add(path, child, "waiting", since, started)
+            spans = [span for span in spans if span.begin < started]
+        for span in reversed(spans):
+            _add(path, child, span.part, max(span.begin, since), min(span.end, started if inner else at))
         at = min(since, at)
         del timed[index:], ends[index:]
-    _add(path, action, "running", begin, at)
+    _add(path, action, RUNNING, begin, at)
 
 
 def _end(action: Action, now: float) -> float:
@@ -119,6 +181,21 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
     for each in seconds:
         heapq.heapreplace(free, free[0] + each)
     return max(free)
+
+
+def more_slots_text(record: RunRecord, slots: int, timing: Timing) -> str:
+    """What two more slots would bring, as a sentence with its assumption; "" where nothing can be said."""
+    if not slots or (found := with_more_slots(record, slots)) is None:
+        return ""
+    waited = timing.spent(SLOT)
+    if waited < WORTH * timing.seconds:
+        return "More slots would bring next to nothing: little waited for one."
+    now, then = found
+    if now - then < WORTH * timing.seconds:
+        return f"Two more slots than the {slots} of now would bring next to nothing."
+    saved = min(now - then, waited)
+    assumed = "if each call took as long as it did and none needed another's result"
+    return f"Two more slots than the {slots} of now would make it about {saved:.3g} s shorter, {assumed}."
 
 
 def with_more_slots(record: RunRecord, slots: int, more: int = 2) -> tuple[float, float] | None:

@@ -7,7 +7,8 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.facts import Action, Usage
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.results.actions import kept, named_inputs
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.transport.payload import Payload, loads, nbytes
@@ -16,7 +17,10 @@ from flyte_nb.core.transport.payload import Payload, loads, nbytes
 MAX_VALUE = 1024 * 1024
 #: Facts that stand before arguments and results, and behind them.
 _BEFORE = ("id", "task", "group")
-_AFTER = ("phase", "attempts", "queued", "running", "suspended", "worker", "cached", "error")
+_AFTER = (
+    "phase", "attempts", "queued", "running", "suspended", "cpu", "memory", "bytes_in", "bytes_out", "worker", "cached",
+    "error",
+)  # fmt: skip
 #: Columns that are no values of the user's.
 FACTS = frozenset((*_BEFORE, *_AFTER))
 #: What facts are counted in: seconds, bytes.
@@ -32,8 +36,9 @@ def rows_of(run: Run, task: str = "", group: str = "") -> list[dict[str, Any]]:
         group: Only actions of this group; "" for all.
 
     Returns:
-        Rows with the same columns: facts, arguments by name, the result. Times are in seconds. Dataclasses, dicts and
-        NamedTuples are taken apart, one level deep.
+        Rows with the same columns: facts, arguments by name, the result. Times are in seconds, sizes in bytes; "memory" is
+        how large the process became meanwhile. What was too short to be measured is None. Dataclasses, dicts and NamedTuples
+        are taken apart, one level deep.
     """
     actions = [
         action
@@ -57,6 +62,7 @@ def rows_of(run: Run, task: str = "", group: str = "") -> list[dict[str, Any]]:
 def row_of(action: Action, inputs: Payload | None, output: Payload | None) -> tuple[dict[str, Any], list[str]]:
     """One action's row, and which of its columns are of the result. Values are unpickled: it may run the user's code."""
     attempt = action.attempt
+    usage = attempt.usage if attempt is not None else Usage()
     running = attempt.busy if attempt is not None else 0.0
     took = action.ended_at - action.started_at if action.ended_at and action.started_at else None
     row: dict[str, Any] = {"id": action.id, "task": action.task, "group": action.group}
@@ -66,7 +72,11 @@ def row_of(action: Action, inputs: Payload | None, output: Payload | None) -> tu
         "queued": action.started_at - action.queued_at if action.started_at else None,
         "running": round(running, 9) if took is not None else None,
         "suspended": max(took - running, 0.0) if took is not None else None,
-        "worker": attempt.worker if attempt is not None else "",
+        "cpu": usage.cpu or None,
+        "memory": usage.memory or None,
+        "bytes_in": usage.taken or None,
+        "bytes_out": usage.given or None,
+        "worker": name_of(attempt.worker) if attempt is not None else "",
         "cached": action.cached,
         "error": f"{action.error.code}: {action.error.message}" if action.error is not None else None,
     }

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from flyte_nb.core.control.calls import Call, Settled
 from flyte_nb.core.control.replay import resume_point
 from flyte_nb.core.history import events as ev
-from flyte_nb.core.history.facts import Action, Phase
+from flyte_nb.core.history.facts import BY_HAND, Action, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.core.runs.engine import ROOT, Engine
@@ -138,7 +138,7 @@ def resubmit(engine: Engine, plan: Plan, settle: Callable[[Settled], None]) -> N
     root = record.actions.get(ROOT)
     if record.state.kind == "cell" and root is not None and root.phase.is_terminal:
         now = controller.now()
-        controller.emit(ev.ActionNoted(record.state.run, ROOT, root.next_seq, Phase.QUEUED, now, "retried by hand"))
+        controller.emit(ev.ActionNoted(record.state.run, ROOT, root.next_seq, Phase.QUEUED, now, BY_HAND))
     for call, action in zip(plan.calls, plan.actions, strict=True):
         controller.resubmit(call, settle, point=resume_point(action))
 

@@ -152,6 +152,10 @@ class WorkerExits:
             if path and worker not in self._settled:
                 self._boxes[worker] = BlackBox(Path(path))
 
+    def computing(self) -> dict[str, frozenset[tuple[str, str]]]:
+        """What computes on each worker of this machine, by its address: (run, action) of those that hold a slot."""
+        return {worker: box.computing() for worker, box in self._boxes.items()}
+
     def killed_for_memory(self, event: tuple[float, dict[str, Any]]) -> None:
         """Take an event of `MEMORY_TOPIC`."""
         _, what = event

@@ -89,6 +89,11 @@ class Network(Peers):
         """Tell a run's home something that needs no answer."""
         raise NotImplementedError
 
+    @property
+    def computing(self) -> int:
+        """How many slots are in use, as far as this process can see beyond its own lanes."""
+        return 0
+
     def why_waiting(self, resources: dict[str, float]) -> str:
         """Why no worker takes a task that needs these Dask resources, as a clause; "" if one does."""
         for name, amount in resources.items():

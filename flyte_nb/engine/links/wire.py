@@ -32,6 +32,8 @@ class WorkerInfo(NamedTuple):
     pretends_devices: bool = False
     #: Dask resources that it offers.
     offers: tuple[tuple[str, float], ...] = ()
+    #: "w0", as people see it.
+    name: str = ""
 
 
 class LaneSpec(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 from flyte_nb.core.failures import wording
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
 from flyte_nb.kernel.operations import FAILED, WAITS, button, subcommand
@@ -64,7 +65,7 @@ def attach(session: Session, *words: str) -> str | None:
         return f"{name} stands at no breakpoint: it is {action.phase.value}."
     if place["attached"]:
         return f"{name} is attached to already."
-    print(f"{name} on {place['address']}. `c` or `q` lets it go on.")  # noqa: T201 - the answer to a command
+    print(f"{name} on {name_of(place['address'])}. `c` or `q` lets it go on.")  # noqa: T201 - the answer to a command
     return _talk(session, place["address"], (run, action.name), _sources(place["files"]), action)
 
 

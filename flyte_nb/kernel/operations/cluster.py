@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-import time
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from flyte_nb.engine.links.pulse import SILENT_S
-from flyte_nb.kernel.operations import subcommand
+from flyte_nb.core.history.worker_names import name_of
+from flyte_nb.core.values.describe import bytes_text, plain
+from flyte_nb.engine.machine import WorkerLoad
+from flyte_nb.kernel.operations import SLOW, button, subcommand
 from flyte_nb.kernel.session import Session, replace
+from flyte_nb.views.words import cut
 
 #: Seconds between two looks for the stop button.
 LOOK_EVERY = 0.1
 #: Most cells that workers which come later are given.
 MAX_CELLS = 200
+#: Seconds that a look at the workers may take.
+LOOK_WITHIN = 3.0
+#: Actions that are named at a worker.
+MAX_NAMED = 8
+#: Share of its memory from which on it is said that a worker is short of it.
+NEARLY_FULL = 0.8
 
 
-@subcommand("cluster", "[restart]", "which cluster, its workers and slots; restart replaces it")
-def cluster(session: Session, *words: str) -> str:
-    """Describe the cluster, or replace it by a fresh one of the same kind."""
+@subcommand(
+    "cluster",
+    "[restart]",
+    "which cluster, how busy and full its workers are, what runs there; restart replaces it",
+    when=SLOW,
+)
+def cluster(session: Session, *words: str) -> str | None:
+    """Describe the cluster, live where a browser can show it; or replace it by a fresh one of the same kind."""
     if words and words != ("restart",):
         return f"%flyte cluster {' '.join(words)}: the only word here is restart. %flyte cluster restart replaces the cluster."
     if words:
         session = replace(**session.options)
         session.wait_ready(60)
-    return cluster_text(session)
+    text, notebook = cluster_text(session), session.notebook
+    if words or notebook is None or not notebook.output.in_kernel or not notebook.is_attended():
+        return text
+    session.gateway.ask(session.shown.show_cluster, session.cells.current, lambda: workers_now(session), text)
+    return None
 
 
 def cluster_text(session: Session) -> str:
@@ -40,20 +59,13 @@ def cluster_text(session: Session) -> str:
         return network.lost_text()
     what = "Embedded cluster" if handle.embedded else "Attached to"
     slots = sum(w.nthreads for w in network.roster.values())
-    missing = getattr(handle.cluster, "missing", {})
     lines = [f"{what} {handle.client.scheduler.address}: {len(network.roster)} workers, {slots} slots"]
     relayed = [w.address for w in network.roster.values() if network.routes.is_relayed(w.address)]
     if relayed:
         which = "the workers" if len(relayed) == len(network.roster) else f"{len(relayed)} of the workers"
         lines.append(f'  links through the scheduler ({which} cannot be reached from here, or links="relay")')
-    lines += [
-        f"  {w.address}  {w.nthreads} slot{'s' * (w.nthreads > 1)}{_silence(network.quiet.get(w.address, 0.0))}"
-        for w in network.roster.values()
-    ]
-    lines += [
-        f"  a worker is missing for {time.monotonic() - since:.0f} s: it is being started again"
-        for since in missing.values()
-    ]
+    with contextlib.suppress(TimeoutError):
+        lines += session.engine.call(_load_texts, session, timeout=LOOK_WITHIN)
     lines += [f"  {address}  cannot be reached from here: {why}" for address, why in network.unreachable.items()]
     lines += [f"  {address}  is not used: {why}" for address, why in network.unfit.items()]
     return "\n".join(lines)
@@ -72,9 +84,9 @@ def everywhere(session: Session, *_words: str) -> str:
     lines = []
     for address, (printed, error) in sorted(answers.items()):
         if printed.strip():
-            lines.append(f"[{address}] {printed.rstrip()}")
+            lines.append(f"[{name_of(address)}] {printed.rstrip()}")
         if error:
-            lines.append(f"[{address}] failed:\n{error.rstrip()}")
+            lines.append(f"[{name_of(address)}] failed:\n{error.rstrip()}")
     failed = sum(bool(error) for _, error in answers.values())
     many = f"{len(answers)} worker{'s' * (len(answers) != 1)}"
     lines.append(f"Run on {many}{f', failed on {failed}' if failed else ''}; it runs here now.")
@@ -109,11 +121,76 @@ def run_on_workers(session: Session, source: str) -> dict[str, tuple[str, str]]:
     return answers
 
 
-def _silence(seconds: float) -> str:
-    """What is said of a worker that has not answered for so long."""
-    if seconds < SILENT_S:
-        return ""
-    return (
-        f"  silent for {seconds:.0f} s: code there holds Python's interpreter lock, or the process stands still. It is given "
-        "nothing new, and is replaced once something there is cancelled or out of time"
+async def _load_texts(session: Session) -> list[str]:
+    return [_load_text(session, load) for load in await session.engine.machine.look()]
+
+
+def _load_text(session: Session, load: WorkerLoad) -> str:
+    """A worker on one line: how busy and how full it is, what computes there, and what is amiss with it."""
+    if load.state == "starting":
+        return f"  {load.name:<4} is missing for {load.since:.0f} s: it is being started again"
+    memory = bytes_text(load.memory)
+    if load.limit:
+        memory += f" of {bytes_text(load.limit)} ({load.memory / load.limit:.0%})"
+    parts = [
+        f"CPU {load.cpu:4.0%}",
+        memory,
+        f"{len(load.computing)} of {load.slots} slot{'s' * (load.slots != 1)} busy",
+    ]
+    if load.spilled:
+        parts.append(f"{bytes_text(load.spilled)} spilled to disk")
+    running, amiss = (
+        ", ".join(f"{name} {label}" for name, label, _ in running_on(session, load)[:MAX_NAMED]),
+        _amiss(load),
     )
+    said = f"{', '.join(parts)}{f': {running}' if running else ''}{f'. {amiss}' if amiss else ''}"
+    return f"  {load.name:<4} {load.address}  {said}"
+
+
+def _amiss(load: WorkerLoad) -> str:
+    """What is amiss with a worker, as a sentence; "" for nothing."""
+    if load.state == "silent":
+        return (
+            f"It is silent for {load.since:.0f} s: code there holds Python's interpreter lock, or the process stands still. "
+            "It is given nothing new, and is replaced once something there is cancelled or out of time"
+        )
+    if load.state == "paused":
+        return "It is paused for its memory: it goes on with what it has, and is given nothing new"
+    if load.limit and load.memory > NEARLY_FULL * load.limit:
+        return "It is short of memory: its process is ended at 95 % of its limit"
+    return "It is leaving the cluster" if load.state == "leaving" else ""
+
+
+def running_on(session: Session, load: WorkerLoad) -> list[tuple[str, str, str]]:
+    """What computes on a worker: "r3/a17", its label, and its name in its run."""
+    found = []
+    for run, name in sorted(load.computing):
+        record = session.store.runs.get(run)
+        action = record.actions.get(name) if record is not None else None
+        if action is not None:
+            found.append((f"{run}/{action.id}", cut(plain(action.label or action.task), 80), action.name))
+    return found
+
+
+@button("cluster")
+def cluster_button(session: Session, _run: str, _args: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
+    """What the strip of a view shows, which asks once a second while somebody looks."""
+    return workers_now(session)
+
+
+async def workers_now(session: Session) -> dict[str, Any]:
+    """All workers as a view shows them, or why there are none."""
+    network = session.engine.network
+    if not network.ready.done():
+        return {"workers": [], "said": network.starting_text}
+    if network.is_lost:
+        return {"workers": [], "said": network.lost_text()}
+    return {"workers": [_worker(session, load) for load in await session.engine.machine.look()], "said": ""}
+
+
+def _worker(session: Session, load: WorkerLoad) -> dict[str, Any]:
+    return {
+        "name": load.name, "address": load.address, "slots": load.slots, "state": load.state, "cpu": round(load.cpu, 2),
+        "memory": load.memory, "limit": load.limit, "spilled": load.spilled, "amiss": _amiss(load),
+        "busy": len(load.computing), "runs": running_on(session, load)[:MAX_NAMED],
+    }  # fmt: skip

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from flyte_nb.core.history.facts import Action, Attempt, ErrorNote, LogLine
+from flyte_nb.core.history.parts import growing, parts_of
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.values.describe import plain
-from flyte_nb.views.browser.rows import LABEL_CHARS, Json, log_line, since
+from flyte_nb.views.browser.rows import LABEL_CHARS, Json, Workers, log_line, since
 from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import is_implied
-from flyte_nb.views.words import cut, location, note_of
+from flyte_nb.views.words import PARTS, cut, location, note_of
 
 #: Log lines of one action sent when it is opened.
 DETAIL_LINES = 1_000
@@ -22,8 +23,6 @@ DETAIL_LINES = 1_000
 DOWNLOAD_CHARS = 16_000_000
 #: Longest HTML report sent, in characters.
 REPORT_CHARS = 1_000_000
-#: Children whose times are looked at one by one.
-MAX_CHILDREN = 5_000
 
 
 class Details(Protocol):
@@ -45,44 +44,32 @@ class Details(Protocol):
         ...
 
 
-def base_detail(record: RunRecord, action: Action, names: Labels) -> Json:
-    """What the store knows of an action: identity, times, attempts, error, reports, preview."""
+def base_detail(record: RunRecord, action: Action, names: Labels, workers: Workers, now: float) -> Json:
+    """What the store knows of an action: identity, times, attempts, error, reports, preview; `now` in seconds of the epoch."""
     start = record.state.started_at
+    attempts = (*action.earlier, *([action.attempt] if action.attempt else []))
+    found = parts_of(record, action, now)
     out: Json = {
         "name": action.name, "id": action.number, "task": action.task, "label": cut(action.label, 2_000),
         "short": cut(names.named(action.name, action.label), LABEL_CHARS),
         "kind": action.kind, "note": note_of(action), "queued": since(start, action.queued_at),
         "started": since(start, action.started_at), "ended": since(start, action.ended_at),
         "max_attempts": action.max_attempts, "cached": action.cached,
-        "attempts": [_attempt(start, a) for a in (*action.earlier, *([action.attempt] if action.attempt else []))],
+        "attempts": [_attempt(start, a, workers) for a in attempts],
         "reports": [tab for name, tab in record.reports if name == action.name],
         "path": [[a.number, cut(names.named(a.name, a.label) or a.task, 80)] for a in _ancestors(record, action)],
     }  # fmt: skip
-    if waited := _waited(record, action):
-        out["waited"] = round(waited, 3)
+    if not is_implied(record, action):
+        out["parts"] = [[part, PARTS[part], round(seconds, 3)] for part, seconds in found.items()]
+        out["at"] = since(start, now)
+        if not action.phase.is_terminal:
+            out["grows"] = growing(record, action)
     if action.preview:
         out["output"] = {"text": cut(action.preview, 20_000)}
     error = action.error or (action.attempt.error if action.attempt else None)
     if error is not None:
         out["error"] = _error(error)
     return out
-
-
-def _waited(record: RunRecord, action: Action) -> float:
-    """Seconds in which it had actions of its own under way: what it awaits, it holds no slot for."""
-    if action.started_at is None:
-        return 0.0
-    last = action.ended_at or float("inf")
-    children = record.children_of(action.name)
-    if len(children) > MAX_CHILDREN:
-        children = [children[0], max(children, key=lambda child: child.ended_at or float("inf"))]
-    waited, until = 0.0, action.started_at
-    for child in sorted(children, key=lambda child: child.queued_at):
-        # One that has not ended counts up to the last known time.
-        end = min(child.ended_at or child.queued_at, last)
-        waited += max(0.0, end - max(until, child.queued_at))
-        until = max(until, end)
-    return waited
 
 
 def _ancestors(record: RunRecord, action: Action) -> list[Action]:
@@ -95,11 +82,14 @@ def _ancestors(record: RunRecord, action: Action) -> list[Action]:
     return out
 
 
-def _attempt(start: float, attempt: Attempt) -> Json:
+def _attempt(start: float, attempt: Attempt, workers: Workers) -> Json:
+    usage = attempt.usage
     return {
         "number": attempt.number, "started": since(start, attempt.started_at),
-        "ended": since(start, attempt.ended_at), "worker": attempt.worker, "pid": attempt.pid, "slot": attempt.slot,
-        "busy": round(attempt.busy, 3), "ok": attempt.ok, "error": _error(attempt.error) if attempt.error else None,
+        "ended": since(start, attempt.ended_at), "worker": f"w{workers.number(attempt.worker)}" if attempt.worker else "",
+        "address": attempt.worker, "pid": attempt.pid, "slot": attempt.slot, "busy": round(attempt.busy, 3), "ok": attempt.ok,
+        "cpu": round(usage.cpu, 3), "memory": usage.memory, "taken": usage.taken, "given": usage.given,
+        "error": _error(attempt.error) if attempt.error else None,
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from flyte_nb.core.history.facts import PHASES, Action, Phase
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import ErrorFolds
 from flyte_nb.views.run_model import NamedLine, is_implied
@@ -128,9 +129,14 @@ def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
         "label": lambda action: action.label,
         "task": lambda action: (action.task, action.number),
         "duration": lambda action: ran(action, now) or 0.0,
-        "worker": lambda action: action.attempt.worker if action.attempt else "",
+        "worker": lambda action: _by_name(name_of(action.attempt.worker)) if action.attempt else (0, ""),
     }
     return keys.get(sort)
+
+
+def _by_name(name: str) -> tuple[int, str]:
+    """Has w2 come before w10."""
+    return len(name), name
 
 
 async def search_log(record: RunRecord, text: str) -> tuple[list[NamedLine], int]:

@@ -113,8 +113,8 @@ class Replies:
     async def _detail(self, args: Mapping[str, Any], nonce: str) -> None:
         record, texts = self._patches.record, self._patches.model.failure_texts
         action = self._find(args)
-        out = base_detail(record, action, self._patches.model.labels)
-        out["workers"] = list(self._patches.workers.numbers)[:1_000]
+        model = self._patches.model
+        out = base_detail(record, action, model.labels, self._patches.workers, model.clock())
         more = self._details.detail(record.state.run, action.name) if self._details is not None else {}
         if inspect.isawaitable(more):
             more = await more
@@ -218,6 +218,8 @@ def bounded_detail(more: Mapping[str, Any]) -> Json:
             "frames": [_frame(one) for one in (frames if isinstance(frames, list) else [])[-MAX_FRAMES:]],
             "text": cut(str(failure.get("text", "")), 4 * FIELD_CHARS),
         }
+    if why := more.get("why"):
+        out["why"] = cut(str(why), 500)
     if isinstance(hints := more.get("hints"), list):
         out["hints"] = [
             {"label": cut(str(one.get("label", "")), 100), "code": cut(str(one.get("code", "")), 500)}

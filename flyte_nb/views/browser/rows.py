@@ -13,6 +13,7 @@ from typing import Any
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action, LogLine, Phase
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
@@ -29,14 +30,17 @@ Json = dict[str, Any]
 
 
 class Workers:
-    """Short numbers for worker addresses, in order of appearance: users see ``w0``."""
+    """Short numbers for worker addresses: users see ``w0``. Those of earlier kernels' in order of appearance."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
     def number(self, address: str) -> int:
-        """The number of an address, a new one if it wasn't seen before."""
-        return self.numbers.setdefault(address, len(self.numbers))
+        """The number of an address: that of its name, or a new one."""
+        name = name_of(address)
+        if name[:1] == "w" and name[1:].isdigit():
+            return int(name[1:])
+        return self._numbers.setdefault(address, len(self._numbers))
 
 
 def since(start: float, at: float | None) -> float | None:

@@ -29,6 +29,7 @@ from flyte_nb.views.words import (
     shown,
     summary,
     tally,
+    time_text,
 )  # fmt: skip
 
 #: Longest snapshot, in bytes: it is saved in the notebook.
@@ -47,6 +48,8 @@ MAX_LISTED = 20
 REPORT_BYTES = 60_000
 #: Members of a group whose times are looked at; times below which nobody asks, in seconds.
 MAX_TIMES, SHORTEST = 20_000, 0.001
+#: Seconds from which on it is told what the time of an action was spent on.
+SLOW_S = 1.0
 #: Longest traceback, in characters.
 TRACE_CHARS = 4_000
 #: First in each frame of a report: nothing is fetched over the network, so that a report tells nobody who reads it, and when.
@@ -210,6 +213,8 @@ def _action(model: RunModel, action: Action, now: float) -> str:
     spent = ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now)
     took = duration(spent)
     marks = "".join(f" · {mark}" for mark in (attempt_text(action), "cached" if action.cached else "") if mark)
+    # Of a slow one, what it was spent on.
+    spent_on = time_text(model.record, action, now) if (spent or 0.0) >= SLOW_S and action.ended_at is not None else ""
     failed = f"color:{LOOKS[Phase.FAILED].colour}" if error_line(action) else f"{_MUTED};{_MONO}"
     cell = "min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
@@ -217,7 +222,8 @@ def _action(model: RunModel, action: Action, now: float) -> str:
         f'<span style="{_MONO};font-size:12px">{_safe(model.labels.of(action.name, action.label) or action.task, 120)}</span>'
         f'<span style="{_MUTED}">{escape(marks)}</span></span> '
         f'<span style="flex:9 1 0;font-size:12px;{failed};{cell}">{_safe(result_line(action, 160), 320)}</span> '
-        f'<span style="flex:0 0 68px;text-align:right;{_MUTED};white-space:nowrap">{escape(took)}</span></div>'
+        f'<span title="{_safe(spent_on, 300)}" style="flex:0 0 68px;text-align:right;{_MUTED};white-space:nowrap">'
+        f"{escape(took)}</span></div>"
     )
 
 
@@ -236,6 +242,8 @@ def _errors(model: RunModel) -> str:
         label = _safe(model.labels.named(first.name, first.label), 80)
         text = model.failure_texts.get(first.name) or (first.error.message if first.error else "")
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
+        spent = _safe(time_text(model.record, first, model.clock()), 300)
+        items = f'<div style="{_MUTED}">{spent}</div>{items}' if spent else items
         trace = f'<pre style="{block}">{_safe(text, TRACE_CHARS)}</pre>' if text else ""
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-from flyte_nb.core.history.facts import PHASES, Phase
+from flyte_nb.core.history.facts import CLUSTER_STARTS, PHASES, Phase
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.printed.text import action_text, bar, fold_text, headline, log_line
 from flyte_nb.views.run_model import RunModel, is_implied
@@ -41,7 +41,7 @@ class PlainLines(Surface):
         self._progress_at = 0.0
         self._progresses = 0
         self._last = ""
-        self._notes = {"", "the cluster is starting"}
+        self._notes = {""}
 
     def update(self) -> int:
         """Write what changed."""
@@ -70,9 +70,10 @@ class PlainLines(Surface):
             self._opened = True
             stamp = time.strftime("%H:%M:%S", time.localtime(record.state.started_at))
             yield f"{run} ▶ started at {stamp}{' · ' + record.state.title if record.state.title else ''}"
-        if record.state.note not in self._notes and len(self._notes) < MAX_NOTES:
-            self._notes.add(record.state.note)
-            yield f"{run} … {record.state.note}"
+        note = record.state.note
+        if note not in self._notes and not note.startswith(CLUSTER_STARTS) and len(self._notes) < MAX_NOTES:
+            self._notes.add(note)
+            yield f"{run} … {note}"
         if changes.skipped > 0:
             yield f"{run} │ … {number(changes.skipped)} log lines hidden"
         for name, line in changes.lines:

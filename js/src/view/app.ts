@@ -6,6 +6,7 @@ import { type Header, type Message, type Model, PROTOCOL } from "../protocol.ts"
 import { Transport, uuid } from "../transport.ts";
 import { Attention } from "./attention.ts";
 import { Body } from "./body.ts";
+import { type ClusterNow, ClusterStrip } from "./cluster.ts";
 import { compare } from "./compare.ts";
 import type { Context } from "./context.ts";
 import { dock } from "./dock.ts";
@@ -45,6 +46,7 @@ export class App {
   private readonly body: Body;
   private readonly tail: LogTail;
   private readonly waits: WaitsBar;
+  private readonly cluster: ClusterStrip;
   private readonly sheet = new Sheet();
   private readonly interest: Interest;
   private readonly scrolls: ScrollMemory;
@@ -90,6 +92,15 @@ export class App {
         this.body.details.panel.attach(row);
       },
     });
+    this.cluster = new ClusterStrip({
+      look: async () => (await this.transport.request("cluster")).reply as unknown as ClusterNow,
+      open: (name) => {
+        const row = model.rows.get(name);
+        if (row) this.body.details.open(row);
+      },
+      run: () => model.header?.run ?? "",
+      close: () => this.cluster.stop(),
+    });
     this.tail = new LogTail(
       () => this.body.show("logs"),
       (id) => this.body.details.openNumber(id, false),
@@ -99,6 +110,7 @@ export class App {
       { class: "fnb", "data-lm-suppress-shortcuts": "true", "data-testid": "fnb", "data-run": "" },
       this.header.el,
       this.waits.el,
+      this.cluster.el,
       this.sheet.el,
       this.body.el,
       notices.el,
@@ -204,6 +216,12 @@ export class App {
       { label: "Collapse all", run: () => body.expandAll(false) },
     );
     items.push(...this.attention.items());
+    if (!this.model.lost)
+      items.push(
+        this.cluster.open
+          ? { label: "Hide the cluster", run: () => this.cluster.stop() }
+          : { label: "Show the cluster", run: () => this.cluster.start() },
+      );
     return items;
   }
 
@@ -295,6 +313,7 @@ export class App {
     this.notices.say(running ? "The kernel is gone: this is the last that was known." : "The kernel is gone.", running);
     this.root.classList.add("fnb-orphan");
     this.body.details.lost();
+    this.cluster.lost();
     this.schedule();
   }
 
@@ -307,6 +326,7 @@ export class App {
     this.selection.destroy();
     cancelAnimationFrame(this.frame);
     this.observer.disconnect();
+    this.cluster.stop();
     this.body.destroy();
     this.root.remove();
   }

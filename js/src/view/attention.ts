@@ -51,7 +51,10 @@ export class Attention {
       else this.clear();
     } else if (long && stored(TITLE) !== "off") {
       const done = header.counts.reduce((sum, n, code) => sum + (isTerminal(code) ? n : 0), 0);
-      wanted.set(this, header.share !== undefined ? `${Math.floor(100 * header.share + 1e-9)}%` : `${number(done)} done`);
+      wanted.set(
+        this,
+        header.share !== undefined ? `${Math.floor(100 * header.share + 1e-9)}%` : `${number(done)} done`,
+      );
       paint();
     }
   }

@@ -2,7 +2,7 @@
 
 import { number } from "../format.ts";
 import type { SegmentWord } from "../phases.ts";
-import type { Row } from "../protocol.ts";
+import type { Row, Timing } from "../protocol.ts";
 import { Columns } from "./columns.ts";
 import type { Context } from "./context.ts";
 import { DetailController } from "./detail/controller.ts";
@@ -17,6 +17,8 @@ import { QueryBar } from "./query.ts";
 import { TableView } from "./table/table.ts";
 import { type Tab, Tabs } from "./tabs.ts";
 import { parseTimeline, TimelineView } from "./timeline.ts";
+import { TimingLine } from "./timing.ts";
+import { waitingTips } from "./tips.ts";
 import { TreeView } from "./tree.ts";
 
 export interface BodyHost {
@@ -40,6 +42,7 @@ export class Body {
   private readonly table: TableView;
   private readonly palette: Palette;
   private readonly columns: Columns;
+  private readonly timing: TimingLine;
   private readonly left = h("div", { class: "fnb-left" });
   private readonly split: HTMLElement;
   private wasRunning = false;
@@ -98,6 +101,14 @@ export class Body {
       beside: (open) => this.makeRoom(open),
     });
     this.query = new QueryBar(view, this.tree);
+    waitingTips(view, this.tree);
+    this.timing = new TimingLine({
+      fetch: async () => (await view.transport.request("timing")).reply as unknown as Timing,
+      list: (numbers) => {
+        this.show("tree");
+        this.query.listOnly(numbers);
+      },
+    });
     this.columns = new Columns((by) => this.query.sortBy(by));
     this.table = new TableView(view, { openNumber, selected: () => this.details.row?.id ?? -1 }, uid);
     const panes = {
@@ -114,6 +125,7 @@ export class Body {
       { class: "fnb-body", hidden: true },
       h("div", { class: "fnb-tabs" }, this.tabs.list, h("span", { class: "fnb-space" }), this.query.els),
       this.split,
+      this.timing.el,
     );
     this.palette = new Palette(this.el, () => view.schedule());
     this.select("tree");
@@ -192,6 +204,7 @@ export class Body {
     const { model } = this.view;
     const tab = this.tabs.current;
     this.errors.draw(model);
+    this.timing.draw(model);
     this.columns.draw(this.query.sorted);
     this.tabs.setNote("logs", model.logTotal ? number(model.logTotal) : "");
     if (tab === "tree") this.tree.draw();

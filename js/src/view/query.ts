@@ -26,6 +26,8 @@ export class QueryBar {
   private readonly search: HTMLInputElement;
   private readonly sort: HTMLSelectElement;
   private fold: ErrorFold | null = null;
+  /** Numbers of the only actions that are listed. */
+  private only: Uint32Array | null = null;
   private pending = false;
 
   constructor(
@@ -57,7 +59,13 @@ export class QueryBar {
   }
 
   get active(): boolean {
-    return this.search.value.trim() !== "" || this.words.size > 0 || this.sort.value !== "order" || this.fold !== null;
+    return (
+      this.search.value.trim() !== "" ||
+      this.words.size > 0 ||
+      this.sort.value !== "order" ||
+      this.fold !== null ||
+      this.only !== null
+    );
   }
 
   /** Whether the fields are shown; what was found and the way back always are. */
@@ -94,7 +102,15 @@ export class QueryBar {
     this.changed();
   }
 
+  /** Show only the actions of these numbers, in their order. */
+  listOnly(numbers: number[]): void {
+    this.reset();
+    this.only = Uint32Array.from(numbers);
+    this.changed();
+  }
+
   private reset(): void {
+    this.only = null;
     this.search.value = "";
     this.sort.value = "order";
     this.words.clear();
@@ -127,6 +143,11 @@ export class QueryBar {
 
   /** Ask Python; one request at a time, and again where the query has changed meanwhile. */
   run(): void {
+    if (this.only) {
+      this.tree.results = this.only;
+      setText(this.found, `${number(this.only.length)} found`);
+      return;
+    }
     if (this.pending) return;
     this.pending = true;
     const { args } = this;

@@ -43,11 +43,16 @@ def ended_together(rows: list[int], phase: Phase) -> list[ev.Event]:
     return [ev.CallsEnded("r1", 3, phase, 60.0, *ends, outputs, {}, PLACE)] if rows else []
 
 
+def used(row: int) -> tuple[float, int, int, int, float, float]:
+    """What is known without measuring."""
+    return 0.0, 0, len(INPUTS[row]), len(pickle.dumps(row, 5)), 0.0, 0.0
+
+
 def ended_one_by_one(rows: list[int], phase: Phase) -> list[ev.Event]:
     return [
         ev.ActionEnded(
             "r1", NAMES[row], 1, phase, 60.0, None, False, pickle.dumps(row, 5), str(row),
-            Attempt(0, row + 3.0, row + 4.0, *PLACE, 0.5, phase.is_success),
+            Attempt(0, row + 3.0, row + 4.0, *PLACE, 0.5, phase.is_success, None, used(row)),
         )
         for row in rows
     ]  # fmt: skip

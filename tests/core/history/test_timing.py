@@ -37,10 +37,20 @@ def test_of_a_gather_the_last_to_end_is_the_path() -> None:
     record = record_of([("x", "a0", 1.0, 1.5, 3.0), ("y", "a0", 1.0, 3.0, 6.0)], 7.0)
     assert [
         ("", "running", 0.0, 1.0),
-        ("y", "waiting", 1.0, 3.0),
+        ("y", "slot", 1.0, 3.0),
         ("y", "running", 3.0, 6.0),
         ("", "running", 6.0, 7.0),
     ] == parts(record)
+
+
+def test_who_waited_for_a_slot_waited_for_those_that_held_it() -> None:
+    """The last of three on one slot was called with the others: each has its share, and most of it has the longest."""
+    record = record_of([("x", "a0", 0.0, 0.0, 7.0), ("y", "a0", 0.0, 7.0, 8.0), ("z", "a0", 0.0, 8.5, 10.0)], 10.0)
+    timing = timing_of(record, 0.0)
+    assert timing is not None
+    assert {"slot": 8.5, "running": 1.5} == timing.parts
+    assert [("x", 7.0), ("z", 2.0), ("y", 1.0)] == [(action.name, seconds) for action, seconds in timing.longest]
+    assert (2, 0.9) == timing.most()
 
 
 def test_one_after_another_both_are_on_it() -> None:
@@ -53,9 +63,9 @@ def test_nested_calls_are_followed() -> None:
     """A parent's own code is its own; what it waited for is its child's."""
     record = record_of([("p", "", 0.0, 1.0, 9.0), ("c", "p", 2.0, 3.0, 8.0)], 9.0, kind="run")
     assert [
-        ("p", "waiting", 0.0, 1.0),
+        ("p", "slot", 0.0, 1.0),
         ("p", "running", 1.0, 2.0),
-        ("c", "waiting", 2.0, 3.0),
+        ("c", "slot", 2.0, 3.0),
         ("c", "running", 3.0, 8.0),
         ("p", "running", 8.0, 9.0),
     ] == parts(record)

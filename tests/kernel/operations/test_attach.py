@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.kernelclient import Kernel, run_unattended
+from tests.kernel.kernelclient import WORKERS, Kernel, run_unattended
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 
@@ -117,11 +117,11 @@ def test_off_lets_everything_of_a_run_go_on(nb: Kernel) -> None:
 def test_a_stopped_action_can_be_cancelled(nb: Kernel) -> None:
     """And its worker lives on."""
     nb.run("run = flyte.run(sync_halting, 5); await until(lambda: at_breakpoint(run))").ok()
-    before = nb.run("%flyte cluster").ok().stdout
+    before = nb.run(WORKERS).ok().result
     nb.run("%flyte cancel").ok()
     nb.run("await until(run.done)", timeout=20).ok()
 
-    assert before == nb.run("%flyte cluster").ok().stdout
+    assert before == nb.run(WORKERS).ok().result
     assert "'aborted'" == nb.run("str(run.phase)").ok().result
 
 

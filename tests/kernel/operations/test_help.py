@@ -48,11 +48,16 @@ def test_where_the_time_went(nb: Kernel) -> None:
     assert "There is no run or action r99" in nb.run("%flyte time r99").ok().stdout
     nb.run("await asyncio.gather(*(work.aio(0.1) for _ in range(8)), work.aio(0.5))").ok()
     said = nb.run("%flyte time").ok().stdout
-    assert "waiting for a worker or slot" in said
-    assert "The chain that made it last: 1 of 9 actions" in said
+    assert "waited for a slot" in said
+    assert "of 9 actions made" in said
     assert "work(0.5)" in said
     assert "Two more slots than the 1 of now would make it about" in said
     nb.run("for _ in range(3):\n    await work.aio(0.1)").ok()
     said = nb.run("%flyte time").ok().stdout
-    assert "3 of 3 actions" in said
+    assert "of 3 actions made" in said
     assert "More slots would bring next to nothing" in said
+    said = nb.run("%flyte time a2").ok().stdout
+    assert "running" in said
+    assert "attempt 1 on w0, CPU" in said
+    assert "r2/a1 work(0.1) is succeeded." in nb.run("%flyte why r2/a1").ok().stdout
+    assert "Nothing waits." in nb.run("%flyte why").ok().stdout

@@ -10,10 +10,11 @@ from bench import synthetic as syn
 from flyte_nb.core.failures.capture import capture
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Phase
+from flyte_nb.core.history.parts import awaited
 from flyte_nb.core.history.store import RunRecord, RunStore
 from flyte_nb.views.browser.details import base_detail
 from flyte_nb.views.browser.replies import answer_of, bounded_detail
-from flyte_nb.views.browser.rows import asks
+from flyte_nb.views.browser.rows import Workers, asks
 from flyte_nb.views.labels import Labels
 from flyte_nb.views.printed.page import failure_text
 from flyte_nb.views.words import location
@@ -30,14 +31,14 @@ def test_time_that_an_action_awaits_its_own_is_told(nested: RunRecord) -> None:
     main = nested.find("m")
     assert main is not None
 
-    assert 0.63 + 0.76 + 0.41 == pytest.approx(base_detail(nested, main, Labels(nested))["waited"], abs=0.01)
-    assert "waited" not in base_detail(nested, nested.actions["l"], Labels(nested))
+    assert 0.63 + 0.76 + 0.41 == pytest.approx(awaited(nested, main, syn.T0), abs=0.01)
+    assert 0.0 == awaited(nested, nested.actions["l"], syn.T0)
 
 
 def test_path_leads_from_the_top_to_the_parent(nested: RunRecord) -> None:
     """The implied root of a cell is no step of it."""
     assert [[1, "pipeline('2026-Q3')"], [6, "clean('apac')"]] == base_detail(
-        nested, nested.actions["c10"], Labels(nested)
+        nested, nested.actions["c10"], Labels(nested), Workers(), syn.T0
     )["path"]
 
 

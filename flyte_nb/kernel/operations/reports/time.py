@@ -1,28 +1,43 @@
-"""Time of a run: where it went, ``%flyte time``. Runs in: kernel main thread."""
+"""Time of a run or an action: where it went, ``%flyte time``. Runs in: kernel main thread."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from flyte_nb.core.history.facts import Action
+from flyte_nb.core.history.parts import ORDER, parts_of
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.core.history.timing import MAX_ACTIONS, Timing, timing_of, with_more_slots
+from flyte_nb.core.history.timing import MAX_ACTIONS, OWN_CODE, Timing, more_slots_text, timing_of
 from flyte_nb.core.values.describe import plain
-from flyte_nb.kernel.operations import SLOW, subcommand
-from flyte_nb.kernel.operations.runs import latest, load_if_earlier
+from flyte_nb.kernel.operations import SLOW, button, subcommand
+from flyte_nb.kernel.operations.runs import find, latest, load_if_earlier
 from flyte_nb.kernel.session import Session
-from flyte_nb.views.words import cut, duration
+from flyte_nb.views.words import PARTS, cut, duration, usage_text, worth_saying
 
 #: Actions of the path that are listed.
 MAX_LISTED = 8
 #: Share of a run that is worth a line.
 WORTH = 0.02
+#: Actions of a run whose path a view is told without being asked for it: about 0.1 s.
+MAX_AT_ONCE = 20_000
+#: Actions of the path that a view lists.
+MAX_ON_PATH = 500
+#: Characters of the longest bar.
+BAR = 24
 
 
-@subcommand("time", "[r3]", "where a run's time went: the chain of actions that made it last", when=SLOW)
+@subcommand(
+    "time", "[r3 | [r3/]a17]", "where the time of a run or an action went, and the chain that made it last", when=SLOW
+)
 def time(session: Session, *words: str) -> str:
-    """The critical path of a run, by action, and what two more slots would bring."""
+    """The time of a run by part, its critical path, what two more slots would bring; or the time of an action."""
     name = words[0] if words else latest(session)
-    amiss = load_if_earlier(session, name)
+    amiss = load_if_earlier(session, name.partition("/")[0])
     if amiss:
         return amiss
+    if name not in session.store.runs and (found := find(session, name)) is not None:
+        return session.gateway.ask(_action_text, *found, session.engine.controller.now())  # type: ignore[no-any-return]
 
     def look() -> str:
         record = session.store.runs.get(name)
@@ -36,48 +51,64 @@ def time(session: Session, *words: str) -> str:
                 else f"{name} has more than {MAX_ACTIONS:,} actions."
             )
         slots = sum(worker.nthreads for worker in session.engine.network.roster.values())
-        return "\n".join([*_lines(name, timing), *_more(record, slots, timing)])
+        more = more_slots_text(record, slots, timing)
+        return "\n".join([*_lines(name, timing), *([more] if more else [])])
 
     return session.gateway.ask(look)  # type: ignore[no-any-return]
 
 
-def _lines(name: str, timing: Timing) -> list[str]:
-    """Where the time went: by kind, then by action."""
-    total = max(timing.seconds, 1e-9)
-    parts = [
-        f"{duration(seconds)} {what}"
-        for what, seconds in (
-            ("in actions", timing.spent("running")),
-            ("waiting for a worker or slot", timing.spent("waiting")),
-            ("in the cell's own code, and between calls", sum(s.seconds for s in timing.path if s.action is None)),
-        )
-        if seconds > WORTH * total
+@button("timing")
+def timing_button(session: Session, run: str, _args: Mapping[str, Any]) -> dict[str, Any]:
+    """What a view says of its run: where the time went, how few actions made most of it, what more slots would bring."""
+    record = session.store.runs[run]
+    if len(record.numbered) > MAX_AT_ONCE:
+        return {"parts": []}
+    timing = timing_of(record, session.engine.controller.now())
+    if timing is None:
+        return {"parts": []}
+    slots = sum(worker.nthreads for worker in session.engine.network.roster.values())
+    count, share = timing.most()
+    return {
+        "parts": [[part, PARTS[part], round(seconds, 3)] for part, seconds in worth_saying(timing.parts)],
+        "actions": timing.actions, "count": count, "share": round(share, 3), "more": more_slots_text(record, slots, timing),
+        "path": [[action.number, round(seconds, 3)] for action, seconds in timing.longest[:MAX_ON_PATH]],
+    }  # fmt: skip
+
+
+def _action_text(record: RunRecord, action: Action, now: float) -> str:
+    """Where the time of one action went, and what its attempts used."""
+    found = parts_of(record, action, now)
+    attempts = [*action.earlier, *([action.attempt] if action.attempt is not None else [])]
+    lines = [
+        f"{record.state.run}/{action.id} {cut(plain(action.label or action.task), 80)}: {duration(sum(found.values()))}"
     ]
-    lines = [f"{name} took {duration(timing.seconds)}: {', '.join(parts) or 'nothing that lasted'}."]
+    lines += _bars(found)
+    used = ((attempt, usage_text(attempt)) for attempt in attempts)
+    lines += [f"  attempt {attempt.number + 1} {text}" for attempt, text in used if text]
+    return "\n".join(lines)
+
+
+def _bars(found: Mapping[str, float]) -> list[str]:
+    """A line for each part, in order of time, with a bar."""
+    whole = max(sum(found.values()), 1e-9)
+    said = worth_saying({part: found[part] for part in (OWN_CODE, *ORDER) if part in found})
+    return [
+        f"  {PARTS[part]:<40} {duration(seconds):>9}  {seconds / whole:4.0%}  {'▇' * round(BAR * seconds / whole)}".rstrip()
+        for part, seconds in said
+    ]
+
+
+def _lines(name: str, timing: Timing) -> list[str]:
+    """Where the time went: by part, then by action."""
+    total = max(timing.seconds, 1e-9)
+    lines = [f"{name} took {duration(timing.seconds)}, by the chain that made it last:", *_bars(timing.parts)]
     shown = [(action, seconds) for action, seconds in timing.longest[:MAX_LISTED] if seconds > WORTH * total]
     if not shown:
         return lines
-    share = sum(seconds for _, seconds in shown) / total
-    lines.append(
-        f"The chain that made it last: {len(timing.longest):,} of {timing.actions:,} actions. Of it, the longest "
-        f"({len(shown)}, {share:.0%} of the time):"
-    )
+    count, share = timing.most()
+    lines.append(f"{count:,} of {timing.actions:,} actions made {share:.0%} of the time. The longest of the chain:")
     lines += [
         f"  {action.id:>6}  {duration(seconds):>9}  {seconds / total:4.0%}  {cut(plain(action.label or action.task), 80)}"
         for action, seconds in shown
     ]
     return lines
-
-
-def _more(record: RunRecord, slots: int, timing: Timing) -> list[str]:
-    if not slots or (found := with_more_slots(record, slots)) is None:
-        return []
-    waited = timing.spent("waiting")
-    if waited < WORTH * timing.seconds:
-        return ["More slots would bring next to nothing: little waited for one."]
-    now, then = found
-    if now - then < WORTH * timing.seconds:
-        return [f"Two more slots than the {slots} of now would bring next to nothing."]
-    saved = duration(min(now - then, waited))
-    assumed = "if each call took as long as it did and none needed another's result"
-    return [f"Two more slots than the {slots} of now would make it about {saved} shorter, {assumed}."]

@@ -37,6 +37,7 @@ export class DetailController {
       ...host,
       close: () => this.close(),
       ask: async (op, args) => (await transport.request(op, args)).reply.text ?? "done",
+      why: async (action) => String((await transport.request("why", { action })).reply.why ?? ""),
       report: async (action, tab) => String((await transport.request("report", { action, tab })).reply.html ?? ""),
       debug: async (action, line) => {
         const args = line === undefined ? { action } : { action, line };

@@ -22,6 +22,8 @@ export interface DetailHost extends ButtonsHost, PromptHost {
   report(action: string, tab: string): Promise<string>;
   openNumber(id: number): void;
   signal(row: Row, value: string): void;
+  /** Why an action waits. */
+  why(action: string): Promise<string>;
 }
 
 /** Whether its note says what its error says below. */
@@ -44,7 +46,7 @@ export class DetailView {
     private readonly host: DetailHost,
   ) {
     this.buttons = new ButtonsSection(host);
-    this.times = new TimesSection(model);
+    this.times = new TimesSection(model, (action) => host.why(action));
     this.prompt = new PromptSection(host);
     this.report = new ReportSection((action, tab) => host.report(action, tab));
     this.el = h(
@@ -166,6 +168,8 @@ export class DetailView {
       this.path(detail),
       model.lost ? null : this.buttons.draw(detail, code),
       this.condition(detail, row, code),
+      // What waits has nothing else to say.
+      detail.why ? this.times.draw(detail) : null,
       model.lost ? null : this.prompt.draw(detail, row, code),
       given ? null : failure,
       // A number is seen at once; what fills the panel comes below what it was made from.
@@ -173,7 +177,7 @@ export class DetailView {
       given ? failure : null,
       inputsSection(detail.inputs),
       small ? null : outputSection(detail.output),
-      this.times.draw(detail),
+      detail.why ? null : this.times.draw(detail),
       attemptsSection(detail, model.elapsed()),
       this.report.draw(detail),
       logSection(detail, model, (at) => host.openLog(detail, at)),

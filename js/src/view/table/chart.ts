@@ -251,8 +251,7 @@ export function scatter(
   y: PlotAxis,
   choose: (id: number) => void,
 ): Picture {
-  const placeX = (i: number, [left, , width]: Ink["box"]): number =>
-    left + x.scale.at(x.values[i] as number) * width;
+  const placeX = (i: number, [left, , width]: Ink["box"]): number => left + x.scale.at(x.values[i] as number) * width;
   const placeY = (i: number, [, top, , height]: Ink["box"]): number =>
     top + height - y.scale.at(y.values[i] as number) * height;
   return {

@@ -38,7 +38,13 @@ export class Grid {
   ) {
     this.el = h(
       "div",
-      { class: "fnb-scroll fnb-grid", role: "grid", tabindex: 0, "aria-label": "Table of calls", "data-testid": "fnb-table" },
+      {
+        class: "fnb-scroll fnb-grid",
+        role: "grid",
+        tabindex: 0,
+        "aria-label": "Table of calls",
+        "data-testid": "fnb-table",
+      },
       this.heads,
       this.inner,
     );
@@ -55,7 +61,8 @@ export class Grid {
   layout(): void {
     const { source } = this;
     this.shown = source.names.map(
-      (name) => source.columns.find((one) => one.name === name) ?? { name, of: "fact", unit: "", numeric: false, varies: 2 },
+      (name) =>
+        source.columns.find((one) => one.name === name) ?? { name, of: "fact", unit: "", numeric: false, varies: 2 },
     );
     const widths = this.shown.map((column, at) => {
       let most = column.name.length + 2;
@@ -80,7 +87,11 @@ export class Grid {
     const arrow = sorted === "none" ? "" : desc ? " ▼" : " ▲";
     return h(
       "div",
-      { role: "columnheader", "aria-sort": sorted, class: `fnb-tabcell fnb-of-${column.of}${column.numeric ? " fnb-num" : ""}` },
+      {
+        role: "columnheader",
+        "aria-sort": sorted,
+        class: `fnb-tabcell fnb-of-${column.of}${column.numeric ? " fnb-num" : ""}`,
+      },
       h(
         "button",
         {

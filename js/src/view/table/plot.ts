@@ -138,7 +138,8 @@ export class PlotView {
     const y = plain.at(-1) as PlotAxis;
     const said = this.summary(y);
     if (kind === "histogram") return this.histogram(axes[0] as Axis, said);
-    if (kind === "parallel") return parallel(`${y.name} by its arguments`, `${said}; orange: its upper half`, ids, plain, open);
+    if (kind === "parallel")
+      return parallel(`${y.name} by its arguments`, `${said}; orange: its upper half`, ids, plain, open);
     return scatter(`${y.name} against ${plain[0]?.name}`, said, ids, plain[0] as PlotAxis, y, open);
   }
 

@@ -278,7 +278,10 @@ export class TableView {
 
   private save(text: string, ending: string): void {
     const run = this.view.model.header?.run ?? "run";
-    const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: "text/plain" })), download: `${run}.${ending}` });
+    const link = h("a", {
+      href: URL.createObjectURL(new Blob([text], { type: "text/plain" })),
+      download: `${run}.${ending}`,
+    });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
