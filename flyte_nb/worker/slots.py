@@ -25,6 +25,7 @@ from typing import Any
 
 from flyte_nb.core.attempts.family import running
 from flyte_nb.core.attempts.meter import Meter, Metered
+from flyte_nb.core.transport import patched
 from flyte_nb.engine.clusters.black_box import BlackBox
 from flyte_nb.worker.process.memory import process_size
 
@@ -186,6 +187,7 @@ class SlotHolder:
         if not self.held and not self._lending:
             self._wait()
             self._on_take()
+            patched.put_back()
 
     def _wait(self) -> None:
         self._waiting_since = time.perf_counter()
@@ -204,6 +206,7 @@ class SlotHolder:
             self._busy += time.perf_counter() - self.since
             self._cpu += self.cpu_clock() - self._cpu_since
             self.gate.holders.discard(self)
+            patched.lift()
             self.gate.release(self)
             self._on_release()
 

@@ -123,6 +123,37 @@ def test_calls_that_compute_side_by_side_have_each_their_own_patches():
 
 
 @env.task
+def waits(x: float) -> list[float]:
+    first = math.sqrt(x)
+    naps(x)
+    return [first, math.sqrt(x)]
+
+
+@env.task
+def naps(x: float) -> float:
+    time.sleep(0.1)
+    return x
+
+
+def test_who_waits_for_its_children_leaves_the_library_as_it_is():
+    """To the others on its worker, however many run meanwhile."""
+
+    async def cell():
+        with mock.patch("math.sqrt", lambda _: -1.0):
+            waiting = [asyncio.ensure_future(waits.aio(4)) for _ in range(4)]
+            await asyncio.sleep(0)
+        seen = set()
+        while not all(each.done() for each in waiting):
+            seen |= set(await asyncio.gather(*(root.aio(4) for _ in range(8))))
+        return await asyncio.gather(*waiting), seen
+
+    waited, seen = run_cell(cell)
+    assert waited == [[-1.0, -1.0]] * 4
+    assert seen == {2.0}
+    assert run_cell(lambda: root.aio(4)) == 2.0
+
+
+@env.task
 async def rounded() -> str:
     return str(Fraction(1, 3).limit_denominator(2))
 

@@ -105,6 +105,51 @@ _ABSENT = object()
 #: How often each attribute is set just now, and what it was; by owner and name.
 _held: dict[tuple[int, str], list[Any]] = {}
 _lock = threading.Lock()
+_of_thread = threading.local()
+
+
+class _Setting:
+    """Patches that a thread has set, or has lifted while it waits."""
+
+    def __init__(self, found: tuple[Patch, ...]) -> None:
+        #: Each with the value that it has next: a body may patch the same attribute.
+        self._next = list(found)
+        self._set: list[Patch] = []
+
+    def put(self) -> None:
+        with _lock:
+            while self._next:
+                patch = self._next[-1]
+                held = _held.setdefault((id(patch.owner), patch.name), [0, vars(patch.owner).get(patch.name, _ABSENT)])
+                setattr(patch.owner, patch.name, patch.value)
+                held[0] += 1
+                self._set.append(self._next.pop())
+
+    def lift(self) -> None:
+        with _lock:
+            while self._set:
+                patch = self._set[-1]
+                owner, name, _ = patch
+                held = _held[id(owner), name]
+                now = vars(owner).get(name, patch.value) if held[0] == 1 else patch.value  # else it may be another's
+                self._next.append(patch._replace(value=now))
+                held[0] -= 1
+                if not held[0]:
+                    del _held[id(owner), name]
+                    delattr(owner, name) if held[1] is _ABSENT else setattr(owner, name, held[1])
+                self._set.pop()
+
+
+def lift() -> None:
+    """Take off what this thread has set: it gives its slot to others, whose modules are as they were."""
+    for setting in reversed(getattr(_of_thread, "settings", ())):
+        setting.lift()
+
+
+def put_back() -> None:
+    """Set again what this thread has lifted: it has its slot."""
+    for setting in getattr(_of_thread, "settings", ()):
+        setting.put()
 
 
 class InPlace:
@@ -115,21 +160,15 @@ class InPlace:
 
     def during(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function while they are set."""
-        with _lock:
-            for owner, name, value in self.found:
-                held = _held.setdefault((id(owner), name), [0, vars(owner).get(name, _ABSENT)])
-                held[0] += 1
-                setattr(owner, name, value)
+        setting = _Setting(self.found)
+        settings: list[_Setting] = _of_thread.__dict__.setdefault("settings", [])
+        settings.append(setting)
         try:
+            setting.put()
             return act(*args, **kwargs)
         finally:
-            with _lock:
-                for owner, name, _ in self.found:
-                    held = _held[id(owner), name]
-                    held[0] -= 1
-                    if not held[0]:
-                        del _held[id(owner), name]
-                        delattr(owner, name) if held[1] is _ABSENT else setattr(owner, name, held[1])
+            settings.remove(setting)
+            setting.lift()
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that is called while they are set."""
@@ -138,8 +177,11 @@ class InPlace:
             @functools.wraps(function)
             def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
                 items, end = function(*args, **kwargs), object()
-                while (item := self.during(next, items, end)) is not end:
-                    yield item
+                try:
+                    while (item := self.during(next, items, end)) is not end:
+                        yield item
+                finally:
+                    self.during(items.close)
 
             return generate
 
