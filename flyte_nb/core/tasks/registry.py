@@ -128,7 +128,7 @@ def version_of(task: str) -> str:
 
 
 #: By task: the code that was sent of it last (`flyte_nb.core.transport.code_versions.CodeVersion`), and its version.
-_sent: weakref.WeakKeyDictionary[Any, tuple[object, str]] = weakref.WeakKeyDictionary()
+_sent: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[Any], str]] = weakref.WeakKeyDictionary()
 
 
 def version_sent(task: str) -> str:
@@ -138,6 +138,6 @@ def version_sent(task: str) -> str:
     if memo is None:
         return version_of(task)
     known = _sent.get(found)
-    if known is None or known[0] is not memo.version:
-        known = _sent[found] = (memo.version, version_of(task))
+    if known is None or known[0]() is not memo.version:
+        known = _sent[found] = (weakref.ref(memo.version), version_of(task))  # large globals of old versions must go
     return known[1]

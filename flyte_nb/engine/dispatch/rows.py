@@ -11,7 +11,7 @@ from typing import Any
 
 from flyte_nb.core.control.rows import OPEN, Batches, Ends, Rows
 from flyte_nb.core.control.work import Outcome, Work
-from flyte_nb.core.history.columns import DIGEST
+from flyte_nb.core.history.columns import DIGEST, preview_of
 from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, QueuedRows, Slice, slices_of
 from flyte_nb.engine.dispatch.network import Network
@@ -136,7 +136,7 @@ class RowDispatch:
             if flight is not None and flight.work is not None and flight.work.attempt == 0:
                 started, ended = (array("d", data)[i] for data in (ends.started, ends.ended))
                 busy, output = array("f", ends.busy)[i], ends.outputs[i]
-                preview = ends.previews.get(i, "")
+                preview = ends.previews.get(i) or preview_of(output)
                 key = flight.work.key
                 found.append(Outcome(*key, "ok", output, None, started, ended, preview, ends.location, busy))
         self._unsettled.settle(found, lane)

@@ -151,7 +151,7 @@ def _amiss(load: WorkerLoad) -> str:
     """What is amiss with a worker, as a sentence; "" for nothing."""
     if load.state == "silent":
         return (
-            f"It is silent for {load.since:.0f} s: code there holds Python's interpreter lock, or the process stands still. "
+            f"It has been silent for {load.since:.0f} s: code there holds Python's interpreter lock, or the process stands still. "
             "It is given nothing new, and is replaced once something there is cancelled or out of time"
         )
     if load.state == "paused":
