@@ -145,7 +145,7 @@ def test_a_silent_worker_is_given_nothing_new_and_ended_once_it_is_asked_to_stop
         await until(lambda: len(network.roster) == 2 and not network.silent)
         assert network.handle is not None
         network.handle.cluster.missing[0] = time.monotonic() - 3  # its successor may be there before it is missed
-        assert "a worker is missing for 3 s" in cluster_text(session)
+        assert "w0   is missing for 3 s" in cluster_text(session)
         await until(lambda: "missing" not in cluster_text(session))
         return done
 
