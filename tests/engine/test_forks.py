@@ -18,7 +18,11 @@ from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
 from tests.engine.session import started
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    # Dask's connector leaves the socket of a connection that a killed worker refuses to the collector.
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 env = flyte.TaskEnvironment("forks")
 

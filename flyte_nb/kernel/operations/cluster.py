@@ -151,8 +151,8 @@ def _amiss(load: WorkerLoad) -> str:
     """What is amiss with a worker, as a sentence; "" for nothing."""
     if load.state == "silent":
         return (
-            f"It has been silent for {load.since:.0f} s: code there holds Python's interpreter lock, or the process stands still. "
-            "It is given nothing new, and is replaced once something there is cancelled or out of time"
+            f"It has been silent for {load.since:.0f} s: code there holds Python's interpreter lock, or the process stands "
+            "still. It is given nothing new, and is replaced once something there is cancelled or out of time"
         )
     if load.state == "paused":
         return "It is paused for its memory: it goes on with what it has, and is given nothing new"
