@@ -20,8 +20,8 @@ MAX_RUNS = 200
 MAX_BYTES = 200_000_000
 #: Bytes of an action beside what is kept of its inputs, its result and its failure (measured).
 ACTION_BYTES = 1_800
-#: Bytes of a line of a log beside its text, and its share of the log (measured).
-LINE_BYTES = 320
+#: Bytes of a line of a log beside its text, and its share of the log (measured, by what the process takes).
+LINE_BYTES = 500
 #: What becomes of old runs, for sentences.
 FORGETS = f"old runs go once there are {MAX_RUNS} of them, or {MAX_BYTES // 1_000_000} MB; their pictures stay in the notebook"
 #: Names of forgotten runs that are remembered, so that it can be said of them.
