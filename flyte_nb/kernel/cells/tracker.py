@@ -205,13 +205,16 @@ def title_of(source: str) -> str:
     """A line that names the cell to a human.
 
     A comment at the top is taken as the title; otherwise the first top-level line that does something (no magic, import or
-    definition); otherwise the first line there is. Empty for an empty cell.
+    definition), of a ``try:`` what it tries; otherwise the first line there is. Empty for an empty cell.
     """
     title = _comment(source)
     if not title:
-        lines = [line for line in source.splitlines() if line.strip()]
-        top = (line for line in lines if not (line[0].isspace() or line.startswith("#") or _SKIPPED.match(line)))
-        title = next(top, lines[0] if lines else "").strip()
+        lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        top = (at for at, line in enumerate(lines) if not (line[0].isspace() or _SKIPPED.match(line)))
+        at = next(top, 0)
+        while at + 1 < len(lines) and lines[at].partition("#")[0].strip() == "try:":
+            at += 1
+        title = (lines[at] if lines else source).strip()
     return cut_title(title)
 
 

@@ -21,6 +21,10 @@ from tests.kernel.kernelclient import Kernel
         ("import os", "import os"),
         ("@env.task\nasync def f():\n    return 1\n\nresult = await f()", "result = await f()"),
         ("def f(\n    x,\n):\n    return x\nf(1)", "f(1)"),
+        ("@env.task\nasync def f(): ...\n\ntry:\n    await f(1)\nexcept ValueError:\n    pass", "await f(1)"),
+        ("try:  # again\n    # and again\n\n    try:\n        f(1)\n    finally: pass\nfinally: pass", "f(1)"),
+        ("try:", "try:"),
+        ("#", "#"),
         ("x" * 200, "x" * (MAX_TITLE - 1) + "…"),
     ],
 )
