@@ -146,7 +146,8 @@ def test_output_lands_under_the_given_cell_from_any_thread_and_at_any_time(share
 def test_what_the_cell_printed_comes_before_what_is_displayed(shared_kernel: Kernel) -> None:
     """Printed text waits in a buffer; displaying from the cell's thread sends it first."""
     cell = shared_kernel.run(
-        "print('before'); output.display(cells.current, {'text/plain': 'shown'}, display_id='d2')"
+        # One write: `print` makes two, and the buffer may be sent between them.
+        "print('before', end=''); output.display(cells.current, {'text/plain': 'shown'}, display_id='d2')"
     ).ok()
 
     assert ["stream", "display_data"] == [m.kind for m in cell.of("stream", "display_data")]
