@@ -13,9 +13,10 @@ import inspect
 import sys
 import threading
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from flyte_nb.core.values.code_hash import names_of
 from flyte_nb.core.values.user_code import OURS, is_user_code
 
 #: Classes that programs and other packages extend, by module.
@@ -35,14 +36,11 @@ class Patch(NamedTuple):
     value: Any
 
 
-def owners(
-    functions: Iterable[types.FunctionType], names_of: Callable[[Any], Collection[str]]
-) -> Iterator[tuple[Any, list[str]]]:
+def owners(functions: Iterable[types.FunctionType]) -> Iterator[tuple[Any, list[str]]]:
     """Installed modules and classes that code names, and classes of pandas, with the names of theirs that it uses.
 
     Args:
         functions: All that travel.
-        names_of: Names in a code object.
     """
     found: dict[int, tuple[Any, dict[str, None]]] = {}
     for function in functions:

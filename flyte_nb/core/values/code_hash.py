@@ -301,9 +301,12 @@ def _assigned(code: types.CodeType) -> set[str]:
 _ASSIGNING = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF"})
 
 
-def names_of(code: types.CodeType) -> set[str]:
+@functools.lru_cache(maxsize=MAX_HASHES)
+def names_of(code: types.CodeType) -> frozenset[str]:
     """Names that code refers to, in functions defined in it, too."""
-    return set(code.co_names).union(*(names_of(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+    return frozenset(code.co_names).union(
+        *(names_of(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    )
 
 
 def _helpers_in(value: object) -> Iterator[Any]:
