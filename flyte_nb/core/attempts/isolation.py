@@ -354,19 +354,11 @@ class Isolation:
             if self._sharing:
                 self.current = self._sharing.pop()
                 return
+            plain, base = self.is_plain(body), body.place.base
             self.current = None
-            base, now = body.place.base, self._applied
-            if (
-                now is base
-                and not _noted
-                and not seeds.SEEDED
-                and sys.path == now.path
-                and warnings.filters == now.filters
-                and _are(now.streams)
-                and len(sys.modules) == self._modules
-            ):
+            if plain:
                 return  # nothing was changed
-            self._applied = read(now)
+            self._applied = read(self._applied)
             if self._applied is not base and len(sys.modules) != self._modules:
                 self._keep_of_imports(base)
             self._modules = len(sys.modules)
