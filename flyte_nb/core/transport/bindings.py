@@ -37,7 +37,7 @@ from flyte_nb.core.transport.payload import key_bytes, pack
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.bounded import BoundedBytes
 from flyte_nb.core.values.code_hash import names_of
-from flyte_nb.core.values.user_code import is_pythons, is_task, names_in_texts
+from flyte_nb.core.values.user_code import content_of, is_pythons, is_task, names_in_texts
 
 #: Content up to this size is kept to be compared; of more its hash is.
 KEPT_BYTES = 4_096
@@ -259,7 +259,7 @@ class Bindings:
         functions = [each for each in reached if isinstance(each, types.FunctionType)]
         self._functions = [(each, _parts(each)) for each in functions]
         cells = {id(cell): cell for each in functions for cell in each.__closure__ or ()}
-        self._cells = [(cell, _content(cell)) for cell in cells.values()]
+        self._cells = [(cell, content_of(cell, _MISSING)) for cell in cells.values()]
         self._reducers = len(copyreg.dispatch_table)
         self._registries = list(_registries(reached))
         used = [(vars(owner).get, name) for owner, names in installed_names(reached) for name in names]
@@ -288,7 +288,7 @@ class Bindings:
             if not all(map(operator.is_, parts, _parts(function))):
                 return False
         for cell, value in self._cells:
-            if _content(cell) is not value:
+            if content_of(cell, _MISSING) is not value:
                 return False
         for tell, cls, told in self._registries:
             if tell(cls) != told:
@@ -323,13 +323,6 @@ def _parts(function: types.FunctionType) -> tuple[Any, ...]:
     """What a function is made of beside its globals: reloading an edited module puts new code into it."""
     parts = (function.__code__, function.__defaults__, function.__kwdefaults__, function.__closure__)
     return (*parts, len(vars(function)))
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _MISSING
 
 
 def _namespaces(reached: list[Any]) -> Iterator[_Names]:
