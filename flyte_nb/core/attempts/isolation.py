@@ -291,25 +291,30 @@ class Isolation:
                 self.current = body
                 return
         until = 0.0
-        while self._must_wait(body):
+        while not self._take_turn(body, shares=bool(until) and time.monotonic() > until):
             until = until or time.monotonic() + PATIENCE
-            if time.monotonic() > until:
-                break
             time.sleep(LOOK_EVERY)
-        with self._lock:
+
+    def _take_turn(self, body: Any, *, shares: bool) -> bool:
+        """Make it an attempt's turn; False if it must wait, unless it `shares` whatever the other one has."""
+        place = body.place
+        with self._lock:  # of several that wait, one goes on
+            if not shares and self._must_wait(body):
+                return False
             previous = self.current
             if previous is body:
-                return
+                return True
             if previous is not None:
                 if previous.place.computes():
                     self._sharing.add(body)
-                    return
+                    return True
                 previous.place.state = self._applied = read(self._applied)
                 previous.place.random = seeds.take()
             self.current = body
             self._restore(place.state)
             if place.random is not None:  # after anything else, which may draw
                 seeds.put(place.random)
+            return True
 
     def pause(self, body: Any) -> None:
         """A step of an attempt is over that has seeded generators: others draw from them between its steps, Dask too."""
@@ -321,13 +326,12 @@ class Isolation:
 
     def _must_wait(self, body: Any) -> bool:
         """Whether another attempt computes, and either has changed something: both cannot have what they expect."""
-        with self._lock:
-            previous = self.current
-            if previous is None or previous is body or not previous.place.computes():
-                return False
-            previous.place.state = self._applied = read(self._applied)
-            one, other = body.place, previous.place
-            return not one.is_plain or not other.is_plain or one.patched != other.patched
+        previous = self.current
+        if previous is None or previous is body or not previous.place.computes():
+            return False
+        previous.place.state = self._applied = read(self._applied)
+        one, other = body.place, previous.place
+        return not one.is_plain or not other.is_plain or one.patched != other.patched
 
     def is_plain(self, body: Any) -> bool:
         """Whether it is an attempt's turn which has changed nothing so far; whoever asks is the thread whose turn it is."""
@@ -354,19 +358,11 @@ class Isolation:
             if self._sharing:
                 self.current = self._sharing.pop()
                 return
+            plain, base = self.is_plain(body), body.place.base
             self.current = None
-            base, now = body.place.base, self._applied
-            if (
-                now is base
-                and not _noted
-                and not seeds.SEEDED
-                and sys.path == now.path
-                and warnings.filters == now.filters
-                and _are(now.streams)
-                and len(sys.modules) == self._modules
-            ):
+            if plain:
                 return  # nothing was changed
-            self._applied = read(now)
+            self._applied = read(self._applied)
             if self._applied is not base and len(sys.modules) != self._modules:
                 self._keep_of_imports(base)
             self._modules = len(sys.modules)

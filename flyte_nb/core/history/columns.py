@@ -402,6 +402,11 @@ class Group:
         """How many members are in one of these phases."""
         return sum(self.counts[phase.code] for phase in phases)
 
+    @property
+    def left(self) -> int:
+        """How many members have not ended."""
+        return len(self.members) - sum(self.counts[code] for code in TERMINAL_CODES)
+
     def durations(self, actions: Mapping[str, Action], limit: int) -> list[float]:
         """Seconds that the latest attempts of members took which have ended; of about `limit` members, evenly chosen."""
         step = max(1, len(self.members) // limit)

@@ -220,6 +220,11 @@ class Action:
         return self.phase.is_terminal
 
     @property
+    def all_attempts(self) -> tuple[Attempt, ...]:
+        """Its attempts, the latest one last; none before the first begins."""
+        return (*self.earlier, self.attempt) if self.attempt is not None else self.earlier
+
+    @property
     def next_seq(self) -> int:
         """Sequence number of the next state that a controller publishes of it."""
         return self.controller_state[0] + 1

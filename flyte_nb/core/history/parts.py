@@ -109,8 +109,7 @@ def awaited(record: RunRecord, action: Action, now: float) -> float:
 
 
 def _attempts(action: Action) -> list[Attempt]:
-    found = (*action.earlier, *((action.attempt,) if action.attempt is not None else ()))
-    return [attempt for attempt in found if attempt.started_at is not None]
+    return [attempt for attempt in action.all_attempts if attempt.started_at is not None]
 
 
 def _before(at: float, begin: float, ready_at: float | None, loading: float) -> Iterator[Span]:

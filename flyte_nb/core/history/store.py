@@ -9,7 +9,7 @@ from typing import Any
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.columns import BATCH_BITS, Actions, Columns, Group, Names
-from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Phase, RunState
+from flyte_nb.core.history.facts import Action, Phase, RunState
 from flyte_nb.core.history.logbook import LogBook
 from flyte_nb.core.history.reducer import fold
 
@@ -132,8 +132,7 @@ class RunRecord:
 
     def awaits(self, name: str) -> bool:
         """Whether a child of an action has not ended."""
-        groups = [self.groups[key] for key in self.children.get(name, ())]
-        return any(len(group.members) > sum(group.counts[code] for code in TERMINAL_CODES) for group in groups)
+        return any(self.groups[key].left for key in self.children.get(name, ()))
 
     def count(self, *phases: Phase) -> int:
         """How many actions (the root aside) are in one of these phases."""
@@ -142,8 +141,7 @@ class RunRecord:
     @property
     def unfinished(self) -> bool:
         """Whether an action (the root of a cell aside) has not ended; from the groups' tallies, whatever the run's size."""
-        grouped = sum(len(group.members) for group in self.groups.values())
-        return grouped > sum(group.counts[code] for group in self.groups.values() for code in TERMINAL_CODES)
+        return any(group.left for group in self.groups.values())
 
     def apply(self, event: ev.Event) -> None:
         """Fold one event about an action's state."""

@@ -108,7 +108,7 @@ class _Slots:
         for name in record.numbered:
             action = record.actions[name]
             if name not in record.children:
-                for attempt in (*action.earlier, *((action.attempt,) if action.attempt is not None else ())):
+                for attempt in action.all_attempts:
                     if attempt.started_at is not None:
                         held = (attempt.ended_at or now, attempt.started_at, action.number, action)
                         self._held.setdefault(attempt.worker, []).append(held)
@@ -120,8 +120,7 @@ class _Slots:
         action = stretch.action
         if stretch.what != SLOT or action is None or action.attempt is None:
             return [(action, stretch.seconds)]
-        first = action.earlier[0] if action.earlier else action.attempt
-        held = self._held.get(first.worker, [])
+        held = self._held.get(action.all_attempts[0].worker, [])
         found: list[tuple[Action | None, float]] = []
         at, index = stretch.end, bisect_right(held, stretch.end + NOTHING, key=lambda one: one[0])
         while at > stretch.begin + NOTHING and index > 0:
@@ -205,10 +204,6 @@ def with_more_slots(record: RunRecord, slots: int, more: int = 2) -> tuple[float
         Both; None if nothing has computed.
     """
     worked = [
-        attempt.busy
-        for name in record.numbered
-        for action in (record.actions[name],)
-        for attempt in (*action.earlier, *((action.attempt,) if action.attempt is not None else ()))
-        if attempt.busy > 0
+        attempt.busy for name in record.numbered for attempt in record.actions[name].all_attempts if attempt.busy > 0
     ]
     return (makespan(worked, slots), makespan(worked, slots + more)) if worked else None

@@ -40,11 +40,10 @@ class _Part(NamedTuple):
 
 def label_of_call(task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """What views call a call of a task: its own ``label=``, filled, else as `label_of`."""
-    own = task.config.label
-    if not own:
-        return label_of(task.short_name, (args, dict(kwargs)), task.input_names)
-    defaults = {name: default for name, (_, default) in task.interface.inputs.items()}
-    text = _filled(own, {**defaults, **dict(zip(task.input_names, args, strict=False)), **kwargs})
+    text = ""
+    if own := task.config.label:
+        defaults = {name: default for name, (_, default) in task.interface.inputs.items()}
+        text = _filled(own, {**defaults, **dict(zip(task.input_names, args, strict=False)), **kwargs})
     return text or label_of(task.short_name, (args, dict(kwargs)), task.input_names)
 
 

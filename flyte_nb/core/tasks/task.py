@@ -36,7 +36,7 @@ from flyte_nb.core.transport import patched
 from flyte_nb.core.transport.bursts import CALLS
 from flyte_nb.core.transport.mailbox import running_loop
 from flyte_nb.core.values.by_value.classes import Classes, being_loaded
-from flyte_nb.core.values.code_hash import code_version, function_version, functions_used, names_of
+from flyte_nb.core.values.code_hash import code_version, function_version, functions_used
 from flyte_nb.core.values.value_hash import content_hash, state_hash
 
 P = ParamSpec("P")
@@ -239,7 +239,7 @@ class Task(TaskTemplate[P, R_co]):
         """A hash of what its code reads now, where its results are kept under a version that is computed from its code."""
         if not self.config.cache.follows_code():
             return b""
-        return state_hash(self.func, patched.patches(patched.owners(functions_used(self.func), names_of)))
+        return state_hash(self.func, patched.patches(patched.owners(functions_used(self.func))))
 
     def held_state(self) -> bytes:
         """A hash of what the function holds as of now, if it is a partial or an object; empty for a function.

@@ -36,7 +36,8 @@ from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import key_bytes, pack
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.bounded import BoundedBytes
-from flyte_nb.core.values.user_code import is_pythons, is_task, names_in_texts
+from flyte_nb.core.values.code_hash import names_of
+from flyte_nb.core.values.user_code import content_of, is_pythons, is_task, names_in_texts
 
 #: Content up to this size is kept to be compared; of more its hash is.
 KEPT_BYTES = 4_096
@@ -130,13 +131,6 @@ def globals_of(function: types.FunctionType) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*names, *names_in_texts(function.__code__))))
 
 
-@functools.lru_cache(maxsize=4096)
-def _names_in(code: types.CodeType) -> frozenset[str]:
-    return frozenset(code.co_names).union(
-        *(_names_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
-    )
-
-
 #: What reads values whose classes and functions are given by name, and what it is called.
 _READERS = frozenset({"pickle", "cloudpickle", "dill", "joblib", "torch"})
 _READING = frozenset({"load", "loads", "Unpickler"})
@@ -145,7 +139,7 @@ MAX_ASKED = 256 * 1024
 
 
 def _asks_for_subclasses(reached: list[Any]) -> bool:
-    return any("__subclasses__" in _names_in(each.__code__) for each in reached if isinstance(each, types.FunctionType))
+    return any("__subclasses__" in names_of(each.__code__) for each in reached if isinstance(each, types.FunctionType))
 
 
 def _read_by(reached: list[Any]) -> list[dict[str, Any]]:
@@ -153,7 +147,7 @@ def _read_by(reached: list[Any]) -> list[dict[str, Any]]:
     found = {}
     for each in reached:
         if isinstance(each, types.FunctionType):
-            names = _names_in(each.__code__)
+            names = names_of(each.__code__)
             if (names & _READING and names & _READERS) or "read_pickle" in names:
                 found[id(each.__globals__)] = each.__globals__
     return list(found.values())
@@ -200,7 +194,7 @@ def asked_for(reached: list[Any], known: Iterable[Any] = ()) -> list[Any]:
 
 def installed_names(reached: list[Any]) -> list[tuple[Any, list[str]]]:
     """What code names of installed modules: programs patch them."""
-    return list(patched.owners((each for each in reached if isinstance(each, types.FunctionType)), _names_in))
+    return list(patched.owners(each for each in reached if isinstance(each, types.FunctionType)))
 
 
 def _registered(cls: Any) -> Any:
@@ -265,7 +259,7 @@ class Bindings:
         functions = [each for each in reached if isinstance(each, types.FunctionType)]
         self._functions = [(each, _parts(each)) for each in functions]
         cells = {id(cell): cell for each in functions for cell in each.__closure__ or ()}
-        self._cells = [(cell, _content(cell)) for cell in cells.values()]
+        self._cells = [(cell, content_of(cell, _MISSING)) for cell in cells.values()]
         self._reducers = len(copyreg.dispatch_table)
         self._registries = list(_registries(reached))
         used = [(vars(owner).get, name) for owner, names in installed_names(reached) for name in names]
@@ -294,7 +288,7 @@ class Bindings:
             if not all(map(operator.is_, parts, _parts(function))):
                 return False
         for cell, value in self._cells:
-            if _content(cell) is not value:
+            if content_of(cell, _MISSING) is not value:
                 return False
         for tell, cls, told in self._registries:
             if tell(cls) != told:
@@ -329,13 +323,6 @@ def _parts(function: types.FunctionType) -> tuple[Any, ...]:
     """What a function is made of beside its globals: reloading an edited module puts new code into it."""
     parts = (function.__code__, function.__defaults__, function.__kwdefaults__, function.__closure__)
     return (*parts, len(vars(function)))
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _MISSING
 
 
 def _namespaces(reached: list[Any]) -> Iterator[_Names]:

@@ -13,10 +13,11 @@ import inspect
 import sys
 import threading
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from flyte_nb.core.values.user_code import OURS, is_user_code
+from flyte_nb.core.values.code_hash import names_of
+from flyte_nb.core.values.user_code import OURS, content_of, is_user_code
 
 #: Classes that programs and other packages extend, by module.
 _EXTENDED = (
@@ -35,21 +36,18 @@ class Patch(NamedTuple):
     value: Any
 
 
-def owners(
-    functions: Iterable[types.FunctionType], names_of: Callable[[Any], Collection[str]]
-) -> Iterator[tuple[Any, list[str]]]:
+def owners(functions: Iterable[types.FunctionType]) -> Iterator[tuple[Any, list[str]]]:
     """Installed modules and classes that code names, and classes of pandas, with the names of theirs that it uses.
 
     Args:
         functions: All that travel.
-        names_of: Names in a code object.
     """
     found: dict[int, tuple[Any, dict[str, None]]] = {}
     for function in functions:
         names = names_of(function.__code__)
         space = function.__globals__
         level = [space.get(name, sys.modules.get(name)) for name in names]
-        level += [_content(cell) for cell in function.__closure__ or ()]
+        level += [content_of(cell) for cell in function.__closure__ or ()]
         level += [vars(sys.modules[module]).get(cls) for module, cls in _EXTENDED if module in sys.modules]
         for _ in range(_DEEP):
             inner = []
@@ -69,13 +67,6 @@ def _is_installed(owner: Any) -> bool:
     if not isinstance(name, str) or name.partition(".")[0] in (*OURS, "builtins"):
         return False
     return not is_user_code(owner)
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
 
 
 def patches(looked_at: Iterable[tuple[Any, list[str]]]) -> tuple[Patch, ...]:

@@ -29,7 +29,7 @@ from flyte_nb.core.values.fixed_values import (
     fixed_text,
     is_own_code,
 )
-from flyte_nb.core.values.user_code import attribute, is_task, is_user_code, names_in_texts
+from flyte_nb.core.values.user_code import attribute, content_of, is_task, is_user_code, names_in_texts
 
 #: Code objects whose hash is remembered. A map of 100,000 calls asks for the same few; a long notebook makes thousands.
 MAX_HASHES = 4_096
@@ -40,6 +40,7 @@ MAX_LAYERS = 32
 #: Helpers followed from one function. Beyond this many the program is a library, and its version is not ours to compute.
 MAX_HELPERS = 1_000
 
+_EMPTY = object()
 _Remembered = tuple["weakref.ref[types.CodeType]", str]
 _remembered: dict[int, _Remembered] = {}
 _remembered_classes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
@@ -215,15 +216,6 @@ def _hash_of_class(cls: type) -> str:
     return _digest("source", ast.dump(tree))
 
 
-def is_filled(cell: types.CellType) -> bool:
-    """Whether a variable of a closure has a value."""
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
-
-
 def _methods(cls: type) -> Iterator[tuple[str, Any]]:
     for name, value in vars(cls).items():
         yield from ((name, layer) for layer in _layers(value) if isinstance(layer, types.FunctionType))
@@ -272,8 +264,7 @@ def _values(func: types.FunctionType) -> Iterator[tuple[str, Any]]:
     names = names_of(func.__code__).union(names_in_texts(func.__code__))
     values: dict[str, Any] = {name: func.__globals__[name] for name in names if name in func.__globals__}
     cells = zip(func.__code__.co_freevars, func.__closure__ or (), strict=False)
-    # One that is not filled yet: of a function that refers to itself while it is being defined.
-    values.update({name: cell.cell_contents for name, cell in cells if is_filled(cell)})
+    values.update({name: found for name, cell in cells if (found := content_of(cell, _EMPTY)) is not _EMPTY})
     code, defaults = func.__code__, func.__defaults__ or ()
     positional = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
     for name, value in (*zip(positional, defaults, strict=False), *(func.__kwdefaults__ or {}).items()):
@@ -301,9 +292,12 @@ def _assigned(code: types.CodeType) -> set[str]:
 _ASSIGNING = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF"})
 
 
-def names_of(code: types.CodeType) -> set[str]:
+@functools.lru_cache(maxsize=MAX_HASHES)
+def names_of(code: types.CodeType) -> frozenset[str]:
     """Names that code refers to, in functions defined in it, too."""
-    return set(code.co_names).union(*(names_of(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+    return frozenset(code.co_names).union(
+        *(names_of(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    )
 
 
 def _helpers_in(value: object) -> Iterator[Any]:
@@ -337,6 +331,7 @@ def _inside(value: Any) -> Iterator[Any]:
     elif isinstance(value, property):
         yield from (value.fget, value.fset, value.fdel)
     elif isinstance(value, types.FunctionType):  # a library's wrapper, as of `functools.singledispatch`
-        yield from (cell.cell_contents for cell in value.__closure__ or () if is_filled(cell))
+        cells = (content_of(cell, _EMPTY) for cell in value.__closure__ or ())
+        yield from (found for found in cells if found is not _EMPTY)
     else:
         yield from list((attribute(value, "__dict__") or {}).values())

@@ -115,6 +115,14 @@ def attribute(value: object, name: str) -> Any:
         return None
 
 
+def content_of(cell: types.CellType, empty: Any = None) -> Any:
+    """What a variable of a closure holds; `empty` if it is not filled: of a function that refers to itself as it is defined."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return empty
+
+
 def is_user_code(value: Any) -> bool:
     """Whether a function, class or module is the user's own."""
     if isinstance(value, types.FunctionType):

@@ -22,7 +22,7 @@ import cloudpickle
 
 from flyte_nb.core.values import code_hash
 from flyte_nb.core.values.by_value import identity
-from flyte_nb.core.values.user_code import attribute, found_by_name, is_task, is_user_code
+from flyte_nb.core.values.user_code import attribute, content_of, found_by_name, is_task, is_user_code
 
 #: Types that `marshal` writes canonically in its version 0, which shares no references.
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
@@ -198,7 +198,7 @@ class _Feeder:
         with contextlib.suppress(Exception):
             self._hash.update(content_hash(vars(func)))
         for cell in func.__closure__ or ():
-            content = cell.cell_contents if code_hash.is_filled(cell) else None
+            content = content_of(cell)
             if own:
                 self._feed(content)
             else:  # what a library's wrapper keeps

@@ -26,7 +26,7 @@ from typing import Any
 from flyte_nb.core.attempts import seeds
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.patched import InPlace
-from flyte_nb.core.values.user_code import found_by_name, is_pythons
+from flyte_nb.core.values.user_code import content_of, found_by_name, is_pythons
 
 #: Unchanged copies of a task that are kept for attempts to come.
 MAX_COPIES = 64
@@ -99,7 +99,7 @@ class _Watched:
     def _function(self, function: types.FunctionType) -> None:
         for cell in function.__closure__ or ():
             self.cells.append(cell)
-            self._walk(_content(cell))
+            self._walk(content_of(cell))
         for item in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._walk(item)
         self._walk(getattr(function, "__wrapped__", None))
@@ -127,13 +127,6 @@ class _Watched:
                 self._walk(item)
         for base in cls.__bases__:
             self._walk(base)
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # empty
-        return None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -236,7 +229,7 @@ class Copy:
         self.watched: _Watched = _Watched(task, modules)
         #: What names were bound to, and cells held.
         self._spaces = [(space, tuple(space.values())) for space in self.watched.spaces]
-        self._cells = [(cell, _content(cell)) for cell in self.watched.cells]
+        self._cells = [(cell, content_of(cell)) for cell in self.watched.cells]
         self._prints = [(value, fingerprint(value)) for value in self.watched.values]
         #: Generators of random numbers among its globals, with their states.
         self.generators: list[tuple[Any, bytes]] = seeds.generators(self.watched.values)
@@ -260,7 +253,7 @@ class Copy:
             if len(space) != len(before) or not all(map(operator.is_, before, space.values())):
                 return True
         for cell, content in self._cells:
-            if _content(cell) is not content:
+            if content_of(cell) is not content:
                 return True
         return bool(self._prints) and any(fingerprint(value) != found for value, found in self._prints)
 

@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -172,6 +173,39 @@ def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pyte
     isolated.end(other)
 
     assert before == Path.cwd()
+
+
+def test_of_several_that_wait_one_goes_on(isolated: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However closely others follow: two with different patches never compute at once."""
+    monkeypatch.setattr(isolation, "LOOK_EVERY", 0)
+    monkeypatch.setattr(isolation, "PATIENCE", 60.0)
+    computing, seen = set[int](), list[set[int]]()
+
+    def lane(number: int) -> None:
+        for _ in range(1_000):
+            body = FakeBody(isolated)
+            body.place.computes, body.place.patched = lambda: True, str(number)
+            isolated.turn(body)
+            seen.append(computing - {number})
+            computing.add(number)
+            until = time.perf_counter() + 0.0001
+            while time.perf_counter() < until:
+                pass
+            computing.discard(number)
+            isolated.end(body)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        lanes = [threading.Thread(target=lane, args=(number,)) for number in range(4)]
+        for each in lanes:
+            each.start()
+        for each in lanes:
+            each.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(seen) == 4_000
+    assert not any(seen)
 
 
 def test_what_libraries_set_up_at_their_import_stays(isolated: Isolation, tmp_path: Path) -> None:
