@@ -29,7 +29,7 @@ from flyte_nb.kernel.operations.runs import error_of
 from flyte_nb.kernel.operations.why import reason
 from flyte_nb.kernel.session import Session
 from flyte_nb.kernel.shown_values.previews import Shown, show, text_of
-from flyte_nb.kernel.shown_values.sheets import Sheets, sheets_of
+from flyte_nb.kernel.shown_values.sheets import Sheets
 from flyte_nb.views.browser.details import log_text
 from flyte_nb.views.run_model import is_implied
 
@@ -53,7 +53,7 @@ class KernelDetails:
     def __init__(self, session: Session, record: RunRecord) -> None:
         self._session = session
         self._record = record
-        self.sheets: Sheets = sheets_of(session)
+        self.sheets: Sheets = session.sheets
 
     async def detail(self, run: str, action: str) -> Mapping[str, Any]:
         """Inputs, output, failure and hints of an action."""
@@ -167,10 +167,8 @@ async def ask(session: Session, worker: str, op: str, args: tuple[Any, ...], wit
     """Ask one worker; None if it is gone, has no answer, or does not answer in time."""
     if worker not in session.engine.network.links:
         return None
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    session.engine.switchboard.ask(worker, op, args, lambda value: None if answer.done() else answer.set_result(value))
     try:
-        return await asyncio.wait_for(answer, within)
+        return await operations.answered(lambda then: session.engine.switchboard.ask(worker, op, args, then), within)
     except TimeoutError:
         return None
 

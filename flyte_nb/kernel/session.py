@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ import distributed
 from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.results.actions import payloads_of
 from flyte_nb.core.runs import conditions, run_registry
 from flyte_nb.core.runs.engine import aborting
 from flyte_nb.core.runs.run_control import RunControl
@@ -40,6 +42,7 @@ from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
 from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
 from flyte_nb.kernel.shown_values.previews import Reader
+from flyte_nb.kernel.shown_values.sheets import Sheets
 from flyte_nb.kernel.shown_views import ShownViews
 from flyte_nb.worker import entry
 
@@ -94,6 +97,7 @@ class Session:
         )
         #: Reads values of the user's for the views.
         self.reader: Reader = Reader()
+        self.sheets: Sheets = Sheets(self.reader, functools.partial(payloads_of, self))
         #: The task that was retried with last, as it travels; hundreds of parked actions may be retried with it.
         self._dumped: tuple[Task[..., Any], bytes] | None = None
         self.engine.before = self.cell_runs.before

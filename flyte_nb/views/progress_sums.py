@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Progress
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.views.words import progress_text, summary
+from flyte_nb.views.words import amounts_text, summary
 
 #: Groups of a run up to which its share is worked out group by group.
 MAX_GROUPS = 200
@@ -80,7 +80,7 @@ class ProgressSums:
         if len(found.units) > 1 or "%" in found.units or not (found.total or found.done):
             return share
         whole = Progress(0, 0.0, found.done, found.total or None, found.rate, "", *found.units)
-        return f"{share} · {progress_text(whole, 0).strip().partition('%  ')[2] or progress_text(whole, 0)}"
+        return f"{share} · {amounts_text(whole)}"
 
     def summary(self, group: Group) -> str:
         """`text`, and how many members are in each phase."""

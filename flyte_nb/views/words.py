@@ -166,17 +166,21 @@ def note_of(action: Action) -> str:
 
 def progress_text(progress: Progress, width: int = 10) -> str:
     """``"▰▰▰▰▱▱▱▱▱▱ 40%  400 / 1,000 items · 12.5/s · loss 0.31"``."""
+    said = amounts_text(progress)
+    if not progress.total:
+        return said
+    share = min(max(progress.done / progress.total, 0.0), 1.0)
+    bar = f"{'▰' * round(share * width):▱<{width}} {share:.0%}"
+    return (" · " if progress.unit == "%" else "  ").join(filter(None, (bar, said)))
+
+
+def amounts_text(progress: Progress) -> str:
+    """``"400 / 1,000 items · 12.5/s · loss 0.31"``: `progress_text` without its bar."""
     _, _, done, total, rate, text, unit = progress
     parts = []
-    if total:
-        share = min(max(done / total, 0.0), 1.0)
-        bar = f"{'▰' * round(share * width):▱<{width}} {share:.0%}"
-        parts.append(
-            bar
-            if unit == "%"
-            else f"{bar}  {_amount(done, unit)} / {_amount(total, unit)} {_word(unit, total)}".rstrip()
-        )
-    elif done or not text:
+    if total and unit != "%":
+        parts.append(f"{_amount(done, unit)} / {_amount(total, unit)} {_word(unit, total)}".rstrip())
+    elif not total and (done or not text):
         parts.append(f"{_amount(done, unit)} {_word(unit, done)}".rstrip())
     if rate and unit != "%" and not text.endswith("/s]"):
         parts.append(f"{rate:,.0f}/s" if rate >= 10 and unit != "B" else f"{_amount(rate, unit)}/s")
@@ -251,7 +255,7 @@ def parts_text(found: Mapping[str, float], attempts: Iterable[Attempt] = ()) -> 
 
 
 def usage_text(attempt: Attempt) -> str:
-    """``"on w0, CPU 7.90 s, process up to 310 MiB, 1.2 kB in, 8 B out"``: what was measured of an attempt."""
+    """``"on w0, CPU 7.90 s, process up to 310 MB, 1.2 kB in, 8 bytes out"``: what was measured of an attempt."""
     usage = attempt.usage
     said = [f"on {name_of(attempt.worker)}"] if attempt.worker else []
     if usage.cpu:

@@ -6,6 +6,7 @@ One module per operation, found by itself: it holds what is done, the subcommand
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import pkgutil
@@ -71,6 +72,17 @@ def button(op: str) -> Callable[[Button], Button]:
         return function
 
     return register
+
+
+async def answered(ask: Callable[[Callable[[Any], None]], object], within: float | None = None) -> Any:
+    """What is given to the callback that `ask` is called with. On the engine thread.
+
+    Raises:
+        TimeoutError: Nothing was within so many seconds; None = it waits.
+    """
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    ask(lambda value: None if answer.done() else answer.set_result(value))
+    return await asyncio.wait_for(answer, within)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import linecache
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flyte_nb.core.failures import wording
@@ -17,7 +17,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.kernel.debugger.prompt import demand_prompt
-from flyte_nb.kernel.operations import FAILED, WAITS, button, subcommand
+from flyte_nb.kernel.operations import FAILED, WAITS, answered, button, subcommand
 from flyte_nb.kernel.operations.runs import error_of, latest, named
 from flyte_nb.kernel.session import Session
 
@@ -113,7 +113,7 @@ async def debug_in_view(session: Session, run: str, args: Mapping[str, Any]) -> 
     if action is None:
         return {"error": f"{run} has no such action."}
     more: tuple[Any, ...]
-    standing = await _answer(lambda then: session.engine.ask_all("standing", (run, action.name), then, ANSWER_WITHIN))
+    standing = await answered(lambda then: session.engine.ask_all("standing", (run, action.name), then, ANSWER_WITHIN))
     if not standing:
         return {"error": f"{action.id} stands at no breakpoint: it is {action.phase.value}."}
     place, line = standing[0], args.get("line")
@@ -122,16 +122,10 @@ async def debug_in_view(session: Session, run: str, args: Mapping[str, Any]) -> 
     else:
         op, more = "attach", (await asyncio.to_thread(_sources, place["files"]), place["attached"])
     key, ask = (run, action.name), session.engine.switchboard.ask
-    answer = await _answer(lambda then: ask(place["address"], op, (*key, *more), then))
+    answer = await answered(lambda then: ask(place["address"], op, (*key, *more), then))
     if not answer:
         return {"error": f"{action.id} is not at its breakpoint any more: its worker was lost, or it was cancelled."}
     return {"state": answer["state"], "text": _named(answer["text"], place["files"])}
-
-
-async def _answer(ask: Callable[[Callable[[Any], None]], None]) -> Any:
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    ask(lambda value: None if answer.done() else answer.set_result(value))
-    return await answer
 
 
 def _named(text: str, files: Iterable[str]) -> str:

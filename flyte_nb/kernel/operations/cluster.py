@@ -139,10 +139,8 @@ def _load_text(session: Session, load: WorkerLoad) -> str:
     ]
     if load.spilled:
         parts.append(f"{bytes_text(load.spilled)} spilled to disk")
-    running, amiss = (
-        ", ".join(f"{name} {label}" for name, label, _ in running_on(session, load)[:MAX_NAMED]),
-        _amiss(load),
-    )
+    running = ", ".join(f"{name} {label}" for name, label, _ in running_on(session, load)[:MAX_NAMED])
+    amiss = _amiss(load)
     said = f"{', '.join(parts)}{f': {running}' if running else ''}{f'. {amiss}' if amiss else ''}"
     return f"  {load.name:<4} {load.address}  {said}"
 

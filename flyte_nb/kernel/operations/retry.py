@@ -5,7 +5,6 @@ Runs in: kernel.
 
 from __future__ import annotations
 
-import ast
 import asyncio
 from collections.abc import Mapping
 from typing import Any
@@ -157,10 +156,7 @@ async def resume_action(session: Session, run: str, args: Mapping[str, Any]) -> 
 
 def _evaluated(session: Session, typed: str) -> tuple[Any, str]:
     """The value of an expression, and what is wrong with it. On the reader's thread."""
-    try:
-        return ast.literal_eval(typed), ""
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        names = session.cells.ip.user_ns if session.notebook is not None else {}
+    names = session.cells.ip.user_ns if session.notebook is not None else {}
     try:
         return eval(typed, names), ""  # noqa: S307 - typed by the notebook's own user
     except BaseException as exc:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.kernel import stack_tree
-from flyte_nb.kernel.operations import SLOW, button, subcommand
+from flyte_nb.kernel.operations import SLOW, answered, button, subcommand
 from flyte_nb.kernel.session import Session
 
 #: Seconds to wait for the workers' answers.
@@ -27,15 +26,11 @@ def stack(session: Session, *words: str) -> str:
 
 
 @button("stack")
-def stack_button(session: Session, run: str, args: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
+async def stack_button(session: Session, run: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """The Stack button of an action, or of a run."""
     record = session.store.runs[run]
     action = record.find(str(args.get("action") or ""))
-
-    async def answer() -> dict[str, Any]:
-        return {"ok": True, "text": await _text(session, record, action)}
-
-    return answer()
+    return {"ok": True, "text": await _text(session, record, action)}
 
 
 def _named(session: Session, name: str) -> tuple[RunRecord, Action | None] | None:
@@ -50,11 +45,9 @@ def _named(session: Session, name: str) -> tuple[RunRecord, Action | None] | Non
 async def _text(session: Session, record: RunRecord, action: Action | None) -> str:
     answers: list[Any] = []
     if record.state.ended_at is None:
-        asked: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         question = (record.state.run, action.name if action is not None else "")
-        session.engine.ask_all("stacks", question, lambda found: None if asked.done() else asked.set_result(found))
         try:
-            answers = await asyncio.wait_for(asked, ANSWER_WITHIN)
+            answers = await answered(lambda then: session.engine.ask_all("stacks", question, then), ANSWER_WITHIN)
         except TimeoutError:
             return (
                 f"A worker did not answer within {ANSWER_WITHIN:g} s: it computes without letting go of Python's lock."

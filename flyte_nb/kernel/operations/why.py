@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.values.describe import plain
-from flyte_nb.kernel.operations import SLOW, button, subcommand
+from flyte_nb.kernel.operations import SLOW, answered, button, subcommand
 from flyte_nb.kernel.operations.runs import latest
 from flyte_nb.kernel.session import Session
 from flyte_nb.views.words import LOOKS, cut, duration
@@ -37,14 +36,10 @@ def why(session: Session, *words: str) -> str:
 
 
 @button("why")
-def why_button(session: Session, run: str, args: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
+async def why_button(session: Session, run: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """What a view shows of a queued action: ``{"why": text}``, and empty once it runs."""
     action = session.store.runs[run].find(str(args.get("action") or ""))
-
-    async def answer() -> dict[str, Any]:
-        return {"why": await reason(session, action) if action is not None else ""}
-
-    return answer()
+    return {"why": await reason(session, action) if action is not None else ""}
 
 
 async def reason(session: Session, action: Action) -> str:
@@ -52,10 +47,9 @@ async def reason(session: Session, action: Action) -> str:
     if action.phase not in WAITS:
         return ""
     note = session.store.runs[action.run].state.note if action.run in session.store.runs else ""
-    said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    session.engine.why_queued(action, lambda text: None if said.done() else said.set_result(text))
     try:
-        return await asyncio.wait_for(said, ANSWER_WITHIN) or action.note or note
+        said: str = await answered(lambda then: session.engine.why_queued(action, then), ANSWER_WITHIN)
+        return said or action.note or note
     except TimeoutError:
         return "its owner, the worker that awaits it, does not answer"
 

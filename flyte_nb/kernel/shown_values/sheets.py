@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -17,12 +16,11 @@ from functools import partial
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.core.results.actions import Payloads, payloads_of
+from flyte_nb.core.results.actions import Payloads
 from flyte_nb.core.results.sheet import MAX_ROWS, CellRow, Sheet, cell_row
 from flyte_nb.core.results.table import row_of
-from flyte_nb.kernel.session import Session
 from flyte_nb.kernel.shown_values.previews import Reader
-from flyte_nb.views.run_model import is_implied
+from flyte_nb.views.run_model import roots
 
 #: Rows read at once: a few milliseconds of the engine thread.
 SLICE = 200
@@ -92,23 +90,6 @@ class _Filling:
         self.sheet = Sheet(len(self.left), total - len(self.left))
 
 
-_of_session: weakref.WeakKeyDictionary[Session, Sheets] = weakref.WeakKeyDictionary()
-
-
-def sheets_of(session: Session) -> Sheets:
-    """Those of a session: all views of it share them."""
-    found = _of_session.get(session)
-    if found is None:
-        of = weakref.ref(session)  # what is remembered of a session must not keep it
-
-        def kept(run: str, actions: list[Action]) -> list[Payloads]:
-            engine = of()
-            return payloads_of(engine, run, actions) if engine is not None else [Payloads(None, None)] * len(actions)
-
-        found = _of_session[session] = Sheets(session.reader, kept)
-    return found
-
-
 def _names(record: RunRecord, scope: str) -> tuple[Iterable[str], int]:
     """Names of the actions that belong to a scope, and how many they are; a cell's implied root does not."""
     kind, _, what = scope.partition(":")
@@ -118,7 +99,7 @@ def _names(record: RunRecord, scope: str) -> tuple[Iterable[str], int]:
     if kind == "t":
         parts = [part for group in record.groups.values() for part in _of_task(record, group, what)]
         return itertools.chain.from_iterable(parts), sum(map(len, parts))
-    implied = [name for name in record.numbered[:8] if is_implied(record, record.actions[name])]
+    _, *implied = roots(record)
     return (name for name in record.numbered if name not in implied), len(record.numbered) - len(implied)
 
 

@@ -48,7 +48,6 @@ def base_detail(record: RunRecord, action: Action, names: Labels, workers: Worke
     """What the store knows of an action: identity, times, attempts, error, reports, preview; `now` in seconds of the epoch."""
     start = record.state.started_at
     attempts = (*action.earlier, *([action.attempt] if action.attempt else []))
-    found = parts_of(record, action, now)
     out: Json = {
         "name": action.name, "id": action.number, "task": action.task, "label": cut(action.label, 2_000),
         "short": cut(names.named(action.name, action.label), LABEL_CHARS),
@@ -60,7 +59,9 @@ def base_detail(record: RunRecord, action: Action, names: Labels, workers: Worke
         "path": [[a.number, cut(names.named(a.name, a.label) or a.task, 80)] for a in _ancestors(record, action)],
     }  # fmt: skip
     if not is_implied(record, action):
-        out["parts"] = [[part, PARTS[part], round(seconds, 3)] for part, seconds in found.items()]
+        out["parts"] = [
+            [part, PARTS[part], round(seconds, 3)] for part, seconds in parts_of(record, action, now).items()
+        ]
         out["at"] = since(start, now)
         if not action.phase.is_terminal:
             out["grows"] = growing(record, action)

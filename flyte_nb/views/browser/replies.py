@@ -14,7 +14,7 @@ from flyte_nb.views.browser.details import REPORT_CHARS, Details, action_log, ba
 from flyte_nb.views.browser.interest import parse_interest
 from flyte_nb.views.browser.patches import SNAPSHOT_LINES, PatchStream
 from flyte_nb.views.browser.rows import Json, labels, log_line, row
-from flyte_nb.views.browser.tables import TableReplies
+from flyte_nb.views.browser.tables import TableReplies, reply_file
 from flyte_nb.views.run_model import LOG_CHARS, NamedLine
 from flyte_nb.views.words import cut
 
@@ -28,8 +28,6 @@ MAX_FRAMES = 100
 MAX_LOCALS = 100
 #: Rows and columns of a table, and characters in its cells.
 MAX_TABLE_ROWS, MAX_COLUMNS, CELL_CHARS = 60, 40, 200
-#: Bytes per message of a download, below what makes a websocket stutter.
-CHUNK = 500_000
 #: Failures of opened actions remembered for the static page.
 MAX_FAILURES = 20
 
@@ -174,11 +172,7 @@ class Replies:
         text = log_text(self._patches.record, name) if self._details is None else self._details.log_text(run, name)
         if inspect.isawaitable(text):
             text = await text
-        data = text.encode()
-        file = re.sub(r"[^\w.-]", "_", f"{run}{'-' + action.id if action else ''}.log")
-        parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
-        for number, part in enumerate(parts):
-            self._reply(nonce, {"file": file, "part": number, "parts": len(parts)}, [part])
+        reply_file(self._reply, nonce, f"{run}{'-' + action.id if action else ''}.log", text)
 
     def _peek(self, args: Mapping[str, Any], nonce: str) -> None:
         """The row of one member of a group, for a pointer that hovers over a heat strip."""

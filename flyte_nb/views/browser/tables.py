@@ -20,7 +20,7 @@ MAX_PAGE, MAX_SHOWN = 200, 60
 MAX_SCOPES = 60
 #: Columns plotted together.
 MAX_PLOTTED = 12
-#: Bytes per message of a table to copy.
+#: Bytes per message of a file or a table to copy, below what makes a websocket stutter.
 CHUNK = 500_000
 
 Reply = Callable[..., None]
@@ -58,8 +58,9 @@ class TableReplies:
 
     async def _page(self, args: Mapping[str, Any], nonce: str) -> None:
         """Rows from one place to another of the table as it is sorted and filtered; with ``head`` also its columns."""
-        scopes = self._scopes(args)
-        scope = str(args.get("scope", "")) if "scope" in args else _usual(scopes)
+        has_head = args.get("head") is True
+        scopes = self._scopes(args) if has_head or "scope" not in args else []
+        scope = str(args["scope"]) if "scope" in args else _usual(scopes)
         sheet = await self._sheet({"scope": scope}, fresh=args.get("fresh") is True)
         order, columns = _order(args), sheet.names
         known = [name for name in _names(args) or columns if name in columns][:MAX_SHOWN]
@@ -72,7 +73,7 @@ class TableReplies:
             "names": known, "start": start, "found": len(rows), "read": len(sheet), "total": sheet.total,
             "left_out": sheet.left_out, "going": sheet.going, "scope": scope,
         }  # fmt: skip
-        if args.get("head") is True:
+        if has_head:
             said = await asyncio.to_thread(sheet.columns)
             content.update(columns=[_column(each) for each in said], scopes=scopes)
         self._reply(nonce, content)
@@ -101,11 +102,7 @@ class TableReplies:
         sheet = await self._sheet(args)
         tabs = args.get("tabs") is True
         text = await asyncio.to_thread(sheet.text, _order(args), _names(args) or sheet.names, tabs=tabs)
-        data = text.encode()
-        file = re.sub(r"[^\w.-]", "_", f"{self._patches.record.state.run}.{'tsv' if tabs else 'csv'}")
-        parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
-        for number, part in enumerate(parts):
-            self._reply(nonce, {"file": file, "part": number, "parts": len(parts)}, [part])
+        reply_file(self._reply, nonce, f"{self._patches.record.state.run}.{'tsv' if tabs else 'csv'}", text)
 
     def _scopes(self, args: Mapping[str, Any]) -> list[list[Any]]:
         """What tables there are: of each task, of each named group, and the one that was asked for: [scope, words, rows]."""
@@ -120,6 +117,14 @@ class TableReplies:
                 groups.append([f"g:{group.key}", cut(group.label, 80), n])
         most = sorted(tasks.items(), key=lambda pair: -pair[1])[:MAX_SCOPES]
         return [*([f"t:{task}", cut(task.rpartition(".")[2], 80), n] for task, n in most), *groups]
+
+
+def reply_file(reply: Reply, nonce: str, name: str, text: str) -> None:
+    """Send a text as a file, in pieces."""
+    data, name = text.encode(), re.sub(r"[^\w.-]", "_", name)
+    parts = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)] or [b""]
+    for number, part in enumerate(parts):
+        reply(nonce, {"file": name, "part": number, "parts": len(parts)}, [part])
 
 
 def _usual(scopes: list[list[Any]]) -> str:

@@ -6,7 +6,9 @@ import base64
 import math
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 from flyte_nb.core.history.facts import PHASES, Phase
 from flyte_nb.views.words import LOOKS
@@ -45,10 +47,12 @@ def histogram_png(values: Sequence[float]) -> str:
     low, high = max(values[0], 1e-6), values[-1]
     scale = math.log if high / low >= SPREAD else float
     first, last = scale(low), scale(high)
-    counts = [0] * BARS
-    for value in values:
-        at = (scale(max(value, low)) - first) / ((last - first) or 1)
-        counts[min(BARS - 1, int(at * BARS))] += 1
+
+    def bar_of(value: float) -> int:
+        return min(BARS - 1, int((scale(max(value, low)) - first) / ((last - first) or 1) * BARS))
+
+    begins = [bisect_left(values, at, key=bar_of) for at in range(BARS + 1)]
+    counts = [end - begin for begin, end in pairwise(begins)]
     heights = [math.ceil(n / max(counts) * TALL) for n in counts]
     ink, blank = bytes([Phase.RUNNING.code]) * BAR, bytes([len(PHASES)])
     raw = bytearray()

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flyte_nb.core.history.facts import Action
-from flyte_nb.core.history.parts import ORDER, parts_of
+from flyte_nb.core.history.parts import parts_of
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.core.history.timing import MAX_ACTIONS, OWN_CODE, Timing, more_slots_text, timing_of
+from flyte_nb.core.history.timing import MAX_ACTIONS, Timing, more_slots_text, timing_of
 from flyte_nb.core.values.describe import plain
 from flyte_nb.kernel.operations import SLOW, button, subcommand
 from flyte_nb.kernel.operations.runs import find, latest, load_if_earlier
@@ -50,8 +50,7 @@ def time(session: Session, *words: str) -> str:
                 if not record.numbered
                 else f"{name} has more than {MAX_ACTIONS:,} actions."
             )
-        slots = sum(worker.nthreads for worker in session.engine.network.roster.values())
-        more = more_slots_text(record, slots, timing)
+        more = _more(session, record, timing)
         return "\n".join([*_lines(name, timing), *([more] if more else [])])
 
     return session.gateway.ask(look)  # type: ignore[no-any-return]
@@ -66,13 +65,17 @@ def timing_button(session: Session, run: str, _args: Mapping[str, Any]) -> dict[
     timing = timing_of(record, session.engine.controller.now())
     if timing is None:
         return {"parts": []}
-    slots = sum(worker.nthreads for worker in session.engine.network.roster.values())
     count, share = timing.most()
     return {
         "parts": [[part, PARTS[part], round(seconds, 3)] for part, seconds in worth_saying(timing.parts)],
-        "actions": timing.actions, "count": count, "share": round(share, 3), "more": more_slots_text(record, slots, timing),
+        "actions": timing.actions, "count": count, "share": round(share, 3), "more": _more(session, record, timing),
         "path": [[action.number, round(seconds, 3)] for action, seconds in timing.longest[:MAX_ON_PATH]],
     }  # fmt: skip
+
+
+def _more(session: Session, record: RunRecord, timing: Timing) -> str:
+    slots = sum(worker.nthreads for worker in session.engine.network.roster.values())
+    return more_slots_text(record, slots, timing)
 
 
 def _action_text(record: RunRecord, action: Action, now: float) -> str:
@@ -89,12 +92,11 @@ def _action_text(record: RunRecord, action: Action, now: float) -> str:
 
 
 def _bars(found: Mapping[str, float]) -> list[str]:
-    """A line for each part, in order of time, with a bar."""
+    """A line for each part that is worth one, with a bar."""
     whole = max(sum(found.values()), 1e-9)
-    said = worth_saying({part: found[part] for part in (OWN_CODE, *ORDER) if part in found})
     return [
         f"  {PARTS[part]:<40} {duration(seconds):>9}  {seconds / whole:4.0%}  {'▇' * round(BAR * seconds / whole)}".rstrip()
-        for part, seconds in said
+        for part, seconds in worth_saying(found)
     ]
 
 
