@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copyreg
+import importlib
 import math
 import os
 import subprocess
@@ -120,6 +121,35 @@ def test_calls_that_compute_side_by_side_have_each_their_own_patches():
         return await asyncio.gather(*made)
 
     assert run_cell(cell) == [each for i in range(10) for each in ((float(i),) * 2, (10.0, 10.0))]
+
+
+@env.task
+def by_way_of_a_module(x: float) -> list[float]:
+    import root_of_a_module
+
+    return [root_of_a_module.root(x), root_of_a_module.farther(x)]
+
+
+def test_what_is_patched_is_patched_for_modules_that_only_a_body_imports(tmp_path, monkeypatch):
+    """And for those that they import in turn, inside a function."""
+    (tmp_path / "root_of_a_module.py").write_text(
+        "import math\n\n\ndef root(x):\n    return math.sqrt(x)\n\n\n"
+        "def farther(x):\n    import root_of_another\n\n    return root_of_another.floor(x)\n"
+    )
+    (tmp_path / "root_of_another.py").write_text("import math\n\n\ndef floor(x):\n    return math.floor(x)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("root_of_a_module", "root_of_another"):
+        importlib.import_module(name)
+
+    async def cell():
+        plain = await by_way_of_a_module.aio(4.5)
+        with mock.patch("math.sqrt", lambda _: -1.0), mock.patch("math.floor", lambda _: -2):
+            patched = await by_way_of_a_module.aio(4.5)
+        return plain, patched, await by_way_of_a_module.aio(4.5)
+
+    plain, patched, after = run_cell(cell)
+    assert plain == after == [math.sqrt(4.5), 4]
+    assert patched == [-1.0, -2]
 
 
 @env.task

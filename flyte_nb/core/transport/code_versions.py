@@ -227,9 +227,11 @@ class CodeVersions:
             # Modules that came along have functions, which import modules.
             more = LazyImports(_functions(reached), by_file)
             asked.update(dict.fromkeys(late := asked_for(reached, asked)))
-            if more.loaded.keys() <= imports.loaded.keys() and not late:
+            # What they use may be patched, too. (Compared by number: values of a user's may have no truth value.)
+            found = patches(installed_names(reached))
+            if more.loaded.keys() <= imports.loaded.keys() and not late and len(found) <= len(own_patches):
                 return payload, reached, more
-            imports = more
+            imports, own_patches = more, found
         return payload, reached, imports
 
     def _dump(self, value: object, along: Iterable[types.ModuleType] = ()) -> tuple[Payload, list[Any]]:
