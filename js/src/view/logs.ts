@@ -6,7 +6,7 @@ import { clockTime, number } from "../format.ts";
 import type { LogEntry, RunModel } from "../model.ts";
 import type { Log, WireLine } from "../protocol.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
-import { VirtualList } from "./list.ts";
+import { place, VirtualList } from "./list.ts";
 
 /** What is printed to stderr is no failure: progress and warnings go there, too. */
 const LOUD: Record<string, string> = { error: "err", critical: "err", warning: "warn", debug: "dim" };
@@ -275,7 +275,7 @@ export class LogView {
   private reveal(): void {
     const wanted = this.sought;
     if (!wanted) return;
-    const at = this.entries.findIndex((one) => "line" in one && one.line.every((part, i) => part === wanted[i]));
+    const at = this.entries.findIndex((one) => "line" in one && same(one.line, wanted));
     if (at < 0) return;
     this.sought = null;
     this.marked = wanted;
@@ -317,7 +317,8 @@ export class LogView {
   private drawItems(items: VirtualItem[]): void {
     const seen = new Set<number>();
     const columns = { labelled: this.action === null && (this.model.header?.total ?? 0) > 1, ...this.shown };
-    for (const { index, start } of items) {
+    for (const item of items) {
+      const { index } = item;
       const entry = this.entries[index];
       if (!entry) continue;
       seen.add(index);
@@ -339,11 +340,8 @@ export class LogView {
         this.inner.append(known.el);
         this.list.measure(known.el);
       }
-      const isMarked =
-        "line" in entry && this.marked !== null && entry.line.every((part, i) => part === this.marked?.[i]);
-      known.el.classList.toggle("fnb-marked", isMarked);
-      const top = `translateY(${start}px)`;
-      if (known.el.style.transform !== top) known.el.style.transform = top;
+      known.el.classList.toggle("fnb-marked", "line" in entry && same(entry.line, this.marked));
+      place(known.el, item);
     }
     for (const [index, { el }] of this.pool) {
       if (seen.has(index)) continue;
@@ -368,6 +366,9 @@ export class LogView {
     this.list.destroy();
   }
 }
+
+/** Whether two lines are one, which may have come twice. */
+const same = (line: WireLine, other: WireLine | null): boolean => line.every((part, i) => part === other?.[i]);
 
 /** The regular expression that a search between slashes is; undefined for plain text, and while it is not whole. */
 function patternOf(search: string): RegExp | undefined {
