@@ -33,18 +33,7 @@ export function drawLine(
   const parts: Node[] = [];
   if (time) parts.push(h("span", { class: "fnb-logtime" }, clock));
   if (level) parts.push(h("span", { class: "fnb-loglevel" }, LEVELS.includes(stream) ? stream : ""));
-  if (labelled)
-    parts.push(
-      h(
-        "span",
-        {
-          class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`,
-          title: model.labelOf(name),
-          style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
-        },
-        model.labelOf(name) || "…",
-      ),
-    );
+  if (labelled) parts.push(drawLabel(name, model.labelOf(name), repeated));
   const body = h("span", { class: `fnb-logtext${LOUD[stream] ? ` fnb-log-${LOUD[stream]}` : ""}` });
   for (const span of parseAnsi(text)) {
     if (!span.classes && !span.color) body.append(span.text);
@@ -64,6 +53,22 @@ export function drawLine(
   el.replaceChildren(...parts);
   el.dataset.action = name;
   setAttr(el, "title", `${clock} ${stream}`);
+}
+
+/** The last characters of a label are never cut: in them calls of one task differ. */
+const LABEL_END = 10;
+
+function drawLabel(name: string, label: string, repeated: boolean): HTMLElement {
+  return h(
+    "span",
+    {
+      class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`,
+      title: label,
+      style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
+    },
+    h("span", {}, label.slice(0, -LABEL_END)),
+    h("span", {}, label.slice(-LABEL_END) || "…"),
+  );
 }
 
 /** Have a click on a line open its action; not one that has selected text. */
