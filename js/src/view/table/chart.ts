@@ -54,12 +54,17 @@ export class Chart {
   private ink: Ink | null = null;
   private drawn = "";
   private found: Hit | undefined;
+  /** Where the pointer is, while it is over the picture. */
+  private pointer: PointerEvent | null = null;
 
   constructor() {
     const frame = h("div", { class: "fnb-chartframe", role: "img" }, this.canvas, this.tip.el);
     this.el = h("figure", { class: "fnb-chart" }, frame, h("figcaption", {}, this.title, this.said));
     frame.addEventListener("pointermove", (event) => this.hover(event));
-    frame.addEventListener("pointerleave", () => this.tell(undefined));
+    frame.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.tell(undefined);
+    });
     frame.addEventListener("click", () => this.found?.choose());
   }
 
@@ -69,8 +74,9 @@ export class Chart {
     setText(this.title, picture.title);
     setText(this.said, picture.said);
     setAttr(this.el.firstElementChild as Element, "aria-label", `${picture.title}: ${picture.said}`);
-    this.tell(undefined);
+    this.tip.hide();
     this.draw();
+    if (this.pointer) this.hover(this.pointer);
   }
 
   /** Draw, if the place or its colours have changed. */
@@ -102,6 +108,7 @@ export class Chart {
   }
 
   private hover(event: PointerEvent): void {
+    this.pointer = event;
     if (!this.picture || !this.ink) return;
     const frame = this.canvas.getBoundingClientRect();
     this.tell(this.picture.hit(event.clientX - frame.left, event.clientY - frame.top, this.ink));
