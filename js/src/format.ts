@@ -43,6 +43,9 @@ export function bytesText(size: number): string {
 
 export const percent = (share: number): string => `${Math.round(100 * share)} %`;
 
+/** How much of something is done: "100%" not before all of it is. */
+export const progress = (share: number): string => `${Math.floor(100 * share + 1e-9)}%`;
+
 export function segments(counts: number[]): { word: string; look: number; n: number }[] {
   return SEGMENTS.map(({ word, look, codes }) => ({
     word,

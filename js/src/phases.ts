@@ -27,4 +27,7 @@ export const SEGMENTS = Object.entries(table.segments).map(([word, names]) => {
 
 export const phaseWord = (code: number): string => WORDS[code] ?? "unknown";
 export const isTerminal = (code: number): boolean => TERMINAL.includes(code);
+/** How many of so many of each phase have ended. */
+export const endedOf = (counts: number[]): number =>
+  counts.reduce((sum, n, code) => sum + (isTerminal(code) ? n : 0), 0);
 export const isFailure = (code: number): boolean => FAILURES.includes(code);

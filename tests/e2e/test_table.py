@@ -16,6 +16,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.cluster, pytest.m
 
 expect.set_options(timeout=30_000)
 
+#: Whether a chart's tool tip begins over the chart.
+INSIDE = """chart => {
+    const [frame, tip] = [chart, chart.querySelector(".fnb-tip")].map((one) => one.getBoundingClientRect());
+    return tip.top > frame.top && tip.top < frame.bottom && tip.left > frame.left && tip.left < frame.right;
+}"""
+
 SETUP = """
 %load_ext flyte_nb
 import asyncio, time
@@ -150,7 +156,12 @@ def test_the_table_of_a_group_has_its_histograms(notebook: Notebook) -> None:
     expect(table.get_by_text("9999800001")).to_be_visible()
     assert table.locator("[role=row]").count() < 60
     view.get_by_role("button", name="x", exact=True).click(click_count=2)
-    view.get_by_test_id("fnb-plotpane").locator("canvas").first.click(position={"x": 70, "y": 160})
+    chart = view.locator(".fnb-chartframe").first
+    chart.hover(position={"x": 70, "y": 160})
+    expect(chart.locator(".fnb-tip")).to_have_text(re.compile(r".+ to .+: [\d,]+"))
+    expect(chart.locator(".fnb-tip")).to_be_visible()
+    assert chart.evaluate(INSIDE)
+    chart.click(position={"x": 70, "y": 160})
     expect(view.locator(".fnb-tabsaid")).to_have_text(re.compile(r"[\d,]+ of 100,000 rows"))
 
 

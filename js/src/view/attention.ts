@@ -1,8 +1,8 @@
 /** Attention: the tab's title tells how far a long run is, a notification that it has ended or waits for the reader. */
 
-import { duration, number, summary } from "../format.ts";
+import { duration, number, progress, summary } from "../format.ts";
 import type { RunModel } from "../model.ts";
-import { isTerminal, P, phaseWord } from "../phases.ts";
+import { endedOf, P, phaseWord } from "../phases.ts";
 
 /** Seconds from which on a run is long. */
 const LONG = 30;
@@ -50,11 +50,8 @@ export class Attention {
       if (long) this.ended(model);
       else this.clear();
     } else if (long && stored(TITLE) !== "off") {
-      const done = header.counts.reduce((sum, n, code) => sum + (isTerminal(code) ? n : 0), 0);
-      wanted.set(
-        this,
-        header.share !== undefined ? `${Math.floor(100 * header.share + 1e-9)}%` : `${number(done)} done`,
-      );
+      const { share, counts } = header;
+      wanted.set(this, share !== undefined ? progress(share) : `${number(endedOf(counts))} done`);
       paint();
     }
   }

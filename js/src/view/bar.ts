@@ -1,7 +1,7 @@
 /** Progress bar in segments: how many actions are in each phase. */
 
 import { number, segments, summary } from "../format.ts";
-import { isTerminal } from "../phases.ts";
+import { endedOf } from "../phases.ts";
 import { h, setAttr } from "./dom.ts";
 
 export class Bar {
@@ -26,9 +26,8 @@ export class Bar {
     const wanted = known.map(({ word }) => this.parts.get(word) as HTMLElement);
     if (wanted.length !== this.el.childElementCount || wanted.some((part, i) => this.el.children[i] !== part))
       this.el.replaceChildren(...wanted);
-    const ended = counts.reduce((sum, n, code) => sum + (isTerminal(code) ? n : 0), 0);
     setAttr(this.el, "aria-valuemax", String(Math.max(1, total)));
-    setAttr(this.el, "aria-valuenow", String(ended));
+    setAttr(this.el, "aria-valuenow", String(endedOf(counts)));
     setAttr(this.el, "aria-valuetext", summary(counts) || "nothing yet");
     setAttr(this.el, "aria-label", label);
     setAttr(this.el, "title", `${summary(counts)} of ${number(total)}`);

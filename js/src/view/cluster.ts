@@ -108,7 +108,7 @@ export class ClusterStrip {
     return h(
       "div",
       { class: "fnb-load", role: "listitem" },
-      h("span", { class: "fnb-worker", title: load.address }, load.name),
+      h("span", { class: "fnb-loadname", title: load.address }, load.name),
       load.state === "starting"
         ? h("span", { class: "fnb-amiss" }, "is being started")
         : [

@@ -71,6 +71,13 @@ export function show(el: HTMLElement, visible: boolean): void {
   if (el.hidden === visible) el.hidden = !visible;
 }
 
+/** Give the reader a file. */
+export function save(name: string, parts: BlobPart[]): void {
+  const link = h("a", { href: URL.createObjectURL(new Blob(parts, { type: "text/plain" })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export function svg(tag: string, attributes: Record<string, string | number>, ...children: SVGElement[]): SVGElement {

@@ -1,11 +1,12 @@
 /** Header: the one line at the top, with what runs, how far it is, and buttons for it. */
 
-import { duration, growing, number, segments } from "../format.ts";
+import { duration, growing, number, progress, segments } from "../format.ts";
 import type { RunModel } from "../model.ts";
 import { isFailure, isTerminal, P, phaseWord, SEGMENTS, type SegmentWord } from "../phases.ts";
 import { Bar } from "./bar.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
 import { icon, phaseIcon } from "./icons.ts";
+import { putBelow } from "./popover.ts";
 
 export interface HeaderHost {
   toggle(): void;
@@ -143,7 +144,7 @@ export class HeaderView {
       header.rate && !model.lost
         ? `${number(Math.round(header.rate * (header.rate < 10 ? 10 : 1)) / (header.rate < 10 ? 10 : 1))}/s`
         : "";
-    const share = header.share !== undefined && model.running ? `${Math.floor(100 * header.share + 1e-9)}%` : "";
+    const share = header.share !== undefined && model.running ? progress(header.share) : "";
     setText(this.rate, [share, rate, eta].filter(Boolean).join(" · "));
     show(this.rate, Boolean(share || rate || eta));
     this.tick(model);
@@ -226,13 +227,7 @@ export class HeaderView {
 
   private showMenu(): void {
     this.menu.showPopover?.();
-    const at = this.more.getBoundingClientRect();
-    const width = this.menu.offsetWidth;
-    const below = at.bottom + this.menu.offsetHeight + 8 < window.innerHeight;
-    Object.assign(this.menu.style, {
-      left: `${Math.max(4, at.right - width)}px`,
-      top: below ? `${at.bottom + 4}px` : `${at.top - this.menu.offsetHeight - 4}px`,
-    });
+    putBelow(this.menu, this.more, (at) => at.right - this.menu.offsetWidth);
   }
 
   private openMenu(): void {

@@ -70,11 +70,27 @@ export class VirtualList {
     this.virtualizer.scrollToIndex(index, { align });
   }
 
-  get pageLines(): number {
-    return Math.max(1, this.virtualizer.getVirtualItems().length - 2 * (this.options.overscan ?? 6) - 1);
+  /** The line that a key goes to from another one, maybe beyond the ends; undefined if it is no key that moves. */
+  target(key: string, from: number): number | undefined {
+    const page = Math.max(1, this.virtualizer.getVirtualItems().length - 2 * (this.options.overscan ?? 6) - 1);
+    const to: Record<string, number> = {
+      ArrowDown: from + 1,
+      ArrowUp: from - 1,
+      PageDown: from + page,
+      PageUp: from - page,
+      Home: 0,
+      End: this.virtualizer.options.count - 1,
+    };
+    return to[key];
   }
 
   destroy(): void {
     this.unmount();
   }
+}
+
+/** Put the element of a line where the list has it. */
+export function place(el: HTMLElement, { start }: VirtualItem): void {
+  const top = `translateY(${start}px)`;
+  if (el.style.transform !== top) el.style.transform = top;
 }

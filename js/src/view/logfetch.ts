@@ -3,7 +3,7 @@
 import { bytes, type LogEntry } from "../model.ts";
 import type { Labels, Log } from "../protocol.ts";
 import type { Context } from "./context.ts";
-import { h } from "./dom.ts";
+import { save } from "./dom.ts";
 
 /** Milliseconds after a key before its text is searched for. */
 const TYPED = 150;
@@ -47,13 +47,6 @@ export class LogFetcher {
         name = String(reply.file ?? name);
         if (buffers[0]) parts.push(bytes(buffers[0]).slice());
       })
-      .then(() => {
-        const link = h("a", {
-          href: URL.createObjectURL(new Blob(parts as BlobPart[], { type: "text/plain" })),
-          download: name,
-        });
-        link.click();
-        setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-      }, this.view.notices.failed);
+      .then(() => save(name, parts as BlobPart[]), this.view.notices.failed);
   }
 }

@@ -6,7 +6,7 @@ import { clockTime, number } from "../format.ts";
 import type { LogEntry, RunModel } from "../model.ts";
 import type { Log, WireLine } from "../protocol.ts";
 import { h, setAttr, setText, show } from "./dom.ts";
-import { VirtualList } from "./list.ts";
+import { place, VirtualList } from "./list.ts";
 
 /** What is printed to stderr is no failure: progress and warnings go there, too. */
 const LOUD: Record<string, string> = { error: "err", critical: "err", warning: "warn", debug: "dim" };
@@ -33,18 +33,7 @@ export function drawLine(
   const parts: Node[] = [];
   if (time) parts.push(h("span", { class: "fnb-logtime" }, clock));
   if (level) parts.push(h("span", { class: "fnb-loglevel" }, LEVELS.includes(stream) ? stream : ""));
-  if (labelled)
-    parts.push(
-      h(
-        "span",
-        {
-          class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`,
-          title: model.labelOf(name),
-          style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
-        },
-        model.labelOf(name) || "…",
-      ),
-    );
+  if (labelled) parts.push(drawLabel(name, model.labelOf(name), repeated));
   const body = h("span", { class: `fnb-logtext${LOUD[stream] ? ` fnb-log-${LOUD[stream]}` : ""}` });
   for (const span of parseAnsi(text)) {
     if (!span.classes && !span.color) body.append(span.text);
@@ -64,6 +53,22 @@ export function drawLine(
   el.replaceChildren(...parts);
   el.dataset.action = name;
   setAttr(el, "title", `${clock} ${stream}`);
+}
+
+/** The last characters of a label are never cut: in them calls of one task differ. */
+const LABEL_END = 10;
+
+function drawLabel(name: string, label: string, repeated: boolean): HTMLElement {
+  return h(
+    "span",
+    {
+      class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`,
+      title: label,
+      style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
+    },
+    h("span", {}, label.slice(0, -LABEL_END)),
+    h("span", {}, label.slice(-LABEL_END) || "…"),
+  );
 }
 
 /** Have a click on a line open its action; not one that has selected text. */
@@ -275,7 +280,7 @@ export class LogView {
   private reveal(): void {
     const wanted = this.sought;
     if (!wanted) return;
-    const at = this.entries.findIndex((one) => "line" in one && one.line.every((part, i) => part === wanted[i]));
+    const at = this.entries.findIndex((one) => "line" in one && same(one.line, wanted));
     if (at < 0) return;
     this.sought = null;
     this.marked = wanted;
@@ -317,7 +322,8 @@ export class LogView {
   private drawItems(items: VirtualItem[]): void {
     const seen = new Set<number>();
     const columns = { labelled: this.action === null && (this.model.header?.total ?? 0) > 1, ...this.shown };
-    for (const { index, start } of items) {
+    for (const item of items) {
+      const { index } = item;
       const entry = this.entries[index];
       if (!entry) continue;
       seen.add(index);
@@ -339,11 +345,8 @@ export class LogView {
         this.inner.append(known.el);
         this.list.measure(known.el);
       }
-      const isMarked =
-        "line" in entry && this.marked !== null && entry.line.every((part, i) => part === this.marked?.[i]);
-      known.el.classList.toggle("fnb-marked", isMarked);
-      const top = `translateY(${start}px)`;
-      if (known.el.style.transform !== top) known.el.style.transform = top;
+      known.el.classList.toggle("fnb-marked", "line" in entry && same(entry.line, this.marked));
+      place(known.el, item);
     }
     for (const [index, { el }] of this.pool) {
       if (seen.has(index)) continue;
@@ -368,6 +371,9 @@ export class LogView {
     this.list.destroy();
   }
 }
+
+/** Whether two lines are one, which may have come twice. */
+const same = (line: WireLine, other: WireLine | null): boolean => line.every((part, i) => part === other?.[i]);
 
 /** The regular expression that a search between slashes is; undefined for plain text, and while it is not whole. */
 function patternOf(search: string): RegExp | undefined {

@@ -35,7 +35,7 @@ export function placed(text: string): Child {
 }
 
 /** Scroll to a line of the cell with a prompt; false if there is none. `from`: in whose notebook it is. */
-export function goTo(from: Element, prompt: number, line: number): boolean {
+function goTo(from: Element, prompt: number, line: number): boolean {
   const own = from.closest(NOTEBOOK);
   const cell = (own ? [own] : [...document.querySelectorAll(NOTEBOOK)]).map((one) => cellOf(one, prompt)).find(Boolean);
   if (!cell) return false;

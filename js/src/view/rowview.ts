@@ -3,7 +3,7 @@
 import type { Line } from "../flat.ts";
 import { duration, growing, number, summary } from "../format.ts";
 import type { RunModel } from "../model.ts";
-import { isFailure, isTerminal, P, phaseWord } from "../phases.ts";
+import { endedOf, isFailure, isTerminal, P, phaseWord } from "../phases.ts";
 import type { Row } from "../protocol.ts";
 import { answerForm } from "./answer.ts";
 import { Bar } from "./bar.ts";
@@ -138,12 +138,7 @@ export class RowView {
     if (line?.kind === "group" && line.group.ended === undefined)
       setText(this.time, growing(model.elapsed() - line.group.queued));
     if (line?.kind !== "action" || !line.row) return;
-    const { started, ended, ran } = line.row;
-    if (started === undefined) setText(this.time, "");
-    else if (ended !== undefined || ran !== undefined)
-      setText(this.time, duration(ran ?? (ended ?? started) - started));
-    else if (!isTerminal(model.phaseOf(line.row))) setText(this.time, growing(model.elapsed() - started));
-    else setText(this.time, "");
+    setText(this.time, tookText(line.row, model));
   }
 
   private setPhase(code: number, word: boolean): void {
@@ -196,12 +191,20 @@ export class RowView {
   }
 }
 
+/** How long an action ran, or has been running; "" before, and while it is not known. */
+export function tookText(row: Row, model: RunModel): string {
+  const { started, ended, ran } = row;
+  if (started === undefined) return "";
+  if (ended !== undefined || ran !== undefined) return duration(ran ?? (ended ?? started) - started);
+  return isTerminal(model.phaseOf(row)) ? "" : growing(model.elapsed() - started);
+}
+
 const shortTask = (task: string): string => task.slice(task.lastIndexOf(".") + 1);
 
 /** The one icon of a group: trouble first, then movement. */
 function groupPhase(counts: number[], n: number): number {
   const of = (...codes: number[]): number => codes.reduce((sum, code) => sum + (counts[code] ?? 0), 0);
-  const ended = counts.reduce((sum, count, code) => sum + (isTerminal(code) ? count : 0), 0);
+  const ended = endedOf(counts);
   if (ended < n)
     return of(P.RUNNING, P.INITIALIZING)
       ? P.RUNNING

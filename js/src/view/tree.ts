@@ -6,7 +6,7 @@ import type { RunModel } from "../model.ts";
 import type { Row } from "../protocol.ts";
 import { h, setAttr, show } from "./dom.ts";
 import { type HeatHost, HeatStrip, heatLayout } from "./heat.ts";
-import { VirtualList } from "./list.ts";
+import { place, VirtualList } from "./list.ts";
 import { RowView } from "./rowview.ts";
 
 const ROW = 26;
@@ -126,8 +126,7 @@ export class TreeView {
       if (!line) continue;
       seen.add(line.id);
       const el = line.kind === "heat" ? this.drawHeat(line) : this.drawRow(line);
-      const top = `translateY(${item.start}px)`;
-      if (el.style.transform !== top) el.style.transform = top;
+      place(el, item);
       setAttr(el, "aria-rowindex", String(item.index + 1));
       setAttr(el, "id", `fnb-${this.uid}-${item.index}`);
       const selected = line.kind === "action" && line.row?.name === this.selected && this.selected !== "";
@@ -221,16 +220,7 @@ export class TreeView {
   private onKey(event: KeyboardEvent): void {
     if (event.target !== this.scroller) return;
     const line = this.lineAt(this.active);
-    const page = this.list.pageLines;
-    const to: Record<string, number> = {
-      ArrowDown: this.active + 1,
-      ArrowUp: this.active - 1,
-      PageDown: this.active + page,
-      PageUp: this.active - page,
-      Home: 0,
-      End: this.length - 1,
-    };
-    const next = to[event.key];
+    const next = this.list.target(event.key, this.active);
     if (next !== undefined) {
       this.setActive(next);
       this.list.reveal(this.active);

@@ -6,6 +6,8 @@ import io
 import threading
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from flyte_nb.core.attempts.progress import read_bar, read_drawing
 
@@ -38,9 +40,7 @@ def test_other_lines_are_no_bars(line: str) -> None:
 
 def test_what_rich_draws_is_read_from_its_tasks() -> None:
     """Where output is no terminal it prints nothing before its end."""
-    progress = pytest.importorskip("rich.progress")
-    console = pytest.importorskip("rich.console").Console(file=io.StringIO())
-    with progress.Progress(console=console) as shown:
+    with Progress(console=Console(file=io.StringIO())) as shown:
         shown.advance(shown.add_task("[red]Fetch[/red]", total=10), 10)
         shown.advance(shown.add_task("Train", total=4), 3)
         [thread] = [each for each in threading.enumerate() if type(each).__module__ == "rich.live"]

@@ -1,6 +1,5 @@
 /** Panel of one action: puts its sections together, and keeps focus and what was unfolded over redraws. */
 
-import { duration, growing } from "../../format.ts";
 import type { RunModel } from "../../model.ts";
 import { P, phaseWord } from "../../phases.ts";
 import type { Detail, Row } from "../../protocol.ts";
@@ -8,6 +7,7 @@ import { answerForm } from "../answer.ts";
 import { append, type Child, h, keepFocus, setText, show } from "../dom.ts";
 import { icon, phaseIcon } from "../icons.ts";
 import { placed } from "../places.ts";
+import { tookText } from "../rowview.ts";
 import { type ButtonsHost, ButtonsSection } from "./buttons.ts";
 import { failureSection } from "./failure.ts";
 import { logSection } from "./log.ts";
@@ -116,14 +116,7 @@ export class DetailView {
   tick(): void {
     this.times.tick();
     const row = this.shown ? this.model.rows.get(this.shown.name) : undefined;
-    if (!row || row.started === undefined) setText(this.time, "");
-    else
-      setText(
-        this.time,
-        row.ended !== undefined || row.ran !== undefined
-          ? duration(row.ran ?? (row.ended ?? row.started) - row.started)
-          : growing(this.model.elapsed() - row.started),
-      );
+    setText(this.time, row ? tookText(row, this.model) : "");
   }
 
   draw(detail: Detail): void {

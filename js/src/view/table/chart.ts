@@ -1,7 +1,8 @@
 /** Chart on a canvas: a histogram, points of one column against another, or a line for each call through several axes. */
 
 import { number } from "../../format.ts";
-import { colorsOf, h, setAttr, setText, show } from "../dom.ts";
+import { colorsOf, h, setAttr, setText } from "../dom.ts";
+import { Tip } from "../tip.ts";
 import { range, type Scale } from "./scale.ts";
 
 const HEIGHT = 190;
@@ -48,17 +49,22 @@ export class Chart {
   private readonly canvas = h("canvas", {});
   private readonly title = h("strong", {});
   private readonly said = h("span", { class: "fnb-muted" });
-  private readonly tip = h("div", { class: "fnb-tip", hidden: true });
+  private readonly tip = new Tip();
   private picture: Picture | null = null;
   private ink: Ink | null = null;
   private drawn = "";
   private found: Hit | undefined;
+  /** Where the pointer is, while it is over the picture. */
+  private pointer: PointerEvent | null = null;
 
   constructor() {
-    const frame = h("div", { class: "fnb-chartframe", role: "img" }, this.canvas, this.tip);
+    const frame = h("div", { class: "fnb-chartframe", role: "img" }, this.canvas, this.tip.el);
     this.el = h("figure", { class: "fnb-chart" }, frame, h("figcaption", {}, this.title, this.said));
     frame.addEventListener("pointermove", (event) => this.hover(event));
-    frame.addEventListener("pointerleave", () => this.tell(undefined));
+    frame.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.tell(undefined);
+    });
     frame.addEventListener("click", () => this.found?.choose());
   }
 
@@ -68,7 +74,9 @@ export class Chart {
     setText(this.title, picture.title);
     setText(this.said, picture.said);
     setAttr(this.el.firstElementChild as Element, "aria-label", `${picture.title}: ${picture.said}`);
+    this.tip.hide();
     this.draw();
+    if (this.pointer) this.hover(this.pointer);
   }
 
   /** Draw, if the place or its colours have changed. */
@@ -100,6 +108,7 @@ export class Chart {
   }
 
   private hover(event: PointerEvent): void {
+    this.pointer = event;
     if (!this.picture || !this.ink) return;
     const frame = this.canvas.getBoundingClientRect();
     this.tell(this.picture.hit(event.clientX - frame.left, event.clientY - frame.top, this.ink));
@@ -107,21 +116,18 @@ export class Chart {
 
   private tell(found: Hit | undefined): void {
     this.found = found;
-    show(this.tip, found !== undefined);
     this.el.classList.toggle("fnb-hits", found !== undefined);
-    if (!found || !this.ink) return;
-    setText(this.tip, found.text);
-    const right = found.x > this.ink.width / 2;
-    Object.assign(this.tip.style, {
-      left: right ? "auto" : `${found.x + 10}px`,
-      right: right ? `${this.ink.width - found.x + 10}px` : "auto",
-      top: `${Math.max(0, found.y - 12)}px`,
-    });
+    if (!found) {
+      this.tip.hide();
+      return;
+    }
+    const frame = this.canvas.getBoundingClientRect();
+    this.tip.say(found.text, frame.left + found.x, frame.top + found.y);
   }
 }
 
 /** Axis below the picture. */
-export function drawX(ink: Ink, scale: Scale): void {
+function drawX(ink: Ink, scale: Scale): void {
   const { context, box } = ink;
   const [left, top, width, height] = box;
   context.fillStyle = ink.muted;
@@ -137,7 +143,7 @@ export function drawX(ink: Ink, scale: Scale): void {
 }
 
 /** Axis to the left of it. */
-export function drawY(ink: Ink, scale: Scale, x = ink.box[0], lines = true): void {
+function drawY(ink: Ink, scale: Scale, x = ink.box[0], lines = true): void {
   const { context, box } = ink;
   const [, top, width, height] = box;
   context.fillStyle = ink.muted;

@@ -3,7 +3,7 @@
 import type { VirtualItem } from "@tanstack/virtual-core";
 import { fine } from "../../format.ts";
 import { h, setAttr, setText } from "../dom.ts";
-import { VirtualList } from "../list.ts";
+import { place, VirtualList } from "../list.ts";
 import type { Cell, Column, TableSource } from "./source.ts";
 
 const ROW = 24;
@@ -140,8 +140,7 @@ export class Grid {
 
   private drawRow(el: HTMLElement, item: VirtualItem): void {
     const found = this.source.row(item.index);
-    const top = `translateY(${item.start}px)`;
-    if (el.style.transform !== top) el.style.transform = top;
+    place(el, item);
     setAttr(el, "aria-rowindex", String(item.index + 2));
     setAttr(el, "aria-selected", String(found !== undefined && found.id === this.host.selected()));
     el.classList.toggle("fnb-active", item.index === this.active);
@@ -165,16 +164,7 @@ export class Grid {
 
   private onKey(event: KeyboardEvent): void {
     if (event.target !== this.el) return;
-    const page = this.list.pageLines;
-    const to: Record<string, number> = {
-      ArrowDown: this.active + 1,
-      ArrowUp: this.active - 1,
-      PageDown: this.active + page,
-      PageUp: this.active - page,
-      Home: 0,
-      End: this.source.found - 1,
-    };
-    const next = to[event.key];
+    const next = this.list.target(event.key, this.active);
     if (next !== undefined) {
       this.active = next;
       this.draw();

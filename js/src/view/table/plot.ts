@@ -167,11 +167,10 @@ export class PlotView {
     });
   }
 
-  private summary({ name, values, scale }: PlotAxis): string {
+  private summary({ name, values }: PlotAxis): string {
     const sorted = values.slice().sort();
     const unit = this.column(name)?.unit;
     const text = (n: number): string => (unit ? inUnit(n, unit) : short(n, 4));
-    if (scale.text(0) === "" && values.length === 0) return "";
     const parts = [
       ["least", sorted[0] as number],
       ["median", quantile(sorted, 0.5)],

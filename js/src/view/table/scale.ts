@@ -81,14 +81,8 @@ export class Scale {
 
 /** Whether values spread over decades, so that equal steps would hide most of them. */
 export function spreads(values: Float64Array): boolean {
-  let min = Number.POSITIVE_INFINITY;
-  let max = 0;
-  for (const value of values) {
-    if (value <= 0) return false;
-    min = Math.min(min, value);
-    max = Math.max(max, value);
-  }
-  return max / min >= 50;
+  const [min, max] = range(values);
+  return min > 0 && max / min >= 50;
 }
 
 export function range(values: Float64Array): [number, number] {

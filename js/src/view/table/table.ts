@@ -2,10 +2,10 @@
 
 import { number } from "../../format.ts";
 import type { Context } from "../context.ts";
-import { h, setAttr, setText, show } from "../dom.ts";
+import { h, save, setAttr, setText, show } from "../dom.ts";
+import { Popover } from "../popover.ts";
 import { Grid } from "./grid.ts";
 import { PlotView } from "./plot.ts";
-import { Popover } from "./popover.ts";
 import { type Column, TableSource } from "./source.ts";
 
 /** Milliseconds after a key before the table is filtered. */
@@ -278,12 +278,7 @@ export class TableView {
 
   private save(text: string, ending: string): void {
     const run = this.view.model.header?.run ?? "run";
-    const link = h("a", {
-      href: URL.createObjectURL(new Blob([text], { type: "text/plain" })),
-      download: `${run}.${ending}`,
-    });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    save(`${run}.${ending}`, [text]);
   }
 
   destroy(): void {

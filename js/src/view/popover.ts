@@ -1,6 +1,17 @@
 /** Popover below a button: closes with Escape, a click elsewhere, or its choice. */
 
-import { type Child, h } from "../dom.ts";
+import { append, type Child, h } from "./dom.ts";
+
+/** Put a popover that is shown below a button, above it where there is no room. `left`: where it should begin. */
+export function putBelow(el: HTMLElement, button: HTMLElement, left: (button: DOMRect) => number): void {
+  const at = button.getBoundingClientRect();
+  const { offsetHeight: tall, offsetWidth: wide } = el;
+  const below = at.bottom + tall + 8 < window.innerHeight;
+  Object.assign(el.style, {
+    left: `${Math.max(4, Math.min(left(at), window.innerWidth - wide - 8))}px`,
+    top: below ? `${at.bottom + 4}px` : `${Math.max(4, at.top - tall - 4)}px`,
+  });
+}
 
 export class Popover {
   readonly button: HTMLButtonElement;
@@ -26,14 +37,9 @@ export class Popover {
 
   private open(): void {
     this.el.replaceChildren();
-    for (const child of this.content().flat()) if (child) this.el.append(child as Node);
+    append(this.el, this.content());
     this.el.showPopover?.();
-    const at = this.button.getBoundingClientRect();
-    const below = at.bottom + this.el.offsetHeight + 8 < window.innerHeight;
-    Object.assign(this.el.style, {
-      left: `${Math.max(4, Math.min(at.left, window.innerWidth - this.el.offsetWidth - 8))}px`,
-      top: below ? `${at.bottom + 4}px` : `${Math.max(4, at.top - this.el.offsetHeight - 4)}px`,
-    });
+    putBelow(this.el, this.button, (at) => at.left);
     this.el.querySelector<HTMLElement>("button, input")?.focus();
   }
 
