@@ -200,13 +200,14 @@ def _reduce_enum(cls: Any, args: Any, state: Any, setter: Any) -> Any:
     members = {each: member.value for each, member in aliases.items()}
     attributes, more = state
     attributes = {key: value for key, value in attributes.items() if key not in aliases}
-    own = {
-        each: found
-        for each, member in aliases.items()
-        if (found := {k: v for k, v in vars(member).items() if k not in _OF_EVERY_MEMBER})
-    }
+    own = {each: found for each, member in aliases.items() if (found := of_member(member))}
     made = (bases, name, qualname, members, *rest)
     return make_enum, made, ((attributes, more), own), None, None, setter
+
+
+def of_member(member: enum.Enum) -> dict[str, Any]:
+    """Attributes that an enum's member has beside those of every member."""
+    return {key: value for key, value in vars(member).items() if key not in _OF_EVERY_MEMBER}
 
 
 _OF_EVERY_MEMBER = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_", "_inverted_"})
