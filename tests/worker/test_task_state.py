@@ -71,7 +71,7 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "frame in place": (lambda: pd.DataFrame({"a": [1, 2]}), lambda v: v.loc.__setitem__((0, "a"), 9)),
     "generator": (lambda: np.random.default_rng(0), lambda v: v.random()),
     "python's random": (lambda: random.Random(0), lambda v: v.random()),
-    "member of an enum": (lambda: next(iter(enum.Enum("E", "A"))), lambda v: setattr(v, "n", 1)),
+    "member of an enum": (lambda: Planet.EARTH, lambda v: setattr(v, "n", 1)),
     "member's list": (lambda: Planet.EARTH, lambda v: v.moons.append(2)),
     "with functions": (lambda: {"f": len, "g": lambda: 1, "l": [threading.Lock()]}, lambda v: v["l"].append(1)),
 }
