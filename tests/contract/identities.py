@@ -250,6 +250,29 @@ class TrackedSub(Tracked, Same):
     pass
 
 
+class Registry(abc.ABCMeta):
+    """Collects its classes, and wants to be told of each."""
+
+    known: ClassVar[list[str]] = []
+
+    def __new__(cls, name: str, bases: Any, body: Any, *, tag: str) -> Any:
+        cls.known.append(name)
+        return super().__new__(cls, name, bases, {**body, "tag": tag})
+
+    def __init__(cls, *args: Any, tag: str) -> None:
+        super().__init__(*args)
+        cls.known.append(tag)
+
+
+class Collected(Same, metaclass=Registry, tag="a"):
+    def __init__(self) -> None:
+        self.x = 1
+
+
+class CollectedSub(Collected, Generic[T], tag="b"):
+    __slots__ = ()
+
+
 class Tagged(Same):
     """Wants to know of each subclass."""
 
@@ -469,7 +492,7 @@ MAKERS: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
         Plain, Frozen, KwOnly, Slotted, SlottedFrozen, SlottedWeak, SlottedSub, Slots, SubSlots, OpenSubSlots, TextSlot,
-        DictSlot, HiddenSlot, DocumentedSlots, Square, Registered, HasSize, Base, Sub, WithMeta, TrackedSub, TaggedSub, Pair, SubPair,
+        DictSlot, HiddenSlot, DocumentedSlots, Square, Registered, HasSize, Base, Sub, WithMeta, TrackedSub, TaggedSub, CollectedSub, Pair, SubPair,
         Model, Outer, SubModel, Attrs, AttrsFrozen, Holder.Inner, Local, Made, Dynamic, Cyclic,
     )
 } | {
@@ -498,6 +521,7 @@ HOLDS: dict[str, Any] = {
     "WithMeta": lambda v: v.through_meta and type(type(v)) is Meta,
     "TrackedSub": lambda v: Tracked.known == ["TrackedSub"],
     "TaggedSub": lambda v: v.tag == "a" and TaggedSub[int].__origin__ is TaggedSub,
+    "CollectedSub": lambda v: v.tag == "b" and Registry.known == ["Collected", "a", "CollectedSub", "b"],
     "Color": lambda v: v is Color.RED and v.warm() and Color.CRIMSON is v and Color["CRIMSON"] is v,
     "Num": lambda v: v is Num.ONE,
     "Word": lambda v: v is Word.HELLO,

@@ -84,6 +84,16 @@ KINDS: dict[str, dict[str, str]] = {
     "an item of a list": {"setup": "v = [0]", "expression": "v[0]", "change": "v[0] += 1"},
     "a longer list": {"setup": "v = []", "expression": "len(v)", "change": "v.append(e)"},
     "a nested dict": {"setup": "v = {'a': {'b': [0]}}", "expression": "v['a']['b'][0]", "change": "v['a']['b'][0] += 1"},
+    "a mapping behind a proxy": {
+        "setup": "d = {'a': 0}\nv = types.MappingProxyType(d)", "expression": "v['a']", "change": "d['a'] += 1",
+    },
+    "an attribute of an enum's member": {
+        "setup": "class E(enum.Enum):\n    A = 1\nE.A.n = 0", "expression": "E.A.n", "change": "E.A.n += 1",
+    },
+    "a list of an enum's member": {
+        "setup": "class E(enum.Enum):\n    A = 1\n    def __init__(self, _):\n        self.n = []", "expression": "len(E.A.n)",
+        "change": "E.A.n.append(e)",
+    },
     "a set": {"setup": "v = {1}", "expression": "sorted(v)", "change": "v.add(e + 5)"},
     "a bytearray": {"setup": "v = bytearray(3)", "expression": "v[0]", "change": "v[0] += 1"},
     "an array.array": {"setup": "v = array.array('d', [0.0])", "expression": "v[0]", "change": "v[0] += 1"},

@@ -150,6 +150,24 @@ def test_threads_of_a_cell_call_tasks_of_its_run(nb: Kernel) -> None:
     assert "4 actions" in nb.run("%flyte status").ok().stdout
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_a_task_are_given_what_the_notebook_defines(nb: Kernel, method: str) -> None:
+    """Functions, and instances of its classes, there and back."""
+    done = nb.run(
+        "class Item:\n    def __init__(self, n):\n        self.n = n\n"
+        "    class Inner:\n        n = 4\n"
+        "def double(item):\n    return Item(item.n * 2)\n"
+        "@env.task\nasync def compute() -> list:\n"
+        "    import concurrent.futures, multiprocessing\n"
+        f"    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context({method!r})) as pool:\n"
+        "        found = list(pool.map(double, [Item(1), Item.Inner()], timeout=30))\n"
+        "    return [(item.n, isinstance(item, Item)) for item in found]\n"
+        "await compute()"
+    ).ok()
+
+    assert "[(2, True), (8, True)]" == done.result
+
+
 def test_nothing_is_printed_raw(nb: Kernel) -> None:
     """What a subprocess of a task prints goes to its log."""
     done = nb.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import enum
 import random
 import threading
 import types
@@ -36,6 +37,15 @@ class Plain:
         self.items = {"a": Slotted()}
 
 
+class Planet(enum.Enum):
+    """With what its members hold."""
+
+    EARTH = 1
+
+    def __init__(self, number: int) -> None:
+        self.moons = [number]
+
+
 def _swap(array: np.ndarray) -> None:
     array[[0, -1]] = array[[-1, 0]]
 
@@ -61,6 +71,8 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "frame in place": (lambda: pd.DataFrame({"a": [1, 2]}), lambda v: v.loc.__setitem__((0, "a"), 9)),
     "generator": (lambda: np.random.default_rng(0), lambda v: v.random()),
     "python's random": (lambda: random.Random(0), lambda v: v.random()),
+    "member of an enum": (lambda: Planet.EARTH, lambda v: setattr(v, "n", 1)),
+    "member's list": (lambda: Planet.EARTH, lambda v: v.moons.append(2)),
     "with functions": (lambda: {"f": len, "g": lambda: 1, "l": [threading.Lock()]}, lambda v: v["l"].append(1)),
 }
 
@@ -104,6 +116,10 @@ COUNTERS = {
     "of a helper": "seen = []\ndef add():\n    seen.append(1)\n    return len(seen)\n@env.task\ndef f() -> int:\n    return add()",
     "class attribute": "class C:\n    n = 0\n@env.task\ndef f() -> int:\n    C.n += 1\n    return C.n",
     "list of a class": "class C:\n    l = []\n@env.task\ndef f() -> int:\n    C.l.append(1)\n    return len(C.l)",
+    "list of a metaclass": (
+        "class M(type):\n    l = []\nclass C(metaclass=M):\n    pass\n"
+        "@env.task\ndef f() -> int:\n    C.l.append(1)\n    return len(C.l)"
+    ),
     "object": (
         "class C:\n    def __init__(self):\n        self.n = 0\nc = C()\n"
         "@env.task\ndef f() -> int:\n    c.n += 1\n    return c.n"

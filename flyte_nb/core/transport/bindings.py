@@ -14,6 +14,7 @@ import builtins
 import copyreg
 import datetime as dt
 import decimal
+import enum
 import fractions
 import functools
 import hashlib
@@ -36,6 +37,7 @@ from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.payload import key_bytes, pack
 from flyte_nb.core.values import pickler
 from flyte_nb.core.values.bounded import BoundedBytes
+from flyte_nb.core.values.by_value import classes
 from flyte_nb.core.values.code_hash import names_of
 from flyte_nb.core.values.user_code import content_of, is_pythons, is_task, names_in_texts
 
@@ -347,6 +349,8 @@ class _Content(pickler.Pickler):
         """How to pickle a value; NotImplemented for the usual way."""
         if isinstance(value, _CODE) or is_task(value):
             return id, (id(value),)
+        if isinstance(value, enum.Enum) and (own := classes.of_member(value)):
+            return id, (id(value),), own
         if type(value) in self.dispatch_table.maps[0] and type(value) is not types.CodeType:
             return id, (id(value),)  # a table whose encoder would write it for each look (`flyte_nb.io.extend`)
         return super().reducer_override(value)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -73,6 +74,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
             return Pickler._buffer
         if kind in type_names.KINDS:
             return Pickler._type_name
+        if kind is MappingProxyType:
+            return Pickler._proxy
         if figures.is_figure(kind):
             return Pickler._figure
         return Pickler._instance if classes.is_plain_object(kind) else None
@@ -101,6 +104,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not 
 
     def _type_name(self, value: Any) -> Any:
         return type_names.reduce(value)
+
+    def _proxy(self, value: Any) -> Any:
+        return MappingProxyType, tuple(gc.get_referents(value))  # a proxy of the mapping itself, not of a copy
 
     def _figure(self, value: Any) -> Any:
         return figures.reduce(value)

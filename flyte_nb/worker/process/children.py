@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import multiprocessing.process
 import multiprocessing.reduction
+import sys
 import types
 from multiprocessing import util
 from typing import Any
@@ -14,7 +16,6 @@ import cloudpickle
 from flyte_nb.core.attempts.family import end_processes
 from flyte_nb.core.attempts.replaced import Replaced
 from flyte_nb.core.values import pickler
-from flyte_nb.core.values.user_code import found_by_name
 
 _replaced = Replaced()
 #: How processes were started before, and what is done at exit, where children were not allowed.
@@ -67,5 +68,9 @@ def _by_value(_pickler: Any, value: Any) -> Any:
     """How a pipe to another process pickles a function or class that the other one cannot import: it came by value itself."""
     if not isinstance(value, (types.FunctionType, type)):
         return NotImplemented
-    found = found_by_name(value.__module__, value.__qualname__)
+    # Not by a module's attributes: a running body finds its program's there (`program_names`), which no other process has.
+    name, _, rest = value.__qualname__.partition(".")
+    found = vars(sys.modules.get(value.__module__, types)).get(name)
+    if rest and found is not None:
+        found = functools.reduce(lambda each, part: getattr(each, part, None), rest.split("."), found)
     return NotImplemented if found is value else (load, (pickler.dumps(value),))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dis
+import enum
 import functools
 import io
 import operator
@@ -26,6 +27,7 @@ from typing import Any
 from flyte_nb.core.attempts import seeds
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.patched import InPlace
+from flyte_nb.core.values.by_value import classes
 from flyte_nb.core.values.user_code import content_of, found_by_name, is_pythons
 
 #: Unchanged copies of a task that are kept for attempts to come.
@@ -125,7 +127,7 @@ class _Watched:
         for name, item in list(vars(cls).items()):
             if isinstance(item, types.FunctionType) or not is_pythons(name, item):
                 self._walk(item)
-        for base in cls.__bases__:
+        for base in (*cls.__bases__, type(cls)):
             self._walk(base)
 
 
@@ -173,6 +175,8 @@ class _Fingerprinter(pickle.Pickler):
             return int, (id(value),)
         if isinstance(value, threading.Event | asyncio.Event | asyncio.Queue | queue.SimpleQueue):
             return list, (_held(value),)
+        if isinstance(value, enum.Enum) and (own := classes.of_member(value)):
+            return int, (id(value),), own
         try:
             value.__reduce_ex__(5)
         except Exception:

@@ -127,7 +127,7 @@ def reduce(cls: type, reduced: Any, *, of_call: bool = False) -> Any:
         kind, name, bases, given, number, _extra = args
         if kind.__name__ == "_TypedDictMeta" and bases == (dict,):  # ``TypedDict("Row", {...})``, which lacks its base
             bases = (sys.modules[kind.__module__].TypedDict,)
-        extra: dict[str, Any] | None = {"quiet": True} if _has_subclass_hook(cls) else None
+        extra: dict[str, Any] | None = {"quiet": True} if _has_hooks(cls) else None
         if cls.__module__ in from_files and found_by_name(cls.__module__, cls.__qualname__) is cls:
             extra = {**(extra or {}), "at": (cls.__module__, cls.__qualname__)}
         setter = set_class_at_call if of_call else set_class
@@ -137,12 +137,27 @@ def reduce(cls: type, reduced: Any, *, of_call: bool = False) -> Any:
     return reduced
 
 
-def _has_subclass_hook(cls: type) -> bool:
-    """Whether a base that travels by value has an ``__init_subclass__``: it was called where the class was made."""
-    return any(
-        "__init_subclass__" in vars(base) and not inner._should_pickle_by_reference(base)  # noqa: SLF001
-        for base in cls.__mro__[1:-1]
+#: How a metaclass makes classes.
+_MAKING = ("__prepare__", "__new__", "__init__")
+
+
+def _has_hooks(cls: type) -> bool:
+    """Whether code that travels by value was called where the class was made: ``__init_subclass__``, or a metaclass's."""
+    return (
+        any(
+            "__init_subclass__" in vars(base) and not inner._should_pickle_by_reference(base)  # noqa: SLF001
+            for base in cls.__mro__[1:-1]
+        )
+        or any(_own_metaclasses(type(cls)))
     )
+
+
+def _own_metaclasses(kind: type) -> Iterator[type]:
+    for each in kind.__mro__:
+        if not vars(each).keys().isdisjoint(_MAKING) and (
+            each in _made or not inner._should_pickle_by_reference(each)  # noqa: SLF001
+        ):
+            yield each
 
 
 def _at_home(module: str, name: str) -> type | None:
@@ -160,22 +175,36 @@ def _ignore(_cls: type, /, **_given: Any) -> None:
 
 
 @contextlib.contextmanager
-def _without_hooks(bases: Any) -> Iterator[None]:
-    """While a class is made that was made before: the ``__init_subclass__`` of its bases is not called."""
-    hooks = {
-        base: vars(base)["__init_subclass__"]
+def _without_hooks(kind: type, bases: Any) -> Iterator[None]:
+    """While a class is made that was made before: what its bases and its metaclass do to new classes is not done again."""
+    hooks: list[tuple[type, str, Any]] = [
+        (base, "__init_subclass__", classmethod(_ignore))
         for each in types.resolve_bases(bases)
         for base in each.__mro__
         if "__init_subclass__" in vars(base) and base.__flags__ & HEAP_TYPE and base.__module__ != "typing"
-    }
+    ]
+    hooks += [
+        (each, name, _of_next(each, name)) for each in _own_metaclasses(kind) for name in _MAKING if name in vars(each)
+    ]
     with _hooks_lock:
-        for base in hooks:
-            type.__setattr__(base, "__init_subclass__", classmethod(_ignore))
+        before = {(owner, name): vars(owner)[name] for owner, name, _ in hooks}
+        for owner, name, instead in hooks:
+            type.__setattr__(owner, name, instead)
         try:
             yield
         finally:
-            for base, hook in hooks.items():
-                type.__setattr__(base, "__init_subclass__", hook)
+            for (owner, name), hook in before.items():
+                type.__setattr__(owner, name, hook)
+
+
+def _of_next(metaclass: Any, name: str) -> Any:
+    """A method that leaves a metaclass out."""
+
+    def call(cls: Any, /, *args: Any, **kwargs: Any) -> Any:
+        method = getattr(super(metaclass, cls), name)
+        return method(cls, *args, **kwargs) if name == "__new__" else method(*args, **kwargs)
+
+    return {"__new__": staticmethod, "__prepare__": classmethod}.get(name, lambda each: each)(call)
 
 
 _hooks_lock = threading.RLock()
@@ -200,13 +229,14 @@ def _reduce_enum(cls: Any, args: Any, state: Any, setter: Any) -> Any:
     members = {each: member.value for each, member in aliases.items()}
     attributes, more = state
     attributes = {key: value for key, value in attributes.items() if key not in aliases}
-    own = {
-        each: found
-        for each, member in aliases.items()
-        if (found := {k: v for k, v in vars(member).items() if k not in _OF_EVERY_MEMBER})
-    }
+    own = {each: found for each, member in aliases.items() if (found := of_member(member))}
     made = (bases, name, qualname, members, *rest)
     return make_enum, made, ((attributes, more), own), None, None, setter
+
+
+def of_member(member: enum.Enum) -> dict[str, Any]:
+    """Attributes that an enum's member has beside those of every member."""
+    return {key: value for key, value in vars(member).items() if key not in _OF_EVERY_MEMBER}
 
 
 _OF_EVERY_MEMBER = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_", "_inverted_"})
@@ -216,7 +246,7 @@ def make_class(kind: Any, name: str, bases: Any, given: dict[str, Any], number: 
     """The class of this number; called by pickle. Made, without its attributes, where it is not known."""
     found = known(number) or (_at_home(*extra["at"]) if extra and "at" in extra else None)
     if found is None:
-        with _without_hooks(bases) if extra is not None and extra.get("quiet") else contextlib.nullcontext():
+        with _without_hooks(kind, bases) if extra is not None and extra.get("quiet") else contextlib.nullcontext():
             made = inner._make_skeleton_class(kind, name, bases, given, None, extra)  # noqa: SLF001
         found = _track(number, made)
     return found
