@@ -255,7 +255,7 @@ class Isolation:
     def __init__(self, *, shared: bool = False) -> None:
         watch()
         seeds.watch()
-        #: The attempt whose turn it is: anything with a `Place` as ``place``. None between attempts.
+        #: The attempt whose turn it is: anything with a `Place` as ``place`` and a ``meter``. None between attempts.
         self.current: Any = None
         self._shared = shared
         #: What an attempt begins with, once `begin` has looked.
@@ -290,10 +290,13 @@ class Isolation:
             if self.current is None and place.state is self._applied and place.random is None:
                 self.current = body
                 return
-        until = 0.0
-        while not self._take_turn(body, shares=bool(until) and time.monotonic() > until):
-            until = until or time.monotonic() + PATIENCE
+        if self._take_turn(body, shares=False):
+            return
+        body.meter.paused()  # it does not compute: if the process is lost meanwhile, the cause is another
+        until = time.monotonic() + PATIENCE
+        while not self._take_turn(body, shares=time.monotonic() > until):
             time.sleep(LOOK_EVERY)
+        body.meter.resumed(body)
 
     def _take_turn(self, body: Any, *, shares: bool) -> bool:
         """Make it an attempt's turn; False if it must wait, unless it `shares` whatever the other one has."""

@@ -22,6 +22,21 @@ import pytest
 
 from flyte_nb.core.attempts import isolation
 from flyte_nb.core.attempts.isolation import Isolation, Place
+from flyte_nb.core.attempts.meter import Meter
+
+
+class NotingMeter(Meter):
+    """Notes when its attempt waits."""
+
+    def __init__(self) -> None:
+        super().__init__(time.perf_counter)
+        self.notes: list[str] = []
+
+    def paused(self) -> None:
+        self.notes.append("paused")
+
+    def resumed(self, body: object) -> None:
+        self.notes.append("resumed")
 
 
 class FakeBody:
@@ -29,6 +44,7 @@ class FakeBody:
 
     def __init__(self, isolated: Isolation) -> None:
         self.place = Place(isolated.begin())
+        self.meter = NotingMeter()
 
 
 @pytest.fixture
@@ -169,6 +185,7 @@ def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pyte
     os.chdir("/")
     isolated.turn(other)
     assert Path("/") == Path.cwd()
+    assert (one.meter.notes, other.meter.notes) == ([], ["paused", "resumed"])  # who waits does not compute
     isolated.end(one)
     isolated.end(other)
 
