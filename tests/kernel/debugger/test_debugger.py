@@ -285,6 +285,7 @@ def test_replay_inside_an_async_cell_leaves_its_loop_alone(kernel: Kernel) -> No
 
 def test_the_stop_button_ends_a_replay(kernel: Kernel) -> None:
     """A body that waits, async."""
+    kernel.run("%load_ext flyte_nb").ok()  # Python alone loses a stop that comes in a callback of its collector
     cell = kernel.begin("async def body():\n    print('waits')\n    await asyncio.sleep(600)\nreplay(body)")
     cell.wait_for(lambda: "waits" in cell.stdout)
 
