@@ -29,6 +29,8 @@ OOM_GRACE = 0.5
 INTERRUPTED_GRACE = 0.2
 #: Seconds for the outcome to leave before the process is replaced.
 REPORT_S = 0.1
+#: Seconds that a lane waits for the end of its process; it goes on where others compute there, until they have ended.
+RETIRE_S = 5.0
 #: Seconds between two looks whether a process can be replaced in which others compute.
 ALONE_EVERY_S = 0.5
 #: Seconds after which an owner asks again about an attempt that has not begun.
@@ -179,6 +181,11 @@ class Stopping:
             self._loop.call_later(ALONE_EVERY_S, self._replace_process)
         else:
             self._replace()
+
+    def retire(self) -> None:
+        """Have this process replaced once what has ended in it is reported. From a lane's thread, which begins nothing more."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, REPORT_S, self._replace_process)
+        time.sleep(RETIRE_S)
 
     def __repr__(self) -> str:
         return f"<Stopping [{len(self._arriving)} arriving, {len(self.early)} early]>"

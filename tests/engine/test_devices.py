@@ -6,14 +6,14 @@ import asyncio
 import itertools
 import os
 import time
-import types
 
 import pytest
 
 import flyte_nb as flyte
-from flyte_nb.engine.clusters import devices as clusters_devices
 from flyte_nb.testing import run_cell
 from tests.engine.session import started
+from tests.nvml import count_gpus
+from tests.worker.test_cuda import FakeDriver
 
 pytestmark = pytest.mark.cluster
 
@@ -28,9 +28,38 @@ async def holds_one(_n: int) -> tuple[str, float, float]:
     return os.environ["CUDA_VISIBLE_DEVICES"], began, time.time()
 
 
+@alone.task
+def asserts(_n: int) -> int:
+    """Fails on the card: from now on the driver says so to whatever this process asks."""
+    from flyte_nb.worker.process import cuda
+
+    cuda._driver = lambda: FakeDriver(710)
+    raise RuntimeError(f"CUDA error: device-side assert triggered in {os.getpid()}")
+
+
+@alone.task
+def computes() -> int:
+    """The process that it runs in, whose card works."""
+    from flyte_nb.worker.process import cuda
+
+    assert not cuda.lost()
+    return os.getpid()
+
+
+plain = flyte.TaskEnvironment("plain")
+
+
+@plain.task
+async def sweeps() -> tuple[int, int]:
+    """How many of its children failed, and in how many processes the others ran, which began after a failed one each."""
+    found = [await asyncio.gather(asserts.aio(n), computes.aio(), return_exceptions=True) for n in range(2)]
+    errors = [str(error) for error, _ in found if "device-side assert" in str(error)]
+    return len(errors), len({process for _, process in found if isinstance(process, int)})
+
+
 def test_counted_devices_are_had_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many GPUs as NVML counts, one attempt on each at a time, which sees no other and says which it was; never more."""
-    monkeypatch.setattr(clusters_devices, "nvml", types.SimpleNamespace(device_get_count=lambda: 2))
+    count_gpus(monkeypatch, 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with started(n_workers=3, placement_timeout=1) as session:
         run = run_cell(lambda: asyncio.gather(*(holds_one(n) for n in range(8))))
@@ -43,3 +72,12 @@ def test_counted_devices_are_had_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {action.attempt.slot for action in actions if action.attempt} == {"GPU 0", "GPU 1"}
         with pytest.raises(flyte.errors.NoWorkerError, match=r"no worker offers GPU=2 \(the most is 1\)"):
             flyte.run(holds_one.override(resources=flyte.Resources(gpu=2)), 1).outputs()
+
+
+def test_an_error_on_a_card_costs_its_action_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process has no CUDA any more, so another one follows; who waits there for a child is not failed by it."""
+    count_gpus(monkeypatch, 1)
+    with started(n_workers=1) as session:
+        assert flyte.run(sweeps).outputs() == (2, 2)
+        lost = [a for run in session.store.runs.values() for a in run.actions.values() if a.task_name == "computes"]
+        assert all(action.phase.name == "SUCCEEDED" for action in lost)
