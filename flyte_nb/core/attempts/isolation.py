@@ -2,9 +2,9 @@
 
 Working directory, environment variables, ``sys.path``, umask, locale, warning filters, logging, streams and hooks of ``sys``,
 timers, blocked signals and the seeds of random generators belong to a process. What an attempt changes of them is its own:
-taken away when another attempt's turn comes, put back at its next turn, and forgotten at its end. A turn begins with a step of
-an async body, with a sync body, and where either takes its compute slot again. So attempts of one process do not see each other's
-changes; but those that compute at the same moment share them (several slots per process).
+taken away when another attempt's turn comes, put back at its next turn, and forgotten at its end. A turn begins with a step
+of an async body, with a sync body, and where either takes its compute slot again. So attempts of one process do not see each
+other's changes; but those that compute at the same moment share them (several slots per process).
 
 Whether anything was changed is known without looking: the functions that do it are wrapped, and note it. (Looking, by
 ``os.getcwd`` and the like, takes longer, and gives the GIL away.) A turn or an end where nothing was costs less than 1 us.
