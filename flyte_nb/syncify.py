@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from flyte_nb.core.tasks.from_sync import run_and_keep, run_generator
@@ -15,6 +16,22 @@ from flyte_nb.core.tasks.from_sync import run_and_keep, run_generator
 
 async def _in_a_task(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return await asyncio.create_task(coroutine)
+
+
+_END = object()
+
+
+async def _each_in_a_task(generator: AsyncGenerator[Any, None]) -> AsyncIterator[Any]:
+    context = contextvars.copy_context()
+
+    async def step() -> Any:
+        return await anext(generator, _END)
+
+    try:
+        while (item := await asyncio.get_running_loop().create_task(step(), context=context)) is not _END:
+            yield item
+    finally:
+        await generator.aclose()
 
 
 class _Iterated:
@@ -93,7 +110,7 @@ class _Synchronised:
     def aio(self, *args: Any, **kwargs: Any) -> Any:
         """The function, awaited: in an asyncio task of its own, so that context variables set in it stay in it."""
         made = self._function(*args, **kwargs)
-        return made if inspect.isasyncgen(made) else _in_a_task(made)
+        return _each_in_a_task(made) if inspect.isasyncgen(made) else _in_a_task(made)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
