@@ -21,7 +21,7 @@ async def _in_a_task(coroutine: Coroutine[Any, Any, Any]) -> Any:
 _END = object()
 
 
-async def _each_in_a_task(generator: AsyncGenerator[Any, None]) -> AsyncIterator[Any]:
+async def _each_in_a_task(generator: AsyncGenerator[Any, Any]) -> AsyncIterator[Any]:
     context = contextvars.copy_context()
 
     async def step() -> Any:
@@ -109,7 +109,7 @@ class _Synchronised:
 
     def aio(self, *args: Any, **kwargs: Any) -> Any:
         """The function, awaited: in an asyncio task of its own, so that context variables set in it stay in it."""
-        made = self._function(*args, **kwargs)
+        made: Any = self._function(*args, **kwargs)
         return _each_in_a_task(made) if inspect.isasyncgen(made) else _in_a_task(made)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
