@@ -47,6 +47,8 @@ NONE = pickle.dumps(None, 5)
 NAMES_CLASS = b"\x93"
 _NO_ITEMS = pickle.dumps([], 5)
 
+#: How the names of our own context variables begin: they are the calling code's, and not its action's.
+OURS = "flyte_nb_"
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
 GRACE = 3.0
@@ -143,6 +145,7 @@ class Body:
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[Work], Sink],
         location: Location, previews: PreviewStore | None = None, meter: Meter | None = None,
         activate: Callable[[], None] | None = None, isolation: Isolation | None = None, lane: Lane | None = None,
+        inherited: contextvars.Context | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -188,7 +191,7 @@ class Body:
         self.progress: Any = None
         #: The `contextvars.Context` in which everything of the body runs.
         self.variables: contextvars.Context = contextvars.Context()
-        self.variables.run(self._enter)
+        self.variables.run(self._enter, inherited)
 
     @property
     def context(self) -> Context:
@@ -226,7 +229,10 @@ class Body:
     def _sink(self, make: Callable[[Work], Sink]) -> Callable[[], Sink]:
         return functools.partial(make, self.work)
 
-    def _enter(self) -> None:
+    def _enter(self, inherited: contextvars.Context | None) -> None:
+        for variable, value in inherited.items() if inherited is not None else ():
+            if not variable.name.startswith(OURS):
+                variable.set(value)
         base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
             taken = applied(self.run.surroundings, base)

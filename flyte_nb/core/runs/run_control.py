@@ -24,7 +24,7 @@ from flyte_nb.core.streams.inlet import Inlet, read_all
 from flyte_nb.core.streams.stream import Reading
 from flyte_nb.core.streams.stream_task import StreamTask
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of
+from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, taken_along
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
@@ -74,7 +74,7 @@ class RunControl:
         code = code_of(gateway, self.task)
         call = Call(
             self.task, info, ROOT, "", payload, label, "", self.custom, kind="root",
-            cache_key=cache_key_of(self.task, info, self.bound, code), code=code,
+            cache_key=cache_key_of(self.task, info, self.bound, code), code=taken_along(gateway, code),
         )  # fmt: skip
         if isinstance(self.task, StreamTask):
             call.stream = self.stream = self.task.collector()

@@ -17,6 +17,7 @@ from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lanes import (
@@ -198,9 +199,10 @@ class LanePool:
     def _say_waiting(group: LaneGroup) -> None:
         if not group.said_waiting:
             group.said_waiting = True
-            logger.warning(
-                "%s waits for a GPU until its max_queued_time is over: this machine has none. Without max_queued_time it "
-                "runs without.", group.task_name,
+            run = next((item.run.name for item in group.queue), None)
+            notices.say_under(
+                run, logger.warning, "%s waits for a GPU until its max_queued_time is over: this machine has none. Without "
+                "max_queued_time it runs without.", group.task_name,
             )  # fmt: skip
 
     def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo], load: dict[str, float]) -> None:

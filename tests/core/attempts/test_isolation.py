@@ -8,10 +8,12 @@ import locale
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ import pytest
 from flyte_nb.core.attempts import isolation
 from flyte_nb.core.attempts.isolation import Isolation, Place
 from flyte_nb.core.attempts.meter import Meter
+from flyte_nb.core.attempts.surroundings import process
 
 
 class NotingMeter(Meter):
@@ -50,11 +53,11 @@ class FakeBody:
 @pytest.fixture
 def isolated(tmp_path: Path) -> Iterator[Isolation]:
     """The isolation of this process, which is left as it was."""
-    before = isolation.read()
+    before = process.read()
     os.chdir(tmp_path)
     with warnings.catch_warnings():
         yield Isolation()
-    isolation.apply(isolation.read(), before)
+    process.apply(process.read(), before)
 
 
 def _umask() -> int:
@@ -74,6 +77,10 @@ def _set_tz() -> None:
 
 def _set_path() -> None:
     sys.path = ["/elsewhere"]
+
+
+class _Logger(logging.Logger):
+    """A program's own."""
 
 
 #: What a body changes, and where it is seen.
@@ -103,6 +110,16 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], Any]]] = {
         lambda: (logging.getLogger().level, list(logging.getLogger().handlers)),
     ),
     "output redirected": (lambda: setattr(sys, "stdout", io.StringIO()), lambda: sys.stdout),
+    "input": (lambda: setattr(sys, "stdin", io.StringIO("a")), lambda: sys.stdin),
+    "hook of errors": (lambda: setattr(sys, "excepthook", print), lambda: sys.excepthook),
+    "arguments": (lambda: setattr(sys, "argv", ["a", "b"]), lambda: list(sys.argv)),
+    "arguments in place": (lambda: sys.argv.append("--last"), lambda: list(sys.argv)),
+    "warnings logged": (lambda: logging.captureWarnings(True), lambda: warnings.showwarning),
+    "factory of records": (
+        lambda: logging.setLogRecordFactory(logging.LogRecord),
+        logging.getLogRecordFactory,
+    ),
+    "class of loggers": (lambda: logging.setLoggerClass(_Logger), logging.getLoggerClass),
     "logging disabled": (lambda: logging.disable(50), lambda: logging.getLogger().manager.disable),
 }
 
@@ -129,6 +146,28 @@ def test_what_a_body_changes_is_its_own(isolated: Isolation, what: str) -> None:
     isolated.turn(other)
     isolated.end(other)
     assert before == look()
+
+
+def test_timers_blocked_signals_and_modules_made_by_hand_end_with_a_body(isolated: Isolation) -> None:
+    """A timer would end a later attempt with its whole process. What a body imports stays, with what that registers."""
+    body = FakeBody(isolated)
+    isolated.turn(body)
+    signal.alarm(1_000)
+    signal.setitimer(signal.ITIMER_PROF, 1_000)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    sys.modules["made_by_hand"] = sys.modules["made_by_hand.part"] = types.ModuleType("made_by_hand")
+    sys.modules["not_to_be_imported"] = None  # type: ignore[assignment]
+    sys.modules["this.part"] = types.ModuleType("this.part")
+    with contextlib.redirect_stdout(io.StringIO()):
+        __import__("this")
+    isolated.end(body)
+
+    assert [(0.0, 0.0)] * 2 == [signal.getitimer(timer) for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF)]
+    assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert not {"made_by_hand", "made_by_hand.part", "not_to_be_imported"} & sys.modules.keys()
+    assert {"this", "this.part"} <= sys.modules.keys()
+    del sys.modules["this"], sys.modules["this.part"]
+    process.SIGNALS.clear()
 
 
 SEEDS: dict[str, tuple[Callable[[], object], Callable[[], float]]] = {
@@ -261,7 +300,7 @@ def test_what_is_done_between_attempts_stays(isolated: Isolation) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_others_change_between_attempts_stays(tmp_path: Path, change: str) -> None:
     """On a worker that others use, too; also when its kernels have left. What attempts change does not."""
-    before = isolation.read()
+    before = process.read()
     os.chdir(tmp_path)
     act, see = CHANGES[change]
     with warnings.catch_warnings():
@@ -279,4 +318,4 @@ def test_what_others_change_between_attempts_stays(tmp_path: Path, change: str) 
         isolated.close()
         assert (seen, "theirs", None) == (see(), os.environ.get("ALREADY"), os.environ.get("OURS"))
         assert "/ours" not in sys.path
-        isolation.apply(isolation.read(), before)
+        process.apply(process.read(), before)

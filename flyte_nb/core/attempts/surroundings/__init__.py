@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_nb.core.attempts.isolation import Logs, State, current_folder, raw_environ
 from flyte_nb.core.attempts.surroundings import library_options
+from flyte_nb.core.attempts.surroundings.process import State, current_folder, raw_environ
 from flyte_nb.core.values.user_code import found_by_name
 
 #: Loggers whose levels are Dask's or Jupyter's matter, by the first part of their names.
@@ -331,7 +331,7 @@ def _overlay(base: State, record: Record) -> State:
         environ=environ,
         path=path,
         filters=filters,
-        logs=Logs(record.disable, loggers),
+        logs=base.logs._replace(disable=record.disable, loggers=loggers),
         locale=record.locale or base.locale,
     )
 
