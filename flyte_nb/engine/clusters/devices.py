@@ -27,7 +27,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 def count() -> list[str]:
     """The GPUs that this process may use, by number or name; none where nothing can count them."""
-    library: Any = nvml.pynvml
+    library: Any = nvml.pynvml  # type: ignore[attr-defined]  # imported there, or None
     try:  # not by Dask's own functions: a session has them off (`flyte_nb.engine.clusters.dask_logs`), as does who sets it so
         library.nvmlInit()
         try:
