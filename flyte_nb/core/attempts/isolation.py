@@ -15,12 +15,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.attempts import seeds
-from flyte_nb.core.attempts.surroundings import process
+from flyte_nb.core.attempts.surroundings import library_options, process, thread_options
 from flyte_nb.core.attempts.surroundings.process import State, apply, carried, read, unwatch, watch
 from flyte_nb.core.transport.lazy_imports import is_brought
 
@@ -89,7 +88,7 @@ class Isolation:
 
     def begin(self) -> State:
         """What an attempt begins with that begins now."""
-        if self._shared and (process.NOTED or sys.path != self.base.path or warnings.filters != self.base.filters):
+        if self._shared and (process.NOTED or not self.base.holds()):
             with self._lock:
                 self._adopt()
         return self.base
@@ -163,15 +162,16 @@ class Isolation:
             and not process.NOTED
             and not seeds.SEEDED
             and not self._sharing
-            and sys.path == base.path
-            and warnings.filters == base.filters
-            and process.hooks_of(process.SYS) == base.hooks
+            and base.holds()
             and not process.SIGNALS
+            and not (thread_options.LOADED and thread_options.take())
             and len(sys.modules) == self._modules
         )
 
     def end(self, body: Any) -> None:
-        """An attempt has ended: what it changed is undone."""
+        """An attempt has ended: what it changed is undone. On its thread."""
+        if thread_options.LOADED:
+            thread_options.take()
         with self._lock:
             if self._sharing:
                 self._sharing.discard(body)
@@ -185,6 +185,9 @@ class Isolation:
             if plain:
                 return  # nothing was changed
             process.take_signals_back()
+            library_options.imported()
+            thread_options.imported()
+            thread_options.take()
             self._applied = read(self._applied)
             if len(sys.modules) != self._modules:
                 _drop_made_modules(list(sys.modules)[self._modules :])
