@@ -14,7 +14,7 @@ import flyte_nb as flyte
 from flyte_nb.testing import run_cell
 from tests.engine.session import started
 from tests.nvml import count_gpus
-from tests.worker.test_cuda import FakeDriver
+from tests.worker.test_devices import FakeDriver
 
 pytestmark = pytest.mark.cluster
 
@@ -32,18 +32,18 @@ async def holds_one(_n: int) -> tuple[str, float, float]:
 @alone.task
 def asserts(_n: int) -> int:
     """Fails on the card: from now on the driver says so to whatever this process asks."""
-    from flyte_nb.worker.process import cuda
+    from flyte_nb.worker.process import devices
 
-    cuda._driver = lambda: FakeDriver(710)
+    devices._driver = lambda: FakeDriver(710)
     raise RuntimeError(f"CUDA error: device-side assert triggered in {os.getpid()}")
 
 
 @alone.task
 def computes() -> int:
     """The process that it runs in, whose card works."""
-    from flyte_nb.worker.process import cuda
+    from flyte_nb.worker.process import devices
 
-    assert not cuda.lost()
+    assert not devices.cuda_error()
     return os.getpid()
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,7 @@ class Isolation:
         self.base = self._found = read()
         self._applied = self.base
         self._modules = len(sys.modules)
+        self._loaded = library_options.loaded()
         #: Attempts that compute while another's turn lasts: they have what it has.
         self._sharing: set[Any] = set()
         # A turn may begin on a thread while another's ends.
@@ -162,7 +164,11 @@ class Isolation:
             and not process.NOTED
             and not seeds.SEEDED
             and not self._sharing
-            and base.holds()
+            and sys.path == base.path
+            and warnings.filters == base.filters
+            and process.hooks_of(process.SYS) == base.hooks
+            and base.options.loaded is self._loaded
+            and base.options.hold()
             and not process.SIGNALS
             and not (thread_options.LOADED and thread_options.take())
             and len(sys.modules) == self._modules
@@ -185,7 +191,7 @@ class Isolation:
             if plain:
                 return  # nothing was changed
             process.take_signals_back()
-            library_options.imported()
+            self._loaded = library_options.loaded()
             thread_options.imported()
             thread_options.take()
             self._applied = read(self._applied)

@@ -21,7 +21,7 @@ from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.lanes.row_loop import RowLoop
-from flyte_nb.worker.process import cuda
+from flyte_nb.worker.process import devices
 from flyte_nb.worker.process.code import CodeNotLoadedError
 from flyte_nb.worker.process.soundness import intact
 from flyte_nb.worker.rows import LaneQueue, QueuedBundle, RowEnd, RowReports, taken
@@ -274,7 +274,7 @@ class LaneThread:
         if work.row is None or not self.rows.note(work.row, work, outcome, printed):
             self.outcomes.append(outcome)
         # A body that had GPUs may have caught the error of one, and gone on.
-        if (outcome.kind == "error" or self.environment) and (error := cuda.lost()):
+        if (outcome.kind == "error" or self.environment) and (error := devices.cuda_error()):
             self.report()
             self.host.retire(f"CUDA cannot be used any more in it, after error {error} of {work.label}")
         self.report_in_time()

@@ -231,10 +231,11 @@ def test_a_seed_is_its_attempts(isolated: Isolation, what: str) -> None:
 
 def test_without_a_seed_numbers_go_on(isolated: Isolation) -> None:
     """Actions that seed nothing do not draw the same numbers."""
-    drawn = []
+    drawn = list[float]()
     for _ in range(5):
         body = FakeBody(isolated)
         isolated.turn(body)
+        assert isolated.is_plain(body) or not drawn  # what was seeded before is nothing of the first one
         drawn.append(random.random())
         isolated.end(body)
 

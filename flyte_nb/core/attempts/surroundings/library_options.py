@@ -110,6 +110,9 @@ def _set_torch(module: Any, changed: Mapping[str, Any]) -> None:
     module.use_deterministic_algorithms(wanted["deterministic"])
 
 
+#: Python's own, which sets it as well: a worker has calls noted.
+_field_size = csv.field_size_limit
+
 _OPTIONS = {
     "recursion limit": _Option(
         "sys", lambda _: sys.getrecursionlimit(), lambda m, value: m.setrecursionlimit(value), setter="setrecursionlimit"
@@ -119,7 +122,7 @@ _OPTIONS = {
         setter="set_int_max_str_digits",
     ),
     "csv": _Option(
-        "csv", lambda _: csv.field_size_limit(), lambda m, value: m.field_size_limit(value), plain=131_072,
+        "csv", lambda _: _field_size(), lambda m, value: m.field_size_limit(value), plain=131_072,
         setter="field_size_limit",
     ),
     "sockets": _Option(
@@ -142,18 +145,17 @@ def setters() -> list[tuple[Any, str]]:
     return [(importlib.import_module(option.module), option.setter) for option in _OPTIONS.values() if option.setter]
 
 
-#: How many libraries with options are imported.
-_imported = 0
+#: Options of what is imported, as one tuple as long as that does not change.
+_loaded: tuple[_Option, ...] = ()
 
 
-def imported() -> None:
-    """Modules were imported: some of them may have options."""
-    global _imported
-    _imported = len(_loaded())
-
-
-def _loaded() -> list[_Option]:
-    return [option for option in _OPTIONS.values() if option.module in sys.modules]
+def loaded() -> tuple[_Option, ...]:
+    """Look which libraries with options are imported; the same object as before, if they are the same."""
+    global _loaded
+    found = tuple(option for option in _OPTIONS.values() if option.module in sys.modules)
+    if found != _loaded:
+        _loaded = found
+    return _loaded
 
 
 class Options:
@@ -163,34 +165,39 @@ class Options:
         changed: Which ones, by name; by default those that are in this process.
     """
 
-    __slots__ = ("_looked_at", "_of_thread", "_seen", "changed")
+    __slots__ = ("_all", "_looks", "changed", "loaded")
 
     def __init__(self, changed: Mapping[str, Any] | None = None) -> None:
         self.changed: dict[str, Any] = dict(changes() if changed is None else changed)
-        #: Nothing until they are those of this process.
-        self._looked_at: list[_Option] = []
-        self._seen: list[Any] = []
-        self._of_thread: list[Any] = []
+        #: Of `loaded`, when it looked; None until they are those of this process.
+        self.loaded: tuple[_Option, ...] | None = None
+        #: How to look again, at what, and what it was: without those that are set by functions which note their calls.
+        self._looks: list[tuple[Callable[[Any], Any], Any, Any]] = []
+        self._all: list[Any] = []
         if changed is None:
-            self._look()
+            self.loaded = loaded()
+            for option in self.loaded:
+                if not option.setter:
+                    self._looks.append(
+                        (option.look, sys.modules.get(option.module), option.keep(_read(option, option.look)))
+                    )
+            self._all = self._all_here(self.loaded)
 
-    def _look(self) -> None:
-        imported()
-        self._looked_at = _loaded()
-        self._seen = [option.keep(_read(option, option.look)) for option in self._looked_at]
-        self._of_thread = [_read(option, option.of_thread) for option in self._looked_at if option.of_thread]
+    @staticmethod
+    def _all_here(options: tuple[_Option, ...]) -> list[Any]:
+        """What is not among the looks: set by functions, or for the calling thread alone."""
+        return [
+            _read(option, option.of_thread or option.look) for option in options if option.setter or option.of_thread
+        ]
 
     def hold(self) -> bool:
-        """Whether they are what they were, leaving out those that are set by functions which note their calls.
+        """Whether they are what they were, apart from those that are set by functions which note their calls.
 
-        Quick, since it is asked for each attempt.
+        Quick, since it is asked for each attempt; libraries that were imported since are not looked at (`loaded`).
         """
-        modules = sys.modules
-        if len(self._looked_at) != _imported:
-            return False
         try:
-            for option, seen in zip(self._looked_at, self._seen, strict=True):
-                if not option.setter and option.look(modules[option.module]) != seen:
+            for look, module, seen in self._looks:
+                if look(module) != seen:
                     return False
         except Exception:  # one is half imported, or gone
             return False
@@ -198,22 +205,14 @@ class Options:
 
     def hold_here(self) -> bool:
         """Whether all of them are what they were, for the calling thread."""
-        imported()
-        if not self.hold():
-            return False
-        mine = [_read(option, option.of_thread) for option in self._looked_at if option.of_thread]
-        return mine == self._of_thread and all(
-            _read(option, option.look) == seen
-            for option, seen in zip(self._looked_at, self._seen, strict=True)
-            if option.setter
-        )
+        return self.loaded is loaded() and self.hold() and self._all_here(self.loaded) == self._all
 
     def renewed(self) -> Options:
         """Those of this process now; these, if the same ones are changed."""
         now = Options()
         if now != self:
             return now
-        self._looked_at, self._seen, self._of_thread = now._looked_at, now._seen, now._of_thread
+        self.loaded, self._looks, self._all = now.loaded, now._looks, now._all
         return self
 
     def __eq__(self, other: object) -> bool:

@@ -67,6 +67,7 @@ class State(NamedTuple):
             sys.path == self.path
             and warnings.filters == self.filters
             and hooks_of(SYS) == self.hooks
+            and self.options.loaded is library_options.loaded()
             and self.options.hold()
         )
 

@@ -22,7 +22,8 @@ class _OfThread(NamedTuple):
 
 
 def _take_sklearn(module: Any) -> Any:
-    return vars(module._threadlocal).pop("global_config", None)  # noqa: SLF001 - there is no other way to see whether it was set
+    found = vars(module._threadlocal).pop("global_config", None)  # noqa: SLF001 - there is no other way to see whether it was set
+    return None if found == module._global_config else found  # noqa: SLF001 - whoever looks has a copy of them
 
 
 def _put_sklearn(module: Any, config: Any) -> None:

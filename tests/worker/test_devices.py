@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flyte_nb.worker.process import cuda
+from flyte_nb.worker.process import devices
 
 
 class FakeDriver:
@@ -64,13 +64,13 @@ class FakeDriver:
 )
 def test_errors_that_last(driver: FakeDriver | None, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """They alone; the thread's context is as before."""
-    monkeypatch.setattr(cuda, "_driver", lambda: driver)
-    assert cuda.lost() == expected
+    monkeypatch.setattr(devices, "_driver", lambda: driver)
+    assert devices.cuda_error() == expected
     assert driver is None or (driver.held, driver.current) == (0, 0)
 
 
 def test_it_loads_nothing() -> None:
     """Where no library has loaded the driver; as where there is none."""
-    before = cuda._driver()
+    before = devices._driver()
     assert before is None or isinstance(before, ctypes.CDLL)
-    assert before is not None or cuda.lost() == 0
+    assert before is not None or devices.cuda_error() == 0
