@@ -168,21 +168,30 @@ def test_processes_of_a_task_are_given_what_the_notebook_defines(nb: Kernel, met
     assert "[(2, True), (8, True)]" == done.result
 
 
+DRAW = """rng = np.random.default_rng(0)
+@env.task
+async def draw(i: int) -> float:
+    return float(rng.random())
+"""
+#: What a cell defines, what it calls, and what is said of that.
 NOTICED = {
     "drawn": (
-        "rng = np.random.default_rng(0)\n@env.task\nasync def draw(i: int) -> float:\n    return float(rng.random())\n",
+        DRAW,
         "[await draw(i) for i in range(3)]",
         "drew the same random numbers",
     ),
     "drawn by rows": (
-        "rng = np.random.default_rng(0)\n@env.task\nasync def draw(i: int) -> float:\n    return float(rng.random())\n",
+        DRAW,
         "await asyncio.gather(*(draw(i) for i in range(300)))",
         "drew the same random numbers",
     ),
     "waits for a GPU": (
-        "from datetime import timedelta\n"
-        "env_gpu = flyte.TaskEnvironment('on_gpu', resources=flyte.Resources(gpu=1))\n"
-        "@env_gpu.task(timeout=flyte.Timeout(max_queued_time=timedelta(seconds=1)))\nasync def gpu() -> int:\n    return 1\n",
+        """from datetime import timedelta
+gpus = flyte.TaskEnvironment("on_gpu", resources=flyte.Resources(gpu=1))
+@gpus.task(timeout=flyte.Timeout(max_queued_time=timedelta(seconds=1)))
+async def gpu() -> int:
+    return 1
+""",
         "await asyncio.gather(gpu(), return_exceptions=True)",
         "waits for a GPU",
     ),
