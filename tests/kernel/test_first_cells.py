@@ -227,7 +227,6 @@ WAITS = [
     "run.outputs()",
     "await run.wait.aio()",
     "await run.outputs.aio()",
-    "run.raise_for_status()",
     "for each in run.watch(): pass",
     "async for each in run.watch.aio(): pass",
     "print(run.outputs()[0])",
