@@ -43,10 +43,16 @@ class _Iterated:
     def __init__(self, value: AsyncIterable[Any], loop: asyncio.AbstractEventLoop) -> None:
         self._value = value
         self._loop = loop
+        self._items: Iterator[Any] | None = None
         weakref.finalize(self, _stop, loop)
 
     def __iter__(self) -> Iterator[Any]:
         yield from run_generator(aiter(self._value), self._loop)
+
+    def __next__(self) -> Any:
+        if self._items is None:
+            self._items = run_generator(aiter(self._value), self._loop)
+        return next(self._items)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return aiter(self._value)

@@ -175,10 +175,14 @@ def test_what_it_gives_is_as_it_is_in_all_else() -> None:
         (lambda: [i for _, i in zip("ab", endless(True), strict=False)], [0, 1]),
         (lambda: list(within(3)), [0, 1, 2]),
         (lambda: dict(enumerate(generated(2))), {0: 0, 1: 1}),
+        (
+            lambda: (items := feed(3)) and [next(items), next(items), next(items, None), next(items, None)],
+            [0, 1, 2, None],
+        ),
         (lambda: asyncio.run(_in_a_loop()), [0, 1, 2]),
         (lambda: [*pages(1), *streamed(2)], [0, 0, 1]),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_sync_code_goes_through_it_in_any_way(call: Any, wanted: Any) -> None:
     """What is left running for it goes on; what is left early ends, also while it waits."""

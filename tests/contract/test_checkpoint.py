@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import tarfile
 from pathlib import Path
@@ -149,6 +150,25 @@ def test_an_archive_of_flytes_own_is_unpacked(tmp_path, mode):
         "a.txt",
         "in/b.txt",
     ]
+
+
+#: What version 2.12.1 of Flyte's SDK made of `_folder`: ``Checkpoint(address, None).save_sync(folder)``.
+OF_THE_SDK = (
+    "H4sICPfdCWsC/2ZseXRlLWNwdGFyLWQyaDB2N28xLnRhcgDt180KgkAUBeBZ9xQ+wXjnz6uLoFq17BUmcuHCBJvAx09rEQQaLUZI"
+    "z7dRxsUF4dzDyFSmu5PvjqW/lK2Igl7GnkTGvt+Hc0VaaZF0Ygb3W/BtP16sk86TOlR1uVVcuJxydoVkq7nIs42AxfMydCHyjCHU"
+    "mbXj+ScllDOkjcuYn/l3bEVCc+a/bZrJ//Dt+5/aIwKrJtH/6H/0/2pV1zT6jCHU7NxE/9Nn/2vT59+h/7H/sf+x/yHm/j/HvgL+"
+    "fv9Tmgzuf3M4IAIAAAAAAAAAAACL9QCb2sf+ACgAAA=="
+)
+
+
+def test_a_folder_is_the_same_to_flyte(tmp_path):
+    """What it has saved, and what it is given: an archive at the very address (it tells by `tarfile.is_tarfile`)."""
+    (tmp_path / "theirs").write_bytes(base64.b64decode(OF_THE_SDK))
+    assert _names(flyte.Checkpoint(f"{tmp_path}/b", f"{tmp_path}/theirs").load_sync()) == ["a.txt", "in/b.txt"]
+    flyte.Checkpoint(f"{tmp_path}/ours", None).save_sync(_folder(tmp_path / "source"))
+    with tarfile.open(tmp_path / "ours") as ours, tarfile.open(tmp_path / "theirs") as theirs:
+        assert ours.getnames() == theirs.getnames()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["ours", "source", "theirs"]
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 20_000, b"weights", b"\x1f\x8b and no archive", b"x" * 600])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flyte_nb.core.control.calls import Call, Settled
@@ -114,10 +115,14 @@ class RunControl:
 
     def wait(self, wait_for: str = "terminal") -> None:
         """Block until it is done, or with ``wait_for="running"`` has begun."""
-        with self.engine.waiting(self), self.engine.gateway.blocking():
+        with self.waiting(), self.engine.gateway.blocking():
             while not self.finished.wait(WATCH_EVERY if wait_for == "running" else None):
                 if self.phase is not Phase.QUEUED:
                     return
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """A wait for it: what becomes of it when the wait is broken off is its engine's matter."""
+        return self.engine.waiting(self)
 
     def abort(self, reason: str) -> None:
         """Cancel it."""
