@@ -116,6 +116,7 @@ class Steps(Coroutine[Any, Any, Any]):
     cr_code: property = property(lambda self: self._coroutine.cr_code)
     cr_frame: property = property(lambda self: self._coroutine.cr_frame)
     cr_running: property = property(lambda self: self._coroutine.cr_running)
+    cr_suspended: property = property(lambda self: self._coroutine.cr_suspended)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:

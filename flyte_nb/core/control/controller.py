@@ -460,6 +460,10 @@ class Controller:
         """Whether an action of a run is in flight here."""
         return any(name == run for name, _ in self.flights) or self.batches.is_busy(run)
 
+    def parents(self) -> set[tuple[str, str]]:
+        """Runs and actions that await others of which one is in flight here."""
+        return {*self.children, *((rows.run.name, rows.parent) for rows in self.batches.by_number.values())}
+
     def unfinished(self, run: str) -> list[ActionInFlight]:
         """Actions of a run that are in flight here, rows aside."""
         return [f for (name, _), f in self.flights.items() if name == run]

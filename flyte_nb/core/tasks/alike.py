@@ -2,7 +2,8 @@
 
 A burst is what one loop calls of one task in one turn, as ``gather`` does. Each call is prepared when it is made, with its
 task's code of that moment; only the handing over waits for the end of the turn. The first call of a turn goes at once: most
-are alone.
+are alone. A body may compute for long after its calls, on the same loop: its bursts end where the next step of the loop is
+not one more of their calls.
 
 Runs in: the thread of the calling code.
 """
@@ -15,6 +16,7 @@ import functools
 import hashlib
 import operator
 import pickle
+import time
 from collections.abc import Callable, Collection
 from pickle import dumps
 from typing import Any, Literal
@@ -25,8 +27,9 @@ from flyte_nb.core.control.rows import Rows
 from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.settings.label import label_of_call
-from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.context import Context, of
 from flyte_nb.core.tasks.prepare import CODE_DIGITS, STOPPED, as_it_was, code_of, inputs_key
+from flyte_nb.core.transport.bursts import is_next_a_call, next_call
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.core.transport.payload import ATOMS, SMALL_BYTES, dumps_call
@@ -36,6 +39,12 @@ from flyte_nb.core.values import redact
 LEAST = 256
 #: Calls in one batch of rows: their lists and arrays cost little more than the rows.
 MOST = 2_048
+#: Callbacks of a body's loop that are ready where a burst may begin: it is worth nothing to a few calls.
+AHEAD = 32
+#: Seconds that a body's call waits for others that are slow to be made.
+SLOW_S = 0.005
+
+_clock = time.perf_counter
 
 
 def may_be_rows(context: Context, task: Any) -> bool:
@@ -102,6 +111,8 @@ class RowMaker:
         context = self._context
         if context.scope.stopped is not None and context.scope.stopped():
             raise asyncio.CancelledError(STOPPED) from None
+        if context.scope.attachments.get("closed"):
+            return 0
         keys, made = list[bytes](), list[Any]()
         exact, none, place, payloads = self._exact, dict[str, Any](), self._place, self._payloads
         with contextlib.suppress(Exception):  # made once more, as a call of its own, it says so
@@ -162,7 +173,7 @@ _DROPPED = "its await was cancelled"
 class Burst:
     """Calls of one task, in one context, in one turn of a loop."""
 
-    __slots__ = ("_calls", "_context", "_maker", "_many", "_may_be_rows", "_task", "loop")
+    __slots__ = ("_calls", "_context", "_maker", "_many", "_may_be_rows", "_task", "_until", "loop")
 
     def __init__(self, context: Context, task: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
@@ -173,6 +184,8 @@ class Burst:
         self._calls: list[BurstCall] = []
         #: Whether some were handed over as rows: the rest are rows, too, however few.
         self._many = False
+        #: When those that are not handed over have waited for long (`time.perf_counter`).
+        self._until = 0.0
         loop.call_soon(self._end)
 
     def call(self, args: tuple[Any, ...]) -> BurstCall | None:
@@ -194,12 +207,17 @@ class Burst:
             return None
         call = BurstCall(self, self.loop, maker.rows, len(self._calls))
         self._calls.append(call)
-        if len(self._calls) >= (MOST if self._many else LEAST):
+        if len(self._calls) >= (MOST if self._many else LEAST) or self._ends():
             self.hand_over()
         return call
 
+    def _ends(self) -> bool:
+        """Whether what follows may be code of a body, or the next call is late."""
+        return self._context.in_task and (not goes_on(self._context, self.loop) or _clock() > self._until)
+
     def _begin(self, code: Any) -> RowMaker:
         self.hand_over()
+        self._until = _clock() + SLOW_S
         calls = self._calls = []
         box = mailbox_of(self.loop)
 
@@ -235,9 +253,15 @@ class Burst:
 
     def _end(self) -> None:
         """The turn is over."""
-        self._context.scope.bursts.pop((self._task, self._context), None)
+        self._context.scope.bursts.pop((self._task, self._context, self.loop), None)
         self.hand_over()
         self._calls = []
+
+
+def goes_on(context: Context, loop: asyncio.AbstractEventLoop, ahead: int = 1) -> bool:
+    """Whether what a loop does next is the first step of one more call in this context; with so many callbacks ready."""
+    variables = next_call(loop, ahead)
+    return variables is not None and of(variables) is context
 
 
 def hand_over_before(bursts: dict[Any, Burst], loop: asyncio.AbstractEventLoop, going: Burst | None = None) -> None:
@@ -296,13 +320,18 @@ class BurstCall:
         scope, rows = context.scope, self._rows
         dropped = scope.dropped.setdefault(rows, [])
         dropped.append(self.row)
-        if len(dropped) == 1:
-            # Thousands are dropped in one turn, when a gather is.
-            def send() -> None:
-                gateway.run_soon(gateway.controller.batches.drop_some, rows, scope.dropped.pop(rows, []), _DROPPED)
+        loop = self.future.get_loop()
 
+        # Thousands are dropped in one turn, when a gather is.
+        def send() -> None:
+            if which := scope.dropped.pop(rows, None):
+                gateway.run_soon(gateway.controller.batches.drop_some, rows, which, _DROPPED)
+
+        if context.in_task and not is_next_a_call(loop):  # its body may block the loop
+            send()
+        elif len(dropped) == 1:
             try:
-                self.future.get_loop().call_soon(send)
+                loop.call_soon(send)
             except RuntimeError:  # its loop is closed
                 send()
 
