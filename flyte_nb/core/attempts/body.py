@@ -398,7 +398,8 @@ class Body:
         if used is not NOTHING_USED and self.work.row is not None and type(value) is bytes:
             preview = preview or preview_of(value)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used,
+            kind != "ok" and not self.has_called,
         )  # fmt: skip
         return self.outcome
 

@@ -170,6 +170,7 @@ class Controller:
         call.stream = None  # who iterated over it has gone
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
+        flight.called_nothing = False
         self._register(flight)
         self.reporter.noted(flight, Phase.QUEUED, BY_HAND)
         self._begin(flight)
@@ -215,7 +216,8 @@ class Controller:
 
     def _execute(self, flight: ActionInFlight) -> None:
         call = flight.call
-        again = flight.attempt > 0 or isinstance(call.record, ResumePoint)
+        before = flight.attempt > 0 or isinstance(call.record, ResumePoint)
+        again = before and not flight.called_nothing
         if self.home is None or not (again or call.run.recovers):
             self._start(flight, ())
             return
@@ -272,6 +274,7 @@ class Controller:
             return
         flight.work = None
         flight.attempted = outcome
+        flight.called_nothing = flight.called_nothing and outcome.called_nothing
         flight.stop_timer()
         self.reporter.attempt_ended(flight, outcome)
         if outcome.kind in BLAME:  # one that awaited others, or that was beside the cause, was not at its end
