@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import io
 import os
@@ -100,10 +101,11 @@ async def another(x: int, does: str, folder: str) -> int:
 @env.task(retries=1)
 async def inside(kinds: list[str], folder: str, is_async: bool, gathers: bool) -> list[Any]:
     """A map, or a gather, whose owner is a worker."""
-    n, task = len(kinds), another if is_async else one
+    n = len(kinds)
+    task: Any = another if is_async else one
     if gathers:
         calls = (task.aio(x, kind, folder) for x, kind in enumerate(kinds))
-        return await asyncio.gather(*calls, return_exceptions=True)
+        return list(await asyncio.gather(*calls, return_exceptions=True))
     return [v async for v in flyte.map.aio(task, range(n), kinds, [folder] * n)]
 
 
@@ -122,11 +124,11 @@ async def blocks(folder: str) -> None:
     """Stands still on its loop right after its calls, until all have begun; once it has cancelled them, until all have ended."""
     calls = [asyncio.ensure_future(marks(x, folder)) for x in range(300)]
     await asyncio.sleep(0)
-    until(lambda: len(os.listdir(folder)) == 300)
+    until(lambda: len(list(Path(folder).iterdir())) == 300)
     for each in calls:
         each.cancel()
     await asyncio.sleep(0)
-    until(lambda: len(os.listdir(folder)) == 600)
+    until(lambda: len(list(Path(folder).iterdir())) == 600)
 
 
 warm = flyte.TaskEnvironment("warm-rows", reusable=flyte.ReusePolicy(replicas=1))
@@ -336,7 +338,7 @@ def test_calls_of_a_body_are_under_way_whatever_it_does_next(cluster: Session, t
     assert sum(type(name) is RowName for name in record.numbered) >= 256
     assert Counter(action.phase for action in actions) == {Phase.SUCCEEDED: 1, Phase.ABORTED: 300}
     for gathers in (True, False):
-        assert run_cell(lambda gathers=gathers: root_of(300, gathers)) == sum(range(300))
+        assert run_cell(functools.partial(root_of, 300, gathers)) == sum(range(300))
 
 
 def test_rows_that_are_cancelled_before_any_was_sent_are_let_go(cluster: Session) -> None:

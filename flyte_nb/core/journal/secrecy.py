@@ -24,13 +24,12 @@ def without_secrets(events: list[ev.Event], secrets: tuple[str, ...]) -> list[ev
     takes_secrets = functools.cache(_takes_secrets)  # thousands of one task are queued at once
     kept = list(events)
     for at, event in enumerate(kept):
-        kind = type(event)
-        if kind is ev.ActionQueued:
-            if event.inputs is not None and (redact.MASK in event.label or takes_secrets(event.task)):  # type: ignore[union-attr]
-                kept[at] = event._replace(inputs=None)  # type: ignore[call-arg]
-        elif kind is ev.Logged:
-            lines = tuple(line._replace(text=redact.scrub(line.text, secrets)) for line in event.lines)  # type: ignore[union-attr]
-            kept[at] = event._replace(lines=lines)  # type: ignore[call-arg]
-        elif kind is ev.Reported:
-            kept[at] = event._replace(html=redact.scrub(event.html, secrets))  # type: ignore[union-attr, call-arg]
+        if isinstance(event, ev.ActionQueued):
+            if event.inputs is not None and (redact.MASK in event.label or takes_secrets(event.task)):
+                kept[at] = event._replace(inputs=None)
+        elif isinstance(event, ev.Logged):
+            lines = tuple(line._replace(text=redact.scrub(line.text, secrets)) for line in event.lines)
+            kept[at] = event._replace(lines=lines)
+        elif isinstance(event, ev.Reported):
+            kept[at] = event._replace(html=redact.scrub(event.html, secrets))
     return kept

@@ -71,7 +71,7 @@ def next_call(loop: Any, ahead: int = 1) -> contextvars.Context | None:
         return None
     coroutine: Any = task.get_coro()
     begins = coroutine.cr_frame is not None and not coroutine.cr_suspended
-    return loop._ready[0]._context if begins else None  # type: ignore[no-any-return]  # noqa: SLF001
+    return loop._ready[0]._context if begins else None  # noqa: SLF001
 
 
 def is_next_a_call(loop: Any) -> bool:
