@@ -143,9 +143,12 @@ async def leaf(x: int) -> int:
 @warm.task
 async def root_of(n: int, gathers: bool) -> int:
     """Has the only replica of its environment, and gives it back as it waits."""
+    found: list[Any]
     if gathers:
-        return sum(await asyncio.gather(*map(leaf, range(n))))
-    return sum([x async for x in flyte.map.aio(leaf, range(n))])
+        found = await asyncio.gather(*map(leaf, range(n)))
+    else:
+        found = [x async for x in flyte.map.aio(leaf, range(n))]
+    return sum(found)
 
 
 @env.task
