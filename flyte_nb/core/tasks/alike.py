@@ -16,7 +16,6 @@ import functools
 import hashlib
 import operator
 import pickle
-import time
 from collections.abc import Callable, Collection
 from pickle import dumps
 from typing import Any, Literal
@@ -41,10 +40,6 @@ LEAST = 256
 MOST = 2_048
 #: Callbacks of a body's loop that are ready where a burst may begin: it is worth nothing to a few calls.
 AHEAD = 32
-#: Seconds that a body's call waits for others that are slow to be made.
-SLOW_S = 0.005
-
-_clock = time.perf_counter
 
 
 def may_be_rows(context: Context, task: Any) -> bool:
@@ -199,7 +194,7 @@ _DROPPED = "its await was cancelled"
 class Burst:
     """Calls of one task, in one context, in one turn of a loop."""
 
-    __slots__ = ("_calls", "_context", "_maker", "_many", "_may_be_rows", "_task", "_until", "loop")
+    __slots__ = ("_calls", "_context", "_maker", "_many", "_may_be_rows", "_task", "loop")
 
     def __init__(self, context: Context, task: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
@@ -210,8 +205,6 @@ class Burst:
         self._calls: list[BurstCall] = []
         #: Whether some were handed over as rows: the rest are rows, too, however few.
         self._many = False
-        #: When those that are not handed over have waited for long (`time.perf_counter`).
-        self._until = 0.0
         loop.call_soon(self._end)
 
     def call(self, args: tuple[Any, ...]) -> BurstCall | None:
@@ -238,12 +231,11 @@ class Burst:
         return call
 
     def _ends(self) -> bool:
-        """Whether what follows may be code of a body, or the next call is late."""
-        return self._context.in_task and (not goes_on(self._context, self.loop) or _clock() > self._until)
+        """Whether what follows may be code of a body."""
+        return self._context.in_task and not goes_on(self._context, self.loop)
 
     def _begin(self, code: Any) -> RowMaker:
         self.hand_over()
-        self._until = _clock() + SLOW_S
         calls = self._calls = []
         box = mailbox_of(self.loop)
 
