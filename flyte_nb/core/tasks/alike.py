@@ -342,8 +342,9 @@ class BurstCall:
 
         # Thousands are dropped in one turn, when a gather is.
         def send() -> None:
-            if which := scope.dropped.pop(rows, None):
-                gateway.run_soon(gateway.controller.batches.drop_some, rows, which, _DROPPED)
+            with contextlib.suppress(KeyError):  # that was all
+                while True:
+                    gateway.run_soon(gateway.controller.batches.drop_some, *scope.dropped.popitem(), _DROPPED)
 
         if context.in_task and not is_next_a_call(loop):  # its body may block the loop
             send()
