@@ -401,7 +401,7 @@ class Host:
                 lane.handed_back = True  # first: its thread may go on at any moment
                 lane.hand_back()
             if lane.is_warm:
-                lane.report_waiting(self.controller.children)
+                lane.report_waiting(self.controller.parents())
             self.emitter.announce(lane)
             for body in list(lane.bodies.values()):
                 tells = (

@@ -133,6 +133,7 @@ class Steps(Coroutine[Any, Any, Any]):
     cr_code: property = property(lambda self: self._coroutine.cr_code)
     cr_frame: property = property(lambda self: self._coroutine.cr_frame)
     cr_running: property = property(lambda self: self._coroutine.cr_running)
+    cr_suspended: property = property(lambda self: self._coroutine.cr_suspended)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
@@ -420,7 +421,8 @@ class Body:
         if used is not NOTHING_USED and self.work.row is not None and type(value) is bytes:
             preview = preview or preview_of(value)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used,
+            kind != "ok" and not self.has_called,
         )  # fmt: skip
         return self.outcome
 
