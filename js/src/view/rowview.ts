@@ -138,7 +138,10 @@ export class RowView {
     if (line?.kind === "group" && line.group.ended === undefined)
       setText(this.time, growing(model.elapsed() - line.group.queued));
     if (line?.kind !== "action" || !line.row) return;
-    setText(this.time, tookText(line.row, model));
+    const whole = tookText(line.row, model);
+    const itself = whole && line.row.kids && line.took !== undefined ? duration(line.took) : whole;
+    setText(this.time, itself);
+    setAttr(this.time, "title", itself === whole ? null : `${whole} with the actions that it awaited`);
   }
 
   private setPhase(code: number, word: boolean): void {
@@ -193,10 +196,10 @@ export class RowView {
 
 /** How long an action ran, or has been running; "" before, and while it is not known. */
 export function tookText(row: Row, model: RunModel): string {
-  const { started, ended, ran } = row;
+  const { started, ended, ran, away } = row;
   if (started === undefined) return "";
   if (ended !== undefined || ran !== undefined) return duration(ran ?? (ended ?? started) - started);
-  return isTerminal(model.phaseOf(row)) ? "" : growing(model.elapsed() - started);
+  return isTerminal(model.phaseOf(row)) ? "" : growing(model.elapsed() - started - (away ?? 0));
 }
 
 const shortTask = (task: string): string => task.slice(task.lastIndexOf(".") + 1);
