@@ -219,6 +219,7 @@ def test_a_loss_blames_what_computed(cluster: Session) -> None:
     error, *rest = run_cell(cell)
     assert isinstance(error, flyte.errors.WorkerLostError), repr(error)
     assert "exit status 3" in str(error)
+    assert error.worker in {"w0", "w1", "w2", "w3"}
     assert "asleep" not in str(error)
     assert rest == list(range(20))
 

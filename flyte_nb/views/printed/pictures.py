@@ -1,4 +1,7 @@
-"""Pictures in a saved page: heat strips and histograms, as PNG: untrusted notebooks lose SVG. Runs in: engine thread."""
+"""Pictures in a saved page: heat strips and histograms, as PNG in data URIs. Runs in: engine thread.
+
+JupyterLab takes ``<svg>`` out of notebooks that are not trusted, as GitHub does; an image with a data URI stays.
+"""
 
 from __future__ import annotations
 
