@@ -84,6 +84,8 @@ export interface ErrorFold {
   name: string;
   id: number;
   label: string;
+  /** What these calls share, and none that succeeded: "fold=3". */
+  common?: string;
 }
 
 /** [action name, seconds, stream, text] */

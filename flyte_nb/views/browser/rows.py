@@ -170,10 +170,13 @@ def header(
 def error_row(fold: Fold, names: Labels) -> Json:
     """What the list of errors shows of one: its text, how many actions, and the first of them."""
     first = fold.first
-    return {
+    out: Json = {
         "key": fold.key, "n": len(fold.names), "text": fold.text, "where": fold.where,
         "name": first.name, "id": first.number, "label": cut_middle(names.named(first.name, first.label), 80),
     }  # fmt: skip
+    if common := names.in_common(fold):
+        out["common"] = cut_middle(common, 120)
+    return out
 
 
 def log_line(record: RunRecord, action: str, line: LogLine) -> list[Any]:

@@ -15,6 +15,7 @@ from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.values import redact
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.printed.pictures import heat_png, histogram_png
+from flyte_nb.views.printed.text import common_text
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
 from flyte_nb.views.words import (
     LOOKS,
@@ -252,7 +253,7 @@ def _errors(model: RunModel) -> str:
         trace = f'<pre style="{block}">{_safe(text, TRACE_CHARS)}</pre>' if text else ""
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
-            f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span> '
+            f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span>{escape(common_text(model, fold))} '
             f'<span style="{_MUTED}">{of} a{first.number} {label}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )

@@ -1,6 +1,6 @@
 """Pictures in a saved page: heat strips and histograms, as PNG in data URIs. Runs in: engine thread.
 
-JupyterLab takes ``<svg>`` out of notebooks that are not trusted, as GitHub does; an image with a data URI stays.
+JupyterLab and Notebook take ``<svg>`` out of notebooks that are not trusted, and leave images with a data URI.
 """
 
 from __future__ import annotations

@@ -55,11 +55,17 @@ def screen(model: RunModel) -> str:
 
 
 def fold_text(model: RunModel, fold: Fold) -> str:
-    """``"397 × KeyError: 'a'  (first: a17 square(17))"``."""
+    """``"397 × KeyError: 'a', all with fold=3  (first: a17 square(17))"``."""
     first = f"{fold.first.id} {label_text(model.labels.named(fold.first.name, fold.first.label), 80)}"
     if len(fold.names) == 1:
         return f"{fold.text}  (in {first})"
-    return f"{number(len(fold.names))} × {fold.text}  (first: {first})"
+    return f"{number(len(fold.names))} × {fold.text}{common_text(model, fold)}  (first: {first})"
+
+
+def common_text(model: RunModel, fold: Fold) -> str:
+    """``", all with fold=3"``: what the failed calls have in common, and no other; "" for nothing."""
+    common = model.labels.in_common(fold)
+    return f", {'both' if len(fold.names) == 2 else 'all'} with {label_text(common, 80)}" if common else ""
 
 
 def headline(model: RunModel, now: float) -> str:
