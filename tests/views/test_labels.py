@@ -101,7 +101,7 @@ def test_what_failed_calls_have_in_common_and_no_other(model_of: Callable[..., R
         (depth, fold): syn.Actor("r1", f"{depth}{fold}", "a0", f"fit(depth={depth}, fold={fold}, seed={depth * fold % 2})")
         for depth in (2, 4, 6) for fold in range(4)
     }  # fmt: skip
-    events = [syn.opened(), syn.root(), *(actor.queued(syn.T0) for actor in actors.values())]
+    events: list[syn.Event] = [syn.opened(), syn.root(), *(actor.queued(syn.T0) for actor in actors.values())]
     for (_, number), actor in actors.items():
         events += [actor.start(syn.T0), actor.attempt_ended(syn.T0 + 1, error if number == 3 else None)]
         events.append(actor.ended(syn.T0 + 1, *((Phase.FAILED, error) if number == 3 else ())))
