@@ -18,6 +18,7 @@ from flyte_nb.core.attempts.body import Body, broken
 from flyte_nb.core.attempts.row_body import RowBody
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.lanes.row_loop import RowLoop
@@ -303,7 +304,7 @@ class LaneThread:
             body = self.host.body(self, work)
         except CodeNotLoadedError as exc:
             why = type(exc.__cause__ or exc).__name__
-            note = ErrorNote("system", why, f"{work.label}: {exc} (worker {self.host.address})", recoverable=False)
+            note = ErrorNote("system", why, f"{work.label}: {exc} (on {name_of(self.host.address)})", recoverable=False)
             self.ended(Outcome(*work[:3], "error", error=note), work)
             return None
         except Exception as exc:
