@@ -61,3 +61,17 @@ def test_every_message_of_an_error_is_in_the_list(root: Path, generate: ModuleTy
             ]
             missing += [f"{path.name}: {text}" for text in texts if len(text.split()) > 3 and text not in listed]
     assert missing == []
+
+
+def test_links_of_what_is_read_in_the_repository_lead_somewhere(root: Path) -> None:
+    """README and its like, which no build of the site looks at: files by link, and files of the checkout by path."""
+    broken = []
+    for page in (*root.glob("*.md"), root / "kernel-ext" / "README.md"):
+        text = page.read_text(encoding="utf-8")
+        links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not re.match(r"[a-z]+:", link)]
+        if page.name != "CHANGELOG.md":  # which tells of what was, too
+            links += re.findall(r"`((?:docs|bench|scripts|tests|flyte_nb|js|example-notebooks)/[\w./-]+)`", text)
+        broken += [
+            f"{page.name}: {link}" for link in links if not any((base / link).exists() for base in (page.parent, root))
+        ]
+    assert broken == []
