@@ -1,6 +1,6 @@
 """Install the wheel without an index, with the lowest and newest dependencies, and use it: `make package`. Runs in: a script.
 
-For each of the two, what `pip install flyte_nb` needs is downloaded into a folder; then an environment that knows this folder
+For each of the two, what `pip install flyte_nb` needs is fetched into a folder; then an environment that knows this folder
 and nothing else gets it, and outside of the checkout it is imported, runs a script with maps, and is loaded in a kernel. The
 lowest are the bounds of `dependencies` in pyproject.toml; what these need is as new as it can be. Needs a network for pip.
 """
@@ -111,14 +111,14 @@ def lowest() -> list[str]:
 
 
 def check(wheel: Path, home: Path, interpreter: str, pins: list[str]) -> None:
-    """Download, install without an index, use."""
+    """Fetch, install without an index, use."""
     house, venv = home / "wheels", home / "venv"
     began = time.monotonic()
     run(interpreter, "-m", "venv", "--without-pip", venv, cwd=home)
     python = venv / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", python)
-    run(*pip, "download", "--quiet", "--dest", house, wheel, *pins, cwd=home)
-    downloaded = time.monotonic()
+    run(*pip, "wheel", "--quiet", "--wheel-dir", house, wheel, *pins, cwd=home)
+    fetched = time.monotonic()
     offline = ("--no-index", "--find-links", house)
     # No setting of this machine says where else wheels are.
     plain = {name: "" for name in os.environ if name.startswith("PIP_")} | {"PIP_CONFIG_FILE": os.devnull}
@@ -132,8 +132,8 @@ def check(wheel: Path, home: Path, interpreter: str, pins: list[str]) -> None:
     run(python, "-c", KERNEL, cwd=home, **quiet)
     sizes = [file.stat().st_size for file in house.iterdir()]
     print(
-        f"{home.name}: {versions}\n  {len(sizes)} wheels, {sum(sizes) / 1e6:.0f} MB, downloaded in {downloaded - began:.0f} s, "
-        f"installed without an index in {installed - downloaded:.0f} s, used in {time.monotonic() - installed:.0f} s: ok",
+        f"{home.name}: {versions}\n  {len(sizes)} wheels, {sum(sizes) / 1e6:.0f} MB, fetched in {fetched - began:.0f} s, "
+        f"installed without an index in {installed - fetched:.0f} s, used in {time.monotonic() - installed:.0f} s: ok",
         flush=True,
     )
 
