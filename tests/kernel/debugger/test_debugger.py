@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.kernel.kernelclient import ROOT, Kernel, run_unattended
@@ -318,7 +319,6 @@ def test_a_kernels_prompt_is_refused_where_nobody_answers(tmp_path: Path) -> Non
 
 def test_it_works_in_ipython_in_a_terminal() -> None:
     """``%debug`` and ours, without a kernel."""
-    pexpect = pytest.importorskip("pexpect")
     child = pexpect.spawn(
         sys.executable, ["-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--HistoryManager.enabled=False"],
         cwd=str(ROOT), encoding="utf-8", timeout=60, dimensions=(60, 200),
