@@ -52,6 +52,8 @@ CELLS = {
         "__import__('matplotlib').rcParams['lines.linewidth']",
         "7.0",
     ),
+    "logging.addLevelName(25, 'NOTICE')": ("logging.getLevelName(25)", "'NOTICE'"),
+    "del logging._levelToName[25], logging._nameToLevel['NOTICE']": ("logging.getLevelName(25)", "'Level 25'"),
     "logging.disable(5)": ("logging.root.manager.disable", "5"),
 }
 

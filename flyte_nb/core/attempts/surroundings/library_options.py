@@ -63,6 +63,13 @@ def _set_sklearn(module: Any, changed: Mapping[str, Any]) -> None:
     module._threadlocal = threading.local()  # noqa: SLF001 - each thread takes a copy when it looks first
 
 
+def _set_level_names(module: Any, names: Mapping[int, str]) -> None:
+    for number in set(module._levelToName) - set(names):  # noqa: SLF001 - they cannot be taken away otherwise
+        module._nameToLevel.pop(module._levelToName.pop(number), None)  # noqa: SLF001
+    for number, name in names.items():
+        module.addLevelName(number, name)
+
+
 _OPTIONS = {
     "recursion limit": _Option("sys", lambda _: sys.getrecursionlimit(), lambda m, value: m.setrecursionlimit(value)),
     "digits of integers": _Option(
@@ -70,6 +77,7 @@ _OPTIONS = {
     ),
     "csv": _Option("_csv", lambda m: m.field_size_limit(), lambda m, value: m.field_size_limit(value), plain=131_072),
     "sockets": _Option("_socket", lambda m: m.getdefaulttimeout(), lambda m, value: m.setdefaulttimeout(value)),
+    "names of levels": _Option("logging", lambda m: m._levelToName.copy(), _set_level_names),  # noqa: SLF001
     "matplotlib": _Option("matplotlib", lambda m: list(dict.values(m.rcParams)), _set_matplotlib, _matplotlib, {}),
     "sklearn": _Option("sklearn._config", lambda m: m.get_config(), _set_sklearn, _sklearn, {}),
 }
