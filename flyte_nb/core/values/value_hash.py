@@ -276,13 +276,16 @@ def pickles_alike(value: object) -> bool:
 
 
 def _parts(level: list[Any]) -> list[Any]:
-    """What some values refer to; of lists and tuples of simple values one of each type."""
+    """What some values refer to; of long lists, tuples and dicts of simple values one of each type."""
     arrays = [each.ravel().tolist() for each in level if type(each).__name__ == "ndarray" and each.dtype.hasobject]
     found: list[Any] = []
     rest = [*level, *arrays]
     if len(rest) <= 32:
-        for each in [each for each in rest if type(each) in (list, tuple)]:
+        sequences = [each for each in rest if type(each) in (list, tuple)]
+        for each in rest:
+            sequences += [each.keys(), each.values()] if type(each) is dict else []
+        for each in sequences:
             kinds = dict(zip(map(type, each), each, strict=True))
             found += kinds.values() if all(issubclass(kind, _LEAVES) for kind in kinds) else each
-        rest = [each for each in rest if type(each) not in (list, tuple)]
+        rest = [each for each in rest if type(each) not in (list, tuple, dict)]
     return found + gc.get_referents(*rest)
