@@ -20,8 +20,18 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.attempts import seeds
-from flyte_nb.core.attempts.surroundings import process
-from flyte_nb.core.attempts.surroundings.process import State, apply, carried, read, unwatch, watch
+from flyte_nb.core.attempts.surroundings.process import (
+    NOTED,
+    SYS,
+    State,
+    apply,
+    carried,
+    hooks_of,
+    read,
+    take_signals_back,
+    unwatch,
+    watch,
+)  # fmt: skip
 from flyte_nb.core.transport.lazy_imports import is_brought
 
 
@@ -89,7 +99,7 @@ class Isolation:
 
     def begin(self) -> State:
         """What an attempt begins with that begins now."""
-        if self._shared and (process.NOTED or sys.path != self.base.path or warnings.filters != self.base.filters):
+        if self._shared and (NOTED or sys.path != self.base.path or warnings.filters != self.base.filters):
             with self._lock:
                 self._adopt()
         return self.base
@@ -157,13 +167,12 @@ class Isolation:
         return (
             self.current is body
             and self._applied is base
-            and not process.NOTED
+            and not NOTED
             and not seeds.SEEDED
             and not self._sharing
             and sys.path == base.path
             and warnings.filters == base.filters
-            and process.hooks_of(process.SYS) == base.hooks
-            and not process.SIGNALS
+            and hooks_of(SYS) == base.hooks
             and len(sys.modules) == self._modules
         )
 
@@ -181,7 +190,7 @@ class Isolation:
             self.current = None
             if plain:
                 return  # nothing was changed
-            process.take_signals_back()
+            take_signals_back()
             self._applied = read(self._applied)
             if len(sys.modules) != self._modules:
                 _drop_made_modules(list(sys.modules)[self._modules :])
