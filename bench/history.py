@@ -126,7 +126,7 @@ def main() -> None:
         works = (
             ("map of no-ops", mapped, given.actions, given.rounds),
             ("await, one by one", one_by_one, 4_000, given.rounds * 3),
-            ("gather of 10 ms", gathered, 1_000, given.rounds * 3),
+            ("gather of 10 ms", gathered, 1_000, given.rounds * 10),
         )
         for name, task, n, rounds in works:
             if given.only in name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import io
 import os
@@ -98,10 +99,56 @@ async def another(x: int, does: str, folder: str) -> int:
 
 
 @env.task(retries=1)
-async def inside(kinds: list[str], folder: str, is_async: bool) -> list[Any]:
-    """A map whose owner is a worker."""
+async def inside(kinds: list[str], folder: str, is_async: bool, gathers: bool) -> list[Any]:
+    """A map, or a gather, whose owner is a worker."""
     n = len(kinds)
-    return [v async for v in flyte.map.aio(another if is_async else one, range(n), kinds, [folder] * n)]
+    task: Any = another if is_async else one
+    if gathers:
+        calls = (task.aio(x, kind, folder) for x, kind in enumerate(kinds))
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+    return [v async for v in flyte.map.aio(task, range(n), kinds, [folder] * n)]
+
+
+@env.task
+async def marks(x: int, folder: str) -> None:
+    """Waits; leaves a mark as it begins and as it ends."""
+    Path(folder, f"{x}").touch()
+    try:
+        await asyncio.sleep(600)
+    finally:
+        Path(folder, f"{x}.end").touch()
+
+
+@env.task
+async def blocks(folder: str) -> None:
+    """Stands still on its loop right after its calls, until all have begun; once it has cancelled them, until all have ended."""
+    calls = [asyncio.ensure_future(marks(x, folder)) for x in range(300)]
+    await asyncio.sleep(0)
+    until(lambda: len(list(Path(folder).iterdir())) == 300)
+    for each in calls:
+        each.cancel()
+    await asyncio.sleep(0)
+    until(lambda: len(list(Path(folder).iterdir())) == 600)
+
+
+warm = flyte.TaskEnvironment("warm-rows", reusable=flyte.ReusePolicy(replicas=1))
+
+
+@warm.task
+async def leaf(x: int) -> int:
+    """Needs the replica that its parent has."""
+    return x
+
+
+@warm.task
+async def root_of(n: int, gathers: bool) -> int:
+    """Has the only replica of its environment, and gives it back as it waits."""
+    found: list[Any]
+    if gathers:
+        found = await asyncio.gather(*map(leaf, range(n)))
+    else:
+        found = [x async for x in flyte.map.aio(leaf, range(n))]
+    return sum(found)
 
 
 @env.task
@@ -177,8 +224,8 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
         database=None,
         derandomize=True,
     )
-    @given(special, st.sampled_from([one, another]), st.integers(300, 700), st.booleans())
-    def check(does: dict[int, str], task: Any, n: int, nested: bool) -> None:
+    @given(special, st.sampled_from([one, another]), st.integers(300, 700), st.sampled_from(["", "map", "gather"]))
+    def check(does: dict[int, str], task: Any, n: int, nested: str) -> None:
         folder = tmp_path / str(next(rounds))
         kinds = [does.get(x, "ok") for x in range(n)]
         if nested or "child" in kinds:  # what is written by way of a descriptor is then nobody's
@@ -186,7 +233,7 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
 
         async def cell() -> list[Any]:
             if nested:
-                return await inside(kinds, str(folder), task is another)
+                return await inside(kinds, str(folder), task is another, nested == "gather")
             return [v async for v in flyte.map.aio(task, range(n), kinds, [str(folder)] * n)]
 
         found = run_cell(cell)
@@ -197,10 +244,10 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
             ("RetriesExhaustedError", f"row {x}") for x, kind in enumerate(kinds) if kind == "fail"
         ]
         record, actions = looked_at(cluster)
-        are_rows = [type(name) is RowName for name in record.numbered[1:]]
-        # What a row calls may be heard of before the last of its siblings.
-        rows = [action for action, is_row in zip(actions, are_rows, strict=True) if is_row]
-        others = [action for action, is_row in zip(actions, are_rows, strict=True) if not is_row][nested:]
+        # What a row calls may be heard of before the last of its siblings. The first call of a gather goes at once.
+        rows = [action for action in actions if action.task == task.name]
+        assert sum(type(name) is RowName for name in record.numbered) == n - (nested == "gather")
+        others = [action for action in actions if action.task == double.name]
         assert len(rows) == n
         labels = [f"{task.short_name}({x}, {kind!r}, '/" for x, kind in enumerate(kinds)]
         assert labels == [action.label[: len(label)] for action, label in zip(rows, labels, strict=True)]
@@ -221,14 +268,19 @@ def test_rows_give_what_the_model_says(cluster: Session, tmp_path: Path) -> None
     check()
 
 
-@pytest.mark.parametrize("task", [one, another, inside], ids=lambda task: task.short_name)
-def test_a_worker_killed_in_the_middle_costs_no_result(cluster: Session, tmp_path: Path, task: Any) -> None:
+@pytest.mark.parametrize(
+    ("task", "gathers"), [(one, False), (another, False), (inside, False), (inside, True)],
+    ids=["one", "another", "map inside", "gather inside"],
+)  # fmt: skip
+def test_a_worker_killed_in_the_middle_costs_no_result(
+    cluster: Session, tmp_path: Path, task: Any, gathers: bool
+) -> None:
     """What it had not begun runs elsewhere, once; what it had is tried again. It may be the owner, too."""
 
     async def cell() -> list[Any]:
         kinds = ["kill" if x == 400 else "fail" if x == 7 else "ok" for x in range(600)]
         if task is inside:
-            return await inside(kinds, str(tmp_path), False)
+            return await inside(kinds, str(tmp_path), False, gathers)
         return [v async for v in flyte.map.aio(task, range(600), kinds, [str(tmp_path)] * 600)]
 
     found = run_cell(cell)
@@ -280,6 +332,16 @@ def test_what_a_map_leaves_is_cancelled_and_one_can_be_aborted(cluster: Session)
     _, actions = looked_at(cluster)
     assert Counter(action.phase for action in actions)[Phase.SUCCEEDED] == len(ended)
     assert 0 < len(ended) <= 300
+
+
+def test_calls_of_a_body_are_under_way_whatever_it_does_next(cluster: Session, tmp_path: Path) -> None:
+    """It stands still on its loop; it has the only replica that its calls need."""
+    run_cell(lambda: blocks(str(tmp_path)))
+    record, actions = looked_at(cluster)
+    assert sum(type(name) is RowName for name in record.numbered) >= 256
+    assert Counter(action.phase for action in actions) == {Phase.SUCCEEDED: 1, Phase.ABORTED: 300}
+    for gathers in (True, False):
+        assert run_cell(functools.partial(root_of, 300, gathers)) == sum(range(300))
 
 
 def test_rows_that_are_cancelled_before_any_was_sent_are_let_go(cluster: Session) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from flyte_nb.core.journal.format import LAYOUT
+from flyte_nb.core.transport.process_folder import SHARED_MEMORY, prefix
 from tests.kernel.kernelclient import Kernel, wait_gone
 
 pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
@@ -86,8 +93,9 @@ NOTEBOOK = "/home/someone/analysis.ipynb"
 @pytest.fixture(scope="module")
 def nb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel whose runs are recorded."""
-    folder = tmp_path_factory.mktemp("history")
-    with Kernel.start(env={"FLYTE_NB_HISTORY": str(folder), "JPY_SESSION_NAME": NOTEBOOK}) as kernel:
+    folder, temporary = tmp_path_factory.mktemp("history"), tmp_path_factory.mktemp("temporary")
+    env = {"FLYTE_NB_HISTORY": str(folder), "JPY_SESSION_NAME": NOTEBOOK, "TMPDIR": str(temporary)}
+    with Kernel.start(env=env) as kernel:
         yield kernel
 
 
@@ -99,11 +107,19 @@ def executed(nb: Kernel) -> list[str]:
     return sorted(found)
 
 
-def kill(nb: Kernel) -> None:
-    """``kill -9`` to the kernel, of which the server makes a new one; its workers end."""
-    processes = nb.processes()
-    nb.kill()
+def reboot(nb: Kernel) -> None:
+    """What a reboot leaves: no process, nothing in memory or in temporary folders; process numbers mean others."""
+    processes, kernel = nb.processes(), nb.pid
+    environ = processes[0].environ()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # the caretaker ends workers, as long as it lives
+            process.kill()
     assert not wait_gone(processes, 20)
+    shared = [each for process in processes for each in SHARED_MEMORY.glob(f"{prefix()}{process.pid}-*")]
+    for each in (*shared, *Path(environ["TMPDIR"]).iterdir()):
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    with contextlib.closing(sqlite3.connect(Path(environ["FLYTE_NB_HISTORY"], LAYOUT.file_name))) as db, db:
+        assert db.execute("UPDATE kernels SET pid = ? WHERE pid = ?", (os.getpid(), kernel)).rowcount == 1
     nb.restart()
 
 
@@ -115,7 +131,7 @@ def begin(nb: Kernel, shift: int = 1) -> str:
     return said
 
 
-def test_after_a_kill_only_what_had_not_ended_is_executed(nb: Kernel) -> None:
+def test_after_a_reboot_only_what_had_not_ended_is_executed(nb: Kernel) -> None:
     """A gather with nested calls, large results and classes of the notebook, and a run of `flyte.run` beside it."""
     assert "" == begin(nb)
     nb.run("run = flyte.run(main, 7, b'b' * 100_000)").ok()
@@ -126,7 +142,7 @@ def test_after_a_kill_only_what_had_not_ended_is_executed(nb: Kernel) -> None:
     log: Path = nb.home / "executed"
     nb.wait_for(lambda: len(log.read_text().split()) >= 25)
     time.sleep(0.7)  # what had ended half a second before is there
-    kill(nb)
+    reboot(nb)
     assert 25 == len(executed(nb))
 
     said = begin(nb)

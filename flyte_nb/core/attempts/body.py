@@ -25,7 +25,8 @@ from flyte_nb.core.attempts.family import OWNER, Family, Lane, leave_child, runn
 from flyte_nb.core.attempts.isolation import Isolation, Place
 from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
-from flyte_nb.core.attempts.surroundings import applied
+from flyte_nb.core.attempts.surroundings import applied, thread_options
+from flyte_nb.core.attempts.surroundings.thread_options import LOADED
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.columns import PREVIEW_CHARS, preview_of
@@ -91,7 +92,10 @@ class Steps(Coroutine[Any, Any, Any]):
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
         send = self._coroutine.send
-        found = send(value) if self._patches is None else self._patches.during(send, value)
+        if LOADED:
+            found = self._with_thread(send, value)
+        else:
+            found = send(value) if self._patches is None else self._patches.during(send, value)
         if seeds.SEEDED and self._isolation is not None:
             self._isolation.pause(self._body)
         return found
@@ -104,7 +108,18 @@ class Steps(Coroutine[Any, Any, Any]):
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
         throw = self._coroutine.throw
+        if LOADED:
+            return self._with_thread(throw, *error)
         return throw(*error) if self._patches is None else self._patches.during(throw, *error)
+
+    def _with_thread(self, step: Any, *args: Any) -> Any:
+        """A step, with the settings of its thread that are the attempt's own."""
+        body = self._body
+        thread_options.put(body.of_thread)
+        try:
+            return step(*args) if self._patches is None else self._patches.during(step, *args)
+        finally:
+            body.of_thread = thread_options.take()
 
     def close(self) -> None:
         """As a coroutine's."""
@@ -118,6 +133,7 @@ class Steps(Coroutine[Any, Any, Any]):
     cr_code: property = property(lambda self: self._coroutine.cr_code)
     cr_frame: property = property(lambda self: self._coroutine.cr_frame)
     cr_running: property = property(lambda self: self._coroutine.cr_running)
+    cr_suspended: property = property(lambda self: self._coroutine.cr_suspended)
 
 
 def task_factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
@@ -136,9 +152,9 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "cpu", "generators", "isolation", "lane",
-        "loading", "location", "memory", "meter", "outcome", "outlet", "output", "patches", "place", "previews", "progress",
-        "run", "started_at", "stop", "task", "unpacking", "variables", "work",
+        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "cpu", "generators", "isolation",
+        "lane", "loading", "location", "memory", "meter", "of_thread", "outcome", "outlet", "output", "patches",
+        "place", "previews", "progress", "run", "started_at", "stop", "task", "unpacking", "variables", "work",
     )  # fmt: skip
 
     def __init__(
@@ -175,6 +191,8 @@ class Body:
         self.place: Place | None = None
         #: What it is executed by; None in local mode.
         self.lane: Lane | None = lane
+        #: What was set on its thread, between its steps.
+        self.of_thread: list[Any] = []
         #: Generators of random numbers among its arguments, with their states.
         self.generators: list[tuple[Any, bytes]] = []
         self._family: Family | None = None
@@ -403,7 +421,8 @@ class Body:
         if used is not NOTHING_USED and self.work.row is not None and type(value) is bytes:
             preview = preview or preview_of(value)
         self.outcome = Outcome(
-            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used
+            run, action, attempt, kind, value, error, self.started_at, time.time(), preview, self.location, busy, used,
+            kind != "ok" and not self.has_called,
         )  # fmt: skip
         return self.outcome
 

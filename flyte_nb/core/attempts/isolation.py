@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.attempts import seeds
+from flyte_nb.core.attempts.surroundings import library_options, thread_options
 from flyte_nb.core.attempts.surroundings.process import (
     NOTED,
     SYS,
@@ -31,7 +32,7 @@ from flyte_nb.core.attempts.surroundings.process import (
     take_signals_back,
     unwatch,
     watch,
-)  # fmt: skip
+)
 from flyte_nb.core.transport.lazy_imports import is_brought
 
 
@@ -83,13 +84,14 @@ class Isolation:
     def __init__(self, *, shared: bool = False) -> None:
         watch()
         seeds.watch()
-        #: The attempt whose turn it is: anything with a `Place` as ``place``. None between attempts.
+        #: The attempt whose turn it is: anything with a `Place` as ``place`` and a ``meter``. None between attempts.
         self.current: Any = None
         self._shared = shared
         #: What an attempt begins with, once `begin` has looked.
         self.base = self._found = read()
         self._applied = self.base
         self._modules = len(sys.modules)
+        self._loaded = library_options.loaded()
         #: Attempts that compute while another's turn lasts: they have what it has.
         self._sharing: set[Any] = set()
         # A turn may begin on a thread while another's ends.
@@ -99,7 +101,7 @@ class Isolation:
 
     def begin(self) -> State:
         """What an attempt begins with that begins now."""
-        if self._shared and (NOTED or sys.path != self.base.path or warnings.filters != self.base.filters):
+        if self._shared and (NOTED or not self.base.holds()):
             with self._lock:
                 self._adopt()
         return self.base
@@ -118,10 +120,13 @@ class Isolation:
             if self.current is None and place.state is self._applied and place.random is None:
                 self.current = body
                 return
-        until = 0.0
-        while not self._take_turn(body, shares=bool(until) and time.monotonic() > until):
-            until = until or time.monotonic() + PATIENCE
+        if self._take_turn(body, shares=False):
+            return
+        body.meter.paused()  # it does not compute: if the process is lost meanwhile, the cause is another
+        until = time.monotonic() + PATIENCE
+        while not self._take_turn(body, shares=time.monotonic() > until):
             time.sleep(LOOK_EVERY)
+        body.meter.resumed(body)
 
     def _take_turn(self, body: Any, *, shares: bool) -> bool:
         """Make it an attempt's turn; False if it must wait, unless it `shares` whatever the other one has."""
@@ -173,11 +178,16 @@ class Isolation:
             and sys.path == base.path
             and warnings.filters == base.filters
             and hooks_of(SYS) == base.hooks
+            and base.options.loaded is self._loaded
+            and base.options.hold()
+            and not (thread_options.LOADED and thread_options.take())
             and len(sys.modules) == self._modules
         )
 
     def end(self, body: Any) -> None:
-        """An attempt has ended: what it changed is undone."""
+        """An attempt has ended: what it changed is undone. On its thread."""
+        if thread_options.LOADED:
+            thread_options.take()
         with self._lock:
             if self._sharing:
                 self._sharing.discard(body)
@@ -191,6 +201,9 @@ class Isolation:
             if plain:
                 return  # nothing was changed
             take_signals_back()
+            self._loaded = library_options.loaded()
+            thread_options.imported()
+            thread_options.take()
             self._applied = read(self._applied)
             if len(sys.modules) != self._modules:
                 _drop_made_modules(list(sys.modules)[self._modules :])

@@ -170,6 +170,7 @@ class Controller:
         call.stream = None  # who iterated over it has gone
         flight = ActionInFlight(call, deliver, self.cache)
         flight.seq, flight.attempt = point[:2]
+        flight.called_nothing = False
         self._register(flight)
         self.reporter.noted(flight, Phase.QUEUED, BY_HAND)
         self._begin(flight)
@@ -215,7 +216,8 @@ class Controller:
 
     def _execute(self, flight: ActionInFlight) -> None:
         call = flight.call
-        again = flight.attempt > 0 or isinstance(call.record, ResumePoint)
+        before = flight.attempt > 0 or isinstance(call.record, ResumePoint)
+        again = before and not flight.called_nothing
         if self.home is None or not (again or call.run.recovers):
             self._start(flight, ())
             return
@@ -272,6 +274,7 @@ class Controller:
             return
         flight.work = None
         flight.attempted = outcome
+        flight.called_nothing = flight.called_nothing and outcome.called_nothing
         flight.stop_timer()
         self.reporter.attempt_ended(flight, outcome)
         if outcome.kind in BLAME:  # one that awaited others, or that was beside the cause, was not at its end
@@ -459,6 +462,10 @@ class Controller:
     def is_busy(self, run: str) -> bool:
         """Whether an action of a run is in flight here."""
         return any(name == run for name, _ in self.flights) or self.batches.is_busy(run)
+
+    def parents(self) -> set[tuple[str, str]]:
+        """Runs and actions that await others of which one is in flight here."""
+        return {*self.children, *((rows.run.name, rows.parent) for rows in self.batches.by_number.values())}
 
     def unfinished(self, run: str) -> list[ActionInFlight]:
         """Actions of a run that are in flight here, rows aside."""

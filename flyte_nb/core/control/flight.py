@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flyte_nb.core.control.calls import Call, Settled
+from flyte_nb.core.control.calls import Call, ResumePoint, Settled
 from flyte_nb.core.control.decide import Fail
 from flyte_nb.core.control.work import Handle, Outcome, Work
 from flyte_nb.core.history.facts import Attempt
@@ -33,8 +33,8 @@ class ActionInFlight:
     """An action that has not ended."""
 
     __slots__ = (
-        "admitted", "attempt", "attempted", "cache", "call", "cancel_reason", "deadline", "deliver", "ended", "looking",
-        "losses", "on_end", "overdue", "paused", "seq", "timer", "unreported", "used", "work",
+        "admitted", "attempt", "attempted", "cache", "call", "called_nothing", "cancel_reason", "deadline", "deliver", "ended",
+        "looking", "losses", "on_end", "overdue", "paused", "seq", "timer", "unreported", "used", "work",
     )  # fmt: skip
 
     def __init__(self, call: Call, deliver: Deliver | None, cache: Cache | None = None) -> None:
@@ -62,6 +62,8 @@ class ActionInFlight:
         self.paused: Fail | None = None
         #: How its last attempt ended.
         self.attempted: Outcome | None = None
+        #: Whether no attempt so far has called anything, as far as is known.
+        self.called_nothing: bool = not isinstance(call.record, ResumePoint)
         #: An attempt that ended and that no event has reported yet.
         self.unreported: Attempt | None = None
         #: Whether it waits for the cache's answer: a result, or an identical call that executes.

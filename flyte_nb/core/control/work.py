@@ -71,6 +71,8 @@ class Outcome(NamedTuple):
     busy: float = 0.0
     #: What it used; `NOTHING_USED` for a quick row.
     used: Used = NOTHING_USED
+    #: Whether its body is known to have called nothing: there is nothing to replay. Not told of those that succeeded.
+    called_nothing: bool = False
 
 
 class Executor(Protocol):

@@ -250,7 +250,7 @@ class Columns:
         report = len(self._reports)
         self.previews.update({rows[at]: text for at, text in event.previews.items()})
         low, n = (rows[0] if rows else 0), len(rows)
-        if not self.objects and n and rows[-1] - low + 1 == n:
+        if n and rows[-1] - low + 1 == n and not any(low <= row < low + n for row in self.objects):
             self._started[low : low + n], self._ended[low : low + n], self._busy[low : low + n] = started, ended, busy
             self.outputs[low : low + n] = event.outputs  # type: ignore[index]  # not joined: some are open
             self._ends[low : low + n] = array("H", [report]) * n

@@ -27,7 +27,7 @@ from flyte_nb.core.history.store import RunStore
 from flyte_nb.core.journal import requests, values
 from flyte_nb.core.journal.bounds import trim
 from flyte_nb.core.journal.format import DETACHED, LAYOUT
-from flyte_nb.core.journal.kernels import born, here
+from flyte_nb.core.journal.kernels import ALIVE_S, born, here
 from flyte_nb.core.journal.recorded import Recorded, plain_info, write
 from flyte_nb.core.journal.secrecy import hides_inputs
 from flyte_nb.core.runs import run_registry
@@ -38,8 +38,6 @@ from flyte_nb.core.transport.payload import Payload, nbytes, small
 FLUSH_S = 0.2
 #: The same while none does: what comes late.
 LATE_S = 2.0
-#: Seconds after which a kernel is said to live, while a run of it goes on.
-ALIVE_S = 60.0
 #: Events waiting to be written; beyond it the oldest are lost: the disk is slower than the program.
 MAX_WAITING = 1_000_000
 #: Most events that are tried again when writing them failed.

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from flyte_nb.core.transport.process_folder import is_alive, prefix
 
-#: Seconds without a sign of life after which a kernel on another machine is taken for dead.
-SILENT_S = 180.0
+#: Seconds after which a kernel is said to live, while a run of it goes on.
+ALIVE_S = 10.0
+#: Seconds without a sign of life after which one on another machine, or in another container, is taken for dead. A container
+#: that was restarted is another one: people wait for this before they are told what was cut off.
+SILENT_S = 45.0
 
 
 def here() -> str:

@@ -37,8 +37,7 @@ class Recorded:
 def write(db: Any, found: Recorded, events: list[ev.Event]) -> int:
     """Add a batch of its events to a run, whose row is there. Returns its bytes."""
     events = _worth(found, events)
-    secrets = redact.secret_values()
-    data = encoded([without_secrets(event, secrets) for event in events])
+    data = encoded(without_secrets(events, redact.secret_values()))
     db.execute("INSERT INTO batches (run, data) VALUES (?, ?)", (found.id, data))
     queued = done = 0
     for event in events:

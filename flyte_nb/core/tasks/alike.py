@@ -2,7 +2,8 @@
 
 A burst is what one loop calls of one task in one turn, as ``gather`` does. Each call is prepared when it is made, with its
 task's code of that moment; only the handing over waits for the end of the turn. The first call of a turn goes at once: most
-are alone.
+are alone. A body may compute for long after its calls, on the same loop: its bursts end where the next step of the loop is
+not one more of their calls.
 
 Runs in: the thread of the calling code.
 """
@@ -25,8 +26,9 @@ from flyte_nb.core.control.rows import Rows
 from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.settings.label import label_of_call
-from flyte_nb.core.tasks.context import Context
+from flyte_nb.core.tasks.context import Context, of
 from flyte_nb.core.tasks.prepare import CODE_DIGITS, STOPPED, as_it_was, code_of, inputs_key
+from flyte_nb.core.transport.bursts import is_next_a_call, next_call
 from flyte_nb.core.transport.code_versions import CodeVersion
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.core.transport.payload import ATOMS, SMALL_BYTES, dumps_call
@@ -36,6 +38,8 @@ from flyte_nb.core.values import redact
 LEAST = 256
 #: Calls in one batch of rows: their lists and arrays cost little more than the rows.
 MOST = 2_048
+#: Callbacks of a body's loop that are ready where a burst may begin: it is worth nothing to a few calls.
+AHEAD = 32
 
 
 def may_be_rows(context: Context, task: Any) -> bool:
@@ -102,6 +106,8 @@ class RowMaker:
         context = self._context
         if context.scope.stopped is not None and context.scope.stopped():
             raise asyncio.CancelledError(STOPPED) from None
+        if context.scope.attachments.get("closed"):
+            return 0
         keys, made = list[bytes](), list[Any]()
         exact, none, place, payloads = self._exact, dict[str, Any](), self._place, self._payloads
         with contextlib.suppress(Exception):  # made once more, as a call of its own, it says so
@@ -128,8 +134,34 @@ class RowMaker:
         self._names += b"".join(keys)
         return n
 
+    def add_one(self, args: tuple[Any, ...]) -> bool:
+        """Add one call, in a third of the time; False if it must be an action of its own, or cannot be made."""
+        scope = self._context.scope
+        if scope.attachments.get("closed"):
+            return False
+        try:
+            payload, key = self._bound(args)
+        except Exception:  # made once more, it says so
+            return False
+        if len(payload) > SMALL_BYTES:
+            return False
+        base = self._place.copy()
+        base.update(key)
+        name = base.digest()
+        nth = scope.next(name)
+        if nth > 1:
+            base.update(b"\0%d" % nth)
+            name = base.digest()
+        self._names += name
+        self._payloads.append(payload)
+        self._given.append(args)
+        return True
+
     def _bound(self, args: tuple[Any, ...]) -> tuple[bytes, bytes]:
         """Arguments as they are sent, and what identifies them."""
+        if tuple(map(type, args)) == self._exact:
+            payload = dumps((args, {}), 5)
+            return payload, payload
         bound = self._bind(args, {})
         if bound[0] is args and all(type(value) in ATOMS for value in args):
             payload = dumps(bound, 5)
@@ -190,13 +222,17 @@ class Burst:
         maker = self._maker
         if maker is None or maker.rows.code is not code:
             maker = self._begin(code)
-        if not maker.add([args]):
+        if not maker.add_one(args):
             return None
         call = BurstCall(self, self.loop, maker.rows, len(self._calls))
         self._calls.append(call)
-        if len(self._calls) >= (MOST if self._many else LEAST):
+        if len(self._calls) >= (MOST if self._many else LEAST) or self._ends():
             self.hand_over()
         return call
+
+    def _ends(self) -> bool:
+        """Whether what follows may be code of a body."""
+        return self._context.in_task and not goes_on(self._context, self.loop)
 
     def _begin(self, code: Any) -> RowMaker:
         self.hand_over()
@@ -235,9 +271,15 @@ class Burst:
 
     def _end(self) -> None:
         """The turn is over."""
-        self._context.scope.bursts.pop((self._task, self._context), None)
+        self._context.scope.bursts.pop((self._task, self._context, self.loop), None)
         self.hand_over()
         self._calls = []
+
+
+def goes_on(context: Context, loop: asyncio.AbstractEventLoop, ahead: int = 1) -> bool:
+    """Whether what a loop does next is the first step of one more call in this context; with so many callbacks ready."""
+    variables = next_call(loop, ahead)
+    return variables is not None and of(variables) is context
 
 
 def hand_over_before(bursts: dict[Any, Burst], loop: asyncio.AbstractEventLoop, going: Burst | None = None) -> None:
@@ -296,13 +338,19 @@ class BurstCall:
         scope, rows = context.scope, self._rows
         dropped = scope.dropped.setdefault(rows, [])
         dropped.append(self.row)
-        if len(dropped) == 1:
-            # Thousands are dropped in one turn, when a gather is.
-            def send() -> None:
-                gateway.run_soon(gateway.controller.batches.drop_some, rows, scope.dropped.pop(rows, []), _DROPPED)
+        loop = self.future.get_loop()
 
+        # Thousands are dropped in one turn, when a gather is.
+        def send() -> None:
+            with contextlib.suppress(KeyError):  # that was all
+                while True:
+                    gateway.run_soon(gateway.controller.batches.drop_some, *scope.dropped.popitem(), _DROPPED)
+
+        if context.in_task and not is_next_a_call(loop):  # its body may block the loop
+            send()
+        elif len(dropped) == 1:
             try:
-                self.future.get_loop().call_soon(send)
+                loop.call_soon(send)
             except RuntimeError:  # its loop is closed
                 send()
 

@@ -27,7 +27,7 @@ from flyte_nb.core.settings.copies import Copies
 from flyte_nb.core.settings.label import check_label
 from flyte_nb.core.settings.retry import RetryStrategy, Timeout
 from flyte_nb.core.tasks import callables
-from flyte_nb.core.tasks.alike import Burst, hand_over_before
+from flyte_nb.core.tasks.alike import AHEAD, Burst, goes_on, hand_over_before
 from flyte_nb.core.tasks.awaited import is_awaited
 from flyte_nb.core.tasks.context import CallScope, Context, current
 from flyte_nb.core.tasks.environment import Environment
@@ -181,12 +181,12 @@ class Task(TaskTemplate[P, R_co]):
             raise inside_trace(self, context)
         if context.scope.stopped is not None:
             await refuse_if_stopped(context.scope)
-        # (A body may block its loop after its calls: these go at once.)
-        if context.gateway.takes_rows and not kwargs and not context.in_task:
+        if context.gateway.takes_rows and not kwargs:
             bursts, loop = context.scope.bursts, asyncio.get_running_loop()
-            burst = bursts.get((self, context))
+            burst = bursts.get((self, context, loop))
             if burst is None:
-                bursts[self, context] = Burst(context, self, loop)
+                if not context.in_task or goes_on(context, loop, AHEAD):
+                    bursts[self, context, loop] = Burst(context, self, loop)
             elif (call := burst.call(args)) is not None:
                 return await call.wait(context)
         if context.scope.bursts:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -53,10 +54,37 @@ class Burst(threading.local):
         return True
 
     def _look_ahead(self, loop: Any, task: Any) -> None:
-        ready = getattr(loop, "_ready", None)  # asyncio's own loop
-        following = getattr(ready[0]._callback, "__self__", None) if ready else None  # noqa: SLF001
+        following = _next_task(loop)
         self._last = weakref.ref(task)
-        self._next = weakref.ref(following) if isinstance(following, asyncio.Future) else _nothing
+        self._next = weakref.ref(following) if following is not None else _nothing
+
+
+def next_call(loop: Any, ahead: int = 1) -> contextvars.Context | None:
+    """The variables of the call whose first step a loop does next: no code of the user's runs on it before.
+
+    None if it does anything else next, or if fewer callbacks than `ahead` are ready.
+    """
+    if len(getattr(loop, "_ready", ())) < ahead:
+        return None
+    task = _next_task(loop)
+    if task is None or not _is_call(task) or task.cancelling():
+        return None
+    coroutine: Any = task.get_coro()
+    begins = coroutine.cr_frame is not None and not coroutine.cr_suspended
+    return loop._ready[0]._context if begins else None  # noqa: SLF001
+
+
+def is_next_a_call(loop: Any) -> bool:
+    """Whether a loop does a step of a call next: what its await was given, say, or that it was cancelled."""
+    task = _next_task(loop)
+    return task is not None and _is_call(task)
+
+
+def _next_task(loop: Any) -> asyncio.Task[Any] | None:
+    """The task of which a loop does a step next."""
+    ready = getattr(loop, "_ready", None)  # asyncio's own loop
+    found = getattr(ready[0]._callback, "__self__", None) if ready else None  # noqa: SLF001
+    return found if isinstance(found, asyncio.Task) else None
 
 
 def _nothing() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.engine.dispatch.groups import LaneGroups
@@ -244,7 +245,7 @@ class LanePool:
         if future.status == "error":
             exc = getattr(future, "_state", None) and future._state.exception  # Dask's own way to it is a coroutine  # noqa: SLF001 - Dask tells a cancelled future from a lost one here only
             if type(exc).__name__ != "KilledWorker":
-                error = ErrorNote("system", type(exc).__name__, f"{exc}")
+                error = ErrorNote("system", type(exc).__name__, str(exc).replace(lane.address, name_of(lane.address)))
         if future.status not in {"error", "cancelled", "lost"}:
             return
         if error is None and lane.load and lane.address in self._network.links:

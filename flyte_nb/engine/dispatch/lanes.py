@@ -99,6 +99,15 @@ class Slice:
         """Of their actions."""
         return self.of.rows.run
 
+    def is_at(self, lane: Lane) -> bool:
+        """Whether an open row is at a lane that it was sent to; those before the first one are left out from now on."""
+        number, at, state = self.of.number_of(lane), self.of.at, self.of.rows.state
+        low, high = self.low, self.high
+        while low < high and (state[low] != OPEN or at[low] != number):
+            low += 1
+        self.low = low
+        return low < high
+
     def send(self, lane: Lane) -> None:
         """They go to a lane."""
         if lane not in self.of.lanes:
@@ -267,7 +276,7 @@ class Lane:
     def rows_ended(self, count: int) -> None:
         """So many of its rows are not its own any more."""
         self.rows -= count
-        while self.slices and not (first := self.slices[0]).of.at_lane(self, first.low, first.high):
+        while self.slices and not self.slices[0].is_at(self):
             self.slices.popleft()
 
     @property

@@ -116,12 +116,14 @@ class RowDispatch:
         if queued is None or lane is None:
             self._singled_out(number, ends, lane)
             return
-        rows, place, state = ends.rows, queued.number_of(lane), queued.rows.state
+        rows, place, state, at = ends.rows, queued.number_of(lane), queued.rows.state, queued.at
         low, n = rows[0], len(rows)
         in_a_row = rows[-1] - low + 1 == n and state.count(OPEN, low, low + n) == n
-        if not (in_a_row and queued.at[low : low + n] == array("H", [place]) * n):
-            self._singled_out(number, ends, lane)
-            ends = part_of(ends, [i for i, row in enumerate(rows) if state[row] == OPEN and queued.at[row] == place])
+        if not (in_a_row and at[low : low + n] == array("H", [place]) * n):
+            still = [i for i, row in enumerate(rows) if state[row] == OPEN and at[row] == place]
+            if len(still) < n:
+                self._singled_out(number, ends, lane)
+                ends = part_of(ends, still)
         if ends.rows:
             self.batches.ended(queued.rows, ends)
             lane.rows_ended(len(ends.rows))

@@ -6,7 +6,6 @@ import contextvars
 import decimal
 import logging
 import os
-import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 
 from flyte_nb.core.attempts import surroundings
 from flyte_nb.core.attempts.surroundings import process
@@ -29,7 +29,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with warnings.catch_warnings(), decimal.localcontext(), np.errstate(), np.printoptions():
         surroundings.begin(here=True)
         yield
-    pd.reset_option("display.max_rows")
+    sklearn.set_config(transform_output="default")
     process.apply(process.read(), before)
 
 
@@ -107,8 +107,18 @@ CASES: dict[str, tuple[Callable[[], object], Callable[[bytes, process.State], An
     ),
     "pandas": (
         lambda: pd.set_option("display.max_rows", 7),
-        lambda data, base: dict(pickle.loads(data).pandas)["display.max_rows"],
+        _of_state(lambda s: s.options.changed["pandas"]["display.max_rows"]),
         7,
+    ),
+    "options of a thread": (
+        lambda: sklearn.set_config(transform_output="pandas"),
+        _of_state(lambda s: s.options.changed["sklearn"]),
+        {"transform_output": "pandas"},
+    ),
+    "recursion limit": (
+        lambda: sys.setrecursionlimit(4321),
+        _of_state(lambda s: s.options.changed["recursion limit"]),
+        4321,
     ),
 }
 
@@ -183,6 +193,8 @@ CHANGES: dict[str, Callable[[], object]] = {
     "numpy errors": lambda: np.seterr(all="ignore"),
     "numpy printing": lambda: np.set_printoptions(precision=2),
     "pandas": lambda: pd.set_option("display.max_rows", 3),
+    "options of a thread": lambda: sklearn.set_config(transform_output="pandas"),
+    "recursion limit": lambda: sys.setrecursionlimit(4322),
 }
 
 

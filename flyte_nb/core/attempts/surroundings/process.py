@@ -21,6 +21,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flyte_nb.core.attempts.replaced import Replaced
+from flyte_nb.core.attempts.surroundings import library_options
+from flyte_nb.core.attempts.surroundings.library_options import Options
 
 #: What a logger is set to: level, propagate, disabled, handlers.
 _Logger = tuple[int, bool, bool, tuple[logging.Handler, ...]]
@@ -39,6 +41,12 @@ class Logs(NamedTuple):
     captures: bool = False
 
 
+#: What a body may replace in ``sys``, and how they are read in one step.
+_HOOKS = ("stdout", "stderr", "stdin", "excepthook", "argv")
+hooks_of: Callable[[dict[str, Any]], tuple[Any, ...]] = operator.itemgetter(*_HOOKS)
+SYS: dict[str, Any] = vars(sys)
+
+
 class State(NamedTuple):
     """What belongs to the process as a whole. Never changed: one that is read anew is another object."""
 
@@ -51,12 +59,17 @@ class State(NamedTuple):
     filters: list[Any]
     #: Of ``sys``, by `_HOOKS`.
     hooks: tuple[Any, ...]
+    options: Options
 
-
-#: What a body may replace in ``sys``, and how they are read in one step.
-_HOOKS = ("stdout", "stderr", "stdin", "excepthook", "argv")
-hooks_of: Callable[[dict[str, Any]], tuple[Any, ...]] = operator.itemgetter(*_HOOKS)
-SYS: dict[str, Any] = vars(sys)
+    def holds(self) -> bool:
+        """Whether what is set without a function that notes it is as here."""
+        return (
+            sys.path == self.path
+            and warnings.filters == self.filters
+            and hooks_of(SYS) == self.hooks
+            and self.options.loaded is library_options.loaded()
+            and self.options.hold()
+        )
 
 
 _replaced = Replaced()
@@ -88,6 +101,8 @@ def watch() -> None:
         if hasattr(signal, name):
             _replaced.put(signal, name, _noting_signals(getattr(signal, name)))
     _replaced.put(locale, "setlocale", _noting("locale", locale.setlocale))
+    for module, name in library_options.setters():
+        _replaced.put(module, name, _noting("options", getattr(module, name)))
     # What sets a variable in ``os.environ`` calls the last two.
     for name in ("chdir", "fchdir", "umask", "putenv", "unsetenv"):
         function = getattr(os, name, None)
@@ -171,7 +186,7 @@ def read(last: State | None = None) -> State:
     """The state of this process now; `last` itself if it is the same."""
     if last is None:
         noted = {"process", "logging", "locale"}
-    elif not NOTED and sys.path == last.path and warnings.filters == last.filters and hooks_of(SYS) == last.hooks:
+    elif not NOTED and last.holds():
         return last
     else:
         noted = set(NOTED)
@@ -179,7 +194,8 @@ def read(last: State | None = None) -> State:
     cwd, environ, mask = _read_process() if last is None or "process" in noted else last[:3]
     names = locale.setlocale(locale.LC_ALL) if last is None or "locale" in noted else last.locale
     logs = _read_logs() if last is None or "logging" in noted else last.logs
-    now = State(cwd, environ, mask, names, logs, list(sys.path), list(warnings.filters), _read_hooks())
+    options = library_options.Options() if last is None else last.options.renewed()
+    now = State(cwd, environ, mask, names, logs, list(sys.path), list(warnings.filters), _read_hooks(), options)
     NOTED.discard("locale")
     return last if last is not None and now == last else now
 
@@ -221,6 +237,8 @@ def apply(now: State, then: State) -> None:
         set_filters(then.filters)
     if now.logs != then.logs:
         _apply_logs(now.logs, then.logs)
+    if now.options != then.options:
+        library_options.enter(then.options.changed)
     for name, found, hook in zip(_HOOKS, now.hooks, then.hooks, strict=True):
         if found != hook:
             setattr(sys, name, list(hook) if name == "argv" else hook)
