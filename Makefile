@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 # Further arguments for the command behind a target: make test ARGS="tests/core -x"
 ARGS ?=
 
-.PHONY: help demo lab docs test test-quick test-python test-js test-hosts bench bench-view chaos lint types format bundle js browser clean
+.PHONY: help demo lab docs test test-quick test-python test-js test-hosts package bench bench-view chaos lint types format bundle js browser clean
 
 help:
 	@echo "make demo    run the quickstart notebook in a real kernel and show what happened"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run all tests: Python, JavaScript, real kernels, real browser"
 	@echo "make test-quick   what runs without a kernel and a browser, in under two minutes"
 	@echo "make test-hosts   four hosts on one machine, some unreachable from others; as root, on Linux"
+	@echo "make package install the wheel without an index, with the lowest and the newest dependencies, and use it there"
 	@echo "make docs    build the documentation site into artifacts/docs, any warning is an error"
 	@echo "make bench   run the benchmarks: flyte_nb, raw Dask and joblib side by side (ARGS=--growth: at 1, 10 and 100 times the size)"
 	@echo "make bench-view   what the live view costs a run, and what the browser feels"
@@ -41,11 +42,14 @@ test: test-js test-python
 test-quick: $(VENV)/.dev
 	$(PY) -m pytest -m "not (cluster or kernel or e2e or packaging or slow)" $(ARGS)
 
-test-python: $(VENV)/.dev browser
+test-python: $(VENV)/.dev browser js/node_modules/.installed
 	$(PY) -m pytest $(ARGS)
 
 test-js: js/node_modules/.installed
 	cd js && ../scripts/node.sh npm test
+
+package: $(VENV)/.dev
+	$(PY) scripts/check_package.py $(ARGS)
 
 # Four hosts on one machine: network namespaces, so Linux and root are needed. Two minutes.
 test-hosts: $(VENV)/.dev

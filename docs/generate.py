@@ -40,8 +40,8 @@ MODULES = {
     "flyte_nb.git": "Configuration from a repository",
     "flyte_nb.prefetch": "Models, not here",
 }
-#: A message is a text of so many characters and words at least.
-MIN_MESSAGE, MIN_WORDS = 32, 5
+#: A message is a text of so many characters and words at least; what an exception is made with, of so many words.
+MIN_MESSAGE, MIN_WORDS, MIN_WORDS_OF_ERRORS = 32, 5, 2
 
 
 def write(path: Path, text: str) -> None:
@@ -108,12 +108,14 @@ def messages() -> None:
 def sentences(path: Path) -> Iterator[str]:
     """Texts of a file that are sentences for people: no docstrings, no code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = set()
+    skipped, errors = set(), set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Error", "Exception")):
+            errors.update(id(part) for argument in node.args for part in ast.walk(argument))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             skipped.add(id(node.value))
         if isinstance(node, ast.JoinedStr):
-            skipped.update(id(part) for part in ast.walk(node) if part is not node)
+            skipped.update(map(id, node.values))
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
@@ -123,12 +125,10 @@ def sentences(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.JoinedStr):
             text = "".join(str(p.value) if isinstance(p, ast.Constant) else "‹...›" for p in node.values)
         text = re.sub(r"\s+", " ", text).strip()
-        if (
-            len(text) >= MIN_MESSAGE
-            and len(text.split()) >= MIN_WORDS
-            and not re.search(r"[<>{}\\]|^\W*$|=\s*\w+\(|^import ", text)
-        ):
-            yield re.sub(r"([*_\[\]`|$#~])", r"\\\1", text)
+        is_prose = len(text) >= MIN_MESSAGE and not re.search(r"[<>{}\\]|^\W*$|=\s*\w+\(|^import ", text)
+        words = len(re.findall(r"[^\W\d]+", text))
+        if (is_prose and len(text.split()) >= MIN_WORDS) or (id(node) in errors and words >= MIN_WORDS_OF_ERRORS):
+            yield re.sub(r"([\\*_\[\]`|$#~<>{}])", r"\\\1", text)
 
 
 def gallery() -> None:

@@ -32,7 +32,7 @@ class BaseRuntimeError(RuntimeError):
     Attributes:
         code: What went wrong, as a word: the name of the task's exception class, or of Flyte's error.
         kind: "user" (the task's code), "system" (the machinery) or "unknown".
-        worker: Where it happened: the address of a Dask worker; None if unknown.
+        worker: Where it happened: "w0", as views and tracebacks name it; None if unknown.
     """
 
     code: str

@@ -67,7 +67,7 @@ def main() -> int:
         held.append(check(f"more than there are is refused: {exc}", True))
     flyte.shutdown()
     flyte.init(n_workers=1)
-    visible, count, *_ = flyte.run(sees.override(resources=flyte.Resources(gpu=len(gpus))), 0).outputs()[0]
+    visible, count, *_ = flyte.run(sees.override(resources=flyte.Resources(gpu=len(gpus))), 0).outputs()
     held.append(check(f"all together, with one process: {visible}", count == len(gpus)))
     flyte.shutdown()
     return 0 if all(held) else 1

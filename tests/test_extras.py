@@ -53,6 +53,27 @@ async def test_a_batch_is_full_at_its_cost():
     assert 3 == tokens.stats.total_batch_cost
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 8])
+async def test_while_a_batch_is_processed_the_next_one_gathers_to_its_full_size(ahead: int):
+    """So there is nothing to be fetched ahead: ``prefetch_batches`` is taken, and changes nothing."""
+    batches: list[list[int]] = []
+    under_way, go_on = asyncio.Event(), asyncio.Event()
+
+    async def process(batch: list[int]) -> list[int]:
+        batches.append(batch)
+        under_way.set()
+        await go_on.wait()
+        return batch
+
+    async with DynamicBatcher(process, batch_timeout_s=0.01, max_batch_size=4, prefetch_batches=ahead) as batcher:
+        first = await batcher.submit(0)
+        await under_way.wait()
+        later = [await batcher.submit(i) for i in range(1, 10)]
+        go_on.set()
+        assert list(range(10)) == await asyncio.gather(first, *later)
+    assert [1, 4, 4, 1] == [len(batch) for batch in batches]
+
+
 async def test_a_failure_reaches_every_record_of_its_batch():
     """And the batcher goes on."""
 

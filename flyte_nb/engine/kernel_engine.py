@@ -22,6 +22,7 @@ from flyte_nb.core.control.retained import Retained
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Action, ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.runs import run_answers
 from flyte_nb.core.runs.engine import ROOT
 from flyte_nb.core.streams.inlet import arrived
@@ -159,10 +160,10 @@ class KernelEngine:
                 late = f"{action.label}: it ran longer than its timeout, and {lost.cause}"
                 error = ErrorNote("user", "MaxRuntimeExceededError", late)
             elif (run, action.name) in lost.culprits and lost.for_memory and len(lost.culprits) == 1:
-                error = ErrorNote("user", "OOMError", str(lost), lost.worker)
+                error = ErrorNote("user", "OOMError", str(lost), name_of(lost.worker))
             elif (run, action.name) in lost.culprits:
                 self.replay.blame(run, action.name)
-                error = ErrorNote("system", "WorkerLostError", str(lost), lost.worker)
+                error = ErrorNote("system", "WorkerLostError", str(lost), name_of(lost.worker))
             self.emit(ev.ActionEnded(run, action.name, action.next_seq, Phase.ABANDONED, now, error))
         return lost
 

@@ -15,6 +15,7 @@ from distributed.comm.core import Comm
 from flyte_nb.core.history.facts import CLUSTER_STARTS
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.worker_names import Numbers, name_of
+from flyte_nb.core.settings import notices
 from flyte_nb.engine.clusters.cluster import ClusterHandle, open_cluster
 from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
@@ -254,7 +255,8 @@ class KernelNetwork(Network):
     def _ran(self, peer: str, found: tuple[str, str] | None) -> None:
         """A worker that came later has run the cells that run everywhere."""
         if found is not None and found[1]:
-            logger.warning("a cell that runs everywhere failed on the new worker %s:\n%s", name_of(peer), found[1])
+            failed = "a cell that runs everywhere failed on the new worker %s:\n%s"
+            notices.say_under(None, logger.warning, failed, name_of(peer), found[1])
 
     def _lost(self, peer: str) -> None:
         super()._lost(peer)

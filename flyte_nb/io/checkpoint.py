@@ -1,12 +1,14 @@
 """Checkpoints: what an attempt saves for the next one, should it fail. Runs in: the task's thread.
 
 One blob per attempt, overwritten by every save, at an address that follows from run, action and attempt: so it is found
-again even if the worker died with the attempt that wrote it. A folder becomes a tar archive.
+again even if the worker died with the attempt that wrote it. A folder becomes a tar archive, which Flyte's SDK reads as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import shutil
 import tarfile
 import tempfile
@@ -119,13 +121,9 @@ class Checkpoint(BaseCheckpoint):
         if self._source is None or self._loaded is not None:
             return self._loaded
         blob = self.path / PAYLOAD
-        for address in dict.fromkeys((self._source, self._source.removesuffix(_FOLDER) + _FOLDER)):
-            try:
-                places.get(address, blob)
-            except FileNotFoundError:
-                continue
-            self._loaded = self._unpacked(blob) if address.endswith(_FOLDER) or _is_archive(blob) else blob
-            break
+        with contextlib.suppress(FileNotFoundError):
+            places.get(self._source, blob)
+            self._loaded = self._unpacked(blob) if _is_archive(blob) else blob
         return self._loaded
 
     def _unpacked(self, blob: Path) -> Path:
@@ -152,7 +150,7 @@ class Checkpoint(BaseCheckpoint):
         if isinstance(data, (bytes, bytearray, memoryview)):
             with places.open_at(self._destination + _NEW, "wb") as file:
                 file.write(bytes(data))
-            self._replace("")
+            self._replace()
             return
         source = Path(data)
         if not source.exists():
@@ -160,30 +158,27 @@ class Checkpoint(BaseCheckpoint):
         if source.is_dir():
             with tempfile.TemporaryDirectory(dir=session_folder()) as folder:
                 archive = Path(folder) / "archive"
-                with tarfile.open(archive, "w") as tar:
-                    for child in sorted(source.iterdir()):
+                children = sorted(source.iterdir())
+                # Of an empty archive nothing but zeros is written; compressed it can be told from a file of zeros.
+                with tarfile.open(archive, "w" if children else "w:gz") as tar:
+                    for child in children:
                         tar.add(child, child.name)
                 places.put(archive, self._destination + _NEW)
-            self._replace(_FOLDER)
         else:
             places.put(source, self._destination + _NEW)
-            self._replace("")
+        self._replace()
 
     async def save(self, data: Path | str | bytes) -> None:
         """As `save_sync`, awaited."""
         await asyncio.to_thread(self.save_sync, data)
 
-    def _replace(self, ending: str) -> None:
+    def _replace(self) -> None:
         """Put what was written in the checkpoint's place, in one step where it is a disk: a crash leaves the old one."""
-        fresh, old = self._destination + ending, self._destination + (_FOLDER if not ending else "")
-        if not places.is_remote(fresh):
-            Path(places.on_disk(self._destination + _NEW)).replace(places.on_disk(fresh))
-            Path(places.on_disk(old)).unlink(missing_ok=True)
-            return
-        fs = places.filesystem(fresh)
-        fs.mv(self._destination + _NEW, fresh)
-        if fs.exists(old):
-            fs.rm(old)
+        fresh = self._destination + _NEW
+        if places.is_remote(fresh):
+            places.filesystem(fresh).mv(fresh, self._destination)
+        else:
+            Path(places.on_disk(fresh)).replace(places.on_disk(self._destination))
 
     def __del__(self) -> None:
         if self._folder is not None:
@@ -193,15 +188,16 @@ class Checkpoint(BaseCheckpoint):
 #: Checkpoints whose folders are kept, used or not.
 _latest: deque[Checkpoint] = deque(maxlen=16)
 
-#: Ending of the address of a saved folder, and of a save under way.
-_FOLDER, _NEW = ".tar", ".new"
+#: Ending of the address of a save under way.
+_NEW = ".new"
 
 
 def _is_archive(file: Path) -> bool:
-    """Whether a file is an archive with something in it: Flyte's SDK saves a folder as one, compressed, under any address."""
+    """Whether a file is an archive: a folder was saved, by us or by Flyte's SDK, which compresses it."""
     try:
         with tarfile.open(file) as tar:
-            return tar.next() is not None  # a block of zeros counts as an empty archive
+            # A file of zeros would be an empty archive.
+            return tar.next() is not None or not isinstance(tar.fileobj, io.BufferedReader)
     except (tarfile.TarError, OSError, EOFError):
         return False
 
@@ -215,8 +211,8 @@ def paths_of(context: Context) -> CheckpointPaths:
     before = None
     for attempt in reversed(range(context.attempt)):
         base = _address(context, attempt)
-        before = next((base + ending for ending in ("", _FOLDER) if places.exists(base + ending)), None)
-        if before is not None:
+        if places.exists(base):
+            before = base
             break
     return CheckpointPaths(_address(context, context.attempt), before)
 

@@ -141,7 +141,7 @@ class KernelDetails:
     async def _file(self, action: Action, limit: int) -> str:
         """An action's log files on its workers, attempt by attempt; "" if one of them is not there any more."""
         out = []
-        for attempt in (*action.earlier, *([action.attempt] if action.attempt else [])):
+        for attempt in action.all_attempts:
             text = await self._attempt_file(action, attempt.worker, attempt.number, limit)
             if text is None:
                 return ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from flyte_nb.core.interface import missing_annotations
 from flyte_nb.core.runs.run import Run
+from flyte_nb.core.settings import notices
 from flyte_nb.kernel import operations
 from flyte_nb.kernel.cells.await_in_magics import AwaitInMagics
 from flyte_nb.kernel.cells.notebook import Notebook
@@ -45,6 +46,7 @@ def load(ip: Any) -> None:
     shutdown = Shutdown(cells, lambda: Session.current.engine.begin_close() if Session.current is not None else None)
 
     missing_annotations.configure(say=print)  # no mistake: not in red
+    notices.show_under(lambda run: Session.current.shown.place(run) if Session.current is not None else None)
     cells.install()
     interrupts.install()
     router.install(ip)
@@ -82,6 +84,7 @@ def load(ip: Any) -> None:
 def unload(ip: Any) -> None:
     """Undo everything `load` did, the cluster included."""
     Session.on_created = None
+    notices.show_under(None)
     session = Session.current
     if session is not None:
         session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -78,6 +79,13 @@ class ShownViews:
         self._clusters.append(shown)
         while len(self._clusters) > MAX_CLUSTER_VIEWS:
             self._clusters.pop(0).close()
+
+    def place(self, run: str | None) -> contextvars.Context:
+        """What is printed in a copy of this context appears under the cell of a run, else under the one that executes now."""
+        cell = self.cells.get(run or "")
+        if cell is None and self.notebook is not None:
+            cell = self.notebook.cells.current
+        return cell.variables if cell is not None else contextvars.Context()  # where Jupyter takes the latest cell
 
     def _before(self, record: RunRecord) -> str:
         """The latest run of the same cell before a run; "" for none."""

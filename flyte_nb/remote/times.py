@@ -29,7 +29,7 @@ def transitions_of(action: Action, attempt: int | None = None) -> list[PhaseTran
         action: Its facts.
         attempt: Counts from 1; None for the latest. An attempt waits from the end of the one before.
     """
-    attempts = [*action.earlier, *([action.attempt] if action.attempt else [])]
+    attempts = action.all_attempts
     if not attempts:
         return [_phase(Phase.QUEUED, action.queued_at, action.ended_at)]
     number = len(attempts) if attempt is None else attempt

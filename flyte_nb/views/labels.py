@@ -11,9 +11,12 @@ from collections.abc import Iterable, Sequence
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.tasks.registry import REGISTRY
+from flyte_nb.views.equal_errors import Fold
 
 #: Members of a group that are looked at for what they share; one that differs in it shows that, too.
 SAMPLE = 64
+#: Failed calls that are looked at for what they have in common; of more nothing is said.
+MAX_FAILED = 256
 #: Groups whose shared arguments are remembered.
 MAX_GROUPS = 4_000
 #: Longest label that is taken apart, in characters.
@@ -102,6 +105,9 @@ class Shared:
     def look(self, labels: Iterable[str]) -> None:
         """Take more calls into account."""
         for label in labels:
+            if self.seen > 0 and not self.texts:  # nothing is shared, whatever follows
+                self.seen += 1
+                continue
             parts = parts_of(label, self.names)
             if parts is None:
                 self.seen = -1
@@ -145,6 +151,8 @@ class Labels:
     def __init__(self, record: RunRecord) -> None:
         self._record = record
         self._shared: dict[str, Shared] = {}
+        #: Of folds: how many calls had failed, whether their group had ended, and what was found.
+        self._in_common: dict[str, tuple[int, bool, str]] = {}
 
     def of(self, name: str, label: str) -> str:
         """The label of an action by what differs in its group; the whole of one that stands alone."""
@@ -155,6 +163,32 @@ class Labels:
         """The same where the group is not in sight: "fit depth=6  fold=2"."""
         text = self.of(name, label)
         return text if text == label else f"{label.partition('(')[0]} {text}"
+
+    def in_common(self, fold: Fold) -> str:
+        """What the failed calls of a fold share, and no call of their group has that succeeded: "fold=3"; "" for nothing."""
+        n = len(fold.names)
+        found = self._record.group_of(fold.first.name) if 1 < n <= MAX_FAILED else None
+        if found is None:
+            return ""
+        state = n, not found[0].left
+        known = self._in_common.get(fold.key)
+        if known is None or known[:2] != state:
+            if len(self._in_common) >= MAX_GROUPS:
+                self._in_common.clear()
+            known = self._in_common[fold.key] = (*state, self._found_in_common(fold, found[0]))
+        return known[2]
+
+    def _found_in_common(self, fold: Fold, group: Group) -> str:
+        everywhere = self.shared(group)
+        common = Shared(everywhere.names)
+        common.look(action.label for action in fold.names.values())
+        texts = {name: text for name, text in common.texts.items() if everywhere.texts.get(name) != text}
+        for member in group.members[:: max(1, len(group.members) // SAMPLE)]:
+            action = self._record.actions[member]
+            if texts and action.phase.is_success:
+                given = dict(parts_of(action.label, common.names) or ())
+                texts = {name: text for name, text in texts.items() if given.get(name) != text}
+        return ", ".join(_text(name, text) for name, text in texts.items()) if common.seen > 1 else ""
 
     def shared(self, group: Group) -> Shared:
         """What the calls of a group share, looked at as they come."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from flyte_nb.core.history.columns import Group
-from flyte_nb.core.history.facts import TERMINAL_CODES, Action, Progress
+from flyte_nb.core.history.facts import Action, Progress
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.words import amounts_text, summary
 
@@ -74,7 +74,7 @@ class ProgressSums:
         """``"37%  2,400 / 3,600 items · 80/s"``, while some of a group go on; "" where none tells."""
         found = self._sums.get(group.key)
         n = len(group.members)
-        if found is None or n < 2 or _ended(group) == n:
+        if found is None or n < 2 or not group.left:
             return ""
         share = f"{int(100 * self._done(group) / n + 1e-9)}%"  # not 100 before the end
         if len(found.units) > 1 or "%" in found.units or not (found.total or found.done):
@@ -89,7 +89,8 @@ class ProgressSums:
     def _done(self, group: Group) -> float:
         """Members that have ended, and the parts of others that are done."""
         found = self._sums.get(group.key)
-        return min(len(group.members), _ended(group) + (max(found.share, 0.0) if found is not None else 0.0))
+        n = len(group.members)
+        return min(n, n - group.left + (max(found.share, 0.0) if found is not None else 0.0))
 
     def share(self) -> float | None:
         """How much of the run is done, from 0 to 1; None where what is known of it tells little: single calls in a loop."""
@@ -98,15 +99,11 @@ class ProgressSums:
             return None
         leaves = [group for group in record.groups.values() if group.members[0] not in record.children]
         n = sum(len(group.members) for group in leaves)
-        left = n - sum(map(_ended, leaves))
+        left = sum(group.left for group in leaves)
         tells = any(found.share > 0 for found in self._sums.values())
         if not n or not left or (left < 2 and not tells):
             return None
         return sum(map(self._done, leaves)) / n
-
-
-def _ended(group: Group) -> int:
-    return sum(group.counts[code] for code in TERMINAL_CODES)
 
 
 def _told(action: Action, progress: Progress) -> _Told:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.columns import Columns, Group
-from flyte_nb.core.history.facts import PHASES, TERMINAL_CODES, Action, LogLine
+from flyte_nb.core.history.facts import PHASES, Action, LogLine
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.views.equal_errors import ErrorFolds
 from flyte_nb.views.labels import Labels
@@ -183,7 +183,7 @@ class RunModel:
     def group_ended(self, group: Group) -> float | None:
         """When the last member of a group ended; None while any is open."""
         counts = group.counts
-        if len(group.members) != sum(counts[code] for code in TERMINAL_CODES):
+        if group.left:
             return None
         known = self._ended.get(group.key)
         if known is None or known[0] != counts:

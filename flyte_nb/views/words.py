@@ -141,6 +141,19 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
 
 
+def cut_middle(text: str, limit: int) -> str:
+    """`text`, at most `limit` characters long, without its middle: calls of one task differ at their ends, addresses too."""
+    if len(text) <= limit:
+        return text
+    end = max(0, limit - 1) // 2
+    return f"{text[: limit - 1 - end]}…{text[len(text) - end :]}"
+
+
+def label_text(label: str, limit: int) -> str:
+    """The label of a call as it is printed and saved: plain, without secrets, at most `limit` characters long."""
+    return cut_middle(redact.scrub_code(plain(label)), limit)
+
+
 def shown(text: str, limit: int) -> str:
     """`text` as it is shown and saved: plain, without secrets, cut at `limit` characters."""
     return cut(redact.scrub_code(plain(text[: limit + MORE_CHARS])), limit)
@@ -273,7 +286,7 @@ def time_text(record: RunRecord, action: Action, now: float) -> str:
     """``"waited for a slot 2.00 s, running 8.00 s (CPU 98 %); on w0, process up to 310 MB"``: where an action's time went."""
     if action.attempt is None:
         return ""
-    spent = parts_text(parts.parts_of(record, action, now), (*action.earlier, action.attempt))
+    spent = parts_text(parts.parts_of(record, action, now), action.all_attempts)
     return "; ".join(text for text in (spent, usage_text(action.attempt)) if text)
 
 
@@ -292,12 +305,18 @@ def attempt_text(action: Action) -> str:
 
 
 def ran(action: Action, now: float) -> float | None:
-    """Seconds in which it was executed: all attempts, and neither what was between them nor while it was parked."""
+    """Seconds in which it was executed: all attempts, and neither what was between them nor what a person took."""
     if action.attempt is None:
         return elapsed(action.started_at, action.ended_at, now)
-    attempts = (*action.earlier, action.attempt)
-    spent = [elapsed(attempt.started_at, attempt.ended_at or action.ended_at, now) for attempt in attempts]
+    if action.notes:
+        return sum(span.end - span.begin for span in parts.spans_of(action, now) if span.part == parts.RUNNING)
+    spent = [elapsed(attempt.started_at, attempt.ended_at or action.ended_at, now) for attempt in action.all_attempts]
     return sum(each for each in spent if each is not None)
+
+
+def ran_itself(record: RunRecord, action: Action, now: float) -> float:
+    """`ran` without what it awaited its own actions for: what makes it slow, and not them."""
+    return max((ran(action, now) or 0.0) - parts.awaited(record, action, now), 0.0)
 
 
 def elapsed(started: float | None, ended: float | None, now: float) -> float | None:

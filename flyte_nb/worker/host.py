@@ -351,6 +351,11 @@ class Host:
         """An attempt has used a copy of a generator of random numbers: its run's home knows whether another has, too."""
         self.gateway.ask_home(body.run, "drew", (body.task.name, seed, f"{body.work.run}/{body.work.action}"))
 
+    def retire(self, why: str) -> None:
+        """Have this process replaced: no attempt can be executed in it any more. On a lane's thread."""
+        self.premises.words.say(why)
+        self.stopping.retire()
+
     def meter(self, holder: slots.SlotHolder) -> slots.RecordingMeter:
         """A meter for a lane. On the lane's thread."""
         return slots.RecordingMeter(holder, self.premises.words.box)

@@ -359,7 +359,7 @@ class RecordingMeter(Meter):
         return self._box.rows(self._entry, run, names, suffix)
 
     def paused(self) -> None:
-        """The thread gives its slot back."""
+        """The thread gives its slot back, or waits for its turn of the process."""
         if self._entry is not None:
             self._box.clear(self._entry)  # type: ignore[union-attr]
 

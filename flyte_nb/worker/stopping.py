@@ -29,6 +29,8 @@ OOM_GRACE = 0.5
 INTERRUPTED_GRACE = 0.2
 #: Seconds for the outcome to leave before the process is replaced.
 REPORT_S = 0.1
+#: Seconds that a lane waits for the end of its process.
+RETIRE_S = 5.0
 #: Seconds between two looks whether a process can be replaced in which others compute.
 ALONE_EVERY_S = 0.5
 #: Seconds after which an owner asks again about an attempt that has not begun.
@@ -179,6 +181,22 @@ class Stopping:
             self._loop.call_later(ALONE_EVERY_S, self._replace_process)
         else:
             self._replace()
+
+    def retire(self) -> None:
+        """Have this process replaced, once what has ended in it is reported. From a lane's thread, which begins nothing more.
+
+        Not before anything that is under way here has ended: it would be done again, what has failed just now with it.
+        """
+        waits = self._is_shared() or any(lane.bodies for lane in list(self._lanes.values()))
+        self._loop.call_soon_threadsafe(self._loop.call_later, REPORT_S, self._retire_when_idle)
+        if not waits:
+            time.sleep(RETIRE_S)
+
+    def _retire_when_idle(self) -> None:
+        if any(lane.bodies for lane in self._lanes.values()):
+            self._loop.call_later(ALONE_EVERY_S, self._retire_when_idle)
+        else:
+            self._replace_process()
 
     def __repr__(self) -> str:
         return f"<Stopping [{len(self._arriving)} arriving, {len(self.early)} early]>"

@@ -13,7 +13,16 @@ const HEAT_FROM = 40;
 export type Line =
   | { kind: "group"; id: string; depth: number; group: GroupRow; open: boolean }
   | { kind: "heat"; id: string; depth: number; group: GroupRow }
-  | { kind: "action"; id: string; depth: number; group: string; index: number; row: Row | undefined; open: boolean };
+  | {
+      kind: "action";
+      id: string;
+      depth: number;
+      group: string;
+      index: number;
+      row: Row | undefined;
+      open: boolean;
+      took?: number | undefined;
+    };
 
 interface Segment {
   start: number;

@@ -47,6 +47,8 @@ export interface Row {
   ended?: number;
   /** Seconds in which it was executed, where that is not all of the time since it started. */
   ran?: number;
+  /** Seconds since it started in which it was not, of one that is executed now: somebody's, or between two attempts. */
+  away?: number;
   kind?: string;
   worker?: number;
   attempt?: number;
@@ -82,6 +84,8 @@ export interface ErrorFold {
   name: string;
   id: number;
   label: string;
+  /** What these calls share, and none that succeeded: "fold=3". */
+  common?: string;
 }
 
 /** [action name, seconds, stream, text] */

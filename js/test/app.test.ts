@@ -185,11 +185,11 @@ describe("a view", () => {
 });
 
 describe("a row", () => {
-  const draw = (one: Row) => {
+  const draw = (one: Row, took?: number) => {
     const host = { toggle: vi.fn(), select: vi.fn(), signal: vi.fn(), tabulate: vi.fn() };
     const view = new RowView(host);
     view.draw(
-      { kind: "action", id: "a:x", depth: 0, group: "g", index: 0, row: one, open: false },
+      { kind: "action", id: "a:x", depth: 0, group: "g", index: 0, row: one, open: false, took },
       new RunModel(() => 0),
       0,
     );
@@ -201,6 +201,22 @@ describe("a row", () => {
     expect(view.el.querySelector(".fnb-stateword")?.textContent).toBe("failed");
     expect(view.el.querySelector("svg")).not.toBeNull();
     expect(view.el.querySelector(".fnb-infotext")?.textContent).toBe("KeyError: 'a'");
+  });
+
+  it("keeps the end of its label, and shows by what it is sorted", () => {
+    const { view } = draw(row(1, { label: "get  url='https://a.org/news?page=12'", phase: 6, ended: 9.1, kids: 2 }), 2);
+    const label = view.el.querySelector(".fnb-label");
+    expect(label?.textContent).toBe("get  url='https://a.org/news?page=12'");
+    expect(label?.lastChild?.textContent).toBe("ews?page=12'");
+    const time = view.el.querySelector(".fnb-dur");
+    expect(time?.textContent).toBe("2.00 s");
+    expect(time?.getAttribute("title")).toBe("9.00 s with the actions that it awaited");
+  });
+
+  it("does not count what a person took", () => {
+    const time = (more: Partial<Row>) => draw(row(1, more)).view.el.querySelector(".fnb-dur")?.textContent;
+    expect(time({ phase: 4, ran: 3 })).toBe("3.00 s");
+    expect(time({ started: -10, away: 4 })).toBe("6.0 s");
   });
 
   it("asks for a condition's answer, and keeps what was typed over updates", () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import tarfile
 from pathlib import Path
@@ -151,6 +152,25 @@ def test_an_archive_of_flytes_own_is_unpacked(tmp_path, mode):
     ]
 
 
+#: What version 2.12.1 of Flyte's SDK made of `_folder`: ``Checkpoint(address, None).save_sync(folder)``.
+OF_THE_SDK = (
+    "H4sICPfdCWsC/2ZseXRlLWNwdGFyLWQyaDB2N28xLnRhcgDt180KgkAUBeBZ9xQ+wXjnz6uLoFq17BUmcuHCBJvAx09rEQQaLUZI"
+    "z7dRxsUF4dzDyFSmu5PvjqW/lK2Igl7GnkTGvt+Hc0VaaZF0Ygb3W/BtP16sk86TOlR1uVVcuJxydoVkq7nIs42AxfMydCHyjCHU"
+    "mbXj+ScllDOkjcuYn/l3bEVCc+a/bZrJ//Dt+5/aIwKrJtH/6H/0/2pV1zT6jCHU7NxE/9Nn/2vT59+h/7H/sf+x/yHm/j/HvgL+"
+    "fv9Tmgzuf3M4IAIAAAAAAAAAAACL9QCb2sf+ACgAAA=="
+)
+
+
+def test_a_folder_is_the_same_to_flyte(tmp_path):
+    """What it has saved, and what it is given: an archive at the very address (it tells by `tarfile.is_tarfile`)."""
+    (tmp_path / "theirs").write_bytes(base64.b64decode(OF_THE_SDK))
+    assert _names(flyte.Checkpoint(f"{tmp_path}/b", f"{tmp_path}/theirs").load_sync()) == ["a.txt", "in/b.txt"]
+    flyte.Checkpoint(f"{tmp_path}/ours", None).save_sync(_folder(tmp_path / "source"))
+    with tarfile.open(tmp_path / "ours") as ours, tarfile.open(tmp_path / "theirs") as theirs:
+        assert ours.getnames() == theirs.getnames()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["ours", "source", "theirs"]
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 20_000, b"weights", b"\x1f\x8b and no archive", b"x" * 600])
 def test_bytes_come_back_as_a_file(tmp_path, data):
     """Also those that look a little like an archive."""
@@ -162,3 +182,57 @@ def test_bytes_come_back_as_a_file(tmp_path, data):
 
 def test_what_was_never_saved_is_nothing(tmp_path):
     assert flyte.Checkpoint(f"{tmp_path}/b", f"{tmp_path}/a").load_sync() is None
+
+
+def _again(first, second, tmp_path):
+    """Save a path, then another to the same address."""
+    checkpoint = flyte.Checkpoint(f"{tmp_path}/a", None)
+    checkpoint.save_sync(first)
+    checkpoint.save_sync(second)
+    return flyte.Checkpoint(f"{tmp_path}/b", f"{tmp_path}/a").load_sync()
+
+
+def _tree(path: Path | None) -> dict[str, str]:
+    assert path is not None
+    return {str(each.relative_to(path)): each.read_text() if each.is_file() else "" for each in path.rglob("*")}
+
+
+#: Files of a folder, by name; a name that ends with a slash is a folder.
+FOLDERS: dict[str, dict[str, str]] = {
+    "empty": {},
+    "an empty folder in it": {"in/": ""},
+    "deep": {"/".join("abcdefghij") + "/k.txt": "K"},
+    "hidden": {".hidden": "h", ".in/.too": "t"},
+    "no ASCII": {"ä é 漢字.txt": "ö"},
+    "blanks": {"a file.txt": "a", "a folder/b c.txt": "b"},
+    "an archive": {"inner.tar": "no archive", "inner.tar.gz": "none"},
+    "named as ours": {"payload": "p", ".archive.txt": "a"},
+    "empty files": {"a": "", "b/c": ""},
+    "many": {f"{i % 7}/{i}.txt": str(i) for i in range(200)},
+    "as an option": {"-rf": "x", "--": "y"},
+    "large": {"weights.bin": "w" * 3_000_000},
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_any_folder_comes_back(tmp_path, name):
+    """Whatever was saved before it, twice, and saved again by who has loaded it."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for file, text in FOLDERS[name].items():
+        place = source / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if file.endswith("/"):
+            place.mkdir()
+        else:
+            place.write_text(text)
+    loaded = _again(b"bytes before", source, tmp_path)
+    assert loaded is not None
+    assert _tree(source) == _tree(loaded)
+    flyte.Checkpoint(f"{tmp_path}/c", None).save_sync(str(loaded))
+    again = flyte.Checkpoint(f"{tmp_path}/d", f"{tmp_path}/c")
+    assert again.load_sync() == again.load_sync()
+    assert _tree(source) == _tree(again.load_sync())
+    file = _again(source, memoryview(b"bytes after"), tmp_path)
+    assert file is not None
+    assert b"bytes after" == file.read_bytes()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-import types
 
 import pytest
 
 import flyte_nb as flyte
 from flyte_nb.engine.clusters import devices as clusters_devices
+from tests.nvml import count_gpus
 
 pytestmark = pytest.mark.cluster
 
@@ -90,8 +90,8 @@ def test_a_machine_shows_its_devices(tmp_path, monkeypatch):
 
 def test_devices_are_dealt_to_processes(monkeypatch):
     """All of them, also where there are fewer processes; and those only that this process may use."""
-    monkeypatch.setattr(clusters_devices, "nvml", types.SimpleNamespace(device_get_count=lambda: 4))
+    count_gpus(monkeypatch, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3,GPU-x")
     assert clusters_devices.deal(clusters_devices.count(), 2) == [["1", "GPU-x"], ["3"]]
-    monkeypatch.setattr(clusters_devices, "nvml", types.SimpleNamespace(device_get_count=lambda: 0))
+    count_gpus(monkeypatch, 0)
     assert clusters_devices.count() == []

@@ -158,6 +158,7 @@ ALIASED = """
     from flyte import Cache, Resources
     from flyte.io import File
     from flyte._cache import CachePolicy, FunctionBodyPolicy
+    from flyte._image import DIST_FOLDER
     from flyte.syncify import syncify
 """
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 
 import flyte_nb as flyte
@@ -49,9 +51,8 @@ async def sweep(limit: float) -> int:
     return await scale(len(found))
 
 
-def test_a_run_is_a_table_of_its_calls(mode: str) -> None:
+def test_a_run_is_a_table_of_its_calls(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arguments and results in columns of their own, one level deep; failures with their errors."""
-    pandas = pytest.importorskip("pandas")
     run = flyte.with_runcontext(mode=mode).run(sweep, 2.0)
     run.wait()
     table: Any = run.to_pandas(task="fit")
@@ -59,7 +60,7 @@ def test_a_run_is_a_table_of_its_calls(mode: str) -> None:
     assert table["config.lr"].tolist() == [0.1, 0.5, 2.0]
     assert table["seed"].tolist() == [7, 7, 7]
     assert table["loss"].tolist()[:2] == [1.0, 5.0]
-    assert pandas.isna(table["loss"][2])
+    assert pd.isna(table["loss"][2])
     assert table["phase"].tolist() == ["succeeded", "succeeded", "failed"]
     assert "diverged" in table["error"][2]
     assert (table["running"] >= 0).all()
@@ -67,18 +68,9 @@ def test_a_run_is_a_table_of_its_calls(mode: str) -> None:
     assert everything["task"].tolist() == ["results.fit"] * 3 + ["results.scale"]
     assert everything["result"].tolist()[3] == 6
     assert run.to_pandas(group="none").empty
+    monkeypatch.setitem(sys.modules, "polars", None)  # as where it is not installed
     with pytest.raises(ImportError, match="to_rows"):
-        run.to_polars() if not _has("polars") else _missing()
-
-
-def _has(module: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(module) is not None
-
-
-def _missing() -> None:
-    raise ImportError("to_rows")
+        run.to_polars()
 
 
 def test_actions_are_for_people(mode: str) -> None:

@@ -53,6 +53,8 @@ def test_everything_about_a_run(mode):
     assert (run.done(), run.phase, run.outputs()[0], dict(run.inputs())) == (True, "succeeded", 5, {"x": 5})
     assert (run.action.done(), run.action.phase, run.first_failure()) == (True, "succeeded", None)
     assert isinstance(run.url, str)
+    with pytest.raises(AttributeError, match=r"`outputs.named_outputs` has them by name"):
+        _ = run.outputs().pb2  # type: ignore[attr-defined]
     assert [each.phase for each in run.watch()] == ["succeeded"]
     assert run.name in repr(run)
     assert run.raise_for_status() is None

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import flyte_nb as flyte
@@ -278,11 +279,10 @@ def test_a_stream_as_an_argument_is_begun_by_the_task_that_gets_it(cell: Any) ->
 
 def test_large_items_travel_apart(cell: Any) -> None:
     """Each is a copy of its own, as of the moment of its yield."""
-    numpy = pytest.importorskip("numpy")
 
     @env.task
     async def arrays(n: int) -> AsyncIterator[Any]:
-        array = numpy.zeros(500_000)
+        array = np.zeros(500_000)
         for i in range(n):
             array[:] = i
             yield array

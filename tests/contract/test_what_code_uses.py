@@ -271,6 +271,34 @@ def test_context_variables_have_the_value_of_the_call():
 
 
 @env.task
+def value_of_sync() -> str:
+    return variable.get()
+
+
+@env.task
+async def in_all_ways() -> list:
+    before = variable.get()
+    variable.set("by a task")
+    again = asyncio.gather(value_of(), value_of_sync.aio())
+    return [before, *await again, variable.get()]
+
+
+@pytest.mark.parametrize("value", [None, "set"])
+def test_context_variables_hold_in_local_mode(value):
+    """As they do on workers: those of the caller, and none of what a task sets."""
+
+    def program():
+        if value is not None:
+            variable.set(value)
+        local = flyte.with_runcontext("local")
+        found = [local.run(task).outputs()[0] for task in (value_of, value_of_sync, in_all_ways)]
+        return [*found, variable.get()]
+
+    was = value or "by default"
+    assert contextvars.copy_context().run(program) == [was, was, [was, *["by a task"] * 3], was]
+
+
+@env.task
 async def same(value: object) -> object:
     return value
 

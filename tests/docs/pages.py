@@ -19,6 +19,9 @@ from sybil.parsers.myst import CodeBlockParser, SkipParser
 
 from tests.kernel.kernelclient import Kernel
 
+#: A block with what stands before it, and the comment that has the next one skipped.
+CODE = re.compile(r"(<!--- (?:(?!-->).)*-->\s*)?```i?python\n(.*?)```", re.DOTALL)
+SKIPPED = re.compile(r"<!--- skip: next")
 _RAISES = re.compile(r"<!--- raises: (\w+) -->\s*\Z")
 _OUTPUT = re.compile(r"\s*(?:```\s*)?<!--- output -->\s*```text\n(.*?)```", re.DOTALL)
 #: Between two pages: no name is left of the one before.

@@ -68,8 +68,7 @@ def mimes(notebook: Notebook, cell: int) -> set[str]:
 
 def axe(notebook: Notebook) -> list[object]:
     """What axe-core finds in the views: rules, and the first node of each."""
-    if not AXE.exists():
-        pytest.skip("run `npm ci` in js/ to check accessibility")
+    assert AXE.exists(), "axe-core comes with the JavaScript packages: `make js/node_modules/.installed`"
     notebook.page.evaluate(AXE.read_text())
     found: list[object] = notebook.page.evaluate(
         """async () => (await axe.run("[data-testid=fnb]",

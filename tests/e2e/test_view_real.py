@@ -86,7 +86,7 @@ def notebook(server: JupyterServer, browser: Browser) -> Iterator[Notebook]:
     """One notebook, with its kernel and cluster, for the tests that only look."""
     server.write("real.ipynb", [SETUP, *[""] * 14])
     notebook = browser.open(server, "real.ipynb")
-    notebook.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    notebook.page.context.grant_permissions(["clipboard-read", "clipboard-write", "notifications"])
     notebook.run(0).wait_idle(0)
     assert "" == notebook.error(0)
     yield notebook
@@ -97,6 +97,16 @@ def notebook(server: JupyterServer, browser: Browser) -> Iterator[Notebook]:
 @pytest.fixture(autouse=True)
 def _end_kernels() -> None:
     """The tests of this module share a kernel."""
+
+
+#: Has the page hidden, as far as scripts can tell, and notes the notifications that it shows.
+HIDE = """() => {
+    window.told = [];
+    window.Notification = class extends Notification {
+        constructor(title, more) { super(title, more); told.push(`${title}: ${more.body}`); }
+    };
+    Object.defineProperty(document, "hidden", { configurable: true, value: true });
+}"""
 
 
 def run(notebook: Notebook, cell: int, source: str) -> Locator:
@@ -253,7 +263,13 @@ await ask()
 
 
 def test_a_parked_failure_is_resumed_or_retried(notebook: Notebook) -> None:
-    """Under on_failure="pause" the panel offers Retry, Resume with a value, and Raise; what is no value is refused in words."""
+    """A notification says that it waits, to who is elsewhere; the panel offers Retry, Resume with a value, and Raise."""
+    run(notebook, 10, "await nap(0.0)").get_by_test_id("fnb-menu").click()
+    notebook.page.get_by_role("menuitem", name="Notify me").click()
+    expect(shown(notebook, 10).locator(".fnb-notice")).to_contain_text(
+        "ends or waits for you, while this page is hidden"
+    )
+    notebook.page.evaluate(HIDE)
     source = """
 broken = 1
 run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
@@ -263,6 +279,8 @@ run = flyte.with_runcontext(on_failure="pause").run(flaky, 1)
     expect(view.locator(".fnb-chip[data-word=paused], [role=row] .fnb-c-4").first).to_be_visible()
     detail = opened(view, "flaky(1)")
     expect(detail).to_contain_text("ValueError")
+    (told,) = notebook.page.evaluate("() => { delete document.hidden; return told; }")
+    assert re.fullmatch(r"r\d+ waits for you: shop.flaky\n1 paused", told), told
     detail.get_by_role("button", name="Resume with…").click()
     notebook.screenshot("real-paused", cell=12)
     detail.get_by_test_id("fnb-resume").fill("no value")

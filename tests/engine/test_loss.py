@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -219,6 +220,7 @@ def test_a_loss_blames_what_computed(cluster: Session) -> None:
     error, *rest = run_cell(cell)
     assert isinstance(error, flyte.errors.WorkerLostError), repr(error)
     assert "exit status 3" in str(error)
+    assert re.fullmatch(r"w\d+", error.worker or ""), error.worker
     assert "asleep" not in str(error)
     assert rest == list(range(20))
 

@@ -262,7 +262,9 @@ def test_workers_come_and_go_whoever_is_attached(cluster: Cluster) -> None:
         assert session is not None
         run = flyte.run(on_two_gpus)
         until_sync(lambda: run.name in session.store.runs and session.store.runs[run.name].state.note)
-        assert session.store.runs[run.name].state.note == "waiting: no worker offers GPU=2 (the most is 0)"
+        assert session.store.runs[run.name].state.note == (
+            "waiting: no worker offers GPU=2 (the most is 0: workers offer them by --resources GPU=1)"
+        )
         run.abort()
         later = cluster.worker("--no-nanny")
         until_sync(lambda: len(session.engine.network.roster) == 3)

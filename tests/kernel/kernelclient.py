@@ -252,6 +252,11 @@ class Kernel:
         self._client.shell_channel.send(self._client.session.msg("comm_msg", {"comm_id": comm_id, "data": dict(data)}))
 
     @property
+    def executions(self) -> list[Execution]:
+        """All cells that were sent."""
+        return list(self._executions.values())
+
+    @property
     def strays(self) -> list[Message]:
         """Messages that belong to no cell of this test."""
         return self._strays

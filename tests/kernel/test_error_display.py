@@ -109,6 +109,7 @@ def test_rows_name_the_cell_and_not_ipykernels_file(nb: Kernel) -> None:
 
     where = nb.run("a = flyte.last_run().actions[1]; a.error.where, a.attempt.error.where").ok().result
     assert re.fullmatch(r"\('In \[\d+\]:10 in work', 'In \[\d+\]:10 in work'\)", where or ""), where
+    assert "'w" == (nb.run("(await asyncio.gather(work(3), return_exceptions=True))[0].worker").ok().result or "")[:2]
 
 
 def test_pdb_on_opens_the_remote_frame(nb: Kernel) -> None:

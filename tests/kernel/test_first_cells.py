@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -219,15 +220,56 @@ def stopped(kernel: Kernel, code: str, after: float = 0.5) -> Execution:
     return cell.wait()
 
 
-@pytest.mark.parametrize("wait", ["run.wait()", "await run", "run.outputs()", "await run.wait.aio()"])
-def test_a_stopped_wait_leaves_a_run_of_an_earlier_cell_alive(tasks: Kernel, wait: str, tmp_path: Path) -> None:
-    """And says how to end it."""
+#: How cells wait for a run of an earlier one.
+WAITS = [
+    "run.wait()",
+    "await run",
+    "run.outputs()",
+    "await run.wait.aio()",
+    "await run.outputs.aio()",
+    "for each in run.watch(): pass",
+    "async for each in run.watch.aio(): pass",
+    "print(run.outputs()[0])",
+    "await asyncio.gather(run, run.wait.aio())",
+    "await asyncio.wait_for(run, 120)",
+    "try:\n    run.wait()\nfinally:\n    done = 1",
+    "await asyncio.to_thread(run.wait)",
+    "await asyncio.create_task(run.wait.aio())",
+    "flyte.remote.Run.get(name=run.name).wait()",
+    "async with asyncio.TaskGroup() as group:\n    group.create_task(run.wait.aio())",
+    "await asyncio.shield(run.wait.aio())",
+    "def helper():\n    return [r.outputs() for r in [run]]\nhelper()",
+]
+#: Says that the wait has begun.
+TELL = """
+def tell():
+    import threading
+    from flyte_nb.kernel.session import Session
+    def look():
+        while not any(Session.current.notebook.waits._waited.values()):
+            time.sleep(0.005)
+        print("waits", flush=True)
+    threading.Thread(target=look, daemon=True).start()
+"""
+
+
+def test_a_stopped_wait_leaves_a_run_of_an_earlier_cell_alive(tasks: Kernel, tmp_path: Path) -> None:
+    """However it is waited for; and says how to end it."""
     gate = tmp_path / "gate"
-    tasks.run(f"run = flyte.run(long, 60, {str(gate)!r})").ok()
-    cell = stopped(tasks, wait)
+    tasks.run(f"{TELL}\nrun = flyte.run(long, 600, {str(gate)!r})").ok()
+    wrong = []
+    for wait in WAITS:
+        cell = tasks.begin(f"tell()\n{wait}")
+        cell.wait_for(lambda: "waits" in cell.stdout or cell.done)  # noqa: B023
+        tasks.interrupt()
+        cell.wait()
+        if (
+            cell.error.name not in ("KeyboardInterrupt", "CancelledError")
+            or "it goes on. `%flyte cancel r" not in cell.stdout
+        ):
+            wrong.append((wait, cell.error, cell.stdout))
     gate.touch()
-    assert cell.error.name in ("KeyboardInterrupt", "CancelledError")
-    assert "it goes on. `%flyte cancel r" in cell.stdout
+    assert wrong == []
     assert "succeeded" in tasks.run("run.wait(); print(run.phase)").ok().stdout
 
 
@@ -257,6 +299,63 @@ def test_a_wait_that_is_too_long_for_its_time_limit_is_no_stop(tasks: Kernel) ->
     cell = tasks.run("run = flyte.run(long, 1)\nawait asyncio.wait_for(run, 0.2)").wait()
     assert cell.error.name == "TimeoutError"
     assert "succeeded" in tasks.run("run.wait(); print(run.phase)").ok().stdout
+
+
+MOVING = """
+import flyte_nb as flyte
+from moving_helper import helped
+env = flyte.TaskEnvironment("moving")
+class Scale:
+    by = {0}
+    def of(self, x): return x * self.by
+@env.task
+async def task(x: int) -> int:
+    return helped(Scale().of(x)) + {0}
+"""
+#: How a notebook has its modules imported again.
+RELOADS = {
+    "autoreload 2": ("%load_ext autoreload\n%autoreload 2\nfrom moving import task", "await task(1)"),
+    "complete": ("%autoreload complete\nfrom moving import task", "await task(1)"),
+    "of the module": ("%autoreload 2\nimport moving", "await moving.task(1)"),
+    "under another name": ("%autoreload 2\nfrom moving import task as other", "await other(1)"),
+    "in a helper": ("%autoreload 2\nfrom moving import task\nasync def call():\n    return await task(1)", "await call()"),
+    "in a task": (
+        "%autoreload 2\nfrom moving import task\n@env.task\nasync def calls() -> int:\n    return await task(1)", "await calls()"
+    ),
+    "with options": ("%autoreload 2\nfrom moving import task\ncopy = task.override(retries=2)", "await copy(1)"),
+    "run": ("%autoreload 2\nfrom moving import task", "flyte.run(task, 1).outputs()[0]"),
+    "map": ("%autoreload 2\nfrom moving import task", "list(flyte.map(task, [1]))[0]"),
+    "aimport": ("%autoreload 1\n%aimport moving, moving_helper\nfrom moving import task", "await task(1)"),
+    "by hand": ("%autoreload 0\nimport importlib, moving, moving_helper\nfrom moving import task",
+                "_ = importlib.reload(moving_helper), importlib.reload(moving)\nawait task(1)"),
+}  # fmt: skip
+
+
+def test_edited_modules_run_as_they_are_now(tasks: Kernel) -> None:
+    """Under ``%autoreload``: the task's module, a helper's, or both, edited between two calls."""
+
+    def edit(number: int, add: int) -> None:
+        for name, text in (
+            ("moving", MOVING.format(number)), ("moving_helper", f"def helped(x): return x + {add}"),
+        ):  # fmt: skip
+            path = tasks.home / f"{name}.py"
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+                edited[0] += 10
+                os.utime(path, (edited[0], edited[0]))  # as if time had passed: it is told by whole seconds in places
+
+    edited, wrong = [time.time()], []
+    for name, (begin, call) in RELOADS.items():
+        edit(1, 10)
+        tasks.run(begin).ok()
+        seen = []
+        for number, add in ((1, 10), (2, 10), (2, 20), (3, 30), (1, 10)):
+            edit(number, add)
+            seen.append(tasks.run(call).result)
+        if seen != ["12", "14", "24", "36", "12"]:
+            wrong.append((name, seen))
+    tasks.run("%autoreload 0").ok()
+    assert wrong == []
 
 
 def test_bodies_know_the_source_of_their_cell(nb: Kernel) -> None:

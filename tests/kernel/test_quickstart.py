@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from nbclient import NotebookClient
-from nbconvert import HTMLExporter, MarkdownExporter
+from nbconvert import HTMLExporter, MarkdownExporter, SlidesExporter
+from nbconvert.preprocessors import ExecutePreprocessor
 
 from tests.kernel.kernelclient import ROOT
 
@@ -19,17 +21,30 @@ pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 NOTEBOOKS = sorted((ROOT / "example-notebooks").glob("*.ipynb"))
 
 
+def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
+    """The notebook, executed by one of those that do so without a person: nbclient, `nbconvert --execute`, papermill."""
+    if path.stem == "simulation":
+        out = str(folder / "out.ipynb")
+        papermill.execute_notebook(str(path), out, kernel_name="python3", cwd=str(folder), progress_bar=False)
+        return nbformat.read(out, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(folder)}}
+    if path.stem == "images":
+        ExecutePreprocessor(timeout=100, kernel_name="python3").preprocess(notebook, resources)
+    else:
+        NotebookClient(notebook, timeout=100, kernel_name="python3", resources=resources).execute()
+    return notebook
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_example_notebook_runs_and_exports(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell does what it should; HTML and markdown show the final pictures, that of the last cell too, and no widget."""
+    """Every cell does what it should; all forms show the final pictures, that of the last cell too, and no widget."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    notebook = executed(path, tmp_path)
 
     page = HTMLExporter().from_notebook_node(notebook)[0]
+    slides = SlidesExporter().from_notebook_node(notebook)[0]
     words = MarkdownExporter().from_notebook_node(notebook)[0]
     views = [
         output.data
@@ -43,6 +58,7 @@ def test_example_notebook_runs_and_exports(path: Path, tmp_path: Path, monkeypat
     assert not [v for v in views if "application/vnd.jupyter.widget-view+json" in v]
     assert not [v["text/plain"] for v in views if " running for " in v["text/plain"]]
     assert "Succeeded" in page
+    assert "Succeeded" in slides
     assert "Error displaying widget" not in page
     assert "ucceeded" in words
     STORIES.get(path.stem, lambda told: None)(told_by(notebook))

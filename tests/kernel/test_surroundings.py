@@ -168,6 +168,59 @@ def test_processes_of_a_task_are_given_what_the_notebook_defines(nb: Kernel, met
     assert "[(2, True), (8, True)]" == done.result
 
 
+DRAW = """rng = np.random.default_rng(0)
+@env.task
+async def draw(i: int) -> float:
+    return float(rng.random())
+"""
+#: What a cell defines, what it calls, and what is said of that.
+NOTICED = {
+    "drawn": (
+        DRAW,
+        "[await draw(i) for i in range(3)]",
+        "drew the same random numbers",
+    ),
+    "drawn by rows": (
+        DRAW,
+        "await asyncio.gather(*(draw(i) for i in range(300)))",
+        "drew the same random numbers",
+    ),
+    "waits for a GPU": (
+        """from datetime import timedelta
+gpus = flyte.TaskEnvironment("on_gpu", resources=flyte.Resources(gpu=1))
+@gpus.task(timeout=flyte.Timeout(max_queued_time=timedelta(seconds=1)))
+async def gpu() -> int:
+    return 1
+""",
+        "await asyncio.gather(gpu(), return_exceptions=True)",
+        "waits for a GPU",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOTICED)
+@pytest.mark.parametrize("how", ["at once", "after"])
+def test_what_other_threads_say_of_a_run_appears_under_its_cell(nb: Kernel, what: str, how: str) -> None:
+    """Once, and neither under the cell that loaded the extension, nor under the one that executes now."""
+    define, calls, said = NOTICED[what]
+    nb.run(f"from flyte_nb.core.settings import notices\nnotices._logged.clear()\nimport asyncio\n{define}").ok()
+    before = set(nb.executions)
+    if how == "at once":
+        first = nb.run(
+            f"gate = asyncio.Event()\nasync def later():\n    await look('1')\n    await gate.wait()\n    return {calls}\n"
+            "background = asyncio.create_task(later())"
+        ).ok()
+        nb.run("gate.set()\nawait look('2')\n_ = await background").ok()
+    else:
+        first = nb.run(f"_ = {calls}").ok()
+    first.wait_for(lambda: said in first.stderr)
+    nb.run("await look('3')").ok()
+
+    assert [(first, 1)] == [
+        (cell, cell.stderr.count(said)) for cell in nb.executions if said in cell.stderr and cell not in before
+    ]
+
+
 def test_nothing_is_printed_raw(nb: Kernel) -> None:
     """What a subprocess of a task prints goes to its log."""
     done = nb.run(

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
+from bench import synthetic as syn
+from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.views.browser.rows import error_row
 from flyte_nb.views.labels import Shared, parts_of, split
+from flyte_nb.views.printed.html import render
+from flyte_nb.views.printed.text import screen
+from flyte_nb.views.run_model import RunModel
 
 
 @pytest.mark.parametrize(
@@ -85,3 +92,22 @@ def test_a_long_nasty_label_takes_no_time() -> None:
         split(nasty)
         parts_of(nasty)
     assert time.perf_counter() - began < 20
+
+
+def test_what_failed_calls_have_in_common_and_no_other(model_of: Callable[..., RunModel]) -> None:
+    """Said of equal errors: the argument that all of them have and no call that succeeded; not one that others have, too."""
+    error = ErrorNote("user", "ValueError", "one class")
+    actors = {
+        (depth, fold): syn.Actor("r1", f"{depth}{fold}", "a0", f"fit(depth={depth}, fold={fold}, seed={depth * fold % 2})")
+        for depth in (2, 4, 6) for fold in range(4)
+    }  # fmt: skip
+    events: list[syn.Event] = [syn.opened(), syn.root(), *(actor.queued(syn.T0) for actor in actors.values())]
+    for (_, number), actor in actors.items():
+        events += [actor.start(syn.T0), actor.attempt_ended(syn.T0 + 1, error if number == 3 else None)]
+        events.append(actor.ended(syn.T0 + 1, *((Phase.FAILED, error) if number == 3 else ())))
+    model = model_of(events)
+    (fold,) = model.errors.most()
+    assert "fold=3" == model.labels.in_common(fold)
+    assert "all with fold=3" in screen(model)
+    assert "all with fold=3" in render(model)
+    assert "fold=3" == error_row(fold, model.labels)["common"]

@@ -62,6 +62,7 @@ class FakeBody:
         self.family = Family()
         self.meter = Meter(time.perf_counter)
         self.busy = self.cpu = 0.0
+        self.of_thread: list[object] = []
         self.output = Output(LineSink)
 
     def run_sync(self) -> None:

@@ -50,6 +50,12 @@ def _swap(array: np.ndarray) -> None:
     array[[0, -1]] = array[[-1, 0]]
 
 
+def _local() -> threading.local:
+    made = threading.local()
+    made.items = [1]
+    return made
+
+
 #: A value, and what a body does to it.
 CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "list": (lambda: [1], lambda v: v.append(2)),
@@ -73,6 +79,8 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "python's random": (lambda: random.Random(0), lambda v: v.random()),
     "member of an enum": (lambda: Planet.EARTH, lambda v: setattr(v, "n", 1)),
     "member's list": (lambda: Planet.EARTH, lambda v: v.moons.append(2)),
+    "of a thread": (threading.local, lambda v: setattr(v, "a", 1)),
+    "of a thread, in place": (_local, lambda v: v.items.append(2)),
     "with functions": (lambda: {"f": len, "g": lambda: 1, "l": [threading.Lock()]}, lambda v: v["l"].append(1)),
 }
 

@@ -25,7 +25,8 @@ from flyte_nb.core.attempts.family import OWNER, Family, Lane, leave_child, runn
 from flyte_nb.core.attempts.isolation import Isolation, Place
 from flyte_nb.core.attempts.meter import Meter
 from flyte_nb.core.attempts.output import OUTPUT, Output, Sink
-from flyte_nb.core.attempts.surroundings import applied
+from flyte_nb.core.attempts.surroundings import applied, thread_options
+from flyte_nb.core.attempts.surroundings.thread_options import LOADED
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.control.work import Location, Outcome, Work
 from flyte_nb.core.history.columns import PREVIEW_CHARS, preview_of
@@ -47,6 +48,8 @@ NONE = pickle.dumps(None, 5)
 NAMES_CLASS = b"\x93"
 _NO_ITEMS = pickle.dumps([], 5)
 
+#: How the names of our own context variables begin: they are the calling code's, and not its action's.
+OURS = "flyte_nb_"
 #: Seconds that a cancelled body has for its clean-up before it is interrupted harder; then its caller is settled without it,
 #: and a worker process that it still occupies is replaced.
 GRACE = 3.0
@@ -89,7 +92,10 @@ class Steps(Coroutine[Any, Any, Any]):
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
         send = self._coroutine.send
-        found = send(value) if self._patches is None else self._patches.during(send, value)
+        if LOADED:
+            found = self._with_thread(send, value)
+        else:
+            found = send(value) if self._patches is None else self._patches.during(send, value)
         if seeds.SEEDED and self._isolation is not None:
             self._isolation.pause(self._body)
         return found
@@ -102,7 +108,18 @@ class Steps(Coroutine[Any, Any, Any]):
         if self._isolation is not None and self._isolation.current is not self._body:
             self._isolation.turn(self._body)
         throw = self._coroutine.throw
+        if LOADED:
+            return self._with_thread(throw, *error)
         return throw(*error) if self._patches is None else self._patches.during(throw, *error)
+
+    def _with_thread(self, step: Any, *args: Any) -> Any:
+        """A step, with the settings of its thread that are the attempt's own."""
+        body = self._body
+        thread_options.put(body.of_thread)
+        try:
+            return step(*args) if self._patches is None else self._patches.during(step, *args)
+        finally:
+            body.of_thread = thread_options.take()
 
     def close(self) -> None:
         """As a coroutine's."""
@@ -135,15 +152,16 @@ class Body:
     """One attempt, from its arguments to its outcome."""
 
     __slots__ = (
-        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "cpu", "generators", "isolation", "lane",
-        "loading", "location", "memory", "meter", "outcome", "outlet", "output", "patches", "place", "previews", "progress",
-        "run", "started_at", "stop", "task", "unpacking", "variables", "work",
+        "__weakref__", "_context", "_family", "_gateway", "activate", "busy", "code", "cpu", "generators", "isolation",
+        "lane", "loading", "location", "memory", "meter", "of_thread", "outcome", "outlet", "output", "patches",
+        "place", "previews", "progress", "run", "started_at", "stop", "task", "unpacking", "variables", "work",
     )  # fmt: skip
 
     def __init__(
         self, task: Task[..., Any], run: RunInfo, work: Work, gateway: Gateway, sink: Callable[[Work], Sink],
         location: Location, previews: PreviewStore | None = None, meter: Meter | None = None,
         activate: Callable[[], None] | None = None, isolation: Isolation | None = None, lane: Lane | None = None,
+        inherited: contextvars.Context | None = None,
     ) -> None:  # fmt: skip
         if work.on_failure and work.on_failure != run.on_failure:
             run = replace(run, on_failure=work.on_failure)
@@ -173,6 +191,8 @@ class Body:
         self.place: Place | None = None
         #: What it is executed by; None in local mode.
         self.lane: Lane | None = lane
+        #: What was set on its thread, between its steps.
+        self.of_thread: list[Any] = []
         #: Generators of random numbers among its arguments, with their states.
         self.generators: list[tuple[Any, bytes]] = []
         self._family: Family | None = None
@@ -189,7 +209,7 @@ class Body:
         self.progress: Any = None
         #: The `contextvars.Context` in which everything of the body runs.
         self.variables: contextvars.Context = contextvars.Context()
-        self.variables.run(self._enter)
+        self.variables.run(self._enter, inherited)
 
     @property
     def context(self) -> Context:
@@ -227,7 +247,10 @@ class Body:
     def _sink(self, make: Callable[[Work], Sink]) -> Callable[[], Sink]:
         return functools.partial(make, self.work)
 
-    def _enter(self) -> None:
+    def _enter(self, inherited: contextvars.Context | None) -> None:
+        for variable, value in inherited.items() if inherited is not None else ():
+            if not variable.name.startswith(OURS):
+                variable.set(value)
         base = self.isolation.begin() if self.isolation is not None else None
         if self.run.surroundings:  # what the notebook has set up
             taken = applied(self.run.surroundings, base)

@@ -108,6 +108,7 @@ class Family:
         if self._processes:
             _end_pool_of_joblib()
             end_processes(self._processes)
+            _end_fork_server()
 
 
 class Lane(Protocol):
@@ -179,6 +180,16 @@ def _end_pool_of_joblib() -> None:
     with contextlib.suppress(Exception):
         if module is not None and module._executor is not None:  # noqa: SLF001 - there is no way to ask without making one
             module._executor.shutdown(wait=True, kill_workers=True)  # noqa: SLF001
+
+
+def _end_fork_server() -> None:
+    """End the process that "forkserver" forks from, which has the environment and the folder of who used it first."""
+    module: Any = sys.modules.get("multiprocessing.forkserver")
+    children: list[Any] = multiprocessing.active_children()
+    used = any(getattr(child._popen, "method", "") == "forkserver" for child in children)  # noqa: SLF001 - another attempt's
+    with contextlib.suppress(Exception):
+        if module is not None and not used:
+            module._forkserver._stop()  # noqa: SLF001 - Python's own tests end it so; it starts again when it is needed
 
 
 def _pid(process: Any) -> int:

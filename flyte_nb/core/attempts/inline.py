@@ -28,6 +28,7 @@ from flyte_nb.core.history.facts import LogLine
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.streams.inlet import arrived
 from flyte_nb.core.streams.outlet import LEAVE_S, Outlet
+from flyte_nb.core.tasks.prepare import CallersVariables
 from flyte_nb.core.tasks.task import Task
 
 
@@ -64,6 +65,7 @@ class InlineExecutor:
             task, run, work, self.gateway, functools.partial(_EventSink, self.gateway), ("local", os.getpid(), ""),
             # A loop's waits are not seen: of an async body the computing time is taken.
             meter=Meter(time.thread_time if task.is_async else WAITS.time_outside),
+            inherited=code.context if isinstance(code, CallersVariables) else None,
         )  # fmt: skip
         if task.is_stream:
             body.outlet = self._outlet(task, work)

@@ -1,10 +1,10 @@
 """Isolation: each attempt of a worker process finds the process as if it had a container of its own. Runs in: worker process.
 
-Working directory, environment variables, ``sys.path``, umask, locale, warning filters, logging and the seeds of random
-generators belong to a process. What an attempt changes of them is its own: taken away when another attempt's turn comes, put
-back at its next turn, and forgotten at its end. A turn begins with a step of an async body, with a sync body, and where either
-takes its compute slot again. So attempts of one process do not see each other's changes; but those that compute at the same
-moment share them (several slots per process).
+Working directory, environment variables, ``sys.path``, umask, locale, warning filters, logging, streams and hooks of ``sys``,
+timers, blocked signals and the seeds of random generators belong to a process. What an attempt changes of them is its own:
+taken away when another attempt's turn comes, put back at its next turn, and forgotten at its end. A turn begins with a step
+of an async body, with a sync body, and where either takes its compute slot again. So attempts of one process do not see each
+other's changes; but those that compute at the same moment share them (several slots per process).
 
 Whether anything was changed is known without looking: the functions that do it are wrapped, and note it. (Looking, by
 ``os.getcwd`` and the like, takes longer, and gives the GIL away.) A turn or an end where nothing was costs less than 1 us.
@@ -12,46 +12,17 @@ Whether anything was changed is known without looking: the functions that do it 
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import locale
-import logging
-import os
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from flyte_nb.core.attempts import seeds
-from flyte_nb.core.attempts.replaced import Replaced
-
-#: What a logger is set to: level, propagate, disabled, handlers.
-_Logger = tuple[int, bool, bool, tuple[logging.Handler, ...]]
-_PLAIN: _Logger = (logging.NOTSET, True, False, ())
-
-
-class Logs(NamedTuple):
-    """How logging is set up in this process."""
-
-    disable: int
-    #: By name, "" for the root; those that are as Python makes them are left out.
-    loggers: dict[str, _Logger]
-
-
-class State(NamedTuple):
-    """What belongs to the process as a whole. Never changed: one that is read anew is another object."""
-
-    cwd: str
-    environ: dict[Any, Any]
-    umask: int
-    locale: str
-    logs: Logs
-    path: list[str]
-    filters: list[Any]
-    #: ``sys.stdout`` and ``sys.stderr``.
-    streams: tuple[Any, Any]
+from flyte_nb.core.attempts.surroundings import library_options, process, thread_options
+from flyte_nb.core.attempts.surroundings.process import State, apply, carried, read, unwatch, watch
+from flyte_nb.core.transport.lazy_imports import is_brought
 
 
 class Place:
@@ -76,173 +47,20 @@ class Place:
         return self.state is self.base and self.random is None
 
 
-_replaced = Replaced()
-#: What may have been changed since it was read last: "process", "logging", "locale".
-_noted = {"process", "logging", "locale"}
-
-
-def _noting(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that notes its calls."""
-
-    def call(*args: Any, **options: Any) -> Any:
-        _noted.add(what)
-        return function(*args, **options)
-
-    return functools.update_wrapper(call, function)
-
-
-def watch() -> None:
-    """Notice from now on that what belongs to the process is set differently. Idempotent."""
-    if _replaced:
-        return
-    manager: Any = logging.root.manager
-    _replaced.put(manager, "_clear_cache", _noting("logging", manager._clear_cache))  # noqa: SLF001 - called wherever a level is set
-    for name in ("addHandler", "removeHandler"):
-        _replaced.put(logging.Logger, name, _noting("logging", getattr(logging.Logger, name)))
-    _replaced.put(locale, "setlocale", _noting("locale", locale.setlocale))
-    # What sets a variable in ``os.environ`` calls the last two.
-    for name in ("chdir", "fchdir", "umask", "putenv", "unsetenv"):
-        function = getattr(os, name, None)
-        if function is not None:
-            noting = _noting("process", function)
-            if function in os.supports_fd:
-                os.supports_fd.add(noting)
-            for module in {os, sys.modules[function.__module__]}:  # ``posix``, by which it is pickled
-                _replaced.put(module, name, noting)
-
-
-def unwatch() -> None:
-    """Take it back."""
-    _replaced.restore()
-
-
-def _read_logs() -> Logs:
-    found = {"": _read_logger(logging.root)}
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and (read := _read_logger(logger)) != _PLAIN:
-            found[name] = read
-    return Logs(logging.root.manager.disable, found)
-
-
-def _read_logger(logger: logging.Logger) -> _Logger:
-    return logger.level, logger.propagate, bool(logger.disabled), tuple(logger.handlers)
-
-
-def _apply_logs(now: Logs, then: Logs) -> None:
-    for name in {*now.loggers, *then.loggers}:
-        wanted = then.loggers.get(name, _PLAIN)
-        if now.loggers.get(name, _PLAIN) != wanted:
-            logger = logging.getLogger(name)
-            logger.propagate, logger.disabled, logger.handlers[:] = wanted[1], wanted[2], wanted[3]
-            logger.setLevel(wanted[0])
-    logging.disable(then.disable)
-
-
-def raw_environ() -> dict[Any, Any]:
-    """The environment variables, encoded."""
-    return os.environ._data  # type: ignore[attr-defined, no-any-return]  # noqa: SLF001 - a comparison of its items takes 20 times as long
-
-
-#: Python's own: it is called to look.
-_set_umask = os.umask
-
-
-def read(last: State | None = None) -> State:
-    """The state of this process now; `last` itself if it is the same."""
-    if last is None:
-        noted = {"process", "logging", "locale"}
-    elif not _noted and sys.path == last.path and warnings.filters == last.filters and _are(last.streams):
-        return last
-    else:
-        noted = set(_noted)
-    _noted.difference_update(noted)  # first: another thread may change something meanwhile
-    cwd, environ, mask = _read_process() if last is None or "process" in noted else last[:3]
-    names = locale.setlocale(locale.LC_ALL) if last is None or "locale" in noted else last.locale
-    logs = _read_logs() if last is None or "logging" in noted else last.logs
-    now = State(cwd, environ, mask, names, logs, list(sys.path), list(warnings.filters), (sys.stdout, sys.stderr))
-    _noted.discard("locale")
-    return last if last is not None and now == last else now
-
-
-def _are(streams: tuple[Any, Any]) -> bool:
-    return sys.stdout is streams[0] and sys.stderr is streams[1]
-
-
-def current_folder() -> str:
-    """The working directory; "" if it was deleted."""
-    try:
-        return os.getcwd()  # noqa: PTH109 - it is only compared, or sent
-    except OSError:
-        return ""
-
-
-def _read_process() -> tuple[str, dict[Any, Any], int]:
-    mask = _set_umask(0o077)
-    _set_umask(mask)
-    return current_folder(), dict(raw_environ()), mask
-
-
-def apply(now: State, then: State) -> None:
-    """Bring the process from one state into another."""
-    if now.environ != then.environ:
-        _apply_environ(now.environ, then.environ)
-    if now.cwd != then.cwd:
-        with contextlib.suppress(OSError):  # gone meanwhile
-            os.chdir(then.cwd)
-    if now.path != then.path:
-        sys.path[:] = then.path
-    if now.umask != then.umask:
-        os.umask(then.umask)
-    if now.locale != then.locale:
-        with contextlib.suppress(locale.Error):
-            locale.setlocale(locale.LC_ALL, then.locale)
-    if now.filters != then.filters:
-        set_filters(then.filters)
-    if now.logs != then.logs:
-        _apply_logs(now.logs, then.logs)
-    if now.streams != then.streams:
-        sys.stdout, sys.stderr = then.streams
-    _noted.clear()
-
-
-def _apply_environ(now: dict[Any, Any], then: dict[Any, Any]) -> None:
-    raw: Any = os.environb if os.supports_bytes_environ else os.environ
-    changed = {name for name in {*now, *then} if now.get(name) != then.get(name)}
-    for name in changed:
-        if name in then:
-            raw[name] = then[name]
-        elif name in raw:
-            del raw[name]
-    if hasattr(time, "tzset") and changed & {"TZ", b"TZ"}:
-        time.tzset()
-
-
-def set_filters(filters: list[Any]) -> None:
-    """Replace the warning filters."""
-    warnings.filters[:] = filters  # type: ignore[index]  # a list, whatever the stubs say
-    mutated: Any = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
-    if mutated is not None:
-        mutated()
+def _drop_made_modules(names: list[str]) -> None:
+    """Forget modules that an attempt has put into ``sys.modules`` by hand: what is imported has a spec."""
+    for name in names:
+        if name not in sys.modules:
+            continue
+        top = sys.modules.get(name.partition(".")[0])
+        if getattr(top, "__spec__", None) is None and not is_brought(name):
+            del sys.modules[name]
 
 
 #: Seconds that an attempt which has changed something waits for one that computes, or the other way round; then they share.
 #: Two compute at once only where a process has several slots, or a body that has begun has taken the spare one.
 PATIENCE = 1.0
 LOOK_EVERY = 0.002
-
-
-def carried(state: State, before: State, now: State) -> State:
-    """A state with what differs between two others."""
-    environ = {
-        **state.environ,
-        **{name: value for name, value in now.environ.items() if before.environ.get(name) != value},
-    }
-    for name in before.environ.keys() - now.environ.keys():
-        environ.pop(name, None)
-    path = [entry for entry in state.path if entry in now.path or entry not in before.path]
-    path[:0] = [entry for entry in now.path if entry not in before.path and entry not in path]
-    others = {name: getattr(now, name) for name in State._fields if getattr(now, name) != getattr(before, name)}
-    return state._replace(**others | {"environ": environ, "path": path})
 
 
 class Isolation:
@@ -255,13 +73,14 @@ class Isolation:
     def __init__(self, *, shared: bool = False) -> None:
         watch()
         seeds.watch()
-        #: The attempt whose turn it is: anything with a `Place` as ``place``. None between attempts.
+        #: The attempt whose turn it is: anything with a `Place` as ``place`` and a ``meter``. None between attempts.
         self.current: Any = None
         self._shared = shared
         #: What an attempt begins with, once `begin` has looked.
         self.base = self._found = read()
         self._applied = self.base
         self._modules = len(sys.modules)
+        self._loaded = library_options.loaded()
         #: Attempts that compute while another's turn lasts: they have what it has.
         self._sharing: set[Any] = set()
         # A turn may begin on a thread while another's ends.
@@ -271,7 +90,7 @@ class Isolation:
 
     def begin(self) -> State:
         """What an attempt begins with that begins now."""
-        if self._shared and (_noted or sys.path != self.base.path or warnings.filters != self.base.filters):
+        if self._shared and (process.NOTED or not self.base.holds()):
             with self._lock:
                 self._adopt()
         return self.base
@@ -290,10 +109,13 @@ class Isolation:
             if self.current is None and place.state is self._applied and place.random is None:
                 self.current = body
                 return
-        until = 0.0
-        while not self._take_turn(body, shares=bool(until) and time.monotonic() > until):
-            until = until or time.monotonic() + PATIENCE
+        if self._take_turn(body, shares=False):
+            return
+        body.meter.paused()  # it does not compute: if the process is lost meanwhile, the cause is another
+        until = time.monotonic() + PATIENCE
+        while not self._take_turn(body, shares=time.monotonic() > until):
             time.sleep(LOOK_EVERY)
+        body.meter.resumed(body)
 
     def _take_turn(self, body: Any, *, shares: bool) -> bool:
         """Make it an attempt's turn; False if it must wait, unless it `shares` whatever the other one has."""
@@ -339,17 +161,23 @@ class Isolation:
         return (
             self.current is body
             and self._applied is base
-            and not _noted
+            and not process.NOTED
             and not seeds.SEEDED
             and not self._sharing
             and sys.path == base.path
             and warnings.filters == base.filters
-            and _are(base.streams)
+            and process.hooks_of(process.SYS) == base.hooks
+            and base.options.loaded is self._loaded
+            and base.options.hold()
+            and not process.SIGNALS
+            and not (thread_options.LOADED and thread_options.take())
             and len(sys.modules) == self._modules
         )
 
     def end(self, body: Any) -> None:
-        """An attempt has ended: what it changed is undone."""
+        """An attempt has ended: what it changed is undone. On its thread."""
+        if thread_options.LOADED:
+            thread_options.take()
         with self._lock:
             if self._sharing:
                 self._sharing.discard(body)
@@ -362,9 +190,15 @@ class Isolation:
             self.current = None
             if plain:
                 return  # nothing was changed
+            process.take_signals_back()
+            self._loaded = library_options.loaded()
+            thread_options.imported()
+            thread_options.take()
             self._applied = read(self._applied)
-            if self._applied is not base and len(sys.modules) != self._modules:
-                self._keep_of_imports(base)
+            if len(sys.modules) != self._modules:
+                _drop_made_modules(list(sys.modules)[self._modules :])
+                if self._applied is not base:
+                    self._keep_of_imports(base)
             self._modules = len(sys.modules)
             seeds.drop()
             self._restore(base)

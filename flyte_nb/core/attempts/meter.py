@@ -42,6 +42,12 @@ class Meter:
             before.cpu += cpu - self._cpu_at
         self._turn, self._at, self._cpu_at = body, now, cpu
 
+    def paused(self) -> None:
+        """The thread's attempt does not compute for now."""
+
+    def resumed(self, body: Metered) -> None:
+        """It goes on, without a new turn."""
+
     def leave(self) -> None:
         """What follows is no attempt's, until the next turn."""
         before, self._turn = self._turn, None

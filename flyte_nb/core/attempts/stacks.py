@@ -62,9 +62,24 @@ class Stack(NamedTuple):
         return ""
 
 
+def frames_of_threads() -> dict[int, types.FrameType]:
+    """What each thread executes, by its ``threading.get_ident()``.
+
+    Without the garbage collector, which Python may run meanwhile: a `threading.local` that it finds takes a lock which Python
+    holds just then, and the process stands still (3.11).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()  # noqa: SLF001 - documented, in spite of its name
+    finally:
+        if collects:
+            gc.enable()
+
+
 def thread_stack(thread: int) -> Stack:
     """The stack of a thread of this process, by its ``threading.get_ident()``."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented, in spite of its name
+    frame = frames_of_threads().get(thread)
     if frame is None:
         return Stack((), "ended")
     chain = _outwards(frame)
@@ -73,7 +88,7 @@ def thread_stack(thread: int) -> Stack:
 
 def importing(thread: int) -> str:
     """The package that a thread imports just now, the outermost of those that import each other; "" for none."""
-    frame, found = sys._current_frames().get(thread), ""  # noqa: SLF001 - its documented name
+    frame, found = frames_of_threads().get(thread), ""
     for _ in range(MAX_STACK_FRAMES):
         if frame is None:
             break
@@ -183,7 +198,7 @@ def _unfinished(name: str, futures: Any) -> str:
 
 def _running(frame: types.FrameType) -> Iterator[tuple[types.FrameType, int]]:
     """Frames called by a running coroutine's frame, itself included, outermost first."""
-    for top in list(sys._current_frames().values()):  # noqa: SLF001 - see `thread_stack`
+    for top in frames_of_threads().values():
         chain = _outwards(top)
         for index, (known, _) in enumerate(chain):
             if known is frame:

@@ -148,7 +148,10 @@ class Settled:
         call = self.call
         notes = (f"action {call.run.name}/{_shown_name(call)}: {call.label}",) if call is not None else ()
         made = cls or _CLASS_OF_KIND.get(note.kind, errors.RuntimeUnknownError)
-        return reraise.raise_as(None, code=note.code, message=note.message, kind=note.kind, cls=made, notes=notes)  # type: ignore[arg-type]
+        kind: Any = note.kind
+        return reraise.raise_as(
+            None, code=note.code, message=note.message, kind=kind, cls=made, notes=notes, worker=note.where or None
+        )
 
 
 _CLASS_OF_KIND = {"user": errors.RuntimeUserError, "system": errors.RuntimeSystemError}

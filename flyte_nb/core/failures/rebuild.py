@@ -46,14 +46,14 @@ def to_exception(
         name_of: Gives the short name (``a17``) that users see for an action's name; by default that of
             `flyte_nb.core.failures.wording`.
         notes: Further lines below the traceback, "3 of 500 failed" say.
-        worker: Address of the worker; by default what the record says.
+        worker: Address of the worker; by default what the record says. The error has its name.
 
     Returns:
         An instance of both Flyte's class and the original's, with the original as its ``__cause__``. Its traceback already
         ends in the remote frames; raising it puts the local ones in front.
     """
     original = original_exception(record)
-    origin = record.origin
+    at = worker or (record.origin.worker if record.origin else "")
     own = (*notes_of(record, name_of), *notes)
     error = reraise.raise_as(
         original,
@@ -61,7 +61,7 @@ def to_exception(
         message=record.message,
         kind=record.kind,  # type: ignore[arg-type]  # one of the three, as `reraise.kind_of` made it
         cls=error_class,
-        worker=worker or (origin.worker if origin else None) or None,
+        worker=worker_names.name_of(at) or None,
         fallback=getattr(builtins, record.builtin, None),
     )
     present = tuple(getattr(error, "__notes__", ()))

@@ -49,7 +49,7 @@ def raise_as(
         kind: "user", "system" or "unknown".
         cls: Class of Flyte's tree to derive from, `RuntimeUserError` by default.
         notes: Lines added below the traceback: which task, action and attempt failed.
-        worker: Address of the worker it failed on.
+        worker: Name of the worker it failed on.
         fallback: Type to derive from if ``original`` is None, as `nearest_builtin` of the original's type gives it.
 
     Returns:

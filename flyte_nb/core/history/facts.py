@@ -93,7 +93,7 @@ class ErrorNote(NamedTuple):
     code: str
     #: ``str(exception)``, cut at `MAX_MESSAGE` characters.
     message: str
-    #: "file.py:12 in work", the innermost frame of the user's code; "" if unknown.
+    #: "file.py:12 in work", the innermost frame of the user's code; of a loss, its worker's name; "" if unknown.
     where: str = ""
     #: The bounded failure record (`flyte_nb.core.failures.capture.FailureRecord`), pickled; None where there is none.
     record: bytes | None = None

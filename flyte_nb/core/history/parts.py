@@ -15,7 +15,7 @@ from flyte_nb.core.history.store import RunRecord
 CLUSTER, CACHE, SLOT, LOADING, RUNNING = "cluster", "cache", "slot", "loading", "running"
 CHILDREN, IDLE, PERSON, BETWEEN, RESULT = "children", "idle", "person", "between", "result"
 ORDER = (CLUSTER, CACHE, SLOT, LOADING, RUNNING, CHILDREN, IDLE, PERSON, BETWEEN, RESULT)
-#: Children whose times are looked at one by one.
+#: Children whose times are looked at one by one, not group by group.
 MAX_CHILDREN = 5_000
 
 
@@ -97,15 +97,22 @@ def awaited(record: RunRecord, action: Action, now: float) -> float:
     if action.started_at is None:
         return 0.0
     last = action.ended_at or now
-    children = record.children_of(action.name)
-    if len(children) > MAX_CHILDREN:
-        children = [children[0], max(children, key=lambda child: child.ended_at or now)]
     waited, until = 0.0, action.started_at
-    for child in sorted(children, key=lambda child: child.queued_at):
-        end = min(child.ended_at or now, last)
-        waited += max(0.0, end - max(until, child.queued_at))
+    for begin, ended in sorted(_calls_of(record, action.name, now)):
+        end = min(ended, last)
+        waited += max(0.0, end - max(until, begin))
         until = max(until, end)
     return waited
+
+
+def _calls_of(record: RunRecord, parent: str, now: float) -> list[tuple[float, float]]:
+    """From when to when each of its calls was under way; of many, each group of them."""
+    groups = [record.groups[key] for key in record.children.get(parent, ())]
+    if sum(len(group.members) for group in groups) <= MAX_CHILDREN:
+        return [(child.queued_at, child.ended_at or now) for child in record.children_of(parent)]
+    return [
+        (record.actions[group.members[0]].queued_at, now if group.left else record.last_end(group)) for group in groups
+    ]
 
 
 def _attempts(action: Action) -> list[Attempt]:

@@ -62,8 +62,9 @@ class Timing(NamedTuple):
     @property
     def parts(self) -> dict[str, float]:
         """Seconds of the path by part; `OWN_CODE`: that of the cell, and between its calls. The sum is `seconds`."""
-        found = {OWN_CODE: sum(stretch.seconds for stretch in self.path if stretch.action is None)}
-        found |= {part: self.spent(part) for part in ORDER}
+        found = dict.fromkeys((OWN_CODE, *ORDER), 0.0)
+        for stretch in self.path:
+            found[OWN_CODE if stretch.action is None else stretch.what] += stretch.seconds
         return {part: seconds for part, seconds in found.items() if seconds > 0}
 
     def most(self, share: float = 0.74) -> tuple[int, float]:

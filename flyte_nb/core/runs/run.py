@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
@@ -14,7 +13,7 @@ from flyte_nb.core.runs.outputs import ActionOutputs
 from flyte_nb.core.runs.run_control import RunControl
 from flyte_nb.core.runs.run_proxy import RunProxy
 from flyte_nb.core.settings.validate import check_options
-from flyte_nb.core.values.aio import DualIterator, Polled, blocking
+from flyte_nb.core.values.aio import DualIterator, Polled, blocking, wait_in_a_thread
 from flyte_nb.errors import RunNotDoneError
 
 #: Options of Flyte's for logs, without effect here.
@@ -163,7 +162,7 @@ class Run(AsDict, Generic[V_co]):
                 seen = phase
             yield self
 
-        return Polled(looks, WATCH_EVERY)
+        return Polled(looks, WATCH_EVERY, self.backend.waiting)
 
     @blocking
     def details(self) -> Run:
@@ -256,7 +255,7 @@ class Run(AsDict, Generic[V_co]):
     listall: ClassVar[Any]
 
     def __await__(self) -> Generator[Any, None, V_co]:
-        return asyncio.to_thread(self.backend.value).__await__()
+        return wait_in_a_thread(self.backend.value).__await__()
 
     def __iter__(self) -> Iterator[Any]:
         """Items of its task as they come, if that yields."""
@@ -266,7 +265,7 @@ class Run(AsDict, Generic[V_co]):
     async def __aiter__(self) -> AsyncGenerator[Any, None]:
         reading = self.backend.reading()
         if reading is None or reading.is_over:
-            for item in await asyncio.to_thread(self.backend.value):
+            for item in await wait_in_a_thread(self.backend.value):
                 yield item
         else:
             async for item in reading:

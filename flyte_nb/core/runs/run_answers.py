@@ -57,12 +57,12 @@ def serve(answers: Answers, loop: asyncio.AbstractEventLoop) -> None:
 
     drawn: OrderedDict[tuple[str, bytes], str] = OrderedDict()
 
-    def drew(_run: str, then: Callable[[Any], None], task: str, seed: bytes, action: str) -> None:
+    def drew(run: str, then: Callable[[Any], None], task: str, seed: bytes, action: str) -> None:
         first = drawn.setdefault((task, seed), action)
         while len(drawn) > MAX_DRAWN:
             drawn.popitem(last=False)
         if first != action:
-            notices.notice_once("same random numbers", SAME_NUMBERS.format(task=task))
+            notices.notice_once("same random numbers", SAME_NUMBERS.format(task=task), run)
         then(None)
 
     answers.serve("drew", drew)

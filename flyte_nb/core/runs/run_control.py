@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flyte_nb.core.control.calls import Call, Settled
@@ -24,7 +25,7 @@ from flyte_nb.core.streams.inlet import Inlet, read_all
 from flyte_nb.core.streams.stream import Reading
 from flyte_nb.core.streams.stream_task import StreamTask
 from flyte_nb.core.tasks.context import current
-from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of
+from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, taken_along
 from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
@@ -74,7 +75,7 @@ class RunControl:
         code = code_of(gateway, self.task)
         call = Call(
             self.task, info, ROOT, "", payload, label, "", self.custom, kind="root",
-            cache_key=cache_key_of(self.task, info, self.bound, code), code=code,
+            cache_key=cache_key_of(self.task, info, self.bound, code), code=taken_along(gateway, code),
         )  # fmt: skip
         if isinstance(self.task, StreamTask):
             call.stream = self.stream = self.task.collector()
@@ -114,10 +115,14 @@ class RunControl:
 
     def wait(self, wait_for: str = "terminal") -> None:
         """Block until it is done, or with ``wait_for="running"`` has begun."""
-        with self.engine.waiting(self), self.engine.gateway.blocking():
+        with self.waiting(), self.engine.gateway.blocking():
             while not self.finished.wait(WATCH_EVERY if wait_for == "running" else None):
                 if self.phase is not Phase.QUEUED:
                     return
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """A wait for it: what becomes of it when the wait is broken off is its engine's matter."""
+        return self.engine.waiting(self)
 
     def abort(self, reason: str) -> None:
         """Cancel it."""

@@ -6,6 +6,7 @@ task's run, where it is shown beside it, and where `flyte_nb.core.runs.run_answe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -94,6 +95,9 @@ class RunProxy:
     def done(self) -> bool:
         """Whether nothing of it executes any more."""
         return self.facts()[1]
+
+    #: A task that is stopped ends no run that it watches.
+    waiting = staticmethod(contextlib.nullcontext)
 
     def wait(self, wait_for: str = "terminal") -> None:
         """Block until it is done, or with ``wait_for="running"`` has begun."""

@@ -1,7 +1,8 @@
-"""Notices, once a process, of settings that are accepted without effect. Runs in: everywhere."""
+"""Notices, once a process: of settings without effect, of runs; each under its run's cell. Runs in: everywhere."""
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable
@@ -15,14 +16,39 @@ _logged: set[str] = set()
 #: Whether tasks run where GPUs are not counted.
 _uncounted = False
 _lock = threading.Lock()
+#: Gives the context of the cell that a run (None: that which executes now) is shown under; None where there are no cells.
+_place: Callable[[str | None], contextvars.Context | None] | None = None
 
 
-def notice_once(key: str, sentence: str) -> bool:
+def show_under(place: Callable[[str | None], contextvars.Context | None] | None) -> None:
+    """Have what other threads say of a run appear under its cell.
+
+    Args:
+        place: Gives the context of the cell that a run is shown under, or of the one that executes now; None: no more.
+    """
+    global _place
+    _place = place
+
+
+def say_under(run: str | None, say: Callable[..., object], *args: object) -> None:
+    """Call what prints or logs, from a thread that is not the run's cell's, so that it appears under that cell.
+
+    Jupyter goes by the context that is written from; the threads of ours have that of the cell which loaded the extension.
+    """
+    found = _place(run) if _place is not None else None
+    if found is None:
+        say(*args)
+    else:
+        found.copy().run(say, *args)
+
+
+def notice_once(key: str, sentence: str, run: str | None = None) -> bool:
     """Log a notice, unless one of the same key has been logged by this process.
 
     Args:
         key: What it is about: one of a fixed set of words, so the memory of it is bounded.
         sentence: The notice.
+        run: Whose it is, where another thread than its cell's says it; None: that of the calling code.
 
     Returns:
         Whether it was logged.
@@ -31,7 +57,10 @@ def notice_once(key: str, sentence: str) -> bool:
         if key in _logged:
             return False
         _logged.add(key)
-    _log.warning(sentence)
+    if run is None:
+        _log.warning(sentence)
+    else:
+        say_under(run, _log.warning, sentence)
     return True
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flyte_nb import errors
 from flyte_nb.core.cache.key import CachedTask, key_of
@@ -82,10 +83,10 @@ def prepare(
     key = inputs_key(inputs, bound, task.ignored_inputs)
     name = name_call(context, as_it_was(context, task.identity), key, group)
     code = code if code is not None else code_of(context.gateway, task)
-    label = label_of_call(task, args, kwargs)
+    label, cache_key = label_of_call(task, args, kwargs), cache_key_of(task, context.run, bound, code)
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
-        context.scope.records.get(name), cache_key=cache_key_of(task, context.run, bound, code), code=code,
+        context.scope.records.get(name), cache_key=cache_key, code=taken_along(context.gateway, code),
     )  # fmt: skip
 
 
@@ -152,6 +153,18 @@ def code_of(gateway: Gateway, task: CallableTask) -> CodeVersion | None:
     """
     versions = gateway.code
     return versions.of(task) if versions is not None else None
+
+
+class CallersVariables(NamedTuple):
+    """What a call takes along where tasks are executed in this process, in place of a version of its code."""
+
+    context: contextvars.Context
+    id: str = ""
+
+
+def taken_along(gateway: Gateway, code: CodeVersion | None) -> CodeVersion | CallersVariables | None:
+    """What an attempt has of the moment of its call: the code, or in local mode the caller's context variables."""
+    return code if gateway.code is not None else CallersVariables(contextvars.copy_context())
 
 
 def cache_key_of(

@@ -282,6 +282,11 @@ class _Nowhere(importlib.abc.Loader):
         """There is nothing to execute."""
 
 
+def is_brought(name: str) -> bool:
+    """Whether a module came from a caller."""
+    return name in _FINDER.brought
+
+
 def look_in(path: tuple[str, ...], by_file: frozenset[str]) -> None:
     """Find the user's modules there from now on; called by pickle, before code that names classes in them."""
     modules.leave_to_files(by_file)

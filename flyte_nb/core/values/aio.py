@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import functools
+import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from flyte_nb.core.values.user_code import found_by_name
@@ -73,9 +77,39 @@ def blocking(function: Callable[P, R]) -> Dual[P, R]:
     """Decorate a function or method that may block for long: its ``.aio`` form runs it in a thread."""
 
     async def aio(*args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        return await wait_in_a_thread(function, *args, **kwargs)
 
     return Dual(function, aio)
+
+
+async def wait_in_a_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """As `asyncio.to_thread`, for what may wait for long: in a thread of its own.
+
+    The loop's executor has a few threads, which waits would take from all others, also after they were broken off.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[R] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    def work() -> None:
+        value, error = None, None
+        try:
+            value = function(*args, **kwargs)
+        except BaseException as exc:
+            error = exc
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, value, error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(work,), name="flyte-wait", daemon=True).start()
+    return await future
 
 
 class DualIterator(Dual[P, Iterable[R]]):
@@ -106,22 +140,32 @@ class Polled(Generic[R]):
     Args:
         looks: Makes a generator that gives None where there is nothing new.
         every: Seconds to sleep after such a look.
+        around: Entered while it is waited for a value.
     """
 
-    def __init__(self, looks: Callable[[], Iterator[R | None]], every: float) -> None:
+    def __init__(
+        self, looks: Callable[[], Iterator[R | None]], every: float,
+        around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:  # fmt: skip
         self._looks = looks
         self._every = every
+        self._around = around
 
     def __iter__(self) -> Iterator[R]:
-        for value in self._looks():
-            if value is None:
-                time.sleep(self._every)
-            else:
-                yield value
+        looks = self._looks()
+        while (value := self._next(looks)) is not None:
+            yield value
 
     async def __aiter__(self) -> AsyncIterator[R]:
-        for value in self._looks():
-            if value is None:
-                await asyncio.sleep(self._every)
-            else:
-                yield value
+        looks = self._looks()
+        while (value := await wait_in_a_thread(self._next, looks)) is not None:
+            yield value
+
+    def _next(self, looks: Iterator[R | None]) -> R | None:
+        """The next value; None when there are no more."""
+        with self._around():
+            for value in looks:
+                if value is not None:
+                    return value
+                time.sleep(self._every)
+        return None

@@ -1,4 +1,4 @@
-"""Devices of the embedded cluster: GPUs, counted by NVML as Dask itself looks, and dealt to processes. Runs in: engine thread.
+"""Devices of the embedded cluster: GPUs, counted by NVML, and dealt to processes. Runs in: engine thread.
 
 A process keeps the GPUs that CUDA saw when it was first used there. So each belongs to one process, for good: with as many
 processes as GPUs or more, a process has one; with fewer, several, which an action can ask for together.
@@ -27,9 +27,14 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 def count() -> list[str]:
     """The GPUs that this process may use, by number or name; none where nothing can count them."""
-    try:
-        found = int(nvml.device_get_count())
-    except Exception:  # a driver that does not fit the library, say
+    library: Any = nvml.pynvml  # type: ignore[attr-defined]  # imported there, or None
+    try:  # not by Dask's own functions: a session has them off (`flyte_nb.engine.clusters.dask_logs`), as does who sets it so
+        library.nvmlInit()
+        try:
+            found = int(library.nvmlDeviceGetCount())
+        finally:
+            library.nvmlShutdown()
+    except Exception:  # not installed, no driver, or one that does not fit the library
         return []
     given = os.environ.get(VISIBLE)
     if given is None or not found:

@@ -17,6 +17,8 @@ from typing import Any
 
 from flyte_nb.core.history.facts import ErrorNote
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.worker_names import name_of
+from flyte_nb.core.settings import notices
 from flyte_nb.core.transport.mailbox import mailbox_of
 from flyte_nb.engine.dispatch.groups import LaneGroups
 from flyte_nb.engine.dispatch.lanes import (
@@ -198,9 +200,10 @@ class LanePool:
     def _say_waiting(group: LaneGroup) -> None:
         if not group.said_waiting:
             group.said_waiting = True
-            logger.warning(
-                "%s waits for a GPU until its max_queued_time is over: this machine has none. Without max_queued_time it "
-                "runs without.", group.task_name,
+            run = next((item.run.name for item in group.queue), None)
+            notices.say_under(
+                run, logger.warning, "%s waits for a GPU until its max_queued_time is over: this machine has none. Without "
+                "max_queued_time it runs without.", group.task_name,
             )  # fmt: skip
 
     def _open(self, group: LaneGroup, workers: dict[str, WorkerInfo], load: dict[str, float]) -> None:
@@ -242,7 +245,7 @@ class LanePool:
         if future.status == "error":
             exc = getattr(future, "_state", None) and future._state.exception  # Dask's own way to it is a coroutine  # noqa: SLF001 - Dask tells a cancelled future from a lost one here only
             if type(exc).__name__ != "KilledWorker":
-                error = ErrorNote("system", type(exc).__name__, f"{exc}")
+                error = ErrorNote("system", type(exc).__name__, str(exc).replace(lane.address, name_of(lane.address)))
         if future.status not in {"error", "cancelled", "lost"}:
             return
         if error is None and lane.load and lane.address in self._network.links:

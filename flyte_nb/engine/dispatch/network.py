@@ -33,6 +33,8 @@ else:
 """
 #: Seconds within which a kernel welcomes a worker.
 WELCOMED_WITHIN_S = 30.0
+#: What to do where no worker offers any of a resource.
+HOW_TO_OFFER = ": workers offer them by --resources GPU=1"
 #: Seconds between two reports of demand.
 TELL_EVERY_S = 0.5
 
@@ -99,7 +101,7 @@ class Network(Peers):
         for name, amount in resources.items():
             most = max((dict(worker.offers).get(name, 0) for worker in self.roster.values()), default=0)
             if most < amount:
-                return f"no worker offers {name}={amount:g} (the most is {most:g})"
+                return f"no worker offers {name}={amount:g} (the most is {most:g}{'' if most else HOW_TO_OFFER})"
         return ""
 
     def has_devices(self, address: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from flyte_nb.core.control.work import Outcome
 from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.engine.clusters.worker_exits import WorkerExit
 from flyte_nb.engine.dispatch.gc_pacing import MANY, PACING
 from flyte_nb.engine.dispatch.lanes import Lane, LaneGroup, QueuedAttempt, QueuedRows
@@ -143,7 +144,7 @@ class Losses:
         candidates = death.culprits or frozenset(attempt.work.key[:2] for attempt in begun)
         blamed = candidates if death.for_memory and len(candidates) == 1 else frozenset()
         code = "OOMError" if death.for_memory else "WorkerLostError"
-        error = ErrorNote("user" if death.for_memory else "system", code, str(death), death.worker)
+        error = ErrorNote("user" if death.for_memory else "system", code, str(death), name_of(death.worker))
         suspects: set[str] = set()
         for attempt in begun:
             action = attempt.work.key[:2]

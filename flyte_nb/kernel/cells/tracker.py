@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -44,6 +44,8 @@ class Cell:
     task: asyncio.Task[Any] | None = field(default=None, repr=False)
     #: Header of the message that asked for the execution: output sent with it lands under this cell. Empty in a terminal.
     parent: Mapping[str, Any] = field(repr=False)
+    #: What other threads print in a copy of it appears under this cell.
+    variables: Context = field(repr=False)
 
 
 def parent_header(ip: Any) -> dict[str, Any]:
@@ -131,13 +133,14 @@ class CellTracker:
         cell = Cell(
             serial=next(self._serials), cell_id=getattr(info, "cell_id", None),
             prompt=self._prompt() if info.store_history else None, title=title_of(info.raw_cell),
-            named=bool(_comment(info.raw_cell)), task=task, parent=parent_header(self.ip),
+            named=bool(_comment(info.raw_cell)), task=task, parent=parent_header(self.ip), variables=copy_context(),
         )  # fmt: skip
         # IPython always reports the end; should it ever not, the list stays short.
         del self._running[: -MAX_NESTED_CELLS + 1]
         self._running.append((info, cell))
         # Inside an async cell's own task, or in the handler of a sync cell: everything that the cell starts inherits it.
         CURRENT_CELL.set(cell)
+        cell.variables.run(CURRENT_CELL.set, cell)
         for callback in tuple(self._on_start):
             callback(cell)
 

@@ -18,6 +18,7 @@ from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any
 
+from flyte_nb.core.attempts.stacks import frames_of_threads
 from flyte_nb.core.tasks.parsed_source import Tree, tree_of
 from flyte_nb.core.values.user_code import OURS, library_path
 
@@ -71,7 +72,7 @@ class Reached:
             yield from awaiting(task)
             return
         in_main = threading.current_thread() is threading.main_thread()
-        frame = sys._getframe() if in_main else sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
+        frame = sys._getframe() if in_main else frames_of_threads().get(threading.main_thread().ident or 0)  # noqa: SLF001
         while frame is not None:
             yield frame
             frame = frame.f_back

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from flyte_nb.core.history.worker_names import name_of
-from flyte_nb.core.values.describe import bytes_text, plain
+from flyte_nb.core.values.describe import bytes_text
 from flyte_nb.engine.machine import WorkerLoad
 from flyte_nb.kernel.operations import SLOW, button, subcommand
 from flyte_nb.kernel.session import Session, replace
-from flyte_nb.views.words import cut
+from flyte_nb.views.words import label_text
 
 #: Seconds between two looks for the stop button.
 LOOK_EVERY = 0.1
@@ -66,8 +66,9 @@ def cluster_text(session: Session) -> str:
         lines.append(f'  links through the scheduler ({which} cannot be reached from here, or links="relay")')
     with contextlib.suppress(TimeoutError):
         lines += session.engine.call(_load_texts, session, timeout=LOOK_WITHIN)
-    lines += [f"  {address}  cannot be reached from here: {why}" for address, why in network.unreachable.items()]
-    lines += [f"  {address}  is not used: {why}" for address, why in network.unfit.items()]
+    unused = {worker: f"cannot be reached from here: {why}" for worker, why in network.unreachable.items()}
+    unused |= {worker: f"is not used: {why}" for worker, why in network.unfit.items()}
+    lines += [f"  {name_of(worker):<4} {worker}  {said}" for worker, said in unused.items()]
     return "\n".join(lines)
 
 
@@ -166,7 +167,7 @@ def running_on(session: Session, load: WorkerLoad) -> list[tuple[str, str, str]]
         record = session.store.runs.get(run)
         action = record.actions.get(name) if record is not None else None
         if action is not None:
-            found.append((f"{run}/{action.id}", cut(plain(action.label or action.task), 80), action.name))
+            found.append((f"{run}/{action.id}", label_text(action.label or action.task, 80), action.name))
     return found
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.history.store import RunRecord
-from flyte_nb.core.values.describe import plain
 from flyte_nb.kernel.operations import SLOW, answered, button, subcommand
 from flyte_nb.kernel.operations.runs import latest
 from flyte_nb.kernel.session import Session
-from flyte_nb.views.words import LOOKS, cut, duration
+from flyte_nb.views.words import LOOKS, duration, label_text
 
 #: Phases in which an action waits to run.
 WAITS = (Phase.QUEUED, Phase.WAITING_FOR_RESOURCES, Phase.INITIALIZING)
@@ -26,7 +25,7 @@ def why(session: Session, *words: str) -> str:
     if found is None:
         return session.store.missing(words[0]) if words else "Nothing waits."
     action: Action = found[1]
-    name = f"{found[0].state.run}/{action.id} {cut(plain(action.label), 80)}"
+    name = f"{found[0].state.run}/{action.id} {label_text(action.label, 80)}"
     if action.phase not in WAITS:
         note = f" ({action.note})" if action.note and not action.phase.is_terminal else ""
         return f"{name} is {LOOKS[action.phase].word}{note}."

@@ -15,7 +15,7 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.views.browser.rows import LABEL_CHARS, Json, Workers, log_line, since
 from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import is_implied
-from flyte_nb.views.words import PARTS, cut, location, note_of
+from flyte_nb.views.words import PARTS, cut, cut_middle, location, note_of
 
 #: Log lines of one action sent when it is opened.
 DETAIL_LINES = 1_000
@@ -47,16 +47,15 @@ class Details(Protocol):
 def base_detail(record: RunRecord, action: Action, names: Labels, workers: Workers, now: float) -> Json:
     """What the store knows of an action: identity, times, attempts, error, reports, preview; `now` in seconds of the epoch."""
     start = record.state.started_at
-    attempts = (*action.earlier, *([action.attempt] if action.attempt else []))
     out: Json = {
         "name": action.name, "id": action.number, "task": action.task, "label": cut(action.label, 2_000),
-        "short": cut(names.named(action.name, action.label), LABEL_CHARS),
+        "short": cut_middle(names.named(action.name, action.label), LABEL_CHARS),
         "kind": action.kind, "note": note_of(action), "queued": since(start, action.queued_at),
         "started": since(start, action.started_at), "ended": since(start, action.ended_at),
         "max_attempts": action.max_attempts, "cached": action.cached,
-        "attempts": [_attempt(start, a, workers) for a in attempts],
+        "attempts": [_attempt(start, a, workers) for a in action.all_attempts],
         "reports": [tab for name, tab in record.reports if name == action.name],
-        "path": [[a.number, cut(names.named(a.name, a.label) or a.task, 80)] for a in _ancestors(record, action)],
+        "path": [[a.number, cut_middle(names.named(a.name, a.label) or a.task, 80)] for a in _ancestors(record, action)],
     }  # fmt: skip
     if not is_implied(record, action):
         out["parts"] = [
@@ -123,7 +122,8 @@ def log_text(record: RunRecord, name: str | None) -> str:
             out.append(f"... {log.hidden:,} lines not kept ...")
         out.extend(plain(line.text) for line in log.tail)
     else:
-        labels = {n: f"a{a.number} {cut(a.label, 40)}" for n in record.logs.actions() if (a := record.actions.get(n))}
+        found = {n: a for n in record.logs.actions() if (a := record.actions.get(n))}
+        labels = {name: f"{action.id} {cut_middle(action.label, 40)}" for name, action in found.items()}
         out = [f"[{labels.get(n, n)}] {plain(line.text)}" for n, line in record.logs.merged()]
         if record.logs.hidden:
             out.insert(0, f"... {record.logs.hidden:,} of {record.logs.total:,} lines not kept ...")

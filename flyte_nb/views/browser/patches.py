@@ -143,7 +143,7 @@ class PatchStream:
         changed, self._deferred = changes.groups | self._deferred, set()
         content["groups"] = self._groups(changed)
         self._add_phases(content, buffers, ALL_PHASE_BYTES if last else PHASE_BYTES)
-        if self._errors_version != model.errors.version:
+        if self._errors_version != model.errors.version or (last and len(model.errors)):
             content["errors"] = self._errors()
         if changes.lines or changes.skipped:
             content["logs"] = self._logs(changes.lines, changes.skipped)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyte_nb.core.history.facts import PHASES, Action, Phase
 from flyte_nb.core.history.store import RunRecord
@@ -20,7 +20,7 @@ from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import ErrorFolds
 from flyte_nb.views.run_model import NamedLine, is_implied
-from flyte_nb.views.words import error_line, ran
+from flyte_nb.views.words import error_line, ran, ran_itself
 
 #: Actions looked at before the loop has its turn: about 2 ms, and 10 where they are rows.
 SLICE = 2_000
@@ -45,9 +45,20 @@ class Query:
     task: str = ""
     #: Key of an error fold; "": all.
     error: str = ""
-    #: "order", "state" (failed first), "label", "task", "duration" or "worker".
+    #: "order", "state" (failed first), "label", "task", "duration" (`ran_itself`) or "worker".
     sort: str = "order"
     descending: bool = False
+
+
+class Found(NamedTuple):
+    """What was found."""
+
+    #: Numbers of the actions, in order, at most `MAX_RESULTS`.
+    numbers: array.array[int]
+    #: How many there are in all.
+    total: int
+    #: Of each, the seconds by which they are sorted; none where they are sorted by anything else.
+    took: array.array[float]
 
 
 def parse_query(args: Mapping[str, Any]) -> Query:
@@ -65,14 +76,14 @@ def parse_query(args: Mapping[str, Any]) -> Query:
     )  # fmt: skip
 
 
-async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float) -> tuple[array.array[int], int]:
-    """Numbers of the actions found, sorted, at most `MAX_RESULTS`; and how many there are in all."""
+async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float) -> Found:
+    """Actions by a query, sorted."""
     matches = _matcher(query, now)
     fold = errors.get(query.error) if query.error else None
     candidates: Sequence[str] = record.numbered
     if query.error:
         candidates = [action.name for action in fold.ordered()] if fold is not None else []
-    key = _sort_key(query.sort, now)
+    key = _sort_key(record, query.sort, now)
     found: list[tuple[Any, int]] = []
     count = 0
     for start in range(0, len(candidates), SLICE):
@@ -84,7 +95,8 @@ async def search(record: RunRecord, query: Query, errors: ErrorFolds, now: float
         found.sort(key=itemgetter(0), reverse=query.descending)  # of a million, the others are not kept
         del found[MAX_RESULTS:]
         await asyncio.sleep(0)
-    return array.array("I", [number for _, number in found]), count
+    took = [seconds for seconds, _ in found] if query.sort == "duration" else []
+    return Found(array.array("I", [number for _, number in found]), count, array.array("f", took))
 
 
 _TOOK = re.compile(r"([<>])(\d+(?:\.\d+)?)(ms|s|m|h)?")
@@ -123,12 +135,12 @@ def _took_between(action: Action, limits: list[tuple[bool, float]], now: float) 
     return took is not None and all(took > limit if longer else took < limit for longer, limit in limits)
 
 
-def _sort_key(sort: str, now: float) -> Callable[[Action], Any] | None:
+def _sort_key(record: RunRecord, sort: str, now: float) -> Callable[[Action], Any] | None:
     keys: dict[str, Callable[[Action], Any]] = {
         "state": lambda action: (action.phase.urgency, action.number),
         "label": lambda action: action.label,
         "task": lambda action: (action.task, action.number),
-        "duration": lambda action: ran(action, now) or 0.0,
+        "duration": lambda action: ran_itself(record, action, now),
         "worker": lambda action: _by_name(name_of(action.attempt.worker)) if action.attempt else (0, ""),
     }
     return keys.get(sort)

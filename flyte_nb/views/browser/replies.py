@@ -94,9 +94,10 @@ class Replies:
 
     async def _query(self, args: Mapping[str, Any], nonce: str) -> None:
         model, record = self._patches.model, self._patches.record
-        numbers, total = await query.search(record, query.parse_query(args), model.errors, model.clock())
-        rows = [self._row(record.actions[record.numbered[n]]) for n in numbers[:60]]
-        self._reply(nonce, {"total": total, "n": len(numbers), "rows": rows}, [numbers.tobytes()])
+        found = await query.search(record, query.parse_query(args), model.errors, model.clock())
+        rows = [self._row(record.actions[record.numbered[n]]) for n in found.numbers[:60]]
+        content = {"total": found.total, "n": len(found.numbers), "rows": rows}
+        self._reply(nonce, content, [found.numbers.tobytes(), *([found.took.tobytes()] if found.took else [])])
 
     def _row(self, action: Action) -> Json:
         return row(self._patches.record, action, self._patches.workers, self._patches.model.labels)

@@ -17,7 +17,7 @@ from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.views.equal_errors import Fold
 from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import LIVE_LINE_CHARS, roots
-from flyte_nb.views.words import cut, elapsed, error_line, note_of, ran, shown
+from flyte_nb.views.words import cut, cut_middle, elapsed, error_line, note_of, ran, shown
 
 #: Version of the protocol: a browser built for another shows a notice.
 PROTOCOL = 1
@@ -55,7 +55,7 @@ def row(record: RunRecord, action: Action, workers: Workers, names: Labels | Non
     label = names.of(action.name, action.label) if names is not None else action.label
     out: Json = {
         "name": action.name, "id": action.number, "parent": action.parent, "group": group.key if group else "",
-        "index": index, "label": cut(label or action.task or action.id, LABEL_CHARS),
+        "index": index, "label": cut_middle(label or action.task or action.id, LABEL_CHARS),
         "phase": action.phase.code, "queued": since(start, action.queued_at),
     }  # fmt: skip
     if action.started_at is not None:
@@ -65,8 +65,8 @@ def row(record: RunRecord, action: Action, workers: Workers, names: Labels | Non
         whole, executed = elapsed(action.started_at, action.ended_at, 0.0), ran(action, 0.0)
         if whole is not None and executed is not None and whole - executed > max(BETWEEN * whole, 0.01):
             out["ran"] = round(executed, 3)
-    elif action.phase is Phase.PAUSED and action.attempt is not None and action.attempt.ended_at is not None:
-        out["ran"] = round(ran(action, 0.0) or 0.0, 3)  # what a person takes to decide is none of its time
+    elif action.notes or action.earlier:
+        out |= _ran_so_far(action)
     if action.kind != "task":
         out["kind"] = action.kind
     attempt = action.attempt
@@ -93,6 +93,19 @@ def row(record: RunRecord, action: Action, workers: Workers, names: Labels | Non
     return out
 
 
+def _ran_so_far(action: Action) -> Json:
+    """How long an action ran that goes on and did not run all the time: it waits for a person, or between two attempts."""
+    attempt, started = action.attempt, action.started_at
+    if attempt is None or started is None:
+        return {}
+    at = max(started, attempt.started_at or started, *(note[1] for note in action.notes))
+    executed = ran(action, at) or 0.0
+    if action.phase is Phase.PAUSED or attempt.ended_at is not None:
+        return {"ran": round(executed, 3)}
+    away = round(at - started - executed, 3)
+    return {"away": away} if away > 0 else {}
+
+
 def asks(action: Action) -> Json:
     """What a condition wants to know, from the arguments that `core.steps.conditions` gave it (plain built-in values)."""
     try:
@@ -112,13 +125,13 @@ def group_row(
     start = record.state.started_at
     first = record.actions[group.members[0]]
     out: Json = {
-        "key": group.key, "parent": group.parent, "label": cut(group.label, LABEL_CHARS), "n": len(group.members),
+        "key": group.key, "parent": group.parent, "label": cut_middle(group.label, LABEL_CHARS), "n": len(group.members),
         "counts": list(group.counts), "queued": since(start, first.queued_at),
     }  # fmt: skip
     if group.named:
         out["named"] = True
     if names is not None and (shared := names.shared(group).text):
-        out["shared"] = cut(shared, LABEL_CHARS)
+        out["shared"] = cut_middle(shared, LABEL_CHARS)
     if ended is not None:
         out["ended"] = since(start, ended)
     if progress:
@@ -157,10 +170,13 @@ def header(
 def error_row(fold: Fold, names: Labels) -> Json:
     """What the list of errors shows of one: its text, how many actions, and the first of them."""
     first = fold.first
-    return {
+    out: Json = {
         "key": fold.key, "n": len(fold.names), "text": fold.text, "where": fold.where,
-        "name": first.name, "id": first.number, "label": cut(names.named(first.name, first.label), 80),
+        "name": first.name, "id": first.number, "label": cut_middle(names.named(first.name, first.label), 80),
     }  # fmt: skip
+    if common := names.in_common(fold):
+        out["common"] = cut_middle(common, 120)
+    return out
 
 
 def log_line(record: RunRecord, action: str, line: LogLine) -> list[Any]:
@@ -174,5 +190,5 @@ def labels(record: RunRecord, names: set[str], known: Labels) -> dict[str, list[
     for name in names:
         action = record.actions.get(name)
         if action is not None and action.number >= 0:
-            out[name] = [action.number, cut(known.named(name, action.label) or action.task, 60)]
+            out[name] = [action.number, cut_middle(known.named(name, action.label) or action.task, 60)]
     return out

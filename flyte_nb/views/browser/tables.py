@@ -12,7 +12,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.results.sheet import Cell, Column, Order, Sheet
 from flyte_nb.views.browser.patches import PatchStream
 from flyte_nb.views.browser.rows import Json
-from flyte_nb.views.words import cut
+from flyte_nb.views.words import cut, cut_middle
 
 #: Rows of a page, and columns of a table on show.
 MAX_PAGE, MAX_SHOWN = 200, 60
@@ -114,7 +114,7 @@ class TableReplies:
             if not group.named:
                 tasks[group.task] = tasks.get(group.task, 0) + n
             if (group.named or asked == f"g:{group.key}") and len(groups) < MAX_SCOPES:
-                groups.append([f"g:{group.key}", cut(group.label, 80), n])
+                groups.append([f"g:{group.key}", cut_middle(group.label, 80), n])
         most = sorted(tasks.items(), key=lambda pair: -pair[1])[:MAX_SCOPES]
         return [*([f"t:{task}", cut(task.rpartition(".")[2], 80), n] for task, n in most), *groups]
 

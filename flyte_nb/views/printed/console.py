@@ -13,7 +13,7 @@ from rich.text import Text
 from flyte_nb.core.history.facts import Phase
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.printed.outline import Line, outline
-from flyte_nb.views.printed.text import action_text, fold_text, group_label, log_line
+from flyte_nb.views.printed.text import action_columns, fold_text, group_label, log_line
 from flyte_nb.views.run_model import RunModel
 from flyte_nb.views.surface import Mode, Surface
 from flyte_nb.views.words import LOOKS, cut, duration, elapsed, number, summary, tally
@@ -140,12 +140,11 @@ class ConsoleTree(Surface):
         if line.action is not None:
             action = line.action
             look = LOOKS[action.phase]
-            icon, _, rest = action_text(self.model, action, now).partition(" ")
-            name, _, tail = rest.partition("  ")
+            call, told = action_columns(self.model, action, now)
             text = Text(pad)
-            text.append(icon, style=look.terminal)
-            text.append(f" {plain(name)}")
-            return text, Text(""), Text(plain(tail), style="red" if action.phase is Phase.FAILED else "dim")
+            text.append(look.icon, style=look.terminal)
+            text.append(f" {call}")
+            return text, Text(""), Text(plain(told), style="red" if action.phase is Phase.FAILED else "dim")
         return Text(f"{pad}… {number(line.left_out)} more", style="dim"), Text(""), Text("")
 
 

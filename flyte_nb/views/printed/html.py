@@ -15,6 +15,7 @@ from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.values import redact
 from flyte_nb.views.printed.outline import Line, outline
 from flyte_nb.views.printed.pictures import heat_png, histogram_png
+from flyte_nb.views.printed.text import common_text
 from flyte_nb.views.run_model import HEAT_MIN, RunModel, is_implied
 from flyte_nb.views.words import (
     LOOKS,
@@ -23,6 +24,7 @@ from flyte_nb.views.words import (
     elapsed,
     error_line,
     group_name,
+    label_text,
     number,
     ran,
     result_line,
@@ -89,6 +91,10 @@ def render(model: RunModel, view: str = "") -> str:
 
 def _safe(text: str, limit: int) -> str:
     return escape(shown(text, limit))
+
+
+def _label(text: str, limit: int) -> str:
+    return escape(label_text(text, limit))
 
 
 def _header_text(model: RunModel, now: float) -> str:
@@ -182,7 +188,7 @@ def _group(model: RunModel, group: Group, now: float) -> str:
             f'src="{heat_png(group.phases)}"></div>'
         ) + _times(model, group)
     return (
-        f'<b style="{_MONO};font-size:12px">{_safe(group_name(group), 80)}</b> '
+        f'<b style="{_MONO};font-size:12px">{_label(group_name(group), 80)}</b> '
         f'<span style="{_MUTED}">× {number(len(group.members))}{_shared(model, group)}</span> '
         f"{_bar(group.counts, len(group.members))} "
         f'<span style="{_MUTED}">{escape(model.progress.summary(group))} · {took}</span>{heat}'
@@ -205,12 +211,12 @@ def _times(model: RunModel, group: Group) -> str:
 
 def _shared(model: RunModel, group: Group) -> str:
     text = model.labels.shared(group).text
-    return f" · {_safe(text, 120)}" if text else ""
+    return f" · {_label(text, 120)}" if text else ""
 
 
 def _action(model: RunModel, action: Action, now: float) -> str:
     """Call, result and time in the columns of the live view; side by side where a host takes the styles away."""
-    spent = ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now)
+    spent = ran(action, now)
     took = duration(spent)
     marks = "".join(f" · {mark}" for mark in (attempt_text(action), "cached" if action.cached else "") if mark)
     # Of a slow one, what it was spent on.
@@ -219,7 +225,7 @@ def _action(model: RunModel, action: Action, now: float) -> str:
     cell = "min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
         f'<div style="display:flex;gap:10px;align-items:baseline"><span style="flex:11 1 0;{cell}">{_mark(action.phase)} '
-        f'<span style="{_MONO};font-size:12px">{_safe(model.labels.of(action.name, action.label) or action.task, 120)}</span>'
+        f'<span style="{_MONO};font-size:12px">{_label(model.labels.of(action.name, action.label) or action.task, 120)}</span>'
         f'<span style="{_MUTED}">{escape(marks)}</span></span> '
         f'<span style="flex:9 1 0;font-size:12px;{failed};{cell}">{_safe(result_line(action, 160), 320)}</span> '
         f'<span title="{_safe(spent_on, 300)}" style="flex:0 0 68px;text-align:right;{_MUTED};white-space:nowrap">'
@@ -234,12 +240,12 @@ def _errors(model: RunModel) -> str:
         first = failed[0]
         line = f'<div style="{_MONO};font-size:12px">'
         items = "".join(
-            f"{line}a{a.number} {_safe(model.labels.named(a.name, a.label), 120)}</div>" for a in failed[:MAX_LISTED]
+            f"{line}a{a.number} {_label(model.labels.named(a.name, a.label), 120)}</div>" for a in failed[:MAX_LISTED]
         )
         left = len(failed) - MAX_LISTED
         more = f'<div style="{_MUTED}">… {number(left)} more</div>' if left > 0 else ""
         times, of = (f"{number(len(failed))} × ", "first:") if len(failed) > 1 else ("", "in")
-        label = _safe(model.labels.named(first.name, first.label), 80)
+        label = _label(model.labels.named(first.name, first.label), 80)
         text = model.failure_texts.get(first.name) or (first.error.message if first.error else "")
         block = f"{_MONO};font-size:12px;white-space:pre-wrap;margin:4px 0;max-height:300px;overflow:auto"
         spent = _safe(time_text(model.record, first, model.clock()), 300)
@@ -247,7 +253,7 @@ def _errors(model: RunModel) -> str:
         trace = f'<pre style="{block}">{_safe(text, TRACE_CHARS)}</pre>' if text else ""
         out.append(
             f'<details style="padding:2px 0"><summary style="cursor:pointer">{_mark(Phase.FAILED)} {times}'
-            f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span> '
+            f'<span style="{_MONO};font-size:12px">{_safe(fold.text, 240)}</span>{escape(common_text(model, fold))} '
             f'<span style="{_MUTED}">{of} a{first.number} {label}'
             f"{' at ' + _safe(fold.where, 120) if fold.where else ''}</span></summary>{trace}{items}{more}</details>"
         )
@@ -271,7 +277,7 @@ def _logs(model: RunModel, limit: int) -> str:
     for name, line in tail:
         action = record.actions.get(name)
         label = (
-            f'<span style="{_MUTED}">{_safe(model.labels.named(action.name, action.label), 30)} │ </span>'
+            f'<span style="{_MUTED}">{_label(model.labels.named(action.name, action.label), 30)} │ </span>'
             if action and several
             else ""
         )
@@ -297,7 +303,7 @@ def _reports(model: RunModel) -> str:
             break
         out.append(
             f'<details style="border-top:{_LINE};padding:4px 10px"><summary style="cursor:pointer">Report · '
-            f'{_safe(action.label, 80)} · {_safe(tab, 40)}</summary><iframe sandbox="" srcdoc="{source}" '
+            f'{_label(action.label, 80)} · {_safe(tab, 40)}</summary><iframe sandbox="" srcdoc="{source}" '
             f'style="width:100%;height:320px;border:0;background:#fff"></iframe></details>'
         )
     return "".join(out)

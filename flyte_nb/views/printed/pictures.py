@@ -1,4 +1,7 @@
-"""Pictures in a saved page: heat strips and histograms, as PNG: untrusted notebooks lose SVG. Runs in: engine thread."""
+"""Pictures in a saved page: heat strips and histograms, as PNG in data URIs. Runs in: engine thread.
+
+JupyterLab and Notebook take ``<svg>`` out of notebooks that are not trusted, and leave images with a data URI.
+"""
 
 from __future__ import annotations
 

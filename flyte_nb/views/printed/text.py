@@ -12,9 +12,11 @@ from flyte_nb.views.words import (
     LOOKS,
     attempt_text,
     cut,
+    cut_middle,
     duration,
     elapsed,
     group_name,
+    label_text,
     number,
     ran,
     result_line,
@@ -53,11 +55,17 @@ def screen(model: RunModel) -> str:
 
 
 def fold_text(model: RunModel, fold: Fold) -> str:
-    """``"397 × KeyError: 'a'  (first: a17 square(17))"``."""
-    first = f"{fold.first.id} {shown(model.labels.named(fold.first.name, fold.first.label), 80)}"
+    """``"397 × KeyError: 'a', all with fold=3  (first: a17 square(17))"``."""
+    first = f"{fold.first.id} {label_text(model.labels.named(fold.first.name, fold.first.label), 80)}"
     if len(fold.names) == 1:
         return f"{fold.text}  (in {first})"
-    return f"{number(len(fold.names))} × {fold.text}  (first: {first})"
+    return f"{number(len(fold.names))} × {fold.text}{common_text(model, fold)}  (first: {first})"
+
+
+def common_text(model: RunModel, fold: Fold) -> str:
+    """``", all with fold=3"``: what the failed calls have in common, and no other; "" for nothing."""
+    common = model.labels.in_common(fold)
+    return f", {'both' if len(fold.names) == 2 else 'all'} with {label_text(common, 80)}" if common else ""
 
 
 def headline(model: RunModel, now: float) -> str:
@@ -91,18 +99,22 @@ def group_text(model: RunModel, group: Group, now: float) -> str:
 def group_label(model: RunModel, group: Group) -> str:
     """``"fit × 72 · X=<DataFrame 569x30>"``: its task, how many calls, and what they share."""
     shared = model.labels.shared(group).text
-    said = f" · {cut(shared, 60)}" if shared else ""
-    return f"{cut(group_name(group), 40)} × {number(len(group.members))}{said}"
+    said = f" · {cut_middle(shared, 60)}" if shared else ""
+    return f"{cut_middle(group_name(group), 40)} × {number(len(group.members))}{said}"
 
 
 def action_text(model: RunModel, action: Action, now: float, *, alone: bool = False) -> str:
     """``"✓ square(3)  9  0.10 s"``: call, result and time, as the view's columns; `alone`: not below its group."""
+    call, said = action_columns(model, action, now, alone=alone)
+    return f"{LOOKS[action.phase].icon} {'  '.join(filter(None, (call, said)))}"
+
+
+def action_columns(model: RunModel, action: Action, now: float, *, alone: bool = False) -> tuple[str, str]:
+    """``("square(3)", "9  0.10 s")``: the call, and what is said of it."""
     label = (model.labels.named if alone else model.labels.of)(action.name, action.label)
-    look = LOOKS[action.phase]
-    took = duration(ran(action, now) if action.ended_at is not None else elapsed(action.started_at, None, now))
-    marks = [attempt_text(action), "cached" if action.cached else ""]
-    parts = [cut(label or action.task, 60), *marks, result_line(action, 80), took]
-    return f"{look.icon} {'  '.join(part for part in parts if part)}"
+    took = duration(ran(action, now))
+    said = (attempt_text(action), "cached" if action.cached else "", result_line(action, 80), took)
+    return label_text(label or action.task, 60), "  ".join(filter(None, said))
 
 
 def bar(counts: list[int], total: int, width: int = BAR) -> str:
@@ -121,5 +133,5 @@ def log_line(model: RunModel, name: str, line: LogLine) -> str:
     """``"square(3): text"``."""
     action = model.record.actions.get(name)
     implied = action is None or is_implied(model.record, action)
-    label = "" if action is None or implied else cut(plain(model.labels.named(name, action.label) or action.task), 30)
+    label = "" if action is None or implied else label_text(model.labels.named(name, action.label) or action.task, 30)
     return f"{label}: {plain(line.text)}" if label else plain(line.text)

@@ -18,9 +18,11 @@ from flyte_nb.core.attempts.body import Body, broken
 from flyte_nb.core.attempts.row_body import RowBody
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.engine.links.wire import Key, Message, ReturnedRows
 from flyte_nb.worker import slots
 from flyte_nb.worker.lanes.row_loop import RowLoop
+from flyte_nb.worker.process import devices
 from flyte_nb.worker.process.code import CodeNotLoadedError
 from flyte_nb.worker.process.soundness import intact
 from flyte_nb.worker.rows import LaneQueue, QueuedBundle, RowEnd, RowReports, taken
@@ -69,6 +71,7 @@ class _Host(Protocol):
     # On the lane's thread.
     def meter(self, holder: slots.SlotHolder) -> slots.RecordingMeter: ...
     def failed(self, error: BaseException, where: str) -> None: ...
+    def retire(self, why: str) -> None: ...
     def secede(self) -> None: ...
     def body(self, lane: LaneThread, work: Work) -> Body: ...
     def row_body(self, lane: LaneThread, queued: QueuedBundle) -> RowBody | None: ...
@@ -271,6 +274,10 @@ class LaneThread:
         self.finished += 1
         if work.row is None or not self.rows.note(work.row, work, outcome, printed):
             self.outcomes.append(outcome)
+        # A body that had GPUs may have caught the error of one, and gone on.
+        if (outcome.kind == "error" or self.environment) and (error := devices.cuda_error()):
+            self.report()
+            self.host.retire(f"CUDA cannot be used any more in it, after error {error} of {work.label}")
         self.report_in_time()
 
     def report_in_time(self) -> None:
@@ -297,7 +304,7 @@ class LaneThread:
             body = self.host.body(self, work)
         except CodeNotLoadedError as exc:
             why = type(exc.__cause__ or exc).__name__
-            note = ErrorNote("system", why, f"{work.label}: {exc} (worker {self.host.address})", recoverable=False)
+            note = ErrorNote("system", why, f"{work.label}: {exc} (on {name_of(self.host.address)})", recoverable=False)
             self.ended(Outcome(*work[:3], "error", error=note), work)
             return None
         except Exception as exc:

@@ -1,9 +1,17 @@
-"""GPUs that a worker process was given (``CUDA_VISIBLE_DEVICES``), lent to lanes. Runs in: worker process."""
+"""GPUs of a worker process (``CUDA_VISIBLE_DEVICES``), lent to lanes; whether CUDA works in it. Runs in: worker process.
+
+What fails on the card itself (an assertion, an address out of bounds) leaves its process without CUDA: from then on the driver
+answers everything with that error, however innocent. On Flyte such a process ends with its action; here the worker's would have
+each action fail that comes after it. So the driver is asked as an action fails; where CUDA is not in use that takes a few
+microseconds, and loads nothing.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+from typing import Any
 
 from flyte_nb.engine.clusters.devices import VISIBLE
 
@@ -33,3 +41,43 @@ class Devices:
 
     def __repr__(self) -> str:
         return f"<Devices {self._names} [{len(self._lent)} lent]>"
+
+
+#: Errors of which the driver's documentation says that the process must end to use CUDA again: `CUresult`.
+LASTING = frozenset({214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721})
+
+
+def _driver() -> Any:
+    """CUDA's driver, if this process has loaded it."""
+    try:
+        return ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    except (AttributeError, OSError):  # another system's, or none
+        return None
+
+
+def cuda_error() -> int:
+    """The lasting error of this process on any of its cards, a `CUresult`; 0 if CUDA works or is not in use."""
+    driver = _driver()
+    count = ctypes.c_int()
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return next((error for card in range(count.value) if (error := _error_of(driver, card)) in LASTING), 0)
+
+
+def _error_of(driver: Any, card: int) -> int:
+    device, active, context = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+    if driver.cuDeviceGet(ctypes.byref(device), card):
+        return 0
+    driver.cuDevicePrimaryCtxGetState(device, ctypes.byref(ctypes.c_uint()), ctypes.byref(active))
+    if not active.value:
+        return 0  # not in use: asking would make a context, which takes memory of the card
+    error = int(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
+    if error:
+        return error
+    try:
+        driver.cuCtxPushCurrent_v2(context)
+        error = int(driver.cuStreamQuery(None))  # waits for nothing
+        driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+    finally:
+        driver.cuDevicePrimaryCtxRelease_v2(device)
+    return error

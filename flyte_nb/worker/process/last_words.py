@@ -45,13 +45,14 @@ class LastWords:
         with contextlib.suppress(BaseException):
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name != "_drain"]
             at = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
-            self._say(
+            self.say(
                 f"{CANNOT_GO_ON}, {where} failed with {type(error).__name__}: {str(error)[:MAX_CAUSE]}{at}. Code that ran "
                 "there has probably changed a module of Python's or of flyte_nb's, or closed what it had not opened"
             )
         self.replace_process(BROKEN)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Note why this process is about to end."""
         if self.box is not None:
             self.box.last_words(text)
 

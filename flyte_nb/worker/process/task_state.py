@@ -148,7 +148,7 @@ _OF_PROCESS = frozenset(
     {"_thread", "threading", "logging", "_contextvars", "concurrent", "asyncio", "flyte_nb", "functools", "weakref"}
 )
 #: What of those packages' holds something of an action's all the same.
-_HOLDS = (functools.partial, threading.Event, asyncio.Event, asyncio.Queue)
+_HOLDS = (functools.partial, threading.Event, asyncio.Event, asyncio.Queue, threading.local)
 #: What counts by identity.
 _BY_IDENTITY = (type, types.FunctionType, types.ModuleType, types.BuiltinFunctionType, Task)
 
@@ -200,6 +200,10 @@ def _checksum(data: memoryview) -> int:
 
 def fingerprint(value: Any) -> tuple[Any, ...]:
     """What tells whether a value was changed: equal as long as it was not."""
+    if isinstance(value, threading.local):
+        value = vars(
+            value
+        )  # this thread's part; within other values it is a library's, a connection for each thread, say
     buffers: list[pickle.PickleBuffer] = []
     with io.BytesIO() as file:
         try:

@@ -6,7 +6,7 @@ import { h, setAttr } from "./dom.ts";
 const COLUMNS = [
   { sort: "label", name: "Action", said: "by label" },
   { sort: "state", name: "Result", said: "failed first" },
-  { sort: "-duration", name: "Time", said: "slowest first" },
+  { sort: "-duration", name: "Time", said: "slowest first, by what each took itself" },
   { sort: "worker", name: "On", said: "by worker" },
 ] as const;
 

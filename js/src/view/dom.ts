@@ -41,6 +41,15 @@ export function setText(el: Element, text: string): void {
   if (el.textContent !== text) el.textContent = text;
 }
 
+/** The last characters of a label are never cut: in them calls of one task differ, and addresses. */
+const LABEL_END = 12;
+
+/** Set a label, which is cut in its middle where there is no room for it (`.fnb-cut`). */
+export function setLabel(el: Element, label: string): void {
+  if (el.textContent !== label)
+    el.replaceChildren(h("span", {}, label.slice(0, -LABEL_END)), h("span", {}, label.slice(-LABEL_END)));
+}
+
 const FOCUS = "button, input, select, summary, a[href], [tabindex]";
 /** What a control is called, numbers aside: they change while it stays the same control. */
 const nameOf = (el: Element): string =>

@@ -67,6 +67,14 @@ export class ErrorsView {
           )
         : null,
       h("span", { class: "fnb-errfold", title: fold.where || fold.text }, fold.text),
+      fold.common
+        ? h(
+            "span",
+            { class: "fnb-errcommon", title: `No call that succeeded has ${fold.common}` },
+            fold.n === 2 ? "both with " : "all with ",
+            h("b", {}, fold.common),
+          )
+        : null,
       h(
         "span",
         { class: "fnb-muted fnb-errfirst" },

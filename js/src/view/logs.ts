@@ -5,7 +5,7 @@ import { parseAnsi, plain } from "../ansi.ts";
 import { clockTime, number } from "../format.ts";
 import type { LogEntry, RunModel } from "../model.ts";
 import type { Log, WireLine } from "../protocol.ts";
-import { h, setAttr, setText, show } from "./dom.ts";
+import { h, setAttr, setLabel, setText, show } from "./dom.ts";
 import { place, VirtualList } from "./list.ts";
 
 /** What is printed to stderr is no failure: progress and warnings go there, too. */
@@ -55,20 +55,14 @@ export function drawLine(
   setAttr(el, "title", `${clock} ${stream}`);
 }
 
-/** The last characters of a label are never cut: in them calls of one task differ. */
-const LABEL_END = 10;
-
 function drawLabel(name: string, label: string, repeated: boolean): HTMLElement {
-  return h(
-    "span",
-    {
-      class: `fnb-loglabel${repeated ? " fnb-repeated" : ""}`,
-      title: label,
-      style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
-    },
-    h("span", {}, label.slice(0, -LABEL_END)),
-    h("span", {}, label.slice(-LABEL_END) || "…"),
-  );
+  const el = h("span", {
+    class: `fnb-loglabel fnb-cut${repeated ? " fnb-repeated" : ""}`,
+    title: label,
+    style: { borderRightColor: `hsl(${hueOf(name)} 55% 55%)` },
+  });
+  setLabel(el, label || "…");
+  return el;
 }
 
 /** Have a click on a line open its action; not one that has selected text. */

@@ -145,6 +145,7 @@ export class QueryBar {
   run(): void {
     if (this.only) {
       this.tree.results = this.only;
+      this.tree.took = null;
       setText(this.found, `${number(this.only.length)} found`);
       return;
     }
@@ -155,6 +156,7 @@ export class QueryBar {
       ({ reply, buffers }) => {
         this.pending = false;
         if (!this.active) return;
+        this.tree.took = buffers[1] ? new Float32Array(bytes(buffers[1]).slice().buffer) : null;
         this.take(reply.rows as Row[], buffers[0], Number(reply.total));
         if (JSON.stringify(this.args) !== JSON.stringify(args)) this.run();
       },

@@ -7,7 +7,7 @@ import { endedOf, isFailure, isTerminal, P, phaseWord } from "../phases.ts";
 import type { Row } from "../protocol.ts";
 import { answerForm } from "./answer.ts";
 import { Bar } from "./bar.ts";
-import { h, setAttr, setText, show } from "./dom.ts";
+import { h, setAttr, setLabel, setText, show } from "./dom.ts";
 import { icon, phaseIcon } from "./icons.ts";
 
 export interface RowHost {
@@ -27,7 +27,7 @@ export class RowView {
   private readonly main = h("div", { class: "fnb-main", role: "gridcell" });
   private readonly twist = h("span", { class: "fnb-twist", "aria-hidden": "true" }, icon("closed"));
   private readonly mark = h("span", { class: "fnb-mark" });
-  private readonly label = h("span", { class: "fnb-label" });
+  private readonly label = h("span", { class: "fnb-label fnb-cut" });
   private readonly count = h("span", { class: "fnb-count" });
   private readonly tags = h("span", { class: "fnb-tags" });
   private readonly info = h("div", { class: "fnb-info", role: "gridcell" });
@@ -85,7 +85,7 @@ export class RowView {
     setAttr(this.el, "aria-expanded", String(open));
     show(this.twist, true);
     show(this.table, true);
-    setText(this.label, group.named ? group.label : shortTask(group.label));
+    setLabel(this.label, group.named ? group.label : shortTask(group.label));
     setAttr(this.label, "title", group.label);
     setText(this.count, `× ${number(group.n)}${group.shared ? ` · ${group.shared}` : ""}`);
     setAttr(this.count, "title", group.shared ?? null);
@@ -105,7 +105,7 @@ export class RowView {
   private drawAction(line: Line & { kind: "action" }, model: RunModel): void {
     const { row, open } = line;
     if (!row) {
-      setText(this.label, `#${number(line.index)}`);
+      setLabel(this.label, `#${number(line.index)}`);
       const code = model.phases.get(line.group)?.[line.index] ?? P.QUEUED;
       this.setPhase(code, true);
       show(this.twist, false);
@@ -115,7 +115,7 @@ export class RowView {
     const code = model.phaseOf(row);
     setAttr(this.el, "aria-expanded", row.kids ? String(open) : null);
     show(this.twist, Boolean(row.kids));
-    setText(this.label, row.label);
+    setLabel(this.label, row.label);
     setAttr(this.label, "title", row.label);
     this.setPhase(code, true);
     // Also one that is parked, or between two attempts: its latest attempt has failed.
@@ -138,7 +138,10 @@ export class RowView {
     if (line?.kind === "group" && line.group.ended === undefined)
       setText(this.time, growing(model.elapsed() - line.group.queued));
     if (line?.kind !== "action" || !line.row) return;
-    setText(this.time, tookText(line.row, model));
+    const whole = tookText(line.row, model);
+    const itself = whole && line.row.kids && line.took !== undefined ? duration(line.took) : whole;
+    setText(this.time, itself);
+    setAttr(this.time, "title", itself === whole ? null : `${whole} with the actions that it awaited`);
   }
 
   private setPhase(code: number, word: boolean): void {
@@ -193,10 +196,10 @@ export class RowView {
 
 /** How long an action ran, or has been running; "" before, and while it is not known. */
 export function tookText(row: Row, model: RunModel): string {
-  const { started, ended, ran } = row;
+  const { started, ended, ran, away } = row;
   if (started === undefined) return "";
   if (ended !== undefined || ran !== undefined) return duration(ran ?? (ended ?? started) - started);
-  return isTerminal(model.phaseOf(row)) ? "" : growing(model.elapsed() - started);
+  return isTerminal(model.phaseOf(row)) ? "" : growing(model.elapsed() - started - (away ?? 0));
 }
 
 const shortTask = (task: string): string => task.slice(task.lastIndexOf(".") + 1);

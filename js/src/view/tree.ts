@@ -26,6 +26,8 @@ export class TreeView {
   readonly flat: FlatTree;
   /** Numbers found by a search, or null: the tree. */
   results: Uint32Array | null = null;
+  /** What each of them took itself, in seconds, where they are sorted by that. */
+  took: Float32Array | null = null;
   selected = "";
   private readonly inner = h("div", { class: "fnb-inner", role: "rowgroup" });
   private readonly scroller: HTMLElement;
@@ -80,6 +82,7 @@ export class TreeView {
       index: row?.index ?? id,
       row,
       open: false,
+      took: this.took?.[index],
     };
   }
 

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import csv
 import io
 import locale
 import logging
 import os
 import random
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.style
 import numpy as np
+import pandas as pd
 import pytest
+import sklearn
 
 from flyte_nb.core.attempts import isolation
+from flyte_nb.core.attempts.body import Steps
 from flyte_nb.core.attempts.isolation import Isolation, Place
+from flyte_nb.core.attempts.meter import Meter
+from flyte_nb.core.attempts.surroundings import process, thread_options
+
+
+class NotingMeter(Meter):
+    """Notes when its attempt waits."""
+
+    def __init__(self) -> None:
+        super().__init__(time.perf_counter)
+        self.notes: list[str] = []
+
+    def paused(self) -> None:
+        self.notes.append("paused")
+
+    def resumed(self, body: object) -> None:
+        self.notes.append("resumed")
 
 
 class FakeBody:
@@ -29,16 +55,17 @@ class FakeBody:
 
     def __init__(self, isolated: Isolation) -> None:
         self.place = Place(isolated.begin())
+        self.meter = NotingMeter()
 
 
 @pytest.fixture
 def isolated(tmp_path: Path) -> Iterator[Isolation]:
     """The isolation of this process, which is left as it was."""
-    before = isolation.read()
+    before = process.read()
     os.chdir(tmp_path)
     with warnings.catch_warnings():
         yield Isolation()
-    isolation.apply(isolation.read(), before)
+    process.apply(process.read(), before)
 
 
 def _umask() -> int:
@@ -58,6 +85,10 @@ def _set_tz() -> None:
 
 def _set_path() -> None:
     sys.path = ["/elsewhere"]
+
+
+class _Logger(logging.Logger):
+    """A program's own."""
 
 
 #: What a body changes, and where it is seen.
@@ -87,7 +118,37 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], Any]]] = {
         lambda: (logging.getLogger().level, list(logging.getLogger().handlers)),
     ),
     "output redirected": (lambda: setattr(sys, "stdout", io.StringIO()), lambda: sys.stdout),
+    "input": (lambda: setattr(sys, "stdin", io.StringIO("a")), lambda: sys.stdin),
+    "hook of errors": (lambda: setattr(sys, "excepthook", print), lambda: sys.excepthook),
+    "arguments": (lambda: setattr(sys, "argv", ["a", "b"]), lambda: list(sys.argv)),
+    "arguments in place": (lambda: sys.argv.append("--last"), lambda: list(sys.argv)),
+    "warnings logged": (lambda: logging.captureWarnings(True), lambda: warnings.showwarning),
+    "factory of records": (
+        lambda: logging.setLogRecordFactory(logging.LogRecord),
+        logging.getLogRecordFactory,
+    ),
+    "class of loggers": (lambda: logging.setLoggerClass(_Logger), logging.getLoggerClass),
     "logging disabled": (lambda: logging.disable(50), lambda: logging.getLogger().manager.disable),
+    "recursion limit": (lambda: sys.setrecursionlimit(4_321), sys.getrecursionlimit),
+    "digits of integers": (lambda: sys.set_int_max_str_digits(9_999), sys.get_int_max_str_digits),
+    "size of fields": (lambda: csv.field_size_limit(2**20), csv.field_size_limit),
+    "patience of sockets": (lambda: socket.setdefaulttimeout(3), socket.getdefaulttimeout),
+    "options of pandas": (
+        lambda: pd.set_option("display.max_rows", 3, "display.precision", 2),
+        lambda: (pd.get_option("display.max_rows"), pd.get_option("display.precision")),
+    ),
+    "options of pandas, by attribute": (
+        lambda: setattr(pd.options.display, "max_columns", 4),
+        lambda: pd.options.display.max_columns,
+    ),
+    "settings of matplotlib": (
+        lambda: mpl.rcParams.update({"lines.linewidth": 7, "figure.figsize": (1, 2)}),
+        lambda: (mpl.rcParams["lines.linewidth"], list(mpl.rcParams["figure.figsize"])),
+    ),
+    "a style": (
+        lambda: mpl.style.use("ggplot"),
+        lambda: (mpl.rcParams["axes.facecolor"], mpl.rcParams["axes.prop_cycle"]),
+    ),
 }
 
 
@@ -113,6 +174,28 @@ def test_what_a_body_changes_is_its_own(isolated: Isolation, what: str) -> None:
     isolated.turn(other)
     isolated.end(other)
     assert before == look()
+
+
+def test_timers_blocked_signals_and_modules_made_by_hand_end_with_a_body(isolated: Isolation) -> None:
+    """A timer would end a later attempt with its whole process. What a body imports stays, with what that registers."""
+    body = FakeBody(isolated)
+    isolated.turn(body)
+    signal.alarm(1_000)
+    signal.setitimer(signal.ITIMER_PROF, 1_000)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    sys.modules["made_by_hand"] = sys.modules["made_by_hand.part"] = types.ModuleType("made_by_hand")
+    sys.modules["not_to_be_imported"] = None  # type: ignore[assignment]
+    sys.modules["this.part"] = types.ModuleType("this.part")
+    with contextlib.redirect_stdout(io.StringIO()):
+        __import__("this")
+    isolated.end(body)
+
+    assert [(0.0, 0.0)] * 2 == [signal.getitimer(timer) for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF)]
+    assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert not {"made_by_hand", "made_by_hand.part", "not_to_be_imported"} & sys.modules.keys()
+    assert {"this", "this.part"} <= sys.modules.keys()
+    del sys.modules["this"], sys.modules["this.part"]
+    process.SIGNALS.clear()
 
 
 SEEDS: dict[str, tuple[Callable[[], object], Callable[[], float]]] = {
@@ -148,10 +231,11 @@ def test_a_seed_is_its_attempts(isolated: Isolation, what: str) -> None:
 
 def test_without_a_seed_numbers_go_on(isolated: Isolation) -> None:
     """Actions that seed nothing do not draw the same numbers."""
-    drawn = []
+    drawn = list[float]()
     for _ in range(5):
         body = FakeBody(isolated)
         isolated.turn(body)
+        assert isolated.is_plain(body) or not drawn  # what was seeded before is nothing of the first one
         drawn.append(random.random())
         isolated.end(body)
 
@@ -169,6 +253,7 @@ def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pyte
     os.chdir("/")
     isolated.turn(other)
     assert Path("/") == Path.cwd()
+    assert (one.meter.notes, other.meter.notes) == ([], ["paused", "resumed"])  # who waits does not compute
     isolated.end(one)
     isolated.end(other)
 
@@ -244,7 +329,7 @@ def test_what_is_done_between_attempts_stays(isolated: Isolation) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_others_change_between_attempts_stays(tmp_path: Path, change: str) -> None:
     """On a worker that others use, too; also when its kernels have left. What attempts change does not."""
-    before = isolation.read()
+    before = process.read()
     os.chdir(tmp_path)
     act, see = CHANGES[change]
     with warnings.catch_warnings():
@@ -262,4 +347,41 @@ def test_what_others_change_between_attempts_stays(tmp_path: Path, change: str) 
         isolated.close()
         assert (seen, "theirs", None) == (see(), os.environ.get("ALREADY"), os.environ.get("OURS"))
         assert "/ours" not in sys.path
-        isolation.apply(isolation.read(), before)
+        process.apply(process.read(), before)
+
+
+def test_options_of_a_thread_are_its_attempts_own(isolated: Isolation) -> None:
+    """Those that take turns on a thread do not see each other's; nor does the next one that begins there."""
+
+    def shown() -> object:
+        return sklearn.get_config()["print_changed_only"]
+
+    async def steps(value: object) -> list[object]:
+        found = [shown()]
+        sklearn.set_config(print_changed_only=value)
+        for _ in range(2):
+            await asyncio.sleep(0)
+            found.append(shown())
+        return found
+
+    class Turns:
+        """An attempt, as far as its steps need one."""
+
+        def __init__(self) -> None:
+            self.meter, self.activate, self.isolation, self.patches = NotingMeter(), None, None, None
+            self.of_thread: list[object] = []
+
+    async def both() -> list[list[object]]:
+        first, second = Turns(), Turns()
+        one: Any = Steps(first, steps(value=False))  # type: ignore[arg-type]
+        two: Any = Steps(second, steps(value="no"))  # type: ignore[arg-type]
+        return list(await asyncio.gather(one, two))
+
+    thread_options.imported()
+    assert asyncio.run(both()) == [[True, False, False], [True, "no", "no"]]
+    assert shown() is True
+    body = FakeBody(isolated)
+    isolated.turn(body)
+    sklearn.set_config(print_changed_only=False)
+    isolated.end(body)
+    assert shown() is True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
@@ -203,3 +205,29 @@ def test_file_names_are_worded_as_the_kernel_says() -> None:
         assert format_stack(stack) == "suspended\n  Cell In[3]:4 in work\n    x = 1"
     finally:
         wording.configure(wording.Presentation())
+
+
+COLLECTED = """
+import faulthandler, gc, threading
+from flyte_nb.core.attempts.stacks import frames_of_threads
+faulthandler.dump_traceback_later(60, exit=True)
+class Cycle: pass
+def deep(n):
+    if n: return deep(n - 1)
+    gc.set_threshold(1, 1000, 1000)
+    return frames_of_threads()
+for _ in range(300):
+    gc.disable()
+    for _ in range(20):
+        one = Cycle(); one.local = threading.local(); one.local.x = 1; one.me = one; del one
+    spare = [{} for _ in range(5)]; del spare
+    gc.enable()
+    deep(3)
+    assert gc.isenabled()
+    gc.set_threshold(700)
+"""
+
+
+def test_the_collector_does_not_stand_in_the_way_of_a_look() -> None:
+    """Python's own function would stand still for ever, as soon as it is run within it and finds a `threading.local`."""
+    subprocess.run([sys.executable, "-c", COLLECTED], check=True, timeout=120)

@@ -6,7 +6,6 @@ import contextvars
 import decimal
 import logging
 import os
-import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,23 +15,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 
-from flyte_nb.core.attempts import isolation, surroundings
+from flyte_nb.core.attempts import surroundings
+from flyte_nb.core.attempts.surroundings import process
 
 
 @pytest.fixture(autouse=True)
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A session has begun; whatever a test sets up is undone."""
     monkeypatch.setattr(surroundings, "_home", type(surroundings._home)())
-    before = isolation.read()
+    before = process.read()
     with warnings.catch_warnings(), decimal.localcontext(), np.errstate(), np.printoptions():
         surroundings.begin(here=True)
         yield
-    pd.reset_option("display.max_rows")
-    isolation.apply(isolation.read(), before)
+    sklearn.set_config(transform_output="default")
+    process.apply(process.read(), before)
 
 
-def taken(data: bytes, base: isolation.State) -> surroundings.Applied:
+def taken(data: bytes, base: process.State) -> surroundings.Applied:
     """As a worker with this base takes it; what belongs to a context is set in the calling one."""
     found = surroundings.applied(data, base)
     assert found.enter is not None
@@ -40,8 +41,8 @@ def taken(data: bytes, base: isolation.State) -> surroundings.Applied:
     return found
 
 
-def _in_context(look: Callable[[], Any]) -> Callable[[bytes, isolation.State], Any]:
-    def found(data: bytes, base: isolation.State) -> Any:
+def _in_context(look: Callable[[], Any]) -> Callable[[bytes, process.State], Any]:
+    def found(data: bytes, base: process.State) -> Any:
         variables = contextvars.Context()
         enter = surroundings.applied(data, base).enter
         assert enter is not None
@@ -51,8 +52,8 @@ def _in_context(look: Callable[[], Any]) -> Callable[[bytes, isolation.State], A
     return found
 
 
-def _of_state(look: Callable[[isolation.State], Any]) -> Callable[[bytes, isolation.State], Any]:
-    def found(data: bytes, base: isolation.State) -> Any:
+def _of_state(look: Callable[[process.State], Any]) -> Callable[[bytes, process.State], Any]:
+    def found(data: bytes, base: process.State) -> Any:
         state = surroundings.applied(data, base).state
         assert state is not None
         return look(state)
@@ -60,16 +61,16 @@ def _of_state(look: Callable[[isolation.State], Any]) -> Callable[[bytes, isolat
     return found
 
 
-def _level(name: str) -> Callable[[bytes, isolation.State], Any]:
+def _level(name: str) -> Callable[[bytes, process.State], Any]:
     return _of_state(lambda state: state.logs.loggers[name][0])
 
 
-def _variable(name: str) -> Callable[[bytes, isolation.State], Any]:
+def _variable(name: str) -> Callable[[bytes, process.State], Any]:
     return _of_state(lambda state: state.environ.get(os.environ.encodekey(name)))
 
 
 #: What a cell does, where it is looked for in a task, and what is found.
-CASES: dict[str, tuple[Callable[[], object], Callable[[bytes, isolation.State], Any], Any]] = {
+CASES: dict[str, tuple[Callable[[], object], Callable[[bytes, process.State], Any], Any]] = {
     "working directory": (lambda: os.chdir("/"), _of_state(lambda s: s.cwd), "/"),
     "variable set": (lambda: os.environ.update(A_KEY="k"), _variable("A_KEY"), b"k"),
     "variable deleted": (lambda: os.environ.pop("HOME"), _variable("HOME"), None),
@@ -106,8 +107,18 @@ CASES: dict[str, tuple[Callable[[], object], Callable[[bytes, isolation.State], 
     ),
     "pandas": (
         lambda: pd.set_option("display.max_rows", 7),
-        lambda data, base: dict(pickle.loads(data).pandas)["display.max_rows"],
+        _of_state(lambda s: s.options.changed["pandas"]["display.max_rows"]),
         7,
+    ),
+    "options of a thread": (
+        lambda: sklearn.set_config(transform_output="pandas"),
+        _of_state(lambda s: s.options.changed["sklearn"]),
+        {"transform_output": "pandas"},
+    ),
+    "recursion limit": (
+        lambda: sys.setrecursionlimit(4321),
+        _of_state(lambda s: s.options.changed["recursion limit"]),
+        4321,
     ),
 }
 
@@ -115,7 +126,7 @@ CASES: dict[str, tuple[Callable[[], object], Callable[[bytes, isolation.State], 
 @pytest.mark.parametrize("what", CASES)
 def test_what_a_cell_sets_up_holds_in_tasks(what: str) -> None:
     """Each kind, set after the cluster has started."""
-    base = isolation.read()
+    base = process.read()
     act, look, expected = CASES[what]
 
     act()
@@ -128,7 +139,7 @@ def test_what_is_as_before_again_is_sent_as_well() -> None:
     os.environ["FOR_A_WHILE"] = "1"
     surroundings.capture()
     del os.environ["FOR_A_WHILE"]
-    base = isolation.read()
+    base = process.read()
     base.environ[b"FOR_A_WHILE"] = b"1"
 
     assert _variable("FOR_A_WHILE")(surroundings.capture(), base) is None
@@ -142,7 +153,7 @@ def test_another_machine_gets_what_makes_sense_there(name: str, sent: bool) -> N
     surroundings.begin(here=False)
     os.environ[name] = "/somewhere"
     sys.path.append("/not/there")
-    base = isolation.read()._replace(environ={}, path=[], cwd="/tmp")
+    base = process.read()._replace(environ={}, path=[], cwd="/tmp")
 
     data = surroundings.capture()
 
@@ -159,7 +170,7 @@ def test_categories_that_are_not_imported_there_are_left_out(tmp_path: Path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     module = __import__("has_warning")
     warnings.filterwarnings("ignore", category=module.Mine)
-    data, base = surroundings.capture(), isolation.read()
+    data, base = surroundings.capture(), process.read()
 
     monkeypatch.delitem(sys.modules, "has_warning")
     assert "Mine" not in str(_of_state(lambda s: s.filters[0])(data, base))
@@ -182,6 +193,8 @@ CHANGES: dict[str, Callable[[], object]] = {
     "numpy errors": lambda: np.seterr(all="ignore"),
     "numpy printing": lambda: np.set_printoptions(precision=2),
     "pandas": lambda: pd.set_option("display.max_rows", 3),
+    "options of a thread": lambda: sklearn.set_config(transform_output="pandas"),
+    "recursion limit": lambda: sys.setrecursionlimit(4322),
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+import pandas as pd
 import pytest
 
 from flyte_nb import errors
@@ -151,11 +152,10 @@ def test_small_arrays_arrive_and_large_ones_are_summarized() -> None:
 
 def test_data_frames_arrive_or_are_summarized() -> None:
     """With their columns."""
-    pandas = pytest.importorskip("pandas")
-    small = pandas.DataFrame({"a": [1, 2]})
+    small = pd.DataFrame({"a": [1, 2]})
 
     assert held(small).equals(small)
-    large = held(pandas.DataFrame(np.zeros((10_000, 3)), columns=["p", "q", "r"]))
+    large = held(pd.DataFrame(np.zeros((10_000, 3)), columns=["p", "q", "r"]))
     assert isinstance(large, Summary)
     assert large.columns == ["p", "q", "r"]
     assert "10000x3" in repr(large)

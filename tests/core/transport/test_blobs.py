@@ -129,7 +129,6 @@ def test_a_result_that_nobody_received_leaves_nothing() -> None:
 
 def test_a_carried_payload_needs_no_file() -> None:
     """What is stored (in a cache, say) can be read when every process that made it has ended."""
-    np = pytest.importorskip("numpy")
     store = Blobs()
     value = {"a": np.arange(100_000.0), "b": "text"}
     payload = serial.dumps(value, store.results)

@@ -93,3 +93,20 @@ def test_it_travels_by_name(function: object) -> None:
 def test_a_bound_one_travels_with_its_object() -> None:
     """As a bound method does."""
     assert [1, 2] == cloudpickle.loads(cloudpickle.dumps(Thing().listed))()
+
+
+async def test_waits_leave_the_threads_of_the_loop_to_others() -> None:
+    """However many there are, and after they were broken off."""
+    gate = threading.Event()
+
+    @blocking
+    def wait() -> bool:
+        return gate.wait()
+
+    waits = [asyncio.create_task(wait.aio()) for _ in range(60)]
+    await asyncio.sleep(0)
+    for each in waits[:30]:
+        each.cancel()
+    assert 1 == await asyncio.wait_for(asyncio.to_thread(lambda: 1), 60)
+    gate.set()
+    assert [True] * 30 == await asyncio.gather(*waits[30:])

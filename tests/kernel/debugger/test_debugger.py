@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.kernel.kernelclient import ROOT, Kernel, run_unattended
@@ -285,6 +286,7 @@ def test_replay_inside_an_async_cell_leaves_its_loop_alone(kernel: Kernel) -> No
 
 def test_the_stop_button_ends_a_replay(kernel: Kernel) -> None:
     """A body that waits, async."""
+    kernel.run("%load_ext flyte_nb").ok()  # Python alone loses a stop that comes in a callback of its collector
     cell = kernel.begin("async def body():\n    print('waits')\n    await asyncio.sleep(600)\nreplay(body)")
     cell.wait_for(lambda: "waits" in cell.stdout)
 
@@ -317,7 +319,6 @@ def test_a_kernels_prompt_is_refused_where_nobody_answers(tmp_path: Path) -> Non
 
 def test_it_works_in_ipython_in_a_terminal() -> None:
     """``%debug`` and ours, without a kernel."""
-    pexpect = pytest.importorskip("pexpect")
     child = pexpect.spawn(
         sys.executable, ["-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor", "--HistoryManager.enabled=False"],
         cwd=str(ROOT), encoding="utf-8", timeout=60, dimensions=(60, 200),

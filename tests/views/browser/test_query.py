@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -21,10 +22,10 @@ def model(store: RunStore) -> RunModel:
 
 async def labels(model: RunModel, **args: object) -> list[str]:
     model.take(last=True)
-    numbers, total = await query.search(model.record, query.parse_query(args), model.errors, model.clock())
-    found = [model.record.actions[model.record.numbered[n]].label for n in numbers]
-    assert total >= len(found)
-    return found
+    found = await query.search(model.record, query.parse_query(args), model.errors, model.clock())
+    names = [model.record.actions[model.record.numbered[n]].label for n in found.numbers]
+    assert found.total >= len(names)
+    return names
 
 
 async def test_words_must_all_occur(model: RunModel) -> None:
@@ -58,11 +59,27 @@ async def test_filter_by_task_and_duration(model: RunModel) -> None:
 
 
 async def test_failed_first_and_slowest_first(model: RunModel) -> None:
-    """Sorting by state puts failures on top, by duration the longest."""
+    """Sorting by state puts failures on top, by duration the longest; what each took comes along."""
     assert await labels(model, text="keyerror") == (await labels(model, sort="state"))[:3]
-    numbers, _ = await query.search(model.record, query.Query(sort="duration", descending=True), model.errors, 0)
-    took = [a.ended_at - a.started_at for a in (model.record.actions[model.record.numbered[n]] for n in numbers)]  # type: ignore[operator]
-    assert sorted(took, reverse=True) == took
+    found = await query.search(model.record, query.Query(sort="duration", descending=True), model.errors, 0)
+    took = [a.ended_at - a.started_at for a in (model.record.actions[model.record.numbered[n]] for n in found.numbers)]  # type: ignore[operator]
+    assert sorted(took, reverse=True) == took == pytest.approx(list(found.took), abs=1e-5)
+
+
+async def test_who_awaits_slow_actions_is_not_slow_itself(model_of: Callable[..., RunModel]) -> None:
+    """Slowest first: a parent counts its own time, an action somebody looked at for an hour its own, a wait for anything counts."""
+    parent, child, parked = (
+        syn.Actor("r1", n, p, f"{n}()") for n, p in (("parent", "a0"), ("child", "parent"), ("parked", "a0"))
+    )
+    model = model_of([
+        syn.opened(), syn.root(), parent.queued(syn.T0), parked.queued(syn.T0), parent.start(syn.T0), parked.start(syn.T0),
+        child.queued(syn.T0 + 1), child.start(syn.T0 + 1), child.attempt_ended(syn.T0 + 9), child.ended(syn.T0 + 9),
+        parent.attempt_ended(syn.T0 + 10), parent.ended(syn.T0 + 10), parked.noted(syn.T0 + 3, Phase.PAUSED, "breakpoint at x:1"),
+        parked.noted(syn.T0 + 3_603, Phase.RUNNING), parked.attempt_ended(syn.T0 + 3_604), parked.ended(syn.T0 + 3_604),
+    ])  # fmt: skip
+    found = await query.search(model.record, query.Query(sort="duration", descending=True), model.errors, 0)
+    assert ["child", "parked", "parent"] == [model.record.numbered[n] for n in found.numbers]
+    assert [8.0, 4.0, 2.0] == pytest.approx(list(found.took))
 
 
 async def test_search_gives_way_to_others(store: RunStore) -> None:

@@ -19,12 +19,12 @@ import pickle
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_nb.core.attempts.isolation import Logs, State, current_folder, raw_environ
 from flyte_nb.core.attempts.surroundings import library_options
+from flyte_nb.core.attempts.surroundings.process import State, current_folder, raw_environ
 from flyte_nb.core.values.user_code import found_by_name
 
 #: Loggers whose levels are Dask's or Jupyter's matter, by the first part of their names.
@@ -59,7 +59,6 @@ class Record(NamedTuple):
     decimal: decimal.Context | None = None
     numpy_errors: tuple[tuple[str, str], ...] = ()
     numpy_print: tuple[tuple[str, Any], ...] = ()
-    pandas: tuple[tuple[str, Any], ...] = ()
     #: Of `library_options`.
     options: tuple[tuple[str, Any], ...] = ()
     #: All categories, if a cell has changed it.
@@ -97,7 +96,7 @@ def begin(*, here: bool) -> None:
     _home.environ, _home.cwd, _home.path = _environ(), current_folder(), list(sys.path)
     _home.locale = locale.setlocale(locale.LC_ALL)
     _home.touched.clear()
-    library_options.changed()
+    library_options.changes()
 
 
 def _environ() -> dict[str, str]:
@@ -118,9 +117,8 @@ class Seen:
         self._cwd, self._environ = current_folder(), dict(raw_environ())
         self._path, self._filters = list(sys.path), list(warnings.filters)
         self._disable, self._numbers = logging.root.manager.disable, _numbers()
-        self._pandas = _copied(_pandas_options())
         self._levels = _version_of_levels()
-        self._options, self._locale = library_options.look(), locale.setlocale(locale.LC_ALL)
+        self._options, self._locale = library_options.Options(), locale.setlocale(locale.LC_ALL)
 
     def same(self) -> bool:
         """Whether `capture` would give the same record."""
@@ -132,8 +130,7 @@ class Seen:
             and _version_of_levels() == self._levels
             and logging.root.manager.disable == self._disable
             and _numbers() == self._numbers
-            and _pandas_options() == self._pandas
-            and library_options.look() == self._options
+            and self._options.hold_here()
             and locale.setlocale(locale.LC_ALL) == self._locale
         )
 
@@ -160,15 +157,6 @@ def _numbers() -> tuple[Any, ...]:
     return context.prec, context.rounding, context.traps.copy(), shown
 
 
-def _pandas_options() -> dict[str, Any]:
-    config = sys.modules.get("pandas._config.config")
-    return vars(config).get("_global_config", {}) if config is not None else {}
-
-
-def _copied(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: _copied(value) if type(value) is dict else value for name, value in options.items()}
-
-
 def capture() -> bytes:
     """The surroundings of the calling code, as they travel. Without a cluster: what belongs to its context alone."""
     if not _home.active:
@@ -190,14 +178,13 @@ def capture() -> bytes:
         decimal=_decimal(),
         numpy_errors=_numpy_errors(),
         numpy_print=_numpy_print(),
-        pandas=_pandas(),
-        options=library_options.changed(),
+        options=library_options.changes(of_thread=True),
         locale=found if (found := locale.setlocale(locale.LC_ALL)) != _home.locale else "",
     )
     try:
         return pickle.dumps(record, 5)
     except Exception:  # an option of a library that cannot travel
-        return pickle.dumps(record._replace(numpy_print=(), pandas=(), options=()), 5)
+        return pickle.dumps(record._replace(numpy_print=(), options=()), 5)
 
 
 def _as_text(item: Any) -> tuple[Any, ...]:
@@ -244,23 +231,6 @@ _PRINT = {
 }  # fmt: skip
 
 
-def _pandas() -> tuple[tuple[str, Any], ...]:
-    config: Any = sys.modules.get("pandas._config.config")
-    if config is None:
-        return ()
-    found, options = [], _pandas_options()
-    for name, option in vars(config).get("_registered_options", {}).items():
-        value: Any = options
-        for part in name.split("."):
-            value = value[part]
-        default = option.defval
-        if (value != default or type(value) is not type(default)) and isinstance(
-            value, (str, int, float, bool, type(None))
-        ):
-            found.append((name, value))
-    return tuple(found)
-
-
 # -- where attempts are executed --------------------------------------------------------------------------------------
 
 
@@ -291,7 +261,7 @@ def applied(data: bytes, base: State | None) -> Applied:
     if found is None:
         record: Record = pickle.loads(data)
         state = _overlay(base, record) if base is not None else None
-        found = Applied(state, _entering(record, base is not None), base)
+        found = Applied(state, _entering(record), base)
         while len(_applied) >= MAX_APPLIED:
             del _applied[next(iter(_applied))]
         if state is None or all(_category(*item[2]) is not None for item in record.filters):
@@ -331,8 +301,9 @@ def _overlay(base: State, record: Record) -> State:
         environ=environ,
         path=path,
         filters=filters,
-        logs=Logs(record.disable, loggers),
+        logs=base.logs._replace(disable=record.disable, loggers=loggers),
         locale=record.locale or base.locale,
+        options=library_options.Options({**base.options.changed, **dict(record.options)}),
     )
 
 
@@ -342,8 +313,8 @@ def _category(module: str, name: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _entering(record: Record, whole: bool) -> Callable[[], None] | None:
-    if not (record.decimal or record.numpy_errors or record.numpy_print or whole):
+def _entering(record: Record) -> Callable[[], None] | None:
+    if not (record.decimal or record.numpy_errors or record.numpy_print):
         return None
 
     def enter() -> None:
@@ -356,28 +327,5 @@ def _entering(record: Record, whole: bool) -> Callable[[], None] | None:
                 np.seterr(**dict[str, Any](record.numpy_errors))
                 if record.numpy_print:
                     np.set_printoptions(**dict[str, Any](record.numpy_print))
-        if whole and (record.pandas or _set_pandas):
-            _enter_pandas(dict(record.pandas))
-        if whole:
-            library_options.enter(dict(record.options))
 
     return enter
-
-
-#: Options of pandas that are set in this process: they are the process's, not a context's.
-_set_pandas: dict[str, Any] = {}
-
-
-def _enter_pandas(options: Mapping[str, Any]) -> None:
-    if options == _set_pandas:
-        return
-    with contextlib.suppress(ImportError):
-        import pandas as pd
-
-        for name in _set_pandas.keys() - options.keys():
-            pd.reset_option(name)
-        for name, value in options.items():
-            with contextlib.suppress(Exception):  # another version of pandas
-                pd.set_option(name, value)
-    _set_pandas.clear()
-    _set_pandas.update(options)

@@ -9,11 +9,10 @@ from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.parts import parts_of
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.history.timing import MAX_ACTIONS, Timing, more_slots_text, timing_of
-from flyte_nb.core.values.describe import plain
 from flyte_nb.kernel.operations import SLOW, button, subcommand
 from flyte_nb.kernel.operations.runs import find, latest, load_if_earlier
 from flyte_nb.kernel.session import Session
-from flyte_nb.views.words import PARTS, cut, duration, usage_text, worth_saying
+from flyte_nb.views.words import PARTS, duration, label_text, usage_text, worth_saying
 
 #: Actions of the path that are listed.
 MAX_LISTED = 8
@@ -81,12 +80,11 @@ def _more(session: Session, record: RunRecord, timing: Timing) -> str:
 def _action_text(record: RunRecord, action: Action, now: float) -> str:
     """Where the time of one action went, and what its attempts used."""
     found = parts_of(record, action, now)
-    attempts = [*action.earlier, *([action.attempt] if action.attempt is not None else [])]
     lines = [
-        f"{record.state.run}/{action.id} {cut(plain(action.label or action.task), 80)}: {duration(sum(found.values()))}"
+        f"{record.state.run}/{action.id} {label_text(action.label or action.task, 80)}: {duration(sum(found.values()))}"
     ]
     lines += _bars(found)
-    used = ((attempt, usage_text(attempt)) for attempt in attempts)
+    used = ((attempt, usage_text(attempt)) for attempt in action.all_attempts)
     lines += [f"  attempt {attempt.number + 1} {text}" for attempt, text in used if text]
     return "\n".join(lines)
 
@@ -110,7 +108,7 @@ def _lines(name: str, timing: Timing) -> list[str]:
     count, share = timing.most()
     lines.append(f"{count:,} of {timing.actions:,} actions made {share:.0%} of the time. The longest of the chain:")
     lines += [
-        f"  {action.id:>6}  {duration(seconds):>9}  {seconds / total:4.0%}  {cut(plain(action.label or action.task), 80)}"
+        f"  {action.id:>6}  {duration(seconds):>9}  {seconds / total:4.0%}  {label_text(action.label or action.task, 80)}"
         for action, seconds in shown
     ]
     return lines

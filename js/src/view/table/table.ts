@@ -118,6 +118,7 @@ export class TableView {
   /** Show the table of a group, and how its times and results are distributed. */
   openGroup(key: string): void {
     this.search.value = "";
+    this.chosen.clear();
     this.source.load({ scope: `g:${key}`, text: "", sort: "", desc: false, names: [] }, true);
     this.counted = this.count;
     this.grid.toTop();
