@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import functools
 import io
 import locale
 import logging
@@ -269,11 +270,14 @@ def test_two_that_exclude_each_other_never_compute_at_once_and_both_go_on(
     computing, turning, seen = dict[FakeBody, str](), set[FakeBody](), set[str]()
     left = dict.fromkeys(range(4), 300)
 
+    def computes(body: FakeBody) -> bool:
+        return body in computing or body in turning
+
     def lane(number: int, patch: str) -> None:
         while any(left.values()):  # until each has done all of its own
             body = FakeBody(isolated)
             body.place.patched = patch
-            body.place.computes = lambda body=body: body in computing or body in turning
+            body.place.computes = functools.partial(computes, body)
             for _ in range(2):  # in between it has no slot
                 turning.add(body)
                 isolated.turn(body)
