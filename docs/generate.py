@@ -21,6 +21,7 @@ GENERATED, GALLERY = HERE / "generated", HERE / "gallery"
 MODULES = {
     "flyte_nb": "Tasks, environments, runs, settings",
     "flyte_nb.io": "Files, folders, tables by reference",
+    "flyte_nb.io.extend": "Tables of your own types, written and read your way",
     "flyte_nb.errors": "What tasks and runs raise",
     "flyte_nb.remote": "Runs and actions, looked up",
     "flyte_nb.report": "HTML from within a task",
@@ -37,6 +38,7 @@ MODULES = {
     "flyte_nb.notify": "Notifications, accepted",
     "flyte_nb.artifacts": "Artifacts, accepted",
     "flyte_nb.app": "Apps, accepted",
+    "flyte_nb.app.extras": "Apps of known kinds, accepted",
     "flyte_nb.git": "Configuration from a repository",
     "flyte_nb.prefetch": "Models, not here",
 }
