@@ -107,12 +107,17 @@ def messages() -> None:
     write(GENERATED / "messages.md", "\n".join([*lines, ""]))
 
 
+def called(call: ast.Call) -> str:
+    """The last name of what is called: `errors.OOMError(...)` is "OOMError"."""
+    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+
 def sentences(path: Path) -> Iterator[str]:
     """Texts of a file that are sentences for people: no docstrings, no code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped, errors = set(), set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Error", "Exception")):
+        if isinstance(node, ast.Call) and called(node).endswith(("Error", "Exception")):
             errors.update(id(part) for argument in node.args for part in ast.walk(argument))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             skipped.add(id(node.value))
