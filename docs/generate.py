@@ -115,7 +115,7 @@ def called(call: ast.Call) -> str:
 def sentences(path: Path) -> Iterator[str]:
     """Texts of a file that are sentences for people: no docstrings, no code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped, errors = set(), set()
+    skipped, errors = set[int](), set[int]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and called(node).endswith(("Error", "Exception")):
             errors.update(id(part) for argument in node.args for part in ast.walk(argument))
