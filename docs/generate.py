@@ -21,6 +21,7 @@ GENERATED, GALLERY = HERE / "generated", HERE / "gallery"
 MODULES = {
     "flyte_nb": "Tasks, environments, runs, settings",
     "flyte_nb.io": "Files, folders, tables by reference",
+    "flyte_nb.io.extend": "Tables of your own types, written and read your way",
     "flyte_nb.errors": "What tasks and runs raise",
     "flyte_nb.remote": "Runs and actions, looked up",
     "flyte_nb.report": "HTML from within a task",
@@ -37,6 +38,7 @@ MODULES = {
     "flyte_nb.notify": "Notifications, accepted",
     "flyte_nb.artifacts": "Artifacts, accepted",
     "flyte_nb.app": "Apps, accepted",
+    "flyte_nb.app.extras": "Apps of known kinds, accepted",
     "flyte_nb.git": "Configuration from a repository",
     "flyte_nb.prefetch": "Models, not here",
 }
@@ -105,12 +107,17 @@ def messages() -> None:
     write(GENERATED / "messages.md", "\n".join([*lines, ""]))
 
 
+def called(call: ast.Call) -> str:
+    """The last name of what is called: `errors.OOMError(...)` is "OOMError"."""
+    return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+
 def sentences(path: Path) -> Iterator[str]:
     """Texts of a file that are sentences for people: no docstrings, no code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped, errors = set(), set()
+    skipped, errors = set[int](), set[int]()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Error", "Exception")):
+        if isinstance(node, ast.Call) and called(node).endswith(("Error", "Exception")):
             errors.update(id(part) for argument in node.args for part in ast.walk(argument))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             skipped.add(id(node.value))

@@ -31,7 +31,9 @@ def execute(path: Path) -> float:
         )  # times of this execution: a difference each time, and of no use to a reader
     for key in ("language_info", "widgets"):
         notebook.metadata.pop(key, None)
-    nbformat.write(notebook, path)
+    # Tracebacks name files: no reader has this machine's folders.
+    text = nbformat.writes(notebook).replace(sys.prefix, "/venv").replace(str(ROOT), "/checkout")
+    path.write_text(f"{text}\n", encoding="utf-8")
     return took
 
 

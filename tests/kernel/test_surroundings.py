@@ -149,7 +149,7 @@ def test_threads_of_a_cell_call_tasks_of_its_run(nb: Kernel) -> None:
     ).ok()
 
     assert "[0, 2, 4]" in done.stdout
-    assert "4 actions" in nb.run("%flyte status").ok().stdout
+    assert "3 actions" in nb.run("%flyte status").ok().stdout
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

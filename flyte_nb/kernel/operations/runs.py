@@ -91,7 +91,7 @@ def _lines(session: Session) -> list[str]:
         now = session.engine.controller.now()
         return [
             _line(
-                name, state.phase.value, (state.ended_at or now) - state.started_at, len(record.numbered), state.title
+                name, state.phase.value, (state.ended_at or now) - state.started_at, record.count(*PHASES), state.title
             )
             for name, record in session.store.runs.items()
             for state in (record.state,)
