@@ -87,6 +87,8 @@ class CellRuns:
         self._lock = threading.Lock()
         self._by_name: dict[str, CellExecution] = {}
         self._by_cell: dict[int, CellExecution] = {}
+        #: Cells that have started runs which have not opened yet: the next one may execute by then.
+        self.launched: dict[str, Cell] = {}
         #: The cell that was stopped last, by its number.
         self._stopped = 0
 
@@ -150,11 +152,11 @@ class CellRuns:
         return self._by_cell.get(id(cell))
 
     def cell_of(self, run: str) -> Cell | None:
-        """The cell that a run is shown under: its own, or else the one that executes now."""
-        found = self._by_name.get(run)
+        """The cell that a run which opens is shown under: its own, or else the one that executes now."""
+        found, cell = self._by_name.get(run), self.launched.pop(run, None)
         if found is not None:
             return found.cell
-        return self.notebook.cells.current if self.notebook is not None else None
+        return cell or (self.notebook.cells.current if self.notebook is not None else None)
 
     def is_open(self, run: str) -> bool:
         """Whether a run's cell is still executing and may submit more calls."""

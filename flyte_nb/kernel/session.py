@@ -152,8 +152,10 @@ class Session:
 
     def launched(self, run: RunControl) -> None:
         """Remember which cell started a run."""
-        if self.notebook is not None:
-            self.notebook.waits.launched(self.notebook.cells.owner(), run)
+        cell = self.notebook.cells.owner() if self.notebook is not None else None
+        if self.notebook is not None and cell is not None:
+            self.notebook.waits.launched(cell, run)
+            self.cell_runs.launched[run.name] = cell
 
     def waiting(self, run: RunControl) -> AbstractContextManager[None]:
         """A stop ends the wait of a cell, and the run only if that cell started it; in a script it ends the run."""

@@ -253,6 +253,16 @@ def tell():
 """
 
 
+def test_a_run_is_shown_under_the_cell_that_started_it(tasks: Kernel) -> None:
+    """Also where the next cell executes before it has opened, as in "run all"."""
+    cells = [tasks.begin(code) for _ in range(5) for code in ("run = flyte.run(one, 2)", "run.wait()")]
+    for cell in cells:
+        cell.ok()
+    for started in cells[::2]:
+        started.wait_for(lambda: "succeeded" in started.views)  # noqa: B023
+    assert [""] * 5 == [cell.views for cell in cells[1::2]]
+
+
 def test_a_stopped_wait_leaves_a_run_of_an_earlier_cell_alive(tasks: Kernel, tmp_path: Path) -> None:
     """However it is waited for; and says how to end it."""
     gate = tmp_path / "gate"

@@ -65,10 +65,9 @@ class Waits:
         """Undo `install`."""
         self._undo()
 
-    def launched(self, cell: Cell | None, run: RunControl) -> None:
+    def launched(self, cell: Cell, run: RunControl) -> None:
         """A cell has started a run."""
-        if cell is not None:
-            self._started[run] = cell.serial
+        self._started[run] = cell.serial
 
     @contextlib.contextmanager
     def waiting(self, cell: Cell, run: RunControl) -> Iterator[None]:
