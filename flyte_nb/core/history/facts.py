@@ -221,8 +221,17 @@ class Action:
 
     @property
     def all_attempts(self) -> tuple[Attempt, ...]:
-        """Its attempts, the latest one last; none before the first begins."""
-        return (*self.earlier, self.attempt) if self.attempt is not None else self.earlier
+        """Its attempts, the latest one last; none before the first begins.
+
+        One whose end nobody has told, since it was lost with its worker, had ended by the time that the next one began.
+        """
+        if self.attempt is None or not self.earlier:
+            return self.earlier if self.attempt is None else (self.attempt,)
+        found = [self.attempt]
+        for each in reversed(self.earlier):
+            ended = each.ended_at if each.ended_at is not None else found[-1].started_at
+            found.append(each if ended == each.ended_at else each._replace(ended_at=ended, ok=False))
+        return tuple(reversed(found))
 
     @property
     def next_seq(self) -> int:

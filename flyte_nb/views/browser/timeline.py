@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-from collections.abc import Iterable
 
 from flyte_nb.core.history.facts import Action, Attempt, Phase
 from flyte_nb.core.history.store import RunRecord
@@ -128,7 +127,7 @@ async def timeline(
         for name in record.numbered[at : at + SLICE]:
             action = record.actions[name]
             extra = PARENT if name in record.children else 0
-            for attempt in _attempts(action):
+            for attempt in action.all_attempts:
                 if attempt.started_at is None:
                     continue
                 stop = attempt.ended_at or action.ended_at or now
@@ -155,12 +154,6 @@ async def timeline(
         "end": round(end, 3),
     }  # fmt: skip
     return content, [floats.tobytes()]
-
-
-def _attempts(action: Action) -> Iterable[Attempt]:
-    if action.attempt is None:
-        return ()
-    return (*action.earlier, action.attempt) if action.earlier else (action.attempt,)
 
 
 def _attempt_phase(action: Action, attempt: Attempt) -> Phase:

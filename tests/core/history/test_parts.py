@@ -10,6 +10,7 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import BY_HAND, NOTHING_USED, Phase, Used
 from flyte_nb.core.history.parts import parts_of, spans_of
 from flyte_nb.core.history.store import RunRecord, RunStore
+from flyte_nb.views import words
 
 #: CPU, memory, bytes in and out; seconds of loading code, and arguments.
 USED: Used = (1.5, 1_000_000, 10, 20, 0.5, 0.25)
@@ -69,6 +70,15 @@ def test_at_a_breakpoint_it_does_not_run() -> None:
         ev.ActionEnded("r1", "x", 3, Phase.SUCCEEDED, 11.0),
     )  # fmt: skip
     assert {"running": 2.0, "idle": 5.0, "person": 3.0} == parts(record)
+
+
+def test_an_attempt_that_was_lost_ended_before_the_next_began() -> None:
+    """Nobody tells its end: else it went on for ever, and its time was counted twice."""
+    record = run_of(ev.AttemptStarted("r1", "x", 0, 2.0, "tcp://w"), ev.AttemptStarted("r1", "x", 1, 5.0, "tcp://v"))
+    assert {"slot": 1.0, "running": 7.0} == parts(record, now=9.0)
+    action = record.actions["x"]
+    assert [(2.0, 5.0, False), (5.0, None, None)] == [(a.started_at, a.ended_at, a.ok) for a in action.all_attempts]
+    assert 7.0 == words.ran(action, 9.0)
 
 
 def test_what_goes_on_grows_up_to_now() -> None:
