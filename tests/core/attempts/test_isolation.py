@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import functools
 import io
 import locale
 import logging
@@ -18,7 +19,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,10 @@ def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pyte
     assert before == Path.cwd()
 
 
+def _is_in(body: FakeBody, *places: Container[FakeBody]) -> bool:
+    return any(body in place for place in places)
+
+
 def test_two_that_exclude_each_other_never_compute_at_once_and_both_go_on(
     isolated: Isolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +278,7 @@ def test_two_that_exclude_each_other_never_compute_at_once_and_both_go_on(
         while any(left.values()):  # until each has done all of its own
             body = FakeBody(isolated)
             body.place.patched = patch
-            body.place.computes = lambda body=body: body in computing or body in turning
+            body.place.computes = functools.partial(_is_in, body, computing, turning)
             for _ in range(2):  # in between it has no slot
                 turning.add(body)
                 isolated.turn(body)
