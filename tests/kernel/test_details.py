@@ -16,6 +16,9 @@ from flyte_nb.kernel.operations import buttons
 from flyte_nb.kernel.shown_values import previews
 from flyte_nb.kernel.shown_values.previews import MAX_TEXT, Reader, show, text_of
 from flyte_nb.views.browser.replies import Replies
+from flyte_nb.views.printed.html import render
+from flyte_nb.views.printed.text import screen
+from flyte_nb.views.run_model import RunModel
 from tests.kernel.kernelclient import ROOT, Kernel
 
 
@@ -165,3 +168,7 @@ def test_a_result_that_was_refused_is_shown_with_its_error(n: int, shown: str) -
     found = _failure(action.error.record)
     assert "expected str" in found["failure"]["text"]
     assert shown == found.get("output", {"text": ""})["text"]
+    model = RunModel(flyte.last_run().control.known())
+    model.take()
+    for picture in (render(model), screen(model)):  # saved, and as text
+        assert "expected str, got [0, 1, 2" in picture

@@ -52,6 +52,8 @@ CELLS = {
         "__import__('matplotlib').rcParams['lines.linewidth']",
         "7.0",
     ),
+    "logging.addLevelName(25, 'NOTICE')": ("logging.getLevelName(25)", "'NOTICE'"),
+    "del logging._levelToName[25], logging._nameToLevel['NOTICE']": ("logging.getLevelName(25)", "'Level 25'"),
     "logging.disable(5)": ("logging.root.manager.disable", "5"),
 }
 
@@ -161,11 +163,28 @@ def test_processes_of_a_task_are_given_what_the_notebook_defines(nb: Kernel, met
         "    import concurrent.futures, multiprocessing\n"
         f"    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context({method!r})) as pool:\n"
         "        found = list(pool.map(double, [Item(1), Item.Inner()], timeout=30))\n"
+        f"    with multiprocessing.get_context({method!r}).Pool(1) as pool:\n"
+        "        found += pool.map(double, [Item(3)])\n"
         "    return [(item.n, isinstance(item, Item)) for item in found]\n"
         "await compute()"
     ).ok()
 
-    assert "[(2, True), (8, True)]" == done.result
+    assert "[(2, True), (8, True), (6, True)]" == done.result
+
+
+def test_pools_of_joblib_are_given_what_the_notebook_defines(nb: Kernel) -> None:
+    """Whichever way they pickle it."""
+    done = nb.run(
+        "class Item:\n    def __init__(self, n):\n        self.n = n\n"
+        "def double(item):\n    return Item(item.n * 2)\n"
+        "@env.task\ndef compute(backend: str) -> list:\n"
+        "    from joblib import Parallel, delayed\n"
+        "    found = Parallel(n_jobs=2, backend=backend)(delayed(double)(Item(i)) for i in range(3))\n"
+        "    return [(item.n, isinstance(item, Item)) for item in found]\n"
+        "{await compute(each) == [(0, True), (2, True), (4, True)] for each in ('loky', 'multiprocessing', 'threading')}"
+    ).ok()
+
+    assert "{True}" == done.result
 
 
 DRAW = """rng = np.random.default_rng(0)

@@ -149,6 +149,15 @@ def running() -> Any:
     return owner() if owner is not None else None
 
 
+#: In a child process that a body forked: its attempt.
+_forked: Any = None
+
+
+def executed() -> Any:
+    """The attempt whose code runs, also in a child process that it forked; None outside one."""
+    return running() or _forked
+
+
 def _family() -> Family | None:
     """Of the running attempt, which starts something in another thread or process."""
     attempt: Attempt | None = running()
@@ -322,8 +331,10 @@ def uninstall() -> None:
 
 def _in_child() -> None:
     """A body forked: in its child the attempt's context is no more, and output goes to the file descriptors."""
-    if running() is None:
+    global _forked
+    if (attempt := running()) is None:
         return
+    _forked = attempt
     OWNER.set(None)
     ctx.enter(None)  # a task that is called is a plain function: the way to the controller ends in the parent
     output.OUTPUT.set(None)

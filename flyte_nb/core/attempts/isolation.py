@@ -20,8 +20,19 @@ from collections.abc import Callable
 from typing import Any
 
 from flyte_nb.core.attempts import seeds
-from flyte_nb.core.attempts.surroundings import library_options, process, thread_options
-from flyte_nb.core.attempts.surroundings.process import State, apply, carried, read, unwatch, watch
+from flyte_nb.core.attempts.surroundings import library_options, thread_options
+from flyte_nb.core.attempts.surroundings.process import (
+    NOTED,
+    SYS,
+    State,
+    apply,
+    carried,
+    hooks_of,
+    read,
+    take_signals_back,
+    unwatch,
+    watch,
+)
 from flyte_nb.core.transport.lazy_imports import is_brought
 
 
@@ -97,7 +108,7 @@ class Isolation:
 
     def begin(self) -> State:
         """What an attempt begins with that begins now."""
-        if self._shared and (process.NOTED or not self.base.holds()):
+        if self._shared and (NOTED or not self.base.holds()):
             with self._lock:
                 self._adopt()
         return self.base
@@ -189,15 +200,14 @@ class Isolation:
         return (
             self.current is body
             and self._applied is base
-            and not process.NOTED
+            and not NOTED
             and not seeds.SEEDED
             and not self._sharing
             and sys.path == base.path
             and warnings.filters == base.filters
-            and process.hooks_of(process.SYS) == base.hooks
+            and hooks_of(SYS) == base.hooks
             and base.options.loaded is self._loaded
             and base.options.hold()
-            and not process.SIGNALS
             and not (thread_options.LOADED and thread_options.take())
             and len(sys.modules) == self._modules
         )
@@ -218,7 +228,7 @@ class Isolation:
             self.current = None
             if plain:
                 return  # nothing was changed
-            process.take_signals_back()
+            take_signals_back()
             self._loaded = library_options.loaded()
             thread_options.imported()
             thread_options.take()

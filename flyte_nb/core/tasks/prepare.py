@@ -35,7 +35,7 @@ from flyte_nb.core.transport.payload import (
     opened,
 )
 from flyte_nb.core.values.describe import describe, forgotten_await
-from flyte_nb.core.values.value_hash import content_hash
+from flyte_nb.core.values.value_hash import content_hash, pickles_alike
 
 #: What a call gets that a stopped cell makes, or has made and not begun.
 STOPPED = "the cell was stopped: it starts nothing more"
@@ -192,6 +192,9 @@ def inputs_key(payload: Payload, bound: tuple[tuple[Any, ...], dict[str, Any]], 
     That is their pickle, where equal values have equal ones. The order of a set differs from process to process, and so does
     the pickle of a class or function of the notebook, which travels with its definition: such inputs are hashed by content.
     """
+    large = type(payload) is Packed and not payload.data
+    if large and not ignored and pickles_alike(bound):
+        return key_bytes(payload)
     data: Any = payload if type(payload) is not Packed else payload.data or bytes(opened(payload)[0])
     made = b"\x93" in data and any(maker in data for maker in _MAKERS)  # STACK_GLOBAL: a class or function is named
     if not made and b"\x8f" not in data and b"\x91" not in data:  # EMPTY_SET, FROZENSET

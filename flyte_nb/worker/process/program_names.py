@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from flyte_nb.core.attempts.family import running
+from flyte_nb.core.attempts.family import executed
 from flyte_nb.core.transport import lazy_imports
 from flyte_nb.core.values.by_value.classes import CLASSES
 
@@ -47,7 +47,7 @@ class _Users(types.ModuleType):
 
 def _find(module: str, name: str) -> Any:
     """A class or function of a module, as the running body has it; None if it has none of the name."""
-    body: Any = running()
+    body: Any = executed()
     if body is None or name.startswith("__"):
         return None
     func = inspect.unwrap(getattr(body.task.func, "func", body.task.func))
@@ -68,7 +68,7 @@ def _brought() -> Iterator[Any]:
 
 def _knows(module: str) -> bool:
     """Whether classes of a module came with the running body, or to it."""
-    return running() is not None and any(each.__module__ == module for each in _brought())
+    return executed() is not None and any(each.__module__ == module for each in _brought())
 
 
 def install() -> Callable[[], None]:

@@ -19,7 +19,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -261,10 +261,6 @@ def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pyte
     assert before == Path.cwd()
 
 
-def _is_in(body: FakeBody, *places: Container[FakeBody]) -> bool:
-    return any(body in place for place in places)
-
-
 def test_two_that_exclude_each_other_never_compute_at_once_and_both_go_on(
     isolated: Isolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,11 +270,14 @@ def test_two_that_exclude_each_other_never_compute_at_once_and_both_go_on(
     computing, turning, seen = dict[FakeBody, str](), set[FakeBody](), set[str]()
     left = dict.fromkeys(range(4), 300)
 
+    def computes(body: FakeBody) -> bool:
+        return body in computing or body in turning
+
     def lane(number: int, patch: str) -> None:
         while any(left.values()):  # until each has done all of its own
             body = FakeBody(isolated)
             body.place.patched = patch
-            body.place.computes = functools.partial(_is_in, body, computing, turning)
+            body.place.computes = functools.partial(computes, body)
             for _ in range(2):  # in between it has no slot
                 turning.add(body)
                 isolated.turn(body)

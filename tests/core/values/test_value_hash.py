@@ -10,8 +10,11 @@ import operator
 import threading
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from flyte_nb.core.values import value_hash
 from flyte_nb.core.values.value_hash import content_hash, state_hash
 
 FIRST, SECOND = object(), object()
@@ -73,3 +76,32 @@ def test_what_a_program_patched_and_cannot_be_hashed_is_like_no_other() -> None:
 
     found = {state_hash(_keyword, [(json, "dumps", Stub())]) for _ in range(50)}
     assert len(found) == 50
+
+
+class Own:
+    """A class of the user's."""
+
+
+@pytest.mark.parametrize(
+    ("value", "alike"),
+    [
+        ([1.5] * 1_000, True),
+        ({"a": [1, "b", (2, None)]}, True),
+        ([[1], {"a": {2: "b"}}], True),
+        (np.arange(10.0), True),
+        (np.array([1, "a"], dtype=object), True),
+        (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), True),
+        ({1}, False),
+        ([1, [2, {"a": frozenset("ab")}]], False),
+        (np.array([1, {2}], dtype=object), False),
+        (pd.DataFrame({"a": pd.Series([{1}, {2}], dtype=object)}), False),
+        ([Own()], False),
+        ({"a": Own}, False),
+        ((lambda: 1,), False),
+        ([[] for _ in range(value_hash.MAX_LOOKED_INTO + 1)], False),
+    ],
+    ids=range(14),
+)
+def test_what_pickles_alike_everywhere_is_told_by_its_parts(value: object, alike: bool) -> None:
+    """A set, whose order differs, and code of the user's, which travels with its definition, do not."""
+    assert alike is value_hash.pickles_alike(((value,), {}))

@@ -96,6 +96,13 @@ def _set_pandas(module: Any, changed: Mapping[str, Any]) -> None:
             module.set_option(name, value)
 
 
+def _set_level_names(module: Any, names: Mapping[int, str]) -> None:
+    for number in set(module._levelToName) - set(names):  # noqa: SLF001
+        module._nameToLevel.pop(module._levelToName.pop(number), None)  # noqa: SLF001
+    for number, name in names.items():
+        module.addLevelName(number, name)
+
+
 def _torch(module: Any) -> dict[str, Any]:
     found = {"dtype": str(module.get_default_dtype()), "deterministic": module.are_deterministic_algorithms_enabled()}
     return {name: value for name, value in found.items() if value != _TORCHS_OWN[name]}
@@ -127,6 +134,9 @@ _OPTIONS = {
     ),
     "sockets": _Option(
         "socket", lambda m: m.getdefaulttimeout(), lambda m, value: m.setdefaulttimeout(value), setter="setdefaulttimeout"
+    ),
+    "names of levels": _Option(
+        "logging", lambda m: m._levelToName.copy(), _set_level_names, setter="addLevelName",  # noqa: SLF001
     ),
     "matplotlib": _Option("matplotlib", lambda m: list(dict.values(m.rcParams)), _set_matplotlib, _matplotlib, {}),
     "sklearn": _Option(

@@ -132,6 +132,7 @@ def _noting_signals(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
         if _mask is not None:
             SIGNALS.setdefault(threading.get_ident(), _mask(signal.SIG_BLOCK, ()))
+            NOTED.add("signals")
         return function(*args, **options)
 
     return functools.update_wrapper(call, function)
