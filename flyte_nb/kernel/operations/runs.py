@@ -102,7 +102,7 @@ def _lines(session: Session) -> list[str]:
 
 
 def _line(name: str, state: str, took: float, actions: int, what: str) -> str:
-    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} actions  {plain(what)}"
+    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} {'action ' if actions == 1 else 'actions'}  {plain(what)}"
 
 
 def _earlier_lines(session: Session, everywhere: bool) -> list[str]:
@@ -117,7 +117,8 @@ def _earlier_line(session: Session, run: PastRun, everywhere: bool) -> str:
     state = "dropped" if run.dropped else "cut off" if cut_off else "running" if run.ended is None else run.phase
     where = f"  [{PurePath(run.notebook).name}]" if everywhere else ""
     what = f"{run.title}{where}  ({when(run)}{f', {run.cut_off_text}' if cut_off else ''})"
-    return _line(run.name, state, (run.ended or run.seen) - run.started, run.actions, what)
+    actions = run.actions + (run.kind != "cell")  # what `flyte.run` was given is an action, too
+    return _line(run.name, state, (run.ended or run.seen) - run.started, actions, what)
 
 
 @subcommand("show", "[r3]", "show a run here", when=LOOK)
