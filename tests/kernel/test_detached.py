@@ -70,7 +70,7 @@ def test_a_run_goes_on_when_its_kernel_is_killed(nb: Kernel) -> None:
     cell = nb.run("run = detached(main, 4, b'b' * 2_000_000)\nprint(run.name)").ok()
     assert "k1.r1" == cell.stdout.strip()
     assert "main" in cell.views
-    nb.wait_for(lambda: "2 of" in nb.run("%flyte runs").ok().stdout or "4 actions" in nb.run("%flyte runs").ok().stdout)
+    nb.wait_for(lambda: "2 of" in nb.run("%flyte runs").ok().stdout or "5 actions" in nb.run("%flyte runs").ok().stdout)
     stay = {home.pid for home in homes(nb)} | {p.pid for home in homes(nb) for p in home.children(recursive=True)}
     go = [process for process in nb.processes() if process.pid not in stay]
     nb.kill()

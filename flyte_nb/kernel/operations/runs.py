@@ -102,7 +102,8 @@ def _lines(session: Session) -> list[str]:
 
 
 def _line(name: str, state: str, took: float, actions: int, what: str) -> str:
-    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} {'action ' if actions == 1 else 'actions'}  {plain(what)}"
+    noun = "action " if actions == 1 else "actions"
+    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} {noun}  {plain(what)}"
 
 
 def _earlier_lines(session: Session, everywhere: bool) -> list[str]:
