@@ -244,6 +244,8 @@ class Isolation:
     def _restore(self, state: State) -> None:
         if self._applied is not state:
             apply(self._applied, state)
+            if state.options.loaded is not self._loaded:  # else each row would be an attempt of its own
+                state.options.renewed()
             self._applied = state
 
     def _keep_of_imports(self, base: State) -> None:

@@ -34,7 +34,7 @@ from flyte_nb.core.attempts import isolation
 from flyte_nb.core.attempts.body import Steps
 from flyte_nb.core.attempts.isolation import Isolation, Place
 from flyte_nb.core.attempts.meter import Meter
-from flyte_nb.core.attempts.surroundings import process, thread_options
+from flyte_nb.core.attempts.surroundings import library_options, process, thread_options
 
 
 class NotingMeter(Meter):
@@ -321,6 +321,18 @@ def test_what_libraries_set_up_at_their_import_stays(isolated: Isolation, tmp_pa
     assert any("a_library" in text for text in texts)
     assert not any("of the body's own" in text for text in texts)
     assert str(tmp_path) not in sys.path
+
+
+def test_who_begins_with_what_a_notebook_has_set_up_is_plain_until_it_changes_something(isolated: Isolation) -> None:
+    """As all attempts of a notebook do: calls that are alike go on being executed in a loop."""
+    body = FakeBody(isolated)
+    begun = isolated.begin()
+    body.place = Place(begun._replace(path=[*begun.path, "/a/notebook"], options=library_options.Options({})))
+    isolated.turn(body)
+    assert isolated.is_plain(body)
+    sys.path.append("/somewhere")
+    assert not isolated.is_plain(body)
+    isolated.end(body)
 
 
 def test_what_is_done_between_attempts_stays(isolated: Isolation) -> None:
