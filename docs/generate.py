@@ -100,7 +100,7 @@ def messages() -> None:
     for path in sorted((ROOT / "flyte_nb").rglob("*.py")):
         found = sorted(set(sentences(path)))
         if found:
-            lines += ["", f"## {path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}", ""]
+            lines += ["", f"## `{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}`", ""]
             lines += [f"- {sentence}" for sentence in found]
     write(GENERATED / "messages.md", "\n".join([*lines, ""]))
 

@@ -1,8 +1,9 @@
 """Install the wheel without an index, with the lowest and newest dependencies, and use it: `make package`. Runs in: a script.
 
 For each of the two, what `pip install flyte_nb` needs is fetched into a folder; then an environment that knows this folder
-and nothing else gets it, and outside of the checkout it is imported, runs a script with maps, and is loaded in a kernel. The
-lowest are the bounds of `dependencies` in pyproject.toml; what these need is as new as it can be. Needs a network for pip.
+and nothing else gets it, and outside of the checkout it is imported, runs a script with maps, and is loaded in a kernel; with
+the newest, the extra `pandas`, too. The lowest are the bounds of `dependencies` in pyproject.toml; what these need is as new as
+it can be. Needs a network for pip.
 """
 
 from __future__ import annotations
@@ -36,6 +37,28 @@ async def total(n: int) -> int:
 flyte.init(n_workers=2)
 found = flyte.run(total, 40).outputs()[0], sum(flyte.map(double, range(300)))
 assert found == (1560, 89700), found
+"""
+
+#: With the extra `pandas`: frames by reference are Parquet, and a run is a table of Arrow.
+FRAMES = """
+import flyte_nb as flyte
+import pandas as pd
+
+env = flyte.TaskEnvironment("frames")
+
+@env.task
+async def table(n: int) -> flyte.io.DataFrame:
+    return flyte.io.DataFrame.from_df(pd.DataFrame({"x": range(n), "s": ["a"] * n}))
+
+@env.task
+async def total(n: int) -> int:
+    made = await table(n)
+    assert made.uri.endswith(".parquet"), made
+    return int((await made.open(pd.DataFrame).all()).x.sum())
+
+run = flyte.run(total, 5)
+assert run.outputs()[0] == 10
+assert run.to_arrow(task="table").column("n").to_pylist() == [5]
 """
 
 TASK = """
@@ -130,6 +153,11 @@ def check(wheel: Path, home: Path, interpreter: str, pins: list[str]) -> None:
     quiet = {"FLYTE_NB_HISTORY": "off", "JUPYTER_PLATFORM_DIRS": "1", "IPYTHONDIR": str(home / "ipython")}
     run(python, "script.py", cwd=home, **quiet)
     run(python, "-c", KERNEL, cwd=home, **quiet)
+    if not pins:
+        run(*pip, "wheel", "--quiet", "--wheel-dir", house, f"{wheel}[pandas]", cwd=home)
+        run(*pip, "install", "--quiet", *offline, "flyte_nb[pandas]", cwd=home, **plain)
+        (home / "frames.py").write_text(FRAMES, encoding="utf-8")
+        run(python, "frames.py", cwd=home, **quiet)
     sizes = [file.stat().st_size for file in house.iterdir()]
     print(
         f"{home.name}: {versions}\n  {len(sizes)} wheels, {sum(sizes) / 1e6:.0f} MB, fetched in {fetched - began:.0f} s, "

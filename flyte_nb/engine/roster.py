@@ -61,6 +61,7 @@ class KernelNetwork(Network):
         me = f"kernel-{uuid.uuid4().hex[:12]}"
         super().__init__(me, me, "")
         self.handle: ClusterHandle | None = None
+        self._busy = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.on_scheduler_lost: Callable[[], None] = lambda: None
@@ -102,6 +103,7 @@ class KernelNetwork(Network):
             self.handle.client.subscribe_topic(MEMORY_TOPIC, self.exits.killed_for_memory)
             if self.handle.embedded:
                 self.handle.cluster.on_worker = self._worker_arrived
+                self.set_busy(self._busy)  # what has it started is under way already
             await self._refresh()
         except BaseException as exc:
             if not self.ready.done():
@@ -167,6 +169,7 @@ class KernelNetwork(Network):
 
     def set_busy(self, busy: bool) -> None:
         """Anything is queued or under way, or nothing is any more."""
+        self._busy = busy
         if self.handle is not None and self.handle.embedded:
             self.handle.cluster.set_busy(busy)
 

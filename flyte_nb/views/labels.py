@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from flyte_nb.core.history.columns import Group
 from flyte_nb.core.history.store import RunRecord
+from flyte_nb.core.results.label_parts import parts_of
 from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.views.equal_errors import Fold
 
@@ -19,81 +20,12 @@ SAMPLE = 64
 MAX_FAILED = 256
 #: Groups whose shared arguments are remembered.
 MAX_GROUPS = 4_000
-#: Longest label that is taken apart, in characters.
-MAX_CHARS = 4_000
-_OPENING, _CLOSING = "([{<", ")]}>"
-
-#: An argument: its name (or place), and its text.
-Part = tuple[str, str]
-
-
-def split(text: str) -> list[str]:
-    """A text at its top-level commas: not those in brackets or quotes. One pass."""
-    parts, depth, start, quote, at = [], 0, 0, "", 0
-    while at < len(text):
-        char = text[at]
-        if quote:
-            if char == "\\":
-                at += 1
-            elif char == quote:
-                quote = ""
-        elif char in "'\"":
-            quote = char
-        elif char in _OPENING:
-            depth += 1
-        elif char in _CLOSING:
-            depth = max(0, depth - 1)
-        elif char == "," and not depth:
-            parts.append(text[start:at].strip())
-            start = at + 1
-        at += 1
-    last = text[start:].strip()
-    return [*parts, last] if last else parts
-
-
-def parts_of(label: str, names: Sequence[str] = ()) -> list[Part] | None:
-    """The arguments of a call by name, dictionaries and dataclasses one level deep; None if it is no call's label.
-
-    Args:
-        label: "fit([1, 2], {'depth': 6}, fold=2)".
-        names: Of the task's parameters, for those that were given by position.
-    """
-    open_at = label.find("(")
-    if open_at <= 0 or not label.endswith(")") or len(label) > MAX_CHARS:
-        return None
-    found: list[Part] = []
-    for place, text in enumerate(split(label[open_at + 1 : -1])):
-        name, given = _named(text)
-        if not name:
-            name, given = names[place] if place < len(names) else f"#{place}", text
-        found += _inside(given) or [(name, given)]
-    return found
-
-
-def _named(text: str) -> Part:
-    """A keyword and its text; ("", "") if the text is none."""
-    name, equals, given = text.partition("=")
-    return (name, given) if equals and name.isidentifier() else ("", "")
-
-
-def _inside(text: str) -> list[Part]:
-    """The items of a dictionary with plain keys, or the fields of a dataclass; none of anything else."""
-    if text.startswith("{") and text.endswith("}"):
-        items = [item.partition(": ") for item in split(text[1:-1])]
-        if items and all(colon and key[:1] in "'\"" and key[1:-1].isidentifier() for key, colon, _ in items):
-            return [(key[1:-1], value) for key, _, value in items]
-    open_at = text.find("(")
-    if open_at > 0 and text.endswith(")") and text[:open_at].isidentifier():
-        fields = [_named(item) for item in split(text[open_at + 1 : -1])]
-        if fields and all(name for name, _ in fields):
-            return fields
-    return []
 
 
 class Shared:
     """What the calls of a group share."""
 
-    __slots__ = ("names", "seen", "texts")
+    __slots__ = ("differ", "names", "seen", "texts")
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -101,6 +33,8 @@ class Shared:
         self.texts: dict[str, str] = {}
         #: Calls that were looked at; -1 where they cannot be compared.
         self.seen = 0
+        #: Whether they differ in anything that their labels tell.
+        self.differ = False
 
     def look(self, labels: Iterable[str]) -> None:
         """Take more calls into account."""
@@ -118,6 +52,7 @@ class Shared:
             else:
                 self.texts = given
             self.seen += 1
+            self.differ = self.differ or len(self.texts) < len(given)
 
     def differing(self, label: str) -> str:
         """A call by what it does not share: "depth=6  fold=2"; all of it where that is nothing, or everything."""
@@ -134,7 +69,8 @@ class Shared:
         """What is shared: "X=<DataFrame 569x30>, y=<Series 569>"; "" for nothing."""
         if self.seen < 2:
             return ""
-        return ", ".join(_text(name, text) for name, text in self.texts.items())
+        # Calls whose labels are equal may differ in what was cut off.
+        return ", ".join(_text(name, text) for name, text in self.texts.items() if self.differ or "..." not in text)
 
 
 def _text(name: str, text: str) -> str:

@@ -110,9 +110,10 @@ class SlotGate:
             while self._waiting and self._waiting[0][0].held and self._waiting[0][0] is not holder:
                 self._waiting.popleft()[1].release()  # it got one meanwhile, by another of its threads
             if self._waiting and self._free == 0:
-                # No call between these: an interrupt of this thread comes before all of them or after.
+                # No call between these: an interrupt of this thread comes before all of them or after. What follows may be
+                # another thread of the same holder.
                 following, turn = self._waiting[0]
-                following.held, holder.held = True, False
+                holder.held, following.held = False, True
                 del self._waiting[0]
                 turn.release()
             else:
@@ -162,6 +163,11 @@ class SlotHolder:
         self._lending = 0
         self._lending_lock = threading.Lock()
 
+    @property
+    def lending(self) -> bool:
+        """Whether a thread of the body waits for an action."""
+        return self._lending > 0
+
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
         """Give the slot back around a wait of a thread that the body started.
@@ -184,10 +190,13 @@ class SlotHolder:
 
     def take(self) -> None:
         """Wait for a slot, unless it holds one, or a thread of the body waits for an action."""
-        if not self.held and not self._lending:
-            self._wait()
-            self._on_take()
-            patched.put_back()
+        if self.held or self._lending:
+            return
+        self._wait()
+        self._on_take()
+        patched.put_back()
+        if self.lending:  # since it began to wait, by another thread, which had nothing to give back
+            self.give()
 
     def _wait(self) -> None:
         self._waiting_since = time.perf_counter()

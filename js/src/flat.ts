@@ -21,6 +21,8 @@ export type Line =
       index: number;
       row: Row | undefined;
       open: boolean;
+      /** Where it is listed without its group: what was called, and what it took itself. */
+      task?: string | undefined;
       took?: number | undefined;
     };
 

@@ -67,7 +67,7 @@ const replay = (rows: Row[], seq = 1): Picture => ({
   run: header,
   rows,
   groups: [{ key: "g", parent: "a0", label: EVIL, n: rows.length, counts: [0, 0, 0, rows.length], queued: 0 }],
-  errors: [{ key: "k", n: 3, text: EVIL, where: EVIL, name: "n1", id: 1, label: EVIL }],
+  errors: [{ key: "k", n: 3, text: EVIL, where: EVIL, name: "n1", id: 1, label: EVIL, common: EVIL }],
   logs: { lines: [["n1", 0.5, "stdout", EVIL]], labels: { n1: [1, EVIL] }, skipped: 7, total: 8 },
 });
 

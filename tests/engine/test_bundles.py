@@ -94,6 +94,27 @@ def test_mates_of_a_long_action_run_elsewhere(cluster: Session, task: object, sl
     assert run_cell(cell) == list(range(2_000))
 
 
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_other_tasks_of_a_gather_run_where_a_slot_is_free(cluster: Session, held: int, tmp_path: Path) -> None:
+    """Long calls hold all slots but one, or some; what is called in the same breath has ended before they have."""
+
+    async def cell(gate: Path) -> None:
+        long = [asyncio.ensure_future(mostly_quick.aio(i, i, str(gate))) for i in range(held)]
+        quick = [
+            compute.aio(1),
+            sleep_and_compute(2),
+            mostly_quick_async(3, -1, str(gate)),
+            mostly_quick.aio(4, -1, str(gate)),
+        ]
+        await asyncio.wait_for(asyncio.gather(*quick), NEVER_S)
+        assert not any(call.done() for call in long)
+        gate.touch()
+        await asyncio.gather(*long)
+
+    for number in range(3):  # with lanes that are there from the time before
+        run_cell(lambda gate=tmp_path / f"gate{number}": cell(gate))  # type: ignore[misc]
+
+
 @pytest.fixture
 def no_spare_slots(cluster: Session) -> Iterator[None]:
     """On a machine that does something else, any computation may hold its slot so long that the spare one is due."""

@@ -94,6 +94,20 @@ def test_a_blocked_lane_takes_nothing_and_does_not_count():
     assert 1 == lanes_missing(group, 1, 0.0)
 
 
+def test_a_lane_that_waits_for_its_slot_in_vain_is_replaced_on_another_worker():
+    """Another task's long computation has the slot there: what came back runs where one is free; where none is, it waits."""
+    group = group_with(1)
+    workers = {address: WorkerInfo(address, 1) for address in ("tcp://busy", "tcp://idle")}
+    for number, address in enumerate(workers):
+        lane = group.lanes[address] = Lane(address, group, address, 0.0)
+        lane.open(address, 0.0)
+        lane.stalled = True
+        assert 1 - number == lanes_missing(group, 2, 1.0, workers=workers)
+    lane.stalled = False
+
+    assert 0 == lanes_missing(group, 2, 1.0, workers=workers)
+
+
 def test_workers_that_come_late_get_lanes_of_their_own():
     """Before any is there one lane waits for it; lanes beyond the slots of the first do not count once others are there."""
     group = group_with(10)

@@ -68,10 +68,11 @@ async def all_kinds() -> None:
 
 
 @env.task
-def fills(share: float) -> int:
-    """Make this process so large, for a moment."""
+def fills(share: float, mark: str) -> int:
+    """Make this process so large, for as long as it takes."""
     ballast = b"z" * max(0, int(share * LIMIT) - psutil.Process().memory_info().rss)
-    time.sleep(0.3)
+    while not Path(mark).exists():
+        time.sleep(0.02)
     return len(ballast)
 
 
@@ -197,11 +198,24 @@ def test_what_is_imported_for_long_is_said_meanwhile(session: Session, tmp_path:
     run.wait()
 
 
-def test_what_grows_says_so_before_its_process_is_ended(session: Session) -> None:
-    """At 80 % of the worker's memory, in the log of the action under which it grew."""
-    run = flyte.run(fills, 0.86)
+def test_what_grows_says_so_before_its_process_is_ended(session: Session, tmp_path: Path) -> None:
+    """At 80 % of the worker's memory, in the log of the action under which it grew; the list of workers tells which it is."""
+    mark = tmp_path / "mark"
+    run = flyte.run(fills, 0.86, str(mark))
+
+    def full() -> list[str]:
+        loads = session.engine.call(session.engine.machine.look)
+        return [load.name for load in loads if load.memory > 0.8 * LIMIT]
+
+    until_sync(lambda: len(full()) == 1)
+    until_sync(lambda: "It is paused for its memory" in cluster_text(session))
+    (name,) = full()
+    (line,) = [line for line in cluster_text(session).splitlines() if "paused for its memory" in line]
+    assert line.split()[0] == name
+    assert f"{run.name}/a0 fills(" in line
+    mark.touch()
     run.wait()
     record = session.store.runs[run.name]
     lines = [line.text for line in record.logs.of("a0")]
-    assert any("more than when this action began; its process is ended at 95%" in line for line in lines)
-    assert lines[0].startswith(("w0 uses", "w1 uses"))
+    assert lines[0].startswith(f"{name} uses")
+    assert "more than when this action began; its process is ended at 95%" in lines[0]

@@ -9,8 +9,9 @@ import pytest
 
 from bench import synthetic as syn
 from flyte_nb.core.history.facts import ErrorNote, Phase
+from flyte_nb.core.results.label_parts import parts_of, split
 from flyte_nb.views.browser.rows import error_row
-from flyte_nb.views.labels import Shared, parts_of, split
+from flyte_nb.views.labels import Shared
 from flyte_nb.views.printed.html import render
 from flyte_nb.views.printed.text import screen
 from flyte_nb.views.run_model import RunModel
@@ -83,6 +84,11 @@ def test_what_stands_alone_or_shares_nothing_is_whole() -> None:
     differ = shared(["f(1)", "f(2)"], ("x",))
     assert ("f(2)", "") == (differ.differing("f(2)"), differ.text)
     assert "nap" == shared(["nap", "f(1)"]).differing("nap")
+    cut = shared(["f('a long text that is cu...', 1)"] * 2, ("text", "x"))
+    assert ("x=1", "f('a long text that is cu...', 1)") == (
+        cut.text,
+        cut.differing("f('a long text that is cu...', 1)"),
+    )
 
 
 def test_a_long_nasty_label_takes_no_time() -> None:

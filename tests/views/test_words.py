@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from flyte_nb.core.history.facts import PHASES
+from bench import synthetic as syn
+from flyte_nb.core.history.facts import PHASES, ErrorNote, Phase
+from flyte_nb.core.history.store import RunStore
+from flyte_nb.views.browser.rows import Workers, row
 from flyte_nb.views.words import LOOKS, SEGMENTS, SIBLINGS, cut_middle, label_text, summary, tally
 
 
@@ -32,3 +35,21 @@ def test_labels_are_cut_in_their_middle_and_hide_secrets_before():
     assert "crawl url='http…/some?page=12'" == cut_middle("crawl url='https://example.org/some?page=12'", 30)
     assert [1, 2, 3, 29, 30] == [len(label_text(label, limit)) for limit in (1, 2, 3, 29, 30)]
     assert "ghp_" not in label_text(f"push(token='ghp_{'a' * 40}')", 20)
+
+
+def test_a_row_does_not_count_what_a_person_took() -> None:
+    """At a breakpoint its time stands still; it goes on from there; between two attempts it stands still, too."""
+    actor = syn.Actor("r1", "x", "a0", "f(1)")
+    steps: list[tuple[syn.Event, dict[str, float]]] = [
+        (actor.start(syn.T0), {}),
+        (actor.noted(syn.T0 + 3, Phase.PAUSED, "breakpoint at x:1"), {"ran": 3.0}),
+        (actor.noted(syn.T0 + 3_603, Phase.RUNNING), {"away": 3_600.0}),
+        (actor.attempt_ended(syn.T0 + 3_604, ErrorNote("user", "ValueError", "no")), {"ran": 4.0}),
+        (actor.start(syn.T0 + 3_605, 1), {"away": 3_601.0}),
+    ]
+    events: list[syn.Event] = [syn.opened(), syn.root(), actor.queued(syn.T0)]
+    for number, (_, told) in enumerate(steps):
+        store = RunStore()
+        store.extend([*events, *(event for event, _ in steps[: number + 1])])
+        found = row(store.runs["r1"], store.runs["r1"].actions["x"], Workers())
+        assert told == {key: found[key] for key in ("ran", "away") if key in found}

@@ -89,3 +89,65 @@ def test_an_interrupted_thread_that_waits_impatiently_leaves_the_queue() -> None
     assert not gate.contended
     first.give()
     assert gate.free == 1
+
+
+def _until(said: str, gate: SlotGate) -> None:
+    end = time.monotonic() + NEVER
+    while said not in repr(gate):
+        assert time.monotonic() < end, gate
+        time.sleep(0.001)
+
+
+def _ended(threads: list[threading.Thread]) -> bool:
+    for thread in threads:
+        thread.join(NEVER)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_threads_of_one_body_that_wait_for_its_slot_lose_none() -> None:
+    """One gets it and gives it back, while the other waits still; then it is free again."""
+    gate = SlotGate(1)
+    other, body = SlotHolder(gate), SlotHolder(gate)
+
+    def wait() -> None:
+        body.take()
+        body.give()
+
+    for _ in range(20):
+        other.take()
+        threads = [threading.Thread(target=wait, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        _until("3 waiting", gate)
+        other.give()
+        assert _ended(threads)
+        assert (gate.free, body.held) == (1, False)
+
+
+def test_a_body_does_not_keep_a_slot_while_a_thread_of_it_waits_for_an_action() -> None:
+    """Whatever began first: another one's wait for the slot, or that for the action, which may need it."""
+    gate = SlotGate(1)
+    other, body, child = SlotHolder(gate), SlotHolder(gate), SlotHolder(gate)
+    settled = threading.Event()
+
+    def awaits() -> None:
+        with body.lent():
+            settled.wait(NEVER)
+
+    other.take()
+    goes_on = threading.Thread(target=body.take, daemon=True)
+    goes_on.start()
+    _until("1 waiting", gate)
+    waits = threading.Thread(target=awaits, daemon=True)
+    waits.start()
+    while not body.lending:
+        time.sleep(0.001)
+    other.give()
+    executes = threading.Thread(target=child.take, daemon=True)
+    executes.start()
+    assert _ended([goes_on, executes])
+    assert (child.held, body.held) == (True, False)
+    settled.set()
+    child.give()
+    assert _ended([waits])
+    assert body.held

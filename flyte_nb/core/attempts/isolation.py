@@ -74,6 +74,11 @@ PATIENCE = 1.0
 LOOK_EVERY = 0.002
 
 
+def _excludes(one: Place, other: Place) -> bool:
+    """Whether two cannot compute at once."""
+    return not one.is_plain or not other.is_plain or one.patched != other.patched
+
+
 class Isolation:
     """Whose turn it is in this process, and what the others are put back to.
 
@@ -94,6 +99,8 @@ class Isolation:
         self._loaded = library_options.loaded()
         #: Attempts that compute while another's turn lasts: they have what it has.
         self._sharing: set[Any] = set()
+        #: Attempts that wait for others, in order, and until when: who comes later waits, too, if it cannot be beside them.
+        self._waiting: dict[Any, float] = {}
         # A turn may begin on a thread while another's ends.
         self._lock = threading.Lock()
         #: Called where an attempt ends: what was written to file descriptors is read (`flyte_nb.worker.process.descriptors`).
@@ -117,15 +124,21 @@ class Isolation:
         """An attempt goes on, on the calling thread."""
         place = body.place
         with self._lock:
-            if self.current is None and place.state is self._applied and place.random is None:
+            if self.current is None and not self._waiting and place.state is self._applied and place.random is None:
                 self.current = body
                 return
         if self._take_turn(body, shares=False):
             return
         body.meter.paused()  # it does not compute: if the process is lost meanwhile, the cause is another
         until = time.monotonic() + PATIENCE
-        while not self._take_turn(body, shares=time.monotonic() > until):
-            time.sleep(LOOK_EVERY)
+        try:
+            with self._lock:
+                self._waiting[body] = until
+            while not self._take_turn(body, shares=time.monotonic() > until):
+                time.sleep(LOOK_EVERY)
+        finally:
+            with self._lock:
+                self._waiting.pop(body, None)
         body.meter.resumed(body)
 
     def _take_turn(self, body: Any, *, shares: bool) -> bool:
@@ -158,13 +171,28 @@ class Isolation:
                 body.place.random = seeds.take()
 
     def _must_wait(self, body: Any) -> bool:
-        """Whether another attempt computes, and either has changed something: both cannot have what they expect."""
-        previous = self.current
-        if previous is None or previous is body or not previous.place.computes():
+        """Whether others compute, or wait already, and either has changed something: both cannot have what they expect."""
+        current = self.current
+        if current is body:
             return False
-        previous.place.state = self._applied = read(self._applied)
-        one, other = body.place, previous.place
-        return not one.is_plain or not other.is_plain or one.patched != other.patched
+        if self._waiting and self._is_behind(body):
+            return True
+        sharing = [each for each in self._sharing if each is not body and each not in self._waiting]
+        beside = sharing if current is None else [current, *sharing]
+        if not any(each.place.computes() for each in beside):
+            return False
+        if current is not None:
+            current.place.state = self._applied = read(self._applied)
+        return any(_excludes(body.place, each.place) for each in beside)
+
+    def _is_behind(self, body: Any) -> bool:
+        now = time.monotonic()
+        for other, until in self._waiting.items():
+            if other is body:
+                break
+            if now < until and _excludes(body.place, other.place):  # one that was interrupted may have stayed
+                return True
+        return False
 
     def is_plain(self, body: Any) -> bool:
         """Whether it is an attempt's turn which has changed nothing so far; whoever asks is the thread whose turn it is."""

@@ -10,6 +10,7 @@ from typing import Any
 from flyte_nb.core.history.facts import Action, Usage
 from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.results.actions import kept, named_inputs
+from flyte_nb.core.results.label_parts import told_inputs
 from flyte_nb.core.runs.run import Run
 from flyte_nb.core.transport.payload import Payload, loads, nbytes
 
@@ -38,7 +39,7 @@ def rows_of(run: Run, task: str = "", group: str = "") -> list[dict[str, Any]]:
     Returns:
         Rows with the same columns: facts, arguments by name, the result. Times are in seconds, sizes in bytes; "memory" is
         how large the process became meanwhile. What was too short to be measured is None. Dataclasses, dicts and NamedTuples
-        are taken apart, one level deep.
+        are taken apart, one level deep. Of arguments that are not kept (over 64 kB), what the call's label tells.
     """
     actions = [
         action
@@ -92,7 +93,7 @@ def row_of(action: Action, inputs: Payload | None, output: Payload | None) -> tu
 def _values(action: Action, inputs: Payload | None, output: Payload | None) -> Iterable[tuple[str, str, Any]]:
     """Whose it is, column and value of each part of arguments and result; a text in place of what cannot be made here."""
     try:
-        named = named_inputs(action, inputs) if inputs is not None else {}
+        named = named_inputs(action, inputs) if inputs is not None else told_inputs(action)
     except Exception as exc:
         named = {"inputs": f"<{type(exc).__name__}: {exc}>"}
     for name, value in named.items():

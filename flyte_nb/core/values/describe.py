@@ -67,8 +67,10 @@ _AT_END = re.compile(r"(?<!\r)\r++(?=\n|\Z)")
 _HIDDEN = re.compile(r"^[^\n]*\r", re.MULTILINE)
 
 
-#: An address or path and nothing else: no query, no user, no assignment.
-_PATH = re.compile(r"(?:\w++:/)?(?:/[\w.~+%:-]*+)++")
+#: An address or path and nothing else: no user; a query of short values only ("?page=12"), which are hidden by their names.
+_PATH = re.compile(
+    r"(?:\w++:/)?(?:/[\w.~+%:-]*+)++(?:\?(?P<query>[\w.-]{1,24}=[\w.-]{0,8}(?:&[\w.-]{1,24}=[\w.-]{0,8})*+))?"
+)
 
 
 def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
@@ -80,7 +82,7 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
         text = repr(value)
         return text if len(text) <= limit else text[: limit - 3] + "..."
     if kind is str:
-        if limit < len(value) <= WHOLE_CHARS and _PATH.fullmatch(value):  # type: ignore[arg-type, call-overload]
+        if limit < len(value) <= WHOLE_CHARS and _is_path(value):  # type: ignore[arg-type]
             # Its end is what differs between the pages of a site. (In other texts it may be a secret, without what tells.)
             text = repr(redact.scrub_start(value, WHOLE_CHARS))  # type: ignore[arg-type]
             head = (limit - 3) // 2
@@ -97,6 +99,15 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
     if type(shape) is tuple and all(type(n) is int for n in shape):
         return f"<{kind.__name__} {'x'.join(map(str, shape))}>"
     return (_brief_fields(value, kind, limit) if depth == MAX_DEPTH else "") or f"<{kind.__name__}>"
+
+
+def _is_path(text: str) -> bool:
+    """Whether nothing that ends a text can be a secret without what tells: an address or a path."""
+    found = _PATH.fullmatch(text)
+    if found is None:
+        return False
+    given = (each.split("=", 1) for each in (found["query"] or "").split("&") if each)
+    return not any(redact.hides(name, value) for name, value in given)
 
 
 def _brief_fields(value: Any, kind: type, limit: int) -> str:

@@ -419,9 +419,15 @@ def lanes_missing(
     """
     opened: Counter[str] = Counter()
     busy_at: Counter[str] = Counter()
+    in_vain: Counter[str] = Counter()
     coming = 0
     for lane in group.lanes.values():
         if lane.blocked or lane.closing:
+            continue
+        if (
+            lane.stalled and not lane.load
+        ):  # others compute there for long: it serves nobody, nor would another one beside it
+            in_vain[lane.address] += 1
             continue
         if not lane.opened:
             coming += now - lane.used_at < OPENS_WITHIN_S or workers == {}  # nothing can open before a worker comes
@@ -429,7 +435,8 @@ def lanes_missing(
             opened[lane.address] += 1
             busy_at[lane.address] += bool(lane.load)
     open_now, busy = _within_slots(opened, workers or {}), _within_slots(busy_at, workers or {})
-    missing = min(slots, busy + max(coming, len(group.queue))) - open_now - coming
+    useful = slots - _within_slots(in_vain, workers or {})
+    missing = min(useful, busy + max(coming, len(group.queue))) - open_now - coming
     # Lanes that Dask cannot start (no GPU there, or long tasks of the user's own) are not opened without end.
     unblocked = sum(1 for lane in group.lanes.values() if not lane.blocked)
     return min(missing, MAX_LANES_PER_SLOT * slots - unblocked)

@@ -136,7 +136,7 @@ def _load_text(session: Session, load: WorkerLoad) -> str:
     parts = [
         f"CPU {load.cpu:4.0%}",
         memory,
-        f"{len(load.computing)} of {load.slots} slot{'s' * (load.slots != 1)} busy",
+        f"{_busy(load)} of {load.slots} slot{'s' * (load.slots != 1)} busy",
     ]
     if load.spilled:
         parts.append(f"{bytes_text(load.spilled)} spilled to disk")
@@ -144,6 +144,11 @@ def _load_text(session: Session, load: WorkerLoad) -> str:
     amiss = _amiss(load)
     said = f"{', '.join(parts)}{f': {running}' if running else ''}{f'. {amiss}' if amiss else ''}"
     return f"  {load.name:<4} {load.address}  {said}"
+
+
+def _busy(load: WorkerLoad) -> int:
+    """How many of its slots are in use: what has waited for long goes on beside them, in the spare one."""
+    return min(len(load.computing), load.slots)
 
 
 def _amiss(load: WorkerLoad) -> str:
@@ -191,5 +196,5 @@ def _worker(session: Session, load: WorkerLoad) -> dict[str, Any]:
     return {
         "name": load.name, "address": load.address, "slots": load.slots, "state": load.state, "cpu": round(load.cpu, 2),
         "memory": load.memory, "limit": load.limit, "spilled": load.spilled, "amiss": _amiss(load),
-        "busy": len(load.computing), "runs": running_on(session, load)[:MAX_NAMED],
+        "busy": _busy(load), "runs": running_on(session, load)[:MAX_NAMED],
     }  # fmt: skip

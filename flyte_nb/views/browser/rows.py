@@ -98,7 +98,8 @@ def _ran_so_far(action: Action) -> Json:
     attempt, started = action.attempt, action.started_at
     if attempt is None or started is None:
         return {}
-    at = max(started, attempt.started_at or started, *(note[1] for note in action.notes))
+    known = (attempt.started_at or started, attempt.ended_at or started, *(note[1] for note in action.notes))
+    at = max(started, *known)
     executed = ran(action, at) or 0.0
     if action.phase is Phase.PAUSED or attempt.ended_at is not None:
         return {"ran": round(executed, 3)}

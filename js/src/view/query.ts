@@ -68,9 +68,10 @@ export class QueryBar {
     );
   }
 
-  /** Whether the fields are shown; what was found and the way back always are. */
+  /** Whether it is shown: where nothing else is listed, nothing is filtered. */
   show(visible: boolean): void {
-    for (const el of [this.search, this.sort]) show(el, visible);
+    for (const el of [this.search, this.sort, this.found]) show(el, visible);
+    show(this.clear, visible && this.active);
   }
 
   /** What the list is sorted by; "order": as the calls came. */

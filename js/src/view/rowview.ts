@@ -115,8 +115,9 @@ export class RowView {
     const code = model.phaseOf(row);
     setAttr(this.el, "aria-expanded", row.kids ? String(open) : null);
     show(this.twist, Boolean(row.kids));
-    setLabel(this.label, row.label);
-    setAttr(this.label, "title", row.label);
+    const label = line.task ? `${line.task} ${row.label}` : row.label;
+    setLabel(this.label, label);
+    setAttr(this.label, "title", label);
     this.setPhase(code, true);
     // Also one that is parked, or between two attempts: its latest attempt has failed.
     this.drawTags(row, isFailure(code) || (Boolean(row.error) && code !== P.RUNNING));
@@ -139,9 +140,10 @@ export class RowView {
       setText(this.time, growing(model.elapsed() - line.group.queued));
     if (line?.kind !== "action" || !line.row) return;
     const whole = tookText(line.row, model);
-    const itself = whole && line.row.kids && line.took !== undefined ? duration(line.took) : whole;
-    setText(this.time, itself);
-    setAttr(this.time, "title", itself === whole ? null : `${whole} with the actions that it awaited`);
+    const { kids, ended } = line.row;
+    const itself = whole && line.took !== undefined && (kids || ended !== undefined);
+    setText(this.time, itself ? duration(line.took) : whole);
+    setAttr(this.time, "title", itself && kids ? `${whole} with the actions that it awaited` : null);
   }
 
   private setPhase(code: number, word: boolean): void {
@@ -202,7 +204,7 @@ export function tookText(row: Row, model: RunModel): string {
   return isTerminal(model.phaseOf(row)) ? "" : growing(model.elapsed() - started - (away ?? 0));
 }
 
-const shortTask = (task: string): string => task.slice(task.lastIndexOf(".") + 1);
+export const shortTask = (task: string): string => task.slice(task.lastIndexOf(".") + 1);
 
 /** The one icon of a group: trouble first, then movement. */
 function groupPhase(counts: number[], n: number): number {

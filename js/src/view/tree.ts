@@ -7,7 +7,7 @@ import type { Row } from "../protocol.ts";
 import { h, setAttr, show } from "./dom.ts";
 import { type HeatHost, HeatStrip, heatLayout } from "./heat.ts";
 import { place, VirtualList } from "./list.ts";
-import { RowView } from "./rowview.ts";
+import { RowView, shortTask } from "./rowview.ts";
 
 const ROW = 26;
 const HEAT_PADDING = 10;
@@ -82,8 +82,15 @@ export class TreeView {
       index: row?.index ?? id,
       row,
       open: false,
+      task: this.taskOf(row),
       took: this.took?.[index],
     };
+  }
+
+  /** What a row is a call of, where its label tells only what differs in its group. */
+  private taskOf(row: Row | undefined): string | undefined {
+    const group = this.model.groups.get(row?.group ?? "");
+    return group?.shared && !row?.label.includes("(") ? shortTask(group.label) : undefined;
   }
 
   private get width(): number {

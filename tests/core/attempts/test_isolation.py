@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import functools
 import io
 import locale
 import logging
@@ -260,37 +261,46 @@ def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pyte
     assert before == Path.cwd()
 
 
-def test_of_several_that_wait_one_goes_on(isolated: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However closely others follow: two with different patches never compute at once."""
+def test_two_that_exclude_each_other_never_compute_at_once_and_both_go_on(
+    isolated: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However closely others follow, which may share with those that compute, and whoever waits in between."""
     monkeypatch.setattr(isolation, "LOOK_EVERY", 0)
     monkeypatch.setattr(isolation, "PATIENCE", 60.0)
-    computing, seen = set[int](), list[set[int]]()
+    computing, turning, seen = dict[FakeBody, str](), set[FakeBody](), set[str]()
+    left = dict.fromkeys(range(4), 300)
 
-    def lane(number: int) -> None:
-        for _ in range(1_000):
+    def computes(body: FakeBody) -> bool:
+        return body in computing or body in turning
+
+    def lane(number: int, patch: str) -> None:
+        while any(left.values()):  # until each has done all of its own
             body = FakeBody(isolated)
-            body.place.computes, body.place.patched = lambda: True, str(number)
-            isolated.turn(body)
-            seen.append(computing - {number})
-            computing.add(number)
-            until = time.perf_counter() + 0.0001
-            while time.perf_counter() < until:
-                pass
-            computing.discard(number)
+            body.place.patched = patch
+            body.place.computes = functools.partial(computes, body)
+            for _ in range(2):  # in between it has no slot
+                turning.add(body)
+                isolated.turn(body)
+                computing[body] = patch
+                turning.discard(body)
+                until = time.perf_counter() + 0.0001
+                while time.perf_counter() < until:
+                    seen.update(f"{patch} beside {other}" for other in list(computing.values()) if other != patch)
+                del computing[body]
             isolated.end(body)
+            left[number] = max(left[number] - 1, 0)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        lanes = [threading.Thread(target=lane, args=(number,)) for number in range(4)]
+        lanes = [threading.Thread(target=lane, args=(number, patch)) for number, patch in enumerate("aaab")]
         for each in lanes:
             each.start()
         for each in lanes:
             each.join()
     finally:
         sys.setswitchinterval(interval)
-    assert len(seen) == 4_000
-    assert not any(seen)
+    assert not seen
 
 
 def test_what_libraries_set_up_at_their_import_stays(isolated: Isolation, tmp_path: Path) -> None:

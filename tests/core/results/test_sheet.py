@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flyte_nb.core.history.facts import Action, Phase
 from flyte_nb.core.results.sheet import MAX_COLUMNS, MAX_POINTS, Order, Sheet, cell_of, cell_row
+from flyte_nb.core.results.table import FACTS, row_of
 
 
 class Colour(Enum):
@@ -135,3 +137,14 @@ def test_numbers_are_plotted_and_texts_are_categories(sheet: Sheet) -> None:
     ids, [(values, _)], total = many.plotted(Order(), ["x"])
     assert (total, list(values[:3])) == (MAX_POINTS + 1, [0.0, 2.0, 4.0])
     assert len(many.plotted(Order(), ["s"])[0]) == 0
+
+
+def test_arguments_that_are_not_kept_are_what_their_label_tells() -> None:
+    """Numbers and texts as they are, a dict by its keys, a frame by its size; nothing of a label that its author has made up."""
+    label = "fit(<DataFrame 569x30>, {'depth': 2, 'rate': 1e-05}, name='a, b', fold=3)"
+    action = Action("r1", "x", 1, "a0", "m.never_defined", label, "", "task", Phase.SUCCEEDED, 0.0)
+    row, _ = row_of(action, None, None)
+    told = {"arg0": "<DataFrame 569x30>", "arg1.depth": 2, "arg1.rate": 1e-05, "name": "a, b", "fold": 3}
+    assert told == {name: value for name, value in row.items() if name not in FACTS and name != "result"}
+    action.label = "my own words"
+    assert row_of(action, None, None)[0].keys() <= {*FACTS, "result"}

@@ -62,3 +62,16 @@ def test_an_integer_that_python_does_not_write_out_is_told_by_its_size() -> None
     assert brief(large) == "<int of 16,610 bits>"
     assert "16,610 bits" in brief([large])
     assert label_of("f", ((large,), {})) == "f(<int of 16,610 bits>)"
+
+
+@pytest.mark.parametrize(
+    ("end", "shown"),
+    [("index.html?page=12", "ndex.html?page=12'"), ("?page=12&lang=de", "?page=12&lang=de'"), ("?pwd=letmein", "...'"),
+     ("?q=more-than-short", "...'"), ("page-12", "/page-12'")],
+)  # fmt: skip
+def test_an_address_keeps_its_end_unless_a_secret_may_be_there(end: str, shown: str) -> None:
+    """The pages of a site differ there."""
+    text = brief(f"https://example.org/archive/of/articles/2026/{end}")
+    assert text.endswith(shown)
+    assert text.startswith("'https://exam")
+    assert "letmein" not in text

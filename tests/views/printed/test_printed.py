@@ -183,7 +183,7 @@ def test_pipe_gets_a_line_per_action_of_a_small_run(store: RunStore) -> None:
     out = lines_of(store, list(syn.nested()), 5)
 
     assert out[0].startswith("r1 ▶ started")
-    assert "r1 │ load_sales('s3://acme/sales/2…: schema ok" in out
+    assert "r1 │ load_sales('s3:…ales/2026-Q3'): schema ok" in out
     assert "r1 ✗ render_report(['emea', 'apac', 'amer'])  KeyError: 'discount'  0.38 s" in out
     assert "✗ r1 failed in 2.02 s: 10 done, 2 failed · report = await pipeline('2026-Q3')" == out[-1]
 
