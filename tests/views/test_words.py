@@ -40,7 +40,7 @@ def test_labels_are_cut_in_their_middle_and_hide_secrets_before():
 def test_a_row_does_not_count_what_a_person_took() -> None:
     """At a breakpoint its time stands still; it goes on from there; between two attempts it stands still, too."""
     actor = syn.Actor("r1", "x", "a0", "f(1)")
-    steps = [
+    steps: list[tuple[syn.Event, dict[str, float]]] = [
         (actor.start(syn.T0), {}),
         (actor.noted(syn.T0 + 3, Phase.PAUSED, "breakpoint at x:1"), {"ran": 3.0}),
         (actor.noted(syn.T0 + 3_603, Phase.RUNNING), {"away": 3_600.0}),
