@@ -170,10 +170,13 @@ def first_line(text: str, limit: int = 200) -> str:
 
 def note_of(action: Action) -> str:
     """A word on its phase: what its controller notes, else how far it is while it runs, or who gave its result."""
-    if action.note.startswith(_AT_BREAKPOINT):
-        return _AT_BREAKPOINT + location(action.note.removeprefix(_AT_BREAKPOINT))
-    if action.note or action.progress is None or action.phase.is_terminal:
-        return action.note or ("given by hand" if given_by_hand(action) else "")
+    note = action.note
+    if action.phase is Phase.RUNNING and action.controller_state[1] is Phase.QUEUED:
+        note = ""  # "retrying": it has begun since
+    if note.startswith(_AT_BREAKPOINT):
+        return _AT_BREAKPOINT + location(note.removeprefix(_AT_BREAKPOINT))
+    if note or action.progress is None or action.phase.is_terminal:
+        return note or ("given by hand" if given_by_hand(action) else "")
     return progress_text(action.progress)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bench import synthetic as syn
+from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import PHASES, ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.browser.rows import Workers, row
-from flyte_nb.views.words import LOOKS, SEGMENTS, SIBLINGS, cut_middle, label_text, summary, tally
+from flyte_nb.views.words import LOOKS, SEGMENTS, SIBLINGS, cut_middle, label_text, note_of, summary, tally
 
 
 def test_every_phase_has_a_look_a_segment_and_a_word_for_siblings():
@@ -35,6 +36,21 @@ def test_labels_are_cut_in_their_middle_and_hide_secrets_before():
     assert "crawl url='http…/some?page=12'" == cut_middle("crawl url='https://example.org/some?page=12'", 30)
     assert [1, 2, 3, 29, 30] == [len(label_text(label, limit)) for limit in (1, 2, 3, 29, 30)]
     assert "ghp_" not in label_text(f"push(token='ghp_{'a' * 40}')", 20)
+
+
+def test_what_goes_on_again_says_how_far_it_is() -> None:
+    """That it was retried is told until it begins, and no longer."""
+    actor = syn.Actor("r1", "x", "a0", "f(1)")
+    store = RunStore()
+    again = actor.noted(syn.T0 + 1, Phase.QUEUED, "retrying (its worker was lost)", attempt=1)
+    store.extend([syn.opened(), syn.root(), actor.queued(syn.T0), actor.start(syn.T0), again])
+    action = store.runs["r1"].actions["x"]
+
+    assert note_of(action) == "retrying (its worker was lost)"
+    store.extend([actor.start(syn.T0 + 2, 1)])
+    assert note_of(action) == ""
+    store.extend([ev.Progressed("r1", "x", 1, syn.T0 + 3, 4, 10, 0.0, "", "items")])
+    assert note_of(action) == "▰▰▰▰▱▱▱▱▱▱ 40%  4 / 10 items"
 
 
 def test_a_row_does_not_count_what_a_person_took() -> None:
