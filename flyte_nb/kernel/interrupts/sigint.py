@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import asyncio.selector_events
 import gc
 import importlib._bootstrap
 import logging
@@ -164,8 +165,11 @@ class CellInterrupt:
 
     def _deliver(self, frame: FrameType | None) -> None:
         back = delicate_until(frame)
-        if back is not None and time.monotonic() - self._pressed_at < DELICATE_S:
+        fresh = time.monotonic() - self._pressed_at < DELICATE_S
+        if back is not None and fresh:
             self.redelivery.when_back(back, DELICATE_S)
+        elif fresh and frame is not None and id(frame.f_globals) in _OF_LOOPS:
+            self.redelivery.later()
         elif self._task is None or self._loop is None:
             self._interrupt_sync_cell(frame)
         else:
@@ -317,6 +321,10 @@ _RUN_HANDLE = Handle._run.__code__  # noqa: SLF001 - what every step and callbac
 _SHELL = vars(sys.modules[InteractiveShell.__module__])
 #: Modules whose innermost frame is left to finish: they hold locks, or are called where what is raised is lost.
 _DELICATE = tuple(map(id, map(vars, (logging, weakref, sys.modules["_weakrefset"], importlib._bootstrap))))  # noqa: SLF001
+
+#: Modules of asyncio's own loops: one that is interrupted between two lines of its own may have taken a step that is due from
+#: its queue and not have begun it. What waits for that step waits for ever, also once it is cancelled.
+_OF_LOOPS = frozenset(map(id, map(vars, (asyncio.base_events, asyncio.events, asyncio.selector_events))))
 
 
 def delicate_until(frame: FrameType | None) -> FrameType | None:

@@ -113,6 +113,26 @@ def test_stop_in_a_sync_cell_is_a_keyboard_interrupt(shared_kernel: Kernel) -> N
     assert_alive(shared_kernel)
 
 
+def test_stop_never_comes_between_two_lines_of_a_loop(shared_kernel: Kernel) -> None:
+    """Of a loop that a sync cell runs: a step that is taken from its queue would be lost, and waited for after the stop."""
+    cell = shared_kernel.run(
+        "import signal, sys\nfrom flyte_nb.kernel.debugger.prompt import run_private\n"
+        "def stop():\n"
+        "    try:\n"
+        "        signal.getsignal(signal.SIGINT)(signal.SIGINT, sys._getframe(2))\n"  # as if it came in the loop's own code
+        "    except KeyboardInterrupt:\n"
+        "        print('lost')\n"
+        "async def waits():\n"
+        "    asyncio.get_running_loop().call_soon(stop)\n"
+        "    await asyncio.sleep(600)\n"
+        "run_private(waits())"
+    )
+
+    assert "KeyboardInterrupt" == cell.error.name
+    assert "lost" not in cell.stdout
+    assert_alive(shared_kernel)
+
+
 def test_stop_while_a_cell_asks_for_input_is_a_keyboard_interrupt(shared_kernel: Kernel) -> None:
     """A prompt can be left with the stop button, in an awaiting cell too."""
     cell = shared_kernel.begin("await asyncio.sleep(0); input('name? ')", inputs=["never sent"])
