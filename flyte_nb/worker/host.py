@@ -333,7 +333,7 @@ class Host:
         """An attempt has ended: its unfinished children are cancelled. On the lane's thread."""
         work = body.work
         isolation = self.premises.isolation
-        if isolation is None or isolation.current is body:  # an interrupt came meanwhile
+        if isolation is None or isolation.has(body):  # an interrupt came meanwhile
             body.leave_process()
         body.code.state.give_back(body.code, lambda seed: self._drew(body, seed))
         if body.generators:

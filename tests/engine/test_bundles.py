@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import flyte_nb as flyte
+from flyte_nb.core.attempts.family import running
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
 from tests.engine.session import started
@@ -92,6 +93,24 @@ def test_mates_of_a_long_action_run_elsewhere(cluster: Session, task: object, sl
         return [*done[:slow], await held, *done[slow:]]
 
     assert run_cell(cell) == list(range(2_000))
+
+
+@env.task
+def whose_turn() -> str:
+    """Whose turn it is in this process."""
+    attempt = running()
+    assert attempt is not None
+    return str(attempt.isolation)
+
+
+def test_nobody_shares_a_process_that_has_ended(cluster: Session) -> None:
+    """Attempts that computed beside others are let go at their ends."""
+
+    async def cell() -> list[str]:
+        await asyncio.gather(*(compute.aio(i) for i in range(200)), *(sleep_and_compute.aio(i) for i in range(50)))
+        return [await whose_turn.aio() for _ in range(4)]
+
+    assert set(run_cell(cell)) == {"<Isolation [an attempt computes]>"}
 
 
 @pytest.mark.parametrize("held", [1, 2, 3])

@@ -343,7 +343,7 @@ class Body:
         """End what it started, and undo what it changed. Idempotent: an interrupt may have come in between."""
         if self._family is not None:
             self._family.end()
-        if self.isolation is not None and self.isolation.current is self:
+        if self.isolation is not None and self.isolation.has(self):
             self.isolation.end(self)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:

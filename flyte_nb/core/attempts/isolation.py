@@ -212,6 +212,10 @@ class Isolation:
             and len(sys.modules) == self._modules
         )
 
+    def has(self, body: Any) -> bool:
+        """Whether it is an attempt's turn, be it beside another's."""
+        return self.current is body or body in self._sharing
+
     def end(self, body: Any) -> None:
         """An attempt has ended: what it changed is undone. On its thread."""
         if thread_options.LOADED:
@@ -287,4 +291,5 @@ class Isolation:
         unwatch()
 
     def __repr__(self) -> str:
-        return f"<Isolation [{'between attempts' if self.current is None else 'an attempt computes'}]>"
+        beside = f", {len(self._sharing)} beside it" if self._sharing else ""
+        return f"<Isolation [{'between attempts' if self.current is None else 'an attempt computes'}{beside}]>"
