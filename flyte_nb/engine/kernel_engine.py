@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import itertools
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from flyte_nb.core.attempts.threads import LoopClock, LoopThread
 from flyte_nb.core.cache.service import CacheClient, CacheService
@@ -30,6 +31,7 @@ from flyte_nb.core.tasks.registry import version_sent
 from flyte_nb.core.transport import process_folder
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
+from flyte_nb.core.transport.mailbox import OneShot
 from flyte_nb.engine.clusters.caretaker import CARETAKER
 from flyte_nb.engine.clusters.forks import SOURCE
 from flyte_nb.engine.clusters.worker_exits import WorkerExit, examine
@@ -49,6 +51,8 @@ SETTLE_S = 5.0
 CLOSE_ACK_S = 0.2
 #: Seconds to wait until nothing of this kernel is left on workers of a cluster that goes on.
 LEAVE_S = 5.0
+#: Seconds that whoever closes the engine waits for it.
+CLOSE_S = 15.0
 
 
 class KernelEngine:
@@ -57,6 +61,9 @@ class KernelEngine:
     Args:
         entry: Module by which a worker becomes a host.
     """
+
+    #: The end of the latest one that was closed: the next one's cluster waits for it.
+    _ending: ClassVar[concurrent.futures.Future[None] | None] = None
 
     def __init__(self, entry: str) -> None:
         self.thread = LoopThread("flyte-engine")
@@ -74,6 +81,9 @@ class KernelEngine:
         self._start_task: asyncio.Task[Any] | None = None
         self._closing: concurrent.futures.Future[None] | None = None
         self._closing_lock = threading.Lock()
+        self._closed = OneShot()
+        #: Whether the thread ends when all is closed.
+        self._ends_itself = False
         self.call(self._build, entry)
 
     async def _build(self, entry: str) -> None:
@@ -273,30 +283,51 @@ class KernelEngine:
 
     async def _start(self, target: Any, options: dict[str, Any]) -> None:
         self._start_task = asyncio.current_task()
+        if KernelEngine._ending is not None:
+            await asyncio.wait([asyncio.wrap_future(KernelEngine._ending)], timeout=CLOSE_S)
         try:
             await self.network.start(target, **options)
         except Exception as exc:
             self.executor.fail_all(ErrorNote("system", "NoClusterError", str(exc), recoverable=False))
             raise
 
-    def begin_close(self) -> concurrent.futures.Future[None]:
-        """Cancel everything and close the cluster, in the background. Idempotent."""
+    def begin_close(self, *, thread: bool = False) -> concurrent.futures.Future[None]:
+        """Cancel everything and close the cluster, in the background. Idempotent.
+
+        Args:
+            thread: Whether the thread is to end then, too.
+        """
+        self._ends_itself = self._ends_itself or thread
         with self._closing_lock:
             if self._closing is None:
                 self._closing = asyncio.run_coroutine_threadsafe(self._close(), self.thread.loop)
+                KernelEngine._ending = self._closing
         return self._closing
 
     def close(self) -> None:
         """Cancel everything, close the cluster, stop the thread."""
+        closing = self.begin_close(thread=True)
         logger.addFilter(_is_no_fault)
         try:
-            self.begin_close().result(15)
-        finally:
+            # Not by the future's own `result`: a stop between two lines of that would leave it locked.
+            with contextlib.suppress(TimeoutError):
+                self._closed.get(CLOSE_S)
+            self._closed.put(None)  # for whoever else closes it
             self.thread.stop()
+            closing.result(0)
+        finally:
             logger.removeFilter(_is_no_fault)
 
     async def _close(self) -> None:
         self.network.exits.closing = True
+        try:
+            await self._close_all()
+        finally:
+            self._closed.put(None)
+            if self._ends_itself:
+                self.thread.loop.call_soon(self.thread.loop.stop)
+
+    async def _close_all(self) -> None:
         self.abort_all()
         if not self._starting.done():
             self._starting.cancel()

@@ -20,6 +20,7 @@ from flyte_nb.kernel.clicks import CommandRouter
 from flyte_nb.kernel.details import KernelDetails
 from flyte_nb.kernel.error_display import ErrorDisplay
 from flyte_nb.kernel.interrupts.interrupts import Interrupts
+from flyte_nb.kernel.interrupts.sigint import held
 from flyte_nb.kernel.magics import FlyteMagics, install_completion
 from flyte_nb.kernel.operations.nest import NestAdvisor
 from flyte_nb.kernel.operations.reports.results import display_run
@@ -38,8 +39,21 @@ def load(ip: Any) -> None:
         return
     router = CommandRouter(_on_session(lambda session, command: session.shown.click(command)), _post)
     notebook = Notebook(ip, router.on_widget_message, KernelDetails, operations.buttons)
+    interrupts = Interrupts(notebook.cells, notebook.waits.stopped_again)
+    try:
+        notebook.cells.install()
+        interrupts.install()
+    except BaseException:  # a stop
+        interrupts.uninstall()
+        notebook.cells.uninstall()
+        raise
+    # Half an extension would be loaded a second time by the next cell, and both would follow its cells.
+    with held():
+        _load(ip, notebook, router, interrupts)
+
+
+def _load(ip: Any, notebook: Notebook, router: CommandRouter, interrupts: Interrupts) -> None:
     cells = notebook.cells
-    interrupts = Interrupts(cells, notebook.waits.stopped_again)
     error_display = ErrorDisplay(ip, short_name, run_status, was_stopped)
     advisor = NestAdvisor(cells)
     magics = AwaitInMagics(cells)
@@ -47,8 +61,6 @@ def load(ip: Any) -> None:
 
     missing_annotations.configure(say=print)  # no mistake: not in red
     notices.show_under(lambda run: Session.current.shown.place(run) if Session.current is not None else None)
-    cells.install()
-    interrupts.install()
     router.install(ip)
     Session.on_created = lambda session: session.attach(notebook)
     Session.on_created(ensure())
@@ -77,22 +89,22 @@ def load(ip: Any) -> None:
     _undo[:] = [
         install_line_magic(ip), install_completion(ip), silence_python(), error_display.uninstall, undo_output,
         advisor.uninstall, magics.uninstall, shutdown.uninstall, notebook.waits.uninstall, *remove_waits, remove_unawaited,
-        *remove_stop, remove_start, remove_end, router.uninstall, interrupts.uninstall, cells.uninstall,
+        *remove_stop, remove_start, remove_end, router.uninstall, cells.uninstall, interrupts.uninstall,
     ]  # fmt: skip
 
 
 def unload(ip: Any) -> None:
     """Undo everything `load` did, the cluster included."""
-    Session.on_created = None
-    notices.show_under(None)
-    session = Session.current
-    if session is not None:
-        session.close()
-    while _undo:
-        _undo.pop(0)()
-    ip.display_formatter.ipython_display_formatter.type_printers.pop(Run, None)
-    ip.magics_manager.magics["line"].pop("flyte", None)
-    ip.magics_manager.magics["cell"].pop("flyte", None)
+    if Session.current is not None:
+        Session.current.close()
+    with held():
+        Session.on_created = None
+        notices.show_under(None)
+        ip.display_formatter.ipython_display_formatter.type_printers.pop(Run, None)
+        ip.magics_manager.magics["line"].pop("flyte", None)
+        ip.magics_manager.magics["cell"].pop("flyte", None)
+        while _undo:
+            _undo.pop(0)()
 
 
 def _on_session(act: Callable[..., object]) -> Callable[..., None]:

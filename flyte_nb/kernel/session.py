@@ -40,6 +40,7 @@ from flyte_nb.kernel.cell_runs import CellRuns
 from flyte_nb.kernel.cells.notebook import Notebook
 from flyte_nb.kernel.cells.tracker import Cell, CellTracker
 from flyte_nb.kernel.interrupts.ctrl_c import CtrlC
+from flyte_nb.kernel.interrupts.sigint import held
 from flyte_nb.kernel.past import past_of, say_cut_off, stop_recording
 from flyte_nb.kernel.shown_values.previews import Reader
 from flyte_nb.kernel.shown_values.sheets import Sheets
@@ -332,29 +333,31 @@ class Session:
             self.engine.abort_all()
             self.shown.close()
 
-        atexit.unregister(self.close)
-        self.dask.close()
-        if self.past is not None:  # first: what is ended now was cut off
-            self.past.close()
+        with held():  # half closed it would serve nobody, and stand in the way of the next one
+            atexit.unregister(self.close)
+            self.dask.close()
+            if self.past is not None:  # first: what is ended now was cut off
+                self.past.close()
+            if self.engine.thread.thread.is_alive():
+                with contextlib.suppress(TimeoutError):
+                    self.gateway.ask(close_views, timeout=5)
+                self.engine.begin_close(thread=True)  # a stop from now on ends only the wait for that
+            self.reader.close()
+            run_registry.forget(self)
+            if Session.current is self:
+                Session.current = None
+                run_registry.provide("remote", ensure)  # a later run starts anew
         if self.engine.thread.thread.is_alive():
-            try:
-                self.gateway.ask(close_views, timeout=5)
-            except TimeoutError:
-                pass
             self.engine.close()
-        self.reader.close()
-        run_registry.forget(self)
-        if Session.current is self:
-            Session.current = None
-            run_registry.provide("remote", ensure)  # a later run starts anew
 
 
 def ensure(**options: Any) -> Session:
     """The session of this process, made if there is none."""
     if Session.current is None:
-        Session.current = Session(**options)
-        if Session.on_created is not None:
-            Session.on_created(Session.current)
+        with held():  # half a session would be a cluster that nobody closes
+            Session.current = Session(**options)
+            if Session.on_created is not None:
+                Session.on_created(Session.current)
     return Session.current
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from flyte_nb.core.values import redact
 
 _T = TypeVar("_T")
+_SERIALS = itertools.count(1)
 
 #: Longest cell title, in characters: what fits in a view's heading on a laptop screen.
 MAX_TITLE = 80
@@ -65,7 +66,6 @@ class CellTracker:
     def __init__(self, ip: Any) -> None:
         #: The shell that is followed.
         self.ip = ip
-        self._serials = itertools.count(1)
         self._running: list[tuple[Any, Cell]] = []  # (IPython's ExecutionInfo, ours), innermost last
         self._on_start: list[Callable[[Cell], object]] = []
         self._on_end: list[Callable[[Cell, BaseException | None], object]] = []
@@ -131,7 +131,7 @@ class CellTracker:
         except RuntimeError:  # a terminal between two prompts
             task = None
         cell = Cell(
-            serial=next(self._serials), cell_id=getattr(info, "cell_id", None),
+            serial=next(_SERIALS), cell_id=getattr(info, "cell_id", None),
             prompt=self._prompt() if info.store_history else None, title=title_of(info.raw_cell),
             named=bool(_comment(info.raw_cell)), task=task, parent=parent_header(self.ip), variables=copy_context(),
         )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import asyncio.selector_events
+import contextlib
 import gc
 import importlib._bootstrap
 import logging
@@ -138,6 +139,8 @@ class CellInterrupt:
         self.stop = Stop(cell.serial)
         self._reached = Reached(self.stop, task)
         self._counted_at = self._pressed_at = 0.0
+        #: Blocks that run now which a stop must not cut in two: see `held`.
+        self.holds = 0
         #: Whether the latest stop has cancelled the cell's task.
         self._cancelled = False
         #: The step of a task, or the callback, that ran when the latest stop was looked at.
@@ -166,7 +169,9 @@ class CellInterrupt:
     def _deliver(self, frame: FrameType | None) -> None:
         back = delicate_until(frame)
         fresh = time.monotonic() - self._pressed_at < DELICATE_S
-        if back is not None and fresh:
+        if self.holds:
+            self.redelivery.later()
+        elif back is not None and fresh:
             self.redelivery.when_back(back, DELICATE_S)
         elif fresh and frame is not None and id(frame.f_globals) in _OF_LOOPS:
             self.redelivery.later()
@@ -237,6 +242,20 @@ class CellInterrupt:
         else:
             # Terminal, second Ctrl-C: the cell resists; KeyboardInterrupt gives the prompt back.
             self.previous(signal.SIGINT, frame)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Have a stop come when this block has ended: what it begins is there as a whole, or not at all. It must not block."""
+    guard: object = signal.getsignal(signal.SIGINT)
+    if not isinstance(guard, CellInterrupt) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    guard.holds += 1
+    try:
+        yield
+    finally:
+        guard.holds -= 1
 
 
 class BetweenCells:

@@ -1,0 +1,71 @@
+"""Stops while the extension is loaded or unloaded, a session begins or closes: there as a whole, or not at all. A real kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.kernelclient import Kernel
+
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
+
+DEFINE = """
+import signal, sys, threading
+import flyte_nb as flyte
+
+def load(): get_ipython().run_line_magic("load_ext", "flyte_nb")
+def unload(): get_ipython().run_line_magic("unload_ext", "flyte_nb")
+def init(): flyte.init(n_workers=1)
+def shutdown(): flyte.shutdown()
+
+def stopped(act, at):
+    "Press stop when it has called so many functions; returns how many it calls."
+    calls = 0
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event == "call"
+        if event == "call" and calls == at:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+    sys.setprofile(count)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    threading.Event().wait(0.05 if at else 0)  # what was held comes now
+    return calls
+"""
+NEXT = """
+%load_ext flyte_nb
+import asyncio
+from flyte_nb.kernel.session import Session
+env = flyte.TaskEnvironment("next")
+
+@env.task
+async def square(x: int) -> int:
+    return x * x
+
+assert await asyncio.gather(*(square(i) for i in range(5))) == [0, 1, 4, 9, 16]
+assert Session.current.store.runs, "it ran here, and not on the cluster"
+len(get_ipython().events.callbacks["pre_run_cell"])
+"""
+
+
+@pytest.mark.parametrize("act", ["load", "init", "shutdown", "unload"])
+def test_a_stop_at_any_moment_leaves_it_whole(kernel: Kernel, act: str) -> None:
+    """The cell ends; the next one is right, and served by one extension."""
+
+    def prepare() -> str:
+        callbacks = kernel.run(NEXT).ok().result
+        kernel.run("unload()" if act == "load" else "").ok()
+        return callbacks
+
+    kernel.run(DEFINE).ok()
+    callbacks = prepare()
+    calls = int(kernel.run(f"stopped({act}, 0)").ok().result)
+    for part in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.97):
+        prepare()
+
+        cell = kernel.run(f"stopped({act}, {int(part * calls) + 1})")
+
+        assert (part, "KeyboardInterrupt") == (part, cell.error.name)
+        assert (part, callbacks) == (part, kernel.run(NEXT).ok().result)
