@@ -103,7 +103,8 @@ def unload(ip: Any) -> None:
         ip.display_formatter.ipython_display_formatter.type_printers.pop(Run, None)
         ip.magics_manager.magics["line"].pop("flyte", None)
         ip.magics_manager.magics["cell"].pop("flyte", None)
-        while _undo:
+        ip.extension_manager.loaded.discard("flyte_nb")  # as IPython does, unless the stop that was held comes first
+        while _undo:  # last the interrupts: a stop that was held comes from then on
             _undo.pop(0)()
 
 

@@ -64,8 +64,8 @@ class Interrupts:
         for undo in self._undo:
             undo()
         self._undo = []
-        self._release()
         self._wakeup.disarm()
+        self._release()
 
     def on_interrupt(self, callback: Callable[[Cell], object], *, post: Callable[..., object]) -> Callable[[], None]:
         """Have ``callback(cell)`` called, in a thread of yours, for every interrupt that arrives while a cell runs.

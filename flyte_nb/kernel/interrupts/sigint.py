@@ -148,7 +148,8 @@ class CellInterrupt:
 
     def restore(self) -> None:
         """Give SIGINT back, unless someone else has taken it since."""
-        self.redelivery.drop()  # a stop that is due was for this cell
+        if not self.holds:  # else the cell goes on, and has yet to be stopped
+            self.redelivery.drop()  # a stop that is due was for this cell
         self._step = None
         current: object = signal.getsignal(signal.SIGINT)
         if current is self:
