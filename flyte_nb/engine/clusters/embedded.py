@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import copy
 import logging
 import os
 import signal
@@ -211,6 +212,8 @@ class ReportingNanny(_Configured, Nanny):
             WorkerDiedError: That one, too, has died.
         """
         _OURS.set(True)
+        self.config = copy.deepcopy(dask.config.config)  # of its worker
+        dask.config.set(self.settings, config=self.config)
         for left in reversed(range(STARTS)):
             self.died = ""
             status = await super().instantiate()
