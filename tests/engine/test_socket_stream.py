@@ -92,3 +92,32 @@ async def test_what_was_said_before_the_end_arrives(protocol: str) -> None:
     assert [b"early", *(b"%d" % at * 1000 for at in range(50))] == one.found
     assert one.stream.closed
     listener.stop()
+
+
+async def test_memory_of_a_buffer_is_used_again_unless_somebody_keeps_it() -> None:
+    """Whatever it is kept by: what has arrived stays as it was."""
+    one, other, listener = await _pair("tcp")
+    kept: list[Any] = []
+    places: list[int] = []
+
+    def take(data: memoryview, buffers: list[Any]) -> None:
+        places.append(id(buffers[0]))
+        number = int(bytes(data))
+        assert bytes(buffers[0]) == bytes([number]) * 500_000
+        if number % 4 < 2:
+            kept.append((number, buffers[0] if number % 4 else memoryview(buffers[0])[1:]))
+        other.found.append(bytes(data))
+        other.came.set()
+
+    other.stream._on_data = take
+    for number in range(40):
+        one.stream.write(b"%d" % number, [memoryview(bytes([number]) * 500_000)])
+    await other.until(40)
+
+    assert all(set(bytes(content)) == {number} for number, content in kept)
+    assert [len(content) for _, content in kept] == [499_999, 500_000] * 10
+    assert places[2::4] == places[3::4]
+    assert places[3:-1:4] == places[4::4]
+    one.stream.close()
+    other.stream.close()
+    listener.stop()
