@@ -155,6 +155,30 @@ def test_links_of_a_task_are_reachable_on_its_actions(mode):
     ).links
 
 
+class Ledger(Dashboard):
+    name = "ledger"
+
+
+@env.task
+async def calls_with_links() -> None:
+    await linked.override(links=(Ledger(),))()
+    await linked.override(links=())()
+    await linked.override(retries=1)()
+    list(await asyncio.gather(*(linked.override(links=Ledger())() for _ in range(300))))
+
+
+def test_a_call_has_the_links_that_it_was_given(mode):
+    """In place of its task's own: of a run, of a nested call, and of many that are alike."""
+    root = flyte.with_runcontext(mode=mode).run(linked.override(links=[Ledger(), Dashboard()]))
+    nested = flyte.with_runcontext(mode=mode).run(calls_with_links)
+    for run in (root, nested):
+        run.wait()
+    address = f"https://example.org/{root.name}/a0"
+    assert remote.Action.get(run_name=root.name, name="a0").links == [("ledger", address), ("dashboard", address)]
+    found = [[name for name, _ in action.links] for action in remote.Action.listall(for_run_name=nested.name)]
+    assert sorted(found) == [[], [], ["dashboard"], *[["ledger"]] * 301]
+
+
 @pytest.mark.cluster
 def test_the_magic_lists_links(cluster):
     """%flyte links gives name and address."""

@@ -6,9 +6,11 @@ scheduler behind it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncIterator
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import distributed
@@ -17,9 +19,21 @@ from distributed.core import rpc
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 
+import flyte_nb as flyte
+from flyte_nb.core.transport.process_folder import session_folder
 from flyte_nb.engine.clusters.cluster import needs_callers_loop, open_cluster
 from flyte_nb.engine.clusters.worker_exits import WorkerExits
 from flyte_nb.errors import NoClusterError
+from flyte_nb.testing import run_cell
+from tests.engine.session import started
+
+env = flyte.TaskEnvironment("objects")
+
+
+@env.task
+async def double(x: int) -> int:
+    """Anything."""
+    return 2 * x
 
 
 class GatewaySecurity(distributed.Security):
@@ -123,3 +137,20 @@ async def test_a_cluster_that_has_no_scheduler_yet_is_told_from_one_that_cannot_
         await attached(unstarted_gateway)
     with pytest.raises(NoClusterError, match=r"give init\(\) the GatewayCluster object"):
         await attached("gateway://127.0.0.1:1/cluster")
+
+
+@pytest.mark.cluster
+def test_a_cluster_made_while_the_embedded_one_starts_is_the_users_own() -> None:
+    """It has the user's settings, processes of its own, and all its workers when the embedded one has gone."""
+    flyte.init(n_workers=1)  # starts in the background
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+    ) as own:
+        pids = {name: nanny.pid for name, nanny in own.workers.items()}
+        assert [nanny.preload for nanny in own.workers.values()] == [[], []]
+        assert not [nanny for nanny in own.workers.values() if nanny.local_directory.startswith(session_folder())]
+        assert all(type(nanny.process.process._process) is SpawnProcess for nanny in own.workers.values())
+        with started(own) as session:
+            assert run_cell(lambda: asyncio.gather(*(double(i) for i in range(20)))) == [2 * i for i in range(20)]
+            assert len(session.engine.network.roster) == 2
+            assert {name: nanny.pid for name, nanny in own.workers.items()} == pids

@@ -11,7 +11,7 @@ import pytest
 import flyte_nb as flyte
 from flyte_nb.kernel.session import Session
 from flyte_nb.testing import run_cell
-from tests.engine.session import started
+from tests.engine.session import started, worker_processes
 
 pytestmark = pytest.mark.cluster
 
@@ -33,8 +33,11 @@ def wake_ups(process: int, thread: int) -> int:
 
 
 def test_nothing_wakes_up_often_where_nothing_is_to_be_done() -> None:
-    """Once the lanes have closed."""
+    """Once the lanes have closed; in a worker that replaces another one, too."""
     with started(n_workers=1) as session:
+        [worker_process] = worker_processes(session)
+        worker_process.kill()
+        worker_process.wait(30)
         assert run_cell(answer.aio) == 42
         until = time.monotonic() + 60
         while session.engine.call(_lanes, timeout=10) and time.monotonic() < until:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from distributed import Security
 from distributed.comm.core import connect, listen
 
 from flyte_nb.engine.clusters.credentials import SessionSecurity
+from flyte_nb.engine.links.link import PeerLink
 from flyte_nb.engine.links.socket_stream import SocketStream, can_be_taken
 
 
@@ -91,4 +94,74 @@ async def test_what_was_said_before_the_end_arrives(protocol: str) -> None:
 
     assert [b"early", *(b"%d" % at * 1000 for at in range(50))] == one.found
     assert one.stream.closed
+    listener.stop()
+
+
+async def test_memory_of_a_buffer_is_used_again_unless_somebody_keeps_it() -> None:
+    """Whatever it is kept by: what has arrived stays as it was."""
+    one, other, listener = await _pair("tcp")
+    kept: list[Any] = []
+    places: list[int] = []
+
+    def take(data: memoryview, buffers: list[Any]) -> None:
+        places.append(id(buffers[0]))
+        number = int(bytes(data))
+        assert bytes(buffers[0]) == bytes([number]) * 500_000
+        if number % 4 < 2:
+            kept.append((number, buffers[0] if number % 4 else memoryview(buffers[0])[1:]))
+        other.found.append(bytes(data))
+        other.came.set()
+
+    other.stream._on_data = take
+    for number in range(40):
+        one.stream.write(b"%d" % number, [memoryview(bytes([number]) * 500_000)])
+    await other.until(40)
+
+    assert all(set(bytes(content)) == {number} for number, content in kept)
+    assert [len(content) for _, content in kept] == [499_999, 500_000] * 10
+    assert places[2::4] == places[3::4]
+    assert places[3:-1:4] == places[4::4]
+    one.stream.close()
+    other.stream.close()
+    listener.stop()
+
+
+class _Counting(PeerLink):
+    """A link that counts the large buffers of each message."""
+
+    def _arrived(self, data: Any, buffers: Sequence[Any] = ()) -> None:
+        self.counts = [*getattr(self, "counts", ()), len(buffers)]
+        super()._arrived(data, buffers)
+
+
+@pytest.mark.parametrize("by_socket", [True, False])
+async def test_large_answers_travel_alone_behind_what_is_small(by_socket: bool) -> None:
+    """Together they would be one message of any size, of which nothing can be used before all of it is there."""
+    found: list[tuple[int, int]] = []
+    came = asyncio.Event()
+
+    def take(_link: PeerLink, message: Any) -> None:
+        found.append((message[1], len(message[2])))
+        if len(found) == 4:
+            came.set()
+
+    receiver = _Counting("sender", take, lambda _link: None)
+
+    async def accept(comm: Any) -> None:
+        receiver.attach(comm, by_socket)
+        await receiver.wait_closed()
+
+    listener = await listen("tcp://127.0.0.1:0", accept)
+    sender = PeerLink("receiver", take, lambda _link: None)
+    for number in range(3):
+        sender.send_large(("answer", number, pickle.PickleBuffer(bytes(4_000_000))))
+    sender.send(("answer", 9, "small"))
+    sender.attach(await connect(listener.contact_address), by_socket)
+    async with asyncio.timeout(30):
+        await came.wait()
+
+    assert found == [(9, 5), (0, 4_000_000), (1, 4_000_000), (2, 4_000_000)]
+    assert receiver.counts == [0, 1, 1, 1]
+    sender.close()
+    receiver.close()
     listener.stop()

@@ -72,6 +72,8 @@ class Call:
     cache_key: bytes = b""
     #: The `flyte_nb.core.transport.code_versions.CodeVersion` of the moment of the call; None: that of its next attempt.
     code: Any = None
+    #: (name, address) of links that it was given (``override(links=...)``); None: those of its task, as that is defined.
+    links: tuple[tuple[str, str], ...] | None = None
     #: Where its items go, if its task yields (`flyte_nb.core.streams.inlet.Inlet`).
     stream: Any = None
 

@@ -24,7 +24,7 @@ class Reporter:
         self.emit(
             ev.ActionQueued(
                 call.run.name, call.name, call.parent, call.task.name, call.label, call.group, self._clock.time(), call.kind,
-                call.task.config.retries.count + 1, small(call.payload),
+                call.task.config.retries.count + 1, small(call.payload), call.links,
             )
         )  # fmt: skip
 

@@ -63,6 +63,8 @@ class ActionQueued(NamedTuple):
     kind: str = "task"
     max_attempts: int = 1
     inputs: bytes | None = None
+    #: (name, address) of the links that this call was given; None: those of its task.
+    links: tuple[tuple[str, str], ...] | None = None
 
 
 #: Labels of alike calls, in order; or, where inputs are plain values: the task's short name, names of its inputs, and how many

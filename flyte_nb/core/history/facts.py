@@ -212,6 +212,8 @@ class Action:
     owners: tuple[str, ...] = ()
     #: How far its latest attempt is; None where nothing tells.
     progress: Progress | None = None
+    #: (name, address) of the links that its call was given; None: those of its task.
+    links: tuple[tuple[str, str], ...] | None = None
     #: The latest states that its controller published, ends aside: sequence number, when, phase, whether a person retried it.
     notes: tuple[tuple[int, float, Phase, bool], ...] = ()
 

@@ -38,7 +38,7 @@ def phase_of(controller_state: tuple[int, Phase, int], attempt: Attempt | None) 
 
 def _queued(action: Action, event: ev.ActionQueued) -> None:
     (_, _, action.parent, action.task, action.label, action.group, action.queued_at, action.kind,
-     action.max_attempts, action.inputs) = event  # fmt: skip
+     action.max_attempts, action.inputs, action.links) = event  # fmt: skip
     if action.controller_state[0] < 0:
         action.controller_state = _QUEUED
     action.phase = phase_of(action.controller_state, action.attempt)

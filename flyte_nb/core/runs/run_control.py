@@ -26,7 +26,7 @@ from flyte_nb.core.streams.stream import Reading
 from flyte_nb.core.streams.stream_task import StreamTask
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.prepare import cache_key_of, call_payload, code_of, taken_along
-from flyte_nb.core.tasks.registry import REGISTRY, announce_defined
+from flyte_nb.core.tasks.registry import REGISTRY, announce_defined, links_given
 from flyte_nb.core.tasks.task import Task
 from flyte_nb.core.transport.payload import dumps
 
@@ -76,6 +76,7 @@ class RunControl:
         call = Call(
             self.task, info, ROOT, "", payload, label, "", self.custom, kind="root",
             cache_key=cache_key_of(self.task, info, self.bound, code), code=taken_along(gateway, code),
+            links=links_given(self.task, info, ROOT),
         )  # fmt: skip
         if isinstance(self.task, StreamTask):
             call.stream = self.stream = self.task.collector()

@@ -56,6 +56,7 @@ def may_be_rows(context: Context, task: Any) -> bool:
         and not limits.runtime_s
         and config.max_inline_io_bytes == MAX_INLINE_IO_BYTES
         and not task.ignored_inputs
+        and "links" not in task.overrides
         and not any(redact.hides(name, "x") for name in task.input_names)
     )
 

@@ -16,7 +16,7 @@ from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.settings.config import MAX_INLINE_IO_BYTES
 from flyte_nb.core.settings.label import label_of_call
 from flyte_nb.core.tasks.context import CallScope, Context
-from flyte_nb.core.tasks.registry import NamedTask, announce_defined
+from flyte_nb.core.tasks.registry import NamedTask, announce_defined, links_given
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersion, VersionedTask
 from flyte_nb.core.transport.payload import (
@@ -50,6 +50,8 @@ class CallableTask(CachedTask, NamedTask, VersionedTask, Protocol):
 
     #: Names of its inputs, in order.
     input_names: tuple[str, ...]
+    #: What it has in place of what its definition says.
+    overrides: dict[str, Any]
 
 
 def prepare(
@@ -87,6 +89,7 @@ def prepare(
     return Call(
         task, context.run, name, context.action, payload, label, group, context.custom,
         context.scope.records.get(name), cache_key=cache_key, code=taken_along(context.gateway, code),
+        links=links_given(task, context.run, name, context.action),
     )  # fmt: skip
 
 

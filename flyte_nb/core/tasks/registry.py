@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from flyte_nb.core.control.calls import TaskSpec
@@ -93,15 +93,27 @@ REGISTRY = Registry()
 
 
 def links_of(action: Action, run: RunInfo) -> list[tuple[str, str]]:
-    """(name, address) of each link of an action's task, as the task is defined now; one that fails gives its error as text."""
+    """(name, address) of each link of an action: those of its call, else of its task as that is defined now."""
+    if action.links is not None:
+        return list(action.links)
     task = REGISTRY.latest(action.task)
+    return _addresses(task.config.links, run, action.name, action.parent) if task is not None else []
+
+
+def links_given(task: Any, run: RunInfo, action: str, parent: str = "") -> tuple[tuple[str, str], ...] | None:
+    """The links that a call's task has in place of those it was defined with; None: it has those."""
+    return tuple(_addresses(task.config.links, run, action, parent)) if "links" in task.overrides else None
+
+
+def _addresses(links: Iterable[Any], run: RunInfo, action: str, parent: str) -> list[tuple[str, str]]:
+    """Of each link; one that fails gives its error as text."""
     found = []
-    for link in task.config.links if task is not None else ():
+    for link in links:
         name = str(getattr(link, "name", type(link).__name__))
         try:
             address = link.get_link(
-                run_name=action.run, project=run.project, domain=run.domain, context={},
-                parent_action_name=action.parent, action_name=action.name, pod_name="",
+                run_name=run.name, project=run.project, domain=run.domain, context={},
+                parent_action_name=parent, action_name=action, pod_name="",
             )  # fmt: skip
         except Exception as exc:  # the user's code
             address = f"({type(exc).__name__}: {exc})"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import copy
 import logging
 import os
 import signal
@@ -183,7 +185,17 @@ def skip_main_script() -> None:
     spawn.get_preparation_data = get_preparation_data
 
 
-class ReportingNanny(Nanny):
+class _Configured:
+    """Made with settings that no other cluster gets: Dask's are the whole process's, and the user may make one meanwhile."""
+
+    settings: dict[str, Any]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        with dask.config.set(self.settings):
+            super().__init__(*args, **options)
+
+
+class ReportingNanny(_Configured, Nanny):
     """A nanny that reports how its worker ended."""
 
     #: Set before the cluster starts.
@@ -199,6 +211,9 @@ class ReportingNanny(Nanny):
         Raises:
             WorkerDiedError: That one, too, has died.
         """
+        _OURS.set(True)
+        self.config = copy.deepcopy(dask.config.config)  # of its worker
+        dask.config.set(self.settings, config=self.config)
         for left in reversed(range(STARTS)):
             self.died = ""
             status = await super().instantiate()
@@ -262,15 +277,20 @@ def _silent_tracker() -> Iterator[None]:
             os.environ["PYTHONWARNINGS"] = before
 
 
+#: Whether the nanny that starts a process is one of ours: others' workers are no forks of what ends with our cluster.
+_OURS = contextvars.ContextVar("flyte_nb_ours", default=False)
+
+
 class ForkedProcess(AsyncProcess):
     """The process of a worker."""
 
     def __init__(self, loop: Any = None, target: Any = None, **options: Any) -> None:
-        super().__init__(loop, Begun(target), **options)
+        self._is_ours = _OURS.get()
+        super().__init__(loop, Begun(target) if self._is_ours else target, **options)
 
     def _start_threads(self) -> None:
         process: Any = self._process
-        if type(process) is SpawnProcess:  # Dask's default
+        if self._is_ours and type(process) is SpawnProcess:  # Dask's default
             process.__class__ = WorkerProcess
         super()._start_threads()
 
@@ -328,49 +348,48 @@ async def open_embedded(
     module.AsyncProcess, module.WorkerProcess._init_msg_interval = ForkedProcess, LOOK_AS_IT_STARTS  # noqa: SLF001
     SOURCE.begin(preload, before_spawn=before_spawn())
     security = SessionSecurity.temporary()
-    settings = {
-        "distributed.worker.preload": [preload],
+    settings = ({} if dashboard else NO_DIAGNOSIS) | {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "10s",
         "distributed.admin.system-monitor.gil.enabled": False,
-        "temporary-directory": dask.config.get("temporary-directory", None) or session_folder(),
     }
-    with dask.config.set(settings if dashboard else NO_DIAGNOSIS | settings):
-        cluster: Any = EmbeddedCluster(
-            n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
-            protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
-            worker_dashboard_address=None, scheduler_sync_interval=3600, memory_limit=memory_limit,
-            resources=devices.uncounted(), asynchronous=True,
-            silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
-        )  # fmt: skip
-        if gpus := devices.count():
-            devices.provide(cluster.worker_spec, gpus)
-        notices.gpus_are_uncounted(not gpus)
-        nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits})
+    folder = dask.config.get("temporary-directory", None) or session_folder()
+    cluster: Any = EmbeddedCluster(
+        n_workers=n_workers or os.cpu_count() or 1, threads_per_worker=threads, processes=True, host="127.0.0.1",
+        protocol="tls", security=security, dashboard_address="127.0.0.1:0" if dashboard else None,
+        worker_dashboard_address=None, scheduler_sync_interval=3600, memory_limit=memory_limit,
+        resources=devices.uncounted(), asynchronous=True, local_directory=folder,
+        silence_logs=logging.CRITICAL, preload=[preload], preload_argv=[kernel],
+    )  # fmt: skip
+    if gpus := devices.count():
+        devices.provide(cluster.worker_spec, gpus)
+    notices.gpus_are_uncounted(not gpus)
+    nanny_of_exits = type("Nanny", (ReportingNanny,), {"exits": exits, "settings": settings})
+    plain = Scheduler if dashboard else QuietScheduler
+    cluster.scheduler_spec["cls"] = type("Scheduler", (_Configured, plain), {"settings": settings})
+    cluster.scheduler_spec["options"]["local_directory"] = folder
+    for spec in (cluster.new_spec, *cluster.worker_spec.values()):
+        spec["cls"] = nanny_of_exits
         if not dashboard:
-            cluster.scheduler_spec["cls"] = QuietScheduler
-        for spec in (cluster.new_spec, *cluster.worker_spec.values()):
-            spec["cls"] = nanny_of_exits
-            if not dashboard:
-                spec["options"]["worker_class"] = QuietWorker
-        client: Any = None
-        try:
-            await cluster._start()  # noqa: SLF001 - the scheduler; the client connects while the workers start
-            address = cluster.scheduler_address
-            client = Client(address, asynchronous=True, set_as_default=False, security=security)
-            await asyncio.gather(client, cluster)
-        except BaseException as exc:
-            await _abandon(cluster, client)
-            if not isinstance(exc, Exception):
-                raise
-            why = cause_of(exc) + tight_limits(len(cluster.worker_spec))
-            raise NoClusterError(
-                f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
-                "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
-            ) from exc
-        cluster.set_busy(False)
-        cluster.scheduler.add_plugin(_Arrivals(cluster))
-        cluster.keeper = asyncio.create_task(cluster.keep_workers())
+            spec["options"]["worker_class"] = QuietWorker
+    client: Any = None
+    try:
+        await cluster._start()  # noqa: SLF001 - the scheduler; the client connects while the workers start
+        with dask.config.set(settings):
+            client = Client(cluster.scheduler_address, asynchronous=True, set_as_default=False, security=security)
+        await asyncio.gather(client, cluster)
+    except BaseException as exc:
+        await _abandon(cluster, client)
+        if not isinstance(exc, Exception):
+            raise
+        why = cause_of(exc) + tight_limits(len(cluster.worker_spec))
+        raise NoClusterError(
+            f"the embedded cluster could not start: {why}. `%flyte cluster restart` tries again (in a script: "
+            "flyte_nb.init()); flyte_nb.init(n_workers=1) asks for less."
+        ) from exc
+    cluster.set_busy(False)
+    cluster.scheduler.add_plugin(_Arrivals(cluster))
+    cluster.keeper = asyncio.create_task(cluster.keep_workers())
     return cluster, client
 
 

@@ -26,8 +26,8 @@ OP = "flyte_relay"
 REACHED = "reached"
 #: Seconds to reach it.
 REACH_S = 10.0
-#: Bytes copied at once.
-CHUNK = 1 << 20
+#: Bytes copied at once: at first, and by a link that has more to carry.
+CHUNK, MOST = 1 << 14, 1 << 20
 
 
 class Service(SchedulerPlugin):
@@ -83,12 +83,18 @@ class Service(SchedulerPlugin):
 
 
 async def _copy(source: Any, target: Any) -> None:
+    buffer = bytearray(CHUNK)
     try:
+        while not (hasattr(source, "stream") and hasattr(target, "stream")):
+            await target.write(await source.read())
         while True:
-            if hasattr(source, "stream") and hasattr(target, "stream"):
-                await target.stream.write(await source.stream.read_bytes(CHUNK, partial=True))
-            else:
-                await target.write(await source.read())
+            size = await source.stream.read_into(buffer, partial=True)
+            # TLS gives 16 kB at a time, of which more may be there.
+            while size < len(buffer) and (more := source.stream.read_from_fd(memoryview(buffer)[size:])):
+                size += more
+            await target.stream.write(memoryview(buffer)[:size])
+            if size == len(buffer) < MOST:
+                buffer = bytearray(2 * size)
     except Exception:  # one of them has ended
         pass
     finally:

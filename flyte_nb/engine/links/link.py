@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ class PeerLink:
         #: The socket of the comm, where both sides could take it.
         self._stream: SocketStream | None = None
         self._out: list[Message] = []
+        #: Messages with large buffers: each goes alone, when all that is small has left.
+        self._large: deque[Message] = deque()
         self._writing = False
         self.closed = False
         self._ended = asyncio.Event()
@@ -81,8 +84,14 @@ class PeerLink:
             self._out.append(message)
             self._flush(self._stream)
 
+    def send_large(self, message: Message) -> None:
+        """Send a message with a large buffer, behind those without: they would arrive with it, and with others like it."""
+        if not self.closed:
+            self._large.append(message)
+            self._kick()
+
     def _kick(self) -> None:
-        if self._writing or self._comm is None or not self._out:
+        if self._writing or self._comm is None or not (self._out or self._large):
             return
         if self._stream is None:
             self._writing = True
@@ -94,8 +103,7 @@ class PeerLink:
     def _flush(self, stream: SocketStream) -> None:
         self._writing = False
         try:
-            while self._out and not self.closed and not stream.blocked:
-                batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
+            while not self.closed and not stream.blocked and (batch := self._batch()):
                 marked: list[pickle.PickleBuffer] = []
                 data = pickle.dumps(batch, 5, buffer_callback=marked.append)
                 buffers = [buffer.raw() for buffer in marked]
@@ -105,10 +113,15 @@ class PeerLink:
             self.on_fault(exc, f"sending to {self.peer}")
             self._lost()  # what is lost must not be waited for
 
+    def _batch(self) -> list[Message]:
+        if not self._out:
+            return [self._large.popleft()] if self._large else []
+        batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
+        return batch
+
     async def _write(self, comm: Comm) -> None:
         try:
-            while self._out and not self.closed:
-                batch, self._out = self._out[:MAX_BATCH], self._out[MAX_BATCH:]
+            while not self.closed and (batch := self._batch()):
                 buffers: list[pickle.PickleBuffer] = []
                 data = pickle.dumps(batch, 5, buffer_callback=buffers.append)
                 self.sent += len(data) + sum(buffer.raw().nbytes for buffer in buffers)
@@ -181,7 +194,7 @@ class LocalLink(PeerLink):
         if not self.closed:
             self._loop.call_soon(self._on_message, self, message)
 
-    send_now = send
+    send_now = send_large = send
 
 
 def spawn(tasks: set[asyncio.Task[None]], coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -13,6 +13,7 @@ import itertools
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
+from pickle import PickleBuffer
 from typing import Any
 
 from distributed.comm.core import Comm
@@ -34,6 +35,8 @@ class Switchboard:
 
     def __init__(self, send: Callable[[str, Message], None]) -> None:
         self._send = send
+        #: Sends an answer that is a large buffer.
+        self.send_large: Callable[[str, Message], None] = send
         self._numbers = itertools.count(1)
         #: Whom, what is called with the answer, and when it was asked.
         self._pending: dict[int, tuple[str, Then, float]] = {}
@@ -50,7 +53,10 @@ class Switchboard:
 
     def _on_ask(self, peer: str, number: int, op: str, args: tuple[Any, ...]) -> None:
         def then(value: Any) -> None:
-            self._send(peer, ("answer", number, value))
+            if type(value) is PickleBuffer:
+                self.send_large(peer, ("answer", number, value))
+            else:
+                self._send(peer, ("answer", number, value))
 
         respond(op, self.answers.get(op), then, then, *args)
 
@@ -82,6 +88,7 @@ class Peers:
         self.links: dict[str, PeerLink] = {}
         self.questions = Switchboard(self.send)
         self.questions.timed = self._timed
+        self.questions.send_large = self._send_large
         #: What takes a message, by its name.
         self.handlers: dict[str, Handler] = handlers_of(self.questions, ToPeer)
         #: Called with the name of a peer that disconnected, or could not be reached.
@@ -108,6 +115,12 @@ class Peers:
         link = self.links.get(peer)
         if link is not None:
             link.send_now(message)
+        else:
+            self.send(peer, message)
+
+    def _send_large(self, peer: str, message: Message) -> None:
+        if (link := self.links.get(peer)) is not None:
+            link.send_large(message)
         else:
             self.send(peer, message)
 

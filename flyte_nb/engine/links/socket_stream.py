@@ -11,6 +11,7 @@ import asyncio
 import os
 import ssl
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,7 +22,9 @@ _LENGTH = struct.Struct("<Q")
 #: Added to the length of a buffer that belongs to the next message.
 _BUFFER = 1 << 63
 #: Bytes that one read may give, and those read or written in one turn: others have theirs.
-CHUNK, TURN = 256 * 1024, 4 * 1024 * 1024
+CHUNK, TURN = 256 * 1024, 1024 * 1024
+#: References to what only a list holds, as `sys.getrefcount` counts them.
+_OF_LIST = 2
 #: What a socket says that has nothing to read, or takes no more.
 _LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -63,6 +66,8 @@ class SocketStream:
         #: The buffer that is arriving, as far as it is missing; it, and those that are complete and wait for their message.
         self._missing = memoryview(b"")
         self._buffers: list[bytearray] = []
+        #: One that nobody kept, for the next of its size: fresh memory costs more than to read into it.
+        self._spare = bytearray()
         self._chunk = memoryview(bytearray(CHUNK))
         self._out: deque[memoryview] = deque(_unsent(stream))
         #: Whether it waits for room to write.
@@ -120,7 +125,7 @@ class SocketStream:
                     return
                 left -= count
                 if self._missing:
-                    self._missing = self._missing[count:]
+                    self._missing = self._missing[count:] or memoryview(b"")
                     if left > 0:
                         continue
                 else:
@@ -145,7 +150,7 @@ class SocketStream:
             while len(data) - at >= _LENGTH.size and not self._missing and not self.closed:
                 length, start = _LENGTH.unpack_from(data, at)[0], at + _LENGTH.size
                 if length & _BUFFER:  # the rest of it is read to where it stays
-                    buffer, there = bytearray(length - _BUFFER), len(data[start : start + length - _BUFFER])
+                    buffer, there = self._buffer(length - _BUFFER), len(data[start : start + length - _BUFFER])
                     buffer[:there] = data[start : start + there]
                     self._buffers.append(buffer)
                     self._missing = memoryview(buffer)[there:]
@@ -156,9 +161,14 @@ class SocketStream:
                 buffers, self._buffers = self._buffers, []
                 at = start + length
                 self._on_data(data[start:at], buffers)
+                self._spare = buffers[-1] if buffers and sys.getrefcount(buffers[-1]) == _OF_LIST else bytearray()
         finally:
             data.release()
             del self._in[:at]
+
+    def _buffer(self, nbytes: int) -> bytearray:
+        found, self._spare = self._spare, bytearray()
+        return found if len(found) == nbytes else bytearray(nbytes)
 
     def _end(self) -> None:
         if not self.closed:
