@@ -22,6 +22,7 @@ from flyte_nb import import_alias
 from flyte_nb.core.attempts import progress, seeds
 from flyte_nb.core.attempts.body import GRACE, Body
 from flyte_nb.core.attempts.inline import warn_of_orphans
+from flyte_nb.core.attempts.isolation import Isolation
 from flyte_nb.core.attempts.row_body import RowBody
 from flyte_nb.core.attempts.surroundings import is_changeable
 from flyte_nb.core.attempts.threads import LoopClock
@@ -254,6 +255,11 @@ class Host:
             self.send(lane.owner, ("alone", lane.id, alone))
         for number, found in ends_of(ends, lane.location):
             self.send(lane.owner, ("rows_ended", lane.id, number, found))
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """Of its process; None where attempts are not kept apart."""
+        return self.premises.isolation
 
     @property
     def early(self) -> dict[Key, str]:

@@ -66,8 +66,22 @@ async def ticks(path: str) -> bool:
 
 
 @env.task
+def folder_and_variable() -> list:
+    return [os.getcwd() == "/", os.environ.get("MINE")]
+
+
+@env.task
+async def blocks_and_goes_on() -> list:
+    os.chdir("/")
+    os.environ["MINE"] = "its own"
+    other = folder_and_variable()
+    return [other, [os.getcwd() == "/", os.environ.get("MINE")]]
+
+
+@env.task
 async def main(path: str) -> list:
-    return [await fractal(4, 3), await sync_fractal.aio(5), await with_a_loop.aio(4), await ticks(path), await gives_up()]
+    found = [await fractal(4, 3), await sync_fractal.aio(5), await with_a_loop.aio(4), await ticks(path), await gives_up()]
+    return [*found, await blocks_and_goes_on()]
 
 
 if __name__ == "__main__":
@@ -78,7 +92,10 @@ if __name__ == "__main__":
 
 @pytest.mark.cluster
 def test_t14_one_slot_is_enough(tmp_path, root):
-    """Recursion of any depth, sync and async; a parent ticks, and times out a child that computes in its own process."""
+    """Recursion of any depth, sync and async; a parent ticks, and times out a child that computes in its own process.
+
+    One that blocks in the middle of a step goes on there in the process as it has left it.
+    """
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     done = subprocess.run(
@@ -86,4 +103,5 @@ def test_t14_one_slot_is_enough(tmp_path, root):
         timeout=100, check=False,
     )  # fmt: skip
 
-    assert "RESULT [81, 32, 16, True, 'gave up']" in done.stdout, done.stdout + done.stderr
+    kept = "[[False, None], [True, 'its own']]"
+    assert f"RESULT [81, 32, 16, True, 'gave up', {kept}]" in done.stdout, done.stdout + done.stderr

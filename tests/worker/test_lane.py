@@ -83,6 +83,7 @@ class FakeHost:
     """What a lane needs of its worker; collects what lanes say."""
 
     address = "here"
+    isolation: Isolation | None = None
 
     def __init__(self) -> None:
         self.gate = SlotGate(1)
@@ -190,6 +191,8 @@ def test_every_attempt_ends_whenever_it_is_interrupted() -> None:
 
 class RowHost(FakeHost):
     """One whose lanes execute rows."""
+
+    isolation: Isolation
 
     def __init__(self) -> None:
         super().__init__()

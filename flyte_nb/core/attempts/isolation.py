@@ -39,7 +39,7 @@ from flyte_nb.core.transport.lazy_imports import is_brought
 class Place:
     """An attempt's share of the process."""
 
-    __slots__ = ("base", "computes", "patched", "random", "state")
+    __slots__ = ("base", "computes", "patched", "random", "shares_with", "state")
 
     def __init__(self, base: State, computes: Callable[[], bool] = bool) -> None:
         #: What it began with, and what is left behind at its end.
@@ -51,11 +51,8 @@ class Place:
         self.computes: Callable[[], bool] = computes
         #: The code with which libraries are patched while it computes (`flyte_nb.core.transport.patched`); "" for none.
         self.patched: str = ""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing was changed, as far as is known."""
-        return self.state is self.base and self.random is None
+        #: Beside whom it computes, having waited in vain: it does not wait for them again.
+        self.shares_with: frozenset[Place] = frozenset()
 
 
 def _drop_made_modules(names: list[str]) -> None:
@@ -68,15 +65,20 @@ def _drop_made_modules(names: list[str]) -> None:
             del sys.modules[name]
 
 
-#: Seconds that an attempt which has changed something waits for one that computes, or the other way round; then they share.
+#: Seconds that an attempt waits for one that computes where they expect different things of the process; then they share.
 #: Two compute at once only where a process has several slots, or a body that has begun has taken the spare one.
 PATIENCE = 1.0
 LOOK_EVERY = 0.002
 
 
 def _excludes(one: Place, other: Place) -> bool:
-    """Whether two cannot compute at once."""
-    return not one.is_plain or not other.is_plain or one.patched != other.patched
+    """Whether two cannot compute at once: each expects another process."""
+    seeded = one.random is not None or other.random is not None
+    return seeded or one.patched != other.patched or not _same(one.state, other.state)
+
+
+def _same(one: State, other: State) -> bool:
+    return one is other or one == other
 
 
 class Isolation:
@@ -88,17 +90,20 @@ class Isolation:
 
     def __init__(self, *, shared: bool = False) -> None:
         watch()
-        seeds.watch()
-        #: The attempt whose turn it is: anything with a `Place` as ``place`` and a ``meter``. None between attempts.
+        seeds.drop()
+        #: The attempt whose turn it is: anything with a `Place` as ``place`` and a ``meter``. None between attempts, and where
+        #: several compute at once.
         self.current: Any = None
+        #: Those several, and what the process was like when each joined: what is changed meanwhile is of all of them.
+        self.crowd: dict[Any, State] = {}
+        #: Which of them had seeded generators before others came.
+        self._seeder: Any = None
         self._shared = shared
         #: What an attempt begins with, once `begin` has looked.
         self.base = self._found = read()
         self._applied = self.base
         self._modules = len(sys.modules)
         self._loaded = library_options.loaded()
-        #: Attempts that compute while another's turn lasts: they have what it has.
-        self._sharing: set[Any] = set()
         #: Attempts that wait for others, in order, and until when: who comes later waits, too, if it cannot be beside them.
         self._waiting: dict[Any, float] = {}
         # A turn may begin on a thread while another's ends.
@@ -114,7 +119,7 @@ class Isolation:
         return self.base
 
     def _adopt(self) -> None:
-        if self.current is None and not self._sharing and self._applied is self.base:
+        if self.current is None and not self.crowd and self._applied is self.base:
             now = read(self.base)
             if now is not self.base:
                 self._found = carried(self._found, self.base, now)
@@ -124,7 +129,8 @@ class Isolation:
         """An attempt goes on, on the calling thread."""
         place = body.place
         with self._lock:
-            if self.current is None and not self._waiting and place.state is self._applied and place.random is None:
+            alone = self.current is None and not self.crowd and not self._waiting
+            if alone and place.state is self._applied and place.random is None:
                 self.current = body
                 return
         if self._take_turn(body, shares=False):
@@ -145,45 +151,78 @@ class Isolation:
         """Make it an attempt's turn; False if it must wait, unless it `shares` whatever the other one has."""
         place = body.place
         with self._lock:  # of several that wait, one goes on
-            if not shares and self._must_wait(body):
-                return False
-            previous = self.current
-            if previous is body:
+            if self.current is body:
                 return True
-            if previous is not None:
-                if previous.place.computes():
-                    self._sharing.add(body)
-                    return True
-                previous.place.state = self._applied = read(self._applied)
-                previous.place.random = seeds.take()
+            inside = self._settle(body)
+            if not shares and self._must_wait(body, inside):
+                return False
+            self._waiting.pop(body, None)
+            if inside:
+                if shares:
+                    place.shares_with = frozenset(each.place for each in inside)
+                self._applied = read(self._applied)
+                if self.current is not None:  # it has been alone so far
+                    self.current.place.state = self._applied
+                    self._seeder = self.current if seeds.SEEDED else None
+                self.crowd = dict.fromkeys((*inside, body), self._applied) | self.crowd
+                self.current = None
+                return True
             self.current = body
             self._restore(place.state)
             if place.random is not None:  # after anything else, which may draw
                 seeds.put(place.random)
             return True
 
+    def _settle(self, body: Any = None) -> list[Any]:
+        """End the turns of those that do not compute now, and of `body`, which begins another; returns the others."""
+        inside = list(self.crowd) if self.current is None else [self.current]
+        left = [each for each in inside if each is not body and each.place.computes()]
+        if len(left) < len(inside):
+            self._applied = read(self._applied)
+            for each in inside:
+                if each not in left:
+                    self._leave(each, last=not left)
+            self._stay(left)
+        return left
+
+    def _leave(self, body: Any, *, last: bool) -> None:
+        """An attempt's turn is over: it has its state again at its next one."""
+        if self.crowd.pop(body, None) is not self._applied:
+            body.place.state = self._applied
+        if (last or body is self._seeder) and (states := seeds.take()) is not None:
+            body.place.random = states
+
+    def _stay(self, left: list[Any]) -> None:
+        """These go on with the process as it is."""
+        if len(left) < 2:
+            self.current = left[0] if left else None
+            self._seeder = None
+            self.crowd.clear()
+
+    def settle(self) -> None:
+        """A thread of a `crowd` waits from now on: what others change meanwhile is not its attempt's."""
+        with self._lock:
+            self._settle()
+
     def pause(self, body: Any) -> None:
         """A step of an attempt is over that has seeded generators: others draw from them between its steps, Dask too."""
         with self._lock:
-            if self.current is body and not self._sharing:
+            if self.current is body:
                 self.current = None
                 body.place.state = self._applied = read(self._applied)
                 body.place.random = seeds.take()
 
-    def _must_wait(self, body: Any) -> bool:
-        """Whether others compute, or wait already, and either has changed something: both cannot have what they expect."""
-        current = self.current
-        if current is body:
-            return False
+    def _must_wait(self, body: Any, inside: list[Any]) -> bool:
+        """Whether others compute, or wait already, that expect another process: both cannot have theirs."""
         if self._waiting and self._is_behind(body):
             return True
-        sharing = [each for each in self._sharing if each is not body and each not in self._waiting]
-        beside = sharing if current is None else [current, *sharing]
-        if not any(each.place.computes() for each in beside):
+        place, beside = body.place, {each.place for each in inside}
+        if beside <= place.shares_with:
             return False
-        if current is not None:
-            current.place.state = self._applied = read(self._applied)
-        return any(_excludes(body.place, each.place) for each in beside)
+        self._applied = read(self._applied)
+        if seeds.SEEDED or place.random is not None or not _same(place.state, self._applied):
+            return True
+        return any(each.patched != place.patched for each in beside)
 
     def _is_behind(self, body: Any) -> bool:
         now = time.monotonic()
@@ -202,7 +241,6 @@ class Isolation:
             and self._applied is base
             and not NOTED
             and not seeds.SEEDED
-            and not self._sharing
             and sys.path == base.path
             and warnings.filters == base.filters
             and hooks_of(SYS) == base.hooks
@@ -214,19 +252,19 @@ class Isolation:
 
     def has(self, body: Any) -> bool:
         """Whether it is an attempt's turn, be it beside another's."""
-        return self.current is body or body in self._sharing
+        return self.current is body or body in self.crowd
 
     def end(self, body: Any) -> None:
         """An attempt has ended: what it changed is undone. On its thread."""
         if thread_options.LOADED:
             thread_options.take()
         with self._lock:
-            if self._sharing:
-                self._sharing.discard(body)
+            body.place.shares_with = frozenset()
+            if self.crowd.pop(body, None) is not None:
+                if body is self._seeder:
+                    seeds.drop()
+                self._stay(list(self.crowd))
             if self.current is not body:
-                return
-            if self._sharing:
-                self.current = self._sharing.pop()
                 return
             plain, base = self.is_plain(body), body.place.base
             self.current = None
@@ -267,18 +305,17 @@ class Isolation:
             ]
 
     def rebase(self, act: Callable[[], Any]) -> None:
-        """Do something whose changes stay: attempts begin with them from now on. Turns wait for it."""
+        """Do something whose changes stay: attempts begin with them from now on. Turns wait for it; what computes goes on."""
         with self._lock:
-            if self.current is not None:
-                self.current.place.state = read(self._applied)
-                self.current = None
-                self._applied = read(self._applied)
+            mine = self._applied = read(self._applied)
             self._restore(self.base)
             try:
                 act()
             finally:
                 self.base = self._applied = read(self._applied)
                 self._modules = len(sys.modules)
+                if self.current is not None or self.crowd:
+                    self._restore(mine)
 
     def close(self) -> None:
         """No attempt will begin here any more: what was to stay until then goes, and nothing is watched."""
@@ -291,5 +328,6 @@ class Isolation:
         unwatch()
 
     def __repr__(self) -> str:
-        beside = f", {len(self._sharing)} beside it" if self._sharing else ""
-        return f"<Isolation [{'between attempts' if self.current is None else 'an attempt computes'}{beside}]>"
+        if self.crowd:
+            return f"<Isolation [{len(self.crowd)} attempts compute]>"
+        return f"<Isolation [{'between attempts' if self.current is None else 'an attempt computes'}]>"

@@ -13,6 +13,7 @@ from typing import Any
 
 from flyte_nb.core.attempts import seeds
 from flyte_nb.core.attempts.body import Body, Steps, task_factory
+from flyte_nb.core.attempts.family import running
 from flyte_nb.core.control.work import Outcome
 from flyte_nb.engine.links.wire import Key
 from flyte_nb.worker.lanes.lane import LaneThread
@@ -35,6 +36,12 @@ class AsyncLane(LaneThread):
     def stuck(self) -> bool:
         """Whether what waits here waits for one long step, or for a slot that does not come."""
         return bool(self.queue) and (self.blocked or time.perf_counter() - self._looked_at > self.patience)
+
+    def _taken(self) -> None:
+        super()._taken()
+        body = running()  # None in the loop's own code, where the next step's turn follows
+        if body is not None and body.isolation is not None and body.outcome is None:
+            body.isolation.turn(body)
 
     def wake(self) -> None:
         """Have the loop check its queue."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Protocol
 
 from flyte_nb.core.attempts.body import Body, broken
+from flyte_nb.core.attempts.isolation import Isolation
 from flyte_nb.core.attempts.row_body import RowBody
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.facts import ErrorNote
@@ -55,6 +56,10 @@ class _Host(Protocol):
     gate: slots.SlotGate
     #: Attempts that were stopped before they began.
     early: dict[Key, str]
+
+    # Of the process; None where attempts are not kept apart.
+    @property
+    def isolation(self) -> Isolation | None: ...
 
     # From any thread: have the worker's loop call a function.
     def post(self, function: Callable[..., object], *args: Any) -> None: ...
@@ -236,6 +241,8 @@ class LaneThread:
         """The slot was released: let Dask start other work, and report how far the lane is."""
         self.see()
         self.meter.paused()
+        if (isolation := self.host.isolation) is not None and isolation.crowd:
+            isolation.settle()
         self.before_threads()
         self.report()
         if self.handed_back and not self.blocked:

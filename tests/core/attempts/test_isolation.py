@@ -271,7 +271,7 @@ def test_two_that_exclude_each_other_never_compute_at_once_and_both_go_on(
     left = dict.fromkeys(range(4), 300)
 
     def computes(body: FakeBody) -> bool:
-        return body in computing or body in turning
+        return body in turning or body in computing  # in the order in which it moves on
 
     def lane(number: int, patch: str) -> None:
         while any(left.values()):  # until each has done all of its own

@@ -174,6 +174,7 @@ def test_categories_that_are_not_imported_there_are_left_out(tmp_path: Path, mon
 
     monkeypatch.delitem(sys.modules, "has_warning")
     assert "Mine" not in str(_of_state(lambda s: s.filters[0])(data, base))
+    assert surroundings.applied(data, base) is surroundings.applied(data, base)  # else no attempt would be plain
     monkeypatch.setitem(sys.modules, "has_warning", module)
     assert module.Mine is _of_state(lambda s: s.filters[0][2])(data, base)
 

@@ -243,6 +243,8 @@ class Applied(NamedTuple):
     enter: Callable[[], None] | None
     #: What `state` was made from: kept, since records are found by its identity.
     base: State | None
+    #: Modules of categories of warnings, not imported here yet: their filters are left out until then.
+    awaited: frozenset[str] = frozenset()
 
 
 #: Numbers of applied records that a process keeps: a session has few at a time.
@@ -258,14 +260,14 @@ def applied(data: bytes, base: State | None) -> Applied:
         base: What attempts begin with here by themselves; None where the process is not to be changed.
     """
     found = _applied.get((data, id(base)))
-    if found is None:
+    if found is None or (found.awaited and not found.awaited.isdisjoint(sys.modules)):
         record: Record = pickle.loads(data)
         state = _overlay(base, record) if base is not None else None
-        found = Applied(state, _entering(record), base)
+        awaited = frozenset(item[2][0] for item in record.filters).difference(sys.modules)
+        found = Applied(state, _entering(record), base, awaited)
         while len(_applied) >= MAX_APPLIED:
             del _applied[next(iter(_applied))]
-        if state is None or all(_category(*item[2]) is not None for item in record.filters):
-            _applied[data, id(base)] = found
+        _applied[data, id(base)] = found
     return found
 
 
