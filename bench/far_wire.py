@@ -82,9 +82,11 @@ class FarWire:
 
 
 @contextlib.contextmanager
-def far_cluster(folder: Path, delay_s: float, n_workers: int = 1, nthreads: int = 2) -> Iterator[str]:
+def far_cluster(
+    folder: Path, delay_s: float, n_workers: int = 1, nthreads: int = 2, wire: FarWire | None = None
+) -> Iterator[str]:
     """A scheduler and workers at the other end of a wire; yields the scheduler's address as seen from here."""
-    wire = FarWire(0.0)
+    wire = wire or FarWire(0.0)
     file, processes = folder / "scheduler.json", []
     quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
 

@@ -50,7 +50,6 @@ class SimulatedWorker(PeerLink):
         self._loop = asyncio.get_running_loop()
         self._done = 0
         self._free_at = 0.0
-        self.round_trip = 1e-3
 
     def send(self, message: Any) -> None:
         """Take a message, and answer soon."""

@@ -121,7 +121,7 @@ class KernelEngine:
         network.at_home = lambda run, op, args: self.answers.answer(run, op, args, lambda _answer: None)
         self.answers.serve("end_worker", self._end_worker)
         self.answers.serve("expect", self._expect)
-        network.on_roster = self.executor.pool.touch_queues
+        network.on_roster = self.executor.roster_changed
         self.executor.pool.on_busy = network.set_busy
         network.on_scheduler_lost = self._scheduler_lost
         self.answers.serve("waits", self._say_why_it_waits)

@@ -21,6 +21,7 @@ from flyte_nb.engine.clusters.end_worker import end_worker, is_alive
 from flyte_nb.engine.clusters.worker_exits import MEMORY_TOPIC, WorkerExit, WorkerExits
 from flyte_nb.engine.dispatch.network import Network
 from flyte_nb.engine.links.link import PeerLink
+from flyte_nb.engine.links.peers import PULSE
 from flyte_nb.engine.links.pulse import SILENT_S
 from flyte_nb.engine.links.routes import Links, Routes
 from flyte_nb.engine.links.wire import WorkerInfo
@@ -249,7 +250,7 @@ class KernelNetwork(Network):
     def _time(self, peer: str, left: int) -> None:
         """Find out how far a worker is: a few times, since it may be busy."""
         self.questions.ask(
-            peer, "overdue", ([],), lambda _none: self._time(peer, left - 1) if left and self.round_trip(peer) else None
+            peer, PULSE, ([],), lambda _none: self._time(peer, left - 1) if left and self.round_trip(peer) else None
         )
 
     def _refused(self, address: str, why: OSError) -> None:

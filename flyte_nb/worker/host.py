@@ -199,6 +199,10 @@ class Host:
             lane.closed = True
             lane.wake()
 
+    def _on_far(self, _owner: str, lane_id: str, seconds: float) -> None:
+        if (lane := self.lanes.get(lane_id)) is not None:
+            lane.round_trip = seconds
+
     def _on_recall(self, owner: str, lane_id: str, number: int) -> None:
         lane = self.lanes.get(lane_id)
         found = lane.queue.recall(number) if lane is not None else array("I")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from flyte_nb.engine.links.link import LocalLink
+from flyte_nb.engine.links.link import TRIPS, LocalLink, PeerLink
 from flyte_nb.engine.links.peers import Peers
 
 
@@ -56,3 +56,19 @@ async def test_nothing_is_queued_for_a_kernel_that_disconnected() -> None:
         peers.send(peer, ("close", "l1"))
 
     assert "<Loop me [0 linked, 0 connecting, 1 unsent]>" == repr(peers)
+
+
+def test_how_far_a_peer_is_changes_while_it_is_linked() -> None:
+    """The quickest of its latest answers counts: some that came late by chance, or because it computes, do not."""
+
+    def far_after(*answers: float) -> float:
+        link = PeerLink("tcp://b", lambda *_: None, lambda _: None)
+        for seconds in answers:
+            link.timed(seconds)
+        return link.round_trip
+
+    assert 0.0 == far_after() == far_after(0.001) == far_after(0.03, 0.001)
+    assert 0.03 == far_after(0.03)
+    assert 0.0 == far_after(0.001, *[0.1] * (TRIPS - 1)) == far_after(0.001, *[0.03] * TRIPS)
+    assert 0.1 == far_after(0.001, *[0.1] * TRIPS)
+    assert 0.0 == far_after(*[0.1] * TRIPS, 0.001)

@@ -96,6 +96,32 @@ def has_ended(mark: Path) -> bool:
     return False
 
 
+def test_a_silent_worker_is_given_nothing_new_and_ended_once_it_is_asked_to_stop(
+    session: Session, tmp_path: Path
+) -> None:
+    """Until then it may be computing something useful: `%flyte cluster` says so. (First: nothing has been overdue here yet.)"""
+    mark = tmp_path / "mark"
+
+    async def cell() -> list[int]:
+        network = session.engine.network
+        await until(lambda: len(network.roster) == 2)
+        held = asyncio.ensure_future(locked_for_ever(str(mark)))
+        await until(lambda: network.silent)
+        done = await asyncio.gather(*(quick(100 + i) for i in range(20)))
+        assert "It has been silent for " in cluster_text(session)
+        assert not has_ended(mark)
+        held.cancel()
+        await until(lambda: has_ended(mark))
+        await until(lambda: len(network.roster) == 2 and not network.silent)
+        assert network.handle is not None
+        network.handle.cluster.missing[0] = time.monotonic() - 3  # its successor may be there before it is missed
+        assert "w0   is missing for 3 s" in cluster_text(session)
+        await until(lambda: "missing" not in cluster_text(session))
+        return done
+
+    assert run_cell(cell) == [100 + i for i in range(20)]
+
+
 def test_a_silent_worker_loses_its_process(session: Session, tmp_path: Path) -> None:
     """Whatever keeps it from answering: its action is out of time, those beside it run elsewhere, the next ones at once."""
     marks = [tmp_path / "locked", tmp_path / "stands"]
@@ -124,32 +150,6 @@ def test_a_nested_action_is_watched_by_its_owner(session: Session, tmp_path: Pat
 
     assert run_cell(cell) == "MaxRuntimeExceededError"
     assert has_ended(tmp_path / "mark")
-
-
-def test_a_silent_worker_is_given_nothing_new_and_ended_once_it_is_asked_to_stop(
-    session: Session, tmp_path: Path
-) -> None:
-    """Until then it may be computing something useful: `%flyte cluster` says so."""
-    mark = tmp_path / "mark"
-
-    async def cell() -> list[int]:
-        network = session.engine.network
-        await until(lambda: len(network.roster) == 2)
-        held = asyncio.ensure_future(locked_for_ever(str(mark)))
-        await until(lambda: network.silent)
-        done = await asyncio.gather(*(quick(100 + i) for i in range(20)))
-        assert "It has been silent for " in cluster_text(session)
-        assert not has_ended(mark)
-        held.cancel()
-        await until(lambda: has_ended(mark))
-        await until(lambda: len(network.roster) == 2 and not network.silent)
-        assert network.handle is not None
-        network.handle.cluster.missing[0] = time.monotonic() - 3  # its successor may be there before it is missed
-        assert "w0   is missing for 3 s" in cluster_text(session)
-        await until(lambda: "missing" not in cluster_text(session))
-        return done
-
-    assert run_cell(cell) == [100 + i for i in range(20)]
 
 
 def test_a_busy_worker_is_left_alone(session: Session) -> None:

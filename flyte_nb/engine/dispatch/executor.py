@@ -205,6 +205,11 @@ class DaskExecutor:
         """Send a run's `RunInfo` again with the next bundle to each worker: it has changed."""
         self.pool.introduce_again(run)
 
+    def roster_changed(self) -> None:
+        """Workers have come, or gone: queues may move, and there is whom to look after."""
+        self.pool.touch_queues()
+        self.watch.wake()
+
     async def close(self) -> None:
         """Close all lanes and stop; lanes that still execute attempts are given up."""
         self._unsettled.close()

@@ -44,6 +44,8 @@ logger: logging.Logger = logging.getLogger("flyte")
 
 #: Seconds between two sweeps (idle lanes are closed, queues without a lane dispatched again); while nothing is under way.
 SWEEP_EVERY_S, REST_S = 0.2, 1.0
+#: By what factor the way to a worker is to change before its lanes are told.
+CHANGED = 1.5
 #: Seconds per lane for which what lanes report is collected.
 DISPATCH_EVERY_S = 1e-5
 #: Seconds in which the link to a worker ends whose death Dask has told.
@@ -305,6 +307,7 @@ class LanePool:
             now = time.monotonic()
             for group in list(self.groups.values()):
                 for lane in group.lanes.values():
+                    self._time(lane)
                     if self._is_idle(lane) and not group.queue and now - lane.used_at > group.idle_s:
                         self._close(lane)
                 if not group.lanes and not group.queue:
@@ -313,6 +316,13 @@ class LanePool:
             self.touch_queues()
             if self._network.grows:
                 self._network.want(slots_wanted(self.groups.values()))
+
+    def _time(self, lane: Lane) -> None:
+        """See whether its worker is as far as it was: if not, other numbers are sent ahead, and it waits for others."""
+        seconds, before = self._network.round_trip(lane.address), lane.round_trip
+        if lane.opened and not before / CHANGED <= seconds <= before * CHANGED:
+            lane.round_trip = seconds
+            self._network.send(lane.address, ("far", lane.id, seconds))
 
     async def _pause(self) -> None:
         if any(group.queue or any(lane.load for lane in group.lanes.values()) for group in self.groups.values()):

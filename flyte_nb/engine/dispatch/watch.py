@@ -72,7 +72,11 @@ class Watch:
         due = Due(time.monotonic() + seconds, why, run, worker)
         if key not in self._due or due.at < self._due[key].at:
             self._due[key] = due
-            self._wake.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """There is something to look at: without workers it rests until it is told."""
+        self._wake.set()
 
     def expect_sent(self, key: Key, run: RunInfo, seconds: float, worker: str) -> None:
         """An attempt with a timeout goes to a worker. If that is this very process, the run's home watches over both."""

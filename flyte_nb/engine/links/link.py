@@ -26,6 +26,10 @@ logger: logging.Logger = logging.getLogger("flyte")
 HELLO_TIMEOUT = 5.0
 #: Messages pickled into one write at most, so that one piece stays some megabytes.
 MAX_BATCH = 2_000
+#: Answers, of those that take no time, by which a link is timed.
+TRIPS = 6
+#: Seconds of a round trip from which on a peer is far: more is sent ahead. The same for a peer that was near.
+FAR_S, CLEARLY_FAR_S = 0.02, 0.04
 
 
 def _log_fault(error: Exception, what: str) -> None:
@@ -53,12 +57,30 @@ class PeerLink:
         self._writing = False
         self.closed = False
         self._ended = asyncio.Event()
-        #: Seconds that the quickest answer took; 0 = none has come.
-        self.round_trip = 0.0
+        #: Seconds that the latest answers took.
+        self._trips: deque[float] = deque(maxlen=TRIPS)
+        #: Whether it was far from its first answer on.
+        self._was_far = False
         self._tasks: set[asyncio.Task[None]] = set()
         #: Bytes written, for benchmarks; bytes read, which tell that the peer is there (`flyte_nb.engine.links.pulse`).
         self.sent: int = 0
         self.received: int = 0
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds that a message to the peer and back takes, if that is long; else 0.
+
+        That is what the quickest of the latest answers took: the way may become longer while the link lives. A peer that was
+        near counts as far only where that is clear, since one that computes takes its time.
+        """
+        seconds = min(self._trips, default=0.0)
+        return seconds if seconds >= (FAR_S if self._was_far else CLEARLY_FAR_S) else 0.0
+
+    def timed(self, seconds: float) -> None:
+        """An answer took so many seconds."""
+        if not self._trips or seconds < FAR_S:  # the first answer, or it was late by chance
+            self._was_far = seconds >= FAR_S
+        self._trips.append(seconds)
 
     def attach(self, comm: Comm, by_socket: bool) -> None:
         """Use an open comm, or its socket; sends what was waiting."""

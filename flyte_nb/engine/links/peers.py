@@ -26,8 +26,8 @@ from flyte_nb.engine.links.wire import Handler, Message, ToPeer, handlers_of
 MAX_DEPARTED = 256
 #: Links that are opened at once: of a thousand that start together, the last would not be served in time.
 MAX_DIALLING = 64
-#: Seconds of a round trip from which on a peer is far: more is sent ahead.
-FAR_S = 0.02
+#: The question which of an owner's attempts are overdue: a worker answers it at once.
+PULSE = "overdue"
 
 
 class Switchboard:
@@ -38,9 +38,9 @@ class Switchboard:
         #: Sends an answer that is a large buffer.
         self.send_large: Callable[[str, Message], None] = send
         self._numbers = itertools.count(1)
-        #: Whom, what is called with the answer, and when it was asked.
+        #: Whom, what is called with the answer, and when it was asked; 0 = it is not timed.
         self._pending: dict[int, tuple[str, Then, float]] = {}
-        #: Called with a peer, and the seconds that it took to answer.
+        #: Called with a peer, and the seconds that it took to answer what it answers at once (`PULSE`).
         self.timed: Callable[[str, float], None] = lambda _peer, _seconds: None
         #: By the question's name. The value is called as ``answer(then, *args)``.
         self.answers: dict[str, Answer] = {}
@@ -48,7 +48,7 @@ class Switchboard:
     def ask(self, peer: str, op: str, args: tuple[Any, ...], then: Then) -> None:
         """Ask a peer; `then` gets its answer, or None if it goes away or does not know."""
         number = next(self._numbers)
-        self._pending[number] = (peer, then, time.perf_counter())
+        self._pending[number] = (peer, then, time.perf_counter() if op == PULSE else 0.0)
         self._send(peer, ("ask", number, op, args))
 
     def _on_ask(self, peer: str, number: int, op: str, args: tuple[Any, ...]) -> None:
@@ -63,7 +63,8 @@ class Switchboard:
     def _on_answer(self, _peer: str, number: int, value: Any) -> None:
         if (pending := self._pending.pop(number, None)) is not None:
             peer, then, asked_at = pending
-            self.timed(peer, time.perf_counter() - asked_at)
+            if asked_at:
+                self.timed(peer, time.perf_counter() - asked_at)
             then(value)
 
     def lost(self, peer: str) -> None:
@@ -126,12 +127,12 @@ class Peers:
 
     def _timed(self, peer: str, seconds: float) -> None:
         if (link := self.links.get(peer)) is not None:
-            link.round_trip = min(link.round_trip or seconds, seconds)
+            link.timed(seconds)
 
     def round_trip(self, peer: str) -> float:
         """Seconds that a message to a peer and back takes, if that is long; else 0."""
         link = self.links.get(peer)
-        return link.round_trip if link is not None and link.round_trip >= FAR_S else 0.0
+        return link.round_trip if link is not None else 0.0
 
     def _link_needed(self, peer: str) -> None:
         """A message waits for a link to this peer."""

@@ -1,4 +1,4 @@
-"""Pulse: which peers answer, and for how long others have been silent. Runs in: engine thread; worker loop.
+"""Pulse: which peers answer, how soon, and for how long others have been silent. Runs in: engine thread; worker loop.
 
 A connection to a process that stands still, or whose interpreter lock is held, stays open: nothing tells but an answer that
 does not come. Silence is counted in looks, not on the clock: while this process itself could not look, nobody was silent.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flyte_nb.engine.links.peers import Peers
+from flyte_nb.engine.links.peers import PULSE, Peers
 
 #: Seconds between two looks; and while nothing is under way.
 LOOK_S, REST_S = 0.25, 1.0
@@ -49,20 +49,21 @@ class Pulse:
         seconds = min(seconds, 2 * LOOK_S)
         quiet: dict[str, float] = {}
         unheard: list[str] = []
+        others: list[str] = []
         for address in addresses:
             link = self._peers.links.get(address)
             if link is None or address == self._peers.me:
                 continue
             before, self._received[address] = self._received.get(address), link.received
             heard = before is None or link.received != before
-            if not heard and address not in self._asked and address not in about:
-                unheard.append(address)
+            if address not in self._asked and address not in about:
+                (others if heard else unheard).append(address)
             quiet[address] = 0.0 if heard else self.quiet.get(address, 0.0) + seconds
             if address in about and address not in self._asked:
                 self._ask(address, about[address])
         # Of very many that have nothing to say some are asked at a time, in turn; who was not asked is not silent.
         unheard.sort(key=lambda address: self._asked_at.get(address, 0))
-        for address in unheard[:MAX_ASKED]:
+        for address in (*unheard, *others)[:MAX_ASKED]:  # others tell how far they are
             self._ask(address, [])
         for address in unheard[MAX_ASKED:]:
             quiet[address] = self.quiet.get(address, 0.0)
@@ -80,7 +81,7 @@ class Pulse:
             if answer is not None and keys:
                 self._answered(address, keys, answer)
 
-        self._peers.questions.ask(address, "overdue", (keys,), answered)
+        self._peers.questions.ask(address, PULSE, (keys,), answered)
 
     def __repr__(self) -> str:
         silent = sum(seconds >= SILENT_S for seconds in self.quiet.values())

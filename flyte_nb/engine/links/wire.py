@@ -91,6 +91,7 @@ ToHost: TypeAlias = (
     # attempt, number: items of it that its consumer has taken so far; -1: it wants no more
     | tuple[Literal["took"], Key, int]
     | tuple[Literal["close"], str]  # lane: it is not needed any more
+    | tuple[Literal["far"], str, float]  # lane, seconds of the way to it and back, if that is long: it has changed
     | tuple[
         Literal["recall"], str, int
     ]  # lane, number of rows: give back those that have not begun; they are cancelled

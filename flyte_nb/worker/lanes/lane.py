@@ -92,7 +92,7 @@ class LaneThread:
     ) -> None:
         self.host = host
         #: Seconds that a message to its owner and back takes, if that is long.
-        self._round_trip = round_trip
+        self.round_trip = round_trip
         #: Environment variables of its attempts.
         self.environment: dict[str, str] = {}
         self.id = lane_id
@@ -199,9 +199,9 @@ class LaneThread:
     @property
     def patience(self) -> float:
         """Seconds that attempts wait behind another: on a far link as long as their like take, and the way back and forth."""
-        if not self._round_trip:
+        if not self.round_trip:
             return HAND_BACK_AFTER_S
-        return self._round_trip + (2 * self.holder.busy() / self.finished if self.finished else 0.0)
+        return self.round_trip + (2 * self.holder.busy() / self.finished if self.finished else 0.0)
 
     @property
     def blocked(self) -> bool:
