@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -327,3 +328,38 @@ TestTurns = Turns.TestCase
 TestTurns.settings = settings(
     max_examples=150, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
+
+
+#: What went wrong once, as the search has found it with more time.
+STORIES: dict[str, list[tuple[Any, ...]]] = {
+    "a change beside one that is blocked": [
+        ("begins", 0, "a"), ("begins", 0, "a"), ("blocks", 1), ("changes_its_process", 0), ("is_unblocked", 0),
+    ],
+    "changed, then shared by one that has waited": [
+        ("begins", 0, "a"), ("changes_its_process", 0), ("begins", 0, "a"), ("is_suspended", 0, True), ("looks_again", 0, 2.0),
+    ],
+    "seeded, then shared by one that has waited": [
+        ("begins", 0, "a"), ("seeds", 0), ("begins", 0, "a"), ("looks_again", 0, 2.0), ("blocks", 0), ("ends", 0), ("is_unblocked", 0),
+    ],
+    "both have seeded": [
+        ("begins", 0, "a"), ("seeds", 0), ("begins", 0, "a"), ("is_suspended", 0, False), ("looks_again", 0, 0.0), ("seeds", 0),
+        ("goes_on", 0, 0), ("looks_again", 0, 2.0), ("blocks", 0), ("draws", 0),
+    ],
+    "one begins beside another that has seeded": [("begins", 0, "a"), ("seeds", 0), ("begins", 0, "a"), ("draws", 0)],
+    "a cell runs everywhere beside one that has changed something": [
+        ("begins", 0, "a"), ("changes_its_process", 0), ("cell_runs_everywhere",), ("begins", 0, "a"), ("ends", 0),
+    ],
+    "two notebooks": [("begins", 0, "a"), ("begins", 0, "b"), ("is_suspended", 0, False), ("looks_again", 0, 0.0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_stories(story: str) -> None:
+    """Each that was found once."""
+    turns = Turns()
+    try:
+        for name, *arguments in STORIES[story]:
+            getattr(turns, name)(*arguments)
+            turns.each_that_computes_has_its_own()
+    finally:
+        turns.teardown()
