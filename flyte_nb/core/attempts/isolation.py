@@ -88,7 +88,7 @@ class Isolation:
 
     def __init__(self, *, shared: bool = False) -> None:
         watch()
-        seeds.watch()
+        seeds.drop()  # forks have the same states; and what is seeded counts as what an attempt has changed
         #: The attempt whose turn it is: anything with a `Place` as ``place`` and a ``meter``. None between attempts.
         self.current: Any = None
         self._shared = shared
