@@ -243,6 +243,8 @@ class Applied(NamedTuple):
     enter: Callable[[], None] | None
     #: What `state` was made from: kept, since records are found by its identity.
     base: State | None
+    #: Whether filters are missing whose category is of a module that is not imported here yet: looked at again.
+    lacks_categories: bool
 
 
 #: Numbers of applied records that a process keeps: a session has few at a time.
@@ -251,22 +253,25 @@ _applied: dict[tuple[bytes, int], Applied] = {}
 
 
 def applied(data: bytes, base: State | None) -> Applied:
-    """A record as this process takes it.
+    """A record as this process takes it: the same object for all attempts, which tell by it what they have changed.
 
     Args:
         data: From `capture`.
         base: What attempts begin with here by themselves; None where the process is not to be changed.
     """
-    found = _applied.get((data, id(base)))
-    if found is None:
-        record: Record = pickle.loads(data)
-        state = _overlay(base, record) if base is not None else None
-        found = Applied(state, _entering(record), base)
-        while len(_applied) >= MAX_APPLIED:
-            del _applied[next(iter(_applied))]
-        if state is None or all(_category(*item[2]) is not None for item in record.filters):
-            _applied[data, id(base)] = found
-    return found
+    key = data, id(base)
+    found = _applied.get(key)
+    if found is not None and (found.state is None or not found.lacks_categories):
+        return found
+    record: Record = pickle.loads(data)
+    state = _overlay(base, record) if base is not None else None
+    lacks = any(_category(*item[2]) is None for item in record.filters)
+    made = Applied(state, _entering(record), base, lacks)
+    if found is not None and found.state != state:
+        _applied.pop(key, None)
+    for old in list(_applied)[: 1 - MAX_APPLIED]:
+        _applied.pop(old, None)
+    return _applied.setdefault(key, made)  # several threads may look at once
 
 
 @functools.lru_cache(maxsize=MAX_APPLIED)
