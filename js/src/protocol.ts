@@ -187,6 +187,8 @@ export interface Timing {
   more: string;
   /** Numbers of the actions of the chain, and their seconds on it; longest first. */
   path: [number, number][];
+  /** The first of them, with their labels. */
+  named: [number, string, number][];
 }
 
 export interface WorkerLoad {
