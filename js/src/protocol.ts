@@ -255,7 +255,7 @@ export interface Model {
   send(content: unknown): void;
   on(event: string, callback: (...args: never[]) => void): void;
   off(event: string, callback: (...args: never[]) => void): void;
-  widget_manager?: { kernel?: Kernel };
+  widget_manager?: { kernel?: Kernel; context?: { isDisposed: boolean } };
 }
 
 export interface Kernel {
