@@ -243,7 +243,8 @@ def test_without_a_seed_numbers_go_on() -> None:
         isolated.turn(body)
         drawn += [random.random(), np.random.random()]  # noqa: NPY002
         isolated.pause(body)
-        assert body.place.is_plain  # else none beside it could compute
+        assert body.place.state is body.place.base  # else none beside it could compute
+        assert body.place.random is None
         isolated.end(body)
 
     assert len(set(drawn)) == 10
