@@ -247,7 +247,7 @@ class Session:
 
     def _started(self) -> None:
         for run, record in self.store.runs.items():
-            if record.state.note:
+            if record.state.note and record.state.ended_at is None:  # not that one of an earlier kernel was cut off
                 self.store.append(ev.RunNoted(run, "", self.controller.now()))
 
     def _run_changed(self, event: ev.Event) -> None:

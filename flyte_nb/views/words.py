@@ -16,6 +16,7 @@ from flyte_nb.core.history.facts import Action, Attempt, Phase, Progress, RunSta
 from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.history.timing import OWN_CODE
 from flyte_nb.core.history.worker_names import name_of
+from flyte_nb.core.tasks.registry import REGISTRY
 from flyte_nb.core.values import redact
 from flyte_nb.core.values.describe import bytes_text, plain
 
@@ -89,6 +90,15 @@ PARTS = {
     parts.IDLE: "waiting for anything else", parts.PERSON: "waiting for a person", parts.BETWEEN: "between attempts",
     parts.RESULT: "its result's way back", OWN_CODE: "the cell's own code, and between calls",
 }  # fmt: skip
+
+
+def part_word(part: str, task: str) -> str:
+    """What a part of the time of a task's action is called; where the task asks for GPUs, that they were waited for."""
+    known = REGISTRY.latest(task) if part == parts.SLOT else None
+    resources = known.config.resources if known is not None else None
+    return f"{PARTS[part]} with GPU={resources.gpus}" if resources is not None and resources.gpus else PARTS[part]
+
+
 #: Share of the whole from which on a part is worth a word, and seconds.
 WORTH, WORTH_S = 0.004, 0.005
 
@@ -260,12 +270,12 @@ def worth_saying(found: Mapping[str, float]) -> list[tuple[str, float]]:
     return [(part, seconds) for part, seconds in said if seconds > 0]
 
 
-def parts_text(found: Mapping[str, float], attempts: Iterable[Attempt] = ()) -> str:
+def parts_text(found: Mapping[str, float], attempts: Iterable[Attempt] = (), task: str = "") -> str:
     """``"waited for a slot 2.00 s, running 8.00 s (CPU 98 %)"``."""
     cpu = sum(attempt.usage.cpu for attempt in attempts)
     share = cpu / found[parts.RUNNING] if cpu and found.get(parts.RUNNING) else 0.0
     return ", ".join(
-        f"{PARTS[part]} {duration(seconds)}{f' (CPU {share:.0%})' if share and part == parts.RUNNING else ''}"
+        f"{part_word(part, task)} {duration(seconds)}{f' (CPU {share:.0%})' if share and part == parts.RUNNING else ''}"
         for part, seconds in worth_saying(found)
     )
 
@@ -289,7 +299,7 @@ def time_text(record: RunRecord, action: Action, now: float) -> str:
     """``"waited for a slot 2.00 s, running 8.00 s (CPU 98 %); on w0, process up to 310 MB"``: where an action's time went."""
     if action.attempt is None:
         return ""
-    spent = parts_text(parts.parts_of(record, action, now), action.all_attempts)
+    spent = parts_text(parts.parts_of(record, action, now), action.all_attempts, action.task)
     return "; ".join(text for text in (spent, usage_text(action.attempt)) if text)
 
 

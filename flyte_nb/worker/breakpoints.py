@@ -8,6 +8,7 @@ attempts on the same lane are paused with it, as under any debugger.
 
 from __future__ import annotations
 
+import ctypes
 import fnmatch
 import logging
 import pdb  # noqa: T100 - it is what this is about
@@ -196,6 +197,16 @@ class RemotePdb(pdb.Pdb):
         """Go on."""
         super().set_continue()
         self._paused.left()
+
+    def default(self, line: str) -> None:
+        """Execute a statement; what it assigns is the frame's at once.
+
+        Before Python 3.13 it would become so when the frame goes on, and be lost if anybody looks at its variables until then,
+        as ``where`` does.
+        """
+        super().default(line)
+        if sys.version_info < (3, 13):
+            ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(self.curframe), ctypes.c_int(0))
 
     def print_stack_trace(self, *_count: Any) -> None:
         """Print where it is paused, and what called that, of the user's."""

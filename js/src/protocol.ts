@@ -187,6 +187,8 @@ export interface Timing {
   more: string;
   /** Numbers of the actions of the chain, and their seconds on it; longest first. */
   path: [number, number][];
+  /** The first of them, with their labels. */
+  named: [number, string, number][];
 }
 
 export interface WorkerLoad {
@@ -253,7 +255,7 @@ export interface Model {
   send(content: unknown): void;
   on(event: string, callback: (...args: never[]) => void): void;
   off(event: string, callback: (...args: never[]) => void): void;
-  widget_manager?: { kernel?: Kernel };
+  widget_manager?: { kernel?: Kernel; context?: { isDisposed: boolean } };
 }
 
 export interface Kernel {

@@ -84,6 +84,11 @@ class Places {
   }
 
   look(): void {
+    if (isClosed(this.model)) {
+      this.stop();
+      for (const mount of [...this.mounts]) mount.yield();
+      return;
+    }
     const uid = String(this.model.get("uid"));
     for (const anchor of document.querySelectorAll<HTMLElement>(".flyte-nb-static"))
       if (anchor.dataset.flyteView === uid && !anchor.dataset.flyteGone && !anchor.querySelector(":scope > .fnb"))
@@ -107,6 +112,9 @@ class Places {
     this.observer.disconnect();
   }
 }
+
+/** Whether the notebook was closed: opened again in the same page it has other models, to whose views the pictures belong. */
+const isClosed = ({ widget_manager: manager }: Model): boolean => Boolean(manager?.context?.isDisposed);
 
 const hasAnchor = (node: Node): boolean =>
   node instanceof HTMLElement &&
@@ -149,6 +157,12 @@ class Mount {
     // Lab keeps HTML outputs 20 pixels off the right edge; widgets not.
     const host = anchor.closest<HTMLElement>(".jp-RenderedHTMLCommon");
     if (host) host.style.paddingRight = "0";
+  }
+
+  /** Leave the place to another, or to the picture. */
+  yield(): void {
+    this.app.root.parentElement?.classList.remove(COVERED);
+    this.stop();
   }
 
   /** A while has passed; a view without a place for long is given up. */

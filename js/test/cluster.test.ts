@@ -133,12 +133,17 @@ describe("where the time of a run went", () => {
       [1, 0.5],
       [2, 0.1],
     ],
+    named: [
+      [7, "fit(4)", 2],
+      [9, "fit(2)", 1],
+    ],
   };
 
   it("is one line once the run has ended, and lists those that made it last", async () => {
     const list = vi.fn();
     const fetch = vi.fn(() => Promise.resolve(timing));
-    const line = new TimingLine({ fetch, list });
+    const open = vi.fn();
+    const line = new TimingLine({ fetch, list, open });
     const model = new RunModel(() => 0);
     model.header = { total: 81, counts: [] } as unknown as Header;
     line.draw(model);
@@ -149,7 +154,7 @@ describe("where the time of a run went", () => {
     await settled();
     expect(fetch).toHaveBeenCalledTimes(1);
     expect(line.el.hidden).toBe(false);
-    const [toggle, link] = [...line.el.querySelectorAll<HTMLElement>("button")];
+    const [toggle, link, first] = [...line.el.querySelectorAll<HTMLElement>("button")];
     expect(link?.textContent).toBe("3 of 81 actions made 74 % of the time");
     expect(line.el.querySelector(".fnb-times")?.getAttribute("aria-label")).toContain("running 3.00 s");
     expect(toggle?.getAttribute("aria-expanded")).toBe("false");
@@ -157,6 +162,9 @@ describe("where the time of a run went", () => {
     expect(toggle?.getAttribute("aria-expanded")).toBe("true");
     link?.click();
     expect(list).toHaveBeenCalledWith([7, 9, 1]);
+    expect(line.el.textContent).toContain("a7 fit(4) 2.00 sa9 fit(2) 1.00 s…");
+    first?.click();
+    expect(open).toHaveBeenCalledWith(7);
     model.header.ended = 6;
     line.draw(model);
     expect(fetch).toHaveBeenCalledTimes(2);

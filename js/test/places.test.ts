@@ -9,6 +9,7 @@ type Listener = (...args: unknown[]) => void;
 class FakeModel {
   sent: { op: string }[] = [];
   listeners = new Map<string, Listener>();
+  widget_manager = { context: { isDisposed: false } };
   get(key: string) {
     return key === "uid" ? "u1" : null;
   }
@@ -49,6 +50,21 @@ describe("places", () => {
     made();
     expect(views()).toHaveLength(1);
     expect([...document.querySelectorAll(".fnb-covered")]).toEqual([views()[0]?.parentElement]);
+    expect(model.sent.map(({ op }) => op)).toEqual(["ready"]);
+  });
+
+  it("leaves the picture to the models of a notebook that was closed and opened again", async () => {
+    document.body.append(picture());
+    made();
+    const [old] = views();
+    model.widget_manager.context.isDisposed = true;
+    document.body.replaceChildren();
+    model = new FakeModel();
+    made();
+    document.body.append(picture());
+    await settle();
+    expect(views()).toHaveLength(1);
+    expect(views()[0]).not.toBe(old);
     expect(model.sent.map(({ op }) => op)).toEqual(["ready"]);
   });
 

@@ -77,6 +77,15 @@ def test_a_run_is_seen_whatever_happens_to_page_and_kernel(
     assert re.search(r"Not ended at \d\d:\d\d:\d\d", page)
     assert "Running" not in page
 
+    # Closed, and opened again in the same page: the view is of the notebook's new models, not what is left of the old ones.
+    notebook.page.evaluate("() => flyteTest.panel().dispose()")
+    notebook.page.wait_for_function("() => !document.querySelector('[data-testid=fnb]')")
+    notebook.page.evaluate("path => { jupyterapp.commands.execute('docmanager:open', { path }); }", notebook.name)
+    notebook.page.wait_for_function("() => flyteTest.panel()?.content.widgets.length === 3")
+    expect(notebook.cell(1).get_by_test_id("fnb")).to_contain_text("7 done")
+    notebook.cell(1).get_by_test_id("fnb-tree").get_by_text("tick(6)").first.click()
+    expect(notebook.cell(1).get_by_test_id("fnb-detail")).to_contain_text("tick 6")
+
     notebook.reload()
     expect(notebook.cell(1).get_by_test_id("fnb")).to_contain_text("7 done")
     notebook.cell(1).get_by_test_id("fnb-tree").get_by_text("tick(7)").first.click()

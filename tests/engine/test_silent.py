@@ -99,7 +99,7 @@ def has_ended(mark: Path) -> bool:
 def test_a_silent_worker_is_given_nothing_new_and_ended_once_it_is_asked_to_stop(
     session: Session, tmp_path: Path
 ) -> None:
-    """Until then it may be computing something useful: `%flyte cluster` says so. (First: nothing has been overdue here yet.)"""
+    """Until then it may be computing something useful: `%flyte cluster` says so. First: nothing has been overdue here yet."""
     mark = tmp_path / "mark"
 
     async def cell() -> list[int]:

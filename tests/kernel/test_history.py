@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -116,8 +117,11 @@ def reboot(nb: Kernel) -> None:
             process.kill()
     assert not wait_gone(processes, 20)
     shared = [each for process in processes for each in SHARED_MEMORY.glob(f"{prefix()}{process.pid}-*")]
-    for each in (*shared, *Path(environ["TMPDIR"]).iterdir()):
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    for each in (
+        *shared,
+        *Path(environ["TMPDIR"]).iterdir(),
+    ):  # other sessions of the machine sweep after dead processes, too
+        shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(Path(environ["FLYTE_NB_HISTORY"], LAYOUT.file_name))) as db, db:
         assert db.execute("UPDATE kernels SET pid = ? WHERE pid = ?", (os.getpid(), kernel)).rowcount == 1
     nb.restart()
@@ -181,7 +185,10 @@ def test_runs_of_earlier_kernels_are_looked_at_as_those_of_today(nb: Kernel) -> 
     listed = nb.run("%flyte runs").ok().stdout
     assert "k1.r3  cut off" in listed
     assert "k1.r2  succeeded" in listed
-    assert "All of it" in nb.run("%flyte show k1.r3").ok().views
+    shown = nb.run("%flyte show k1.r3").ok().views
+    assert "All of it" in shown
+    when = re.search(r"k1\.r3  cut off .*(cut off at [\d:]+)", listed)[1]  # type: ignore[index]
+    assert when in shown  # also where the cluster started after it was read
     assert "about to fail" in nb.run("%flyte logs k1.r2/a2").ok().stdout
     code = """
 names = [run.name for run in flyte.remote.Run.listall()]

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import flyte_nb as flyte
 from bench import synthetic as syn
 from flyte_nb.core.history import events as ev
+from flyte_nb.core.history import parts
 from flyte_nb.core.history.facts import PHASES, ErrorNote, Phase
 from flyte_nb.core.history.store import RunStore
 from flyte_nb.views.browser.rows import Workers, row
-from flyte_nb.views.words import LOOKS, SEGMENTS, SIBLINGS, cut_middle, label_text, note_of, summary, tally
+from flyte_nb.views.words import (
+    LOOKS,
+    SEGMENTS,
+    SIBLINGS,
+    cut_middle,
+    label_text,
+    note_of,
+    part_word,
+    parts_text,
+    summary,
+    tally,
+)
 
 
 def test_every_phase_has_a_look_a_segment_and_a_word_for_siblings():
@@ -69,3 +82,15 @@ def test_a_row_does_not_count_what_a_person_took() -> None:
         store.extend([*events, *(event for event, _ in steps[: number + 1])])
         found = row(store.runs["r1"], store.runs["r1"].actions["x"], Workers())
         assert told == {key: found[key] for key in ("ran", "away") if key in found}
+
+
+def test_who_waits_for_gpus_is_said_to():
+    """A task that asks for them waits for more than a slot."""
+    env = flyte.TaskEnvironment("words", resources=flyte.Resources(gpu=2))
+
+    @env.task
+    async def train() -> None: ...
+
+    assert "waited for a slot with GPU=2" == part_word(parts.SLOT, "words.train")
+    assert "waited for a slot" == part_word(parts.SLOT, "words.unknown")
+    assert "running 2.00 s" == parts_text({parts.RUNNING: 2.0}, (), "words.train")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from flyte_nb.core.history.facts import Action
-from flyte_nb.core.history.parts import ORDER, RUNNING, SLOT, spans_of
+from flyte_nb.core.history.parts import CLUSTER, ORDER, RUNNING, SLOT, spans_of
 from flyte_nb.core.history.store import RunRecord
 
 #: Most actions that are looked at: a second's work.
@@ -52,7 +52,8 @@ class Timing(NamedTuple):
     seconds: float
     #: Actions of the run.
     actions: int
-    #: Actions by their seconds on the path, longest first. Who waited for a slot waited for those that held it.
+    #: Actions by their seconds on the path, longest first. Who waited for a slot waited for those that held it; for the
+    #: cluster's start, for no action.
     longest: list[tuple[Action, float]]
 
     def spent(self, what: str) -> float:
@@ -95,7 +96,7 @@ def timing_of(record: RunRecord, now: float) -> Timing | None:
     slots = _Slots(record, end) if any(stretch.what == SLOT for stretch in path) else None
     for stretch in path:
         for action, seconds in slots.holders(stretch) if slots is not None else [(stretch.action, stretch.seconds)]:
-            if action is not None:
+            if action is not None and stretch.what != CLUSTER:
                 spent[action.name] = spent.get(action.name, 0.0) + seconds
     longest = sorted(((record.actions[name], seconds) for name, seconds in spent.items()), key=lambda pair: -pair[1])
     return Timing(path, end - state.started_at, len(record.numbered) - len(implied), longest)

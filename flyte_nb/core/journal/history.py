@@ -70,9 +70,14 @@ class PastRun(NamedTuple):
         return not self.lives and (self.ended is None or stopped)
 
     @property
+    def last_at(self) -> float:
+        """When it ended, or was last known to go on: its kernel lived on beside actions that said nothing for an hour."""
+        return self.ended or max(self.seen, self.kernel_seen)
+
+    @property
     def cut_off_text(self) -> str:
         """When that was: "cut off at 03:12:44"."""
-        return f"cut off at {clock(self.ended or self.seen)}"
+        return f"cut off at {clock(self.last_at)}"
 
 
 def is_past_name(name: str) -> bool:

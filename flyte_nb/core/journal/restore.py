@@ -249,8 +249,8 @@ def _ends(record: RunRecord, run: PastRun) -> list[ev.Event]:
         if action.number >= 0:
             began = action.started_at is not None and action.name != ROOT
             phase = Phase.ABANDONED if began else Phase.ABORTED
-            ends.append(ev.ActionEnded(run.name, action.name, action.next_seq, phase, run.seen, error))
-    return [*ends, ev.RunClosed(run.name, Phase.ABORTED, run.seen, error)]
+            ends.append(ev.ActionEnded(run.name, action.name, action.next_seq, phase, run.last_at, error))
+    return [*ends, ev.RunClosed(run.name, Phase.ABORTED, run.last_at, error)]
 
 
 def _info(run: PastRun, home: str) -> RunInfo:

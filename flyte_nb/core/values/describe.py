@@ -49,6 +49,8 @@ LARGE_BITS = 4_096
 SHORT_REPR = reprlib.Repr()
 SHORT_REPR.maxstring = SHORT_REPR.maxother = 120
 SHORT_REPR.maxlist = SHORT_REPR.maxtuple = SHORT_REPR.maxdict = SHORT_REPR.maxset = 6
+#: Characters which a float is shorter by without its last digits, where those are noise: 0.30000000000000004.
+NOISE = 6
 
 #: Escape sequences of terminals, in 7 bits (ESC [) and in 8 (U+009B): CSI; strings (OSC, DCS, SOS, PM, APC) with or without
 #: their end; character sets; two characters. Linear, see `flyte_nb.core.values.redact`.
@@ -80,6 +82,8 @@ def brief(value: object, limit: int = MAX_BRIEF, depth: int = MAX_DEPTH) -> str:
         if kind is int and value.bit_length() > LARGE_BITS:  # type: ignore[attr-defined]
             return f"<int of {value.bit_length():,} bits>"  # type: ignore[attr-defined]
         text = repr(value)
+        if kind is float and len(text) > len(short := f"{value:.12g}") + NOISE:
+            text = short
         return text if len(text) <= limit else text[: limit - 3] + "..."
     if kind is str:
         if limit < len(value) <= WHOLE_CHARS and _is_path(value):  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ MAX_SOURCE = 100_000
 
 
 def executing(names: dict[str, Any], task: asyncio.Task[Any] | None) -> str:
-    """First line of the innermost statement that a cell is at; "" if that cannot be told.
+    """First line of the innermost statement that a cell is at; "" if that cannot be told, or is a magic.
 
     Args:
         names: The notebook's variables: code of a cell is what has these as its globals, at the top level.
@@ -35,7 +35,8 @@ def executing(names: dict[str, Any], task: asyncio.Task[Any] | None) -> str:
     except (SyntaxError, ValueError, RecursionError):
         return ""
     at = _innermost(tree, frame.f_lineno)
-    return lines[at - 1].strip() if 0 < at <= len(lines) else ""
+    line = lines[at - 1].strip() if 0 < at <= len(lines) else ""
+    return "" if line.startswith("get_ipython().run_") else line
 
 
 def _is_cell(code: CodeType) -> bool:

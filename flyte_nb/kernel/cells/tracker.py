@@ -199,8 +199,11 @@ _SKIPPED = re.compile(r"^(?:[%!@)\]}]|import\s|from\s|(?:async\s+)?def\s|class\s
 
 
 def _comment(source: str) -> str:
-    """What a comment in a cell's first line says; "" without one."""
-    first = source.lstrip()[: MAX_TITLE_LINE + 1].partition("\n")[0]
+    """What a comment in a cell's first line says, below cell magics (``%%time``); "" without one."""
+    source = source.lstrip()
+    while source.startswith("%%"):
+        source = source.partition("\n")[2].lstrip()
+    first = source[: MAX_TITLE_LINE + 1].partition("\n")[0]
     return first.lstrip("#").strip().removeprefix("%%").strip() if first.startswith("#") else ""
 
 

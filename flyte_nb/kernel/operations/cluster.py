@@ -23,8 +23,8 @@ MAX_CELLS = 200
 LOOK_WITHIN = 3.0
 #: Actions that are named at a worker.
 MAX_NAMED = 8
-#: Share of its memory from which on it is said that a worker is short of it.
-NEARLY_FULL = 0.8
+#: Share of its memory from which on it is said that a worker is short of it: Dask begins to write its own data to disk.
+NEARLY_FULL = 0.7
 
 
 @subcommand(
@@ -159,9 +159,10 @@ def _amiss(load: WorkerLoad) -> str:
             "still. It is given nothing new, and is replaced once something there is cancelled or out of time"
         )
     if load.state == "paused":
-        return "It is paused for its memory: it goes on with what it has, and is given nothing new"
+        return "It is paused, since it is short of memory: it goes on with what it has, and is given nothing new"
     if load.limit and load.memory > NEARLY_FULL * load.limit:
-        return "It is short of memory: its process is ended at 95 % of its limit"
+        share = f"{100 * load.memory / load.limit:.0f} %"
+        return f"It is short of memory: {share} is used; at 80 % it is given nothing new, at 95 % its process is ended"
     return "It is leaving the cluster" if load.state == "leaving" else ""
 
 

@@ -119,7 +119,7 @@ def _earlier_line(session: Session, run: PastRun, everywhere: bool) -> str:
     where = f"  [{PurePath(run.notebook).name}]" if everywhere else ""
     what = f"{run.title}{where}  ({when(run)}{f', {run.cut_off_text}' if cut_off else ''})"
     actions = run.actions + (run.kind != "cell")  # what `flyte.run` was given is an action, too
-    return _line(run.name, state, (run.ended or run.seen) - run.started, actions, what)
+    return _line(run.name, state, run.last_at - run.started, actions, what)
 
 
 @subcommand("show", "[r3]", "show a run here", when=LOOK)

@@ -15,7 +15,7 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.views.browser.rows import LABEL_CHARS, Json, Workers, log_line, since
 from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import is_implied
-from flyte_nb.views.words import PARTS, cut, cut_middle, location, note_of
+from flyte_nb.views.words import cut, cut_middle, location, note_of, part_word
 
 #: Log lines of one action sent when it is opened.
 DETAIL_LINES = 1_000
@@ -59,7 +59,8 @@ def base_detail(record: RunRecord, action: Action, names: Labels, workers: Worke
     }  # fmt: skip
     if not is_implied(record, action):
         out["parts"] = [
-            [part, PARTS[part], round(seconds, 3)] for part, seconds in parts_of(record, action, now).items()
+            [part, part_word(part, action.task), round(seconds, 3)]
+            for part, seconds in parts_of(record, action, now).items()
         ]
         out["at"] = since(start, now)
         if not action.phase.is_terminal:

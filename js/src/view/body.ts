@@ -108,6 +108,7 @@ export class Body {
         this.show("tree");
         this.query.listOnly(numbers);
       },
+      open: openNumber,
     });
     this.columns = new Columns((by) => this.query.sortBy(by));
     this.table = new TableView(view, { openNumber, selected: () => this.details.row?.id ?? -1 }, uid);

@@ -7,7 +7,7 @@ import { h, keepFocus, setText, show } from "./dom.ts";
 /** Milliseconds between two looks. */
 const EVERY = 1_000;
 /** Share of its memory from which on a worker is short of it. */
-const NEARLY_FULL = 0.8;
+const NEARLY_FULL = 0.7;
 
 /** What the workers do now; `said`: why there are none. */
 export interface ClusterNow {

@@ -1,6 +1,6 @@
 /** Where the time of a run went: one line below its actions, unfolded the parts and what more slots would bring. */
 
-import { number, percent } from "../format.ts";
+import { duration, number, percent } from "../format.ts";
 import type { RunModel } from "../model.ts";
 import type { Timing } from "../protocol.ts";
 import { partsBar } from "./detail/times.ts";
@@ -14,12 +14,15 @@ export interface TimingHost {
   fetch(): Promise<Timing>;
   /** List the actions of these numbers. */
   list(numbers: number[]): void;
+  /** Open an action. */
+  open(number: number): void;
 }
 
 export class TimingLine {
   readonly el: HTMLElement;
   private readonly toggle: HTMLButtonElement;
   private readonly link: HTMLButtonElement;
+  private readonly names = h("span", { class: "fnb-timingnames" });
   private readonly body = h("div", { hidden: true });
   private timing: Timing | null = null;
   /** The end of the run for which it was fetched. */
@@ -41,7 +44,7 @@ export class TimingLine {
     this.el = h(
       "div",
       { class: "fnb-timing", hidden: true, "data-testid": "fnb-timing" },
-      h("div", { class: "fnb-timingline" }, this.toggle, this.link),
+      h("div", { class: "fnb-timingline" }, this.toggle, this.link, this.names),
       this.body,
     );
   }
@@ -74,11 +77,22 @@ export class TimingLine {
   }
 
   private take(timing: Timing): void {
-    const { actions, count, more, parts, share } = timing;
+    const { actions, count, more, named, parts, share } = timing;
     this.timing = timing;
     show(this.el, parts.length > 0);
     const actionsSaid = `${number(count)} of ${number(actions)} actions made ${percent(share)} of the time`;
     setText(this.link, count ? actionsSaid : "no action made it last");
+    this.names.replaceChildren(
+      ...named.map(([id, label, seconds]) =>
+        h(
+          "button",
+          { class: "fnb-link", type: "button", onclick: () => this.host.open(id) },
+          `a${id} ${label}`,
+          h("span", { class: "fnb-muted" }, ` ${duration(seconds)}`),
+        ),
+      ),
+      count > named.length ? "…" : "",
+    );
     this.body.replaceChildren(...partsBar(parts), ...(more ? [h("div", {}, more)] : []));
   }
 }

@@ -230,17 +230,25 @@ def test_a_seed_is_its_attempts(isolated: Isolation, what: str) -> None:
     assert not set(after) & set(expected)
 
 
-def test_without_a_seed_numbers_go_on(isolated: Isolation) -> None:
-    """Actions that seed nothing do not draw the same numbers."""
+@pytest.mark.usefixtures("isolated")
+def test_without_a_seed_numbers_go_on() -> None:
+    """Actions that seed nothing are plain, and do not draw the same numbers; nor do processes that are forks of one."""
+    np.random.seed(1)  # noqa: NPY002 - what forks have alike
+    alike = np.random.random(5)  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    isolated = Isolation()
     drawn = list[float]()
     for _ in range(5):
         body = FakeBody(isolated)
         isolated.turn(body)
-        assert isolated.is_plain(body) or not drawn  # what was seeded before is nothing of the first one
-        drawn.append(random.random())
+        drawn += [random.random(), np.random.random()]  # noqa: NPY002
+        isolated.pause(body)
+        assert body.place.state is body.place.base  # else none beside it could compute
+        assert body.place.random is None
         isolated.end(body)
 
-    assert len(set(drawn)) == 5
+    assert len(set(drawn)) == 10
+    assert not set(drawn) & set(alike)
 
 
 def test_those_that_compute_at_once_share(isolated: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:

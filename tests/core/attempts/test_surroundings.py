@@ -174,9 +174,25 @@ def test_categories_that_are_not_imported_there_are_left_out(tmp_path: Path, mon
 
     monkeypatch.delitem(sys.modules, "has_warning")
     assert "Mine" not in str(_of_state(lambda s: s.filters[0])(data, base))
-    assert surroundings.applied(data, base) is surroundings.applied(data, base)  # else no attempt would be plain
+    assert surroundings.applied(data, base) is surroundings.applied(data, base)  # else attempts count as changed
     monkeypatch.setitem(sys.modules, "has_warning", module)
     assert module.Mine is _of_state(lambda s: s.filters[0][2])(data, base)
+
+
+def test_threads_that_take_a_record_at_once_have_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One comes while another makes it: attempts with another object than theirs would count as changed."""
+    data, base, overlay = surroundings.capture(), process.read(), surroundings._overlay
+    others: list[Any] = []
+
+    def overtaken(*args: Any) -> process.State:
+        if not others:
+            others.append(None)
+            others[0] = surroundings.applied(data, base)
+        return overlay(*args)
+
+    monkeypatch.setattr(surroundings, "_overlay", overtaken)
+
+    assert surroundings.applied(data, base) is others[0]
 
 
 #: What a cell may do between two calls.

@@ -53,6 +53,17 @@ def test_who_waited_for_a_slot_waited_for_those_that_held_it() -> None:
     assert (2, 0.9) == timing.most()
 
 
+def test_the_clusters_start_is_no_actions() -> None:
+    """The first that waited for it is not what made the run last; all of the path together made less than most of it."""
+    record = record_of([("x", "a0", 0.0, 8.0, 10.0)], 10.0)
+    record.update(ready_at=8.0)
+    timing = timing_of(record, 0.0)
+    assert timing is not None
+    assert {"cluster": 8.0, "running": 2.0} == timing.parts
+    assert [("x", 2.0)] == [(action.name, seconds) for action, seconds in timing.longest]
+    assert (1, 0.2) == timing.most()
+
+
 def test_one_after_another_both_are_on_it() -> None:
     """A loop of awaits."""
     record = record_of([("x", "a0", 0.0, 0.0, 2.0), ("y", "a0", 2.0, 2.0, 5.0)], 5.0)

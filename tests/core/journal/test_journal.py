@@ -131,6 +131,7 @@ def test_a_run_is_found_by_the_next_kernel_as_it_was(folder: Path):
     first, second = history.runs("/a/notebook.ipynb")
     assert ("k1.r1", "k1.r2", False, True) == (first.name, second.name, first.cut_off, second.cut_off)
     assert (3, 3, 4, 3) == (first.done, first.actions, second.actions, second.done)
+    assert second.last_at == second.kernel_seen > second.seen  # its kernel lived on, though nothing happened
     assert [second] == history.cut_off("/a/notebook.ipynb")
     assert [] == history.runs("/another.ipynb")
     assert history.previous("/a/notebook.ipynb", "cell-1", "") == second

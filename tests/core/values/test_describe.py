@@ -55,6 +55,13 @@ def test_a_bounded_stream_keeps_what_fits() -> None:
     assert (data.getvalue(), text.getvalue()) == (b"abcde", "abcde")
 
 
+def test_a_float_is_told_without_the_noise_of_its_last_digits() -> None:
+    """A grid of steps is readable; what has digits keeps them."""
+    assert ["0.3", "1.21", "-2.4", "0.3333333333333333", "1e-05", "nan"] == [
+        brief(x) for x in (0.1 * 3, 1.1 * 1.1, -12 * 0.2, 1 / 3, 1e-5, float("nan"))
+    ]
+
+
 def test_an_integer_that_python_does_not_write_out_is_told_by_its_size() -> None:
     """Beyond 4,300 digits ``repr`` raises: the result of a computation must not be lost to its label."""
     large = 10**5000

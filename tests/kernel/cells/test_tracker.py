@@ -18,6 +18,7 @@ from tests.kernel.kernelclient import Kernel
         ("# %% Train the model\nx = 1", "Train the model"),
         ("#\n\nx = 1", "x = 1"),
         ("%%time\nimport os\nfrom a import b\n\nawait main()", "await main()"),
+        ("%%flyte recover\n\n# Train the model\nx = 1", "Train the model"),
         ("import os", "import os"),
         ("@env.task\nasync def f():\n    return 1\n\nresult = await f()", "result = await f()"),
         ("def f(\n    x,\n):\n    return x\nf(1)", "f(1)"),

@@ -57,7 +57,8 @@ def test_the_live_frame_is_looked_at_and_changed_and_the_action_goes_on(nb: Kern
     nb.run("await until(lambda: any(a.label == 'square(21)' and a.phase == 'succeeded' for a in run.actions))").ok()
     note = nb.run("at_breakpoint(run)[0].note").ok().result
 
-    cell = nb.run("%flyte attach", inputs=["p x, y", "n", "y = 100", "n", "p z", "list", "n", "where", "n", "c"]).ok()
+    typed = ["p x, y", "n", "y = 100", "where", "n", "p z", "list", "n", "where", "n", "c"]
+    cell = nb.run("%flyte attach", inputs=typed).ok()
 
     assert note is not None
     assert ".py:4" in note or "In [" in note or ":1" in note

@@ -61,6 +61,7 @@ def test_recover_executes_only_what_did_not_succeed(nb, cell_id):
 
     assert "(30, 2010)" == cell.result
     assert "Recovering r" in cell.stdout
+    assert nb.run("%flyte runs").stdout.strip().endswith("xs = await asyncio.gather(*(step(i) for i in range(3)))")
     assert ["step0", "step1", "step2", "step100", "step101"] == sorted(
         nb.run(EXECUTED).stdout.split(), key=lambda s: (len(s), s)
     )

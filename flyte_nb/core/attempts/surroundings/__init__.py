@@ -259,15 +259,16 @@ def applied(data: bytes, base: State | None) -> Applied:
         data: From `capture`.
         base: What attempts begin with here by themselves; None where the process is not to be changed.
     """
-    found = _applied.get((data, id(base)))
+    key = data, id(base)
+    found = _applied.get(key)
     if found is None or (found.awaited and not found.awaited.isdisjoint(sys.modules)):
         record: Record = pickle.loads(data)
         state = _overlay(base, record) if base is not None else None
         awaited = frozenset(item[2][0] for item in record.filters).difference(sys.modules)
-        found = Applied(state, _entering(record), base, awaited)
-        while len(_applied) >= MAX_APPLIED:
-            del _applied[next(iter(_applied))]
-        _applied[data, id(base)] = found
+        for old in [key] * (found is not None) + list(_applied)[: 1 - MAX_APPLIED]:
+            _applied.pop(old, None)
+        # Several threads may look at once: all have the same, by which attempts tell what they have changed.
+        found = _applied.setdefault(key, Applied(state, _entering(record), base, awaited))
     return found
 
 

@@ -12,7 +12,7 @@ from flyte_nb.core.history.timing import MAX_ACTIONS, Timing, more_slots_text, t
 from flyte_nb.kernel.operations import SLOW, button, subcommand
 from flyte_nb.kernel.operations.runs import find, latest, load_if_earlier
 from flyte_nb.kernel.session import Session
-from flyte_nb.views.words import PARTS, duration, label_text, usage_text, worth_saying
+from flyte_nb.views.words import PARTS, duration, label_text, part_word, usage_text, worth_saying
 
 #: Actions of the path that are listed.
 MAX_LISTED = 8
@@ -20,6 +20,8 @@ MAX_LISTED = 8
 WORTH = 0.02
 #: Actions of a run whose path a view is told without being asked for it: about 0.1 s.
 MAX_AT_ONCE = 20_000
+#: Actions of the path that a view names.
+MAX_NAMED = 3
 #: Actions of the path that a view lists.
 MAX_ON_PATH = 500
 #: Characters of the longest bar.
@@ -69,6 +71,10 @@ def timing_button(session: Session, run: str, _args: Mapping[str, Any]) -> dict[
         "parts": [[part, PARTS[part], round(seconds, 3)] for part, seconds in worth_saying(timing.parts)],
         "actions": timing.actions, "count": count, "share": round(share, 3), "more": _more(session, record, timing),
         "path": [[action.number, round(seconds, 3)] for action, seconds in timing.longest[:MAX_ON_PATH]],
+        "named": [
+            [action.number, label_text(action.label or action.task, 40), round(seconds, 3)]
+            for action, seconds in timing.longest[: min(count, MAX_NAMED)]
+        ],
     }  # fmt: skip
 
 
@@ -83,18 +89,19 @@ def _action_text(record: RunRecord, action: Action, now: float) -> str:
     lines = [
         f"{record.state.run}/{action.id} {label_text(action.label or action.task, 80)}: {duration(sum(found.values()))}"
     ]
-    lines += _bars(found)
+    lines += _bars(found, action.task)
     used = ((attempt, usage_text(attempt)) for attempt in action.all_attempts)
     lines += [f"  attempt {attempt.number + 1} {text}" for attempt, text in used if text]
     return "\n".join(lines)
 
 
-def _bars(found: Mapping[str, float]) -> list[str]:
+def _bars(found: Mapping[str, float], task: str = "") -> list[str]:
     """A line for each part that is worth one, with a bar."""
     whole = max(sum(found.values()), 1e-9)
     return [
-        f"  {PARTS[part]:<40} {duration(seconds):>9}  {seconds / whole:4.0%}  {'▇' * round(BAR * seconds / whole)}".rstrip()
+        f"  {part_word(part, task):<40} {duration(seconds):>9}  {share:4.0%}  {'▇' * round(BAR * share)}".rstrip()
         for part, seconds in worth_saying(found)
+        for share in (seconds / whole,)
     ]
 
 
