@@ -57,7 +57,7 @@ def test_a_stop_at_any_moment_leaves_it_whole(kernel: Kernel) -> None:
     for act in ("load", "init", "shutdown", "unload"):
         before = "unload()" if act == "load" else NEXT
         kernel.run(before).ok()
-        calls = int(kernel.run(f"stopped({act}, 0)").ok().result)
+        calls = int(str(kernel.run(f"stopped({act}, 0)").ok().result))
         for part in (0.4, 0.8, 0.95):
             kernel.run(before).ok()
 
