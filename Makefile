@@ -56,8 +56,7 @@ test-hosts: $(VENV)/.dev
 	$(PY) -m bench.hosts $(ARGS)
 
 bench: $(VENV)/.dev
-	$(PY) -m bench.compare $(ARGS)
-	$(PY) -m bench.far
+	$(PY) -m bench.compare $(ARGS); compared=$$?; $(PY) -m bench.far && exit $$compared
 
 bench-view: $(VENV)/.dev browser
 	$(PY) bench/view_cost.py $(ARGS)

@@ -3,7 +3,7 @@
 Workers are told a contact address that is a proxy's, so every connection to them crosses the wire, each way so many ms.
 Workers that talk to each other cross it as well: what is measured is a kernel that is far away, not a cluster that is.
 
-Runs in: `bench/compare.py`, tests of far links.
+Runs in: `bench/far.py`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Each worker is the other end of a link within this process: it opens lanes, answ
 long as it would have computed. Dask's scheduler is left out, and what its list of workers costs is measured by itself.
 
     python -m bench.many_workers [WORKERS [ACTIONS]]
+    python -m bench.many_workers --carry
+
+The second form has 10 to 1,000 workers that answer at once: what it prints is what the kernel's thread is full with.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from flyte_nb.engine.roster import KernelNetwork
 
 #: Seconds that an action computes.
 COMPUTES_S = 0.5
+#: Workers that answer at once, and actions for them.
+CARRIED = ((10, 100_000), (100, 100_000), (1_000, 100_000))
 #: Seconds for which idle costs are measured.
 IDLE_S = 10.0
 
@@ -44,8 +49,9 @@ def work(x: int) -> int:
 class SimulatedWorker(PeerLink):
     """A worker of one slot, as its owner's link."""
 
-    def __init__(self, address: str, network: KernelNetwork) -> None:
+    def __init__(self, address: str, network: KernelNetwork, computes_s: float) -> None:
         super().__init__(address, lambda _link, _message: None, lambda _link: None)
+        self._computes_s = computes_s
         self._network = network
         self._loop = asyncio.get_running_loop()
         self._done = 0
@@ -58,7 +64,7 @@ class SimulatedWorker(PeerLink):
             self._loop.call_soon(self._tell, ("answer", message[1], []))
         elif kind == "bundle":
             for each in message[2]:
-                self._free_at = max(self._free_at, self._loop.time()) + COMPUTES_S
+                self._free_at = max(self._free_at, self._loop.time()) + self._computes_s
                 self._loop.call_at(self._free_at, self._end, message[1], each)
         elif kind == "close":
             self._loop.call_soon(self._tell, ("closed", message[1]))
@@ -66,7 +72,7 @@ class SimulatedWorker(PeerLink):
     def _end(self, lane: str, each: Work) -> None:
         self._done += 1
         now = time.time()
-        self._tell(("progress", lane, self._done, self._done, self._done * COMPUTES_S, False))
+        self._tell(("progress", lane, self._done, self._done, self._done * self._computes_s, False))
         self._tell(("ended", lane, [Outcome(*each[:3], "ok", b"", None, now, now)]))
 
     def _tell(self, message: Any) -> None:
@@ -77,13 +83,13 @@ class SimulatedWorker(PeerLink):
 class SimulatedNetwork(KernelNetwork):
     """A cluster of such workers."""
 
-    def grow(self, n: int) -> None:
+    def grow(self, n: int, computes_s: float) -> None:
         """Have workers come, one by one."""
         addresses = [f"tcp://10.0.{number // 250}.{number % 250}:40000" for number in range(n)]
         self.listing = Listing.of({"workers": {address: worker_as_dask_tells(address) for address in addresses}})
         self.ready.set_result(None)
         for address in addresses:
-            self._linked(address, SimulatedWorker(address, self))
+            self._linked(address, SimulatedWorker(address, self, computes_s))
 
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
         """Open it on the worker that was preferred."""
@@ -109,15 +115,15 @@ def worker_as_dask_tells(address: str) -> dict[str, Any]:
             "status": "running", "nanny": address}  # fmt: skip
 
 
-async def measure(n_workers: int, n_actions: int) -> None:
+async def measure(n_workers: int, n_actions: int, computes_s: float = COMPUTES_S) -> None:
     """Print the figures."""
     network = SimulatedNetwork("")
     blobs = Blobs()
     executor = DaskExecutor(network, Fetcher(network.questions, blobs), CodeVersions(blobs))
     network.handlers.update(handlers_of(executor, ToOwner))
-    network.on_roster = executor.pool.touch_queues
+    network.on_roster = executor.roster_changed
     cpu = time.process_time()
-    network.grow(n_workers)
+    network.grow(n_workers, computes_s)
     while len(network.roster) < n_workers:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     print(f"{n_workers:,} workers linked: {time.process_time() - cpu:.2f} s of CPU", flush=True)
@@ -128,7 +134,8 @@ async def measure(n_workers: int, n_actions: int) -> None:
         share = (time.process_time() - before) / (time.perf_counter() - started)
         print(f"{what}: {100 * share:.1f} % of a core", flush=True)
 
-    await idle("idle, links and pulse")
+    if computes_s:
+        await idle("idle, links and pulse")
     run, done, finished = RunInfo(name="r1"), 0, asyncio.Event()
 
     def ended(_outcome: Outcome) -> None:
@@ -142,10 +149,13 @@ async def measure(n_workers: int, n_actions: int) -> None:
         executor.start(work, run, Work("r1", f"x{number}", 0, b"", f"work({number})"), ended)
     await finished.wait()
     took, spent = time.perf_counter() - started, time.process_time() - cpu
-    ideal = n_actions * COMPUTES_S / n_workers
+    ideal = n_actions * computes_s / n_workers
     print(
-        f"{n_actions:,} actions of {COMPUTES_S} s: {took:.1f} s (ideal {ideal:.1f}), {1e6 * spent / n_actions:.0f} us of CPU each"
+        f"{n_actions:,} actions of {computes_s} s: {took:.1f} s (ideal {ideal:.1f}), {1e6 * spent / n_actions:.0f} us of CPU each"
     )
+    if not computes_s:
+        await executor.close()
+        return
     await idle("idle, with open lanes")
     told = msgpack.packb({"workers": {address: worker_as_dask_tells(address) for address in network.roster}})
     before = time.process_time()
@@ -158,5 +168,9 @@ async def measure(n_workers: int, n_actions: int) -> None:
 
 
 if __name__ == "__main__":
+    if "--carry" in sys.argv:
+        for carried in CARRIED:
+            asyncio.run(measure(*carried, 0.0))
+        sys.exit()
     given = [int(word) for word in sys.argv[1:]]
     asyncio.run(measure(*(given + [1_000, 100_000][len(given) :])))

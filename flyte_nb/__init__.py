@@ -267,7 +267,9 @@ errors.render_with(lambda error: importlib.import_module("flyte_nb.core.failures
 def load_ipython_extension(ip: Any) -> None:
     """``%load_ext flyte_nb``."""
     _begin_workers()
-    importlib.import_module("flyte_nb.kernel.extension").load(ip)
+    with importlib.import_module("flyte_nb.kernel.interrupts.importing").interruptible():
+        extension = importlib.import_module("flyte_nb.kernel.extension")
+    extension.load(ip)
 
 
 def unload_ipython_extension(ip: Any) -> None:

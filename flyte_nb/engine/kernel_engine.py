@@ -334,7 +334,7 @@ class KernelEngine:
             if self._start_task is not None:
                 await asyncio.wait([self._start_task])
         self.cache.close()
-        # Our own lanes, and those of actions on workers; a worker whose GIL is held answers to neither.
+        # Our own lanes, and those of actions on workers; one whose GIL is held answers to neither.
         await asyncio.gather(self.executor.close(), self._have_all("close_idle", CLOSE_ACK_S))
         if self.network.handle is not None and not self.network.handle.embedded:
             await self._have_all("leave", LEAVE_S)

@@ -347,14 +347,15 @@ class LanePool:
     async def close_idle(self) -> None:
         """Close the idle lanes, and wait for their end, a moment at most.
 
-        A lane's Dask task that is cancelled while it runs makes its worker complain on the user's terminal.
+        A lane's Dask task that is cancelled while it runs makes its worker complain on the user's terminal; one that is silent
+        says nothing.
         """
         idle = [lane for lane in self.lanes.values() if self._is_idle(lane)]
         for lane in idle:
             self._close(lane)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_IDLE_S):
-                while any(lane.id in self.lanes for lane in idle):
+                while any(lane.id in self.lanes and lane.address not in self._network.silent for lane in idle):
                     self._dropped.clear()
                     await self._dropped.wait()
 

@@ -47,6 +47,8 @@ DELICATE_S = 0.1
 LOOK_S = 0.02
 #: Seconds after a stop within which its cell ends.
 IDLE_S = 0.5
+#: Seconds that another thread computes meanwhile before it hands over the GIL.
+HAND_OVER_S = 0.0005
 #: Seconds after a stop from which on the next one counts as insistence, and no more as the same press.
 SAME_PRESS_S = 0.3
 
@@ -193,7 +195,7 @@ class CellInterrupt:
         now = time.monotonic()
         self._pressed_at = now
         self._cancelled = False
-        _pause_collector()
+        _make_way()
         if not self._in_kernel or now - self._counted_at > SAME_PRESS_S:
             self._count += 1
             self._counted_at = now
@@ -323,15 +325,23 @@ class Unraisable:
             self._previous(what)
 
 
-def _pause_collector() -> None:
-    """Have the garbage collector wait until the cell has ended: with a million objects it takes as long as a stop may."""
+def _make_way() -> None:
+    """Let the main thread end the cell.
+
+    The garbage collector waits: with a million objects it takes as long as a stop may. And other threads hand over the GIL at
+    once: beside one that computes, as the engine's does while the cluster starts, each file that IPython reads for its
+    traceback would cost 5 ms.
+    """
+    interval = sys.getswitchinterval()
 
     def go_on() -> None:
         time.sleep(IDLE_S)
+        sys.setswitchinterval(interval)
         gc.enable()
 
     if gc.isenabled():
         gc.disable()
+        sys.setswitchinterval(min(interval, HAND_OVER_S))
         _thread.start_new_thread(go_on, ())
 
 

@@ -65,3 +65,22 @@ def test_a_stop_at_any_moment_leaves_it_whole(kernel: Kernel) -> None:
 
             assert (act, part, "KeyboardInterrupt") == (act, part, cell.error.name)
             assert (act, part, callbacks) == (act, part, kernel.run(NEXT).ok().result)
+
+
+def test_a_stop_ends_the_import_of_the_extension(kernel: Kernel) -> None:
+    """Also in a cell that awaits, which ipykernel stops only where it does; the next cell imports it."""
+    kernel.run(
+        "import sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'flyte_nb.kernel.session':\n"
+        "            print('ready'); time.sleep(1e6)\n"
+        "sys.meta_path.insert(0, Slow)"
+    ).ok()
+    cell = kernel.begin("%load_ext flyte_nb\nimport asyncio\nawait asyncio.sleep(1e6)")
+    cell.wait_for(lambda: "ready" in cell.stdout)
+    kernel.interrupt()
+
+    assert "KeyboardInterrupt" == cell.wait().error.name
+    assert "flyte_nb/kernel/extension" not in cell.error.traceback
+    assert "1" == kernel.run("sys.meta_path.remove(Slow)\nimport flyte_nb as flyte\n" + NEXT).ok().result
