@@ -42,6 +42,8 @@ def stop_recording(past: Past, engine: Engine) -> None:
 def say_cut_off(past: Past | None, variables: dict[str, Any]) -> None:
     """Say, once a kernel and folder, which runs the notebook's previous kernel did not see through.
 
+    Of one that may, or may not, go on elsewhere it is said when that will be known.
+
     Args:
         past: Of the session; None where nothing is recorded.
         variables: The notebook's: only now is it certain which notebook it is.
@@ -50,12 +52,15 @@ def say_cut_off(past: Past | None, variables: dict[str, Any]) -> None:
         return
     past.placed = True
     past.journal.notebook = location.notebook_of(variables)
-    if past.history.folder in _told:
+    folder = past.history.folder
+    if folder in _told:
         return
-    _told.add(past.history.folder)
+    _told.add(folder)
     found = past.history.cut_off(past.journal.notebook)
     if found:
         print(cut_off_sentence(found))  # noqa: T201 - no mistake: not in red
+    for run in past.history.may_live(past.journal.notebook)[-1:]:
+        print(f"{run.may_live_text}: then `%%flyte recover` in the first line of its cell keeps what was done.")  # noqa: T201
     for run in past.history.under_way(past.journal.notebook):
         print(  # noqa: T201 - as above
             f"{run.name} of {when(run)}, {run.title!r}, goes on in a process of its own: {run.done:,} of {run.actions:,} "

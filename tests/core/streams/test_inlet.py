@@ -101,11 +101,11 @@ def test_a_wait_that_is_given_up_leaves_nothing() -> None:
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(stream), 0.001)
+        assert not inlet._waiters
         arrive(inlet, 5)
         assert 5 == await asyncio.wait_for(anext(stream), 10)
 
     asyncio.run(ask())
-    assert not inlet._waiters
 
 
 def test_merge_gives_each_stream_its_turn_and_leaves_a_run_as_it_is() -> None:
