@@ -228,11 +228,14 @@ def test_after_a_restart_changed_code_is_executed_again(nb: Kernel) -> None:
     assert "was cut off at" in begin(nb)
     nb.run(DEFINE.replace("x >= 6", "x >= 600")).ok()
     path = Path(nb.processes()[0].environ()["FLYTE_NB_HISTORY"], LAYOUT.file_name)
-    # As after the restart of a container: nobody knows whether it lives.
+    # As after a container was killed, and begun again: nobody knows whether its kernel lives.
     with contextlib.closing(sqlite3.connect(path)) as db:
         last = db.execute("SELECT id, place, seen, closed FROM kernels ORDER BY id DESC LIMIT 1").fetchone()
         with db:
             db.execute("UPDATE kernels SET place = 'c', seen = ?, closed = NULL WHERE id = ?", (time.time(), last[0]))
+            db.execute(
+                "UPDATE runs SET phase = 'running', ended = NULL WHERE kernel = ? AND phase = 'aborted'", last[:1]
+            )
         waits = nb.run("%%flyte recover\nprint(await step(2))", cell_id="short")
         assert "may still go on in another container" in waits.stderr
         assert "error" == waits.status
