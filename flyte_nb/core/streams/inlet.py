@@ -155,7 +155,12 @@ class Inlet:
         self.taken += 1
         if self.taken - self._told >= self._tell_every or type(payload) is Packed:
             self._tell_taken()
-        return payload.value if type(payload) is _Opened else rebuilt(payload, _ITEM, self.name)
+        if type(payload) is _Opened:
+            return payload.value
+        try:
+            return loads(payload)
+        except Exception:  # says what is wrong
+            return rebuilt(payload, _ITEM, self.name)
 
     def _pop(self) -> Any:
         try:
