@@ -14,6 +14,7 @@ import operator
 import pytest
 
 import flyte_nb as flyte
+from flyte_nb.testing import run_cell
 from tests.contract.journal import jot, lines, peak, until
 
 env = flyte.TaskEnvironment("maps")
@@ -132,6 +133,35 @@ def test_t24_failures_are_values_unless_asked_otherwise(run):
     """The default yields them in place; return_exceptions=False raises the first."""
     assert run(counts_failures, [1, 13, 2]) == [1, [2, 3], "RuntimeUserError", "ValueError"]
     assert run(raises, [12, 13, 14]) == [13, "thirteen", 13, "ValueError"]
+
+
+def _is_not_made() -> None:
+    raise StopIteration
+
+
+class Refuses:
+    """Pickles, and ends whatever takes a StopIteration for an end where it is to be made again."""
+
+    def __reduce__(self):
+        return _is_not_made, ()
+
+
+@env.task
+def refuses(x: int) -> object:
+    return Refuses() if x in {5, 200} else x
+
+
+async def maps_what_cannot_be_made() -> list:
+    found = list(flyte.map(refuses, range(300)))
+    found_aio = [r async for r in flyte.map.aio(refuses, range(300))]
+    return [
+        [len(each), *(r if isinstance(r, int) else type(r).__name__ for r in each[4:7])] for each in (found, found_aio)
+    ]
+
+
+def test_a_result_that_cannot_be_made_here_cuts_no_list_short(mode):
+    """Of many alike calls, whose results come together."""
+    assert run_cell(maps_what_cannot_be_made, mode=mode) == [[300, 4, "RebuildError", 6]] * 2
 
 
 @env.task

@@ -206,6 +206,9 @@ print(names[:3], run.phase, len(run.actions), run.results(return_exceptions=True
         "__vsc_ipynb_file__ = '/vs/code.ipynb'\nfolder = os.environ['FLYTE_NB_HISTORY']\nflyte.init(history=folder)"
     ).ok()
     assert "k1.r3" not in nb.run("%flyte runs").ok().stdout
+    # A notebook that was renamed has the same cells.
+    renamed = nb.run("%%flyte recover\nprint(await step(1))", cell_id="bad").ok().stdout
+    assert f"Recovering k1.r2 of {NOTEBOOK}: " in renamed
     nb.run("del __vsc_ipynb_file__\nflyte.init(history=folder)").ok()
     assert "k1.r3  cut off" in nb.run("%flyte runs").ok().stdout
 
@@ -222,8 +225,25 @@ def test_after_a_restart_changed_code_is_executed_again(nb: Kernel) -> None:
     nb.restart()
     assert not cell.done
 
-    assert "was cut off at" in begin(nb)
-    nb.run(DEFINE.replace("x >= 6", "x >= 600")).ok()
+    # As after a container was killed, and begun again: nobody knows whether its kernel lives.
+    path = Path(nb.processes()[0].environ()["FLYTE_NB_HISTORY"], LAYOUT.file_name)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        last = db.execute("SELECT id, place, seen, closed FROM kernels ORDER BY id DESC LIMIT 1").fetchone()
+        with db:
+            db.execute("UPDATE kernels SET place = 'c', seen = ?, closed = NULL WHERE id = ?", (time.time(), last[0]))
+            db.execute(
+                "UPDATE runs SET phase = 'running', ended = NULL WHERE kernel = ? AND phase = 'aborted'", last[:1]
+            )
+        assert "may still go on in another container" in begin(nb)
+        waits = nb.run("%%flyte recover\nprint(await step(2))", cell_id="short")
+        assert "may still go on in another container" in waits.stderr
+        assert "error" == waits.status
+        assert [] == executed(nb)
+        with db:
+            db.execute("UPDATE kernels SET place = ?, seen = ?, closed = ? WHERE id = ?", (*last[1:], last[0]))
+    nb.run("from flyte_nb.kernel import past\npast._look_again.update(dict.fromkeys(past._look_again, 0.0))").ok()
+    assert "was cut off at" in nb.run(DEFINE.replace("x >= 6", "x >= 600")).ok().stdout
+    assert "cut off" not in nb.run("1").ok().stdout
     again = nb.run("%%flyte recover\nsizes = await asyncio.gather(step(2), step(60), large(3))", cell_id="short").ok()
     assert "The code of crash.step has changed since" in again.stdout
     assert ["step2", "step60"] == executed(nb)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ MAX_DROPPED = 2_000
 _PARTS = ("batches", "versions", "customs", "missing")
 
 
-def trim(db: Any, folder: Path, max_bytes: int, max_days: float) -> None:
-    """Drop runs that are older than `max_days`, and the oldest beyond `max_bytes`; the newest win."""
+def trim(db: Any, folder: Path, max_bytes: int, max_days: float) -> list[Path]:
+    """Drop runs that are older than `max_days`, and the oldest beyond `max_bytes`; the newest win.
+
+    Returns:
+        What `remove` is to be given once that is committed: until then the runs are whole.
+    """
     oldest = time.time() - max_days * 86_400
     total = 0
     for row, seen, nbytes in db.execute(
@@ -24,18 +29,27 @@ def trim(db: Any, folder: Path, max_bytes: int, max_days: float) -> None:
     ).fetchall():
         total += nbytes
         if seen < oldest:
-            drop(db, folder, row, f"it is older than {max_days:g} days")
+            drop(db, row, f"it is older than {max_days:g} days")
         elif total > max_bytes:
-            drop(db, folder, row, f"newer runs took the {max_bytes // 1024**2:,} MB that the history may take")
+            drop(db, row, f"newer runs took the {max_bytes // 1024**2:,} MB that the history may take")
+    there = set((folder / VALUES).iterdir()) if (folder / VALUES).exists() else set()
+    # Of all that were ever dropped: a kernel that was killed between its commit and the removal has left them.
+    gone = {folder / VALUES / str(row) for (row,) in db.execute("SELECT id FROM runs WHERE dropped != ''")} & there
     db.execute(
         "DELETE FROM runs WHERE dropped != '' AND id NOT IN "
         "(SELECT id FROM runs WHERE dropped != '' ORDER BY seen DESC LIMIT ?)", (MAX_DROPPED,),
     )  # fmt: skip
+    return list(gone)
 
 
-def drop(db: Any, folder: Path, row: int, why: str) -> None:
-    """Drop what is kept of a run, all but its name and why."""
+def drop(db: Any, row: int, why: str) -> None:
+    """Drop what is kept of a run, all but its name and why; not yet its files."""
     for table in _PARTS:
         db.execute(f"DELETE FROM {table} WHERE run = ?", (row,))  # noqa: S608 - names of ours
     db.execute("UPDATE runs SET dropped = ?, nbytes = 0, info = NULL WHERE id = ?", (why, row))
-    shutil.rmtree(folder / VALUES / str(row), ignore_errors=True)
+
+
+def remove(folders: Iterable[Path]) -> None:
+    """Remove files of runs that were dropped."""
+    for each in folders:
+        shutil.rmtree(each, ignore_errors=True)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from flyte_nb.core.cache.sqlite_file import SqliteFile
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.journal import requests, values
-from flyte_nb.core.journal.bounds import drop
+from flyte_nb.core.journal.bounds import drop, remove
 from flyte_nb.core.journal.format import DETACHED, LAYOUT, decoded, plain
-from flyte_nb.core.journal.kernels import lives
+from flyte_nb.core.journal.kernels import SILENT_S, is_certain, lives
 from flyte_nb.core.transport.payload import Payload
 
 #: Seconds that a look waits for a kernel that writes.
@@ -57,6 +57,8 @@ class PastRun(NamedTuple):
     #: Whether its kernel lives, and when that was last known to.
     lives: bool
     kernel_seen: float
+    #: Whether that is known, and not only how long ago its last sign of life was.
+    certain: bool = True
 
     @property
     def name(self) -> str:
@@ -68,6 +70,17 @@ class PastRun(NamedTuple):
         """Whether its kernel ended before it did; a restart stops the cell that runs, and the kernel then."""
         stopped = self.phase == "aborted" and self.ended is not None and self.kernel_seen - self.ended < RESTART_S
         return not self.lives and (self.ended is None or stopped)
+
+    @property
+    def may_live_text(self) -> str:
+        """What is known of one whose kernel may, or may not, live elsewhere; "" of others."""
+        if self.certain or not self.lives or self.ended is not None:
+            return ""
+        silent = max(0.0, time.time() - self.kernel_seen)
+        return (
+            f"{self.name}, {self.title!r}, may still go on in another container or machine (last sign of its kernel "
+            f"{silent:.0f} s ago). If its kernel is gone, that is certain in {max(1.0, SILENT_S - silent):.0f} s"
+        )
 
     @property
     def last_at(self) -> float:
@@ -136,7 +149,16 @@ class History:
         for row in found:
             if row[1] not in alive:
                 alive[row[1]] = lives(*row[16:])
-        return [PastRun._make((*row[:16], alive[row[1]], row[20] or row[19])) for row in found]
+        return [PastRun._make((*row[:16], alive[row[1]], row[20] or row[19], is_certain(row[16]))) for row in found]
+
+    def _living(self, certain: bool = True) -> str:
+        """Numbers of the kernels that live, for a query; with `certain` False, of those of which that is not known."""
+        try:
+            found = self._all("SELECT id, place, pid, born, seen, closed FROM kernels WHERE closed IS NULL")
+        except Exception as exc:
+            self._file.trouble(exc)
+            found = []
+        return ", ".join(str(row[0]) for row in found if (certain or not is_certain(row[1])) and lives(*row[1:]))
 
     def runs(self, notebook: str = "", limit: int = 100, but: int = 0) -> list[PastRun]:
         """The latest runs of a notebook, or of all; oldest first, and none of the kernel of number `but`."""
@@ -150,17 +172,37 @@ class History:
         return found[0] if found else None
 
     def previous(self, notebook: str, cell: str, title: str) -> PastRun | None:
-        """The latest run of a cell in an earlier kernel; of a cell of this title, where cells have no ids."""
+        """The latest run of a cell in an earlier kernel; of a cell of this title, where cells have no ids.
+
+        Where the notebook has none, that of a cell of the same id in another notebook: it was renamed, or is a copy.
+        """
         column, value = ("cell", cell) if cell else ("title", title)
-        found = self._rows(
-            f"WHERE notebook = ? AND kind = 'cell' AND dropped = '' AND {column} = ? ORDER BY started DESC LIMIT 5",
-            notebook, value,
-        )  # fmt: skip
-        return next((run for run in found if not run.lives), None)
+        # What has ended may be read while it is not known whether its kernel lives.
+        over = f"ended IS NOT NULL AND runs.kernel IN ({self._living(certain=False)})"
+        gone = f"runs.kernel NOT IN ({self._living()}) OR {over}"
+        where = f"WHERE ({gone}) AND kind = 'cell' AND dropped = '' AND {column} = ?"
+        latest = "ORDER BY started DESC LIMIT 1"
+        found = self._rows(f"{where} AND notebook = ? {latest}", value, notebook)
+        if not found and cell:
+            found = self._rows(f"{where} {latest}", value)
+        return found[0] if found else None
+
+    def may_live(self, notebook: str, cell: str = "", title: str = "") -> list[PastRun]:
+        """The runs of a notebook, or of one cell, that a kernel may still work at of which that is not known, oldest first."""
+        column, value = ("cell", cell) if cell else ("title", title)
+        where = f"WHERE runs.kernel IN ({self._living(certain=False)}) AND notebook = ?1 AND kind != ?2"
+        if value:
+            where += f" AND kind = 'cell' AND {column} = ?3"
+        where += " AND ended IS NULL AND dropped = '' ORDER BY started"
+        found = self._rows(where, notebook, DETACHED, *([value] if value else []))
+        return [run for run in found if run.may_live_text]
 
     def cut_off(self, notebook: str) -> list[PastRun]:
-        """The runs that the notebook's previous kernel, or a process of their own, did not see through; oldest first."""
-        of_kernels = "FROM runs JOIN kernels ON kernels.id = runs.kernel WHERE notebook = ?1 AND kind != ?2"
+        """The runs that the latest kernel of it that is gone, or a process of their own, did not see through; oldest first."""
+        of_kernels = (
+            "FROM runs JOIN kernels ON kernels.id = runs.kernel "
+            f"WHERE notebook = ?1 AND kind != ?2 AND runs.kernel NOT IN ({self._living()})"
+        )
         latest = f"(SELECT max(runs.kernel) {of_kernels})"
         where = f"runs.kernel = {latest} OR (notebook = ?1 AND kind = ?2 AND ended IS NULL)"
         found = self._rows(f"WHERE ({where}) AND dropped = '' ORDER BY started", notebook, DETACHED)
@@ -206,8 +248,9 @@ class History:
         """Drop runs; returns how many."""
         with self._opened() as db:
             for run in runs if db is not None else ():
-                drop(db, self.folder, run.row, "the history was cleared")
+                drop(db, run.row, "the history was cleared")
             if db is not None:
                 db.commit()
+                remove(values.path_of(self.folder, run.row, "", "").parent for run in runs)
                 db.execute("PRAGMA incremental_vacuum").fetchall()
         return len(runs)

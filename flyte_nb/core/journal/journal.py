@@ -24,8 +24,7 @@ from flyte_nb.core.cache.sqlite_file import SqliteFile, is_damage
 from flyte_nb.core.control.calls import Call
 from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.core.journal import requests, values
-from flyte_nb.core.journal.bounds import trim
+from flyte_nb.core.journal import bounds, requests, values
 from flyte_nb.core.journal.format import DETACHED, LAYOUT
 from flyte_nb.core.journal.kernels import ALIVE_S, born, here
 from flyte_nb.core.journal.recorded import Recorded, plain_info, write
@@ -186,7 +185,7 @@ class Journal:
                 self._wake.clear()
             ending = self._closing.is_set()
             asked = [self._asked.popleft() for _ in range(len(self._asked))]
-            late = bool(self._events)
+            late = bool(self._events or self._values or self._customs)
             db = self._round(db)
             for each in asked:
                 each.set()
@@ -208,11 +207,11 @@ class Journal:
         kept = [self._values.popleft() for _ in range(len(self._values))]
         customs = [self._customs.popleft() for _ in range(len(self._customs))]
         events = [self._events.popleft() for _ in range(len(self._events))]
-        self._waiting_bytes -= sum(nbytes(value.payload) for value in kept)
         if db is not None and (events or kept or customs):
             db = self._transact(db, events, kept, customs)
         elif db is not None and self._any_open() and time.time() - self._seen > ALIVE_S:
             db = self._write(db, self._alive())
+        self._waiting_bytes = sum(nbytes(self._values[at].payload) for at in range(len(self._values)))
         if db is not None and self.on_request is not None and self.kernel:
             db = self._take_requests(db, self.on_request)
         return db
@@ -222,11 +221,12 @@ class Journal:
             for request in requests.take(db, self.kernel):
                 on_request(request)
         except Exception as exc:
-            return self._failed(db, exc, [])
+            return self._failed(db, exc)
         return db
 
     def _transact(self, db: Any, events: list[ev.Event], kept: list[_Value], customs: list[_Custom]) -> Any:
         before = (self.kernel, dict(self._recorded))
+        gone: list[Path] = []
         try:
             by_run: dict[str, list[ev.Event]] = {}
             for event in events:
@@ -242,7 +242,7 @@ class Journal:
                 self._write_value(db, value)
             if self._added > self._bounds[0] // 16:
                 self._added = 0
-                trim(db, self.folder, *self._bounds)
+                gone = bounds.trim(db, self.folder, *self._bounds)
             for sql, args in self._alive():
                 db.execute(sql, args)
             db.commit()
@@ -250,18 +250,21 @@ class Journal:
             self.kernel, self._recorded = before
             for each in self._recorded.values():
                 each.tasks.clear()  # their versions may have been among what failed
-            return self._failed(db, exc, events)
+            if (
+                any(word in str(exc) for word in ("locked", "full"))  # another kernel writes now, or the disk is full
+                and len(events) + len(kept) + len(customs) < MAX_AGAIN
+                and not self._closing.is_set()
+            ):
+                self._events.extendleft(reversed(events))
+                self._values.extendleft(reversed(kept))
+                self._customs.extendleft(reversed(customs))
+            return self._failed(db, exc)
+        bounds.remove(gone)
         return db
 
-    def _failed(self, db: Any, exc: Exception, events: list[ev.Event]) -> Any:
-        """Report it; keep for the next time what will fit then: another kernel writes now, or the disk is full."""
+    def _failed(self, db: Any, exc: Exception) -> Any:
+        """Report it; returns the connection, None if it is given up."""
         self._file.trouble(exc)
-        if (
-            any(word in str(exc) for word in ("locked", "full"))
-            and len(events) < MAX_AGAIN
-            and not self._closing.is_set()
-        ):
-            self._events.extendleft(reversed(events))
         try:
             db.rollback()
         except Exception:
@@ -277,7 +280,7 @@ class Journal:
                 db.execute(sql, args)
             db.commit()
         except Exception as exc:
-            return self._failed(db, exc, [])
+            return self._failed(db, exc)
         return db
 
     def _alive(self) -> list[tuple[str, tuple[Any, ...]]]:

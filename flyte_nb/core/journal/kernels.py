@@ -29,12 +29,15 @@ def born(pid: int) -> str:
         return ""
 
 
+def is_certain(place: str) -> bool:
+    """Whether it is known of a kernel if it lives, and not only how long ago it gave a sign of it."""
+    return place == here() and os.name == "posix"  # elsewhere ``os.kill(pid, 0)`` would end the process
+
+
 def lives(place: str, pid: int, started: str, seen: float, closed: float | None) -> bool:
     """Whether a kernel can still add to its runs."""
     if closed is not None:
         return False
-    if place != here():
-        return time.time() - seen < SILENT_S
-    if os.name != "posix":  # ``os.kill(pid, 0)`` would end the process
+    if not is_certain(place):
         return time.time() - seen < SILENT_S
     return is_alive(pid) and (not started or born(pid) == started)

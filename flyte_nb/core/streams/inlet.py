@@ -7,10 +7,12 @@ is compared with what had arrived, by a digest of the whole beginning: memory do
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flyte_nb.core.control.calls import Settled
@@ -19,13 +21,16 @@ from flyte_nb.core.control.flight import Ticket
 from flyte_nb.core.control.gateway import Gateway
 from flyte_nb.core.streams.outlet import Item
 from flyte_nb.core.transport.mailbox import mailbox_of
-from flyte_nb.core.transport.payload import Packed, Payload, carried, is_here, loads, nbytes
+from flyte_nb.core.transport.payload import Packed, Payload, carried, is_here, loads, nbytes, rebuilt
 from flyte_nb.errors import RuntimeUserError
 
 #: Bytes of a stream that are kept while it goes on, so that its record has all items when it has ended; of one that is cached,
 #: and of one that is a run of its own, whose outputs they are.
 KEPT_BYTES, KEPT_IF_CACHED, KEPT_OF_RUN = 8 * 1024**2, 64 * 1024**2, 256 * 1024**2
 Key = tuple[str, str, int]
+#: What `Inlet.take` gives where there is no item. No exception: an item's own code may raise any.
+NOTHING: Any = object()
+_ITEM = "an item of {} arrived, but"
 
 
 class StreamChangedError(RuntimeUserError):
@@ -90,8 +95,9 @@ class Inlet:
             self.received += len(new)
             self._digest = items[-1][1]
             self._remember(new)
-            if not self.closed:
-                self.items.extend(new)
+            self.items.extend(new)
+            if self.closed:  # looked at behind it: the consumer leaves in its own thread
+                self.items.clear()
             self.wake()
         return self.taken if known > 0 else None
 
@@ -123,29 +129,45 @@ class Inlet:
 
     def wake(self) -> None:
         """Have whoever waits look again."""
-        while self._waiters:
-            self._waiters.popleft()()
+        while True:
+            try:
+                waiter = self._waiters.popleft()
+            except IndexError:  # the last one has just given up, in its thread
+                return
+            waiter()
 
     # -- in the consumer's thread ---------------------------------------------------------------------------------
 
     def take(self) -> Any:
-        """The next item, unpickled.
+        """The next item, unpickled; `NOTHING` if there is none now.
 
         Raises:
-            IndexError: There is none now.
+            RebuildError: It cannot be made here; the next call gives the one behind it.
+            BlobGoneError: A large part of it is gone with the process that kept it.
         """
-        payload = self.items[0]
-        if type(payload) is Packed and not is_here(payload):
-            raise IndexError
-        payload = self.items.popleft()
-        if payload is _TAIL:
+        if (payload := self._pop()) is _TAIL:
             assert self._tail is not None
-            self.items.extendleft(map(_Opened, reversed(loads(self._tail)[self.received :])))
-            payload = self.items.popleft()
+            following = rebuilt(self._tail, _ITEM, self.name)[self.received :]
+            self.items.extendleft(map(_Opened, reversed(following)))
+            payload = self._pop()
+        if payload is NOTHING:
+            return NOTHING
         self.taken += 1
         if self.taken - self._told >= self._tell_every or type(payload) is Packed:
             self._tell_taken()
-        return payload.value if type(payload) is _Opened else loads(payload)
+        if type(payload) is _Opened:
+            return payload.value
+        try:
+            return loads(payload)
+        except Exception:  # says what is wrong
+            return rebuilt(payload, _ITEM, self.name)
+
+    def _pop(self) -> Any:
+        try:
+            payload = self.items[0]
+            return NOTHING if type(payload) is Packed and not is_here(payload) else self.items.popleft()
+        except IndexError:  # also where the consumer leaves, in another thread
+            return NOTHING
 
     def _tell_taken(self) -> None:
         if self._told != self.taken and self.end is None:
@@ -165,21 +187,38 @@ class Inlet:
         """Block this thread until there is something."""
         assert self.gateway is not None
         there = threading.Event()
-        self._waiters.append(there.set)
-        if self.is_ready:
-            return
-        self._tell_taken()  # bytes may hold the producer back, not items
-        with self.gateway.blocking():
-            there.wait()
+        with self._waking(there.set):
+            if self.is_ready:
+                return
+            self._tell_taken()  # bytes may hold the producer back, not items
+            with self.gateway.blocking():
+                there.wait()
 
     async def wait_aio(self) -> None:
         """Await something."""
-        loop = asyncio.get_running_loop()
-        there, box = asyncio.Event(), mailbox_of(loop)
-        self._waiters.append(lambda: box.post(there.set))
-        if not self.is_ready:
-            self._tell_taken()
-            await there.wait()
+        there, box = asyncio.Event(), mailbox_of(asyncio.get_running_loop())
+        with self._waking(lambda: box.post(there.set)):
+            if not self.is_ready:
+                self._tell_taken()
+                await there.wait()
+
+    async def wait_end(self) -> None:
+        """Await the end, whatever comes before it."""
+        box = mailbox_of(asyncio.get_running_loop())
+        while self.end is None:
+            there = asyncio.Event()
+            with self._waking(functools.partial(box.post, there.set)):
+                if self.end is None:
+                    await there.wait()
+
+    @contextlib.contextmanager
+    def _waking(self, waiter: Callable[[], None]) -> Iterator[None]:
+        self._waiters.append(waiter)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):  # it was called
+                self._waiters.remove(waiter)  # else it stays as long as nothing arrives: a timeout has ended the wait
 
     def leave(self) -> None:
         """Take no more: the producer ends at its next ``yield``. Idempotent; from any thread."""

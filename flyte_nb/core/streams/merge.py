@@ -33,10 +33,14 @@ async def merge(*streams: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T, N
             for arrived in sorted(done, key=lambda task: task.exception() is not None):
                 iterator = waiting.pop(arrived)
                 try:
-                    yield arrived.result()
+                    item = arrived.result()
                 except StopAsyncIteration:
                     continue
-                while isinstance(iterator, Stream) and iterator.has_more:
+                yield item
+                # What is there by now, and no more: a producer that stays ahead must not keep the others waiting.
+                for _ in range(iterator.at_hand if isinstance(iterator, Stream) else 0):
+                    if not iterator.has_more:
+                        break
                     yield await anext(iterator)
                 waiting[asyncio.ensure_future(_next(iterator))] = iterator
     finally:

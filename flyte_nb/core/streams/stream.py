@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from flyte_nb.core.streams.inlet import Inlet
+from flyte_nb.core.streams.inlet import NOTHING, Inlet
 from flyte_nb.core.streams.outlet import TURN_S
 from flyte_nb.core.tasks.context import current
 from flyte_nb.core.tasks.prepare import prepare
@@ -66,11 +67,10 @@ class Stream(AsyncIterator[T], Iterator[T], Generic[T]):
             raise StopIteration
         inlet = self._inlet or self._begin()
         while True:
-            try:
-                return inlet.take()  # type: ignore[no-any-return]
-            except IndexError:
-                if self._ends(inlet):
-                    raise StopIteration from None
+            if (item := inlet.take()) is not NOTHING:
+                return item  # type: ignore[no-any-return]
+            if self._ends(inlet):
+                raise StopIteration
             inlet.wait()
 
     def close(self) -> None:
@@ -99,11 +99,10 @@ class Stream(AsyncIterator[T], Iterator[T], Generic[T]):
             await asyncio.sleep(0)  # a producer that is quick must not keep the loop from everything else
             self._turn = time.perf_counter()
         while True:
-            try:
-                return inlet.take()  # type: ignore[no-any-return]
-            except IndexError:
-                if self._ends(inlet):
-                    raise StopAsyncIteration from None
+            if (item := inlet.take()) is not NOTHING:
+                return item  # type: ignore[no-any-return]
+            if self._ends(inlet):
+                raise StopAsyncIteration
             await inlet.wait_aio()
             self._turn = time.perf_counter()
 
@@ -111,13 +110,10 @@ class Stream(AsyncIterator[T], Iterator[T], Generic[T]):
         """As `close`, and wait until the producer's clean-up is over."""
         self.close()
         inlet = self._inlet
-        if inlet is not None:
-            try:
+        if inlet is not None and inlet.closed:  # not of a run, which goes on
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(END_PATIENCE):
-                    while inlet.end is None:
-                        await inlet.wait_aio()
-            except TimeoutError:
-                pass
+                    await inlet.wait_end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,7 +134,12 @@ class Stream(AsyncIterator[T], Iterator[T], Generic[T]):
     @property
     def has_more(self) -> bool:
         """Whether there is an item that need not be waited for."""
-        return self._inlet is not None and bool(self._inlet.items) and self._inlet.is_ready
+        return bool(self.at_hand) and self._inlet is not None and self._inlet.is_ready
+
+    @property
+    def at_hand(self) -> int:
+        """Items that have arrived and were not taken."""
+        return len(self._inlet.items) if self._inlet is not None else 0
 
     @property
     def is_over(self) -> bool:

@@ -318,12 +318,11 @@ class Window:
         """The values of rows, some at a time."""
         for at in range(0, len(payloads), OPENED):
             some: list[bytes] = payloads[at : at + OPENED]
-            values: Iterable[Any]
-            try:
+            values: list[Any] = []
+            with contextlib.suppress(Exception):
                 values = list(map(pickle.loads, some))
-            except Exception:
-                values = map(self._value, some)
-            yield values
+            # Fewer, too, where a value's own code raises StopIteration, which `list` takes for the end.
+            yield values if len(values) == len(some) else map(self._value, some)
 
     def _value(self, payload: bytes) -> Any:
         """A value of a row; or the error that it cannot be made, raised or as a value."""

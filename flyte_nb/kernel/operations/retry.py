@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from IPython.core.error import UsageError
+
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.history.store import FORGETS
-from flyte_nb.core.journal.history import is_past_name
+from flyte_nb.core.journal.history import PastRun, is_past_name
 from flyte_nb.core.runs import run_registry
 from flyte_nb.core.runs.retry import changed_tasks, is_parked, to_retry
 from flyte_nb.core.runs.run import Run
@@ -84,9 +86,18 @@ def recover(session: Session, *words: str) -> str:
     """Have the running cell reuse results of its previous run, or of the run that is named."""
     cell = session.cells.current
     assert cell is not None  # a magic is in one
-    older = words[0] if words else session.gateway.ask(_previous_run, session, cell) or _earlier_run(session, cell)
+    older = words[0] if words else session.gateway.ask(_previous_run, session, cell)
+    of = ""
+    if not older and (found := _earlier_run(session, cell)) is not None:
+        older = found.name
+        assert session.past is not None
+        if found.notebook != session.past.journal.notebook:
+            of = f" of {found.notebook}"
     if not older:
-        return "There is no previous run of this cell to recover from: it runs in full."
+        return (
+            "There is no previous run of this cell to recover from: it runs in full. `%flyte runs --all` lists those of other "
+            "cells and notebooks; `%%flyte recover k41.r7` names one."
+        )
     amiss = load_if_earlier(session, older)
     if amiss or older not in session.store.runs:
         return f"{amiss or session.store.missing(older)} The cell runs in full."
@@ -100,7 +111,7 @@ def recover(session: Session, *words: str) -> str:
     again = (
         f"\nThe code of {', '.join(changed)} has changed since: what it computed is computed again." if changed else ""
     )
-    return f"Recovering {older}: {count} result{'s' * (count != 1)} of its calls can be reused.{again}"
+    return f"Recovering {older}{of}: {count} result{'s' * (count != 1)} of its calls can be reused.{again}"
 
 
 def _previous_run(session: Session, cell: Cell) -> str:
@@ -116,12 +127,22 @@ def _previous_run(session: Session, cell: Cell) -> str:
     return ""
 
 
-def _earlier_run(session: Session, cell: Cell) -> str:
-    """The same in earlier kernels of the notebook."""
+def _earlier_run(session: Session, cell: Cell) -> PastRun | None:
+    """The same in earlier kernels of the notebook, or of one that has this very cell.
+
+    Raises:
+        UsageError: The latest one may, or may not, go on elsewhere; the cell is not executed, which would be in full.
+    """
     if session.past is None:
-        return ""
-    found = session.past.history.previous(session.past.journal.notebook, cell.cell_id or "", cell.title)
-    return found.name if found is not None else ""
+        return None
+    place = session.past.journal.notebook, cell.cell_id or "", cell.title
+    found, maybe = session.past.history.previous(*place), session.past.history.may_live(*place)
+    if maybe and (found is None or found.notebook != place[0] or found.started < maybe[-1].started):
+        raise UsageError(
+            f"{maybe[-1].may_live_text}: run this cell again then. Nothing was executed; without its first line the cell "
+            "runs in full."
+        )
+    return found
 
 
 @button("retry_failed")

@@ -24,7 +24,7 @@ from flyte_nb.core.history import events as ev
 from flyte_nb.core.history.facts import Attempt, ErrorNote, LogLine, Phase
 from flyte_nb.core.history.run_info import RunInfo
 from flyte_nb.core.history.store import RunStore
-from flyte_nb.core.journal import values
+from flyte_nb.core.journal import bounds, values
 from flyte_nb.core.journal.format import LAYOUT, decoded, encoded
 from flyte_nb.core.journal.history import History
 from flyte_nb.core.journal.journal import Journal
@@ -231,6 +231,72 @@ def test_old_runs_and_what_is_too_much_go_by_name(folder: Path):
     assert "older than 0 days" in {run.name: run for run in History(folder).runs()}["k1.r4"].dropped
 
 
+def test_files_of_a_run_go_once_it_is_dropped_for_good(folder: Path):
+    """A transaction that fails leaves the run whole; a kernel that is killed behind it leaves files, which go with the next."""
+    store, journal = journal_of(folder)
+    a_run(store, "r1")
+    journal.keep_result("r1", "x1", b"L" * 70_000)
+    journal.close()
+    history = History(folder)
+    with contextlib.closing(sqlite3.connect(folder / LAYOUT.file_name)) as db:
+        assert bounds.trim(db, folder, 0, 30.0)
+        db.rollback()
+        (run,) = history.runs()
+        assert "" == run.dropped
+        assert b"L" * 70_000 == history.value(run, "x1", "result")
+        bounds.trim(db, folder, 0, 30.0)
+        db.commit()
+        bounds.remove(bounds.trim(db, folder, 10**9, 30.0))
+    assert history.runs()[0].dropped
+    assert history.value(run, "x1", "result") is None
+
+
+def test_a_kernel_that_lives_hides_none_that_is_gone(folder: Path):
+    """The cell's earlier run is found below many of a living kernel, and what was cut off beside a later kernel that lives."""
+    store, journal = journal_of(folder)
+    a_run(store, "r1", closed=False)
+    journal.close()
+    store, journal = journal_of(folder)
+    for number in range(1, 8):
+        a_run(store, f"r{number}", closed=False)
+    journal.flush()
+
+    history = History(folder)
+    assert ["k1.r1"] == [run.name for run in history.cut_off("/a/notebook.ipynb")]
+    found = history.previous("/a/notebook.ipynb", "cell-1", "")
+    assert found is not None
+    assert "k1.r1" == found.name
+    assert [] == history.may_live("/a/notebook.ipynb")
+    renamed = history.previous("/a/study.ipynb", "cell-1", "")
+    assert renamed is not None
+    assert ("k1.r1", "/a/notebook.ipynb") == (renamed.name, renamed.notebook)
+    assert history.previous("/a/study.ipynb", "", "a cell") is None
+    journal.close()
+
+
+def test_of_a_kernel_elsewhere_it_is_said_when_its_end_is_certain(folder: Path):
+    """A container that was restarted is another one: what its kernel did not see through is told apart from what it did."""
+    store, journal = journal_of(folder)
+    a_run(store, "r1")
+    a_run(store, "r2", closed=False)
+    journal.close()
+    history = History(folder)
+    with contextlib.closing(sqlite3.connect(folder / LAYOUT.file_name)) as db:
+        db.execute("UPDATE kernels SET place = 'another', closed = NULL, seen = ?", (time.time() - 20,))
+        db.commit()
+        (maybe,) = history.may_live("/a/notebook.ipynb", "cell-1")
+        assert "k1.r2, 'a cell', may still go on in another container or machine (last sign" in maybe.may_live_text
+        assert [] == history.cut_off("/a/notebook.ipynb")
+        found = history.previous("/a/notebook.ipynb", "cell-1", "")
+        assert found is not None
+        assert "k1.r1" == found.name
+
+        db.execute("UPDATE kernels SET seen = ?", (time.time() - 60,))
+        db.commit()
+    assert [] == history.may_live("/a/notebook.ipynb")
+    assert ["k1.r2"] == [run.name for run in history.cut_off("/a/notebook.ipynb")]
+
+
 def test_the_latest_runs_of_other_kernels_are_listed_however_many_this_one_had(folder: Path):
     for kernel in range(2):
         store, journal = journal_of(folder)
@@ -326,13 +392,19 @@ def test_a_file_that_another_kernel_holds_costs_nothing(folder: Path, monkeypatc
     with contextlib.closing(sqlite3.connect(folder / LAYOUT.file_name)) as other:
         other.execute("BEGIN EXCLUSIVE")
         a_run(store, "r2", calls=7)
+        journal.keep_result("r2", "x1", b"L" * 70_000)
+        journal.place("r2", "x2", 5_000_000)
         journal.flush()
         other.rollback()
     a_run(store, "r3")
     journal.flush()
     journal.close()
 
-    assert [3, 7, 3] == [run.done for run in History(folder).runs()]
+    history = History(folder)
+    assert [3, 7, 3] == [run.done for run in history.runs()]
+    held = history.runs()[1]
+    assert b"L" * 70_000 == history.value(held, "x1", "result")
+    assert held.nbytes > 5_070_000
     assert [] == said
 
 
