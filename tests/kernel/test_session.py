@@ -307,7 +307,7 @@ def test_after_shutdown_the_next_call_starts_a_cluster_anew():
         kernel.run("import os\n@env.task\ndef where() -> int:\n    return os.getpid()").ok()
         cell = kernel.run("where() != os.getpid()").ok()
         assert cell.result == "True"
-        assert [m.content["data"]["text/plain"][:4] for m in cell.of("display_data")] == ["▶ r1"]
+        assert [m.content["data"]["text/plain"][:4] for m in cell.of("display_data")] == ["▷ r1"]
         kernel.run("flyte_nb.shutdown()").ok()
         kernel.run("flyte_nb.init(n_workers=1)").ok()
         assert "1 workers" in kernel.run("where()\n%flyte status").ok().stdout
