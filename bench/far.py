@@ -108,7 +108,9 @@ def far() -> None:
         await_s(5)
         n, seconds = MAPS[0]
         took = map_s(n, seconds)
-        show(f"{n} x {seconds * 1e3:.0f} ms, 100 ms from then on (s)", raw[n], took, "<= 1.2 x raw", took <= 1.2 * raw[n])
+        show(
+            f"{n} x {seconds * 1e3:.0f} ms, 100 ms from then on (s)", raw[n], took, "<= 1.2 x raw", took <= 1.2 * raw[n]
+        )
         flyte.shutdown()
 
 

@@ -48,6 +48,8 @@ class Comparison(NamedTuple):
     #: Actions that both have.
     matched: int
     differences: tuple[Difference, ...]
+    #: Seconds of each, before and after, where it ran in both.
+    times: tuple[tuple[float, float], ...] = ()
 
     def to_pandas(self) -> Any:
         """The differences as a `pandas.DataFrame`."""
@@ -74,7 +76,9 @@ def compare(before: Run, after: Run) -> Comparison:
     found += [Difference("new", action.label, "", action.id) for action, _ in right.values()]
     order = ("failed", "mended", "result changed", "slower", "faster", "new", "gone")
     found.sort(key=lambda each: (order.index(each.what), -abs((each.seconds_after or 0) - (each.seconds_before or 0))))
-    return Comparison(before.name, after.name, len(both), tuple(found))
+    times = ((_took(old), _took(new)) for (old, _), (new, _) in both)
+    ran = tuple((was, now) for was, now in times if was is not None and now is not None)
+    return Comparison(before.name, after.name, len(both), tuple(found), ran)
 
 
 def _by_site(run: Run) -> dict[str, _Kept]:
@@ -86,7 +90,7 @@ def _by_site(run: Run) -> dict[str, _Kept]:
 
 
 def _by_call(left: Iterable[_Kept]) -> dict[tuple[str, str, bytes, int], _Kept]:
-    """By kind, task, inputs (where those are not kept: the label), and the how manieth such call it is."""
+    """By kind, task, inputs (where those are not kept: the label), and which of such calls it is."""
     seen: Counter[tuple[str, str, bytes]] = Counter()
     found = {}
     for action, payloads in left:
