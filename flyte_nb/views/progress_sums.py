@@ -82,9 +82,9 @@ class ProgressSums:
         whole = Progress(0, 0.0, found.done, found.total or None, found.rate, "", *found.units)
         return f"{share} · {amounts_text(whole)}"
 
-    def summary(self, group: Group) -> str:
-        """`text`, and how many members are in each phase."""
-        return " · ".join(filter(None, (self.text(group), summary(group.counts))))
+    def summary(self, group: Group, *, saved: bool = False) -> str:
+        """`text`, and how many members are in each phase; `saved`: in words that are read later."""
+        return " · ".join(filter(None, (self.text(group), summary(group.counts, saved=saved))))
 
     def _done(self, group: Group) -> float:
         """Members that have ended, and the parts of others that are done."""

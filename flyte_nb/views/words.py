@@ -6,6 +6,7 @@ import math
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -119,9 +120,22 @@ def tally(counts: list[int]) -> list[tuple[Segment, int]]:
     return [(segment, n) for segment, n in found if n]
 
 
-def summary(counts: list[int]) -> str:
-    """``"640 done, 3 failed, 2 running"``; "" for no actions."""
-    return ", ".join(f"{number(n)} {segment.word}" for segment, n in tally(counts))
+def summary(counts: list[int], *, saved: bool = False) -> str:
+    """``"640 done, 3 failed, 2 running"``; "" for no actions. `saved`: to be read later, when "2 under way" do not run."""
+    words = ((n, "under way" if saved and segment.word == "running" else segment.word) for segment, n in tally(counts))
+    return ", ".join(f"{number(n)} {word}" for n, word in words)
+
+
+def saved_mark(phase: Phase) -> str:
+    """A phase's icon, to be read later: of what ran, that it had begun."""
+    return "▷" if phase is Phase.RUNNING else LOOKS[phase].icon
+
+
+def saved_word(state: RunState, now: float) -> str:
+    """``"succeeded"``, to be read later: "not ended at 03:12:44" where it goes on, "cut off at 03:12:44" where it never did."""
+    if state.ended_at is None:
+        return f"not ended at {time.strftime('%H:%M:%S', time.localtime(now))}"
+    return state.note if state.note.startswith("cut off at ") else LOOKS[state.phase].word
 
 
 def number(n: int) -> str:

@@ -260,4 +260,29 @@ describe("a line of the log", () => {
     view.showAction("abc123", "fit depth=6", { head: [], hidden: 0, tail: [line], total: 1 }, line);
     expect(follow?.getAttribute("aria-pressed")).toBe("false");
   });
+
+  it("is looked for in all lines that Python keeps, by text and level; by a pattern in those at hand", () => {
+    const search = vi.fn();
+    const view = new LogView(model, { search, download: vi.fn(), reload: vi.fn(), openNumber: vi.fn() });
+    const [input, level] = ["input", "select"].map((tag) => view.el.querySelector<HTMLInputElement>(tag));
+    const say = (box: HTMLInputElement | null | undefined, value: string, kind: string): void => {
+      if (box) box.value = value;
+      box?.dispatchEvent(new Event(kind));
+    };
+    const said = (): string => view.el.querySelector(".fnb-logsaid")?.textContent ?? "";
+    model.logTotal = 9_000;
+    document.body.append(view.el);
+    say(input, "a17", "input");
+    say(level, "warning", "change");
+    expect(search.mock.calls).toEqual([[{ text: "a17", level: "" }], [{ text: "a17", level: "warning" }]]);
+    view.found({ text: "a17", level: "" }, { head: [], hidden: 0, tail: [line, line], total: 2 });
+    expect(said()).toBe("0 of 9,000 lines · 8,999 lines hidden"); // an answer to what is not asked any more
+    view.found({ text: "a17", level: "warning" }, { head: [], hidden: 1, tail: [line, line], total: 3 });
+    expect(said()).toBe("3 of 9,000 lines · 1 lines hidden");
+    say(level, "", "change");
+    say(input, "/step [0-9]/", "input");
+    expect(search).toHaveBeenCalledTimes(3);
+    expect(said()).toBe("1 in the 1 shown of 9,000 lines · 8,999 lines hidden");
+    model.logTotal = 1;
+  });
 });

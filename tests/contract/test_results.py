@@ -89,6 +89,27 @@ def test_actions_are_for_people(mode: str) -> None:
         assert failed.output
 
 
+@env.task
+async def study(limit: float, of: str) -> int:
+    """A sweep, and a call of its own."""
+    await scale(3)
+    return await sweep(limit)
+
+
+def test_below_a_parent_with_other_inputs_equal_calls_are_compared(mode: str) -> None:
+    """`study` has other arguments, and so has `sweep`: what they call is what it was, but for one fit."""
+    runs = [flyte.with_runcontext(mode=mode).run(study, limit, of=of) for limit, of in ((0.7, "a"), (0.9, "b"))]
+    for run in runs:
+        run.wait()
+    found = runs[0].compare(runs[1])
+    whats = {(d.what, d.label) for d in found.differences if d.what in {"gone", "new"}}
+    assert {(what, label.partition("(")[0]) for what, label in whats} == {
+        (what, task) for what in ("gone", "new") for task in ("sweep", "fit")
+    }
+    assert len(whats) == 4
+    assert found.matched == 5  # study, two of scale, two of fit
+
+
 def test_two_runs_are_compared_call_by_call(mode: str) -> None:
     """What failed and was mended, and what only one of them has."""
     runs = [flyte.with_runcontext(mode=mode).run(sweep, limit) for limit in (0.7, 2.0)]

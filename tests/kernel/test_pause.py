@@ -93,6 +93,39 @@ def test_a_parked_action_may_raise_after_all(nb: Kernel) -> None:
     assert "waits for no decision" in again
 
 
+def test_a_retry_that_fails_again_parks_again(nb: Kernel) -> None:
+    """Of a whole run, and inside a block; with another decision each time."""
+    nb.run(TASKS).ok()
+    nb.run(START).ok()
+    for bad in (2, 3):  # as it was, and with other code that fails
+        nb.run(TASKS.replace("bad", f"bad for the {bad}. time:")).ok()
+        nb.run("%flyte retry").ok()
+        nb.run(f"await until(lambda: action('work(2)').note == 'ValueError: bad for the {bad}. time: 2')").ok()
+        assert "'paused'" == nb.run("str(action('work(2)').phase)").ok().result
+    nb.run("action('work(2)').resume(5)").ok()
+    assert "[0, 10, 5, 30]" == nb.run("await run").ok().result
+
+    nb.run(TASKS).ok()
+    nb.run(
+        """async def block():
+    with flyte.on_failure('pause'):
+        return await asyncio.gather(work(1), work(2))
+
+blocked = asyncio.create_task(block())
+await until(lambda: action('work(2)', flyte.last_run()) and action('work(2)', flyte.last_run()).phase == 'paused')
+before = len(action('work(2)', flyte.last_run()).earlier)
+name = action('work(2)', flyte.last_run()).id"""
+    ).ok()
+    name = nb.run("print(name)").ok().stdout.strip()
+    nb.run(f"%flyte retry {name}").ok()
+    nb.run(
+        "await until(lambda: len(action('work(2)', flyte.last_run()).earlier) > before\n"
+        "    and action('work(2)', flyte.last_run()).phase == 'paused')"
+    ).ok()
+    nb.run(f"%flyte resume {name} 6").ok()
+    assert "[10, 6]" == nb.run("await blocked").ok().result
+
+
 def test_python_says_the_same(nb: Kernel) -> None:
     """`run.resume`, `run.fail`, `run.retry`, by action or by name; `run.retry_failed` retries what is parked."""
     nb.run(TASKS).ok()

@@ -56,7 +56,7 @@ def test_example_notebook_runs_and_exports(path: Path, tmp_path: Path, monkeypat
     assert views
     assert all("text/html" in view and "text/plain" in view for view in views)
     assert not [v for v in views if "application/vnd.jupyter.widget-view+json" in v]
-    assert not [v["text/plain"] for v in views if " running for " in v["text/plain"]]
+    assert not [v["text/plain"] for v in views if " not ended at " in v["text/plain"]]
     assert "Succeeded" in page
     assert "Succeeded" in slides
     assert "Error displaying widget" not in page

@@ -122,7 +122,7 @@ def test_stop_ends_the_cell_and_cancels_its_actions(nb):
     """One press ends an awaiting cell; its actions are cancelled; no worker dies; the next cell works."""
     before = nb.run(WORKERS).ok().result
     cell = nb.begin("await asyncio.gather(*(nap(60.0) for _ in range(4)))")
-    cell.wait_for(lambda: "running" in cell.views)
+    cell.wait_for(lambda: "not ended at" in cell.views)
     nb.interrupt()
     cell.wait()
 
@@ -135,7 +135,7 @@ def test_stop_ends_the_cell_and_cancels_its_actions(nb):
 def test_stop_interrupts_a_sync_body(nb):
     """A plain def that loops in Python is interrupted too."""
     cell = nb.begin("await block.aio(60.0)")
-    cell.wait_for(lambda: "running" in cell.views)
+    cell.wait_for(lambda: "not ended at" in cell.views)
     nb.interrupt()
     cell.wait()
 
@@ -146,7 +146,7 @@ def test_stop_interrupts_a_sync_body(nb):
 def test_stop_ends_a_blocking_map(nb):
     """Stop works in a cell that blocks in flyte.map."""
     cell = nb.begin("list(flyte.map(nap, [60.0] * 3))")
-    cell.wait_for(lambda: "running" in cell.views)
+    cell.wait_for(lambda: "not ended at" in cell.views)
     nb.interrupt()
     cell.wait()
 
@@ -165,7 +165,7 @@ def test_stop_ends_a_blocking_map(nb):
 def test_stop_ends_thousands_of_calls_alike(nb, code):
     """A large map or gather is the first thing that its cell does; all of it ends, and the next cell works."""
     cell = nb.begin(code)
-    cell.wait_for(lambda: "running" in cell.views)
+    cell.wait_for(lambda: "not ended at" in cell.views)
     nb.interrupt()
     cell.wait()
 
@@ -307,7 +307,7 @@ def test_after_shutdown_the_next_call_starts_a_cluster_anew():
         kernel.run("import os\n@env.task\ndef where() -> int:\n    return os.getpid()").ok()
         cell = kernel.run("where() != os.getpid()").ok()
         assert cell.result == "True"
-        assert [m.content["data"]["text/plain"][:4] for m in cell.of("display_data")] == ["▶ r1"]
+        assert [m.content["data"]["text/plain"][:4] for m in cell.of("display_data")] == ["▷ r1"]
         kernel.run("flyte_nb.shutdown()").ok()
         kernel.run("flyte_nb.init(n_workers=1)").ok()
         assert "1 workers" in kernel.run("where()\n%flyte status").ok().stdout

@@ -153,6 +153,8 @@ def test_results_are_tables_and_a_run_shows_itself(nb: Kernel) -> None:
     names = nb.run("print(old.name, new.name)").ok().stdout.strip()
     compared = nb.run(f"%flyte compare {names}").ok()
     assert "calls in both" in compared.stdout
+    [drawn] = [data for m in compared.of("display_data") if "png" in (data := m.content["data"])["text/html"]]
+    assert "calls that ran in both took" in drawn["text/plain"]
     assert "Name two runs" in nb.run("%flyte compare r1").ok().stdout
     assert "no run or action" in nb.run("%flyte results r99").ok().stdout
     assert "sweep" in nb.run("old").ok().views

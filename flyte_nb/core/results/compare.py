@@ -1,22 +1,28 @@
 """Compare two runs: what became slower or faster, failed or was mended, whose result changed. Runs in: the calling code.
 
 Actions are matched by what identifies a call: parent, task, inputs, and how often that very call was made; the code of the task
-may differ.
+may differ. What has no match then is below a parent with other inputs, as a rule: there the parent does not count.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from flyte_nb.core.control.calls import call_site_of
 from flyte_nb.core.history.facts import Action
 from flyte_nb.core.results.actions import Payloads, kept
 from flyte_nb.core.runs.run import Run
+from flyte_nb.core.tasks.prepare import inputs_key
 from flyte_nb.core.transport.payload import Payload, key_bytes, loads
 from flyte_nb.core.values.value_hash import content_hash
 
 #: Times as long, and seconds longer, from which on an action counts as slower.
 FACTOR, SECONDS = 1.25, 0.05
+
+#: An action, and what is kept of it.
+_Kept = tuple[Action, Payloads]
 
 
 class Difference(NamedTuple):
@@ -42,6 +48,8 @@ class Comparison(NamedTuple):
     #: Actions that both have.
     matched: int
     differences: tuple[Difference, ...]
+    #: Seconds of each, before and after, where it ran in both.
+    times: tuple[tuple[float, float], ...] = ()
 
     def to_pandas(self) -> Any:
         """The differences as a `pandas.DataFrame`."""
@@ -60,25 +68,45 @@ class Comparison(NamedTuple):
 def compare(before: Run, after: Run) -> Comparison:
     """What differs between two runs, in order of interest."""
     old, new = _by_site(before), _by_site(after)
-    both = [site for site in old if site in new]
-    found = [
-        difference
-        for site in both
-        for difference in _differences(*old[site], *new[site])
-    ]  # fmt: skip
-    found += [Difference("gone", action.label, action.id, "") for site, (action, _) in old.items() if site not in new]
-    found += [Difference("new", action.label, "", action.id) for site, (action, _) in new.items() if site not in old]
+    both = [(old.pop(site), new.pop(site)) for site in [*old] if site in new]
+    left, right = _by_call(old.values()), _by_call(new.values())
+    both += [(left.pop(call), right.pop(call)) for call in [*left] if call in right]
+    found = [difference for one, other in both for difference in _differences(*one, *other)]
+    found += [Difference("gone", action.label, action.id, "") for action, _ in left.values()]
+    found += [Difference("new", action.label, "", action.id) for action, _ in right.values()]
     order = ("failed", "mended", "result changed", "slower", "faster", "new", "gone")
     found.sort(key=lambda each: (order.index(each.what), -abs((each.seconds_after or 0) - (each.seconds_before or 0))))
-    return Comparison(before.name, after.name, len(both), tuple(found))
+    times = ((_took(old), _took(new)) for (old, _), (new, _) in both)
+    ran = tuple((was, now) for was, now in times if was is not None and now is not None)
+    return Comparison(before.name, after.name, len(both), tuple(found), ran)
 
 
-def _by_site(run: Run) -> dict[str, tuple[Action, Payloads]]:
+def _by_site(run: Run) -> dict[str, _Kept]:
     actions = [action for action in run.backend.actions if action.number >= 0 and action.kind in {"task", "trace"}]
     root = run.backend.action
     if root is not None and root.kind == "root" and root.inputs is not None:
         actions.append(root)
     return {call_site_of(a.name): (a, found) for a, found in zip(actions, kept(run, actions), strict=True)}
+
+
+def _by_call(left: Iterable[_Kept]) -> dict[tuple[str, str, bytes, int], _Kept]:
+    """By kind, task, inputs (where those are not kept: the label), and which of such calls it is."""
+    seen: Counter[tuple[str, str, bytes]] = Counter()
+    found = {}
+    for action, payloads in left:
+        call = action.kind, action.task, _inputs_of(action, payloads.inputs)
+        seen[call] += 1
+        found[*call, seen[call]] = action, payloads
+    return found
+
+
+def _inputs_of(action: Action, payload: Payload | None) -> bytes:
+    if payload is None:
+        return action.label.encode()
+    try:
+        return inputs_key(payload, loads(payload))
+    except Exception:  # what the user's objects raise, or a large buffer that is gone
+        return key_bytes(payload)
 
 
 def _differences(old: Action, was: Payloads, new: Action, now: Payloads) -> list[Difference]:

@@ -176,7 +176,7 @@ class Outlet:
         """Who waits for whom, to be shown behind something else: a consumer that waits has told what it has taken."""
         if self.wake is not None:
             return " · waits for its consumer"
-        return " · its consumer waits" if self.count == self._taken else ""
+        return " · the consumer waits for its producer" if self.count == self._taken else ""
 
     @property
     def summary(self) -> str:

@@ -91,7 +91,12 @@ def _lines(session: Session) -> list[str]:
         now = session.engine.controller.now()
         return [
             _line(
-                name, state.phase.value, (state.ended_at or now) - state.started_at, record.count(*PHASES), state.title
+                name,
+                state.phase.value,
+                (state.ended_at or now) - state.started_at,
+                record.count(*PHASES),
+                state.title,
+                state.prompt,
             )
             for name, record in session.store.runs.items()
             for state in (record.state,)
@@ -101,9 +106,10 @@ def _lines(session: Session) -> list[str]:
     return session.gateway.ask(rows)  # type: ignore[no-any-return]
 
 
-def _line(name: str, state: str, took: float, actions: int, what: str) -> str:
+def _line(name: str, state: str, took: float, actions: int, what: str, prompt: int = 0) -> str:
     noun = "action " if actions == 1 else "actions"
-    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} {noun}  {plain(what)}"
+    cell = f"In [{prompt}]" if prompt else ""
+    return f"{name:>5}  {state:<10} {f'{took:.1f} s':>8}  {actions:>7,} {noun}  {cell:<8}  {plain(what)}"
 
 
 def _earlier_lines(session: Session, everywhere: bool) -> list[str]:

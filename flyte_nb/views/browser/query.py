@@ -19,6 +19,7 @@ from flyte_nb.core.history.store import RunRecord
 from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.core.values.describe import plain
 from flyte_nb.views.equal_errors import ErrorFolds
+from flyte_nb.views.labels import Labels
 from flyte_nb.views.run_model import NamedLine, is_implied
 from flyte_nb.views.words import error_line, ran, ran_itself
 
@@ -28,6 +29,8 @@ SLICE = 2_000
 LOG_SLICE = 2_000
 #: Log lines found that are sent.
 MAX_FOUND_LINES = 1_000
+#: Levels of lines, the least first; what is printed has none.
+LEVELS = ("debug", "info", "warning", "error", "critical")
 #: Results sent: more than anyone scrolls through; the number of all results is stated.
 MAX_RESULTS = 20_000
 
@@ -151,19 +154,33 @@ def _by_name(name: str) -> tuple[int, str]:
     return len(name), name
 
 
-async def search_log(record: RunRecord, text: str) -> tuple[list[NamedLine], int]:
-    """Lines of all actions that hold `text`, or whose label does, by time: the last `MAX_FOUND_LINES`, and how many."""
+async def search_log(record: RunRecord, known: Labels, text: str, level: str = "") -> tuple[list[NamedLine], int]:
+    """Lines of all actions, by time: the last `MAX_FOUND_LINES`, and how many there are.
+
+    Args:
+        record: The run.
+        known: Its labels as they are shown.
+        text: What a line holds, or its action's label, as it is or as it is shown; "a17": lines of that action, too.
+        level: One of `LEVELS`: lines of this one and above; anything else: all.
+    """
     wanted = text.casefold()
+    streams = LEVELS[LEVELS.index(level) :] if level in LEVELS else None
     found: list[NamedLine] = []
     seen = 0
     for name in record.logs.actions():
-        action = record.actions.get(name)
-        whole = action is not None and wanted in action.label.casefold()
+        whole = _is_called(record.actions.get(name), known, wanted)
         for line in list(record.logs.of(name)):
             seen += 1
-            if whole or wanted in plain(line.text).casefold():
+            if (streams is None or line.stream in streams) and (whole or wanted in plain(line.text).casefold()):
                 found.append((name, line))
             if seen % LOG_SLICE == 0:
                 await asyncio.sleep(0)
     found.sort(key=lambda pair: pair[1].at)
     return found[-MAX_FOUND_LINES:], len(found)
+
+
+def _is_called(action: Action | None, known: Labels, wanted: str) -> bool:
+    if action is None:
+        return False
+    labels = (action.label, known.named(action.name, action.label) or action.task)
+    return action.id == wanted or any(wanted in label.casefold() for label in labels)

@@ -125,7 +125,7 @@ class Replies:
         self._reply(nonce, {"detail": out})
 
     async def _logs(self, args: Mapping[str, Any], nonce: str) -> None:
-        record = self._patches.record
+        record, level = self._patches.record, str(args.get("level", ""))
         if args.get("action"):
             action = self._find(args)
             self._reply(
@@ -135,8 +135,8 @@ class Replies:
                     "labels": labels(record, {action.name}, self._patches.model.labels),
                 },
             )
-        elif wanted := str(args.get("text", ""))[:500]:
-            self._send_lines(nonce, *await query.search_log(record, wanted))
+        elif (wanted := str(args.get("text", ""))[:500]) or level:
+            self._send_lines(nonce, *await query.search_log(record, self._patches.model.labels, wanted, level))
         else:
             latest = self._patches.model.log.last(4 * SNAPSHOT_LINES, 16 * LOG_CHARS)
             self._send_lines(nonce, latest, record.logs.total)

@@ -7,7 +7,6 @@ goes through `html.escape`.
 
 from __future__ import annotations
 
-import time
 from html import escape
 
 from flyte_nb.core.history.columns import Group
@@ -28,6 +27,8 @@ from flyte_nb.views.words import (
     number,
     ran,
     result_line,
+    saved_mark,
+    saved_word,
     shown,
     summary,
     tally,
@@ -99,35 +100,28 @@ def _label(text: str, limit: int) -> str:
 
 def _header_text(model: RunModel, now: float) -> str:
     state = model.record.state
-    return f"{state.run} {LOOKS[state.phase].word} {duration(elapsed(state.started_at, state.ended_at, now))}"
+    return f"{state.run} {saved_word(state, now)} {duration(elapsed(state.started_at, state.ended_at, now))}"
 
 
 def _mark(phase: Phase) -> str:
-    look = LOOKS[phase]
-    return f'<span style="color:{look.colour};font-weight:600">{look.icon}</span>'
+    return f'<span style="color:{LOOKS[phase].colour};font-weight:600">{saved_mark(phase)}</span>'
 
 
 def _header(model: RunModel, now: float) -> str:
     state = model.record.state
-    look = LOOKS[state.phase]
     took = duration(elapsed(state.started_at, state.ended_at, now))
     record = model.record
     actions = [a for n in record.numbered[:3] if not is_implied(record, a := record.actions[n])]
     title = actions[0].label if len(actions) == 1 and len(record.numbered) <= 2 else state.title
     where = f"In [{state.prompt}]" if state.prompt else ""
-    counts = "" if sum(model.counts) <= 1 else summary(model.counts)
-    if state.note:
+    counts = "" if sum(model.counts) <= 1 else summary(model.counts, saved=True)
+    word = saved_word(state, now)
+    if state.note and state.note != word:
         title = f"{state.note} · {title}"
-    # In a file that was saved while it ran, it does not run.
-    word = (
-        look.word.capitalize()
-        if state.ended_at is not None
-        else f"Not ended at {time.strftime('%H:%M:%S', time.localtime(now))}"
-    )
     return (
         # The blanks between are for hosts that take the styles away.
         f'<div style="padding:5px 10px;display:flex;gap:9px;align-items:baseline">{_mark(state.phase)} '
-        f'<b style="white-space:nowrap">{word}</b> '
+        f'<b style="white-space:nowrap">{word[0].upper()}{word[1:]}</b> '
         f'<b style="{_MONO};font-size:12px;{_MUTED}">{escape(state.run)}</b> '
         f'<span style="{_MONO};font-size:12px;{_MUTED};white-space:nowrap">{escape(where)}</span> '
         f'<span style="{_MONO};font-size:12px;{_MUTED};flex:1;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">'
@@ -142,7 +136,7 @@ def _bar(counts: list[int], total: int) -> str:
         f'{"opacity:.35" if Phase.QUEUED in segment.phases else ""}"></span>'
         for segment, n in tally(counts)
     )
-    words = escape(f"{summary(counts)} of {number(total)}")
+    words = escape(f"{summary(counts, saved=True)} of {number(total)}")
     return (
         f'<span title="{words}" style="display:inline-flex;width:160px;height:8px;border-radius:4px;overflow:hidden;'
         f'vertical-align:middle;background:rgba(128,128,128,.2)">{cells}</span>'
@@ -183,7 +177,7 @@ def _group(model: RunModel, group: Group, now: float) -> str:
     heat = ""
     if len(group.members) >= HEAT_MIN:
         heat = (
-            f'<div><img alt="{escape(summary(group.counts))}: one cell per action" '
+            f'<div><img alt="{escape(summary(group.counts, saved=True))}: one cell per action" '
             f'style="display:block;margin:3px 0 5px;max-width:100%;image-rendering:pixelated" '
             f'src="{heat_png(group.phases)}"></div>'
         ) + _times(model, group)
@@ -191,7 +185,7 @@ def _group(model: RunModel, group: Group, now: float) -> str:
         f'<b style="{_MONO};font-size:12px">{_label(group_name(group), 80)}</b> '
         f'<span style="{_MUTED}">× {number(len(group.members))}{_shared(model, group)}</span> '
         f"{_bar(group.counts, len(group.members))} "
-        f'<span style="{_MUTED}">{escape(model.progress.summary(group))} · {took}</span>{heat}'
+        f'<span style="{_MUTED}">{escape(model.progress.summary(group, saved=True))} · {took}</span>{heat}'
     )
 
 

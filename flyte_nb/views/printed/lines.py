@@ -103,7 +103,7 @@ class PlainLines(Surface):
                 self._failures += 1
             if (chatty and action.phase is not Phase.QUEUED) or (loud and self._failures <= MAX_FAILURES):
                 self._listed[action.name] = action.phase
-                yield f"{run} {action_text(self.model, action, now, alone=True)}"
+                yield f"{run} {action_text(self.model, action, now)}"
             elif loud and self._failures == MAX_FAILURES + 1:
                 self._listed[action.name] = action.phase
                 yield f"{run} ✗ more failures are counted, not listed"

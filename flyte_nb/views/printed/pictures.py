@@ -1,4 +1,4 @@
-"""Pictures in a saved page: heat strips and histograms, as PNG in data URIs. Runs in: engine thread.
+"""Pictures in a saved page: heat strips, histograms, points of a comparison, as PNG in data URIs. Runs in: engine thread.
 
 JupyterLab and Notebook take ``<svg>`` out of notebooks that are not trusted, and leave images with a data URI. SVG as such an
 image survives there, too, and is larger than a PNG of so few colours.
@@ -19,6 +19,8 @@ from flyte_nb.views.words import LOOKS
 
 #: Bars of a histogram, and their size in pixels.
 BARS, BAR, GAP, TALL = 40, 5, 1, 28
+#: Side of a picture of points, in pixels.
+SIDE = 120
 #: Times as long as the shortest from which on steps grow with the value.
 SPREAD = 50
 
@@ -63,6 +65,20 @@ def histogram_png(values: Sequence[float]) -> str:
     for line in range(TALL, 0, -1):
         raw += b"\0" + b"".join((ink if tall >= line else blank * BAR) + blank * GAP for tall in heights)
     return _png(BARS * (BAR + GAP), TALL, bytes(raw))
+
+
+def points_png(pairs: Sequence[tuple[float, float]]) -> str:
+    """Seconds before (to the right) and after (upwards), in equal factors, as a data URI; on the line is what took as long."""
+    values = [max(each, 1e-3) for pair in pairs for each in pair]
+    low, high = math.log(min(values)), math.log(max(values))
+    pixels = [bytearray([len(PHASES)]) * SIDE for _ in range(SIDE)]
+    for at in range(SIDE):
+        pixels[SIDE - 1 - at][at] = Phase.QUEUED.code
+    for pair in pairs:
+        right, up = (int((math.log(max(each, 1e-3)) - low) / ((high - low) or 1) * (SIDE - 3)) for each in pair)
+        for line in range(SIDE - 3 - up, SIDE - up):
+            pixels[line][right : right + 3] = bytes([Phase.RUNNING.code]) * 3
+    return _png(SIDE, SIDE, b"".join(b"\0" + bytes(line) for line in pixels))
 
 
 def _png(width: int, height: int, raw: bytes) -> str:

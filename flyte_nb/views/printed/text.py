@@ -20,6 +20,8 @@ from flyte_nb.views.words import (
     number,
     ran,
     result_line,
+    saved_mark,
+    saved_word,
     shown,
     summary,
     tally,
@@ -69,12 +71,11 @@ def common_text(model: RunModel, fold: Fold) -> str:
 
 
 def headline(model: RunModel, now: float) -> str:
-    """``"✓ r3 succeeded in 2.10 s: 1,000 done"``."""
+    """``"✓ r3 succeeded in 2.10 s: 1,000 done"``; ``"▷ r3 not ended at 03:12:44 after 2.10 s: 2 under way"``."""
     state = model.record.state
-    look = LOOKS[state.phase]
     took = duration(elapsed(state.started_at, state.ended_at, now))
-    counts = summary(model.counts)
-    head = f"{look.icon} {state.run} {look.word} {'in' if state.ended_at is not None else 'for'} {took}"
+    counts, word = summary(model.counts, saved=True), saved_word(state, now)
+    head = f"{saved_mark(state.phase)} {state.run} {word} {'after' if ' at ' in word else 'in'} {took}"
     title = f" · {state.title}" if state.title else ""
     return head + (f": {counts}" if counts else "") + title
 
@@ -84,7 +85,7 @@ def _tree_line(model: RunModel, line: Line, now: float) -> str:
     if line.group is not None:
         return pad + group_text(model, line.group, now)
     if line.action is not None:
-        return pad + action_text(model, line.action, now)
+        return pad + _said(saved_mark(line.action.phase), *action_columns(model, line.action, now))
     return f"{pad}… {number(line.left_out)} more"
 
 
@@ -93,7 +94,7 @@ def group_text(model: RunModel, group: Group, now: float) -> str:
     first = model.record.actions[group.members[0]]
     took = duration(elapsed(first.queued_at, model.group_ended(group), now))
     filled = bar(group.counts, len(group.members))
-    return f"{group_label(model, group)} [{filled}] {model.progress.summary(group)}  {took}"
+    return f"{group_label(model, group)} [{filled}] {model.progress.summary(group, saved=True)}  {took}"
 
 
 def group_label(model: RunModel, group: Group) -> str:
@@ -103,10 +104,13 @@ def group_label(model: RunModel, group: Group) -> str:
     return f"{cut_middle(group_name(group), 40)} × {number(len(group.members))}{said}"
 
 
-def action_text(model: RunModel, action: Action, now: float, *, alone: bool = False) -> str:
-    """``"✓ square(3)  9  0.10 s"``: call, result and time, as the view's columns; `alone`: not below its group."""
-    call, said = action_columns(model, action, now, alone=alone)
-    return f"{LOOKS[action.phase].icon} {'  '.join(filter(None, (call, said)))}"
+def action_text(model: RunModel, action: Action, now: float) -> str:
+    """``"✓ square(3)  9  0.10 s"``: call, result and time, as the view's columns, not below its group."""
+    return _said(LOOKS[action.phase].icon, *action_columns(model, action, now, alone=True))
+
+
+def _said(mark: str, *columns: str) -> str:
+    return f"{mark} {'  '.join(filter(None, columns))}"
 
 
 def action_columns(model: RunModel, action: Action, now: float, *, alone: bool = False) -> tuple[str, str]:

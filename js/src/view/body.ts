@@ -10,7 +10,7 @@ import { h } from "./dom.ts";
 import { ErrorsView } from "./errors.ts";
 import type { Seen } from "./interest.ts";
 import { LogFetcher } from "./logfetch.ts";
-import { LogView } from "./logs.ts";
+import { type LogQuery, LogView } from "./logs.ts";
 import { RowLookup } from "./lookup.ts";
 import { Palette } from "./palette.ts";
 import { QueryBar } from "./query.ts";
@@ -79,7 +79,7 @@ export class Body {
     );
     this.fetcher = new LogFetcher(view);
     this.logs = new LogView(model, {
-      search: (text) => this.searchLogs(text),
+      search: (wanted) => this.searchLogs(wanted),
       download: (action) => this.fetcher.download(action),
       reload: () => this.fetcher.load(),
       openNumber: (id) => this.details.openNumber(id, false),
@@ -188,8 +188,8 @@ export class Body {
     }
   }
 
-  private searchLogs(text: string): void {
-    this.fetcher.search(text, (log) => this.logs.found(text, log));
+  private searchLogs(wanted: LogQuery): void {
+    this.fetcher.search(wanted, (log) => this.logs.found(wanted, log));
   }
 
   private fetchTimeline(): void {

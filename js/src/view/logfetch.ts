@@ -4,6 +4,7 @@ import { bytes, type LogEntry } from "../model.ts";
 import type { Labels, Log } from "../protocol.ts";
 import type { Context } from "./context.ts";
 import { save } from "./dom.ts";
+import type { LogQuery } from "./logs.ts";
 
 /** Milliseconds after a key before its text is searched for. */
 const TYPED = 150;
@@ -27,11 +28,11 @@ export class LogFetcher {
     }, notices.failed);
   }
 
-  search(text: string, found: (log: Log) => void): void {
+  search(wanted: LogQuery, found: (log: Log) => void): void {
     const { model, transport, notices } = this.view;
     if (this.timer) clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      transport.request("logs", { text }).then(({ reply }) => {
+      transport.request("logs", { ...wanted }).then(({ reply }) => {
         model.takeLabels((reply.labels ?? {}) as Labels);
         found(reply.log as Log);
       }, notices.failed);

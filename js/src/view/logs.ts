@@ -77,12 +77,18 @@ export function openOnClick(box: HTMLElement, model: () => RunModel | null, open
 /** A colour of its own for each action, from its name, which is a hash. */
 const hueOf = (name: string): number => (Number.parseInt(name.slice(0, 6), 16) || name.length * 67) % 360;
 
+/** Text that lines or their labels hold, and the level from which on; "" for any. */
+export interface LogQuery {
+  text: string;
+  level: string;
+}
+
 export interface LogHost {
   download(action: string | null): void;
   /** Fetch the merged log that Python keeps, in place of what was streamed. */
   reload(): void;
   /** Search all lines that Python keeps; `found` takes the answer. */
-  search(text: string): void;
+  search(wanted: LogQuery): void;
   openNumber(id: number): void;
 }
 
@@ -106,11 +112,11 @@ export class LogView {
     type: "search",
     placeholder: "Search log",
     "aria-label": "Search log: text, a17, or /regular expression/",
-    title: "Text of a line or label; a17; /regular expression/",
+    title: "Text of a line or label; a17; /regular expression/, in the lines shown",
   });
   private readonly level = h(
     "select",
-    { class: "fnb-input", "aria-label": "Level", title: "Lines of this level and above", onchange: () => this.again() },
+    { class: "fnb-input", "aria-label": "Level", title: "Lines of this level and above", onchange: () => this.ask() },
     ["", ...LEVELS].map((value) => h("option", { value }, value ? `${value}+` : "All levels")),
   );
   private readonly shown = { time: false, level: false };
@@ -163,11 +169,7 @@ export class LogView {
       download,
     );
     this.el = h("div", { class: "fnb-logs" }, tools, this.scroller);
-    this.search.addEventListener("input", () => {
-      if (this.wanted) this.host.search(this.wanted);
-      else this.results = null;
-      this.again();
-    });
+    this.search.addEventListener("input", () => this.ask());
     openOnClick(this.inner, () => this.model, host.openNumber);
     this.list = new VirtualList({
       scroller: this.scroller,
@@ -209,6 +211,14 @@ export class LogView {
     this.draw();
   }
 
+  /** Show what is searched for: what this browser has of it, until Python's answer comes. */
+  private ask(): void {
+    const { wanted } = this;
+    this.results = null;
+    if (wanted) this.host.search(wanted);
+    this.again();
+  }
+
   focus(): void {
     this.search.focus();
   }
@@ -228,14 +238,16 @@ export class LogView {
     });
   }
 
-  /** What is searched for in the merged log; "" for nothing. */
-  get wanted(): string {
-    return this.action || patternOf(this.search.value) ? "" : this.search.value;
+  /** What Python is to look for in the merged log. Null: nothing; or what it does not: a pattern could hold up the kernel. */
+  get wanted(): LogQuery | null {
+    const [text, level] = [this.search.value, this.level.value];
+    return this.action || patternOf(text) || !(text || level) ? null : { text, level };
   }
 
   /** Lines that Python found. */
-  found(text: string, log: Log): void {
-    if (text !== this.wanted) return;
+  found({ text, level }: LogQuery, log: Log): void {
+    const { wanted } = this;
+    if (text !== wanted?.text || level !== wanted.level) return;
     this.results = { lines: log.tail.map((line) => ({ line })), total: log.total };
     this.serial = -1;
     this.draw();
@@ -267,7 +279,7 @@ export class LogView {
   private showAll(): void {
     this.action = null;
     if (this.marked) this.seek(this.marked);
-    this.again();
+    this.ask();
   }
 
   /** Bring the line that is sought into view. */
@@ -296,10 +308,13 @@ export class LogView {
     const total = this.action
       ? lines + source.reduce((n, one) => n + ("hidden" in one ? one.hidden : 0), 0)
       : this.model.logTotal;
-    const hidden = total - lines;
-    if (this.results && this.wanted) this.entries = this.results.lines.filter((one) => "line" in one && loud(one.line));
-    const n = this.results && this.wanted && least < 0 ? this.results.total : this.entries.length;
-    const found = wanted || least >= 0 ? `${number(n)} of ` : "";
+    const asked = this.wanted !== null;
+    const results = asked ? this.results : null;
+    if (results) this.entries = results.lines;
+    const n = results ? results.total : this.entries.length;
+    const hidden = results ? n - results.lines.length : total - lines;
+    const among = asked || !hidden ? `${number(n)} of ` : `${number(n)} in the ${number(lines)} shown of `;
+    const found = wanted || least >= 0 ? among : "";
     setText(
       this.said,
       `${found}${number(total)} line${total === 1 ? "" : "s"}${hidden > 0 ? ` · ${number(hidden)} lines hidden` : ""}`,

@@ -50,7 +50,7 @@ def test_a_run_is_called_by_the_statement_that_makes_its_first_call() -> None:
         for number, (cell, _) in enumerate(CELLS):
             nb.run(cell, cell_id=f"c{number}").ok()
         lines = nb.run("%flyte runs").ok().stdout.splitlines()
-    titles = [re.split(r" actions? +", line, maxsplit=1)[1] for line in lines if line]
+    titles = [re.split(r" actions? +In \[\d+\] +", line, maxsplit=1)[1] for line in lines if line]
     assert len(titles) == len(CELLS)
     for title, (_, expected) in zip(titles, CELLS, strict=True):
         assert title.startswith(expected) if expected.endswith("(") else title == expected

@@ -102,12 +102,31 @@ async def test_search_gives_way_to_others(store: RunStore) -> None:
 
 
 async def test_log_search_finds_lines_of_all_actions_by_time(store: RunStore) -> None:
-    """Colours don't hide a word; an action's label finds its lines."""
+    """Colours don't hide a word; an action's label finds its lines, raw or as it is shown, and its id; levels go upwards."""
     store.extend(syn.nested())
     record = store.runs["r1"]
+    labels = RunModel(record).labels
+    loads = next(action for action in record.actions.values() if action.label.startswith("load_sales"))
+    both = ["read 1,204,332 rows", "\x1b[32mschema ok\x1b[0m"]
 
-    assert ["schema ok"] == [line.text[5:-4] for _, line in (await query.search_log(record, "SCHEMA OK"))[0]]
-    assert ["read 1,204,332 rows", "\x1b[32mschema ok\x1b[0m"] == [
-        x.text for _, x in (await query.search_log(record, "load_sales"))[0]
-    ]
-    assert ([], 0) == await query.search_log(record, "nowhere")
+    async def texts(wanted: str, level: str = "") -> list[str]:
+        return [line.text for _, line in (await query.search_log(record, labels, wanted, level))[0]]
+
+    assert await texts("SCHEMA OK") == both[1:]
+    assert await texts("load_sales") == await texts(loads.id) == both
+    assert not await texts("nowhere")
+    warned = [line.text for name in record.logs.actions() for line in record.logs.of(name) if line.stream == "warning"]
+    assert warned
+    assert sorted(warned) == sorted(await texts("", "warning"))
+
+
+async def test_log_search_finds_labels_as_they_are_shown(store: RunStore) -> None:
+    """In a group they are said by what differs: "score batch=3" is nowhere in "score(batch=3, model='a')"."""
+    store.extend([syn.opened(), syn.root()])
+    for i in range(3):
+        actor = syn.Actor("r1", f"s{i}", "a0", f"score(batch={i}, model='a')", task="demo.score", group="g")
+        store.extend([actor.queued(syn.T0), actor.start(syn.T0), actor.logged(syn.T0, f"said {i}")])
+    labels = RunModel(store.runs["r1"]).labels
+
+    found, total = await query.search_log(store.runs["r1"], labels, "score batch=2")
+    assert (["said 2"], 1) == ([line.text for _, line in found], total)

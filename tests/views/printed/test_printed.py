@@ -145,6 +145,27 @@ def test_text_says_what_the_page_says(model_of: ModelOf) -> None:
     assert tail == [": ".join(line) for line in page["log"][-len(tail) :]]
 
 
+def test_what_is_saved_while_it_runs_does_not_say_that_it_runs(model_of: ModelOf) -> None:
+    """Text and page say when that was, in the same words; of a run that its kernel did not see the end of, when it was cut off."""
+    events = list(syn.mapped(40, 2, close=False))
+    begun = next(at for at, event in enumerate(events) if isinstance(event, ev.AttemptStarted) and at > 50)
+    model = model_of(events[: begun + 1])
+    assert any(action.phase is Phase.RUNNING for action in model.record.actions.values())
+
+    def both() -> tuple[str, str]:
+        return text.screen(model), re.sub("<[^>]+>", "", html.render(model, "v1"))
+
+    for said in both():
+        assert re.search(r"[Nn]ot ended at \d\d:\d\d:\d\d", said)
+        assert " under way" in said
+        assert not re.search("running|▶", said, re.IGNORECASE)
+
+    model.record.update(phase=Phase.ABORTED, ended_at=syn.T0 + 2, note="cut off at 03:12:44")
+    for said in both():
+        assert 1 == len(re.findall("[Cc]ut off at 03:12:44", said))
+        assert "ancelled" not in said.splitlines()[0]
+
+
 def test_quick_cell_is_one_line_of_text(model_of: ModelOf) -> None:
     """One action that worked is one line."""
     assert "✓ r1 succeeded in 0.06 s: 1 done · await square(3)" == text.screen(model_of(syn.one_action()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from flyte_nb.core.results.compare import Comparison, Difference
@@ -18,6 +19,8 @@ from flyte_nb.core.values.describe import plain
 from flyte_nb.kernel.operations import LOOK, button, subcommand
 from flyte_nb.kernel.operations.runs import latest, load_if_earlier
 from flyte_nb.kernel.session import Session
+from flyte_nb.views.printed.pictures import points_png
+from flyte_nb.views.words import duration
 
 #: Rows that are shown as text.
 MAX_ROWS = 200
@@ -54,7 +57,9 @@ def compare(session: Session, *words: str) -> str | None:
         if isinstance(run, str):
             return run
     found = compared(*runs)  # type: ignore[arg-type]
-    print(found)  # noqa: T201 - the line above the table
+    print(found)  # noqa: T201 - the line above the picture and the table
+    if len(found.times) > 1:
+        _draw(found)
     if not found.differences:
         return None
     if importlib.util.find_spec("pandas") is not None:
@@ -63,6 +68,20 @@ def compare(session: Session, *words: str) -> str | None:
     return "\n".join(
         plain(f"{d.what}: {d.before or d.after} {d.label} {d.detail}") for d in found.differences[:MAX_ROWS]
     )
+
+
+def _draw(found: Comparison) -> None:
+    """How long calls took in both runs, as points; in a sentence where no picture can be."""
+    from IPython.display import display
+
+    before, after = (duration(sum(pair[i] for pair in found.times)) for i in (0, 1))
+    words = f"{len(found.times):,} calls that ran in both took {before} in {found.before}, {after} in {found.after}"
+    axes = f"To the right: {found.before}, upwards: {found.after}, above the line: slower"
+    picture = (
+        f'<img alt="{escape(axes)}" style="vertical-align:bottom;margin-right:8px" src="{points_png(found.times)}">'
+    )
+    page = f"<div>{picture}{escape(words)}<br>{escape(axes)}.</div>"
+    display({"text/plain": words, "text/html": page}, raw=True)
 
 
 @button("compare")
