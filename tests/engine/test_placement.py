@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import distributed
 import pytest
 
 import flyte_nb as flyte
@@ -32,6 +34,14 @@ async def on_two_gpus() -> int:
 @env.task
 async def calls_it() -> int:
     return await on_two_gpus()
+
+
+on_one_gpu = on_two_gpus.override(resources=flyte.Resources(gpu=1))
+
+
+@env.task
+async def calls_one() -> int:
+    return await on_one_gpu()
 
 
 @env.task
@@ -66,8 +76,9 @@ def test_a_scheduler_that_comes_back_is_no_end(
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     address = f"tcp://127.0.0.1:{port}"
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # what looks into the scheduler
     scheduler = dask(tmp_path, "scheduler", "--port", port, "--dashboard-address", ":0")
-    workers = [dask(tmp_path, "worker", address, "--nthreads", "2", "--resources", "GPU=1")]
+    workers = [dask(tmp_path, "worker", address, "--nthreads", "2", "--resources", "GPU=1", "--memory-limit", "0")]
     try:
         until_sync(lambda: _attaches(address))
         with started(address, placement_timeout=1.5) as session:
@@ -81,7 +92,21 @@ def test_a_scheduler_that_comes_back_is_no_end(
                     run.outputs()
                 assert f"{run.name} … waiting: no worker offers GPU=2 (the most is 1)\n" in capsys.readouterr().err
 
-            session.engine.network.placement_timeout = None
+            network = session.engine.network
+            network.placement_timeout = None
+            (first,) = network.roster
+            workers.append(dask(tmp_path, "worker", address, "--nthreads", "2"))
+            until_sync(lambda: len(network.roster) == 2)
+            with distributed.Client(address, set_as_default=False) as client:
+                client.run(set_status, "paused", workers=[first])
+                until_sync(lambda: network.paused)
+                waiting = [flyte.run(on_one_gpu), flyte.run(calls_one)]
+                for run in waiting:
+                    until_sync(functools.partial(is_noted, run, "waiting: the workers that offer GPU=1 are paused, as"))
+                assert not network.is_hopeless({"GPU": 1.0})
+                client.run(set_status, "running", workers=[first])
+                assert [run.outputs()[0] for run in waiting] == [2, 2]
+
             mark = tmp_path / "mark"
             later = flyte.run(parent, str(mark))
             until_sync(lambda: later.name in session.store.runs and len(session.store.runs[later.name].actions) == 4)
@@ -89,6 +114,8 @@ def test_a_scheduler_that_comes_back_is_no_end(
             scheduler.wait()
             scheduler = dask(tmp_path, "scheduler", "--port", port, "--dashboard-address", ":0")
             until_sync(lambda: is_noted(later, "the cluster's scheduler was started anew, and has no workers yet"))
+            with distributed.Client(address, set_as_default=False) as client:  # an adaptive cluster hears what waits
+                until_sync(lambda: client.run_on_scheduler(slots_wanted))
             mark.touch()
             workers.append(dask(tmp_path, "worker", address, "--nthreads", "2"))
             assert later.outputs()[0] == ["done"] * 3
@@ -96,6 +123,17 @@ def test_a_scheduler_that_comes_back_is_no_end(
         for process in (*workers, scheduler):
             process.terminate()
             process.wait(20)
+
+
+def set_status(status: str, dask_worker: Any) -> None:
+    """As Dask's memory monitor does."""
+    dask_worker.status = distributed.core.Status[status]
+
+
+def slots_wanted(dask_scheduler: Any) -> int:
+    """What kernels and their workers have told the scheduler of an adaptive cluster."""
+    service = dask_scheduler.plugins.get("flyte_nb")
+    return sum(service.wanted.values()) if service is not None else 0
 
 
 def _attaches(address: str) -> bool:
