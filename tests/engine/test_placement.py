@@ -16,6 +16,7 @@ import pytest
 
 import flyte_nb as flyte
 from flyte_nb.engine import roster
+from flyte_nb.engine.dispatch import network as network_of_owner
 from flyte_nb.kernel.session import Session
 from tests.contract.journal import until_sync
 from tests.engine.session import started
@@ -70,7 +71,8 @@ def dask(folder: Path, *words: str) -> subprocess.Popen[bytes]:
 def test_a_scheduler_that_comes_back_is_no_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also: what no worker offers. A run goes on when workers join the scheduler that was started anew; till then it is said."""
+    """Also: what no worker offers, and what is paused; demand is told again. A run goes on when workers join the scheduler that was started anew; till then it is said."""
+    monkeypatch.setattr(network_of_owner, "TELL_AGAIN_S", 0.3)
     monkeypatch.setattr(roster, "MISSES", 300)  # however long a new process takes here
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -103,6 +105,9 @@ def test_a_scheduler_that_comes_back_is_no_end(
                 waiting = [flyte.run(on_one_gpu), flyte.run(calls_one)]
                 for run in waiting:
                     until_sync(functools.partial(is_noted, run, "waiting: the workers that offer GPU=1 are paused, as"))
+                until_sync(lambda: client.run_on_scheduler(slots_wanted))
+                client.run_on_scheduler(forget)
+                until_sync(lambda: client.run_on_scheduler(slots_wanted))
                 assert not network.is_hopeless({"GPU": 1.0})
                 client.run(set_status, "running", workers=[first])
                 assert [run.outputs()[0] for run in waiting] == [2, 2]
@@ -114,8 +119,6 @@ def test_a_scheduler_that_comes_back_is_no_end(
             scheduler.wait()
             scheduler = dask(tmp_path, "scheduler", "--port", port, "--dashboard-address", ":0")
             until_sync(lambda: is_noted(later, "the cluster's scheduler was started anew, and has no workers yet"))
-            with distributed.Client(address, set_as_default=False) as client:  # an adaptive cluster hears what waits
-                until_sync(lambda: client.run_on_scheduler(slots_wanted))
             mark.touch()
             workers.append(dask(tmp_path, "worker", address, "--nthreads", "2"))
             assert later.outputs()[0] == ["done"] * 3
@@ -128,6 +131,13 @@ def test_a_scheduler_that_comes_back_is_no_end(
 def set_status(status: str, dask_worker: Any) -> None:
     """As Dask's memory monitor does."""
     dask_worker.status = distributed.core.Status[status]
+
+
+def forget(dask_scheduler: Any) -> None:
+    """As where the connections of clients broke for a moment."""
+    service = dask_scheduler.plugins["flyte_nb"]
+    for client in list(service.wanted):
+        service.remove_client(dask_scheduler, client)
 
 
 def slots_wanted(dask_scheduler: Any) -> int:
