@@ -378,7 +378,7 @@ class WorkerLostError(_NamedSystemError):
     """Workers died under an action again and again, so it is given up."""
 
 
-class VersionMismatchError(_NamedSystemError):
+class VersionMismatchError(NoClusterError):
     """The cluster runs other versions of Python or of a package than this process, and they do not fit together."""
 
 

@@ -16,6 +16,8 @@ class Listing(NamedTuple):
     workers: dict[str, WorkerInfo]
     #: Paused for memory, or about to be retired.
     resting: set[str]
+    #: Those of them that are paused, and may come back.
+    paused: set[str]
     #: Addresses of the nannies; "" where there is none.
     nannies: dict[str, str]
     #: The scheduler's id: another one has started anew.
@@ -28,6 +30,7 @@ class Listing(NamedTuple):
         return cls(
             {address: _info(address, w, numbers) for address, w in workers.items()},
             {address for address, w in workers.items() if w.get("status", "running") != "running"},
+            {address for address, w in workers.items() if w.get("status") == "paused"},
             {address: w.get("nanny") or "" for address, w in workers.items()},
             told.get("id", ""),
         )

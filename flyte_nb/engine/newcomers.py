@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from flyte_nb.engine.clusters import welcome
 from flyte_nb.engine.clusters.cluster import ClusterHandle
 from flyte_nb.engine.links.peers import Peers
-from flyte_nb.errors import NoClusterError
+from flyte_nb.errors import NoClusterError, VersionMismatchError
 
 #: Workers that an error names.
 MAX_NAMED = 3
@@ -66,7 +66,8 @@ class Newcomers:
         """Link to the workers that are there at the start.
 
         Raises:
-            NoClusterError: Versions differ, or none of them can be used.
+            VersionMismatchError: Versions differ.
+            NoClusterError: None of them can be used.
         """
         if not handle.embedded:
             await self._compare(handle, workers)
@@ -81,7 +82,7 @@ class Newcomers:
         with contextlib.suppress(TimeoutError):  # then each is asked for itself
             unlike = await asyncio.wait_for(welcome.unlike(handle.client, workers, scheduler=True), ANSWERS_S)
         if unlike:
-            raise NoClusterError(
+            raise VersionMismatchError(
                 f"{handle.description} cannot be used: {'; '.join(list(unlike.values())[:MAX_NAMED])}"
                 f"{' ...' if len(unlike) > MAX_NAMED else ''}."
             )
@@ -102,7 +103,7 @@ class Newcomers:
                 return
             refused = {workers[0]: f"worker {workers[0]} does not answer"}
         except OSError as exc:  # the scheduler went away: it is asked again if it comes back
-            refused = dict.fromkeys(workers, str(exc))
+            refused = {address: f"worker {address} cannot be asked: {exc}" for address in workers}
         again = asyncio.get_running_loop().time() + AGAIN_S
         for address, why in refused.items():
             self.unfit[address], self._again[address] = why, again

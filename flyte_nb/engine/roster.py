@@ -198,8 +198,9 @@ class KernelNetwork(Network):
         self._updating = None
         usable = self.links.keys() - self.resting
         roster = {address: info for address, info in self.listing.workers.items() if address in usable}
-        if roster != self.roster:
-            before, self.roster = self.roster, roster
+        paused = {address: info for address, info in self.listing.workers.items() if address in self.listing.paused}
+        if roster != self.roster or paused != self.paused:
+            before, self.roster, self.paused = self.roster, roster, paused
             changes: dict[str, WorkerInfo | None] = dict.fromkeys(before.keys() - roster.keys())
             changes.update((address, info) for address, info in roster.items() if before.get(address) != info)
             self._tell_roster(changes)
@@ -210,7 +211,9 @@ class KernelNetwork(Network):
         for address, link in self.links.items():
             is_new = self._told.get(address) is not link
             self._told[address] = link
-            link.send(("roster", is_new, whole if is_new else changes, self.silent, self.placement_timeout))
+            link.send(
+                ("roster", is_new, whole if is_new else changes, self.silent, self.paused, self.placement_timeout)
+            )
         self._told = {address: link for address, link in self._told.items() if address in self.links}
         self.on_roster()
 
@@ -306,9 +309,8 @@ class KernelNetwork(Network):
 
     def is_hopeless(self, resources: dict[str, float]) -> bool:
         """Not where there are no workers just now: some may be asked for already, from a queue system."""
-        return bool(self.roster or self.unfit or self.unreachable or self._is_new_scheduler) and bool(
-            self.why_waiting(resources)
-        )
+        known = self.roster or self.unfit or self.unreachable or self._is_new_scheduler
+        return bool(known and self.why_waiting(resources)) and super().is_hopeless(resources)
 
     @property
     def _is_incomplete(self) -> bool:

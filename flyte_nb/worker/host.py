@@ -217,10 +217,10 @@ class Host:
 
     def _on_roster(
         self, _kernel: str, whole: bool, workers: dict[str, WorkerInfo | None], silent: frozenset[str],
-        placement_timeout: float | None,
+        paused: dict[str, WorkerInfo], placement_timeout: float | None,
     ) -> None:  # fmt: skip
         self.network.set_roster(whole, workers, silent)
-        self.network.placement_timeout = placement_timeout
+        self.network.paused, self.network.placement_timeout = paused, placement_timeout
         self.executor.pool.touch_queues()
 
     # -- lanes ----------------------------------------------------------------------------------------------------

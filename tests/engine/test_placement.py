@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import distributed
 import pytest
 
 import flyte_nb as flyte
 from flyte_nb.engine import roster
+from flyte_nb.engine.dispatch import network as network_of_owner
 from flyte_nb.kernel.session import Session
 from tests.contract.journal import until_sync
 from tests.engine.session import started
@@ -32,6 +35,14 @@ async def on_two_gpus() -> int:
 @env.task
 async def calls_it() -> int:
     return await on_two_gpus()
+
+
+on_one_gpu = on_two_gpus.override(resources=flyte.Resources(gpu=1))
+
+
+@env.task
+async def calls_one() -> int:
+    return await on_one_gpu()
 
 
 @env.task
@@ -60,14 +71,16 @@ def dask(folder: Path, *words: str) -> subprocess.Popen[bytes]:
 def test_a_scheduler_that_comes_back_is_no_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also: what no worker offers. A run goes on when workers join the scheduler that was started anew; till then it is said."""
+    """Also: what no worker offers, and what is paused; demand is told again. A run goes on when workers join the scheduler that was started anew; till then it is said."""
+    monkeypatch.setattr(network_of_owner, "TELL_AGAIN_S", 0.3)
     monkeypatch.setattr(roster, "MISSES", 300)  # however long a new process takes here
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     address = f"tcp://127.0.0.1:{port}"
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # what looks into the scheduler
     scheduler = dask(tmp_path, "scheduler", "--port", port, "--dashboard-address", ":0")
-    workers = [dask(tmp_path, "worker", address, "--nthreads", "2", "--resources", "GPU=1")]
+    workers = [dask(tmp_path, "worker", address, "--nthreads", "2", "--resources", "GPU=1", "--memory-limit", "0")]
     try:
         until_sync(lambda: _attaches(address))
         with started(address, placement_timeout=1.5) as session:
@@ -81,7 +94,24 @@ def test_a_scheduler_that_comes_back_is_no_end(
                     run.outputs()
                 assert f"{run.name} … waiting: no worker offers GPU=2 (the most is 1)\n" in capsys.readouterr().err
 
-            session.engine.network.placement_timeout = None
+            network = session.engine.network
+            network.placement_timeout = None
+            (first,) = network.roster
+            workers.append(dask(tmp_path, "worker", address, "--nthreads", "2"))
+            until_sync(lambda: len(network.roster) == 2)
+            with distributed.Client(address, set_as_default=False) as client:
+                client.run(set_status, "paused", workers=[first])
+                until_sync(lambda: network.paused)
+                waiting = [flyte.run(on_one_gpu), flyte.run(calls_one)]
+                for run in waiting:
+                    until_sync(functools.partial(is_noted, run, "waiting: the workers that offer GPU=1 are paused, as"))
+                until_sync(lambda: client.run_on_scheduler(slots_wanted))
+                client.run_on_scheduler(forget)
+                until_sync(lambda: client.run_on_scheduler(slots_wanted))
+                assert not network.is_hopeless({"GPU": 1.0})
+                client.run(set_status, "running", workers=[first])
+                assert [run.outputs()[0] for run in waiting] == [2, 2]
+
             mark = tmp_path / "mark"
             later = flyte.run(parent, str(mark))
             until_sync(lambda: later.name in session.store.runs and len(session.store.runs[later.name].actions) == 4)
@@ -96,6 +126,24 @@ def test_a_scheduler_that_comes_back_is_no_end(
         for process in (*workers, scheduler):
             process.terminate()
             process.wait(20)
+
+
+def set_status(status: str, dask_worker: Any) -> None:
+    """As Dask's memory monitor does."""
+    dask_worker.status = distributed.core.Status[status]
+
+
+def forget(dask_scheduler: Any) -> None:
+    """As where the connections of clients broke for a moment."""
+    service = dask_scheduler.plugins["flyte_nb"]
+    for client in list(service.wanted):
+        service.remove_client(dask_scheduler, client)
+
+
+def slots_wanted(dask_scheduler: Any) -> int:
+    """What kernels and their workers have told the scheduler of an adaptive cluster."""
+    service = dask_scheduler.plugins.get("flyte_nb")
+    return sum(service.wanted.values()) if service is not None else 0
 
 
 def _attaches(address: str) -> bool:

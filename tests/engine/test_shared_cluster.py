@@ -16,7 +16,9 @@ import pytest
 
 import flyte_nb as flyte
 from flyte_nb.engine.clusters import welcome
+from flyte_nb.engine.roster import WITHOUT_NANNY
 from flyte_nb.kernel.operations.cluster import cluster_text
+from flyte_nb.kernel.operations.reports.doctor import findings
 from flyte_nb.kernel.session import Session
 from tests.contract.journal import until_sync
 
@@ -275,11 +277,17 @@ def test_workers_come_and_go_whoever_is_attached(cluster: Cluster) -> None:
         )
         until_sync(lambda: session.engine.network.unfit)
         assert "has distributed 2020.1.0, and this process has distributed" in cluster_text(session)
+        session.engine.network.unreachable["tcp://10.0.0.9:1"] = WITHOUT_NANNY
+        unfit, stuck = (said for said in findings(session) if said.startswith("Worker tcp://"))
+        assert unfit.count("tcp://") == 1
+        assert unfit.endswith("here.")
+        assert stuck == f"Worker tcp://10.0.0.9:1 cannot be used: {WITHOUT_NANNY}."
         flyte.shutdown()
         with pytest.raises(
-            flyte.errors.NoClusterError, match=r"worker tcp://127.* has distributed 2020\.1\.0, and this .*"
-        ):
+            flyte.errors.VersionMismatchError, match=r"worker tcp://127.* has distributed 2020\.1\.0, and this .*"
+        ) as caught:
             flyte.init(cluster.address)
+        assert isinstance(caught.value, flyte.errors.NoClusterError)
         assert [None] * 3 == [process.poll() for process in (late, later, odd)]
         for process in (late, later, odd):
             process.terminate()

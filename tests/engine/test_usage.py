@@ -208,9 +208,9 @@ def test_what_grows_says_so_before_its_process_is_ended(session: Session, tmp_pa
         return [load.name for load in loads if load.memory > 0.8 * LIMIT]
 
     until_sync(lambda: len(full()) == 1)
-    until_sync(lambda: "It is paused for its memory" in cluster_text(session))
+    until_sync(lambda: "It is paused, since it is short of memory" in cluster_text(session))
     (name,) = full()
-    (line,) = [line for line in cluster_text(session).splitlines() if "paused for its memory" in line]
+    (line,) = [line for line in cluster_text(session).splitlines() if "paused, since it is short of memory" in line]
     assert line.split()[0] == name
     assert f"{run.name}/a0 fills(" in line
     mark.touch()

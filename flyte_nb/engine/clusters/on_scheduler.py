@@ -108,11 +108,13 @@ def offer_relay(client: str, dask_scheduler: Any = None) -> None:
     service.relayed.add(client)
 
 
-def want(client: str, slots: int, dask_scheduler: Any = None) -> None:
-    """Have a client's demand counted: so many slots, from now on."""
-    if client in dask_scheduler.clients:
+def want(client: str, slots: int, dask_scheduler: Any = None) -> bool:
+    """Have a client's demand counted: so many slots, from now on; False if the scheduler does not know that client (yet)."""
+    known = client in dask_scheduler.clients
+    if known:
         service = dask_scheduler.plugins.get(NAME) or Service(dask_scheduler)
         service.wanted.pop(client, None)
         if slots:
             service.wanted[client] = slots
         service.leave()
+    return known

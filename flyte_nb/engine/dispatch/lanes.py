@@ -59,6 +59,8 @@ class QueuedAttempt:
     shipment: Shipment
     #: The lane it was sent to; None while it is queued.
     lane: Lane | None = None
+    #: When it was first seen in a queue that no worker takes anything of (`time.monotonic`); 0 for never.
+    stands_since: float = 0.0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -71,6 +73,8 @@ class QueuedRows:
     #: By row: which of `lanes` it was sent to, counted from 1; 0 while it is queued.
     at: array[int]
     lanes: list[Lane] = field(default_factory=list)
+    #: As of `QueuedAttempt`.
+    stands_since: float = 0.0
 
     def number_of(self, lane: Lane | None) -> int:
         """The number of a lane in `at`; 0 for none of these."""
@@ -141,6 +145,9 @@ class Waiting:
 
     def __iter__(self) -> Iterator[QueuedAttempt | Slice]:
         return iter(self._items)
+
+    def __reversed__(self) -> Iterator[QueuedAttempt | Slice]:
+        return reversed(self._items)
 
     def append(self, item: QueuedAttempt | Slice) -> None:
         """Put at the end."""

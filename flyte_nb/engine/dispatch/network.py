@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.worker_names import name_of
 from flyte_nb.engine.clusters import on_scheduler
 from flyte_nb.engine.clusters.devices import UNCOUNTED_GPUS
 from flyte_nb.engine.clusters.welcome import AsSource
@@ -35,8 +37,11 @@ else:
 WELCOMED_WITHIN_S = 30.0
 #: What to do where no worker offers any of a resource.
 HOW_TO_OFFER = ": workers offer them by --resources GPU=1"
-#: Seconds between two reports of demand.
-TELL_EVERY_S = 0.5
+#: Workers that a clause names.
+MAX_NAMED = 3
+#: Seconds between two reports of demand; after which it is told again, since a scheduler that was started anew, or lost the
+#: connection for a moment, has forgotten it; that a report may take.
+TELL_EVERY_S, TELL_AGAIN_S, TELL_TIMEOUT = 0.5, 3.0, 10.0
 
 
 class Network(Peers):
@@ -55,9 +60,11 @@ class Network(Peers):
         self.roster: dict[str, WorkerInfo] = {}
         #: Workers that go on with what they have and are given nothing new, as long as there are others.
         self.resting: set[str] = set()
+        #: What Dask has paused for their memory, linked or not: they may come back.
+        self.paused: dict[str, WorkerInfo] = {}
         #: Whether the cluster may get more workers, and hears how many slots are wanted.
         self.grows = False
-        self._demand = 0
+        self._demand, self._told_at = 0, 0.0
         self._telling: asyncio.Task[None] | None = None
         #: Workers that do not answer: they are given nothing new until they do.
         self.silent: frozenset[str] = frozenset()
@@ -99,8 +106,10 @@ class Network(Peers):
     def why_waiting(self, resources: dict[str, float]) -> str:
         """Why no worker takes a task that needs these Dask resources, as a clause; "" if one does."""
         for name, amount in resources.items():
-            most = max((dict(worker.offers).get(name, 0) for worker in self.roster.values()), default=0)
+            most = max((_offer(worker, name) for worker in self.roster.values()), default=0)
             if most < amount:
+                if paused := [worker for worker in self.paused.values() if _offer(worker, name) >= amount]:
+                    return f"the workers that offer {name}={amount:g} are paused, as Dask does for memory: {_names_of(paused)}"
                 return f"no worker offers {name}={amount:g} (the most is {most:g}{'' if most else HOW_TO_OFFER})"
         return ""
 
@@ -109,9 +118,11 @@ class Network(Peers):
         offers = dict(self.roster[address].offers) if address in self.roster else {}
         return 0 < offers.get("GPU", 0) < UNCOUNTED_GPUS
 
-    def is_hopeless(self, _resources: dict[str, float]) -> bool:
-        """Whether what keeps such a task waiting does not pass by itself."""
-        return True
+    def is_hopeless(self, resources: dict[str, float]) -> bool:
+        """Whether what keeps such a task waiting does not pass by itself: a pause does."""
+        return not any(
+            all(_offer(worker, name) >= amount for name, amount in resources.items()) for worker in self.paused.values()
+        )
 
     def say_waiting(self, run: RunInfo, why: str) -> None:
         """Show at a run what keeps actions of this owner waiting; "" for nothing any more."""
@@ -123,14 +134,16 @@ class Network(Peers):
 
     def want(self, slots: int) -> None:
         """Have the scheduler know how many slots are wanted here, unless it does."""
-        if self.grows and slots != self._demand and (self._telling is None or self._telling.done()):
+        stale = slots != self._demand or (slots and time.monotonic() - self._told_at > TELL_AGAIN_S)
+        if self.grows and stale and (self._telling is None or self._telling.done()):
             self._telling = self.spawn(self._tell(slots))
 
     async def _tell(self, slots: int) -> None:
-        client = await self._dask()
         with contextlib.suppress(Exception):  # it is told again
-            await client.run_on_scheduler(AsSource(on_scheduler, "want"), client.id, slots)
-            self._demand = slots
+            client = await self._dask()
+            asked = client.run_on_scheduler(AsSource(on_scheduler, "want"), client.id, slots)
+            if await asyncio.wait_for(asked, TELL_TIMEOUT):
+                self._demand, self._told_at = slots, time.monotonic()
         await asyncio.sleep(TELL_EVERY_S)
 
     async def submit_lane(self, spec: LaneSpec, resources: dict[str, float], prefer: str, only: bool) -> Any:
@@ -152,3 +165,14 @@ class Network(Peers):
             retries=0, resources=resources or None, workers=[prefer] if prefer else None,
             allow_other_workers=bool(prefer) and not only,
         )  # fmt: skip
+
+
+def _offer(worker: WorkerInfo, name: str) -> float:
+    """How much of a Dask resource a worker offers."""
+    return dict(worker.offers).get(name, 0.0)
+
+
+def _names_of(workers: list[WorkerInfo]) -> str:
+    """A few workers, as people see them."""
+    names = [name_of(worker.address) for worker in workers[:MAX_NAMED]]
+    return ", ".join(names) + (f" and {len(workers) - MAX_NAMED} more" if len(workers) > MAX_NAMED else "")

@@ -61,7 +61,7 @@ class RowDispatch:
     def go_alone(self, rows: Rows, row: int, work: Work, done: Callable[[Outcome], None]) -> None:
         """A row is an attempt of its own from now on: in the queue, or at the lane where it is."""
         queued = self._unsettled.rows[rows.number]
-        attempt = QueuedAttempt(rows.run, work, done, queued.group, queued.shipment)
+        attempt = QueuedAttempt(rows.run, work, done, queued.group, queued.shipment, stands_since=queued.stands_since)
         self._unsettled.add(attempt)
         if queued.at[row]:
             attempt.lane = lane = queued.lanes[queued.at[row] - 1]

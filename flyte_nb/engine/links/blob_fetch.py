@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import pickle
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +23,9 @@ from flyte_nb.engine.links.peers import Switchboard
 
 #: Bytes of a piece: some milliseconds of a loop.
 PIECE_BYTES = 4 * 1024 * 1024
-#: Pieces that a process has on their way to it: enough for 300 MB/s at 100 ms.
-ON_THEIR_WAY = 8
+#: Pieces that a process has on their way to it: from one holder, which is enough for 300 MB/s at 100 ms; and from all together,
+#: but for one from each: one that does not answer keeps nothing back that others have.
+ON_THEIR_WAY, FROM_ALL = 8, 32
 
 
 class Fetcher:
@@ -35,9 +36,10 @@ class Fetcher:
         self._blobs = blobs
         #: Callbacks that wait for an argument that is on its way, by content name.
         self._coming: dict[str, list[Callable[[Blob | None], None]]] = {}
-        #: Pieces still to be asked for: holder, path, offset, size, whether the file goes with it; and who takes it.
-        self._pieces: deque[tuple[str, tuple[Any, ...], Callable[[Any], None]]] = deque()
-        self._asked = 0
+        #: Pieces still to be asked for, by holder: path, offset, size, whether the file goes with it; and who takes it.
+        self._pieces: dict[str, deque[tuple[tuple[Any, ...], Callable[[Any], None]]]] = {}
+        #: How many each holder was asked for and has not sent yet.
+        self._asked = Counter[str]()
         switchboard.answers["blob"] = _serve
 
     def arguments(self, works: list[Work], then: Callable[[list[Work]], None]) -> None:
@@ -153,17 +155,26 @@ class Fetcher:
         for at in range(0, blob.nbytes, PIECE_BYTES):
             size = min(PIECE_BYTES, blob.nbytes - at)
             asked = (blob.path, at, size, given and at + size == blob.nbytes)
-            self._pieces.append((blob.holder, asked, functools.partial(came, at)))
+            self._pieces.setdefault(blob.holder, deque()).append((asked, functools.partial(came, at)))
         self._ask()
 
     def _ask(self) -> None:
-        while self._pieces and self._asked < ON_THEIR_WAY:
-            self._asked += 1
-            holder, asked, then = self._pieces.popleft()
-            self._switchboard.ask(holder, "blob", asked, functools.partial(self._came, then))
+        for holder in list(self._pieces):
+            while (pieces := self._pieces.get(holder)) and self._has_room(holder):
+                asked, then = pieces.popleft()
+                if not pieces:
+                    del self._pieces[holder]
+                self._asked[holder] += 1
+                self._switchboard.ask(holder, "blob", asked, functools.partial(self._came, holder, then))
 
-    def _came(self, then: Callable[[Any], None], part: Any) -> None:
-        self._asked -= 1
+    def _has_room(self, holder: str) -> bool:
+        count = self._asked[holder]
+        return not count or (count < ON_THEIR_WAY and self._asked.total() < FROM_ALL)
+
+    def _came(self, holder: str, then: Callable[[Any], None], part: Any) -> None:
+        self._asked[holder] -= 1
+        if not self._asked[holder]:
+            del self._asked[holder]
         then(part)
         self._ask()
 

@@ -16,6 +16,12 @@ ALONE_S = 0.5
 #: Seconds in which a worker must be reached by one of them.
 CONNECT_TIMEOUT = 10.0
 
+#: What keeps links from going through a scheduler that does not take what kernels send it.
+NO_RELAY = (
+    "its scheduler relays no links, since it executes nothing for its clients ({}: {}). Start the scheduler without "
+    '`distributed.scheduler.pickle: false`, or run the notebook where it reaches the workers and use links="direct"'
+)
+
 #: "direct" goes straight or not at all, "relay" through the scheduler always; "auto" takes what answers first.
 Links = Literal["auto", "direct", "relay"]
 
@@ -34,6 +40,11 @@ class Routes:
         self._args: dict[str, Any] = dict(client.security.get_connection_args("client"))
         #: Hosts of workers that are reached through the scheduler.
         self.relayed: set[str] = set()
+
+    @property
+    def has_relay(self) -> bool:
+        """Whether the way through the scheduler is open."""
+        return self._links != "direct"
 
     def is_relayed(self, address: str) -> bool:
         """Whether a worker is reached through the scheduler."""
@@ -91,7 +102,12 @@ class Routes:
         return comm
 
     async def _relay(self, address: str) -> Comm:
-        await self._client.run_on_scheduler(AsSource(on_scheduler, "offer_relay"), self._client.id)
+        try:
+            await self._client.run_on_scheduler(AsSource(on_scheduler, "offer_relay"), self._client.id)
+        except OSError:
+            raise
+        except Exception as exc:  # it is the scheduler's own, whatever it is
+            raise OSError(NO_RELAY.format(type(exc).__name__, exc)) from exc
         comm: Comm = await connect(self._client.scheduler.address, timeout=CONNECT_TIMEOUT, **self._args)
         try:
             await comm.write({"op": on_scheduler.OP, "to": address, "reply": False})

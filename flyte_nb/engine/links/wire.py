@@ -96,9 +96,9 @@ ToHost: TypeAlias = (
         Literal["recall"], str, int
     ]  # lane, number of rows: give back those that have not begun; they are cancelled
     | tuple[Literal["forget"], str]  # run: it is over, drop what is kept for it
-    # from the kernel: whether these are all workers, or changes (None: it has left); those that do not answer; seconds in which
-    # one must take an attempt
-    | tuple[Literal["roster"], bool, dict[str, WorkerInfo | None], frozenset[str], float | None]
+    # from the kernel: whether these are all workers, or changes (None: it has left); those that do not answer; those that
+    # are paused; seconds in which one must take an attempt
+    | tuple[Literal["roster"], bool, dict[str, WorkerInfo | None], frozenset[str], dict[str, WorkerInfo], float | None]
 )
 
 #: Owner -> host: attempts, and what they need.

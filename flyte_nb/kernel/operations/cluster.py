@@ -67,7 +67,9 @@ def cluster_text(session: Session) -> str:
     with contextlib.suppress(TimeoutError):
         lines += session.engine.call(_load_texts, session, timeout=LOOK_WITHIN)
     unused = {worker: f"cannot be reached from here: {why}" for worker, why in network.unreachable.items()}
-    unused |= {worker: f"is not used: {why}" for worker, why in network.unfit.items()}
+    unused |= {
+        worker: f"is not used: it {why.removeprefix(f'worker {worker} ')}" for worker, why in network.unfit.items()
+    }
     lines += [f"  {name_of(worker):<4} {worker}  {said}" for worker, said in unused.items()]
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from flyte_nb.core.cache.location import folder_and_bound
 from flyte_nb.core.transport.process_folder import SHARED_MEMORY
 from flyte_nb.core.values.describe import bytes_text
+from flyte_nb.engine.roster import WITHOUT_NANNY
 from flyte_nb.kernel.operations import subcommand
 from flyte_nb.kernel.operations.nest import Nesting, nesting
 from flyte_nb.kernel.session import Session
@@ -102,10 +103,13 @@ def _workers(session: Session) -> Iterator[str]:
     network = session.engine.network
     if network.is_lost:
         yield network.lost_text()
-    for address, why in network.unfit.items():
-        yield f"Worker {address} is not used: {why}. Start it from an environment like this kernel's."
+    for why in network.unfit.values():  # a sentence with its worker and the remedy
+        yield f"{why[:1].upper()}{why[1:].rstrip('.')}."
     for address, why in network.unreachable.items():
-        yield f'Worker {address} cannot be reached: {why}. `flyte_nb.init(..., links="relay")` goes through the scheduler.'
+        remedy = ' `flyte_nb.init(..., links="auto")` goes through the scheduler where there is no other way.'
+        attached = network.handle is not None and not network.handle.embedded
+        fits = attached and why != WITHOUT_NANNY and not network.routes.has_relay
+        yield f"Worker {address} cannot be used: {why.rstrip('.')}.{remedy if fits else ''}"
 
 
 def _shared_memory(_session: Session) -> Iterator[str]:
