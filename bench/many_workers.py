@@ -21,6 +21,7 @@ import msgpack
 import flyte_nb as flyte
 from flyte_nb.core.control.work import Outcome, Work
 from flyte_nb.core.history.run_info import RunInfo
+from flyte_nb.core.history.worker_names import Numbers
 from flyte_nb.core.transport.blobs import Blobs
 from flyte_nb.core.transport.code_versions import CodeVersions
 from flyte_nb.engine.dispatch.executor import DaskExecutor
@@ -86,7 +87,9 @@ class SimulatedNetwork(KernelNetwork):
     def grow(self, n: int, computes_s: float) -> None:
         """Have workers come, one by one."""
         addresses = [f"tcp://10.0.{number // 250}.{number % 250}:40000" for number in range(n)]
-        self.listing = Listing.of({"workers": {address: worker_as_dask_tells(address) for address in addresses}})
+        self.listing = Listing.of(
+            {"workers": {address: worker_as_dask_tells(address) for address in addresses}}, self._numbers
+        )
         self.ready.set_result(None)
         for address in addresses:
             self._linked(address, SimulatedWorker(address, self, computes_s))
@@ -159,7 +162,7 @@ async def measure(n_workers: int, n_actions: int, computes_s: float = COMPUTES_S
     await idle("idle, with open lanes")
     told = msgpack.packb({"workers": {address: worker_as_dask_tells(address) for address in network.roster}})
     before = time.process_time()
-    Listing.of(msgpack.unpackb(told))
+    Listing.of(msgpack.unpackb(told), Numbers())
     each = time.process_time() - before
     print(
         f"the scheduler's list: {len(told) / 1e6:.1f} MB, {1e3 * each:.0f} ms to read, every {max(0.5, n_workers * 3e-3):.1f} s"
