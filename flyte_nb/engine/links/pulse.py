@@ -61,8 +61,9 @@ class Pulse:
             quiet[address] = 0.0 if heard else self.quiet.get(address, 0.0) + seconds
             if address in about and address not in self._asked:
                 self._ask(address, about[address])
-        # Of very many that have nothing to say some are asked at a time, in turn; who was not asked is not silent.
-        unheard.sort(key=lambda address: self._asked_at.get(address, 0))
+        # Of very many some are asked at a time, in turn; who has nothing to say and was not asked is not silent.
+        for asked in (unheard, others):
+            asked.sort(key=lambda address: self._asked_at.get(address, 0))
         for address in (*unheard, *others)[:MAX_ASKED]:  # others tell how far they are
             self._ask(address, [])
         for address in unheard[MAX_ASKED:]:

@@ -249,7 +249,10 @@ class CellInterrupt:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Have a stop come when this block has ended: what it begins is there as a whole, or not at all. It must not block."""
+    """Have a stop come when this block has ended: what it begins is there as a whole, or not at all.
+
+    It must not block for long: a stop is to end its cell within `IDLE_S`.
+    """
     guard: object = signal.getsignal(signal.SIGINT)
     if not isinstance(guard, CellInterrupt) or threading.current_thread() is not threading.main_thread():
         yield
